@@ -1,0 +1,218 @@
+//! Unknown keys: all of them, each with the key that was meant.
+//!
+//! Runs on the parsed tree before it is deserialized, and takes the unknown keys out so that the known
+//! ones of the same table are still checked. The known keys of a table are the fields of its struct in
+//! `schema`; serde tells them, so they are written once.
+
+use serde::Deserialize;
+use serde::de::value::Error;
+use serde::de::{Deserializer, Error as _, Visitor};
+use serde::forward_to_deserialize_any;
+use toml::de::{DeTable, DeValue};
+
+use crate::report::{Problem, quoted};
+use crate::schema::{
+    Connections, Control, File, HealthCheck, Http, Memory, Neighbor, Port, RealServer, Route, Timeouts,
+    VirtualServer, Vrrp, VrrpAuthentication,
+};
+use crate::suggest::nearest;
+
+/// Removes every unknown key of the file and adds a problem for each.
+pub(crate) fn remove_unknown(file: &mut DeTable<'_>, problems: &mut Vec<Problem>) {
+    let tables = Tables::new();
+    let p = problems;
+    tables.sift("the file", file, p);
+    below(file, "control", |t| tables.sift("[control]", t, p));
+    below(file, "http", |t| tables.sift("[http]", t, p));
+    below(file, "memory", |t| tables.sift("[memory]", t, p));
+    below(file, "connections", |t| {
+        tables.sift("[connections]", t, p);
+        below(t, "timeouts", |t| tables.sift("[connections.timeouts]", t, p));
+    });
+    below(file, "port", |t| tables.sift("[[port]]", t, p));
+    below(file, "route", |t| tables.sift("[[route]]", t, p));
+    below(file, "neighbor", |t| tables.sift("[[neighbor]]", t, p));
+    below(file, "virtual_server", |t| {
+        tables.sift("[[virtual_server]]", t, p);
+        below(t, "health_check", |t| tables.sift("[virtual_server.health_check]", t, p));
+        below(t, "real_server", |t| {
+            tables.sift("[[virtual_server.real_server]]", t, p);
+            below(t, "health_check", |t| tables.sift("[virtual_server.health_check]", t, p));
+        });
+    });
+    below(file, "vrrp", |t| {
+        tables.sift("[[vrrp]]", t, p);
+        below(t, "authentication", |t| tables.sift("[vrrp.authentication]", t, p));
+    });
+}
+
+/// The keys of a table of the file, in the order of the reference: `keys_of("virtual_server.real_server")`.
+/// `None`: there is no such table.
+pub fn keys_of(table: &str) -> Option<&'static [&'static str]> {
+    Tables::new().0.into_iter().find(|(kind, _)| kind.trim_matches(['[', ']']) == table).map(|(_, keys)| keys)
+}
+
+/// Calls `visit` with the table, or each table of the array, under `key`. A value of another type is left
+/// to the deserializer's complaint.
+fn below<'i>(table: &mut DeTable<'i>, key: &str, mut visit: impl FnMut(&mut DeTable<'i>)) {
+    match table.get_mut(key).map(|value| value.get_mut()) {
+        Some(DeValue::Table(inner)) => visit(inner),
+        Some(DeValue::Array(array)) => {
+            for element in array.iter_mut() {
+                if let DeValue::Table(inner) = element.get_mut() {
+                    visit(inner);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The keys of every kind of table.
+struct Tables(Vec<(&'static str, &'static [&'static str])>);
+
+impl Tables {
+    fn new() -> Self {
+        Self(vec![
+            ("the file", fields_of::<File>()),
+            ("[control]", fields_of::<Control>()),
+            ("[http]", fields_of::<Http>()),
+            ("[memory]", fields_of::<Memory>()),
+            ("[connections]", fields_of::<Connections>()),
+            ("[connections.timeouts]", fields_of::<Timeouts>()),
+            ("[[port]]", fields_of::<Port>()),
+            ("[[route]]", fields_of::<Route>()),
+            ("[[neighbor]]", fields_of::<Neighbor>()),
+            ("[[virtual_server]]", fields_of::<VirtualServer>()),
+            ("[[virtual_server.real_server]]", fields_of::<RealServer>()),
+            ("[virtual_server.health_check]", fields_of::<HealthCheck>()),
+            ("[[vrrp]]", fields_of::<Vrrp>()),
+            ("[vrrp.authentication]", fields_of::<VrrpAuthentication>()),
+        ])
+    }
+
+    fn keys(&self, kind: &str) -> &'static [&'static str] {
+        self.0.iter().find(|(name, _)| *name == kind).map_or(&[], |(_, keys)| keys)
+    }
+
+    /// Takes the unknown keys out of one table.
+    fn sift(&self, kind: &str, table: &mut DeTable<'_>, problems: &mut Vec<Problem>) {
+        let known = self.keys(kind);
+        let unknown: Vec<_> =
+            table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())).cloned().collect();
+        for key in unknown {
+            let name: &str = key.get_ref();
+            let problem = Problem::error(format!("unknown key {}", quoted(name)))
+                .at(key.span(), format!("not a key of {kind}"))
+                .help(self.advice(kind, name));
+            problems.push(problem);
+            table.remove(&key);
+        }
+    }
+
+    /// What to write instead of an unknown key.
+    fn advice(&self, kind: &str, written: &str) -> String {
+        let known = self.keys(kind);
+        if kind == "[connections]" && OTHER_SWITCHES.contains(&written) {
+            return "weir does not have this switch of the kernel's IPVS: remove the line".into();
+        }
+        if let Some(meant) = nearest(written, known.iter().copied()) {
+            return format!("did you mean `{meant}`?");
+        }
+        let homes: Vec<&str> =
+            self.0.iter().filter(|(_, keys)| keys.contains(&written)).map(|(name, _)| *name).collect();
+        match homes.as_slice() {
+            [] if known.len() > 12 => "see docs/configuration.md for the keys of this table".into(),
+            [] => format!("known keys: {}", known.join(", ")),
+            // A key that is at home everywhere says nothing about what was meant.
+            [_, _, _, ..] => format!("known keys: {}", known.join(", ")),
+            homes => format!("`{written}` belongs in {}", homes.join(" or ")),
+        }
+    }
+}
+
+/// Switches of `net.ipv4.vs.*` that weir does not have: they steer what only the kernel does.
+const OTHER_SWITCHES: [&str; 24] = [
+    "am_droprate",
+    "amemthresh",
+    "backup_only",
+    "cache_bypass",
+    "conn_lfactor",
+    "conntrack",
+    "drop_entry",
+    "drop_packet",
+    "est_cpulist",
+    "est_nice",
+    "ignore_tunneled",
+    "lblc_expiration",
+    "lblcr_expiration",
+    "run_estimation",
+    "snat_reroute",
+    "svc_lfactor",
+    "sync_persist_mode",
+    "sync_ports",
+    "sync_qlen_max",
+    "sync_refresh_period",
+    "sync_retries",
+    "sync_sock_size",
+    "sync_threshold",
+    "sync_version",
+];
+
+/// The field names of a struct that derives `Deserialize`.
+fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    let mut fields: &'static [&'static str] = &[];
+    // The answer comes through `fields`; the error is how `Fields` stops.
+    let _ = T::deserialize(Fields(&mut fields));
+    fields
+}
+
+/// A deserializer that holds nothing: it notes which fields it is asked for and stops.
+struct Fields<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Fields<'_> {
+    type Error = Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Error> {
+        *self.0 = fields;
+        Err(Error::custom("the fields are known"))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Error> {
+        Err(Error::custom("not a struct"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_table_knows_its_keys() {
+        for (kind, keys) in Tables::new().0 {
+            assert!(!keys.is_empty(), "{kind}");
+        }
+        assert_eq!(fields_of::<VrrpAuthentication>(), ["type", "password"]);
+    }
+
+    #[test]
+    fn unknown_keys_are_taken_out_and_known_ones_stay() {
+        let mut file = DeTable::parse("a = 1\n[http]\nlisten = 1\nlissten = 2\n").unwrap().into_inner();
+        let mut problems = Vec::new();
+        remove_unknown(&mut file, &mut problems);
+        assert_eq!(problems.len(), 2);
+        assert!(file.get("http").unwrap().get_ref().as_table().unwrap().contains_key("listen"));
+        assert!(!file.get("http").unwrap().get_ref().as_table().unwrap().contains_key("lissten"));
+        assert!(!file.contains_key("a"));
+    }
+}

@@ -1,0 +1,486 @@
+//! The configuration in its checked form.
+//!
+//! Nothing here can hold a value that weir can't serve: ranges are checked, names are unique and
+//! resolved, defaults are filled in. Built by `validate` only.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[control]`
+    pub control: Control,
+    /// `[http]`
+    pub http: Http,
+    /// `[memory]`
+    pub memory: Memory,
+    /// `[connections]`
+    pub connections: Connections,
+    /// `[[port]]`, in the order of the file. The index of a port here is its number everywhere in weir.
+    pub ports: Vec<Port>,
+    /// `[[route]]`, without the connected networks, which follow from the ports' addresses.
+    pub routes: Vec<Route>,
+    /// `[[neighbor]]`
+    pub neighbors: Vec<Neighbor>,
+    /// `[[virtual_server]]`, in the order of the file.
+    pub virtual_servers: Vec<VirtualServer>,
+    /// `[[vrrp]]`
+    pub vrrp: Vec<Vrrp>,
+}
+
+/// `[control]`: where weirctl knocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// Path of the unix socket, mode 0600.
+    pub socket: PathBuf,
+}
+
+/// `[http]`: metrics, readiness, API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Address and TCP port to listen on.
+    pub listen: SocketAddr,
+}
+
+/// `[memory]`: packet buffers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Packet buffers per NUMA node; 0: computed from ports, queues and workers.
+    pub mbufs: u32,
+    /// Room for a frame in one mbuf, headroom aside, in bytes: 128 to 16384.
+    pub mbuf_data_bytes: u16,
+}
+
+/// `[connections]`: the connection table and the `net.ipv4.vs.*` switches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connections {
+    /// Connections per worker; memory is taken at start. 1,024 to 16,777,216.
+    pub capacity: u32,
+    /// A TCP segment without SYN may open a connection (unless RST).
+    pub sloppy_tcp: bool,
+    /// An SCTP packet whose first chunk is not INIT may open a connection (unless ABORT).
+    pub sloppy_sctp: bool,
+    /// A connection whose real server is gone is expired at its next packet, which is then scheduled anew.
+    pub expire_nodest_conn: bool,
+    /// A persistence template whose real server has weight 0 is not used any more.
+    pub expire_quiescent_template: bool,
+    /// Bit 0: a SYN on a closing connection is scheduled anew; bit 1: on one in FIN_WAIT too.
+    pub conn_reuse_mode: u8,
+    /// A reply of a NAT real server that belongs to no connection is answered with port unreachable.
+    pub nat_icmp_send: bool,
+    /// Tunnels copy DF to the outer header and answer frames that do not fit.
+    pub pmtu_disc: bool,
+    /// An ICMP error about an unknown flow is scheduled by the packet it quotes.
+    pub schedule_icmp: bool,
+    /// The TCP table against floods is used.
+    pub secure_tcp: bool,
+    /// `[connections.timeouts]`
+    pub timeouts: Timeouts,
+}
+
+/// `[connections.timeouts]`: how long a connection stays after its last packet, by state, in seconds (1 to
+/// 864,000). Names follow the states of IPVS in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP states.
+    pub tcp: TcpTimeouts,
+    /// UDP, after each packet in either direction.
+    pub udp: u32,
+    /// SCTP states.
+    pub sctp: SctpTimeouts,
+}
+
+/// Seconds per TCP state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct TcpTimeouts {
+    pub none: u32,
+    pub established: u32,
+    pub syn_sent: u32,
+    pub syn_recv: u32,
+    pub fin_wait: u32,
+    pub time_wait: u32,
+    pub close: u32,
+    pub close_wait: u32,
+    pub last_ack: u32,
+    pub listen: u32,
+    pub synack: u32,
+}
+
+impl Default for TcpTimeouts {
+    /// The kernel's defaults (`tcp_timeouts` of ip_vs_proto_tcp).
+    fn default() -> Self {
+        Self {
+            none: 2,
+            established: 900,
+            syn_sent: 120,
+            syn_recv: 60,
+            fin_wait: 120,
+            time_wait: 120,
+            close: 10,
+            close_wait: 60,
+            last_ack: 30,
+            listen: 120,
+            synack: 120,
+        }
+    }
+}
+
+/// Seconds per SCTP state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct SctpTimeouts {
+    pub none: u32,
+    pub init1: u32,
+    pub init: u32,
+    pub cookie_sent: u32,
+    pub cookie_replied: u32,
+    pub cookie_wait: u32,
+    pub cookie: u32,
+    pub cookie_echoed: u32,
+    pub established: u32,
+    pub shutdown_sent: u32,
+    pub shutdown_received: u32,
+    pub shutdown_ack_sent: u32,
+    pub rejected: u32,
+    pub closed: u32,
+}
+
+impl Default for SctpTimeouts {
+    /// The kernel's defaults (`sctp_timeouts` of ip_vs_proto_sctp).
+    fn default() -> Self {
+        Self {
+            none: 2,
+            init1: 4,
+            init: 61,
+            cookie_sent: 61,
+            cookie_replied: 61,
+            cookie_wait: 61,
+            cookie: 61,
+            cookie_echoed: 61,
+            established: 900,
+            shutdown_sent: 61,
+            shutdown_received: 61,
+            shutdown_ack_sent: 61,
+            rejected: 4,
+            closed: 61,
+        }
+    }
+}
+
+/// An Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MacAddress(pub [u8; 6]);
+
+/// `[[port]]`: one DPDK ethdev.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Port {
+    /// weir's name for it: unique, the label in metrics.
+    pub name: String,
+    /// DPDK's name: a PCI address or a vdev.
+    pub device: String,
+    /// Set on the device, else kept in software with promiscuous mode. `None`: the device's own.
+    pub mac: Option<MacAddress>,
+    /// Own addresses with their prefix lengths; each makes a connected network.
+    pub addresses: Vec<IpNet>,
+    /// Largest IP packet, in bytes: 576 to 9,600.
+    pub mtu: u16,
+    /// Receive queues; 0: one per worker.
+    pub rx_queues: u16,
+    /// Prefixes for whose addresses ARP is answered on this port besides VIPs and own addresses.
+    pub proxy_arp: Vec<IpNet>,
+}
+
+/// `[[route]]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Where packets go.
+    pub destination: IpNet,
+    /// By whom: an address within a connected network of `port`.
+    pub gateway: IpAddr,
+    /// Index into [`Config::ports`]: the port whose network holds the gateway.
+    pub port: usize,
+}
+
+/// `[[neighbor]]`: a static binding; ARP and ND never replace it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbor {
+    /// An address within a connected network of `port`.
+    pub address: IpAddr,
+    /// Its Ethernet address: unicast, not zero.
+    pub mac: MacAddress,
+    /// Index into [`Config::ports`].
+    pub port: usize,
+}
+
+/// Transport protocol of a virtual server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// The IP protocol number.
+    pub fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+        }
+    }
+
+    /// The name as the file writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        }
+    }
+}
+
+/// How packets reach a real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Forwarding {
+    /// Direct routing: only the destination MAC changes.
+    Dr,
+    /// An outer IP header around the client's packet.
+    Tun,
+    /// Addresses and ports are rewritten both ways.
+    Nat,
+}
+
+impl Forwarding {
+    /// The name as the file writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Forwarding::Dr => "dr",
+            Forwarding::Tun => "tun",
+            Forwarding::Nat => "nat",
+        }
+    }
+}
+
+/// Outer headers of a `tun` real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tunnel {
+    /// IP in IP: protocol 4 (or 41).
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue {
+        /// UDP destination port.
+        port: u16,
+        /// How the UDP checksum is made.
+        checksum: TunnelChecksum,
+    },
+    /// GRE version 0.
+    Gre {
+        /// Whether the checksum field is there; never `RemCsum`.
+        checksum: TunnelChecksum,
+    },
+}
+
+/// Checksum of a tunnel's outer header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum TunnelChecksum {
+    None,
+    Csum,
+    RemCsum,
+}
+
+/// Scheduling methods, by ipvsadm's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Scheduler {
+    Rr,
+    Wrr,
+    Lc,
+    Wlc,
+    Lblc,
+    Lblcr,
+    Dh,
+    Sh,
+    Sed,
+    Nq,
+    Fo,
+    Ovf,
+    Mh,
+    Twos,
+}
+
+impl Scheduler {
+    /// Every method.
+    pub const ALL: [Scheduler; 14] = [
+        Scheduler::Rr,
+        Scheduler::Wrr,
+        Scheduler::Lc,
+        Scheduler::Wlc,
+        Scheduler::Lblc,
+        Scheduler::Lblcr,
+        Scheduler::Dh,
+        Scheduler::Sh,
+        Scheduler::Sed,
+        Scheduler::Nq,
+        Scheduler::Fo,
+        Scheduler::Ovf,
+        Scheduler::Mh,
+        Scheduler::Twos,
+    ];
+
+    /// The name as ipvsadm and the file write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheduler::Rr => "rr",
+            Scheduler::Wrr => "wrr",
+            Scheduler::Lc => "lc",
+            Scheduler::Wlc => "wlc",
+            Scheduler::Lblc => "lblc",
+            Scheduler::Lblcr => "lblcr",
+            Scheduler::Dh => "dh",
+            Scheduler::Sh => "sh",
+            Scheduler::Sed => "sed",
+            Scheduler::Nq => "nq",
+            Scheduler::Fo => "fo",
+            Scheduler::Ovf => "ovf",
+            Scheduler::Mh => "mh",
+            Scheduler::Twos => "twos",
+        }
+    }
+}
+
+/// `scheduler_flags`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct SchedulerFlags {
+    /// `sh-fallback` or `mh-fallback`: look further when the server found can't take the connection.
+    pub fallback: bool,
+    /// `sh-port` or `mh-port`: the client's port goes into the hash.
+    pub port: bool,
+}
+
+/// `persistence_timeout` and `persistence_netmask`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persistence {
+    /// How long a client stays with its server after its last new connection: 1 to 2,678,400 seconds.
+    pub timeout_secs: u32,
+    /// Prefix length of the client network that shares a template.
+    pub netmask: u8,
+}
+
+/// `[[virtual_server]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtualServer {
+    /// Unique; the label in metrics.
+    pub name: String,
+    /// The VIP.
+    pub address: IpAddr,
+    /// 0: every port.
+    pub port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// How a real server is picked.
+    pub scheduler: Scheduler,
+    /// Flags of the scheduler; only those that belong to it.
+    pub scheduler_flags: SchedulerFlags,
+    /// `None`: connections of one client are scheduled one by one.
+    pub persistence: Option<Persistence>,
+    /// Every datagram is scheduled by itself. UDP only.
+    pub one_packet: bool,
+    /// In the order of the file, which is the order of adding.
+    pub real_servers: Vec<RealServer>,
+}
+
+/// `[[virtual_server.real_server]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct RealServer {
+    /// The RIP. Same family as the VIP, except with `tun`.
+    pub address: IpAddr,
+    /// As the virtual server's, except with NAT.
+    pub port: u16,
+    /// 0 to 65,535; 0: quiesced.
+    pub weight: u16,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
+    /// `Ipip` unless `forwarding` is `Tun`.
+    pub tunnel: Tunnel,
+    /// Connections at which it takes no more; 0: no limit.
+    pub upper_threshold: u32,
+    /// Connections below which it takes new ones again; 0: three quarters of the upper threshold.
+    pub lower_threshold: u32,
+    /// How its health is checked, from here or from the virtual server.
+    pub health_check: Option<HealthCheck>,
+}
+
+/// `[virtual_server.health_check]`: parsed and checked; not served yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HealthCheck {
+    /// What is tried.
+    pub kind: HealthCheckKind,
+    /// Time between two checks.
+    pub interval: Duration,
+    /// Time for one check.
+    pub timeout: Duration,
+    /// Failures in a row that take a server out: at least 1.
+    pub fall: u32,
+    /// Successes in a row that bring it back: at least 1.
+    pub rise: u32,
+}
+
+/// `type` of a health check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum HealthCheckKind {
+    Tcp,
+    Http,
+    Https,
+    Udp,
+    Dns,
+    Smtp,
+    Ping,
+    Exec,
+}
+
+/// `[[vrrp]]`: parsed and checked; not served yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vrrp {
+    /// Unique.
+    pub name: String,
+    /// Index into [`Config::ports`].
+    pub port: usize,
+    /// VRID: 1 to 255, unique per port and address family.
+    pub virtual_router_id: u8,
+    /// Protocol version: 2 or 3.
+    pub version: u8,
+    /// 1 to 255; 255: address owner.
+    pub priority: u8,
+    /// Version 2: whole seconds, 1 to 255. Version 3: hundredths, 0.01 to 40.95 s.
+    pub advertisement_interval: Duration,
+    /// A higher priority takes over from a lower one.
+    pub preempt: bool,
+    /// How long a router waits after start before it preempts.
+    pub preempt_delay: Duration,
+    /// 00:00:5e:00:01:{VRID} (or -02-) instead of the port's MAC.
+    pub virtual_mac: bool,
+    /// The virtual addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Advertisements go to these instead of the multicast group.
+    pub unicast_peers: Vec<IpAddr>,
+    /// Version 2 only.
+    pub authentication: Option<VrrpAuthentication>,
+}
+
+/// `[vrrp.authentication]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VrrpAuthentication {
+    /// Simple text password of 1 to 8 bytes.
+    Pass(String),
+    /// IP authentication header with HMAC-MD5, password of 1 to 8 bytes (RFC 2338 section 5.3.6).
+    Ah(String),
+}

@@ -1,0 +1,218 @@
+//! From a path or a text to the model or the report.
+//!
+//! In stages, each of which reports all it finds: TOML's syntax, unknown keys, types and values. Only a
+//! text that is no TOML ends it early, for its tree has holes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use crate::model::Config;
+use crate::report::{Problem, Report};
+use crate::{keys, schema, validate};
+
+/// Bytes of a file at most: 100,000 real servers take about 10 MB.
+pub const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Syntax errors shown at most: what follows the first few is often their echo.
+const SYNTAX_ERRORS_MAX: usize = 10;
+
+/// Larger texts are searched for their first syntax error only: one that is no TOML at all can hold one
+/// in each of its bytes, and each takes memory.
+const RECOVERY_BYTES_MAX: usize = 1 << 20;
+
+/// A file that weir can serve.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What somebody should look at all the same. Holds no errors, and is often empty.
+    pub warnings: Report,
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// The report holds every problem: a file that can't be read (one error without a place), or all that is
+/// wrong in it, warnings included.
+pub fn load(path: &Path) -> Result<Loaded, Report> {
+    let name = path.display().to_string();
+    let text = read(path).map_err(|problem| Report::new(&name, "", vec![*problem]))?;
+    parse(&name, &text)
+}
+
+/// Reads the text of a file; `name` is what reports call it.
+///
+/// # Errors
+/// The report holds every problem of the text, warnings included; at least one is an error.
+pub fn parse(name: &str, text: &str) -> Result<Loaded, Report> {
+    let mut problems = Vec::new();
+    let config = config(text, &mut problems);
+    let report = Report::new(name, text, problems);
+    match config {
+        Some(config) if report.errors() == 0 => Ok(Loaded { config, warnings: report }),
+        _ => Err(report),
+    }
+}
+
+/// Adds a problem wherever there is one; `None` implies an error among them.
+fn config(text: &str, problems: &mut Vec<Problem>) -> Option<Config> {
+    if text.len() as u64 > FILE_BYTES_MAX {
+        problems.push(Problem::error(format!("the text is larger than {} MiB", FILE_BYTES_MAX >> 20)));
+        return None;
+    }
+    let mut tree = tree(text, problems)?;
+    keys::remove_unknown(&mut tree, problems);
+    let tree = toml::Spanned::new(0..text.len(), tree);
+    match <schema::File as serde::Deserialize>::deserialize(toml::de::Deserializer::from(tree)) {
+        Ok(file) => Some(validate::validate(&file, problems)),
+        Err(error) => {
+            problems.push(syntax(text, &error));
+            None
+        }
+    }
+}
+
+fn tree<'t>(text: &'t str, problems: &mut Vec<Problem>) -> Option<DeTable<'t>> {
+    let (tree, errors) = if text.len() <= RECOVERY_BYTES_MAX {
+        DeTable::parse_recoverable(text)
+    } else {
+        match DeTable::parse(text) {
+            Ok(tree) => (tree, Vec::new()),
+            Err(error) => (toml::Spanned::new(0..0, DeTable::new()), vec![error]),
+        }
+    };
+    if errors.is_empty() {
+        return Some(tree.into_inner());
+    }
+    problems.extend(syntax_errors(text, errors));
+    None
+}
+
+/// The first syntax errors of a text, at most one per line: the others of a line are the first one's echo.
+fn syntax_errors(text: &str, mut errors: Vec<toml::de::Error>) -> Vec<Problem> {
+    errors.sort_by_key(|error| error.span().map(|span| span.start));
+    // Ahead of anything that looks at the text around each.
+    errors.truncate(10 * SYNTAX_ERRORS_MAX);
+    let mut shown: Vec<Problem> = Vec::new();
+    let mut last_line = None;
+    for error in &errors {
+        let start = text.floor_char_boundary(error.span().map_or(0, |span| span.start));
+        let line = Some(text[..start].rfind('\n'));
+        if line != last_line && shown.len() < SYNTAX_ERRORS_MAX {
+            shown.push(syntax(text, error));
+            last_line = line;
+        }
+    }
+    shown
+}
+
+/// A syntax error in the words of the parser, where they are clear.
+fn syntax(text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(0..0);
+    let found = text.get(span.clone()).unwrap_or_default().trim();
+    let mut sentences = error.message().trim().splitn(2, ", expected ");
+    let message = sentences.next().unwrap_or_default();
+    let expected = sentences.next().map(|expected| format!("expected {expected}")).unwrap_or_default();
+    let problem = |label: String| Problem::error(format!("not TOML: {message}")).at(span.clone(), label);
+    match message {
+        "string values must be quoted" if found.is_empty() => {
+            Problem::error("not TOML: missing value").at(span.clone(), "write a value here")
+        }
+        "string values must be quoted" if !found.contains(['"', '\\', '\n']) => {
+            problem(expected).help(format!("write \"{}\"", found.chars().take(64).collect::<String>()))
+        }
+        "duplicate key" => problem(expected).help(
+            "write each key once in a table; tables that occur more than once have double brackets: [[...]]",
+        ),
+        _ => problem(expected),
+    }
+}
+
+/// The text of a file, or one problem without a place.
+fn read(path: &Path) -> Result<String, Box<Problem>> {
+    let plain = |what: String| Box::new(Problem::error(format!("can't read {}: {what}", path.display())));
+    let io = |error: io::Error| {
+        let problem = plain(reason(&error));
+        match error.kind() {
+            io::ErrorKind::NotFound => Box::new(problem.help("name the file with -c FILE")),
+            _ => problem,
+        }
+    };
+    let file = File::open(path).map_err(io)?;
+    if file.metadata().map_err(io)?.is_dir() {
+        return Err(plain("it is a directory".into()));
+    }
+    let mut bytes = Vec::new();
+    // A pipe or a device does not tell its size.
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(plain(format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..good].iter().filter(|b| **b == b'\n').count();
+        plain(format!("line {line} is not UTF-8 (byte {good} of the file)"))
+    })
+}
+
+/// An error of the system without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = words.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Severity;
+
+    const PORT: &str = "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\n";
+
+    #[test]
+    fn warnings_do_not_stop() {
+        let loaded = parse("w", &format!("{PORT}[connections]\nsecure_tcp = true\n")).unwrap();
+        assert_eq!(loaded.warnings.problems().len(), 1);
+        assert_eq!(loaded.warnings.problems()[0].severity, Severity::Warning);
+        assert!(loaded.config.connections.secure_tcp);
+    }
+
+    #[test]
+    fn an_unreadable_file_is_one_plain_sentence() {
+        let dir = std::env::temp_dir().join(format!("weir-config-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let said = |path: &Path| {
+            let report = load(path).unwrap_err();
+            assert_eq!(report.problems().len(), 1);
+            assert_eq!(report.problems()[0].place, None);
+            report.problems()[0].message.replace(&dir.display().to_string(), "DIR")
+        };
+        assert_eq!(said(&dir.join("none.toml")), "can't read DIR/none.toml: no such file or directory");
+        assert_eq!(said(&dir), "can't read DIR: it is a directory");
+        std::fs::write(dir.join("latin1.toml"), b"[http]\n# \xfcber\n").unwrap();
+        assert_eq!(
+            said(&dir.join("latin1.toml")),
+            "can't read DIR/latin1.toml: line 2 is not UTF-8 (byte 9 of the file)"
+        );
+        assert_eq!(said(Path::new("/dev/zero")), "can't read /dev/zero: it is larger than 16 MiB");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_text_too_large_is_refused_before_it_is_parsed() {
+        let report = parse("w", &"#".repeat(FILE_BYTES_MAX as usize + 1)).unwrap_err();
+        assert_eq!(report.problems()[0].message, "the text is larger than 16 MiB");
+    }
+
+    #[test]
+    fn the_first_syntax_error_of_a_large_text_is_found() {
+        let text = format!("{}\nx =\ny =\n", "# comment\n".repeat(150_000));
+        let report = parse("w", &text).unwrap_err();
+        assert_eq!(report.errors(), 1);
+        assert_eq!(report.line_column(report.problems()[0].place.as_ref().unwrap().span.start).0, 150_002);
+    }
+}

@@ -1,0 +1,200 @@
+//! The file as written.
+//!
+//! One struct per table, one field per key, in the words of the file. Nothing is required, defaulted or
+//! checked here: that is `validate`'s work, which needs the places. Deserializing never fails on a value:
+//! each one is kept with its place, and one of a wrong type is kept as the complaint about it, so that one
+//! run shows them all. Unknown keys are found by `keys` before; `deny_unknown_fields` is the net below it.
+
+mod value;
+
+use serde::Deserialize;
+
+pub(crate) use value::{
+    Boolean, Field, Integer, Lenient, List, Number, OneTable, Span, Switch, Tables, Tabular, Text,
+};
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    pub(crate) control: OneTable<Control>,
+    pub(crate) http: OneTable<Http>,
+    pub(crate) memory: OneTable<Memory>,
+    pub(crate) connections: OneTable<Connections>,
+    pub(crate) port: Tables<Port>,
+    pub(crate) route: Tables<Route>,
+    pub(crate) neighbor: Tables<Neighbor>,
+    pub(crate) virtual_server: Tables<VirtualServer>,
+    pub(crate) vrrp: Tables<Vrrp>,
+}
+
+/// `[control]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Control {
+    pub(crate) socket: Field<Text>,
+}
+
+/// `[http]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Http {
+    pub(crate) listen: Field<Text>,
+}
+
+/// `[memory]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Memory {
+    pub(crate) mbufs: Field<Integer>,
+    pub(crate) mbuf_data_bytes: Field<Integer>,
+}
+
+/// `[connections]`: apart from `capacity` the names are those of `net.ipv4.vs.*`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Connections {
+    pub(crate) capacity: Field<Integer>,
+    pub(crate) sloppy_tcp: Field<Switch>,
+    pub(crate) sloppy_sctp: Field<Switch>,
+    pub(crate) expire_nodest_conn: Field<Switch>,
+    pub(crate) expire_quiescent_template: Field<Switch>,
+    pub(crate) conn_reuse_mode: Field<Integer>,
+    pub(crate) nat_icmp_send: Field<Switch>,
+    pub(crate) pmtu_disc: Field<Switch>,
+    pub(crate) schedule_icmp: Field<Switch>,
+    pub(crate) secure_tcp: Field<Boolean>,
+    pub(crate) timeouts: OneTable<Timeouts>,
+}
+
+/// `[connections.timeouts]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Timeouts {
+    pub(crate) tcp_none: Field<Integer>,
+    pub(crate) tcp_established: Field<Integer>,
+    pub(crate) tcp_syn_sent: Field<Integer>,
+    pub(crate) tcp_syn_recv: Field<Integer>,
+    pub(crate) tcp_fin_wait: Field<Integer>,
+    pub(crate) tcp_time_wait: Field<Integer>,
+    pub(crate) tcp_close: Field<Integer>,
+    pub(crate) tcp_close_wait: Field<Integer>,
+    pub(crate) tcp_last_ack: Field<Integer>,
+    pub(crate) tcp_listen: Field<Integer>,
+    pub(crate) tcp_synack: Field<Integer>,
+    pub(crate) udp: Field<Integer>,
+    pub(crate) sctp_none: Field<Integer>,
+    pub(crate) sctp_init1: Field<Integer>,
+    pub(crate) sctp_init: Field<Integer>,
+    pub(crate) sctp_cookie_sent: Field<Integer>,
+    pub(crate) sctp_cookie_replied: Field<Integer>,
+    pub(crate) sctp_cookie_wait: Field<Integer>,
+    pub(crate) sctp_cookie: Field<Integer>,
+    pub(crate) sctp_cookie_echoed: Field<Integer>,
+    pub(crate) sctp_established: Field<Integer>,
+    pub(crate) sctp_shutdown_sent: Field<Integer>,
+    pub(crate) sctp_shutdown_received: Field<Integer>,
+    pub(crate) sctp_shutdown_ack_sent: Field<Integer>,
+    pub(crate) sctp_rejected: Field<Integer>,
+    pub(crate) sctp_closed: Field<Integer>,
+}
+
+/// `[[port]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Port {
+    pub(crate) name: Field<Text>,
+    pub(crate) device: Field<Text>,
+    pub(crate) mac: Field<Text>,
+    pub(crate) addresses: Field<List<Text>>,
+    pub(crate) mtu: Field<Integer>,
+    pub(crate) rx_queues: Field<Integer>,
+    pub(crate) proxy_arp: Field<List<Text>>,
+}
+
+/// `[[route]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Route {
+    pub(crate) destination: Field<Text>,
+    pub(crate) gateway: Field<Text>,
+}
+
+/// `[[neighbor]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Neighbor {
+    pub(crate) address: Field<Text>,
+    pub(crate) mac: Field<Text>,
+}
+
+/// `[[virtual_server]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VirtualServer {
+    pub(crate) name: Field<Text>,
+    pub(crate) address: Field<Text>,
+    pub(crate) port: Field<Integer>,
+    pub(crate) protocol: Field<Text>,
+    pub(crate) forwarding: Field<Text>,
+    pub(crate) scheduler: Field<Text>,
+    pub(crate) scheduler_flags: Field<List<Text>>,
+    pub(crate) persistence_timeout: Field<Integer>,
+    pub(crate) persistence_netmask: Field<Integer>,
+    pub(crate) one_packet: Field<Boolean>,
+    pub(crate) health_check: OneTable<HealthCheck>,
+    pub(crate) real_server: Tables<RealServer>,
+}
+
+/// `[[virtual_server.real_server]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RealServer {
+    pub(crate) address: Field<Text>,
+    pub(crate) port: Field<Integer>,
+    pub(crate) weight: Field<Integer>,
+    pub(crate) forwarding: Field<Text>,
+    pub(crate) upper_threshold: Field<Integer>,
+    pub(crate) lower_threshold: Field<Integer>,
+    pub(crate) tunnel: Field<Text>,
+    pub(crate) tunnel_port: Field<Integer>,
+    pub(crate) tunnel_checksum: Field<Text>,
+    pub(crate) health_check: OneTable<HealthCheck>,
+}
+
+/// `[virtual_server.health_check]` or `[virtual_server.real_server.health_check]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HealthCheck {
+    pub(crate) r#type: Field<Text>,
+    pub(crate) interval: Field<Number>,
+    pub(crate) timeout: Field<Number>,
+    pub(crate) fall: Field<Integer>,
+    pub(crate) rise: Field<Integer>,
+}
+
+/// `[[vrrp]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Vrrp {
+    pub(crate) name: Field<Text>,
+    pub(crate) port: Field<Text>,
+    pub(crate) virtual_router_id: Field<Integer>,
+    pub(crate) version: Field<Integer>,
+    pub(crate) priority: Field<Integer>,
+    pub(crate) advertisement_interval: Field<Number>,
+    pub(crate) preempt: Field<Boolean>,
+    pub(crate) preempt_delay: Field<Number>,
+    pub(crate) virtual_mac: Field<Boolean>,
+    pub(crate) addresses: Field<List<Text>>,
+    pub(crate) unicast_peers: Field<List<Text>>,
+    pub(crate) authentication: OneTable<VrrpAuthentication>,
+}
+
+/// `[vrrp.authentication]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VrrpAuthentication {
+    pub(crate) r#type: Field<Text>,
+    pub(crate) password: Field<Text>,
+}

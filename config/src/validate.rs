@@ -1,0 +1,180 @@
+//! From the file as written to the model: every problem, not the first.
+//!
+//! Tables are read in the order in which they need each other: memory before ports, ports before what is
+//! reached through them. No check compares each with each, so a large file takes time in proportion.
+
+mod connections;
+mod health;
+mod network;
+mod ports;
+mod real_servers;
+mod served;
+mod table;
+mod values;
+mod virtual_servers;
+mod vrrp;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+use self::network::Network;
+use self::ports::{MbufDataBytes, ReadPort};
+use self::table::{Table, peek};
+use crate::model::{Config, Control, Http, Memory};
+use crate::report::Problem;
+use crate::schema::{File, Span, Tables, Tabular, Text};
+
+/// Where a problem of the file as a whole is: nowhere.
+const NOWHERE: Span = 0..0;
+
+/// Builds the model and adds what is wrong to `problems`. The model means something only when none of them
+/// is an error.
+pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
+    let mut root = Table::new(NOWHERE, problems);
+    let control = control(file, &mut root);
+    let http = http(file, &mut root);
+    let (memory, room) = memory(file, &mut root);
+    let connections = connections::connections(&file.connections, &mut root);
+    let read_ports = read_ports(&file.port, &room, &mut root);
+    let routes = tables(&file.route, &mut root);
+    let neighbors = tables(&file.neighbor, &mut root);
+    let servers = tables(&file.virtual_server, &mut root);
+    let instances = tables(&file.vrrp, &mut root);
+
+    let mut network = Network::new(&read_ports, vips(file), problems);
+    let routes = network.routes(&routes, problems);
+    let mut bound = HashMap::new();
+    let neighbors = neighbors
+        .into_iter()
+        .filter_map(|(neighbor, at)| network.neighbor(neighbor, &mut bound, &mut Table::new(at, problems)))
+        .collect();
+    let mut taken = virtual_servers::Taken::default();
+    let virtual_servers = servers
+        .into_iter()
+        .filter_map(|(server, at)| {
+            virtual_servers::virtual_server(server, &network, &mut taken, &mut Table::new(at, problems))
+        })
+        .collect();
+    let mut taken = vrrp::Taken::default();
+    let vrrp = instances
+        .into_iter()
+        .filter_map(|(instance, at)| {
+            vrrp::vrrp(instance, &read_ports, &network, &mut taken, &mut Table::new(at, problems))
+        })
+        .collect();
+    problems.extend(served::not_served_yet(file));
+    Config {
+        control,
+        http,
+        memory,
+        connections,
+        ports: read_ports.into_iter().filter_map(|read| read.port).collect(),
+        routes,
+        neighbors,
+        virtual_servers,
+        vrrp,
+    }
+}
+
+fn control(file: &File, root: &mut Table<'_>) -> Control {
+    let socket = root.value(&file.control).and_then(|(Tabular(control), at)| {
+        let mut table = root.inner(at);
+        table.parsed(&control.socket, values::socket_path)
+    });
+    Control { socket: socket.map_or_else(|| PathBuf::from("/run/weir/weir.sock"), Spanned::into_inner) }
+}
+
+fn http(file: &File, root: &mut Table<'_>) -> Http {
+    let listen = root.value(&file.http).and_then(|(Tabular(http), at)| {
+        let mut table = root.inner(at);
+        table.parsed(&http.listen, values::listen)
+    });
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9292));
+    Http { listen: listen.map_or(default, Spanned::into_inner) }
+}
+
+fn memory(file: &File, root: &mut Table<'_>) -> (Memory, MbufDataBytes) {
+    let mut memory = Memory { mbufs: 0, mbuf_data_bytes: 2048 };
+    let mut room = root.or(None, memory.mbuf_data_bytes);
+    if let Some((Tabular(written), at)) = root.value(&file.memory) {
+        let mut table = root.inner(at);
+        room = table.integer(&written.mbuf_data_bytes, "mbuf_data_bytes", 128..=16_384, *room.get_ref());
+        memory.mbuf_data_bytes = *room.get_ref();
+        let mbufs = table.integer::<u32>(&written.mbufs, "mbufs", 0..=67_108_864, 0);
+        if (1..1024).contains(mbufs.get_ref()) {
+            let problem = Problem::error("too few mbufs")
+                .at(mbufs.span(), "must be 0 or 1024 to 67108864")
+                .help("write 0 to have them computed from ports, queues and workers");
+            table.report(problem);
+        }
+        memory.mbufs = mbufs.into_inner();
+    }
+    (memory, room)
+}
+
+fn read_ports(
+    field: &Tables<crate::schema::Port>,
+    room: &MbufDataBytes,
+    root: &mut Table<'_>,
+) -> Vec<ReadPort> {
+    let written = tables(field, root);
+    match (&written[..], field) {
+        ([], None) => root.report(
+            Problem::error("no [[port]] in the file")
+                .help("weir needs a device to receive on: write a [[port]] with `name` and `device`"),
+        ),
+        ([], Some(empty)) if matches!(&empty.get_ref().0, Ok(list) if list.0.is_empty()) => {
+            root.report(Problem::error("no [[port]] in the file").at(empty.span(), "at least one is needed"));
+        }
+        _ => {}
+    }
+    if let Some((_, last)) = written.last() {
+        ports::limit(written.len(), &mut root.inner(last.clone()));
+    }
+    let mut taken = ports::Taken::default();
+    written.into_iter().map(|(port, at)| ports::port(port, room, &mut taken, &mut root.inner(at))).collect()
+}
+
+/// The tables of an array with their places; reports elements that are none.
+fn tables<'f, T>(field: &'f Tables<T>, table: &mut Table<'_>) -> Vec<(&'f T, Span)> {
+    let Some((list, _)) = table.value(field) else { return Vec::new() };
+    list.0
+        .iter()
+        .filter_map(|element| table.element(element))
+        .map(|(Tabular(inner), at)| (inner, at))
+        .collect()
+}
+
+/// Every VIP, of virtual servers and VRRP instances: needed before the tables that must not hold one are
+/// read. What does not parse is reported where it is read.
+fn vips(file: &File) -> HashMap<IpAddr, Span> {
+    let mut vips = HashMap::new();
+    let mut add = |text: &Text, span: Span| {
+        if let Ok(address) = text.0.parse::<IpAddr>() {
+            vips.entry(address).or_insert(span);
+        }
+    };
+    for (server, _) in peeked(&file.virtual_server) {
+        if let Some((text, span)) = peek(&server.address) {
+            add(text, span);
+        }
+    }
+    for (instance, _) in peeked(&file.vrrp) {
+        let list = peek(&instance.addresses).map(|(list, _)| list.0.as_slice()).unwrap_or_default();
+        for address in list {
+            if let Ok(text) = &address.get_ref().0 {
+                add(text, address.span());
+            }
+        }
+    }
+    vips
+}
+
+/// As `tables`, without a word about what is wrong.
+fn peeked<T>(field: &Tables<T>) -> impl Iterator<Item = (&T, Span)> {
+    let list = peek(field).map(|(list, _)| list.0.as_slice()).unwrap_or_default();
+    list.iter().filter_map(|table| table.get_ref().0.as_ref().ok().map(|inner| (&inner.0, table.span())))
+}

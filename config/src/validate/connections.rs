@@ -1,0 +1,81 @@
+//! `[connections]` and `[connections.timeouts]`
+
+use super::table::Table;
+use crate::model::{Connections, SctpTimeouts, TcpTimeouts, Timeouts};
+use crate::schema::{self, Field, Integer, OneTable, Tabular};
+
+/// UDP connections stay this long: `udp_timeouts` of ip_vs_proto_udp.
+const UDP_SECS: u32 = 300;
+
+/// Seconds of a timeout: ten days hold every use, and the kernel's jiffies do not overflow either.
+const TIMEOUT_SECS: std::ops::RangeInclusive<i64> = 1..=864_000;
+
+pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Table<'_>) -> Connections {
+    let mut connections = Connections {
+        capacity: 1_048_576,
+        sloppy_tcp: false,
+        sloppy_sctp: false,
+        expire_nodest_conn: false,
+        expire_quiescent_template: false,
+        conn_reuse_mode: 1,
+        nat_icmp_send: false,
+        pmtu_disc: true,
+        schedule_icmp: false,
+        secure_tcp: false,
+        timeouts: Timeouts { tcp: TcpTimeouts::default(), udp: UDP_SECS, sctp: SctpTimeouts::default() },
+    };
+    let Some((Tabular(written), at)) = table.value(field) else { return connections };
+    let mut table = table.inner(at);
+    let c = &mut connections;
+    let capacity = table.integer(&written.capacity, "capacity", 1024..=16_777_216, c.capacity);
+    c.capacity = capacity.into_inner();
+    c.sloppy_tcp = table.switch(&written.sloppy_tcp, c.sloppy_tcp);
+    c.sloppy_sctp = table.switch(&written.sloppy_sctp, c.sloppy_sctp);
+    c.expire_nodest_conn = table.switch(&written.expire_nodest_conn, c.expire_nodest_conn);
+    c.expire_quiescent_template =
+        table.switch(&written.expire_quiescent_template, c.expire_quiescent_template);
+    let reuse = table.integer(&written.conn_reuse_mode, "conn_reuse_mode", 0..=3, c.conn_reuse_mode);
+    c.conn_reuse_mode = reuse.into_inner();
+    c.nat_icmp_send = table.switch(&written.nat_icmp_send, c.nat_icmp_send);
+    c.pmtu_disc = table.switch(&written.pmtu_disc, c.pmtu_disc);
+    c.schedule_icmp = table.switch(&written.schedule_icmp, c.schedule_icmp);
+    // The kernel's numbers for it are modes, two of which depend on free memory: they are not taken.
+    c.secure_tcp = table.boolean(&written.secure_tcp, c.secure_tcp).into_inner();
+    if let Some((Tabular(written), at)) = table.value(&written.timeouts) {
+        timeouts(written, &mut c.timeouts, &mut table.inner(at));
+    }
+    connections
+}
+
+fn timeouts(written: &schema::Timeouts, timeouts: &mut Timeouts, table: &mut Table<'_>) {
+    let Timeouts { tcp, udp, sctp } = timeouts;
+    let mut read = |field: &Field<Integer>, key: &str, secs: &mut u32| {
+        *secs = table.integer(field, key, TIMEOUT_SECS, *secs).into_inner();
+    };
+    read(&written.tcp_none, "tcp_none", &mut tcp.none);
+    read(&written.tcp_established, "tcp_established", &mut tcp.established);
+    read(&written.tcp_syn_sent, "tcp_syn_sent", &mut tcp.syn_sent);
+    read(&written.tcp_syn_recv, "tcp_syn_recv", &mut tcp.syn_recv);
+    read(&written.tcp_fin_wait, "tcp_fin_wait", &mut tcp.fin_wait);
+    read(&written.tcp_time_wait, "tcp_time_wait", &mut tcp.time_wait);
+    read(&written.tcp_close, "tcp_close", &mut tcp.close);
+    read(&written.tcp_close_wait, "tcp_close_wait", &mut tcp.close_wait);
+    read(&written.tcp_last_ack, "tcp_last_ack", &mut tcp.last_ack);
+    read(&written.tcp_listen, "tcp_listen", &mut tcp.listen);
+    read(&written.tcp_synack, "tcp_synack", &mut tcp.synack);
+    read(&written.udp, "udp", udp);
+    read(&written.sctp_none, "sctp_none", &mut sctp.none);
+    read(&written.sctp_init1, "sctp_init1", &mut sctp.init1);
+    read(&written.sctp_init, "sctp_init", &mut sctp.init);
+    read(&written.sctp_cookie_sent, "sctp_cookie_sent", &mut sctp.cookie_sent);
+    read(&written.sctp_cookie_replied, "sctp_cookie_replied", &mut sctp.cookie_replied);
+    read(&written.sctp_cookie_wait, "sctp_cookie_wait", &mut sctp.cookie_wait);
+    read(&written.sctp_cookie, "sctp_cookie", &mut sctp.cookie);
+    read(&written.sctp_cookie_echoed, "sctp_cookie_echoed", &mut sctp.cookie_echoed);
+    read(&written.sctp_established, "sctp_established", &mut sctp.established);
+    read(&written.sctp_shutdown_sent, "sctp_shutdown_sent", &mut sctp.shutdown_sent);
+    read(&written.sctp_shutdown_received, "sctp_shutdown_received", &mut sctp.shutdown_received);
+    read(&written.sctp_shutdown_ack_sent, "sctp_shutdown_ack_sent", &mut sctp.shutdown_ack_sent);
+    read(&written.sctp_rejected, "sctp_rejected", &mut sctp.rejected);
+    read(&written.sctp_closed, "sctp_closed", &mut sctp.closed);
+}

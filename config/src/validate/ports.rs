@@ -1,0 +1,183 @@
+//! `[[port]]`
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::table::{Fault, Table};
+use super::values;
+use crate::model::{MacAddress, Port};
+use crate::report::{Problem, quoted};
+use crate::schema::{self, Span};
+
+/// Ports at most: RTE_MAX_ETHPORTS of DPDK as distributions build it.
+const PORTS_MAX: usize = 32;
+
+/// Receive queues of a port at most: one for each of the 128 lcores DPDK is built for.
+const RX_QUEUES_MAX: i64 = 128;
+
+/// Ethernet header and checksum, or one 802.1Q tag instead of the checksum that devices strip.
+const FRAME_OVERHEAD_BYTES: u16 = 18;
+
+/// A port as read; what did not parse is absent, and the report says so.
+pub(crate) struct ReadPort {
+    /// `None`: the table is wrong in some way.
+    pub(crate) port: Option<Port>,
+    pub(crate) name: Option<String>,
+    pub(crate) at: Span,
+    pub(crate) addresses: Vec<Spanned<IpNet>>,
+    /// Every address of the table parsed: nothing follows from the absence of one.
+    pub(crate) complete: bool,
+}
+
+/// What is unique among ports.
+#[derive(Default)]
+pub(crate) struct Taken {
+    names: HashMap<String, Span>,
+    devices: HashMap<String, Span>,
+    macs: HashMap<MacAddress, Span>,
+}
+
+/// Room for a frame in one mbuf, `[memory] mbuf_data_bytes`.
+pub(crate) type MbufDataBytes = Spanned<u16>;
+
+pub(crate) fn limit(count: usize, table: &mut Table<'_>) {
+    if count > PORTS_MAX {
+        let label = format!("{count} ports; DPDK has room for {PORTS_MAX}");
+        table.report(Problem::error("too many ports").at(table.at.clone(), label));
+    }
+}
+
+pub(crate) fn port(
+    port: &schema::Port,
+    room: &MbufDataBytes,
+    taken: &mut Taken,
+    table: &mut Table<'_>,
+) -> ReadPort {
+    let schema::Port { name, device, mac, addresses, mtu, rx_queues, proxy_arp } = port;
+    let name = table.required_parsed(name, "name", "name = \"lan\"", values::name);
+    let example = "device = \"0000:03:00.0\"";
+    let device = table.required_parsed(device, "device", example, values::device);
+    let mac = table.parsed(mac, values::station);
+    let written = addresses.as_ref();
+    let addresses = table.list(addresses, own_address);
+    let complete = match written.map(|list| &list.get_ref().0) {
+        None => true,
+        Some(Ok(list)) => list.0.len() == addresses.len(),
+        Some(Err(_)) => false,
+    };
+    let mtu = table.integer(mtu, "mtu", 576..=9600, 1500);
+    let rx_queues = table.integer(rx_queues, "rx_queues", 0..=RX_QUEUES_MAX, 0);
+    let proxy_arp = table.list(proxy_arp, proxied);
+
+    unique(&mut taken.names, name.as_ref(), "port name", table);
+    unique(&mut taken.devices, device.as_ref(), "device", table);
+    if let Some(mac) = &mac {
+        unique_mac(&mut taken.macs, mac, table);
+    }
+    fits(&mtu, room, table);
+    for proxied in &proxy_arp {
+        if let Some(own) = addresses.iter().find(|own| proxied.get_ref().contains(&own.get_ref().trunc())) {
+            let problem = Problem::error("proxy ARP for the port's own network")
+                .at(proxied.span(), "weir would answer for every host of the network")
+                .related(own.span(), "the port's network")
+                .help("write the part of the network that weir shall answer for");
+            table.report(problem);
+        }
+    }
+    let read_name = name.as_ref().map(|name| name.get_ref().clone());
+    let port = name.zip(device).map(|(name, device)| Port {
+        name: name.into_inner(),
+        device: device.into_inner(),
+        mac: mac.map(Spanned::into_inner),
+        addresses: addresses.iter().map(|address| *address.get_ref()).collect(),
+        mtu: mtu.into_inner(),
+        rx_queues: rx_queues.into_inner(),
+        proxy_arp: proxy_arp.into_iter().map(Spanned::into_inner).collect(),
+    });
+    ReadPort { port, name: read_name, at: table.at.clone(), addresses, complete }
+}
+
+/// Reports a name that another table has already.
+pub(crate) fn unique(
+    taken: &mut HashMap<String, Span>,
+    name: Option<&Spanned<String>>,
+    what: &str,
+    table: &mut Table<'_>,
+) {
+    let Some(name) = name else { return };
+    match taken.entry(name.get_ref().clone()) {
+        Entry::Vacant(free) => {
+            free.insert(name.span());
+        }
+        Entry::Occupied(first) => table.report(
+            Problem::error(format!("duplicate {what} {}", quoted(name.get_ref())))
+                .at(name.span(), "used again here")
+                .related(first.get().clone(), "used first here")
+                .help(format!("give each its own {what}")),
+        ),
+    }
+}
+
+fn unique_mac(taken: &mut HashMap<MacAddress, Span>, mac: &Spanned<MacAddress>, table: &mut Table<'_>) {
+    match taken.entry(*mac.get_ref()) {
+        Entry::Vacant(free) => {
+            free.insert(mac.span());
+        }
+        Entry::Occupied(first) => table.report(
+            Problem::error("duplicate MAC address")
+                .at(mac.span(), "used again here")
+                .related(first.get().clone(), "used first here")
+                .help("give each port its own MAC address, or leave `mac` out to keep the device's"),
+        ),
+    }
+}
+
+/// A frame of a packet of `mtu` bytes must fit into one mbuf.
+fn fits(mtu: &Spanned<u16>, room: &MbufDataBytes, table: &mut Table<'_>) {
+    let needed = mtu.get_ref() + FRAME_OVERHEAD_BYTES;
+    if needed <= *room.get_ref() {
+        return;
+    }
+    let room_for = i32::from(*room.get_ref()) - i32::from(FRAME_OVERHEAD_BYTES);
+    let smaller = if room_for >= 576 { format!(", or at most `mtu = {room_for}`") } else { String::new() };
+    let problem = Problem::error("a frame of this MTU does not fit into one mbuf")
+        .at(mtu.span(), format!("mtu {} makes frames of {needed} bytes", mtu.get_ref()))
+        .help(format!("write `mbuf_data_bytes = {needed}` or more under [memory]{smaller}"));
+    let problem = match room.span() {
+        default if default.is_empty() => problem,
+        written => problem.related(written, format!("room for {} bytes", room.get_ref())),
+    };
+    table.report(problem);
+}
+
+/// An own address: one that a host can have, with the length of its network's prefix.
+fn own_address(text: &str) -> Result<IpNet, Fault> {
+    let net = values::prefix(text)?;
+    if let Some(why) = values::not_a_host(net.addr()) {
+        return Err(Fault::new("not an address of a host", why));
+    }
+    if let Some(why) = values::not_a_host_within(net.addr(), &net) {
+        return Err(Fault::new("not an address of a host", why));
+    }
+    if net.prefix_len() == 0 {
+        return Err(Fault::new("invalid prefix length", "every address would be on this port's link")
+            .help("write the prefix length of the link's network here, and a [[route]] for the rest"));
+    }
+    Ok(net)
+}
+
+/// A prefix for whose addresses ARP is answered.
+fn proxied(text: &str) -> Result<IpNet, Fault> {
+    let net = values::network(text)?;
+    match net {
+        IpNet::V6(_) => Err(Fault::new("not an IPv4 prefix", "ARP is for IPv4 alone")),
+        IpNet::V4(_) if net.prefix_len() == 0 => {
+            Err(Fault::new("proxy ARP for every address", "weir would answer for every host of the link")
+                .help("write the prefixes that weir shall answer for"))
+        }
+        IpNet::V4(_) => Ok(net),
+    }
+}

@@ -1,0 +1,326 @@
+//! Reading one table: each method takes a key's field, reports what is wrong with it and goes on.
+//!
+//! Each field is read once, since reading reports. What was written wrong is read as its default: the
+//! report already holds an error, so the model is thrown away, and the other checks run on.
+
+use std::ops::RangeInclusive;
+
+use toml::Spanned;
+
+use crate::report::{Problem, quoted};
+use crate::schema::{Boolean, Field, Integer, Lenient, List, Number, Span, Switch, Text};
+use crate::suggest::nearest;
+
+/// Why a string is not what its key holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// What is wrong, the title of the problem: "invalid address".
+    pub(crate) message: String,
+    /// Why, beside the marked text.
+    pub(crate) label: String,
+    /// What to write instead.
+    pub(crate) help: Option<String>,
+}
+
+impl Fault {
+    pub(crate) fn new(message: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { message: message.into(), label: label.into(), help: None }
+    }
+
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    pub(crate) fn into_problem(self, span: Span) -> Problem {
+        let problem = Problem::error(self.message).at(span, self.label);
+        match self.help {
+            Some(help) => problem.help(help),
+            None => problem,
+        }
+    }
+}
+
+/// A table being read.
+pub(crate) struct Table<'p> {
+    /// Its header, the place of what is missing.
+    pub(crate) at: Span,
+    problems: &'p mut Vec<Problem>,
+}
+
+impl<'p> Table<'p> {
+    pub(crate) fn new(at: Span, problems: &'p mut Vec<Problem>) -> Self {
+        Self { at, problems }
+    }
+
+    /// A table within this one.
+    pub(crate) fn inner(&mut self, at: Span) -> Table<'_> {
+        Table { at, problems: self.problems }
+    }
+
+    pub(crate) fn report(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// The value of a key, if it is there and of the right type.
+    pub(crate) fn value<'f, T>(&mut self, field: &'f Field<T>) -> Option<(&'f T, Span)> {
+        let value = field.as_ref()?;
+        self.element(value)
+    }
+
+    /// As `value`, for an element of an array.
+    pub(crate) fn element<'f, T>(&mut self, value: &'f Spanned<Lenient<T>>) -> Option<(&'f T, Span)> {
+        match &value.get_ref().0 {
+            Ok(inner) => Some((inner, value.span())),
+            Err(complaint) => {
+                self.report(wrong_type(value.span(), complaint));
+                None
+            }
+        }
+    }
+
+    /// As `value`, for a key that must be there. `example` is a line that has it.
+    pub(crate) fn required<'f, T>(
+        &mut self,
+        field: &'f Field<T>,
+        key: &str,
+        example: &str,
+    ) -> Option<(&'f T, Span)> {
+        if field.is_none() {
+            let problem = Problem::error(format!("missing key `{key}`"))
+                .at(self.at.clone(), format!("this table needs `{key}`"))
+                .help(format!("write such as `{example}`"));
+            self.report(problem);
+        }
+        self.value(field)
+    }
+
+    /// A whole number within `range`. Where it is not written, `default` at the table's header.
+    pub(crate) fn integer<N: TryFrom<i64>>(
+        &mut self,
+        field: &Field<Integer>,
+        key: &str,
+        range: RangeInclusive<i64>,
+        default: N,
+    ) -> Spanned<N> {
+        let read = self.value(field).and_then(|(number, span)| self.within(number, span, key, range));
+        self.or(read, default)
+    }
+
+    /// As `integer`, for a key that must be there.
+    pub(crate) fn required_integer<N: TryFrom<i64>>(
+        &mut self,
+        field: &Field<Integer>,
+        key: &str,
+        range: RangeInclusive<i64>,
+        example: &str,
+    ) -> Option<Spanned<N>> {
+        let (number, span) = self.required(field, key, example)?;
+        self.within(number, span, key, range)
+    }
+
+    fn within<N: TryFrom<i64>>(
+        &mut self,
+        number: &Integer,
+        span: Span,
+        key: &str,
+        range: RangeInclusive<i64>,
+    ) -> Option<Spanned<N>> {
+        let fits = Some(number.0).filter(|n| range.contains(n)).and_then(|n| N::try_from(n).ok());
+        if fits.is_none() {
+            let label = format!("must be {} to {}", range.start(), range.end());
+            self.report(Problem::error(format!("`{key}` is out of range")).at(span.clone(), label));
+        }
+        fits.map(|n| Spanned::new(span, n))
+    }
+
+    /// A number of seconds within `range`.
+    pub(crate) fn seconds(
+        &mut self,
+        field: &Field<Number>,
+        key: &str,
+        range: RangeInclusive<f64>,
+        default: f64,
+    ) -> Spanned<f64> {
+        let read = self.value(field).and_then(|(&Number(number), span)| {
+            // Not a number is in no range.
+            if range.contains(&number) {
+                return Some(Spanned::new(span, number));
+            }
+            let label = format!("must be {} to {} seconds", range.start(), range.end());
+            self.report(Problem::error(format!("`{key}` is out of range")).at(span, label));
+            None
+        });
+        self.or(read, default)
+    }
+
+    pub(crate) fn boolean(&mut self, field: &Field<Boolean>, default: bool) -> Spanned<bool> {
+        let read = self.value(field).map(|(on, span)| Spanned::new(span, on.0));
+        self.or(read, default)
+    }
+
+    pub(crate) fn switch(&mut self, field: &Field<Switch>, default: bool) -> bool {
+        self.value(field).map_or(default, |(on, _)| on.0)
+    }
+
+    /// A string that `parse` understands.
+    pub(crate) fn parsed<T>(
+        &mut self,
+        field: &Field<Text>,
+        parse: impl FnOnce(&str) -> Result<T, Fault>,
+    ) -> Option<Spanned<T>> {
+        let (text, span) = self.value(field)?;
+        self.accept(parse(&text.0), span)
+    }
+
+    /// As `parsed`, for a key that must be there.
+    pub(crate) fn required_parsed<T>(
+        &mut self,
+        field: &Field<Text>,
+        key: &str,
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<T, Fault>,
+    ) -> Option<Spanned<T>> {
+        let (text, span) = self.required(field, key, example)?;
+        self.accept(parse(&text.0), span)
+    }
+
+    /// An array of strings that `parse` understands; those it does not are reported and left out.
+    pub(crate) fn list<T>(
+        &mut self,
+        field: &Field<List<Text>>,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Vec<Spanned<T>> {
+        let Some((list, _)) = self.value(field) else { return Vec::new() };
+        let mut values = Vec::with_capacity(list.0.len());
+        for element in &list.0 {
+            if let Some((text, span)) = self.element(element) {
+                values.extend(self.accept(parse(&text.0), span));
+            }
+        }
+        values
+    }
+
+    fn accept<T>(&mut self, parsed: Result<T, Fault>, span: Span) -> Option<Spanned<T>> {
+        match parsed {
+            Ok(value) => Some(Spanned::new(span, value)),
+            Err(fault) => {
+                self.report(fault.into_problem(span));
+                None
+            }
+        }
+    }
+
+    /// A read value, or the default at the table's header.
+    pub(crate) fn or<T>(&self, read: Option<Spanned<T>>, default: T) -> Spanned<T> {
+        read.unwrap_or_else(|| Spanned::new(self.at.clone(), default))
+    }
+}
+
+/// The value of a key, without a word about what is wrong with it.
+pub(crate) fn peek<T>(field: &Field<T>) -> Option<(&T, Span)> {
+    let value = field.as_ref()?;
+    value.get_ref().0.as_ref().ok().map(|inner| (inner, value.span()))
+}
+
+/// One of a fixed set of words. `synonyms` are words of other tools with ours for them.
+pub(crate) fn word<T: Copy>(
+    what: &str,
+    words: &[(&'static str, T)],
+    synonyms: &[(&str, &str)],
+    text: &str,
+) -> Result<T, Fault> {
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
+    }
+    let all = words.iter().map(|(word, _)| *word);
+    let known = format!("known: {}", all.clone().collect::<Vec<_>>().join(", "));
+    let folded = text.to_ascii_lowercase();
+    let synonym = synonyms.iter().find(|(theirs, _)| *theirs == folded).map(|(_, ours)| *ours);
+    let fault = Fault::new(format!("unknown {what} {}", quoted(text)), known);
+    Err(match synonym.or_else(|| nearest(text, all)) {
+        Some(meant) => fault.help(format!("did you mean \"{meant}\"?")),
+        None => fault,
+    })
+}
+
+/// A value of another type than its key's, in the words of TOML instead of serde's.
+fn wrong_type(span: Span, complaint: &str) -> Problem {
+    let complaint = complaint.trim();
+    if complaint.contains("toml_private_datetime") {
+        return Problem::error("wrong type").at(span, "expected a table, found a date");
+    }
+    let Some((found, expected)) =
+        complaint.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "))
+    else {
+        return Problem::error("invalid value").at(span, complaint.to_owned());
+    };
+    let (kind, inside) = match found.split_once(' ') {
+        Some((kind, inside)) if kind != "floating" => (kind, inside),
+        _ => (found, ""),
+    };
+    let kind = match kind {
+        "string" => "a string",
+        "integer" => "a whole number",
+        "boolean" => "true or false",
+        "sequence" => "an array",
+        "map" if expected == "an array" => "a table",
+        "map" => "a table or a date",
+        other if other.starts_with("floating") => "a number with a fraction",
+        other => other,
+    };
+    let bare = inside.trim_matches(['"', '`']);
+    let help = match (kind, expected) {
+        ("a string", "a whole number") if bare.parse::<i64>().is_ok() => {
+            Some(format!("write {bare} without the quotes"))
+        }
+        ("a string", "a number") if bare.parse::<f64>().is_ok() => {
+            Some(format!("write {bare} without the quotes"))
+        }
+        ("a string", "true or false") if matches!(bare, "true" | "false") => {
+            Some(format!("write {bare} without the quotes"))
+        }
+        ("a whole number", "true or false") => Some("write `true` or `false`".to_owned()),
+        ("a whole number", "a string") => Some(format!("write \"{bare}\", in quotes")),
+        ("a string", "an array") => Some("write the value in brackets: [\"...\"]".to_owned()),
+        ("a table", "an array") => {
+            Some("write the header of this table in double brackets: [[...]]".to_owned())
+        }
+        ("an array", "a table") => {
+            Some("write the header of this table in single brackets: [...]".to_owned())
+        }
+        _ => None,
+    };
+    let problem = Problem::error("wrong type").at(span, format!("expected {expected}, found {kind}"));
+    match help {
+        Some(help) => problem.help(help),
+        None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serdes_words_become_tomls() {
+        let problem = wrong_type(0..1, "invalid type: string \"80\", expected a whole number\n");
+        assert_eq!(problem.place.unwrap().label, "expected a whole number, found a string");
+        assert_eq!(problem.help.unwrap(), "write 80 without the quotes");
+        let problem = wrong_type(0..1, "invalid type: floating point `1.5`, expected a whole number");
+        assert_eq!(problem.place.unwrap().label, "expected a whole number, found a number with a fraction");
+        let problem = wrong_type(0..1, "integer number overflowed");
+        assert_eq!(problem.place.unwrap().label, "integer number overflowed");
+    }
+
+    #[test]
+    fn a_word_is_found_or_the_one_meant_is_named() {
+        let words = [("dr", 1), ("tun", 2), ("nat", 3)];
+        assert_eq!(word("forwarding method", &words, &[], "tun"), Ok(2));
+        let fault = word("forwarding method", &words, &[("masq", "nat")], "Masq").unwrap_err();
+        assert_eq!(fault.message, "unknown forwarding method `Masq`");
+        assert_eq!(fault.label, "known: dr, tun, nat");
+        assert_eq!(fault.help.unwrap(), "did you mean \"nat\"?");
+        assert_eq!(word("forwarding method", &words, &[], "local").unwrap_err().help, None);
+    }
+}

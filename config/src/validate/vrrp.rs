@@ -1,0 +1,320 @@
+//! `[[vrrp]]`
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::network::Network;
+use super::ports::{self, ReadPort};
+use super::table::{Fault, Table, word};
+use super::values::{self, family};
+use crate::model::{Vrrp, VrrpAuthentication};
+use crate::report::{Problem, quoted};
+use crate::schema::{self, Field, List, Number, OneTable, Span, Tabular, Text};
+use crate::suggest::nearest;
+
+/// Bytes of a version 2 password: the field of the packet.
+const PASSWORD_BYTES: usize = 8;
+
+/// Addresses of an instance: the packet counts them in one byte.
+const ADDRESSES_MAX: usize = 255;
+
+/// Priority of the router that has the addresses as its own.
+const OWNER: u8 = 255;
+
+/// What is unique among instances.
+#[derive(Default)]
+pub(crate) struct Taken {
+    names: HashMap<String, Span>,
+    /// By port, family (IPv6 or not) and VRID.
+    routers: HashMap<(usize, bool, u8), Span>,
+    addresses: HashMap<IpAddr, Span>,
+}
+
+pub(crate) fn vrrp(
+    written: &schema::Vrrp,
+    read_ports: &[ReadPort],
+    network: &Network,
+    taken: &mut Taken,
+    table: &mut Table<'_>,
+) -> Option<Vrrp> {
+    let schema::Vrrp {
+        name,
+        port,
+        virtual_router_id,
+        version,
+        priority,
+        advertisement_interval,
+        preempt,
+        preempt_delay,
+        virtual_mac,
+        addresses,
+        unicast_peers,
+        authentication,
+    } = written;
+    let name = table.required_parsed(name, "name", "name = \"vi_1\"", values::name);
+    ports::unique(&mut taken.names, name.as_ref(), "VRRP instance name", table);
+    let port = table.required_parsed(port, "port", "port = \"lan\"", |text| port_index(text, read_ports));
+    let example = "virtual_router_id = 51";
+    let router = table.required_integer::<u8>(virtual_router_id, "virtual_router_id", 1..=255, example);
+    let priority = table.integer(priority, "priority", 1..=255, 100);
+    let addresses = self::addresses(addresses, *priority.get_ref(), network, taken, table);
+    let is_ipv6 = addresses.first().is_some_and(|first| first.get_ref().is_ipv6());
+    let version = table.integer::<u8>(version, "version", 2..=3, if is_ipv6 { 3 } else { 2 });
+    if is_ipv6 && *version.get_ref() == 2 {
+        let problem = Problem::error("VRRP version 2 has no IPv6")
+            .at(version.span(), "the addresses of this instance are IPv6")
+            .help("write `version = 3`");
+        table.report(problem);
+    }
+    let interval = interval(advertisement_interval, *version.get_ref(), table);
+    let preempt = table.boolean(preempt, true);
+    let delay = table.seconds(preempt_delay, "preempt_delay", 0.0..=1000.0, 0.0);
+    preemption(&preempt, &delay, *priority.get_ref(), table);
+    let virtual_mac = table.boolean(virtual_mac, true);
+    let unicast_peers = peers(unicast_peers, &addresses, network, table);
+    let authentication = self::authentication(authentication, &version, table);
+    if let (Some(port), Some(router)) = (&port, &router) {
+        unique_router(taken, *port.get_ref(), is_ipv6, router, table);
+        source(port, &read_ports[*port.get_ref()], is_ipv6, table);
+    }
+    let ((name, port), router) = name.zip(port).zip(router)?;
+    Some(Vrrp {
+        name: name.into_inner(),
+        port: port.into_inner(),
+        virtual_router_id: router.into_inner(),
+        version: version.into_inner(),
+        priority: priority.into_inner(),
+        advertisement_interval: interval,
+        preempt: preempt.into_inner(),
+        preempt_delay: Duration::from_secs_f64(delay.into_inner()),
+        virtual_mac: virtual_mac.into_inner(),
+        addresses: addresses.into_iter().map(Spanned::into_inner).collect(),
+        unicast_peers,
+        authentication,
+    })
+}
+
+fn port_index(text: &str, ports: &[ReadPort]) -> Result<usize, Fault> {
+    if let Some(index) = ports.iter().position(|port| port.name.as_deref() == Some(text)) {
+        return Ok(index);
+    }
+    let names = || ports.iter().filter_map(|port| port.name.as_deref());
+    let fault = Fault::new(format!("unknown port {}", quoted(text)), "no [[port]] has this name");
+    Err(match nearest(text, names()) {
+        Some(meant) => fault.help(format!("did you mean \"{meant}\"?")),
+        None => fault.help(format!("ports of this file: {}", names().collect::<Vec<_>>().join(", "))),
+    })
+}
+
+/// The virtual addresses: of one family, each in one instance only.
+fn addresses(
+    field: &Field<List<Text>>,
+    priority: u8,
+    network: &Network,
+    taken: &mut Taken,
+    table: &mut Table<'_>,
+) -> Vec<Spanned<IpAddr>> {
+    let example = "addresses = [\"10.0.0.100\"]";
+    let count = match table.required(field, "addresses", example) {
+        Some((list, span)) if list.0.is_empty() => {
+            let label = "an instance without addresses does nothing";
+            table.report(Problem::error("`addresses` is empty").at(span, label));
+            return Vec::new();
+        }
+        Some((list, span)) => {
+            if list.0.len() > ADDRESSES_MAX {
+                let label = format!("{} addresses; a VRRP packet holds {ADDRESSES_MAX}", list.0.len());
+                table.report(Problem::error("too many addresses").at(span, label));
+            }
+            list.0.len()
+        }
+        None => return Vec::new(),
+    };
+    let addresses = table.list(field, values::host);
+    for address in &addresses {
+        unique_address(taken, address, table);
+        ownership(address, priority, network, table);
+    }
+    let first = addresses.first();
+    for odd in
+        addresses.iter().filter(|a| first.is_some_and(|f| f.get_ref().is_ipv4() != a.get_ref().is_ipv4()))
+    {
+        let problem = Problem::error("addresses of both families in one instance")
+            .at(odd.span(), format!("the first address is not {}", family(*odd.get_ref())))
+            .help("write one [[vrrp]] per family; they may share the virtual router id");
+        table.report(problem);
+    }
+    // RFC 9568 section 5.2.9: the first address of an IPv6 router is its link-local address.
+    if let Some(first) = first.filter(|first| {
+        addresses.len() == count && first.get_ref().is_ipv6() && !values::is_link_local_v6(*first.get_ref())
+    }) {
+        let problem = Problem::error("the first IPv6 address must be link-local")
+            .at(first.span(), "RFC 9568: the virtual router's link-local address comes first")
+            .help("put an address such as \"fe80::5:1\" before it");
+        table.report(problem);
+    }
+    addresses
+}
+
+fn unique_address(taken: &mut Taken, address: &Spanned<IpAddr>, table: &mut Table<'_>) {
+    match taken.addresses.entry(*address.get_ref()) {
+        Entry::Vacant(free) => {
+            free.insert(address.span());
+        }
+        Entry::Occupied(first) => table.report(
+            Problem::error("duplicate virtual address")
+                .at(address.span(), "given again here")
+                .related(first.get().clone(), "given first here"),
+        ),
+    }
+}
+
+/// RFC 9568 section 5.2.4: the owner of an address has priority 255, and nobody else has it as its own.
+fn ownership(address: &Spanned<IpAddr>, priority: u8, network: &Network, table: &mut Table<'_>) {
+    if let Some(why) = network.not_a_host_here(*address.get_ref()) {
+        table.report(Problem::error("not an address of a host").at(address.span(), why));
+    }
+    if let Some(own) = network.own(*address.get_ref()).filter(|_| priority != OWNER) {
+        let problem = Problem::error("the virtual address is weir's own address")
+            .at(address.span(), "only the address owner, of priority 255, has it as its own")
+            .related(own.clone(), "weir's own address")
+            .help("give the port another address, or write `priority = 255`");
+        table.report(problem);
+    }
+}
+
+/// Version 2 counts whole seconds, version 3 hundredths.
+fn interval(field: &Field<Number>, version: u8, table: &mut Table<'_>) -> Duration {
+    let key = "advertisement_interval";
+    let range = if version == 2 { 1.0..=255.0 } else { 0.01..=40.95 };
+    let seconds = table.seconds(field, key, range, 1.0);
+    let units = if version == 2 { *seconds.get_ref() } else { *seconds.get_ref() * 100.0 };
+    // Hundredths are not exact in binary: 0.07 * 100 is a little more than 7.
+    if (units - units.round()).abs() > 1e-6 {
+        let (label, help) = if version == 2 {
+            ("version 2 counts whole seconds", "write whole seconds, or `version = 3`")
+        } else {
+            ("version 3 counts hundredths of a second", "write at most two digits after the point")
+        };
+        table.report(Problem::error(format!("`{key}` is too fine")).at(seconds.span(), label).help(help));
+    }
+    let hundredths = if version == 2 { units.round() * 100.0 } else { units.round() };
+    Duration::from_millis(hundredths as u64 * 10)
+}
+
+/// Refuses what contradicts itself: complaints about preemption are as old as keepalived.
+fn preemption(preempt: &Spanned<bool>, delay: &Spanned<f64>, priority: u8, table: &mut Table<'_>) {
+    if *preempt.get_ref() {
+        return;
+    }
+    if *delay.get_ref() > 0.0 {
+        let problem = Problem::error("`preempt_delay` without preemption")
+            .at(delay.span(), "there is nothing to delay")
+            .related(preempt.span(), "preemption is off")
+            .help("remove `preempt_delay`, or write `preempt = true`");
+        table.report(problem);
+    }
+    if priority == OWNER {
+        let problem = Problem::warning("the address owner preempts always")
+            .at(preempt.span(), "priority 255 takes over whatever is written here")
+            .help("write a priority of 254 or less, or remove the line");
+        table.report(problem);
+    }
+}
+
+fn peers(
+    field: &Field<List<Text>>,
+    addresses: &[Spanned<IpAddr>],
+    network: &Network,
+    table: &mut Table<'_>,
+) -> Vec<IpAddr> {
+    let mut first: HashMap<IpAddr, Span> = HashMap::new();
+    let peers = table.list(field, values::host);
+    for peer in &peers {
+        let address = *peer.get_ref();
+        if let Some((why, _)) = network.refusal(address) {
+            let label = format!("this is {why}");
+            table.report(Problem::error("a peer must be another host").at(peer.span(), label));
+        } else if addresses.first().is_some_and(|first| first.get_ref().is_ipv4() != address.is_ipv4()) {
+            let label = format!("the virtual addresses are not {}", family(address));
+            table.report(Problem::error("address families differ").at(peer.span(), label));
+        } else if network.is_unreachable(address) {
+            let problem = Problem::error("no way to this peer")
+                .at(peer.span(), "it is on no connected network and no [[route]] leads to it");
+            table.report(problem);
+        }
+        match first.entry(address) {
+            Entry::Vacant(free) => {
+                free.insert(peer.span());
+            }
+            Entry::Occupied(first) => table.report(
+                Problem::error("duplicate peer")
+                    .at(peer.span(), "given again here")
+                    .related(first.get().clone(), "given first here"),
+            ),
+        }
+    }
+    peers.into_iter().map(Spanned::into_inner).collect()
+}
+
+fn authentication(
+    field: &OneTable<schema::VrrpAuthentication>,
+    version: &Spanned<u8>,
+    table: &mut Table<'_>,
+) -> Option<VrrpAuthentication> {
+    let (Tabular(written), at) = table.value(field)?;
+    if *version.get_ref() != 2 {
+        let problem = Problem::error("VRRP version 3 has no authentication")
+            .at(at.clone(), "not part of version 3")
+            .related(version.span(), "version 3")
+            .help("remove this table, or write `version = 2`");
+        table.report(problem);
+    }
+    let mut table = table.inner(at);
+    let schema::VrrpAuthentication { r#type, password } = written;
+    let kinds = [
+        ("pass", VrrpAuthentication::Pass as fn(String) -> VrrpAuthentication),
+        ("ah", VrrpAuthentication::Ah as fn(String) -> VrrpAuthentication),
+    ];
+    let kind = table
+        .required_parsed(r#type, "type", "type = \"pass\"", |text| word("authentication", &kinds, &[], text));
+    let password = table.required_parsed(password, "password", "password = \"secret\"", |text| {
+        if (1..=PASSWORD_BYTES).contains(&text.len()) {
+            return Ok(text.to_owned());
+        }
+        let label = format!("{} bytes; must be 1 to {PASSWORD_BYTES}", text.len());
+        Err(Fault::new("password of a wrong length", label))
+    });
+    kind.zip(password).map(|(kind, password)| kind.into_inner()(password.into_inner()))
+}
+
+fn unique_router(taken: &mut Taken, port: usize, is_ipv6: bool, router: &Spanned<u8>, table: &mut Table<'_>) {
+    match taken.routers.entry((port, is_ipv6, *router.get_ref())) {
+        Entry::Vacant(free) => {
+            free.insert(router.span());
+        }
+        Entry::Occupied(first) => table.report(
+            Problem::error("duplicate virtual router id")
+                .at(router.span(), "used again here")
+                .related(first.get().clone(), "used first here, on the same port")
+                .help("give each instance of a port its own id, or put the addresses into one instance"),
+        ),
+    }
+}
+
+/// IPv4 advertisements come from the port's primary address. IPv6 ones come from its link-local address,
+/// which every port has.
+fn source(port: &Spanned<usize>, read: &ReadPort, is_ipv6: bool, table: &mut Table<'_>) {
+    let has_ipv4 = read.addresses.iter().any(|address| address.get_ref().addr().is_ipv4());
+    if !is_ipv6 && read.complete && !has_ipv4 {
+        let problem = Problem::error("the port has no IPv4 address")
+            .at(port.span(), "advertisements need an address to come from")
+            .related(read.at.clone(), "this port")
+            .help("give the port an address: addresses = [\"10.0.0.2/24\"]");
+        table.report(problem);
+    }
+}

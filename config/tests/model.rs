@@ -1,0 +1,120 @@
+//! What the model says about files that load.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // helpers of tests, as in tests themselves
+
+use std::time::Duration;
+
+use weir_config::model::{
+    Config, Forwarding, HealthCheckKind, MacAddress, Protocol, Scheduler, SctpTimeouts, TcpTimeouts, Tunnel,
+    VrrpAuthentication,
+};
+
+fn load(name: &str) -> Config {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ok").join(name);
+    weir_config::load(&path).unwrap_or_else(|report| panic!("{report}")).config
+}
+
+#[test]
+fn defaults_are_those_of_the_documentation() {
+    let config = load("minimal.toml");
+    assert_eq!(config.control.socket.to_str(), Some("/run/weir/weir.sock"));
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:9292");
+    assert_eq!((config.memory.mbufs, config.memory.mbuf_data_bytes), (0, 2048));
+    let connections = &config.connections;
+    assert_eq!(connections.capacity, 1_048_576);
+    assert!(!connections.sloppy_tcp && !connections.sloppy_sctp);
+    assert!(!connections.expire_nodest_conn && !connections.expire_quiescent_template);
+    assert_eq!(connections.conn_reuse_mode, 1);
+    assert!(!connections.nat_icmp_send && connections.pmtu_disc);
+    assert!(!connections.schedule_icmp && !connections.secure_tcp);
+    assert_eq!(connections.timeouts.tcp, TcpTimeouts::default());
+    assert_eq!(connections.timeouts.udp, 300);
+    assert_eq!(connections.timeouts.sctp, SctpTimeouts::default());
+    let port = &config.ports[0];
+    assert_eq!((port.name.as_str(), port.device.as_str()), ("lan", "0000:03:00.0"));
+    assert_eq!((port.mac, port.mtu, port.rx_queues), (None, 1500, 0));
+    assert!(port.addresses.is_empty() && port.proxy_arp.is_empty());
+    assert!(config.routes.is_empty() && config.neighbors.is_empty());
+    assert!(config.virtual_servers.is_empty() && config.vrrp.is_empty());
+}
+
+#[test]
+fn the_example_of_the_design_says_what_it_shows() {
+    let config = load("design_example.toml");
+    assert_eq!(config.ports[0].mac, Some(MacAddress([2, 0, 0, 0, 0, 1])));
+    assert_eq!(config.ports[0].addresses.len(), 2);
+    assert_eq!(config.routes[0].gateway.to_string(), "10.0.0.254");
+    assert_eq!((config.routes[0].port, config.neighbors[0].port), (0, 0));
+    let web = &config.virtual_servers[0];
+    assert_eq!((web.name.as_str(), web.port, web.protocol), ("web", 80, Protocol::Tcp));
+    assert_eq!((web.scheduler, web.persistence, web.one_packet), (Scheduler::Wlc, None, false));
+    let real_server = &web.real_servers[0];
+    assert_eq!(real_server.forwarding, Forwarding::Dr);
+    assert_eq!(real_server.tunnel, Tunnel::Ipip);
+    assert_eq!(real_server.health_check.as_ref().unwrap().kind, HealthCheckKind::Http);
+    let vrrp = &config.vrrp[0];
+    assert_eq!((vrrp.port, vrrp.virtual_router_id, vrrp.version, vrrp.priority), (0, 51, 2, 150));
+    assert_eq!(vrrp.authentication, Some(VrrpAuthentication::Pass("...".into())));
+}
+
+#[test]
+fn real_servers_inherit_and_override() {
+    let config = load("mixed_methods.toml");
+    let real_servers = &config.virtual_servers[0].real_servers;
+    let methods: Vec<_> = real_servers.iter().map(|rs| (rs.forwarding, rs.port, rs.weight)).collect();
+    assert_eq!(
+        methods,
+        [
+            (Forwarding::Dr, 80, 1),
+            (Forwarding::Tun, 80, 1),
+            (Forwarding::Tun, 80, 1),
+            (Forwarding::Nat, 8080, 1)
+        ]
+    );
+    let config = load("warnings.toml");
+    let checks: Vec<_> =
+        config.virtual_servers[0].real_servers.iter().map(|rs| rs.health_check.clone().unwrap()).collect();
+    assert_eq!(checks[0].kind, HealthCheckKind::Tcp);
+    assert_eq!((checks[0].interval, checks[0].timeout), (Duration::from_secs(2), Duration::from_secs(1)));
+    assert_eq!((checks[0].fall, checks[0].rise), (3, 1));
+    assert_eq!(checks[1].kind, HealthCheckKind::Http);
+    assert_eq!(checks[1].timeout, Duration::from_millis(2500));
+    assert_eq!((checks[1].fall, checks[1].rise), (2, 4));
+}
+
+#[test]
+fn switches_take_booleans_and_the_kernels_numbers() {
+    let connections = load("mixed_methods.toml").connections;
+    assert!(connections.sloppy_tcp && !connections.sloppy_sctp);
+    assert!(connections.expire_nodest_conn && connections.expire_quiescent_template);
+    assert_eq!(connections.conn_reuse_mode, 3);
+    assert!(connections.nat_icmp_send && !connections.pmtu_disc);
+    assert_eq!(connections.timeouts.tcp.established, 7200);
+    assert_eq!(connections.timeouts.tcp.fin_wait, 30);
+    assert_eq!(connections.timeouts.tcp.syn_sent, 120);
+    assert_eq!((connections.timeouts.udp, connections.timeouts.sctp.init1), (60, 5));
+}
+
+#[test]
+fn routes_and_gateways_find_their_port() {
+    let config = load("nat_one_address.toml");
+    let ports: Vec<_> = config.routes.iter().map(|route| route.port).collect();
+    assert_eq!(ports, [0, 1]);
+    let dns = &config.virtual_servers[1];
+    assert!(dns.scheduler_flags.port && dns.scheduler_flags.fallback);
+    assert_eq!(dns.real_servers[1].weight, 2);
+    assert_eq!(load("mixed_methods.toml").routes[1].gateway.to_string(), "fe80::1");
+}
+
+#[test]
+fn vrrp_defaults_follow_the_family() {
+    let config = load("vrrp.toml");
+    let [v4, v6, owner] = &config.vrrp[..] else { panic!("three instances") };
+    assert_eq!((v4.version, v4.priority, v4.virtual_mac), (2, 150, false));
+    assert_eq!(v4.advertisement_interval, Duration::from_secs(2));
+    assert_eq!(v4.preempt_delay, Duration::from_millis(30_500));
+    assert_eq!(v4.authentication, Some(VrrpAuthentication::Ah("eightbyt".into())));
+    assert_eq!((v6.version, v6.priority, v6.virtual_mac, v6.preempt), (3, 100, true, true));
+    assert_eq!(v6.advertisement_interval, Duration::from_millis(70));
+    assert_eq!((owner.version, owner.priority), (2, 255));
+}

@@ -1,0 +1,137 @@
+//! The command line: EAL's options, `--`, then weir's own.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use tracing::level_filters::LevelFilter;
+
+/// weir's own options.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir",
+    version = version_line(),
+    about = "A layer-4 load balancer on DPDK: LVS and keepalived in one program",
+    override_usage = "weir [EAL OPTIONS] -- [OPTIONS]",
+    after_help = "EAL options are DPDK's own and stand before `--`:\n  \
+        weir -l 0-3 -a 0000:03:00.0 -- -c /etc/weir/weir.toml\n  \
+        weir -l 0,1 --no-pci --no-huge -m 512 --vdev net_af_packet0,iface=eth1 -- -c weir.toml\n\
+        The first lcore is control's, every further one is a worker; a single lcore is the worker.\n\
+        Exit status: 0 stopped cleanly, 1 could not start or failed, 2 bad usage or bad configuration.\n\
+        SIGHUP reloads the file."
+)]
+pub(crate) struct Options {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+    pub(crate) config: PathBuf,
+    /// Read the file, print every problem and exit without touching a device
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// What goes to stderr
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub(crate) log_level: LogLevel,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+        }
+    }
+}
+
+/// What was typed, taken apart.
+#[derive(Debug)]
+pub(crate) struct CommandLine {
+    /// For EAL.
+    pub(crate) eal: Vec<String>,
+    /// For weir.
+    pub(crate) own: Options,
+}
+
+impl CommandLine {
+    /// Takes the arguments apart at `--`. Without it, they are weir's own if they ask for help, the version or a
+    /// check, which need no EAL; else they are all EAL's.
+    pub(crate) fn parse(arguments: &[String]) -> Result<Self, clap::Error> {
+        let own = |own: &[String]| Options::try_parse_from(std::iter::once("weir").chain(own.iter().map(String::as_str)));
+        if let Some(at) = arguments.iter().position(|argument| argument == "--") {
+            return Ok(Self { eal: arguments[..at].to_vec(), own: own(&arguments[at + 1..])? });
+        }
+        let asks = ["--help", "-h", "--version", "-V", "--check"];
+        if arguments.iter().any(|argument| asks.contains(&argument.as_str())) {
+            return Ok(Self { eal: Vec::new(), own: own(arguments)? });
+        }
+        Ok(Self { eal: arguments.to_vec(), own: own(&[])? })
+    }
+
+    /// EAL's arguments with weir's defaults: nothing is left on disk or shared with other processes, unless the
+    /// options say otherwise.
+    pub(crate) fn eal_arguments(&self) -> Vec<String> {
+        let has = |names: &[&str]| {
+            self.eal.iter().any(|argument| {
+                names.contains(&argument.split('=').next().unwrap_or_default())
+            })
+        };
+        let mut arguments = self.eal.clone();
+        let says_how = ["--in-memory", "--file-prefix", "--proc-type", "--huge-unlink", "--no-shconf", "--legacy-mem"];
+        if !has(&says_how) {
+            // Without huge pages EAL refuses --in-memory; no shared configuration is what is left of it then.
+            let private = if has(&["--no-huge"]) { "--no-shconf" } else { "--in-memory" };
+            arguments.push(private.to_owned());
+        }
+        if !has(&["--telemetry", "--no-telemetry"]) {
+            arguments.push("--no-telemetry".to_owned());
+        }
+        arguments
+    }
+}
+
+/// weir's version and DPDK's.
+fn version_line() -> String {
+    format!("{} ({})", env!("CARGO_PKG_VERSION"), dpdk::version())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> CommandLine {
+        let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        CommandLine::parse(&arguments).expect("valid arguments")
+    }
+
+    #[test]
+    fn arguments_are_split_at_the_first_double_dash() {
+        let line = parse("-l 0,1 --no-huge -- -c x.toml --log-level debug");
+        assert_eq!(line.eal, ["-l", "0,1", "--no-huge"]);
+        assert_eq!(line.own.config, PathBuf::from("x.toml"));
+        assert_eq!(parse("-l 0").own.config, PathBuf::from("/etc/weir/weir.toml"));
+        assert!(parse("--check -c x.toml").own.check);
+        assert!(parse("-l 0 -- --check").own.check);
+    }
+
+    #[test]
+    fn weir_leaves_nothing_behind_unless_told() {
+        assert_eq!(parse("-l 0").eal_arguments(), ["-l", "0", "--in-memory", "--no-telemetry"]);
+        assert_eq!(parse("--no-huge").eal_arguments(), ["--no-huge", "--no-shconf", "--no-telemetry"]);
+        let told = parse("--file-prefix=a --telemetry").eal_arguments();
+        assert_eq!(told, ["--file-prefix=a", "--telemetry"]);
+    }
+
+    #[test]
+    fn what_is_no_option_of_weir_is_an_error() {
+        assert!(CommandLine::parse(&["--".into(), "--bogus".into()]).is_err());
+        assert!(CommandLine::parse(&["--".into(), "stray".into()]).is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! Workers and control: made, launched, stopped.
+//!
+//! The process's first thread is EAL's main lcore. With several lcores it waits while the workers run on the others
+//! and control runs on a thread of its own on the main lcore's core. With one lcore it is the worker itself and
+//! control floats over the cores the process was started with.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use dpdk::memory::{MemoryError, Slab};
+use dpdk::{Eal, LcoreId, Line, SocketId};
+use tracing::{info, warn};
+use weir_config::model::Config;
+use weir_dataplane::conn::table::{HashKey, Table};
+use weir_dataplane::director::Shared;
+use weir_dataplane::worker::Worker;
+
+use crate::control::{Control, Listener};
+use crate::ports::Ports;
+use crate::publish::{Publish, random_u64};
+
+/// Who runs where.
+pub(crate) struct Lcores {
+    workers: Vec<LcoreId>,
+    /// Cores that control's threads may use.
+    control_cpus: Vec<usize>,
+}
+
+impl Lcores {
+    /// The first lcore is control's and every further one a worker; one alone is the worker.
+    pub(crate) fn of(eal: &Eal) -> Self {
+        let main = eal.main_lcore();
+        let workers = eal.worker_lcores();
+        let control_cpus = if workers.is_empty() { eal.initial_cpus().to_vec() } else { vec![main.cpu()] };
+        Self { workers, control_cpus }
+    }
+
+    /// How many workers there can be.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.len().max(1)
+    }
+}
+
+/// Everything that runs, not running yet.
+pub(crate) struct Prepared {
+    workers: Vec<Worker>,
+    control: Control,
+}
+
+/// The flags that all threads share.
+#[derive(Clone, Default)]
+pub(crate) struct Flags {
+    /// Set once: everything stops.
+    pub(crate) stop: Arc<AtomicBool>,
+    /// Set with `stop` when the reason is a failure.
+    pub(crate) failed: Arc<AtomicBool>,
+    /// Workers that poll.
+    pub(crate) polling: Arc<AtomicUsize>,
+}
+
+impl Flags {
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, SeqCst);
+    }
+
+    fn fail(&self) {
+        self.failed.store(true, SeqCst);
+        self.stop();
+    }
+}
+
+/// Takes the memory of all tables and makes the workers and control.
+pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports) -> Result<Prepared> {
+    let count = ports.queues.len();
+    let shared = Shared::new(count, config.ports.len());
+    let capacity = config.connections.capacity as usize;
+    let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
+    let listen = config.http.listen;
+    let publish = Publish::new(path.to_owned(), config, ports.macs.clone(), shared.clone())?;
+    let key = HashKey::new([random_u64()?, random_u64()?, random_u64()?]);
+    let mut workers = Vec::with_capacity(count);
+    for (number, queues) in std::mem::take(&mut ports.queues).into_iter().enumerate() {
+        let lines = table_memory(eal, Table::lines_for(capacity), ports.socket_of(&queues))?;
+        workers.push(Worker {
+            shared: shared[number].clone(),
+            table: Table::new(lines, capacity, key),
+            reader: publish.reader(),
+            pool: ports.pool_of(&queues),
+            receive: queues.receive,
+            transmit: queues.transmit,
+        });
+    }
+    info!(
+        workers = count,
+        capacity,
+        mebibytes = count * Table::lines_for(capacity) * size_of::<Line>() >> 20,
+        "connection tables ready"
+    );
+    let readers = names.into_iter().zip(ports.started.iter().map(|port| port.stats_reader())).collect();
+    let control = Control::new(publish, shared, readers, capacity as u64, listen);
+    Ok(Prepared { workers, control })
+}
+
+/// Memory for one table: huge pages of the port's node if there are any.
+fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>> {
+    let wanted = || format!("{} MiB for a connection table ([connections] capacity)", lines * size_of::<Line>() >> 20);
+    if !eal.has_hugepages() {
+        return Slab::heap(lines).with_context(wanted);
+    }
+    let slab: Result<Slab<Line>, MemoryError> = Slab::hugepages(eal, lines, socket);
+    let slab = slab.with_context(wanted)?;
+    if !slab.is_local() {
+        warn!("a connection table is on another NUMA node than its worker's port: expect less speed");
+    }
+    Ok(slab)
+}
+
+/// Runs until something stops it.
+pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: Listener) -> Result<()> {
+    let Prepared { workers, control } = prepared;
+    let flags = Flags::default();
+    let count = workers.len();
+    let control = start_control(control, listener, flags.clone(), lcores.control_cpus.clone(), count)?;
+    let mut running = Vec::new();
+    if lcores.workers.is_empty() {
+        for worker in workers {
+            let run = AssertUnwindSafe(|| run_worker(worker, &flags));
+            if catch_unwind(run).is_err() {
+                flags.fail();
+            }
+        }
+    } else {
+        for (worker, &lcore) in workers.into_iter().zip(&lcores.workers) {
+            let theirs = flags.clone();
+            let launched = eal.launch(lcore, Box::new(move || run_worker(worker, &theirs)));
+            if let Err(problem) = launched {
+                tracing::error!("worker on {lcore}: {problem}");
+                flags.fail();
+                break;
+            }
+            running.push(lcore);
+        }
+        running.iter().for_each(|&lcore| eal.wait(lcore));
+    }
+    if control.join().is_err() {
+        flags.fail();
+    }
+    if flags.failed.load(SeqCst) {
+        bail!("stopped after a failure");
+    }
+    info!("stopped");
+    Ok(())
+}
+
+fn run_worker(worker: Worker, flags: &Flags) {
+    worker.run(&flags.stop, || {
+        flags.polling.fetch_add(1, SeqCst);
+    });
+}
+
+fn start_control(
+    control: Control,
+    listener: Listener,
+    flags: Flags,
+    cpus: Vec<usize>,
+    workers: usize,
+) -> Result<thread::JoinHandle<()>> {
+    let run = move || {
+        if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
+            warn!("control runs on a worker's core: {problem}");
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| control.run(listener, &flags, workers)));
+        match outcome {
+            Ok(Ok(())) => flags.stop(),
+            Ok(Err(problem)) => {
+                tracing::error!("{problem:#}");
+                flags.fail();
+            }
+            Err(_) => flags.fail(),
+        }
+    };
+    thread::Builder::new().name("weir-control".to_owned()).spawn(run).context("control's thread does not start")
+}

@@ -1,0 +1,240 @@
+//! The table of metrics: name, type, labels, meaning, and which figures of a [`Reading`] are its samples.
+//!
+//! Names and labels are a contract: add, never rename. `docs/metrics.md` says the same in more words, and a test
+//! compares the two. Values are 64-bit floats in Prometheus, so counters are exact up to 2^53; beyond that, 9 PB or
+//! 9 * 10^15 packets, steps of 2 and more appear, which rates do not notice.
+
+use std::collections::HashMap;
+
+use dpdk::port::PortStats;
+use prometheus::core::Desc;
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+use super::reading::{PortReading, Reading, RealServerReading, VirtualServerReading};
+
+/// One metric family.
+pub(crate) struct Family {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// `COUNTER` or `GAUGE`.
+    pub(crate) kind: MetricType,
+    /// Names of its labels, in order.
+    pub(crate) labels: &'static [&'static str],
+    /// One sentence.
+    pub(crate) help: &'static str,
+    samples: fn(&Reading, &mut Samples),
+}
+
+/// What a family's function adds its samples to.
+struct Samples {
+    kind: MetricType,
+    labels: &'static [&'static str],
+    metrics: Vec<Metric>,
+}
+
+impl Samples {
+    /// One sample; `values` are those of the labels, in order.
+    fn add(&mut self, values: &[&str], value: f64) {
+        debug_assert_eq!(values.len(), self.labels.len());
+        let pair = |(name, value): (&&str, &&str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        };
+        let mut metric = Metric::from_label(self.labels.iter().zip(values).map(pair).collect());
+        if self.kind == MetricType::GAUGE {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        } else {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        }
+        self.metrics.push(metric);
+    }
+
+    /// As [`Samples::add`], for whole numbers.
+    fn count(&mut self, values: &[&str], count: u64) {
+        self.add(values, count as f64);
+    }
+}
+
+impl Family {
+    /// For a [`prometheus::Registry`].
+    pub(crate) fn describe(&self) -> prometheus::Result<Desc> {
+        let labels = self.labels.iter().map(|label| (*label).to_owned()).collect();
+        Desc::new(self.name.to_owned(), self.help.to_owned(), labels, HashMap::new())
+    }
+
+    /// Its samples; there may be none.
+    pub(crate) fn collect(&self, reading: &Reading) -> MetricFamily {
+        let mut samples = Samples { kind: self.kind, labels: self.labels, metrics: Vec::new() };
+        (self.samples)(reading, &mut samples);
+        let mut family = MetricFamily::default();
+        family.set_name(self.name.to_owned());
+        family.set_help(self.help.to_owned());
+        family.set_field_type(self.kind);
+        family.set_metric(samples.metrics);
+        family
+    }
+}
+
+fn each_port(reading: &Reading, samples: &mut Samples, figure: fn(&PortReading) -> u64) {
+    for port in &reading.ports {
+        samples.count(&[&port.name], figure(port));
+    }
+}
+
+/// Nothing for a device that keeps no counters.
+fn each_device(reading: &Reading, samples: &mut Samples, figure: fn(&PortStats) -> u64) {
+    for port in &reading.ports {
+        if let Some(stats) = &port.device {
+            samples.count(&[&port.name], figure(stats));
+        }
+    }
+}
+
+fn each_virtual_server(reading: &Reading, samples: &mut Samples, figure: fn(&VirtualServerReading) -> u64) {
+    for virtual_server in &reading.virtual_servers {
+        samples.count(&[&virtual_server.name], figure(virtual_server));
+    }
+}
+
+/// With the label `direction`; the figures are those of `in` and `out`.
+fn both_ways(reading: &Reading, samples: &mut Samples, figures: fn(&VirtualServerReading) -> (u64, u64)) {
+    for virtual_server in &reading.virtual_servers {
+        let (to_server, to_client) = figures(virtual_server);
+        samples.count(&[&virtual_server.name, "in"], to_server);
+        samples.count(&[&virtual_server.name, "out"], to_client);
+    }
+}
+
+fn each_real_server(reading: &Reading, samples: &mut Samples, figure: fn(&RealServerReading) -> u64) {
+    for virtual_server in &reading.virtual_servers {
+        for real_server in &virtual_server.real_servers {
+            samples.count(&[&virtual_server.name, &real_server.socket], figure(real_server));
+        }
+    }
+}
+
+/// As [`both_ways`], for real servers.
+fn both_ways_real(reading: &Reading, samples: &mut Samples, figures: fn(&RealServerReading) -> (u64, u64)) {
+    for virtual_server in &reading.virtual_servers {
+        for real_server in &virtual_server.real_servers {
+            let (to_server, to_client) = figures(real_server);
+            samples.count(&[&virtual_server.name, &real_server.socket, "in"], to_server);
+            samples.count(&[&virtual_server.name, &real_server.socket, "out"], to_client);
+        }
+    }
+}
+
+macro_rules! families {
+    ($($kind:ident $name:literal [$($label:literal),*] $help:literal $samples:expr;)*) => {
+        /// Every family, in the order of the page.
+        pub(crate) const FAMILIES: &[Family] = &[$(Family {
+            name: $name,
+            kind: MetricType::$kind,
+            labels: &[$($label),*],
+            help: $help,
+            samples: $samples,
+        },)*];
+    };
+}
+
+families! {
+    GAUGE "weir_build_info" ["version", "dpdk"] "Always 1; the labels are the versions of weir and DPDK."
+        |it, to| to.count(&[it.version, &it.dpdk_version], 1);
+    GAUGE "weir_start_time_seconds" [] "When weir was started, in seconds since 1970."
+        |it, to| to.add(&[], super::unix_seconds(it.started));
+    GAUGE "weir_config_generation" [] "Number of the configuration in force: 1 at the start, one more with each change."
+        |it, to| to.count(&[], it.generation);
+    GAUGE "weir_config_last_reload_successful" [] "1 if the last attempt to load the configuration succeeded, else 0."
+        |it, to| to.count(&[], u64::from(it.reload_successful));
+    GAUGE "weir_config_last_reload_timestamp_seconds" [] "When the last attempt to load the configuration was made, in seconds since 1970."
+        |it, to| to.add(&[], it.reload_at);
+
+    GAUGE "weir_port_up" ["port"] "1 if the port's link is up, else 0; absent if the device does not say."
+        |it, to| for port in &it.ports {
+            if let Some(up) = port.link_up {
+                to.count(&[&port.name], u64::from(up));
+            }
+        };
+    COUNTER "weir_port_receive_packets_total" ["port"] "Frames that workers received from the port."
+        |it, to| each_port(it, to, |port| port.receive_packets);
+    COUNTER "weir_port_receive_bytes_total" ["port"] "Bytes of the frames that workers received from the port, FCS aside."
+        |it, to| each_port(it, to, |port| port.receive_bytes);
+    COUNTER "weir_port_transmit_packets_total" ["port"] "Frames that the port's device took for sending."
+        |it, to| each_port(it, to, |port| port.transmit_packets);
+    COUNTER "weir_port_transmit_bytes_total" ["port"] "Bytes of the frames that the port's device took for sending, FCS aside."
+        |it, to| each_port(it, to, |port| port.transmit_bytes);
+    COUNTER "weir_port_receive_missed_total" ["port"] "Frames that the device lost because a receive queue was full: workers are too slow."
+        |it, to| each_device(it, to, |stats| stats.imissed);
+    COUNTER "weir_port_receive_errors_total" ["port"] "Frames that the device refused, such as those with a wrong FCS."
+        |it, to| each_device(it, to, |stats| stats.ierrors);
+    COUNTER "weir_port_receive_no_buffer_total" ["port"] "Frames that the device lost because no packet buffer was free."
+        |it, to| each_device(it, to, |stats| stats.rx_nombuf);
+    COUNTER "weir_port_transmit_errors_total" ["port"] "Frames that the device took and could not send."
+        |it, to| each_device(it, to, |stats| stats.oerrors);
+
+    COUNTER "weir_forwarded_packets_total" [] "Packets sent towards a real server or a client."
+        |it, to| to.count(&[], it.forwarded);
+    COUNTER "weir_untracked_packets_total" [] "Packets forwarded without a connection record because the table was full."
+        |it, to| to.count(&[], it.untracked);
+    COUNTER "weir_answers_total" ["kind"] "Frames that weir answered by itself."
+        |it, to| it.answers.iter().for_each(|(answer, count)| to.count(&[answer.label()], *count));
+    COUNTER "weir_absorbed_packets_total" [] "Frames taken in without an answer, such as ARP replies to weir."
+        |it, to| to.count(&[], it.absorbed);
+    COUNTER "weir_drops_total" ["reason"] "Frames that went nowhere."
+        |it, to| it.drops.iter().for_each(|(reason, count)| to.count(&[reason.label()], *count));
+
+    GAUGE "weir_neighbor_waiting_packets" [] "Packets that wait for their next hop's ARP answer."
+        |it, to| to.count(&[], it.waiting);
+    COUNTER "weir_arp_requests_total" [] "ARP requests sent for next hops."
+        |it, to| to.count(&[], it.arp_requests);
+    COUNTER "weir_arp_conflicts_total" [] "ARP packets in which another host claimed a VIP, an own address or a bound neighbour's address."
+        |it, to| to.count(&[], it.arp_conflicts);
+
+    COUNTER "weir_worker_cycles_total" ["worker", "state"] "Cycles of the time stamp counter that a worker spent in polls that received something (busy) and in those that did not (idle)."
+        |it, to| for (number, worker) in it.workers.iter().enumerate() {
+            to.count(&[&number.to_string(), "busy"], worker.busy_cycles);
+            to.count(&[&number.to_string(), "idle"], worker.idle_cycles);
+        };
+    GAUGE "weir_worker_cycle_frequency_hertz" [] "Cycles of the time stamp counter in a second."
+        |it, to| to.count(&[], it.cycles_per_second);
+    GAUGE "weir_worker_config_generation" ["worker"] "Number of the configuration that the worker uses; 0 before its first poll."
+        |it, to| for (number, worker) in it.workers.iter().enumerate() {
+            to.count(&[&number.to_string()], worker.generation);
+        };
+    GAUGE "weir_connections" ["worker"] "Records in the worker's connection table."
+        |it, to| for (number, worker) in it.workers.iter().enumerate() {
+            to.count(&[&number.to_string()], worker.connections);
+        };
+    GAUGE "weir_connections_capacity" ["worker"] "Records that the worker's connection table has room for."
+        |it, to| for (number, worker) in it.workers.iter().enumerate() {
+            to.count(&[&number.to_string()], worker.capacity);
+        };
+
+    COUNTER "weir_virtual_server_connections_total" ["virtual_server"] "Connections made to the virtual server."
+        |it, to| each_virtual_server(it, to, |server| server.traffic.connections);
+    COUNTER "weir_virtual_server_packets_total" ["virtual_server", "direction"] "Packets of the virtual server's connections, from clients (in) and, with NAT, to clients (out)."
+        |it, to| both_ways(it, to, |server| (server.traffic.in_packets, server.traffic.out_packets));
+    COUNTER "weir_virtual_server_bytes_total" ["virtual_server", "direction"] "Bytes of those packets, IP header included."
+        |it, to| both_ways(it, to, |server| (server.traffic.in_bytes, server.traffic.out_bytes));
+
+    COUNTER "weir_real_server_connections_total" ["virtual_server", "real_server"] "Connections that the real server was picked for."
+        |it, to| each_real_server(it, to, |server| server.traffic.connections);
+    COUNTER "weir_real_server_packets_total" ["virtual_server", "real_server", "direction"] "Packets sent to the real server (in) and, with NAT, from it to clients (out)."
+        |it, to| both_ways_real(it, to, |server| (server.traffic.in_packets, server.traffic.out_packets));
+    COUNTER "weir_real_server_bytes_total" ["virtual_server", "real_server", "direction"] "Bytes of those packets, IP header included."
+        |it, to| both_ways_real(it, to, |server| (server.traffic.in_bytes, server.traffic.out_bytes));
+    GAUGE "weir_real_server_active_connections" ["virtual_server", "real_server"] "Connections of the real server in an active state, as IPVS counts them: TCP from SYN to FIN."
+        |it, to| each_real_server(it, to, |server| u64::from(server.active));
+    GAUGE "weir_real_server_inactive_connections" ["virtual_server", "real_server"] "Connections of the real server in any other state."
+        |it, to| each_real_server(it, to, |server| u64::from(server.inactive));
+    GAUGE "weir_real_server_weight" ["virtual_server", "real_server"] "Weight of the real server; 0: quiesced."
+        |it, to| each_real_server(it, to, |server| u64::from(server.weight));
+    GAUGE "weir_real_server_up" ["virtual_server", "real_server"] "1 if the real server is taken for healthy, else 0; without health checks it always is."
+        |it, to| each_real_server(it, to, |_| 1);
+}

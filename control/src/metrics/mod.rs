@@ -1,0 +1,203 @@
+//! Metrics: what workers count, summed when somebody asks.
+//!
+//! [`reading`] adds up the counters of all workers with relaxed loads, so that workers never notice; [`families`] is
+//! the table of what becomes of them in Prometheus. [`Metrics`] is the `Collector` over both.
+//!
+//! Invariants:
+//! 1. Counters never go back while weir runs: a virtual server's totals keep the share of real servers that were
+//!    removed since.
+//! 2. One metric family at a time is held in memory while a page is written. 10,000 virtual servers with ten real
+//!    servers each make a million samples; as a whole they would take a gigabyte in the form that a
+//!    [`prometheus::Registry`] gathers.
+
+pub(crate) mod families;
+pub(crate) mod reading;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use dpdk::port::{PortStats, PortStatsReader};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Encoder, TextEncoder};
+use weir_dataplane::director::Shared;
+use weir_dataplane::snapshot::Snapshot;
+
+use families::FAMILIES;
+use reading::Reading;
+
+/// What a device says about itself.
+pub(crate) trait Device: Send + Sync {
+    /// Its counters; `None` if it is closed or keeps none.
+    fn stats(&self) -> Option<PortStats>;
+    /// Whether its link is up; `None` if that is not known.
+    fn link_up(&self) -> Option<bool>;
+}
+
+impl Device for PortStatsReader {
+    fn stats(&self) -> Option<PortStats> {
+        PortStatsReader::stats(self)
+    }
+    fn link_up(&self) -> Option<bool> {
+        None
+    }
+}
+
+/// A port and how to ask its device.
+pub(crate) struct PortSource {
+    /// Its name in the file.
+    pub(crate) name: String,
+    /// Its device.
+    pub(crate) device: Box<dyn Device>,
+}
+
+impl PortSource {
+    /// The port called `name`.
+    pub(crate) fn new(name: String, device: impl Device + 'static) -> Self {
+        Self { name, device: Box::new(device) }
+    }
+}
+
+/// Where figures come from.
+pub(crate) struct Sources {
+    /// What each worker counts.
+    pub(crate) workers: Vec<Shared>,
+    /// By port number.
+    pub(crate) ports: Vec<PortSource>,
+    /// The configuration in force.
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Records that each worker's connection table has room for.
+    pub(crate) capacity: u64,
+    /// Frequency of the counter that workers measure time with.
+    pub(crate) cycles_per_second: u64,
+    /// How the last reload went.
+    pub(crate) reload: Arc<ReloadStatus>,
+    /// When weir was started.
+    pub(crate) started: SystemTime,
+    /// DPDK's version, such as `22.11.11`.
+    pub(crate) dpdk_version: String,
+}
+
+impl Sources {
+    /// For a process that starts now, with the configuration just loaded. EAL must have been started: the frequency
+    /// of the time stamp counter comes from it.
+    pub(crate) fn new(
+        workers: Vec<Shared>,
+        ports: Vec<PortSource>,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        capacity: u64,
+    ) -> Self {
+        let started = SystemTime::now();
+        Self {
+            workers,
+            ports,
+            snapshot,
+            capacity,
+            cycles_per_second: dpdk::tsc_hz(),
+            reload: Arc::new(ReloadStatus::loaded(started)),
+            started,
+            dpdk_version: dpdk::version().trim_start_matches("DPDK ").to_owned(),
+        }
+    }
+}
+
+/// How the last attempt to load the configuration went.
+#[derive(Debug)]
+pub(crate) struct ReloadStatus {
+    successful: AtomicBool,
+    /// Seconds since the epoch, as the bits of an `f64`.
+    at: AtomicU64,
+}
+
+impl ReloadStatus {
+    /// The configuration that weir started with was loaded at `at`.
+    pub(crate) fn loaded(at: SystemTime) -> Self {
+        let status = Self { successful: AtomicBool::new(true), at: AtomicU64::new(0) };
+        status.record(true, at);
+        status
+    }
+
+    /// An attempt was made at `at`.
+    pub(crate) fn record(&self, successful: bool, at: SystemTime) {
+        self.successful.store(successful, Relaxed);
+        self.at.store(unix_seconds(at).to_bits(), Relaxed);
+    }
+
+    /// Whether the last attempt succeeded.
+    pub(crate) fn is_successful(&self) -> bool {
+        self.successful.load(Relaxed)
+    }
+
+    /// When it was made, in seconds since the epoch.
+    pub(crate) fn at(&self) -> f64 {
+        f64::from_bits(self.at.load(Relaxed))
+    }
+}
+
+/// Seconds since 1970; 0 for a clock set earlier.
+pub(crate) fn unix_seconds(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// See the module.
+pub(crate) struct Metrics {
+    sources: Sources,
+    descriptions: Vec<Desc>,
+    /// Length of the last page: the next one is about as long.
+    last_len: AtomicUsize,
+}
+
+impl Metrics {
+    /// The metrics of a director.
+    ///
+    /// # Errors
+    /// A family of the table that Prometheus does not accept, which a test rules out.
+    pub(crate) fn new(sources: Sources) -> prometheus::Result<Self> {
+        let descriptions = FAMILIES.iter().map(families::Family::describe).collect::<prometheus::Result<_>>()?;
+        Ok(Self { sources, descriptions, last_len: AtomicUsize::new(0) })
+    }
+
+    /// Where the figures come from.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// All figures now.
+    pub(crate) fn read(&self) -> Reading {
+        Reading::take(&self.sources)
+    }
+
+    /// The page for Prometheus, in its text format 0.0.4.
+    ///
+    /// # Errors
+    /// What the encoder says, which has no reason to.
+    pub(crate) fn text(&self) -> prometheus::Result<Vec<u8>> {
+        let last = self.last_len.load(Relaxed);
+        let mut text = Vec::with_capacity(last + last / 16 + 4096);
+        for family in self.families() {
+            TextEncoder::new().encode(std::slice::from_ref(&family), &mut text)?;
+        }
+        self.last_len.store(text.len(), Relaxed);
+        Ok(text)
+    }
+
+    /// The families that have samples, of one reading, each made when its turn comes.
+    fn families(&self) -> impl Iterator<Item = MetricFamily> {
+        let reading = self.read();
+        FAMILIES.iter().map(move |family| family.collect(&reading)).filter(|family| !family.get_metric().is_empty())
+    }
+}
+
+impl Collector for Metrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.families().collect()
+    }
+}

@@ -1,0 +1,229 @@
+//! All figures at one moment, as plain numbers: what the metrics and the status page are made of.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
+
+use dpdk::port::PortStats;
+use weir_config::model::{Forwarding, Protocol};
+use weir_dataplane::director::Shared;
+use weir_dataplane::snapshot::Snapshot;
+use weir_dataplane::snapshot::server::Server;
+use weir_dataplane::snapshot::traffic::Traffic;
+use weir_dataplane::stats::{Answer, Counter, DropReason, WorkerCounters};
+
+use super::{PortSource, Sources};
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    /// weir's version.
+    pub(crate) version: &'static str,
+    /// DPDK's version.
+    pub(crate) dpdk_version: String,
+    /// When weir was started.
+    pub(crate) started: SystemTime,
+    /// Frequency of the counter behind the workers' cycles.
+    pub(crate) cycles_per_second: u64,
+    /// Whether the last attempt to load the configuration succeeded.
+    pub(crate) reload_successful: bool,
+    /// When it was made, in seconds since the epoch.
+    pub(crate) reload_at: f64,
+    /// Number of the configuration in force: 1 at the start, one more with each change.
+    pub(crate) generation: u64,
+    /// In the order of the file.
+    pub(crate) ports: Vec<PortReading>,
+    /// By number.
+    pub(crate) workers: Vec<WorkerReading>,
+    /// Every reason, with how many frames were dropped for it.
+    pub(crate) drops: Vec<(DropReason, u64)>,
+    /// Every kind, with how many frames were answered with it.
+    pub(crate) answers: Vec<(Answer, u64)>,
+    /// Packets sent towards a real server or client.
+    pub(crate) forwarded: u64,
+    /// Frames taken in without an answer.
+    pub(crate) absorbed: u64,
+    /// Packets forwarded without a record.
+    pub(crate) untracked: u64,
+    /// Packets that wait for a neighbour's answer.
+    pub(crate) waiting: u64,
+    /// ARP requests sent.
+    pub(crate) arp_requests: u64,
+    /// ARP packets in which another host claimed an address that it can't have.
+    pub(crate) arp_conflicts: u64,
+    /// In the order of their numbers, which is that of the file at first.
+    pub(crate) virtual_servers: Vec<VirtualServerReading>,
+}
+
+/// A port.
+#[derive(Debug, Clone)]
+pub(crate) struct PortReading {
+    /// Its name in the file.
+    pub(crate) name: String,
+    /// Whether its link is up; `None` if that is not known.
+    pub(crate) link_up: Option<bool>,
+    /// Frames that workers received.
+    pub(crate) receive_packets: u64,
+    /// Bytes of those.
+    pub(crate) receive_bytes: u64,
+    /// Frames that the device took.
+    pub(crate) transmit_packets: u64,
+    /// Bytes of those.
+    pub(crate) transmit_bytes: u64,
+    /// The device's own counters; `None` if it keeps none.
+    pub(crate) device: Option<PortStats>,
+}
+
+/// A worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkerReading {
+    /// Cycles of polls that received something.
+    pub(crate) busy_cycles: u64,
+    /// Cycles of polls that did not.
+    pub(crate) idle_cycles: u64,
+    /// Records in its connection table.
+    pub(crate) connections: u64,
+    /// Records that it has room for.
+    pub(crate) capacity: u64,
+    /// Number of the configuration that it uses.
+    pub(crate) generation: u64,
+}
+
+/// A virtual server.
+#[derive(Debug, Clone)]
+pub(crate) struct VirtualServerReading {
+    /// Its name in the file.
+    pub(crate) name: String,
+    /// The VIP.
+    pub(crate) address: IpAddr,
+    /// 0: every port.
+    pub(crate) port: u16,
+    /// Transport protocol.
+    pub(crate) protocol: Protocol,
+    /// With that of real servers that were removed.
+    pub(crate) traffic: Traffic,
+    /// In the order of their numbers, which is that of the file at first.
+    pub(crate) real_servers: Vec<RealServerReading>,
+}
+
+/// A real server of one virtual server.
+#[derive(Debug, Clone)]
+pub(crate) struct RealServerReading {
+    /// `address:port`, an IPv6 address in brackets.
+    pub(crate) socket: String,
+    /// How packets reach it.
+    pub(crate) forwarding: Forwarding,
+    /// 0: quiesced.
+    pub(crate) weight: u16,
+    /// Connections in an active state.
+    pub(crate) active: u32,
+    /// Connections in any other state.
+    pub(crate) inactive: u32,
+    /// What it has carried.
+    pub(crate) traffic: Traffic,
+}
+
+impl Reading {
+    /// All figures now.
+    pub(crate) fn take(sources: &Sources) -> Self {
+        let snapshot = sources.snapshot.load_full();
+        let workers = &sources.workers;
+        let ports = sources.ports.iter().enumerate();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            dpdk_version: sources.dpdk_version.clone(),
+            started: sources.started,
+            cycles_per_second: sources.cycles_per_second,
+            reload_successful: sources.reload.is_successful(),
+            reload_at: sources.reload.at(),
+            generation: snapshot.generation,
+            ports: ports.map(|(number, port)| PortReading::take(number, port, workers)).collect(),
+            workers: workers.iter().map(|worker| WorkerReading::take(worker, sources.capacity)).collect(),
+            drops: DropReason::ALL.iter().map(|&it| (it, sum(workers, |counters| counters.drops(it)))).collect(),
+            answers: Answer::ALL.iter().map(|&it| (it, sum(workers, |counters| counters.answers(it)))).collect(),
+            forwarded: sum(workers, |counters| counters.forwarded.get()),
+            absorbed: sum(workers, |counters| counters.absorbed.get()),
+            untracked: sum(workers, |counters| counters.untracked.get()),
+            waiting: sum(workers, |counters| counters.waiting.get()),
+            arp_requests: sum(workers, |counters| counters.arp_requests.get()),
+            arp_conflicts: sum(workers, |counters| counters.arp_conflicts.get()),
+            virtual_servers: virtual_servers(&snapshot),
+        }
+    }
+}
+
+impl PortReading {
+    fn take(number: usize, port: &PortSource, workers: &[Shared]) -> Self {
+        let count = |counter: fn(&weir_dataplane::stats::PortCounters) -> &Counter| {
+            sum(workers, |counters| counters.ports.get(number).map_or(0, |port| counter(port).get()))
+        };
+        Self {
+            name: port.name.clone(),
+            link_up: port.device.link_up(),
+            receive_packets: count(|port| &port.receive_packets),
+            receive_bytes: count(|port| &port.receive_bytes),
+            transmit_packets: count(|port| &port.transmit_packets),
+            transmit_bytes: count(|port| &port.transmit_bytes),
+            device: port.device.stats(),
+        }
+    }
+}
+
+impl WorkerReading {
+    fn take(worker: &Shared, capacity: u64) -> Self {
+        let counters = &worker.counters;
+        Self {
+            busy_cycles: counters.busy_cycles.get(),
+            idle_cycles: counters.idle_cycles.get(),
+            connections: counters.connections.get(),
+            capacity,
+            generation: counters.generation.get(),
+        }
+    }
+
+    /// Cycles that it has polled for.
+    pub(crate) fn cycles(&self) -> u64 {
+        self.busy_cycles.wrapping_add(self.idle_cycles)
+    }
+}
+
+impl RealServerReading {
+    fn take(server: &Server, traffic: Traffic) -> Self {
+        Self {
+            socket: SocketAddr::new(server.ip(), server.port).to_string(),
+            forwarding: server.forwarding,
+            weight: server.weight,
+            active: server.live.active(),
+            inactive: server.live.inactive(),
+            traffic,
+        }
+    }
+}
+
+fn sum(workers: &[Shared], counter: impl Fn(&WorkerCounters) -> u64) -> u64 {
+    workers.iter().map(|worker| counter(&worker.counters)).fold(0, u64::wrapping_add)
+}
+
+/// One pass over all real servers. Removed ones count for their virtual server and are not listed.
+fn virtual_servers(snapshot: &Snapshot) -> Vec<VirtualServerReading> {
+    let reading = |service: &weir_dataplane::snapshot::service::Service| VirtualServerReading {
+        name: service.name.clone(),
+        address: service.address,
+        port: service.port,
+        protocol: service.protocol,
+        traffic: snapshot.retired(service.id),
+        real_servers: Vec::with_capacity(service.list.len()),
+    };
+    let mut readings: BTreeMap<_, _> =
+        snapshot.services().map(|service| (service.id, reading(service))).collect();
+    for server in snapshot.servers() {
+        if let Some(virtual_server) = readings.get_mut(&server.service) {
+            let traffic = server.live.traffic();
+            virtual_server.traffic += traffic;
+            if server.is_present {
+                virtual_server.real_servers.push(RealServerReading::take(server, traffic));
+            }
+        }
+    }
+    readings.into_values().collect()
+}

@@ -1,0 +1,190 @@
+//! From the configuration's ports to running devices, packet buffers and the queues each worker polls.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail};
+use dpdk::mempool::{Mempool, MempoolConfig};
+use dpdk::port::{DeviceInfo, Port, PortConfig, RssConfig, StartedPort};
+use dpdk::queue::{RxQueueHandle, TxQueueHandle};
+use dpdk::{Eal, SocketId};
+use tracing::{info, warn};
+use weir_config::model::{Config, MacAddress};
+use weir_dataplane::neighbor;
+use weir_dataplane::packet::BURST;
+
+/// Descriptors per queue: a millisecond of 64-byte frames at a million a second.
+const DESCRIPTORS: u16 = 1024;
+/// Mbufs that a lcore keeps at hand.
+const POOL_CACHE: u32 = 256;
+
+/// All ports, running.
+pub(crate) struct Ports {
+    /// By port number.
+    pub(crate) started: Vec<StartedPort>,
+    /// By port number: what ARP answers with.
+    pub(crate) macs: Vec<MacAddress>,
+    /// By worker.
+    pub(crate) queues: Vec<WorkerQueues>,
+    pools: HashMap<Option<u16>, Mempool>,
+    sockets: Vec<SocketId>,
+}
+
+/// What one worker polls and sends through.
+#[derive(Default)]
+pub(crate) struct WorkerQueues {
+    /// With port numbers.
+    pub(crate) receive: Vec<(usize, RxQueueHandle)>,
+    /// By port number.
+    pub(crate) transmit: Vec<TxQueueHandle>,
+}
+
+impl Ports {
+    /// Finds, configures and starts every port for up to `lcores` workers.
+    pub(crate) fn start(eal: &Eal, config: &Config, lcores: usize) -> Result<Self> {
+        let mut found = Vec::new();
+        for port in &config.ports {
+            let device = Port::by_name(eal, &port.device).with_context(|| format!("port {}", port.name))?;
+            let info = device.info().with_context(|| format!("port {}", port.name))?;
+            found.push((device, info));
+        }
+        let infos: Vec<&DeviceInfo> = found.iter().map(|(_, info)| info).collect();
+        let workers = worker_count(config, &infos, lcores);
+        let pools = make_pools(eal, config, &infos, workers)?;
+        let mut ports = Ports {
+            started: Vec::new(),
+            macs: Vec::new(),
+            queues: (0..workers).map(|_| WorkerQueues::default()).collect(),
+            sockets: infos.iter().map(|info| info.socket).collect(),
+            pools,
+        };
+        for (number, (device, _)) in found.into_iter().enumerate() {
+            ports.start_one(config, number, device)?;
+        }
+        Ok(ports)
+    }
+
+    fn start_one(&mut self, config: &Config, number: usize, device: Port) -> Result<()> {
+        let port = &config.ports[number];
+        let workers = self.queues.len();
+        let rx_queues = if port.rx_queues == 0 { workers as u16 } else { port.rx_queues };
+        let wanted = PortConfig {
+            rx_queues,
+            tx_queues: workers as u16,
+            rx_descriptors: DESCRIPTORS,
+            tx_descriptors: DESCRIPTORS,
+            mtu: port.mtu,
+            mac: port.mac.map(|mac| mac.0),
+            rss: (rx_queues > 1).then_some(RssConfig { key: None, ip: true, tcp: true, udp: true }),
+            promiscuous: false,
+        };
+        let pool = self.pool(self.sockets[number]).clone();
+        let mut configured = device.configure(wanted, &[pool]).with_context(|| format!("port {}", port.name))?;
+        for shortcoming in configured.shortcomings() {
+            warn!(port = port.name, device = port.device, "{shortcoming}");
+        }
+        if configured.mtu() < port.mtu {
+            warn!(port = port.name, "frames longer than the device's MTU of {} may be lost", configured.mtu());
+        }
+        let (receive, transmit) = configured.take_queues();
+        if transmit.len() < workers {
+            bail!("port {}: the device has {} transmit queues for {workers} workers", port.name, transmit.len());
+        }
+        for (queue, handle) in receive.into_iter().enumerate() {
+            self.queues[queue % workers].receive.push((number, handle));
+        }
+        for (worker, handle) in transmit.into_iter().enumerate() {
+            self.queues[worker].transmit.push(handle);
+        }
+        let started = configured.start().with_context(|| format!("port {}", port.name))?;
+        let mac = MacAddress(started.mac().0);
+        let link = started.link();
+        info!(
+            port = port.name,
+            device = port.device,
+            mac = %started.mac(),
+            link = if link.up { "up" } else { "down" },
+            "port started"
+        );
+        self.macs.push(mac);
+        self.started.push(started);
+        Ok(())
+    }
+
+    /// The pool of a NUMA node.
+    fn pool(&self, socket: SocketId) -> &Mempool {
+        &self.pools[&socket.node()]
+    }
+
+    /// The pool that a worker makes frames of its own from: that of its first port.
+    pub(crate) fn pool_of(&self, queues: &WorkerQueues) -> Mempool {
+        self.pool(self.socket_of(queues)).clone()
+    }
+
+    /// The NUMA node a worker's memory should come from: that of its first port.
+    pub(crate) fn socket_of(&self, queues: &WorkerQueues) -> SocketId {
+        self.sockets[queues.receive.first().map_or(0, |(port, _)| *port)]
+    }
+}
+
+/// Each worker needs a transmit queue of its own on every port.
+fn worker_count(config: &Config, infos: &[&DeviceInfo], lcores: usize) -> usize {
+    let mut workers = lcores;
+    for (port, info) in config.ports.iter().zip(infos) {
+        let queues = usize::from(info.max_tx_queues).max(1);
+        if queues < workers {
+            warn!(
+                port = port.name,
+                "the device has {queues} transmit queues, so {queues} of {lcores} worker lcores are used"
+            );
+            workers = queues;
+        }
+    }
+    workers
+}
+
+fn make_pools(
+    eal: &Eal,
+    config: &Config,
+    infos: &[&DeviceInfo],
+    workers: usize,
+) -> Result<HashMap<Option<u16>, Mempool>> {
+    let mut pools = HashMap::new();
+    for info in infos {
+        let node = info.socket.node();
+        if pools.contains_key(&node) {
+            continue;
+        }
+        let mbufs = match config.memory.mbufs {
+            0 => mbufs_needed(config, workers),
+            mbufs => mbufs,
+        };
+        let wanted = MempoolConfig {
+            name: format!("weir_{}", node.map_or_else(|| "any".to_owned(), |node| node.to_string())),
+            mbufs,
+            cache: POOL_CACHE,
+            data_bytes: config.memory.mbuf_data_bytes,
+            socket: info.socket,
+        };
+        let pool = Mempool::new(eal, wanted).with_context(|| {
+            format!("{mbufs} packet buffers of {} bytes ([memory])", config.memory.mbuf_data_bytes)
+        })?;
+        if !pool.is_local() {
+            warn!("packet buffers are on another NUMA node than the device: expect less speed");
+        }
+        pools.insert(node, pool);
+    }
+    Ok(pools)
+}
+
+/// Every descriptor of every queue filled, what each worker may hold, and as much again in caches.
+fn mbufs_needed(config: &Config, workers: usize) -> u32 {
+    let queues: usize = config
+        .ports
+        .iter()
+        .map(|port| if port.rx_queues == 0 { workers } else { usize::from(port.rx_queues) } + workers)
+        .sum();
+    let held = 4 * BURST + neighbor::WAITING_MAX + 2 * POOL_CACHE as usize;
+    let mbufs = queues * usize::from(DESCRIPTORS) + workers * held + held;
+    // One less than a power of two is what a mempool's ring holds without waste.
+    (mbufs.next_power_of_two() - 1) as u32
+}

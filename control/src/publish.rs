@@ -1,0 +1,115 @@
+//! From configuration to workers: builds snapshots and swaps them in. Reloading is all or nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tracing::{error, info};
+use weir_config::model::{Config, MacAddress};
+use weir_dataplane::director::Shared;
+use weir_dataplane::sched::Options;
+use weir_dataplane::snapshot::Snapshot;
+use weir_dataplane::snapshot::publish::{Publisher, Reader};
+use weir_dataplane::snapshot::registry::Registry;
+
+/// See the module.
+pub(crate) struct Publish {
+    path: PathBuf,
+    config: Config,
+    macs: Vec<MacAddress>,
+    registry: Registry,
+    publisher: Publisher,
+    workers: Vec<Shared>,
+}
+
+impl Publish {
+    /// With the configuration that weir starts with, read from `path`.
+    pub(crate) fn new(
+        path: PathBuf,
+        config: Config,
+        macs: Vec<MacAddress>,
+        workers: Vec<Shared>,
+    ) -> Result<Self> {
+        let locality_keys = [random_u64()?, random_u64()?];
+        let mut registry = Registry::new(workers.len(), Options { locality_keys, ..Options::default() });
+        let first = registry.snapshot(&config, &macs, 0)?;
+        Ok(Self { path, config, macs, registry, publisher: Publisher::new(first), workers })
+    }
+
+    /// A worker's end.
+    pub(crate) fn reader(&self) -> Reader {
+        self.publisher.reader()
+    }
+
+    /// What is in force.
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
+        self.publisher.current()
+    }
+
+    /// For readers that are not workers.
+    pub(crate) fn shared(&self) -> Arc<arc_swap::ArcSwap<Snapshot>> {
+        self.publisher.shared()
+    }
+
+    /// Reads the file again. Either all of it comes into force or nothing changes; the log says which and why.
+    pub(crate) fn reload(&mut self) -> bool {
+        match self.try_reload() {
+            Ok(()) => {
+                info!(file = %self.path.display(), generation = self.current().generation, "configuration reloaded");
+                true
+            }
+            Err(problem) => {
+                error!("not reloaded, the former configuration stays in force: {problem:#}");
+                false
+            }
+        }
+    }
+
+    fn try_reload(&mut self) -> Result<()> {
+        let loaded = weir_config::load(&self.path).map_err(|report| anyhow::anyhow!("\n{report}"))?;
+        if !loaded.warnings.is_empty() {
+            tracing::warn!("\n{}", loaded.warnings);
+        }
+        if let Some(table) = needs_restart(&self.config, &loaded.config) {
+            anyhow::bail!("{table} can't change while weir runs; restart it for that");
+        }
+        let seen = self.workers.iter().map(|worker| worker.counters.generation.get()).min().unwrap_or(0);
+        let next = self.registry.snapshot(&loaded.config, &self.macs, seen)?;
+        self.config = loaded.config;
+        self.publisher.publish(next);
+        Ok(())
+    }
+
+    /// Frees what workers no longer hold.
+    pub(crate) fn reclaim(&mut self) {
+        self.publisher.reclaim();
+    }
+}
+
+/// The first table whose change needs devices or memory anew.
+fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
+    let device = |config: &Config| -> Vec<_> {
+        let ports = config.ports.iter();
+        ports.map(|p| (p.name.clone(), p.device.clone(), p.mac, p.mtu, p.rx_queues)).collect()
+    };
+    if device(old) != device(new) {
+        Some("name, device, mac, mtu or rx_queues of a [[port]]")
+    } else if old.http != new.http {
+        Some("[http]")
+    } else if old.memory != new.memory {
+        Some("[memory]")
+    } else if old.connections.capacity != new.connections.capacity {
+        Some("capacity of [connections]")
+    } else if old.control != new.control {
+        Some("[control]")
+    } else {
+        None
+    }
+}
+
+/// From the kernel.
+pub(crate) fn random_u64() -> Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).context("the kernel gives no random numbers")?;
+    Ok(u64::from_ne_bytes(bytes))
+}

@@ -1,0 +1,8 @@
+//! Connections: what ties a flow to its real server.
+//!
+//! [`record`] is one connection in 16 bytes, [`table`] finds it in one cache line, [`state`] moves it along as
+//! packets pass. All of it is one worker's own; others may read.
+
+pub mod record;
+pub mod state;
+pub mod table;

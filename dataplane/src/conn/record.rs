@@ -1,0 +1,223 @@
+//! One IPv4 connection in 16 bytes: two words, so that four of them share a cache line.
+//!
+//! ```text
+//!  key    | client address 32 | client port 16 | virtual server 16 |
+//!  value  | destination port 16 | protocol 2 | any port 1 | templated 1 | state 4 | last packet 20 | real server 20 |
+//! ```
+//! The virtual server stands for its address. The destination port is stored for every connection, since a virtual
+//! server may serve all ports. The last packet is in seconds of the worker's clock, modulo 2^20 (12 days); the
+//! sweep visits each record every few seconds, so an age is never ambiguous as long as timeouts stay below
+//! 864,000 seconds (10 days).
+
+use weir_config::model::Protocol;
+
+use super::state::State;
+
+/// Number of a virtual server, 0 to 65,534. Stable for as long as it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId(pub u16);
+
+/// Number of a real server of one virtual server, 1 to [`ServerId::MAX`]. Stable for as long as a record names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(pub u32);
+
+impl ServerId {
+    /// The largest number.
+    pub const MAX: u32 = (1 << SERVER_BITS) - 1;
+
+    /// As an index.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+const SERVER_BITS: u32 = 20;
+const SEEN_BITS: u32 = 20;
+const SEEN_SHIFT: u32 = SERVER_BITS;
+const SEEN_MASK: u32 = (1 << SEEN_BITS) - 1;
+const STATE_SHIFT: u32 = SEEN_SHIFT + SEEN_BITS;
+const TEMPLATED: u64 = 1 << 44;
+const ANY_PORT: u64 = 1 << 45;
+const PROTOCOL_SHIFT: u32 = 46;
+const PORT_SHIFT: u32 = 48;
+
+/// The bits of `value` that belong to the key.
+pub(super) const KEY_MASK: u64 = 0xffff << PORT_SHIFT | 3 << PROTOCOL_SHIFT;
+
+/// What a packet from a client is looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    pub(super) key: u64,
+    pub(super) value: u64,
+    any_port: bool,
+}
+
+impl Key {
+    /// A client's flow to a virtual server. `any_port`: the virtual server serves all ports.
+    #[inline]
+    pub fn new(
+        client: u32,
+        client_port: u16,
+        service: ServiceId,
+        port: u16,
+        protocol: Protocol,
+        any_port: bool,
+    ) -> Self {
+        let key = u64::from(client) << 32 | u64::from(client_port) << 16 | u64::from(service.0);
+        let value = u64::from(port) << PORT_SHIFT | (protocol as u64) << PROTOCOL_SHIFT;
+        Self { key, value, any_port }
+    }
+
+    /// What [`super::table::Table::hash`] is taken of.
+    #[inline]
+    pub fn hash_input(&self) -> u64 {
+        hash_input(self.key, self.value, self.any_port)
+    }
+}
+
+/// The client's address and port, and the destination port where a virtual server has many: what both directions
+/// of a connection know, so that both find it in the same place.
+#[inline]
+fn hash_input(key: u64, value: u64, any_port: bool) -> u64 {
+    let port = if any_port { value >> PORT_SHIFT } else { 0 };
+    key & !0xffff | port
+}
+
+/// What a reply is looked up by: the client alone (and the real server's port where the virtual server has many).
+#[inline]
+pub fn reply_hash_input(client: u32, client_port: u16, any_port: Option<u16>) -> u64 {
+    u64::from(client) << 32 | u64::from(client_port) << 16 | u64::from(any_port.unwrap_or(0))
+}
+
+/// A connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    pub(super) key: u64,
+    pub(super) value: u64,
+}
+
+impl Record {
+    /// A connection that begins at `now` seconds.
+    pub fn new(key: Key, server: ServerId, state: State, now: u32, templated: bool) -> Self {
+        debug_assert!(server.0 != 0 && server.0 <= ServerId::MAX);
+        let mut value = key.value | u64::from(server.0) | u64::from(now & SEEN_MASK) << SEEN_SHIFT;
+        value |= u64::from(state.0) << STATE_SHIFT;
+        if templated {
+            value |= TEMPLATED;
+        }
+        if key.any_port {
+            value |= ANY_PORT;
+        }
+        Self { key: key.key, value }
+    }
+
+    /// Address of the client.
+    pub fn client(self) -> u32 {
+        (self.key >> 32) as u32
+    }
+
+    /// Port of the client.
+    pub fn client_port(self) -> u16 {
+        (self.key >> 16) as u16
+    }
+
+    /// The virtual server.
+    pub fn service(self) -> ServiceId {
+        ServiceId(self.key as u16)
+    }
+
+    /// The port that the client talks to.
+    #[inline]
+    pub fn port(self) -> u16 {
+        (self.value >> PORT_SHIFT) as u16
+    }
+
+    /// The real server.
+    #[inline]
+    pub fn server(self) -> ServerId {
+        ServerId(self.value as u32 & ServerId::MAX)
+    }
+
+    /// The state.
+    #[inline]
+    pub fn state(self) -> State {
+        State((self.value >> STATE_SHIFT) as u8 & 15)
+    }
+
+    /// The protocol.
+    #[inline]
+    pub fn protocol(self) -> Protocol {
+        match self.value >> PROTOCOL_SHIFT & 3 {
+            0 => Protocol::Tcp,
+            1 => Protocol::Udp,
+            _ => Protocol::Sctp,
+        }
+    }
+
+    /// Whether a persistence template holds it.
+    pub fn is_templated(self) -> bool {
+        self.value & TEMPLATED != 0
+    }
+
+    /// Seconds since its last packet.
+    #[inline]
+    pub fn age(self, now: u32) -> u32 {
+        now.wrapping_sub((self.value >> SEEN_SHIFT) as u32) & SEEN_MASK
+    }
+
+    /// The same connection after a packet.
+    #[inline]
+    pub fn touched(self, state: State, now: u32) -> Self {
+        let keep = !(u64::from(SEEN_MASK) << SEEN_SHIFT | 15 << STATE_SHIFT);
+        let value = self.value & keep
+            | u64::from(now & SEEN_MASK) << SEEN_SHIFT
+            | u64::from(state.0) << STATE_SHIFT;
+        Self { key: self.key, value }
+    }
+
+    pub(super) fn hash_input(self) -> u64 {
+        hash_input(self.key, self.value, self.value & ANY_PORT != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tcp;
+    use super::*;
+
+    #[test]
+    fn fields_do_not_touch_each_other() {
+        bolero::check!().with_type::<(u32, u16, u16, u16, u32, u32, u8, bool)>().for_each(
+            |&(client, client_port, service, port, server, now, state, flag)| {
+                let server = ServerId(server % ServerId::MAX + 1);
+                let state = State(state % 16);
+                let key = Key::new(client, client_port, ServiceId(service), port, Protocol::Udp, flag);
+                let record = Record::new(key, server, state, now, flag);
+                assert_eq!(record.client(), client);
+                assert_eq!(record.client_port(), client_port);
+                assert_eq!(record.service(), ServiceId(service));
+                assert_eq!(record.port(), port);
+                assert_eq!(record.server(), server);
+                assert_eq!(record.state(), state);
+                assert_eq!(record.protocol(), Protocol::Udp);
+                assert_eq!(record.is_templated(), flag);
+                assert_eq!(record.age(now.wrapping_add(7)), 7);
+                assert_eq!(record.value & KEY_MASK, key.value);
+                assert_eq!(record.hash_input(), key.hash_input());
+                let touched = record.touched(tcp::CLOSE, now.wrapping_add(5));
+                assert_eq!(touched.state(), tcp::CLOSE);
+                assert_eq!(touched.age(now.wrapping_add(5)), 0);
+                assert_eq!(touched.touched(state, now), record);
+            },
+        );
+    }
+
+    #[test]
+    fn both_directions_hash_alike() {
+        for any_port in [false, true] {
+            let key = Key::new(0x0a000001, 4000, ServiceId(7), 80, Protocol::Tcp, any_port);
+            assert_eq!(key.hash_input(), reply_hash_input(0x0a000001, 4000, any_port.then_some(80)));
+        }
+    }
+}

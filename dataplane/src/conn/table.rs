@@ -1,0 +1,435 @@
+//! A worker's connection table.
+//!
+//! Fixed size, taken at start. Four records of 16 bytes share a cache line; a record lies in the line its hash
+//! names or, when that is full, in one of the next few, and every line in between is full (linear probing by
+//! lines). So a lookup reads one line, nearly always, and stops at the first line with a free slot. Removing a
+//! record moves later ones back, so there are no tombstones and nothing slows down with time.
+//!
+//! The hash covers the client's address and port, so both directions of a NAT connection find the same record;
+//! it is keyed per process (see [`HashKey`]), so that nobody outside can aim at a line.
+//!
+//! One writer, the worker. Others may read the words at any time; a record that is being moved may be missed.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use dpdk::memory::{Line, Slab};
+
+use super::record::{KEY_MASK, Key, Record};
+
+/// Records in a line.
+const SLOTS: usize = 4;
+/// Lines that a lookup visits at most. Reached only by a client that opens tens of connections from one port.
+const PROBES: usize = 16;
+
+/// The secret of the hash.
+#[derive(Clone, Copy)]
+pub struct HashKey {
+    xor: u64,
+    multiply: u64,
+    finish: u64,
+}
+
+impl HashKey {
+    /// From 24 bytes of randomness.
+    pub fn new(random: [u64; 3]) -> Self {
+        Self { xor: random[0], multiply: random[1] | 1, finish: random[2] | 1 }
+    }
+
+    /// The hash of what [`Key::hash_input`] gives.
+    #[inline]
+    pub fn hash(&self, input: u64) -> u64 {
+        fold(fold(input ^ self.xor, self.multiply) ^ self.multiply.rotate_left(29), self.finish)
+    }
+}
+
+/// The 128-bit product folded to 64 bits: each bit of the result depends on all bits of both.
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// Where a record lies. Good until the next insert or remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    line: usize,
+    slot: usize,
+}
+
+/// The table has no room for another connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// See the module.
+pub struct Table {
+    lines: Slab<Line>,
+    mask: usize,
+    key: HashKey,
+    len: usize,
+    capacity: usize,
+    sweep_line: usize,
+}
+
+impl Table {
+    /// Lines of memory that a table for `capacity` connections takes: it is half full at most, so 32 to 64 bytes
+    /// a connection.
+    pub fn lines_for(capacity: usize) -> usize {
+        (capacity * 2).div_ceil(SLOTS).next_power_of_two().max(PROBES)
+    }
+
+    /// An empty table in `lines`, zeroed, [`Table::lines_for`] many.
+    pub fn new(lines: Slab<Line>, capacity: usize, key: HashKey) -> Self {
+        assert!(lines.len().is_power_of_two() && lines.len() >= PROBES, "as lines_for says");
+        let mask = lines.len() - 1;
+        Self { lines, mask, key, len: 0, capacity, sweep_line: 0 }
+    }
+
+    /// Connections in the table.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Connections it can hold.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The hash of [`Key::hash_input`] or [`super::record::reply_hash_input`].
+    #[inline]
+    pub fn hash(&self, input: u64) -> u64 {
+        self.key.hash(input)
+    }
+
+    /// Asks the processor for the line where `hash` belongs.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        dpdk::lcore::prefetch(&self.lines[hash as usize & self.mask]);
+    }
+
+    /// The connection of a client's packet.
+    #[inline]
+    pub fn find(&self, hash: u64, key: Key) -> Option<(Slot, Record)> {
+        self.probe(hash, |candidate| candidate == key.key, |record| record.value & KEY_MASK == key.value)
+    }
+
+    /// The connection of a reply to `client`: the first of that client's that `is_it` accepts.
+    #[inline]
+    pub fn find_reply(
+        &self,
+        hash: u64,
+        client: u32,
+        client_port: u16,
+        is_it: impl Fn(Record) -> bool,
+    ) -> Option<(Slot, Record)> {
+        let client = u64::from(client) << 16 | u64::from(client_port);
+        self.probe(hash, |candidate| candidate >> 16 == client, is_it)
+    }
+
+    #[inline]
+    fn probe(
+        &self,
+        hash: u64,
+        key_matches: impl Fn(u64) -> bool,
+        is_it: impl Fn(Record) -> bool,
+    ) -> Option<(Slot, Record)> {
+        let home = hash as usize & self.mask;
+        for distance in 0..PROBES {
+            let index = (home + distance) & self.mask;
+            let line = &self.lines[index].0;
+            for slot in 0..SLOTS {
+                let key = line[slot].load(Relaxed);
+                if key_matches(key) {
+                    let record = Record { key, value: line[SLOTS + slot].load(Relaxed) };
+                    if record.value != 0 && is_it(record) {
+                        return Some((Slot { line: index, slot }, record));
+                    }
+                }
+            }
+            // Slots of a line are taken in order, so the last one tells whether the line is full.
+            if line[2 * SLOTS - 1].load(Relaxed) == 0 {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Adds a connection that [`Table::find`] did not find.
+    pub fn insert(&mut self, hash: u64, record: Record) -> Result<Slot, Full> {
+        if self.len >= self.capacity {
+            return Err(Full);
+        }
+        let home = hash as usize & self.mask;
+        for distance in 0..PROBES {
+            let index = (home + distance) & self.mask;
+            for slot in 0..SLOTS {
+                if self.value(index, slot) == 0 {
+                    self.write(index, slot, record);
+                    self.len += 1;
+                    return Ok(Slot { line: index, slot });
+                }
+            }
+        }
+        Err(Full)
+    }
+
+    /// Replaces a record by a later version of itself.
+    #[inline]
+    pub fn update(&mut self, slot: Slot, record: Record) {
+        debug_assert_eq!(self.read(slot.line, slot.slot).key, record.key);
+        self.lines[slot.line].0[SLOTS + slot.slot].store(record.value, Relaxed);
+    }
+
+    /// Removes a record.
+    pub fn remove(&mut self, slot: Slot) {
+        self.len -= 1;
+        let mut hole = slot.line;
+        let was_full = self.is_full(hole);
+        self.close_gap(hole, slot.slot);
+        if !was_full {
+            return;
+        }
+        // Everything that spilled over the line while it was full has to stay reachable: move one such record
+        // back into the hole, then fill the hole it leaves. Up to the first line that never spilled.
+        let mut at = (hole + 1) & self.mask;
+        while at.wrapping_sub(hole) & self.mask < PROBES {
+            let at_was_full = self.is_full(at);
+            if let Some(slot) = self.spilled_over(hole, at) {
+                let record = self.read(at, slot);
+                let free = (0..SLOTS).find(|&free| self.value(hole, free) == 0);
+                self.write(hole, free.unwrap_or(SLOTS - 1), record);
+                self.close_gap(at, slot);
+                hole = at;
+            }
+            if !at_was_full {
+                return;
+            }
+            at = (at + 1) & self.mask;
+        }
+    }
+
+    /// A slot of line `at` whose record would rather lie in line `hole`, some lines before.
+    fn spilled_over(&self, hole: usize, at: usize) -> Option<usize> {
+        let reach = at.wrapping_sub(hole) & self.mask;
+        (0..SLOTS).find(|&slot| {
+            let record = self.read(at, slot);
+            let home = self.hash(record.hash_input()) as usize & self.mask;
+            record.value != 0 && at.wrapping_sub(home) & self.mask >= reach
+        })
+    }
+
+    /// Visits the next `count` lines, round and round, and removes each record that `is_over` says is over.
+    pub fn sweep(&mut self, count: usize, mut is_over: impl FnMut(Record) -> bool) {
+        for _ in 0..count {
+            let line = self.sweep_line;
+            let mut slot = 0;
+            while slot < SLOTS {
+                let record = self.read(line, slot);
+                if record.value == 0 {
+                    break;
+                }
+                if is_over(record) {
+                    // Another record may have moved into this slot: look at it again.
+                    self.remove(Slot { line, slot });
+                } else {
+                    slot += 1;
+                }
+            }
+            self.sweep_line = (line + 1) & self.mask;
+        }
+        dpdk::lcore::prefetch(&self.lines[(self.sweep_line + 1) & self.mask]);
+    }
+
+    /// Lines of the table.
+    pub fn lines(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Every record, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = Record> + '_ {
+        (0..self.lines.len())
+            .flat_map(|line| (0..SLOTS).map(move |slot| (line, slot)))
+            .map(|(line, slot)| self.read(line, slot))
+            .filter(|record| record.value != 0)
+    }
+
+    fn is_full(&self, line: usize) -> bool {
+        self.value(line, SLOTS - 1) != 0
+    }
+
+    fn value(&self, line: usize, slot: usize) -> u64 {
+        self.lines[line].0[SLOTS + slot].load(Relaxed)
+    }
+
+    fn read(&self, line: usize, slot: usize) -> Record {
+        Record { key: self.lines[line].0[slot].load(Relaxed), value: self.value(line, slot) }
+    }
+
+    fn write(&mut self, line: usize, slot: usize, record: Record) {
+        let words = &self.lines[line].0;
+        words[slot].store(record.key, Relaxed);
+        words[SLOTS + slot].store(record.value, Relaxed);
+    }
+
+    /// Empties a slot and keeps the taken slots of its line in front.
+    fn close_gap(&mut self, line: usize, slot: usize) {
+        let last = (slot + 1..SLOTS).rev().find(|&slot| self.value(line, slot) != 0);
+        if let Some(last) = last {
+            let record = self.read(line, last);
+            self.write(line, slot, record);
+        }
+        self.write(line, last.unwrap_or(slot), Record { key: 0, value: 0 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use weir_config::model::Protocol;
+
+    use super::super::record::{ServerId, ServiceId, reply_hash_input};
+    use super::super::state::tcp;
+    use super::*;
+
+    /// As good as random.
+    fn random_key() -> HashKey {
+        HashKey::new([0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb])
+    }
+
+    fn table(capacity: usize, key: HashKey) -> Table {
+        Table::new(Slab::heap(Table::lines_for(capacity)).expect("there is memory"), capacity, key)
+    }
+
+    fn key_of(client: u32) -> Key {
+        Key::new(client, client as u16, ServiceId(client as u16 % 3), 80, Protocol::Tcp, client % 2 == 0)
+    }
+
+    fn record(client: u32) -> Record {
+        Record::new(key_of(client), ServerId(client % 1000 + 1), tcp::ESTABLISHED, 5, false)
+    }
+
+    fn find(table: &Table, client: u32) -> Option<Record> {
+        let key = key_of(client);
+        table.find(table.hash(key.hash_input()), key).map(|(_, record)| record)
+    }
+
+    /// A hash key that sends everything to few lines, so that lines spill.
+    fn crowded() -> HashKey {
+        HashKey { xor: 0, multiply: 1, finish: 1 }
+    }
+
+    fn compare_with_a_map(hash_key: HashKey, operations: &[(bool, u8)]) {
+        let mut table = table(128, hash_key);
+        let mut map = HashMap::new();
+        for &(insert, client) in operations {
+            let client = u32::from(client) << 8;
+            let key = key_of(client);
+            let hash = table.hash(key.hash_input());
+            match (insert, table.find(hash, key)) {
+                (true, None) => {
+                    if table.insert(hash, record(client)).is_ok() {
+                        map.insert(client, record(client));
+                    }
+                }
+                (false, Some((slot, _))) => {
+                    table.remove(slot);
+                    map.remove(&client);
+                }
+                (_, found) => assert_eq!(found.map(|(_, record)| record), map.get(&client).copied()),
+            }
+            assert_eq!(table.len(), map.len());
+        }
+        for client in (0..=255u32).map(|client| client << 8) {
+            assert_eq!(find(&table, client), map.get(&client).copied());
+        }
+        assert_eq!(table.iter().count(), map.len());
+    }
+
+    #[test]
+    fn any_operations_agree_with_a_hash_map() {
+        bolero::check!().with_type::<Vec<(bool, u8)>>().for_each(|operations| {
+            compare_with_a_map(random_key(), operations);
+            compare_with_a_map(crowded(), operations);
+        });
+    }
+
+    #[test]
+    fn long_random_histories_agree_with_a_hash_map() {
+        let mut random = 88172645463325252u64;
+        for _ in 0..200 {
+            let operations: Vec<_> = (0..2000)
+                .map(|_| {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    (random & 1 == 0, (random >> 8) as u8)
+                })
+                .collect();
+            compare_with_a_map(crowded(), &operations);
+        }
+    }
+
+    #[test]
+    fn full_is_said_and_nothing_is_lost() {
+        let mut table = table(1024, random_key());
+        let inserted = (0..2000u32)
+            .filter(|&client| {
+                let hash = table.hash(key_of(client).hash_input());
+                table.insert(hash, record(client)).is_ok()
+            })
+            .count();
+        assert_eq!(inserted, 1024);
+        assert_eq!((0..2000).filter(|&client| find(&table, client).is_some()).count(), 1024);
+    }
+
+    #[test]
+    fn a_sweep_removes_what_is_over_and_only_that() {
+        for hash_key in [random_key(), crowded()] {
+            let mut table = table(4096, hash_key);
+            for client in 0..2000u32 {
+                let hash = table.hash(key_of(client).hash_input());
+                let _ = table.insert(hash, record(client));
+            }
+            let before = table.iter().count();
+            let over = table.iter().filter(|record| record.client() % 3 == 0).count();
+            // A record that moves back over the end of the table is seen in the next round.
+            table.sweep(2 * table.lines(), |record| record.client() % 3 == 0);
+            assert_eq!(table.len(), before - over);
+            for client in 0..2000 {
+                assert!(client % 3 != 0 || find(&table, client).is_none());
+            }
+            let found = (0..2000).filter(|&client| find(&table, client).is_some()).count();
+            assert_eq!(found, table.len());
+        }
+    }
+
+    #[test]
+    fn replies_find_the_record_of_their_client() {
+        let mut table = table(1024, random_key());
+        let key = Key::new(1, 2, ServiceId(3), 80, Protocol::Tcp, false);
+        let made = Record::new(key, ServerId(9), tcp::SYN_RECV, 0, false);
+        let hash = table.hash(key.hash_input());
+        table.insert(hash, made).expect("there is room");
+        let hash = table.hash(reply_hash_input(1, 2, None));
+        let found = table.find_reply(hash, 1, 2, |record| record.server() == ServerId(9));
+        assert_eq!(found.map(|(_, record)| record), Some(made));
+        assert!(table.find_reply(hash, 1, 2, |record| record.server() == ServerId(8)).is_none());
+        assert!(table.find_reply(hash, 1, 3, |_| true).is_none());
+    }
+
+    #[test]
+    fn hashes_spread_evenly_over_lines() {
+        let key = random_key();
+        let mut lines = vec![0u32; 1024];
+        for n in 0..102_400u64 {
+            lines[key.hash((n / 64) << 32 | (n % 64) << 16) as usize & 1023] += 1;
+        }
+        // 100 expected, standard deviation 10.
+        assert!(lines.iter().all(|&count| (40..=170).contains(&count)), "{lines:?}");
+    }
+}

@@ -1,0 +1,343 @@
+//! What is not forwarded but answered: ARP, echo, ICMP errors and RSTs of our own, and ICMP errors of others about
+//! our connections.
+
+use weir_config::model::{Forwarding, MacAddress};
+
+use super::{Context, Director, Event, Learned, Passed};
+use crate::classify::Class;
+use crate::conn::record::{Key, Record, reply_hash_input};
+use crate::neighbor::Hop;
+use crate::packet::{Frame, Wire};
+use crate::parse::{Packet, Quoted, parse_quoted};
+use crate::reply::{self, arp};
+use crate::rewrite::{ipv4_mut, quoted};
+use crate::snapshot::server::Server;
+use crate::snapshot::{Snapshot, protocol};
+use crate::stats::{Answer, DropReason};
+use crate::wire::ethernet::Vlan;
+use crate::wire::ipv4;
+use crate::wire::l4::{flags, icmp};
+
+impl<F: Frame> Director<F> {
+    /// Everything but requests and replies.
+    #[cold]
+    pub(super) fn answer_or_drop<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        class: Class,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        match class {
+            Class::Echo => self.answer_echo(frame, packet, context, wire),
+            Class::IcmpError => self.icmp_error(frame, packet, context, wire),
+            Class::Local => self.answer_local(frame, packet, context, wire),
+            Class::Drop(reason) => Err((frame, reason)),
+            Class::Request(_) | Class::Reply(_) => Err((frame, DropReason::NotServed)),
+        }
+    }
+
+    fn answer_echo<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        if !quoted::checksum_is_right(&frame, packet) {
+            return Err((frame, DropReason::BadL4Header));
+        }
+        let mac = context.snapshot.ports[context.port].mac;
+        match reply::echo(&mut frame, packet, mac) {
+            Ok(()) => self.send_answer(frame, Answer::Echo, context, wire),
+            Err(reason) => Err((frame, reason)),
+        }
+    }
+
+    /// To an address of ours where nothing listens: as a host answers.
+    #[cold]
+    pub(super) fn answer_local<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        match packet.protocol {
+            ipv4::TCP if packet.flags & flags::RST != 0 => Err((frame, DropReason::NotServed)),
+            ipv4::TCP => {
+                if !self.resets.take(context.now) {
+                    return Err((frame, DropReason::IcmpRateLimited));
+                }
+                let mac = context.snapshot.ports[context.port].mac;
+                match reply::reset(&mut frame, packet, mac) {
+                    Ok(()) => self.send_answer(frame, Answer::TcpReset, context, wire),
+                    Err(reason) => Err((frame, reason)),
+                }
+            }
+            ipv4::UDP => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire),
+            ipv4::ICMP => Err((frame, DropReason::NotServed)),
+            _ => self.answer_error(frame, packet, reply::Error::PROTOCOL_UNREACHABLE, context, wire),
+        }
+    }
+
+    /// Answers a packet with an ICMP error, unless it may not have one (RFC 1122 section 3.2.2) or too many were sent.
+    #[cold]
+    pub(super) fn answer_error<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        error: reply::Error,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let answer = match (error.kind, error.code) {
+            (icmp::TIME_EXCEEDED, _) => Answer::TimeExceeded,
+            (_, icmp::FRAGMENTATION_NEEDED) => Answer::FragmentationNeeded,
+            _ => Answer::PortUnreachable,
+        };
+        if packet.protocol == ipv4::ICMP && packet.flags != icmp::ECHO_REQUEST {
+            let reason = match answer {
+                Answer::TimeExceeded => DropReason::TtlExceeded,
+                Answer::FragmentationNeeded => DropReason::TooBig,
+                _ => DropReason::NotServed,
+            };
+            return Err((frame, reason));
+        }
+        if !self.icmp_errors.take(context.now) {
+            return Err((frame, DropReason::IcmpRateLimited));
+        }
+        let port = &context.snapshot.ports[context.port];
+        let source = match context.snapshot.local(packet.destination) {
+            Some(_) => Some(packet.destination),
+            None => port.address_towards(packet.source),
+        };
+        let Some(source) = source else { return Err((frame, DropReason::NotServed)) };
+        match reply::error(&mut frame, packet, error, source, port.mac) {
+            Ok(()) => self.send_answer(frame, answer, context, wire),
+            Err(reason) => Err((frame, reason)),
+        }
+    }
+
+    fn send_answer<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        answer: Answer,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        self.shared.counters.answer(answer);
+        wire.transmit(context.port, frame);
+        Ok(())
+    }
+
+    /// An ICMP error of somebody else: to the end that caused it.
+    fn icmp_error<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        if !quoted::checksum_is_right(&frame, packet) {
+            return Err((frame, DropReason::BadL4Header));
+        }
+        let quoted = match parse_quoted(frame.bytes(), quoted::quote_offset(packet)) {
+            Ok(quoted) => quoted,
+            Err(reason) => return Err((frame, reason)),
+        };
+        let snapshot = context.snapshot;
+        if quoted.protocol == ipv4::IPIP && snapshot.local(quoted.source).is_some() {
+            return self.tunnel_error(frame, packet, &quoted, context, wire);
+        }
+        if let Some(record) = self.find_client(&quoted, snapshot, quoted.source, quoted.destination) {
+            return self.error_to_server(frame, packet, &quoted, record, context, wire);
+        }
+        if let Some(record) = self.find_replier(&quoted, snapshot) {
+            return self.error_to_client(frame, packet, &quoted, record, context, wire);
+        }
+        Err((frame, DropReason::StrayIcmp))
+    }
+
+    /// The connection of a quoted packet between a VIP and a client.
+    fn find_client(&self, quoted: &Quoted, snapshot: &Snapshot, vip: u32, client: u32) -> Option<Record> {
+        let protocol = protocol(quoted.protocol).filter(|_| !quoted.is_later_fragment)?;
+        let (port, client_port) = if vip == quoted.source {
+            (quoted.source_port, quoted.destination_port)
+        } else {
+            (quoted.destination_port, quoted.source_port)
+        };
+        let service = snapshot.virtual_server(vip, port, quoted.protocol)?;
+        let any_port = snapshot.service(service)?.port == 0;
+        let key = Key::new(client, client_port, service, port, protocol, any_port);
+        self.table.find(self.table.hash(key.hash_input()), key).map(|(_, record)| record)
+    }
+
+    /// The connection of a quoted packet from a client to a NAT real server.
+    fn find_replier(&self, quoted: &Quoted, snapshot: &Snapshot) -> Option<Record> {
+        let (address, port) = (quoted.destination, quoted.destination_port);
+        let protocol = protocol(quoted.protocol).filter(|_| !quoted.is_later_fragment)?;
+        let any_port = snapshot.nat_server(address, port, quoted.protocol)?;
+        let hash = self.table.hash(reply_hash_input(quoted.source, quoted.source_port, any_port));
+        let is_its = |record: Record| {
+            record.protocol() == protocol && snapshot.server(record.server()).is_at(address, port)
+        };
+        self.table.find_reply(hash, quoted.source, quoted.source_port, is_its).map(|(_, record)| record)
+    }
+
+    /// From the clients' side, about a packet to the client: to the real server, by its method.
+    fn error_to_server<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        quoted: &Quoted,
+        record: Record,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let server = context.snapshot.server(record.server());
+        if !server.is_present {
+            return Err((frame, DropReason::RealServerRemoved));
+        }
+        if server.forwarding == Forwarding::Nat {
+            let own = (server.address, server_port(server, record));
+            let translated =
+                quoted::translate(frame.bytes_mut(), packet, quoted, quoted::End::Source, own);
+            if let Err(reason) = translated {
+                return Err((frame, reason));
+            }
+        }
+        // Without ports of its own, the message itself takes the common way.
+        self.to_server(frame, packet, server, context, wire)
+    }
+
+    /// From the servers' side, about a packet to a NAT real server: to the client, from the VIP.
+    fn error_to_client<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        quoted: &Quoted,
+        record: Record,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let snapshot = context.snapshot;
+        let server = snapshot.server(record.server());
+        let Some(hop) = snapshot.routes.next_hop(packet.destination) else {
+            return Err((frame, DropReason::NoRoute));
+        };
+        let own = (server.vip, record.port());
+        let bytes = frame.bytes_mut();
+        let rewritten = quoted::translate(bytes, packet, quoted, quoted::End::Destination, own)
+            .and_then(|()| ipv4_mut(bytes, packet.l3()))
+            .and_then(|header| match header.ttl {
+                0 | 1 => Err(DropReason::TtlExceeded),
+                _ => {
+                    header.set_source(server.vip);
+                    header.decrement_ttl();
+                    Ok(())
+                }
+            });
+        if let Err(reason) = rewritten {
+            return Err((frame, reason));
+        }
+        let hop = Hop::new(hop, packet.vlan.network());
+        self.send(frame, packet.vlan, self.reply_hint, hop, context, wire).1
+    }
+
+    /// A router's error about a tunnel packet of ours: passed on to the client whose packet was inside.
+    fn tunnel_error<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        outer: &Quoted,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let snapshot = context.snapshot;
+        let inner = match parse_quoted(frame.bytes(), outer.l4) {
+            Ok(inner) => inner,
+            Err(reason) => return Err((frame, reason)),
+        };
+        let (client, vip) = (inner.source, inner.destination);
+        let Some(record) = self.find_client(&inner, snapshot, vip, client) else {
+            return Err((frame, DropReason::StrayIcmp));
+        };
+        let server = snapshot.server(record.server());
+        let Some(hop) = snapshot.routes.next_hop(client) else { return Err((frame, DropReason::NoRoute)) };
+        if server.forwarding != Forwarding::Tun || server.address != outer.destination {
+            return Err((frame, DropReason::StrayIcmp));
+        }
+        if !self.icmp_errors.take(context.now) {
+            return Err((frame, DropReason::IcmpRateLimited));
+        }
+        let bytes = frame.bytes();
+        let (kind, code) = (bytes[packet.l4()], bytes[packet.l4() + 1]);
+        let told = u16::from_be_bytes([bytes[packet.l4() + 6], bytes[packet.l4() + 7]]);
+        let rest = match (kind, code) {
+            (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED) => {
+                u32::from(told.saturating_sub(ipv4::HEADER_LEN as u16))
+            }
+            _ => 0,
+        };
+        let error = reply::Error { kind, code, rest };
+        if let Err(reason) = reply::relay(&mut frame, packet, inner.l3, error, (vip, client)) {
+            return Err((frame, reason));
+        }
+        self.shared.counters.answer(Answer::TunnelError);
+        let hop = Hop::new(hop, packet.vlan.network());
+        self.send(frame, packet.vlan, self.reply_hint, hop, context, wire).1
+    }
+
+    /// An ARP packet.
+    #[cold]
+    pub(super) fn arp<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        vlan: Vlan,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let Context { snapshot, port, .. } = context;
+        let outcome = match arp::receive(&mut frame, port, vlan, snapshot) {
+            Ok(outcome) => outcome,
+            Err(arp::Refused::Drop(reason)) => return Err((frame, reason)),
+            Err(arp::Refused::Conflict(conflict)) => {
+                self.shared.counters.arp_conflicts.add(1);
+                // When the log can't keep up, the counter still tells.
+                let _ = self.shared.events.push(Event::Conflict(conflict));
+                return Err((frame, DropReason::Conflict));
+            }
+        };
+        let mut is_known = false;
+        if let Some((address, mac)) = outcome.sender {
+            let hop = Hop { address, port: port as u16, network: vlan.network() };
+            is_known = self.learn(hop, mac, context, wire);
+            self.tell_others(hop, mac);
+        }
+        if outcome.is_reply {
+            return self.send_answer(frame, Answer::Arp, context, wire);
+        }
+        if !is_known {
+            return Err((frame, DropReason::ForeignArp));
+        }
+        self.shared.counters.absorbed.add(1);
+        wire.release(frame);
+        Ok(())
+    }
+
+    fn tell_others(&self, hop: Hop, mac: MacAddress) {
+        for (worker, queue) in self.shared.learned.iter().enumerate() {
+            if worker != self.shared.worker {
+                // A worker that misses this asks by itself.
+                let _ = queue.push(Learned { hop, mac });
+            }
+        }
+    }
+}
+
+/// The TCP or UDP port at which a real server serves a connection.
+fn server_port(server: &Server, record: Record) -> u16 {
+    if server.port == 0 { record.port() } else { server.port }
+}

@@ -1,0 +1,631 @@
+//! The path of a packet, one call a stage: parse, classify, look up or schedule, rewrite, next hop, transmit.
+//!
+//! A burst passes in two rounds. The first reads every frame and asks the processor for the cache line of its
+//! connection; the second finds those lines waiting. A [`Director`] is one worker's half of the data path: its
+//! connection table, its neighbours, its counters. It knows nothing of DPDK; frames and ports are behind
+//! [`Wire`].
+
+mod answer;
+mod upkeep;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
+
+use weir_config::model::{Forwarding, MacAddress, Protocol};
+
+use crate::classify::{Class, LastService, Reply, Request, classify};
+use crate::clock::Now;
+use crate::conn::record::{Record, ServerId};
+use crate::conn::state::{self, Direction, State, tcp, tcp_next};
+use crate::conn::table::{Slot, Table};
+use crate::limit::RateLimit;
+use crate::neighbor::{self, Hop, Neighbors, Resolution};
+use crate::packet::{BURST, Burst, Frame, Wire};
+use crate::parse::{Packet, Parsed, parse};
+use crate::reply::{self, arp};
+use crate::rewrite::{self, fragment, ipv4_mut};
+use crate::sched::PickKey;
+use crate::snapshot::Snapshot;
+use crate::snapshot::routes::NextHop;
+use crate::snapshot::server::Server;
+use crate::stats::{DropReason, WorkerCounters};
+use crate::wire::ethernet::Vlan;
+use crate::wire::ipv4;
+use crate::wire::l4::flags;
+
+/// ICMP errors that a worker sends per second, as the kernel's `icmp_msgs_per_sec`.
+const ICMP_ERRORS_PER_SECOND: u32 = 1_000;
+/// RSTs that a worker sends per second: a flood of stray segments must not become one of answers.
+const RESETS_PER_SECOND: u32 = 10_000;
+/// Source port of active FTP data, which IPVS never schedules.
+const FTP_DATA: u16 = 20;
+/// A table that was full stays under suspicion for so long, in seconds: flows without a record may live on.
+const UNTRACKED_SECS: u32 = 900;
+
+/// What a worker has to tell control's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Another host claims an address that it can't have.
+    Conflict(arp::Conflict),
+}
+
+/// What one worker tells the others about a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Learned {
+    hop: Hop,
+    mac: MacAddress,
+}
+
+/// What a director shares with control and with the other workers.
+#[derive(Clone)]
+pub struct Shared {
+    /// Its number among the workers.
+    pub worker: usize,
+    /// Its counters.
+    pub counters: Arc<WorkerCounters>,
+    /// To control's log; full: the event is only counted.
+    pub events: Arc<ArrayQueue<Event>>,
+    /// What every worker, by number, is told about neighbours.
+    pub learned: Arc<[ArrayQueue<Learned>]>,
+}
+
+impl Shared {
+    /// For `workers` workers on `ports` ports.
+    pub fn new(workers: usize, ports: usize) -> Vec<Shared> {
+        let events = Arc::new(ArrayQueue::new(256));
+        let learned: Arc<[ArrayQueue<Learned>]> = (0..workers).map(|_| ArrayQueue::new(256)).collect();
+        let shared = |worker| Shared {
+            worker,
+            counters: Arc::new(WorkerCounters::new(ports)),
+            events: events.clone(),
+            learned: learned.clone(),
+        };
+        (0..workers).map(shared).collect()
+    }
+}
+
+/// See the module.
+pub struct Director<F> {
+    shared: Shared,
+    table: Table,
+    neighbors: Neighbors<F>,
+    /// Where the neighbour of the last reply was found.
+    reply_hint: neighbor::Slot,
+    icmp_errors: RateLimit,
+    resets: RateLimit,
+    announcer: arp::Announcer,
+    generation: u64,
+    /// While this lies ahead, segments of unknown flows are taken for flows that got no record. Seconds.
+    untracked_until: u32,
+    /// Lines of the table that the sweep has visited since the start.
+    swept: u64,
+    /// Milliseconds of the clock up to which the rest of the upkeep is done.
+    kept_until: u64,
+    ident: u16,
+}
+
+/// What stays the same over a burst.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    snapshot: &'a Snapshot,
+    now: Now,
+    /// Port that the burst came in on.
+    port: usize,
+}
+
+/// What the first round found out about a frame.
+enum Step {
+    Ipv4(Packet, Class),
+    Arp(Vlan),
+    Drop(DropReason),
+}
+
+/// How a stage ended: with the frame passed on, or given back with the reason to drop it.
+type Passed<F> = Result<(), (F, DropReason)>;
+
+impl<F: Frame> Director<F> {
+    /// A director with an empty table.
+    pub fn new(shared: Shared, table: Table) -> Self {
+        Self {
+            shared,
+            table,
+            neighbors: Neighbors::default(),
+            reply_hint: neighbor::Slot::MAX,
+            icmp_errors: RateLimit::per_second(ICMP_ERRORS_PER_SECOND),
+            resets: RateLimit::per_second(RESETS_PER_SECOND),
+            announcer: arp::Announcer::default(),
+            generation: 0,
+            untracked_until: 0,
+            swept: 0,
+            kept_until: 0,
+            ident: 0,
+        }
+    }
+
+    /// Takes a burst from `port` all the way.
+    pub fn process<W: Wire<Frame = F>>(
+        &mut self,
+        burst: &mut Burst<F>,
+        port: usize,
+        snapshot: &Snapshot,
+        now: Now,
+        wire: &mut W,
+    ) {
+        let context = Context { snapshot, now, port };
+        let steps = self.read(burst, context);
+        for (frame, step) in burst.drain(..).zip(steps) {
+            let passed = match step {
+                Step::Ipv4(packet, Class::Request(request)) => {
+                    self.request(frame, &packet, request, context, wire)
+                }
+                Step::Ipv4(packet, Class::Reply(reply)) => self.reply(frame, &packet, reply, context, wire),
+                Step::Ipv4(packet, class) => self.answer_or_drop(frame, &packet, class, context, wire),
+                Step::Arp(vlan) => self.arp(frame, vlan, context, wire),
+                Step::Drop(reason) => Err((frame, reason)),
+            };
+            if let Err((frame, reason)) = passed {
+                self.drop(frame, reason, wire);
+            }
+        }
+    }
+
+    /// First round: parse, classify, prefetch.
+    #[inline]
+    fn read(&mut self, burst: &Burst<F>, context: Context<'_>) -> ArrayVec<Step, BURST> {
+        for frame in burst.iter() {
+            frame.prefetch();
+        }
+        let mac = context.snapshot.ports[context.port].mac;
+        let mut last = LastService::default();
+        let mut steps = ArrayVec::new();
+        for frame in burst {
+            let step = match parse(frame) {
+                Ok(Parsed::Ipv4(packet)) => {
+                    let to = destination_mac(frame);
+                    let class = classify(&packet, to, mac, context.snapshot, &self.table, &mut last);
+                    match class {
+                        Class::Request(Request { hash, .. }) | Class::Reply(Reply { hash, .. }) => {
+                            self.table.prefetch(hash);
+                        }
+                        _ => {}
+                    }
+                    Step::Ipv4(packet, class)
+                }
+                Ok(Parsed::Arp(vlan)) => Step::Arp(vlan),
+                Err(reason) => Step::Drop(reason),
+            };
+            steps.push(step);
+        }
+        steps
+    }
+
+    /// A client's packet: to its connection's real server, or to one that is scheduled now.
+    #[inline]
+    fn request<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        request: Request,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let Context { snapshot, now, .. } = context;
+        if let Some((slot, record)) = self.table.find(request.hash, request.key) {
+            let server = snapshot.server(record.server());
+            let is_current = record.age(now.seconds) <= snapshot.lifetimes.of(request.protocol, record.state());
+            if is_current && server.is_present && !starts_anew(packet, record, server, snapshot) {
+                self.advance(slot, record, packet, server, now);
+                return self.to_server(frame, packet, server, context, wire);
+            }
+            if is_current && !server.is_present && !is_rescheduled(request.protocol, snapshot) {
+                return Err((frame, DropReason::RealServerRemoved));
+            }
+            self.end(slot, record, snapshot);
+        }
+        self.new_connection(frame, packet, request, context, wire)
+    }
+
+    /// Moves a connection along with a packet from its client. Written only when something changed.
+    #[inline]
+    fn advance(&mut self, slot: Slot, record: Record, packet: &Packet, server: &Server, now: Now) {
+        let direction = match server.forwarding {
+            Forwarding::Nat => Direction::Input,
+            Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
+        };
+        self.follow(slot, record, packet, server, direction, now);
+    }
+
+    #[inline]
+    fn follow(
+        &mut self,
+        slot: Slot,
+        record: Record,
+        packet: &Packet,
+        server: &Server,
+        direction: Direction,
+        now: Now,
+    ) {
+        let state = next_state(record.protocol(), direction, packet, record.state());
+        let touched = record.touched(state, now.seconds);
+        if touched != record {
+            self.table.update(slot, touched);
+            server.change(self.shared.worker, record.protocol(), record.state(), state);
+        }
+    }
+
+    /// Ends a connection.
+    fn end(&mut self, slot: Slot, record: Record, snapshot: &Snapshot) {
+        let server = snapshot.server(record.server());
+        server.unbind(self.shared.worker, record.protocol(), record.state());
+        self.table.remove(slot);
+    }
+
+    /// A packet to a virtual server that belongs to no connection.
+    #[inline(never)]
+    fn new_connection<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        request: Request,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let Context { snapshot, now, .. } = context;
+        let is_suspect = now.seconds < self.untracked_until;
+        if !may_open(packet, request.protocol, snapshot) {
+            if is_suspect && packet.flags & flags::RST == 0 && request.protocol == Protocol::Tcp {
+                return self.untracked(frame, packet, request, context, wire);
+            }
+            return self.answer_local(frame, packet, context, wire);
+        }
+        let Some(server) = self.schedule(packet, request, snapshot, now) else {
+            return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
+        };
+        let server = snapshot.server(server);
+        let direction = match server.forwarding {
+            Forwarding::Nat => Direction::Input,
+            Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
+        };
+        let state = next_state(request.protocol, direction, packet, State(0));
+        let record = Record::new(request.key, server.id, state, now.seconds, false);
+        if self.table.insert(request.hash, record).is_err() {
+            self.untracked_until = now.seconds + UNTRACKED_SECS;
+            return self.untracked(frame, packet, request, context, wire);
+        }
+        server.bind(self.shared.worker, request.protocol, state);
+        self.to_server(frame, packet, server, context, wire)
+    }
+
+    fn schedule(
+        &mut self,
+        packet: &Packet,
+        request: Request,
+        snapshot: &Snapshot,
+        now: Now,
+    ) -> Option<ServerId> {
+        let key = PickKey {
+            source: Ipv4Addr::from(packet.source).into(),
+            destination: Ipv4Addr::from(packet.destination).into(),
+            source_port: packet.source_port,
+            now_secs: now.seconds,
+        };
+        snapshot.service(request.service)?.pick(snapshot, self.shared.worker, &key)
+    }
+
+    /// Forwards a packet that gets no record: by its hash alone, the same way each time.
+    #[cold]
+    fn untracked<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        request: Request,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let snapshot = context.snapshot;
+        let service = snapshot.service(request.service);
+        match service.and_then(|service| service.pick_untracked(snapshot, request.hash)) {
+            Some(server) => {
+                self.shared.counters.untracked.add(1);
+                self.to_server(frame, packet, snapshot.server(server), context, wire)
+            }
+            None => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire),
+        }
+    }
+
+    /// Rewrites a client's packet for its real server and sends it there.
+    #[inline]
+    fn to_server<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        server: &Server,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let tally = &server.live.workers[self.shared.worker];
+        tally.in_packets.add(1);
+        tally.in_bytes.add(u64::from(packet.total_len));
+        let Some(hop) = server.next_hop else { return Err((frame, DropReason::NoRoute)) };
+        let header = match ipv4_mut(frame.bytes_mut(), packet.l3()) {
+            Ok(header) => header,
+            Err(reason) => return Err((frame, reason)),
+        };
+        if header.ttl <= 1 {
+            return self.answer_error(frame, packet, reply::Error::TIME_EXCEEDED, context, wire);
+        }
+        header.decrement_ttl();
+        let in_tunnel = server.forwarding == Forwarding::Tun;
+        let may_refuse = header.dont_fragment() && (!in_tunnel || context.snapshot.switches.pmtu_disc);
+        let is_too_big = packet.total_len > server.mtu;
+        if is_too_big && may_refuse {
+            let error = reply::Error::fragmentation_needed(server.mtu);
+            return self.answer_error(frame, packet, error, context, wire);
+        }
+        let rewritten = match server.forwarding {
+            Forwarding::Dr => Ok(()),
+            Forwarding::Nat => rewrite::to_server(frame.bytes_mut(), packet, server.address, server.port),
+            Forwarding::Tun => {
+                self.ident = self.ident.wrapping_add(1);
+                let ends = (server.tunnel_source, server.address);
+                let keep_df = context.snapshot.switches.pmtu_disc;
+                rewrite::into_tunnel(&mut frame, packet, ends, keep_df, self.ident)
+            }
+        };
+        if let Err(reason) = rewritten {
+            return Err((frame, reason));
+        }
+        let hop = Hop::new(hop, packet.vlan.network());
+        let (slot, passed) = if is_too_big {
+            self.send_in_pieces(frame, packet, tally.neighbor.get(), hop, context, wire)
+        } else {
+            self.send(frame, packet.vlan, tally.neighbor.get(), hop, context, wire)
+        };
+        if slot != tally.neighbor.get() {
+            tally.neighbor.set(slot);
+        }
+        passed
+    }
+
+    /// A packet from a NAT real server: back to its client with the virtual server's address.
+    #[inline]
+    fn reply<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        reply: Reply,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let Context { snapshot, now, .. } = context;
+        let is_its = |record: Record| {
+            record.protocol() == reply.protocol
+                && snapshot.server(record.server()).is_at(packet.source, packet.source_port)
+                && snapshot.server(record.server()).forwarding == Forwarding::Nat
+        };
+        let found =
+            self.table.find_reply(reply.hash, packet.destination, packet.destination_port, is_its);
+        let Some((slot, record)) = found else {
+            return self.stray_reply(frame, packet, context, wire);
+        };
+        let server = snapshot.server(record.server());
+        self.follow(slot, record, packet, server, Direction::Output, now);
+        let header = match ipv4_mut(frame.bytes_mut(), packet.l3()) {
+            Ok(header) => header,
+            Err(reason) => return Err((frame, reason)),
+        };
+        if header.ttl <= 1 {
+            return self.answer_error(frame, packet, reply::Error::TIME_EXCEEDED, context, wire);
+        }
+        let df = header.dont_fragment();
+        let Some(hop) = snapshot.routes.next_hop(packet.destination) else {
+            return Err((frame, DropReason::NoRoute));
+        };
+        let mtu = snapshot.ports[hop.port].mtu;
+        if packet.total_len > mtu && df {
+            let error = reply::Error::fragmentation_needed(mtu);
+            return self.answer_error(frame, packet, error, context, wire);
+        }
+        let tally = &server.live.workers[self.shared.worker];
+        tally.out_packets.add(1);
+        tally.out_bytes.add(u64::from(packet.total_len));
+        self.to_client(frame, packet, (server.vip, record.port()), hop, context, wire)
+    }
+
+    /// Sends a real server's packet to its client as the virtual server's.
+    #[inline]
+    fn to_client<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        (vip, port): (u32, u16),
+        hop: NextHop,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let bytes = frame.bytes_mut();
+        let rewritten = ipv4_mut(bytes, packet.l3())
+            .map(|header| header.decrement_ttl())
+            .and_then(|()| rewrite::to_client(bytes, packet, vip, port));
+        if let Err(reason) = rewritten {
+            return Err((frame, reason));
+        }
+        let is_too_big = packet.total_len > context.snapshot.ports[hop.port].mtu;
+        let hop = Hop::new(hop, packet.vlan.network());
+        let (slot, passed) = if is_too_big {
+            self.send_in_pieces(frame, packet, self.reply_hint, hop, context, wire)
+        } else {
+            self.send(frame, packet.vlan, self.reply_hint, hop, context, wire)
+        };
+        self.reply_hint = slot;
+        passed
+    }
+
+    /// A packet from a NAT real server's socket that belongs to no connection.
+    #[cold]
+    fn stray_reply<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let Context { snapshot, now, .. } = context;
+        if now.seconds < self.untracked_until
+            && let Some(origin) = snapshot.untracked_origin(packet.source, packet.source_port, packet.protocol)
+            && let Some(hop) = snapshot.routes.next_hop(packet.destination)
+            && ipv4_mut(frame.bytes_mut(), packet.l3()).is_ok_and(|header| header.ttl > 1)
+        {
+            self.shared.counters.untracked.add(1);
+            return self.to_client(frame, packet, origin, hop, context, wire);
+        }
+        let is_reset = packet.protocol == ipv4::TCP && packet.flags & flags::RST != 0;
+        if snapshot.switches.nat_icmp_send && !is_reset {
+            return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
+        }
+        Err((frame, DropReason::StrayReply))
+    }
+
+    /// Writes the MACs and sends, or lets the frame wait for its next hop. Returns where the next hop is cached.
+    #[inline]
+    fn send<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        vlan: Vlan,
+        hint: neighbor::Slot,
+        hop: Hop,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> (neighbor::Slot, Passed<F>) {
+        let port = usize::from(hop.port);
+        let (slot, resolution) = self.neighbors.resolve(hint, hop, context.now);
+        let passed = match resolution {
+            Resolution::To(mac) => {
+                write_macs(frame.bytes_mut(), mac, context.snapshot.ports[port].mac);
+                self.shared.counters.forwarded.add(1);
+                wire.transmit(port, frame);
+                Ok(())
+            }
+            Resolution::Wait { ask } => {
+                if ask && arp::request(wire, context.snapshot, (port, vlan), hop.address, None) {
+                    self.shared.counters.arp_requests.add(1);
+                }
+                self.neighbors.wait(slot, frame)
+            }
+            Resolution::Drop(reason) => Err((frame, reason)),
+        };
+        (slot, passed)
+    }
+
+    /// As [`Director::send`], for a packet that exceeds the MTU and may be cut.
+    #[cold]
+    fn send_in_pieces<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        hint: neighbor::Slot,
+        hop: Hop,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> (neighbor::Slot, Passed<F>) {
+        let mtu = usize::from(context.snapshot.ports[usize::from(hop.port)].mtu);
+        let mut slot = hint;
+        let mut pieces = ArrayVec::<F, BURST>::new();
+        let cut = fragment::cut(&frame, packet.l3(), mtu, wire, |wire, piece| {
+            if let Err(surplus) = pieces.try_push(piece) {
+                wire.release(surplus.element());
+            }
+        });
+        if let Err(reason) = cut {
+            pieces.drain(..).for_each(|piece| wire.release(piece));
+            return (slot, Err((frame, reason)));
+        }
+        for piece in pieces {
+            let (found, passed) = self.send(piece, packet.vlan, slot, hop, context, wire);
+            slot = found;
+            if let Err((piece, reason)) = passed {
+                self.drop(piece, reason, wire);
+            }
+        }
+        wire.release(frame);
+        (slot, Ok(()))
+    }
+
+    fn drop<W: Wire<Frame = F>>(&mut self, frame: F, reason: DropReason, wire: &mut W) {
+        self.shared.counters.dropped(reason);
+        wire.release(frame);
+    }
+}
+
+/// A SYN on a connection that is over, or on a quiesced real server, is scheduled anew (`conn_reuse_mode`).
+#[inline]
+fn starts_anew(packet: &Packet, record: Record, server: &Server, snapshot: &Snapshot) -> bool {
+    if packet.flags & flags::SYN == 0 || record.protocol() != Protocol::Tcp {
+        return false;
+    }
+    let switches = &snapshot.switches;
+    if switches.conn_reuse_mode == 0 {
+        return false;
+    }
+    if switches.expire_nodest_conn && server.weight == 0 {
+        return true;
+    }
+    match record.state() {
+        tcp::TIME_WAIT | tcp::CLOSE => !record.is_templated(),
+        tcp::FIN_WAIT => {
+            switches.conn_reuse_mode & 2 != 0
+                && server.forwarding != Forwarding::Nat
+                && !record.is_templated()
+        }
+        _ => false,
+    }
+}
+
+/// Whether a connection to a removed real server is scheduled anew. UDP always is: clients that keep their port
+/// would be sent into the void for the length of the timeout.
+fn is_rescheduled(protocol: Protocol, snapshot: &Snapshot) -> bool {
+    snapshot.switches.expire_nodest_conn || protocol == Protocol::Udp
+}
+
+/// Whether a packet without connection may open one.
+fn may_open(packet: &Packet, protocol: Protocol, snapshot: &Snapshot) -> bool {
+    if packet.source_port == FTP_DATA {
+        return false;
+    }
+    match protocol {
+        Protocol::Tcp => {
+            packet.flags & flags::RST == 0
+                && (packet.flags & flags::SYN != 0 || snapshot.switches.sloppy_tcp)
+        }
+        Protocol::Udp => true,
+        Protocol::Sctp => false,
+    }
+}
+
+#[inline]
+fn next_state(protocol: Protocol, direction: Direction, packet: &Packet, state: State) -> State {
+    match protocol {
+        Protocol::Tcp => tcp_next(direction, packet.flags, state),
+        Protocol::Udp | Protocol::Sctp => state::UDP,
+    }
+}
+
+#[inline]
+fn destination_mac<F: Frame>(frame: &F) -> MacAddress {
+    let mut mac = [0; 6];
+    if let Some(bytes) = frame.bytes().get(..6) {
+        mac.copy_from_slice(bytes);
+    }
+    MacAddress(mac)
+}
+
+#[inline]
+fn write_macs(bytes: &mut [u8], to: MacAddress, from: MacAddress) {
+    if let Some(macs) = bytes.get_mut(..12) {
+        macs[..6].copy_from_slice(&to.0);
+        macs[6..].copy_from_slice(&from.0);
+    }
+}

@@ -1,0 +1,132 @@
+//! What a director does between bursts: expire connections, let neighbours age, take in a new snapshot.
+
+use weir_config::model::{MacAddress, Protocol};
+
+use super::{Context, Director, Learned};
+use crate::clock::Now;
+use crate::neighbor::{Ask, Hop};
+use crate::packet::{Frame, Wire};
+use crate::reply::arp;
+use crate::snapshot::{Binding, Snapshot};
+use crate::stats::DropReason;
+use crate::wire::ethernet::Vlan;
+
+/// A full round of the sweep over the connection table takes this long, in milliseconds: how late an expired
+/// connection may leave the counts.
+const SWEEP_ROUND_MS: u64 = 2_000;
+/// Lines that one call sweeps at most, so that no burst waits for it.
+const SWEEP_LINES_MAX: u64 = 64;
+
+impl<F: Frame> Director<F> {
+    /// Takes in a new snapshot, if it is one, before the first packet meets it: everything but static neighbours is
+    /// read from it in place.
+    #[inline]
+    pub fn adopt<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
+        if self.generation != snapshot.generation {
+            self.take_in(snapshot, now, wire);
+        }
+    }
+
+    #[cold]
+    fn take_in<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
+        self.generation = snapshot.generation;
+        let hop = |binding: &Binding| Hop { address: binding.address, port: binding.port as u16, network: 0 };
+        self.neighbors.unbind(|bound| snapshot.bindings.iter().any(|binding| hop(binding) == bound));
+        for binding in &snapshot.bindings {
+            let own = snapshot.ports[binding.port].mac;
+            let counters = &self.shared.counters;
+            self.neighbors.bind(hop(binding), binding.mac, now, |mut frame| {
+                super::write_macs(frame.bytes_mut(), binding.mac, own);
+                counters.forwarded.add(1);
+                wire.transmit(binding.port, frame);
+            });
+        }
+        self.shared.counters.generation.set(snapshot.generation);
+    }
+
+    /// Does what is due. Called once a poll, also when nothing was received; the work of one call is bounded.
+    pub fn upkeep<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
+        self.sweep(snapshot, now);
+        if now.millis == self.kept_until {
+            return;
+        }
+        self.kept_until = now.millis;
+        self.age_neighbors(snapshot, now, wire);
+        if self.shared.worker == 0 {
+            self.announcer.run(wire, snapshot, now);
+        }
+        self.shared.counters.connections.set(self.table.len() as u64);
+        self.shared.counters.waiting.set(self.neighbors.waiting() as u64);
+    }
+
+    /// Removes connections that are over: as many lines as the time that has passed is worth.
+    #[inline]
+    fn sweep(&mut self, snapshot: &Snapshot, now: Now) {
+        let lines_per_round = self.table.lines() as u64;
+        let due = now.millis * lines_per_round / SWEEP_ROUND_MS - self.swept;
+        if due == 0 {
+            return;
+        }
+        // A worker that is behind by more than a round is too busy to ever catch up, and need not.
+        self.swept += due.saturating_sub(lines_per_round);
+        let lines = due.min(SWEEP_LINES_MAX);
+        self.swept += lines;
+        let worker = self.shared.worker;
+        self.table.sweep(lines as usize, |record| {
+            let server = snapshot.server(record.server());
+            let lifetime = snapshot.lifetimes.of(record.protocol(), record.state());
+            let is_orphan = !server.is_present
+                && (snapshot.switches.expire_nodest_conn
+                    || record.protocol() == Protocol::Udp
+                    || snapshot.service(record.service()).is_none());
+            let is_over = is_orphan || record.age(now.seconds) > lifetime;
+            if is_over {
+                server.unbind(worker, record.protocol(), record.state());
+            }
+            is_over
+        });
+    }
+
+    fn age_neighbors<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
+        while let Some(Learned { hop, mac }) = self.shared.learned[self.shared.worker].pop() {
+            self.learn(hop, mac, Context { snapshot, now, port: usize::from(hop.port) }, wire);
+        }
+        let counters = &self.shared.counters;
+        let wire = std::cell::RefCell::new(wire);
+        self.neighbors.tick(
+            now,
+            |Ask { hop, to }| {
+                let vlan = match hop.network {
+                    0 => Vlan::NONE,
+                    network => Vlan::tagged(network - 1),
+                };
+                let from = (usize::from(hop.port), vlan);
+                if arp::request(*wire.borrow_mut(), snapshot, from, hop.address, to) {
+                    counters.arp_requests.add(1);
+                }
+            },
+            |frame| {
+                counters.dropped(DropReason::NeighborFailed);
+                wire.borrow_mut().release(frame);
+            },
+        );
+    }
+
+    /// Takes in what ARP said and sends what waited for it. Returns whether the neighbour was known.
+    pub(super) fn learn<W: Wire<Frame = F>>(
+        &mut self,
+        hop: Hop,
+        mac: MacAddress,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> bool {
+        let port = usize::from(hop.port);
+        let own = context.snapshot.ports[port].mac;
+        let counters = &self.shared.counters;
+        self.neighbors.learn(hop, mac, context.now, |mut frame| {
+            super::write_macs(frame.bytes_mut(), mac, own);
+            counters.forwarded.add(1);
+            wire.transmit(port, frame);
+        })
+    }
+}

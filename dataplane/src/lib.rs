@@ -1,0 +1,31 @@
+//! weir's data path: what a packet meets, in this order.
+//!
+//! ```text
+//!  receive -> parse -> classify -+- virtual server -> conn lookup -hit--------------+
+//!                                |                      `-miss-> schedule -> insert |
+//!                                |                                                  v
+//!                                |                rewrite (dr | tun | nat) -> neighbor -> transmit
+//!                                +- ARP, echo, errors --------> reply -----------------> transmit
+//!                                `- anything else ------------> DropReason, counted
+//! ```
+//! Each word is a file. [`worker`] polls the ports, [`director`] calls the stages, one function each.
+//!
+//! Nothing on this path allocates, locks, logs, makes a system call or panics. Time and the configuration are read
+//! once per burst and passed along. Apart from [`worker`] and the buffer trait of [`packet`] nothing here knows DPDK,
+//! so all of it runs under `cargo test`.
+
+pub mod classify;
+pub mod clock;
+pub mod conn;
+pub mod director;
+pub mod limit;
+pub mod neighbor;
+pub mod packet;
+pub mod parse;
+pub mod reply;
+pub mod rewrite;
+pub mod sched;
+pub mod snapshot;
+pub mod stats;
+pub mod wire;
+pub mod worker;

@@ -1,0 +1,165 @@
+//! What the data path needs from a frame buffer, and a heap twin of it for tests.
+//!
+//! The packet logic never names DPDK: in production the buffer is an mbuf, under `cargo test` a `Vec`.
+
+use arrayvec::ArrayVec;
+
+/// Most frames in one burst.
+pub const BURST: usize = 64;
+
+/// Up to [`BURST`] frames on their way.
+pub type Burst<F> = ArrayVec<F, BURST>;
+
+/// One received or made frame, owned.
+pub trait Frame {
+    /// Length of the whole frame, FCS aside, in bytes.
+    fn len(&self) -> usize;
+    /// The first segment: all of the frame unless it is longer than one buffer.
+    fn bytes(&self) -> &[u8];
+    /// The first segment, to be changed.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Adds `count` bytes of any content in front. False: no room, nothing changed.
+    fn prepend(&mut self, count: usize) -> bool;
+    /// Takes `count` bytes away in front. False: the first segment is shorter, nothing changed.
+    fn trim_front(&mut self, count: usize) -> bool;
+    /// Cuts or grows a frame of one segment to `len` bytes; new bytes have any content. False: no room or more
+    /// than one segment, nothing changed.
+    fn resize(&mut self, len: usize) -> bool;
+    /// Asks the processor for the first cache line of the bytes.
+    fn prefetch(&self);
+    /// Whether the frame lies in one piece.
+    fn is_contiguous(&self) -> bool {
+        self.len() == self.bytes().len()
+    }
+}
+
+impl Frame for dpdk::mbuf::Mbuf {
+    #[inline]
+    fn len(&self) -> usize {
+        self.len()
+    }
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.bytes()
+    }
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes_mut()
+    }
+    #[inline]
+    fn prepend(&mut self, count: usize) -> bool {
+        self.prepend(count)
+    }
+    #[inline]
+    fn trim_front(&mut self, count: usize) -> bool {
+        self.trim_front(count)
+    }
+    fn resize(&mut self, len: usize) -> bool {
+        if self.segments() != 1 {
+            return false;
+        }
+        match len.checked_sub(self.len()) {
+            Some(0) => true,
+            Some(more) => self.append(more),
+            None => self.truncate(len),
+        }
+    }
+    #[inline]
+    fn prefetch(&self) {
+        self.prefetch_data();
+    }
+}
+
+/// What the data path does with frames: the ports on one side, a buffer pool on the other.
+pub trait Wire {
+    /// The kind of buffer.
+    type Frame: Frame;
+    /// Sends `frame` out of `port`. Whether the device takes it is seen and counted when the burst is flushed.
+    fn transmit(&mut self, port: usize, frame: Self::Frame);
+    /// Ends `frame`.
+    fn release(&mut self, frame: Self::Frame);
+    /// An empty frame, or none when the pool is empty.
+    fn allocate(&mut self) -> Option<Self::Frame>;
+}
+
+/// Test twins of mbuf and port.
+#[cfg(test)]
+pub(crate) mod heap {
+    use super::{Frame, Wire};
+
+    const HEADROOM: usize = 128;
+    const ROOM: usize = 2048;
+
+    /// A frame in a `Vec`, with headroom as an mbuf has.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct HeapFrame {
+        start: usize,
+        bytes: Vec<u8>,
+    }
+
+    impl HeapFrame {
+        pub(crate) fn new(frame: &[u8]) -> Self {
+            let mut bytes = vec![0xee; HEADROOM];
+            bytes.extend_from_slice(frame);
+            Self { start: HEADROOM, bytes }
+        }
+    }
+
+    impl Frame for HeapFrame {
+        fn len(&self) -> usize {
+            self.bytes.len() - self.start
+        }
+        fn bytes(&self) -> &[u8] {
+            &self.bytes[self.start..]
+        }
+        fn bytes_mut(&mut self) -> &mut [u8] {
+            &mut self.bytes[self.start..]
+        }
+        fn prepend(&mut self, count: usize) -> bool {
+            match self.start.checked_sub(count) {
+                Some(start) => {
+                    self.start = start;
+                    true
+                }
+                None => false,
+            }
+        }
+        fn trim_front(&mut self, count: usize) -> bool {
+            let fits = count <= self.len();
+            if fits {
+                self.start += count;
+            }
+            fits
+        }
+        fn resize(&mut self, len: usize) -> bool {
+            if len > ROOM {
+                return false;
+            }
+            self.bytes.resize(self.start + len, 0xee);
+            true
+        }
+        fn prefetch(&self) {}
+    }
+
+    /// Keeps what was sent and released.
+    #[derive(Debug, Default)]
+    pub(crate) struct HeapWire {
+        pub(crate) sent: Vec<(usize, HeapFrame)>,
+        pub(crate) released: usize,
+        pub(crate) allocated: usize,
+    }
+
+    impl Wire for HeapWire {
+        type Frame = HeapFrame;
+        fn transmit(&mut self, port: usize, frame: HeapFrame) {
+            self.sent.push((port, frame));
+        }
+        fn release(&mut self, _frame: HeapFrame) {
+            self.released += 1;
+        }
+        fn allocate(&mut self) -> Option<HeapFrame> {
+            self.allocated += 1;
+            Some(HeapFrame::new(&[]))
+        }
+    }
+}

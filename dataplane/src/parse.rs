@@ -1,0 +1,208 @@
+//! First stage: bytes to facts, or why not.
+//!
+//! Everything later stages need is taken from the frame here, once, and checked: lengths, versions, the IP header
+//! checksum. Nothing malformed gets past this file. Payloads are not looked at, and TCP and UDP checksums are left
+//! to the end hosts, as IPVS leaves them.
+
+use zerocopy::FromBytes;
+
+use crate::packet::Frame;
+use crate::stats::DropReason;
+use crate::wire::ethernet::{self, Ethernet, Tag, Vlan};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::l4::{self, Icmp, Ports, Tcp, Udp};
+
+/// What is in a frame that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed {
+    /// An IPv4 packet.
+    Ipv4(Packet),
+    /// An ARP packet behind this tag, not looked at yet.
+    Arp(Vlan),
+}
+
+/// An IPv4 packet in a frame. Numbers are in host order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    /// The frame's 802.1Q tag.
+    pub vlan: Vlan,
+    /// Offset of the IP header in the frame, in bytes.
+    pub l3: u8,
+    /// Offset of what follows the IP header and its options, in bytes.
+    pub l4: u8,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// TCP only: see [`l4::flags`]. ICMP: the type.
+    pub flags: u8,
+    /// Length of the IP packet, in bytes. The frame may be longer by padding, never shorter.
+    pub total_len: u16,
+    /// TCP, UDP, SCTP; else 0.
+    pub source_port: u16,
+    /// TCP, UDP, SCTP; else 0.
+    pub destination_port: u16,
+    /// From whom.
+    pub source: u32,
+    /// To whom.
+    pub destination: u32,
+}
+
+impl Packet {
+    /// Offset of the IP header in the frame.
+    #[inline]
+    pub fn l3(&self) -> usize {
+        usize::from(self.l3)
+    }
+
+    /// Offset of the transport header in the frame.
+    #[inline]
+    pub fn l4(&self) -> usize {
+        usize::from(self.l4)
+    }
+}
+
+/// Reads a received frame.
+#[inline]
+pub fn parse<F: Frame>(frame: &F) -> Result<Parsed, DropReason> {
+    let bytes = frame.bytes();
+    let (header, rest) = Ethernet::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
+    let (ether_type, vlan) = match header.ether_type.get() {
+        ethernet::TYPE_VLAN => {
+            let (tag, _) = Tag::ref_from_prefix(rest).map_err(|_| DropReason::Truncated)?;
+            (tag.ether_type.get(), Vlan::tagged(tag.control.get()))
+        }
+        other => (other, Vlan::NONE),
+    };
+    match ether_type {
+        ethernet::TYPE_IPV4 => parse_ipv4(bytes, frame.len(), vlan).map(Parsed::Ipv4),
+        ethernet::TYPE_ARP => Ok(Parsed::Arp(vlan)),
+        _ => Err(DropReason::EtherType),
+    }
+}
+
+/// Reads the IPv4 packet behind the link header. `bytes` is the first segment of a frame of `frame_len` bytes.
+#[inline]
+fn parse_ipv4(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Packet, DropReason> {
+    let l3 = vlan.header_len();
+    let (header, _) = Ipv4::ref_from_prefix(&bytes[l3..]).map_err(|_| DropReason::Truncated)?;
+    let header_len = header.header_len();
+    let total_len = usize::from(header.total_len.get());
+    if header.version_ihl >> 4 != 4 || header_len < ipv4::HEADER_LEN || total_len < header_len {
+        return Err(DropReason::BadIpHeader);
+    }
+    let l4 = l3 + header_len;
+    if l3 + total_len > frame_len || l4 > bytes.len() {
+        return Err(DropReason::Truncated);
+    }
+    if !ipv4::checksum_is_right(&bytes[l3..l4]) {
+        return Err(DropReason::BadIpChecksum);
+    }
+    let source = header.source.get();
+    if !ipv4::is_unicast(source) {
+        return Err(DropReason::BadIpHeader);
+    }
+    if header.is_fragment() {
+        return Err(DropReason::Fragment);
+    }
+    let mut packet = Packet {
+        vlan,
+        l3: l3 as u8,
+        l4: l4 as u8,
+        protocol: header.protocol,
+        flags: 0,
+        total_len: total_len as u16,
+        source_port: 0,
+        destination_port: 0,
+        source,
+        destination: header.destination.get(),
+    };
+    // The transport header has to lie within the packet and within the first segment.
+    let end = bytes.len().min(l3 + total_len);
+    parse_l4(&bytes[l4..end], total_len - header_len, &mut packet)?;
+    Ok(packet)
+}
+
+/// Reads ports and flags. `bytes` is what the first segment holds of a payload of `payload_len` bytes.
+#[inline]
+fn parse_l4(bytes: &[u8], payload_len: usize, packet: &mut Packet) -> Result<(), DropReason> {
+    match packet.protocol {
+        ipv4::TCP => {
+            let (tcp, _) = Tcp::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
+            let header_len = usize::from(tcp.data_offset >> 4) * 4;
+            if header_len < l4::TCP_LEN || header_len > payload_len {
+                return Err(DropReason::BadL4Header);
+            }
+            packet.flags = tcp.flags;
+            packet.source_port = tcp.source.get();
+            packet.destination_port = tcp.destination.get();
+        }
+        ipv4::UDP => {
+            let (udp, _) = Udp::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
+            let len = usize::from(udp.len.get());
+            if len < l4::UDP_LEN || len > payload_len {
+                return Err(DropReason::BadL4Header);
+            }
+            packet.source_port = udp.source.get();
+            packet.destination_port = udp.destination.get();
+        }
+        ipv4::SCTP => {
+            let (ports, _) = Ports::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
+            packet.source_port = ports.source.get();
+            packet.destination_port = ports.destination.get();
+        }
+        ipv4::ICMP => {
+            let (icmp, _) = Icmp::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
+            packet.flags = icmp.kind;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The packet that an ICMP error quotes: as much of it as there is, at least 8 bytes behind its IP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quoted {
+    /// Offset of the quoted IP header in the frame, in bytes.
+    pub l3: usize,
+    /// Offset of the quoted transport header in the frame, in bytes.
+    pub l4: usize,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// From whom: one of ours, if the error concerns us.
+    pub source: u32,
+    /// To whom.
+    pub destination: u32,
+    /// TCP, UDP, SCTP; else 0.
+    pub source_port: u16,
+    /// TCP, UDP, SCTP; else 0.
+    pub destination_port: u16,
+    /// Later pieces of a fragmented packet have no ports.
+    pub is_later_fragment: bool,
+}
+
+/// Reads an IPv4 packet quoted at `l3` of `bytes`; its total length may exceed what is there.
+pub fn parse_quoted(bytes: &[u8], l3: usize) -> Result<Quoted, DropReason> {
+    let quote = bytes.get(l3..).ok_or(DropReason::Truncated)?;
+    let (header, _) = Ipv4::ref_from_prefix(quote).map_err(|_| DropReason::Truncated)?;
+    let header_len = header.header_len();
+    if header.version_ihl >> 4 != 4 || header_len < ipv4::HEADER_LEN {
+        return Err(DropReason::BadL4Header);
+    }
+    let is_later_fragment = header.fragment.get() & ipv4::FRAGMENT_OFFSET != 0;
+    let mut quoted = Quoted {
+        l3,
+        l4: l3 + header_len,
+        protocol: header.protocol,
+        source: header.source.get(),
+        destination: header.destination.get(),
+        source_port: 0,
+        destination_port: 0,
+        is_later_fragment,
+    };
+    if matches!(header.protocol, ipv4::TCP | ipv4::UDP | ipv4::SCTP) && !is_later_fragment {
+        let rest = bytes.get(quoted.l4..).ok_or(DropReason::Truncated)?;
+        let (ports, _) = Ports::ref_from_prefix(rest).map_err(|_| DropReason::Truncated)?;
+        quoted.source_port = ports.source.get();
+        quoted.destination_port = ports.destination.get();
+    }
+    Ok(quoted)
+}

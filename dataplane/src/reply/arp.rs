@@ -1,0 +1,157 @@
+//! ARP for IPv4 over Ethernet (RFC 826): what is answered, what is learned, what is refused, and the gratuitous
+//! announcements of VIPs.
+//!
+//! Nobody else can have an address of ours or that of a static neighbour: ARP that says so is a conflict, counted
+//! and never believed.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::write_arp;
+use crate::clock::Now;
+use crate::packet::{Frame, Wire};
+use crate::snapshot::Snapshot;
+use crate::stats::DropReason;
+use crate::wire::ethernet::{self, Arp, Ethernet, MacAddress, Vlan};
+use crate::wire::ipv4;
+
+/// Rounds in which VIPs are announced after they appear, a second apart: one frame may be lost.
+const ANNOUNCE_ROUNDS: u8 = 3;
+/// Announcements per call, so that thousands of VIPs do not hold up packets.
+const ANNOUNCE_BATCH: usize = 32;
+
+/// What is to be done with a received ARP packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The frame has become the answer: send it back.
+    pub is_reply: bool,
+    /// The sender's address and MAC, unless it has none yet.
+    pub sender: Option<(u32, MacAddress)>,
+}
+
+/// Another host claims an address that it can't have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conflict {
+    /// Port number on which it was heard.
+    pub port: usize,
+    /// The address.
+    pub address: u32,
+    /// The MAC that claims it.
+    pub mac: MacAddress,
+}
+
+/// Why an ARP packet ends here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// See [`Conflict`].
+    Conflict(Conflict),
+    /// Any other reason.
+    Drop(DropReason),
+}
+
+/// Reads an ARP packet behind `vlan` received on `port` and makes its answer in place, if it gets one.
+pub fn receive<F: Frame>(
+    frame: &mut F,
+    port: usize,
+    vlan: Vlan,
+    snapshot: &Snapshot,
+) -> Result<Outcome, Refused> {
+    let mac = snapshot.ports[port].mac;
+    let bytes = frame.bytes_mut();
+    let at = vlan.header_len();
+    let (link, _) = Ethernet::ref_from_prefix(bytes).map_err(|_| Refused::Drop(DropReason::Truncated))?;
+    if link.destination != mac.0 && link.destination != ethernet::BROADCAST.0 {
+        return Err(Refused::Drop(DropReason::ForeignMac));
+    }
+    let (arp, _) = Arp::ref_from_prefix(&bytes[at..]).map_err(|_| Refused::Drop(DropReason::Truncated))?;
+    let (sender, target) = (arp.sender.get(), arp.target.get());
+    let sender_mac = MacAddress(arp.sender_mac);
+    if !arp.is_valid() || sender != 0 && !ipv4::is_unicast(sender) {
+        return Err(Refused::Drop(DropReason::BadArp));
+    }
+    if sender_mac == mac {
+        return Err(Refused::Drop(DropReason::ForeignArp));
+    }
+    let is_ours = snapshot.local(sender).is_some();
+    if is_ours || snapshot.bound_mac(sender).is_some_and(|bound| bound != sender_mac) {
+        return Err(Refused::Conflict(Conflict { port, address: sender, mac: sender_mac }));
+    }
+    let is_reply = arp.operation.get() == Arp::REQUEST && is_answered(snapshot, port, sender, target);
+    if is_reply {
+        let answer = Arp::new(Arp::REPLY, (mac, target), (sender_mac, sender));
+        bytes[at..at + Arp::LEN].copy_from_slice(answer.as_bytes());
+        bytes[..6].copy_from_slice(&sender_mac.0);
+        bytes[6..12].copy_from_slice(&mac.0);
+    }
+    Ok(Outcome { is_reply, sender: (sender != 0).then_some((sender, sender_mac)) })
+}
+
+fn is_answered(snapshot: &Snapshot, port: usize, sender: u32, target: u32) -> bool {
+    // A host that probes for or announces its own address must not hear that a proxied prefix holds it.
+    let is_own_business = sender == 0 || sender == target;
+    snapshot.answers_arp(port, target) && (!is_own_business || snapshot.local(target).is_some())
+}
+
+/// Sends a request for `address` out of `port`, to everybody or to the MAC it had. False: no buffer.
+pub fn request<W: Wire>(
+    wire: &mut W,
+    snapshot: &Snapshot,
+    (port, vlan): (usize, Vlan),
+    address: u32,
+    to: Option<MacAddress>,
+) -> bool {
+    let mac = snapshot.ports[port].mac;
+    let own = snapshot.ports[port].address_towards(address).unwrap_or(0);
+    let packet = Arp::new(Arp::REQUEST, (mac, own), (MacAddress([0; 6]), address));
+    send(wire, port, to.unwrap_or(ethernet::BROADCAST), mac, vlan, &packet)
+}
+
+fn send<W: Wire>(
+    wire: &mut W,
+    port: usize,
+    to: MacAddress,
+    from: MacAddress,
+    vlan: Vlan,
+    packet: &Arp,
+) -> bool {
+    let Some(mut frame) = wire.allocate() else { return false };
+    if write_arp(&mut frame, to, from, vlan, packet) {
+        wire.transmit(port, frame);
+        true
+    } else {
+        wire.release(frame);
+        false
+    }
+}
+
+/// Announces VIPs by gratuitous ARP (RFC 5227 section 3) when a snapshot brings them, a few frames at a time.
+#[derive(Debug, Default)]
+pub struct Announcer {
+    generation: u64,
+    round: u8,
+    next: usize,
+    due: u64,
+}
+
+impl Announcer {
+    /// Sends what is due.
+    pub fn run<W: Wire>(&mut self, wire: &mut W, snapshot: &Snapshot, now: Now) {
+        if self.generation != snapshot.generation {
+            *self = Announcer { generation: snapshot.generation, round: ANNOUNCE_ROUNDS, next: 0, due: now.millis };
+        }
+        if self.round == 0 || now.millis < self.due {
+            return;
+        }
+        let batch = snapshot.announcements.iter().skip(self.next).take(ANNOUNCE_BATCH);
+        for &(port, address) in batch {
+            let mac = snapshot.ports[port].mac;
+            let packet = Arp::new(Arp::REQUEST, (mac, address), (MacAddress([0; 6]), address));
+            send(wire, port, ethernet::BROADCAST, mac, Vlan::NONE, &packet);
+        }
+        self.next += ANNOUNCE_BATCH;
+        if self.next >= snapshot.announcements.len() {
+            self.next = 0;
+            self.round -= 1;
+            self.due = now.millis + 1_000;
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Packets that weir originates: in the buffer of the packet they answer, back to where it came from.
+//!
+//! An answer goes to the MAC that the question came from, so it needs no neighbour. ICMP errors and RSTs are
+//! limited in rate by the caller.
+
+pub mod arp;
+
+use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::packet::Frame;
+use crate::parse::Packet;
+use crate::rewrite::ipv4_mut;
+use crate::stats::DropReason;
+use crate::wire::checksum::{Delta, Sum};
+use crate::wire::ethernet::{self, MacAddress};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::l4::{self, Icmp, Tcp, flags, icmp};
+
+/// TTL of what weir sends by itself.
+const TTL: u8 = 64;
+/// An ICMP error is this long at most, IP header included (RFC 1812 section 4.3.2.3).
+const ERROR_LEN_MAX: usize = 576;
+/// Precedence of ICMP errors: internetwork control (RFC 1812 section 4.3.2.5).
+const ERROR_TOS: u8 = 0xc0;
+
+/// An ICMP error to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Error {
+    /// ICMP type.
+    pub kind: u8,
+    /// ICMP code.
+    pub code: u8,
+    /// What stands behind the checksum: the MTU of fragmentation needed.
+    pub rest: u32,
+}
+
+impl Error {
+    /// No real server, or nobody listens.
+    pub const PORT_UNREACHABLE: Error =
+        Error { kind: icmp::UNREACHABLE, code: icmp::PORT_UNREACHABLE, rest: 0 };
+    /// Nobody speaks that protocol here.
+    pub const PROTOCOL_UNREACHABLE: Error =
+        Error { kind: icmp::UNREACHABLE, code: icmp::PROTOCOL_UNREACHABLE, rest: 0 };
+    /// TTL ran out on the way.
+    pub const TIME_EXCEEDED: Error = Error { kind: icmp::TIME_EXCEEDED, code: 0, rest: 0 };
+
+    /// Larger than `mtu` and not to be cut (RFC 1191 section 4).
+    pub fn fragmentation_needed(mtu: u16) -> Self {
+        Error { kind: icmp::UNREACHABLE, code: icmp::FRAGMENTATION_NEEDED, rest: u32::from(mtu) }
+    }
+}
+
+/// Sends a frame back to the station it came from.
+fn swap_macs(bytes: &mut [u8], mac: MacAddress) {
+    bytes.copy_within(6..12, 0);
+    bytes[6..12].copy_from_slice(&mac.0);
+}
+
+/// Turns an echo request into its reply.
+pub fn echo<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Result<(), DropReason> {
+    let bytes = frame.bytes_mut();
+    swap_macs(bytes, mac);
+    let header = ipv4_mut(bytes, packet.l3())?;
+    header.source = U32::new(packet.destination);
+    header.destination = U32::new(packet.source);
+    let old = u16::from_be_bytes([header.ttl, header.protocol]);
+    header.ttl = TTL;
+    let new = u16::from_be_bytes([header.ttl, header.protocol]);
+    header.checksum = Delta::NONE.word(old, new).apply(header.checksum);
+    let message = bytes.get_mut(packet.l4()..).unwrap_or_default();
+    let (message, _) = Icmp::mut_from_prefix(message).map_err(|_| DropReason::Truncated)?;
+    message.kind = icmp::ECHO_REPLY;
+    let old = u16::from(icmp::ECHO_REQUEST) << 8;
+    message.checksum = Delta::NONE.word(old, 0).apply(message.checksum);
+    Ok(())
+}
+
+/// Turns a packet into an ICMP error about it, from `source` to its sender.
+///
+/// The packet is quoted as it is in the frame now, up to 576 bytes in all.
+pub fn error<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    error: Error,
+    source: u32,
+    mac: MacAddress,
+) -> Result<(), DropReason> {
+    const HEADERS: usize = ipv4::HEADER_LEN + l4::ICMP_LEN;
+    let l3 = packet.l3();
+    let quoted = usize::from(packet.total_len).min(ERROR_LEN_MAX - HEADERS);
+    if !frame.is_contiguous() || !frame.resize(l3 + quoted) || !frame.prepend(HEADERS) {
+        return Err(DropReason::NoBuffer);
+    }
+    let bytes = frame.bytes_mut();
+    bytes.copy_within(HEADERS..HEADERS + l3, 0);
+    swap_macs(bytes, mac);
+    let mut header = Ipv4::new(ipv4::ICMP, source, packet.source, l4::ICMP_LEN + quoted, TTL);
+    header.tos = ERROR_TOS;
+    header.refresh_checksum();
+    bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(header.as_bytes());
+    let message = &mut bytes[l3 + ipv4::HEADER_LEN..];
+    let head =
+        Icmp { kind: error.kind, code: error.code, checksum: U16::ZERO, rest: U32::new(error.rest) };
+    message[..l4::ICMP_LEN].copy_from_slice(head.as_bytes());
+    let checksum = Sum::default().bytes(message).finish();
+    message[2..4].copy_from_slice(checksum.as_bytes());
+    Ok(())
+}
+
+/// Turns a TCP segment that belongs to no connection into the RST that answers it (RFC 9293 section 3.5.2).
+/// The segment is not a RST itself.
+pub fn reset<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Result<(), DropReason> {
+    let l3 = packet.l3();
+    let segment = frame.bytes().get(packet.l4()..).unwrap_or_default();
+    let (segment, _) = Tcp::ref_from_prefix(segment).map_err(|_| DropReason::Truncated)?;
+    let segment = *segment;
+    let payload = usize::from(packet.total_len) + l3 - packet.l4() - usize::from(segment.data_offset >> 4) * 4;
+    let marks = u32::from(segment.flags & flags::SYN != 0) + u32::from(segment.flags & flags::FIN != 0);
+    let (sequence, acknowledgement, flags) = if segment.flags & flags::ACK != 0 {
+        (segment.acknowledgement.get(), 0, flags::RST)
+    } else {
+        (0, segment.sequence.get().wrapping_add(payload as u32 + marks), flags::RST | flags::ACK)
+    };
+    if !frame.resize(l3 + ipv4::HEADER_LEN + l4::TCP_LEN) {
+        return Err(DropReason::NoBuffer);
+    }
+    let bytes = frame.bytes_mut();
+    swap_macs(bytes, mac);
+    let mut header = Ipv4::new(ipv4::TCP, packet.destination, packet.source, l4::TCP_LEN, TTL);
+    header.fragment = U16::new(ipv4::DONT_FRAGMENT);
+    header.refresh_checksum();
+    let mut answer = Tcp {
+        source: U16::new(packet.destination_port),
+        destination: U16::new(packet.source_port),
+        sequence: U32::new(sequence),
+        acknowledgement: U32::new(acknowledgement),
+        data_offset: 0x50,
+        flags,
+        window: U16::ZERO,
+        checksum: U16::ZERO,
+        urgent: U16::ZERO,
+    };
+    let pseudo = Sum::default().long(packet.source).long(packet.destination);
+    let pseudo = pseudo.word(u16::from(ipv4::TCP)).word(l4::TCP_LEN as u16);
+    answer.checksum = pseudo.bytes(answer.as_bytes()).finish();
+    bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(header.as_bytes());
+    bytes[l3 + ipv4::HEADER_LEN..].copy_from_slice(answer.as_bytes());
+    Ok(())
+}
+
+/// Turns an ICMP error about one of weir's tunnel packets into the same error about the client's packet inside,
+/// from `vip` to the client. `inner` is the offset of the client's packet in the quote. The link header is for the
+/// caller to write.
+pub fn relay<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    inner: usize,
+    error: Error,
+    (vip, client): (u32, u32),
+) -> Result<(), DropReason> {
+    const HEADERS: usize = ipv4::HEADER_LEN + l4::ICMP_LEN;
+    let l3 = packet.l3();
+    let end = l3 + usize::from(packet.total_len);
+    // The quote moves to the front: the outer headers were longer than what takes their place.
+    let surplus = inner - l3 - HEADERS;
+    if !frame.is_contiguous() || !frame.resize(end) {
+        return Err(DropReason::NoBuffer);
+    }
+    frame.bytes_mut().copy_within(0..l3, surplus);
+    if !frame.trim_front(surplus) || !frame.resize((end - surplus).min(l3 + ERROR_LEN_MAX)) {
+        return Err(DropReason::NoBuffer);
+    }
+    let bytes = frame.bytes_mut();
+    let mut header = Ipv4::new(ipv4::ICMP, vip, client, bytes.len() - l3 - ipv4::HEADER_LEN, TTL);
+    header.tos = ERROR_TOS;
+    header.refresh_checksum();
+    bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(header.as_bytes());
+    let message = &mut bytes[l3 + ipv4::HEADER_LEN..];
+    let head =
+        Icmp { kind: error.kind, code: error.code, checksum: U16::ZERO, rest: U32::new(error.rest) };
+    message[..l4::ICMP_LEN].copy_from_slice(head.as_bytes());
+    let checksum = Sum::default().bytes(message).finish();
+    message[2..4].copy_from_slice(checksum.as_bytes());
+    Ok(())
+}
+
+/// Writes an ARP packet into an empty frame.
+pub(crate) fn write_arp<F: Frame>(
+    frame: &mut F,
+    to: MacAddress,
+    from: MacAddress,
+    vlan: ethernet::Vlan,
+    packet: &ethernet::Arp,
+) -> bool {
+    let len = vlan.header_len() + ethernet::Arp::LEN;
+    if !frame.resize(len.max(ethernet::FRAME_LEN_MIN)) {
+        return false;
+    }
+    let bytes = frame.bytes_mut();
+    bytes.fill(0);
+    let at = ethernet::write_header(bytes, to, from, vlan, ethernet::TYPE_ARP);
+    bytes[at..at + ethernet::Arp::LEN].copy_from_slice(packet.as_bytes());
+    true
+}

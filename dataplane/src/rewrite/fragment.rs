@@ -1,0 +1,125 @@
+//! Cutting a packet that is larger than the next hop's MTU (RFC 791 section 3.2), when its sender allows it.
+//!
+//! Rare, so it copies: each piece is a frame of its own.
+
+use zerocopy::byteorder::network_endian::U16;
+
+use super::ipv4_mut;
+use crate::packet::{Frame, Wire};
+use crate::stats::DropReason;
+use crate::wire::ipv4;
+
+/// Pieces of one packet at most; the largest frame that fits a buffer makes 30 at the smallest MTU.
+pub const PIECES_MAX: usize = 64;
+
+/// Cuts the packet at `l3` of `frame` into pieces of at most `mtu` bytes and gives each, behind a copy of the link
+/// header, to `send`. Options are copied to the first piece alone if they are not to be copied to each.
+pub fn cut<W: Wire>(
+    frame: &W::Frame,
+    l3: usize,
+    mtu: usize,
+    wire: &mut W,
+    mut send: impl FnMut(&mut W, W::Frame),
+) -> Result<(), DropReason> {
+    let mut head = [0u8; 18 + 60];
+    let bytes = frame.bytes();
+    let mut copy = [0u8; ipv4::HEADER_LEN];
+    copy.copy_from_slice(bytes.get(l3..l3 + ipv4::HEADER_LEN).ok_or(DropReason::Truncated)?);
+    let header = *ipv4_mut(&mut copy, 0)?;
+    let end = l3 + usize::from(header.total_len.get());
+    let payload = bytes.get(l3 + header.header_len()..end).ok_or(DropReason::TooBig)?;
+    let l4 = l3 + header.header_len();
+    head[..l4].copy_from_slice(&bytes[..l4]);
+    let step = mtu.checked_sub(header.header_len()).map_or(0, |room| room & !7);
+    if step == 0 || payload.len().div_ceil(step) > PIECES_MAX {
+        return Err(DropReason::TooBig);
+    }
+    let first_offset = header.fragment.get() & ipv4::FRAGMENT_OFFSET;
+    let more_follow = header.fragment.get() & ipv4::MORE_FRAGMENTS;
+    for (index, piece) in payload.chunks(step).enumerate() {
+        let mut out = wire.allocate().ok_or(DropReason::NoBuffer)?;
+        if !out.resize(l4 + piece.len()) {
+            wire.release(out);
+            return Err(DropReason::NoBuffer);
+        }
+        let is_last = (index + 1) * step >= payload.len();
+        let flags = if is_last { more_follow } else { ipv4::MORE_FRAGMENTS };
+        let bytes = out.bytes_mut();
+        bytes[..l4].copy_from_slice(&head[..l4]);
+        bytes[l4..].copy_from_slice(piece);
+        if index > 0 {
+            blank_options(&mut bytes[l3 + ipv4::HEADER_LEN..l4]);
+        }
+        let header = ipv4_mut(bytes, l3)?;
+        header.total_len = U16::new((l4 - l3 + piece.len()) as u16);
+        header.fragment = U16::new(first_offset + (index * step / 8) as u16 | flags);
+        header.checksum = U16::ZERO;
+        let sum = crate::wire::checksum::Sum::default().bytes(&bytes[l3..l4]).finish();
+        ipv4_mut(bytes, l3)?.checksum = sum;
+        send(wire, out);
+    }
+    Ok(())
+}
+
+/// Overwrites options that belong to the first piece alone (copied flag 0) by no-operations.
+fn blank_options(options: &mut [u8]) {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const COPIED: u8 = 0x80;
+    let mut at = 0;
+    while at < options.len() {
+        let len = match (options[at], options.get(at + 1)) {
+            (END, _) => return,
+            (NO_OPERATION, _) => 1,
+            (_, Some(&len)) if len >= 2 && at + usize::from(len) <= options.len() => usize::from(len),
+            // Malformed: the rest can't be told apart, so nothing of it is passed on.
+            _ => options.len() - at,
+        };
+        if options[at] & COPIED == 0 {
+            options[at..at + len].fill(NO_OPERATION);
+        }
+        at += len;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::packet::heap::{HeapFrame, HeapWire};
+    use crate::wire::ipv4::Ipv4;
+
+    #[test]
+    fn pieces_carry_all_bytes_in_multiples_of_eight_with_right_headers() {
+        for (len, mtu) in [(1480usize, 1400usize), (3000, 576), (577, 576), (100, 68)] {
+            let payload: Vec<u8> = (0..len).map(|n| n as u8).collect();
+            let mut bytes = vec![7; 14];
+            bytes.extend_from_slice(Ipv4::new(17, 0x0a000001, 0x0a000002, len, 9).as_bytes());
+            bytes.extend_from_slice(&payload);
+            let mut wire = HeapWire::default();
+            let mut pieces = Vec::new();
+            cut(&HeapFrame::new(&bytes), 14, mtu, &mut wire, |_, piece| pieces.push(piece)).expect("fits");
+            let mut seen = Vec::new();
+            for (index, piece) in pieces.iter().enumerate() {
+                let bytes = piece.bytes();
+                assert!(bytes.len() - 14 <= mtu);
+                assert!(ipv4::checksum_is_right(&bytes[14..34]));
+                let mut copy = bytes[14..34].to_vec();
+                let header = *ipv4_mut(&mut copy, 0).expect("it is there");
+                let fragment = header.fragment.get();
+                assert_eq!(usize::from(fragment & ipv4::FRAGMENT_OFFSET) * 8, seen.len());
+                assert_eq!(fragment & ipv4::MORE_FRAGMENTS == 0, index + 1 == pieces.len());
+                seen.extend_from_slice(&bytes[34..]);
+            }
+            assert_eq!(seen, payload);
+        }
+    }
+
+    #[test]
+    fn later_pieces_keep_only_options_meant_for_each() {
+        let mut options = [1, 7, 3, 4, 0x94, 4, 0, 0, 7, 9, 9, 9];
+        blank_options(&mut options);
+        assert_eq!(options, [1, 1, 1, 1, 0x94, 4, 0, 0, 1, 1, 1, 1]);
+    }
+}

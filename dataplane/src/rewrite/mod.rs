@@ -1,0 +1,199 @@
+//! From the client's packet to what the real server gets, and back.
+//!
+//! DR changes the MACs alone, which [`crate::director`] writes for every method; this file does NAT and the IPIP
+//! tunnel. Checksums are updated incrementally (RFC 1624) and never verified, so a wrong one arrives wrong.
+
+pub mod fragment;
+pub mod quoted;
+
+use zerocopy::byteorder::network_endian::U16;
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::packet::Frame;
+use crate::parse::Packet;
+use crate::stats::DropReason;
+use crate::wire::checksum::Delta;
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::l4::{Ports, Tcp, Udp};
+
+/// The IPv4 header at `l3`, which `parse` has checked.
+#[inline]
+pub fn ipv4_mut(bytes: &mut [u8], l3: usize) -> Result<&mut Ipv4, DropReason> {
+    match Ipv4::mut_from_prefix(bytes.get_mut(l3..).unwrap_or_default()) {
+        Ok((header, _)) => Ok(header),
+        Err(_) => Err(DropReason::Truncated),
+    }
+}
+
+/// NAT towards the real server: destination address and port. `port` 0: the client's choice stays.
+#[inline]
+pub fn to_server(bytes: &mut [u8], packet: &Packet, address: u32, port: u16) -> Result<(), DropReason> {
+    let delta = ipv4_mut(bytes, packet.l3())?.set_destination(address);
+    let l4 = bytes.get_mut(packet.l4()..).unwrap_or_default();
+    let (ports, _) = Ports::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
+    let port = if port == 0 { packet.destination_port } else { port };
+    let ports_delta = ports.set_destination(port);
+    update_l4(l4, packet.protocol, &[delta, ports_delta])
+}
+
+/// NAT towards the client: source address and port become the virtual server's.
+#[inline]
+pub fn to_client(bytes: &mut [u8], packet: &Packet, vip: u32, port: u16) -> Result<(), DropReason> {
+    let delta = ipv4_mut(bytes, packet.l3())?.set_source(vip);
+    let l4 = bytes.get_mut(packet.l4()..).unwrap_or_default();
+    let (ports, _) = Ports::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
+    let ports_delta = ports.set_source(port);
+    update_l4(l4, packet.protocol, &[delta, ports_delta])
+}
+
+/// Brings the transport checksum up to date with changes of the pseudo-header and the ports.
+#[inline]
+fn update_l4(l4: &mut [u8], protocol: u8, deltas: &[Delta]) -> Result<(), DropReason> {
+    let apply = |checksum: U16| deltas.iter().fold(checksum, |sum, delta| delta.apply(sum));
+    match protocol {
+        ipv4::TCP => {
+            let (tcp, _) = Tcp::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
+            tcp.checksum = apply(tcp.checksum);
+        }
+        ipv4::UDP => {
+            let (udp, _) = Udp::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
+            // RFC 768: zero says that there is no checksum; one that computes to zero is sent as ones.
+            if udp.checksum != U16::ZERO {
+                let updated = apply(udp.checksum);
+                udp.checksum = if updated == U16::ZERO { U16::new(0xffff) } else { updated };
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Wraps the IP packet at `l3` in an outer IPv4 header (RFC 2003), as the kernel's ipip tunnel does for IPVS.
+/// `ident` is used where the outer header may be fragmented.
+pub fn into_tunnel<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    (source, destination): (u32, u32),
+    keep_df: bool,
+    ident: u16,
+) -> Result<(), DropReason> {
+    let l3 = packet.l3();
+    let end = l3 + usize::from(packet.total_len);
+    // Ethernet padding stays out of the tunnel.
+    if frame.is_contiguous() && frame.len() > end {
+        frame.resize(end);
+    }
+    if !frame.prepend(ipv4::HEADER_LEN) {
+        return Err(DropReason::NoBuffer);
+    }
+    let bytes = frame.bytes_mut();
+    bytes.copy_within(ipv4::HEADER_LEN..ipv4::HEADER_LEN + l3, 0);
+    let inner = *ipv4_mut(bytes, l3 + ipv4::HEADER_LEN)?;
+    let mut outer =
+        Ipv4::new(ipv4::IPIP, source, destination, usize::from(packet.total_len), inner.ttl);
+    outer.tos = outer_tos(inner.tos);
+    if keep_df && inner.dont_fragment() {
+        outer.fragment = U16::new(ipv4::DONT_FRAGMENT);
+    } else {
+        outer.ident = U16::new(ident);
+    }
+    outer.refresh_checksum();
+    bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(outer.as_bytes());
+    Ok(())
+}
+
+/// RFC 3168 section 9.1.1, full functionality: a mark of congestion stays inside, the outside starts without.
+fn outer_tos(inner: u8) -> u8 {
+    const ECN: u8 = 3;
+    const CONGESTION: u8 = 3;
+    const CAPABLE: u8 = 2;
+    if inner & ECN == CONGESTION { inner & !ECN | CAPABLE } else { inner }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::heap::HeapFrame;
+    use crate::parse::{Parsed, parse};
+    use crate::wire::checksum::Sum;
+
+    fn frame(protocol: u8, l4: &[u8]) -> HeapFrame {
+        let mut bytes = vec![2; 12];
+        bytes.extend_from_slice(&[0x08, 0x00]);
+        bytes.extend_from_slice(Ipv4::new(protocol, 0x0a00_0001, 0xc000_0201, l4.len(), 64).as_bytes());
+        bytes.extend_from_slice(l4);
+        HeapFrame::new(&bytes)
+    }
+
+    fn packet(frame: &HeapFrame) -> Packet {
+        match parse(frame) {
+            Ok(Parsed::Ipv4(packet)) => packet,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Sum over pseudo-header and segment: all ones when the checksum is right.
+    fn l4_sum(frame: &HeapFrame, packet: &Packet) -> u16 {
+        let l4 = &frame.bytes()[packet.l4()..];
+        let pseudo = Sum::default().long(packet.source).long(packet.destination);
+        pseudo.word(u16::from(packet.protocol)).word(l4.len() as u16).bytes(l4).fold()
+    }
+
+    #[test]
+    fn nat_keeps_right_checksums_right_and_wrong_ones_equally_wrong() {
+        bolero::check!().with_type::<(u32, u16, u16, [u8; 7], bool)>().for_each(
+            |&(address, port, checksum, payload, udp)| {
+                let mut l4 = vec![0u8; if udp { 8 } else { 20 }];
+                l4[..4].copy_from_slice(&[0x9c, 0x40, 0, 80]);
+                if udp {
+                    l4[5] = 8 + 7;
+                    l4[6..8].copy_from_slice(&checksum.max(1).to_be_bytes());
+                } else {
+                    l4[12] = 0x50;
+                    l4[16..18].copy_from_slice(&checksum.to_be_bytes());
+                }
+                l4.extend_from_slice(&payload);
+                let mut frame = frame(if udp { ipv4::UDP } else { ipv4::TCP }, &l4);
+                let before = packet(&frame);
+                let sum = l4_sum(&frame, &before);
+                to_server(frame.bytes_mut(), &before, address, port).expect("headers are there");
+                if !ipv4::is_unicast(address) {
+                    return;
+                }
+                let after = packet(&frame);
+                assert_eq!(after.destination, address);
+                assert_eq!(after.destination_port, if port == 0 { 80 } else { port });
+                let ones = |sum: u16| if sum == 0 { 0xffff } else { sum };
+                assert_eq!(ones(l4_sum(&frame, &after)), ones(sum));
+                let after = packet(&frame);
+                to_server(frame.bytes_mut(), &after, 0xc000_0201, 80).expect("headers are there");
+                assert_eq!(ones(l4_sum(&frame, &packet(&frame))), ones(sum));
+            },
+        );
+    }
+
+    #[test]
+    fn udp_without_checksum_stays_without() {
+        let mut frame = frame(ipv4::UDP, &[0, 1, 0, 2, 0, 8, 0, 0]);
+        let facts = packet(&frame);
+        to_client(frame.bytes_mut(), &facts, 0x0a0a_0a0a, 53).expect("headers are there");
+        assert_eq!(&frame.bytes()[40..42], [0, 0]);
+    }
+
+    #[test]
+    fn a_tunnel_carries_the_packet_without_padding_and_congestion_marks_stay_inside() {
+        let mut frame = frame(ipv4::UDP, &[0, 1, 0, 2, 0, 8, 0, 0]);
+        assert!(frame.resize(60));
+        frame.bytes_mut()[15] = 0xb9 | 3;
+        let header = ipv4_mut(frame.bytes_mut(), 14).expect("it is there");
+        header.refresh_checksum();
+        let facts = packet(&frame);
+        into_tunnel(&mut frame, &facts, (0x0101_0101, 0x0202_0202), true, 77).expect("there is headroom");
+        let bytes = frame.bytes();
+        assert_eq!(bytes.len(), 14 + 20 + 28);
+        assert_eq!(bytes[15], 0xb8 | 2);
+        assert_eq!((bytes[23], &bytes[18..20]), (4, &[0, 77][..]));
+        assert!(ipv4::checksum_is_right(&bytes[14..34]));
+        assert!(ipv4::checksum_is_right(&bytes[34..54]));
+    }
+}

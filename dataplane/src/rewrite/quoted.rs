@@ -1,0 +1,64 @@
+//! ICMP errors about connections: rewritten as the packets they quote were.
+//!
+//! An error is never about the sender's own doing but about a packet that passed here before, so everything is read
+//! from the quote. Addresses and ports in it are translated and its IP checksum mended; the quoted transport
+//! checksum is left alone, as the kernel leaves it (it covers a pseudo-header that the reader can't check).
+
+use zerocopy::FromBytes;
+
+use super::ipv4_mut;
+use crate::packet::Frame;
+use crate::parse::{Packet, Quoted};
+use crate::stats::DropReason;
+use crate::wire::checksum::{Delta, Sum};
+use crate::wire::l4::{self, Icmp, Ports};
+
+/// Which end of the quoted packet was ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The quoted packet went to the client: its source is translated.
+    Source,
+    /// The quoted packet went to the real server: its destination is translated.
+    Destination,
+}
+
+/// Whether the checksum of the ICMP message is right. A message in several segments is not checked.
+pub fn checksum_is_right<F: Frame>(frame: &F, packet: &Packet) -> bool {
+    if !frame.is_contiguous() {
+        return true;
+    }
+    let end = packet.l3() + usize::from(packet.total_len);
+    let message = frame.bytes().get(packet.l4()..end).unwrap_or_default();
+    Sum::default().bytes(message).fold() == 0xffff
+}
+
+/// Replaces one end of the quoted packet and brings the quoted IP checksum and the ICMP checksum up to date.
+pub fn translate(
+    bytes: &mut [u8],
+    packet: &Packet,
+    quoted: &Quoted,
+    end: End,
+    (address, port): (u32, u16),
+) -> Result<(), DropReason> {
+    let header = ipv4_mut(bytes, quoted.l3)?;
+    // What changes in the quoted addresses and in the quoted checksum cancels out in the sum over both.
+    match end {
+        End::Source => header.set_source(address),
+        End::Destination => header.set_destination(address),
+    };
+    let l4 = bytes.get_mut(quoted.l4..).unwrap_or_default();
+    let (ports, _) = Ports::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
+    let delta: Delta = match end {
+        End::Source => ports.set_source(port),
+        End::Destination => ports.set_destination(port),
+    };
+    let icmp = bytes.get_mut(packet.l4()..).unwrap_or_default();
+    let (icmp, _) = Icmp::mut_from_prefix(icmp).map_err(|_| DropReason::Truncated)?;
+    icmp.checksum = delta.apply(icmp.checksum);
+    Ok(())
+}
+
+/// Offset of the packet that an ICMP error in `packet` quotes.
+pub fn quote_offset(packet: &Packet) -> usize {
+    packet.l4() + l4::ICMP_LEN
+}

@@ -1,0 +1,175 @@
+//! lblc and lblcr: a destination stays with its server (or its servers), so that caches see it again.
+//!
+//! Each worker remembers for itself which servers a destination has: with several workers a destination
+//! can have as many servers as there are workers. The choice of a new server looks at the connections of
+//! all workers, as wlc does.
+//!
+//! Servers are remembered by id, so an edit forgets nothing, and one that was removed and comes back gets
+//! its destinations back. When the memory is full, a new destination is served as by wlc each time.
+
+use super::destination_map::{DestinationMap, is_past};
+use super::least_connection::{connection_load, exceeds, least, wlc};
+use super::replica_sets::ReplicaSets;
+use super::service::{Options, ServerDescription};
+use super::state::{Cell32, State};
+use super::{PickKey, Servers};
+
+/// What a worker remembers.
+#[derive(Debug)]
+pub(super) enum Memory {
+    /// lblc: one server id per destination.
+    Single { destinations: DestinationMap, servers: Box<[Cell32]> },
+    /// lblcr: a set of server ids per destination.
+    Replicated { destinations: DestinationMap, sets: ReplicaSets },
+}
+
+impl Memory {
+    pub(super) fn single(options: &Options) -> Self {
+        let destinations = DestinationMap::new(options.locality_entries, options.locality_keys);
+        let servers = (0..destinations.capacity()).map(|_| Cell32::new(0)).collect();
+        Self::Single { destinations, servers }
+    }
+
+    pub(super) fn replicated(options: &Options) -> Self {
+        let destinations = DestinationMap::new(options.locality_entries, options.locality_keys);
+        // Two servers for each destination: sets grow only where a destination is too much for one.
+        let sets = ReplicaSets::new(destinations.capacity(), 2 * destinations.capacity());
+        Self::Replicated { destinations, sets }
+    }
+
+    pub(super) fn destinations(&self) -> u32 {
+        let (Self::Single { destinations, .. } | Self::Replicated { destinations, .. }) = self;
+        destinations.len()
+    }
+}
+
+/// The immutable half of lblc and lblcr.
+#[derive(Debug)]
+pub(super) struct Locality {
+    /// Ids in list order.
+    ids: Box<[u32]>,
+    /// Ids with their index in the list, sorted by id.
+    index: Box<[(u32, u32)]>,
+    expiration_secs: u32,
+}
+
+impl Locality {
+    pub(super) fn build(servers: &[ServerDescription], expiration_secs: u32) -> Self {
+        let ids: Box<[u32]> = servers.iter().map(|server| server.id).collect();
+        let mut index: Box<[(u32, u32)]> = ids.iter().copied().zip(0..).collect();
+        index.sort_unstable();
+        Self { ids, index, expiration_secs }
+    }
+
+    /// Where the server is in the list; `None` when it was removed.
+    fn index_of(&self, id: u32) -> Option<usize> {
+        let found = self.index.binary_search_by_key(&id, |&(known, _)| known).ok()?;
+        Some(self.index[found].1 as usize)
+    }
+
+    fn id_of(&self, index: usize) -> Option<u32> {
+        self.ids.get(index).copied()
+    }
+
+    /// Picks by lblc: the destination's server, or the one of wlc when that is gone, quiesced or crowded.
+    pub(super) fn pick_single(&self, state: &State, servers: &impl Servers, key: &PickKey) -> Option<usize> {
+        let Some(Memory::Single { destinations, servers: remembered }) = state.memory.as_deref() else {
+            return wlc(servers);
+        };
+        let slot = destinations.touch(key.destination, key.now_secs);
+        if let Some(known) = slot.and_then(|slot| self.index_of(remembered[slot].get())) {
+            // The overload flag is not looked at: thresholds don't part a destination from its server.
+            if servers.weight(known) > 0 && !is_crowded(servers, known) {
+                return Some(known);
+            }
+        }
+        let picked = wlc(servers)?;
+        let slot = slot.or_else(|| destinations.insert(key.destination, key.now_secs));
+        if let (Some(slot), Some(id)) = (slot, self.id_of(picked)) {
+            remembered[slot].set(id);
+        }
+        Some(picked)
+    }
+
+    /// Picks by lblcr: the least loaded of the destination's servers; when it is crowded or there is none,
+    /// the one of wlc, which the destination then has too.
+    pub(super) fn pick_replicated(
+        &self,
+        state: &State,
+        servers: &impl Servers,
+        key: &PickKey,
+    ) -> Option<usize> {
+        let Some(Memory::Replicated { destinations, sets }) = state.memory.as_deref() else {
+            return wlc(servers);
+        };
+        let Some(slot) = destinations.touch(key.destination, key.now_secs) else {
+            let picked = wlc(servers)?;
+            if let Some(id) = self.id_of(picked)
+                && sets.has_room()
+                && let Some(slot) = destinations.insert(key.destination, key.now_secs)
+            {
+                sets.add(slot, id, key.now_secs);
+            }
+            return Some(picked);
+        };
+        let known = sets.ids(slot).filter_map(|id| self.index_of(id));
+        let known = least(servers, known, |i| connection_load(servers, i));
+        // Only now, as in the kernel: the server just found may be the one that leaves the set.
+        self.shrink(sets, slot, servers, key.now_secs);
+        if let Some(index) = known
+            && !is_crowded(servers, index)
+        {
+            return known;
+        }
+        let picked = wlc(servers)?;
+        if let Some(id) = self.id_of(picked) {
+            sets.add(slot, id, key.now_secs);
+        }
+        Some(picked)
+    }
+
+    /// Takes the most loaded server out of a set of several that did not change for long.
+    ///
+    /// A server that was removed from the virtual server goes before any other; the kernel would compare
+    /// what load is left on it.
+    fn shrink(&self, sets: &ReplicaSets, set: usize, servers: &impl Servers, now_secs: u32) {
+        let old_at = sets.changed_secs(set).wrapping_add(self.expiration_secs).wrapping_add(1);
+        if sets.ids(set).nth(1).is_none() || !is_past(now_secs, old_at) {
+            return;
+        }
+        let mut most: Option<(u32, u64, u32)> = None;
+        for id in sets.ids(set) {
+            let Some(index) = self.index_of(id) else {
+                sets.remove(set, id, now_secs);
+                return;
+            };
+            let (load, weight) = (connection_load(servers, index), servers.weight(index));
+            let more = |(_, most_load, most_weight)| exceeds(load, weight, most_load, most_weight);
+            if weight > 0 && most.is_none_or(more) {
+                most = Some((id, load, weight));
+            }
+        }
+        if let Some((id, ..)) = most {
+            sets.remove(set, id, now_secs);
+        }
+    }
+
+    /// Forgets destinations that were not used for long; some work per call.
+    pub(super) fn expire(&self, state: &State, now_secs: u32) {
+        match state.memory.as_deref() {
+            Some(Memory::Single { destinations, .. }) => {
+                destinations.expire(now_secs, self.expiration_secs, |_| ());
+            }
+            Some(Memory::Replicated { destinations, sets }) => {
+                destinations.expire(now_secs, self.expiration_secs, |slot| sets.clear(slot));
+            }
+            None => (),
+        }
+    }
+}
+
+/// Whether a server has more active connections than its weight while another has less than half of its.
+fn is_crowded(servers: &impl Servers, index: usize) -> bool {
+    let has_plenty = |i: usize| u64::from(servers.active(i)) * 2 < u64::from(servers.weight(i));
+    servers.active(index) > servers.weight(index) && (0..servers.len()).any(has_plenty)
+}

@@ -1,0 +1,269 @@
+//! rr and wrr: servers in turn.
+//!
+//! Both go on behind the server picked last. rr takes the next one that is usable. wrr makes passes over
+//! the list, each with a lower weight that a server must have to be taken, from the heaviest down to the
+//! greatest common divisor's first step; so heavy servers come more often and are spread over a cycle.
+
+use super::service::{ServerDescription, Transition, edited};
+use super::state::State;
+use super::{Servers, gcd};
+
+/// Picks by rr: the next usable server after the last one, which is itself the last to be tried.
+pub(super) fn rr(state: &State, servers: &impl Servers) -> Option<usize> {
+    let len = servers.len();
+    // A state of another version is not in the contract, but must not run over the list's end.
+    let next = (state.position.get() as usize).min(len);
+    let index = (next..len).chain(0..next).find(|&i| servers.usable(i))?;
+    state.position.set(index as u32 + 1);
+    Some(index)
+}
+
+/// What wrr knows about the weights in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Wrr {
+    /// Greatest common divisor of the weights above 0; 0 if there are none.
+    divisor: u32,
+    /// The greatest weight.
+    max: u32,
+}
+
+impl Wrr {
+    pub(super) fn build(servers: &[ServerDescription]) -> Self {
+        Self::of(servers.iter().map(|server| server.weight))
+    }
+
+    fn of(weights: impl Iterator<Item = u32>) -> Self {
+        weights.fold(Self::default(), Self::with)
+    }
+
+    fn with(self, weight: u32) -> Self {
+        Self { divisor: gcd(self.divisor, weight), max: self.max.max(weight) }
+    }
+
+    /// How much lower the weight of the next pass is.
+    fn step(self) -> u32 {
+        self.divisor.max(1)
+    }
+
+    /// The weight of the first pass of a cycle; 0 if no server has a weight. Passes end at 1.
+    pub(super) fn top(self) -> u32 {
+        self.max - self.max.min(self.step() - 1)
+    }
+
+    /// The weight of the present pass after the list became the one that `self` was built from.
+    fn pass_weight(self, before: u32) -> u32 {
+        if before == 0 || before > self.top() {
+            self.top()
+        } else if self.step() > 1 {
+            before / self.step() * self.step() + 1
+        } else {
+            before
+        }
+    }
+
+    /// The weight of the present pass after the list went from `old` to `new` one server at a time:
+    /// deletes, edits in place, then adds from the oldest to the newest.
+    pub(super) fn pass_weight_after(
+        before: u32,
+        old: &[ServerDescription],
+        new: &[ServerDescription],
+    ) -> u32 {
+        let transition = Transition::between(old, new);
+        let mut pass_weight = before;
+        let mut weights: Vec<Option<u32>> = old.iter().map(|server| Some(server.weight)).collect();
+        let mut kept = transition.kept.iter().peekable();
+        for index in 0..old.len() {
+            if kept.next_if(|&&(kept_index, _)| kept_index == index).is_none() {
+                weights[index] = None;
+                pass_weight = Self::of(weights.iter().flatten().copied()).pass_weight(pass_weight);
+            }
+        }
+        for &(before, after) in &transition.kept {
+            if edited(&old[before], &new[after]) {
+                weights[before] = Some(new[after].weight);
+                pass_weight = Self::of(weights.iter().flatten().copied()).pass_weight(pass_weight);
+            }
+        }
+        let mut wrr = Self::of(weights.iter().flatten().copied());
+        for server in new[..transition.added].iter().rev() {
+            wrr = wrr.with(server.weight);
+            pass_weight = wrr.pass_weight(pass_weight);
+        }
+        pass_weight
+    }
+
+    /// Picks by wrr.
+    ///
+    /// The walk gives up when a pass that takes every weight has been over the whole list. Passes that can
+    /// find nothing, because no usable server is that heavy, are stepped over at once: a pick visits the
+    /// list a few times, not once for each weight.
+    pub(super) fn pick(&self, state: &State, servers: &impl Servers) -> Option<usize> {
+        let (step, top) = (self.step(), self.top());
+        if top == 0 {
+            return None;
+        }
+        let start = (state.position.get() as usize).min(servers.len());
+        let mut walk = Walk {
+            pass_weight: state.pass_weight.get(),
+            next: start,
+            stop: None,
+            restarted: false,
+            last_pass: false,
+        };
+        let picked = loop {
+            match walk.find(servers) {
+                Found::Server(index) => break Some(index),
+                Found::Stop(index) => {
+                    state.position.set(index as u32 + 1);
+                    break None;
+                }
+                Found::End => {
+                    if !walk.lower(step, top, start, servers) {
+                        state.position.set(0);
+                        break None;
+                    }
+                }
+            }
+        };
+        state.pass_weight.set(walk.pass_weight);
+        if let Some(index) = picked {
+            state.position.set(index as u32 + 1);
+        }
+        picked
+    }
+}
+
+/// One search of wrr.
+struct Walk {
+    pass_weight: u32,
+    /// Index to look at next.
+    next: usize,
+    /// The entry at which the last pass ends, where the search began.
+    stop: Option<usize>,
+    /// A new cycle began during this search.
+    restarted: bool,
+    /// The present pass takes every weight above 0.
+    last_pass: bool,
+}
+
+enum Found {
+    Server(usize),
+    Stop(usize),
+    End,
+}
+
+impl Walk {
+    /// Goes on to the end of the list.
+    fn find(&mut self, servers: &impl Servers) -> Found {
+        for index in self.next..servers.len() {
+            if !servers.overloaded(index) && servers.weight(index) >= self.pass_weight {
+                return Found::Server(index);
+            }
+            if self.stop == Some(index) {
+                return Found::Stop(index);
+            }
+        }
+        Found::End
+    }
+
+    /// Turns to the next pass. `false` when every server was tried at the lowest weight.
+    fn lower(&mut self, step: u32, top: u32, start: usize, servers: &impl Servers) -> bool {
+        if self.pass_weight > step {
+            self.pass_weight -= step;
+        } else {
+            self.pass_weight = top;
+            if self.last_pass || start == 0 {
+                return false;
+            }
+            self.restarted = true;
+        }
+        let heaviest = (0..servers.len())
+            .filter(|&i| !servers.overloaded(i))
+            .map(|i| servers.weight(i))
+            .max()
+            .unwrap_or(0);
+        let excess = self.pass_weight.saturating_sub(heaviest.max(1));
+        // The weights of passes are 1 more than multiples of the step, so this stays at 1 or above.
+        self.pass_weight = self.pass_weight.saturating_sub(excess.div_ceil(step) * step).max(1);
+        self.last_pass = self.pass_weight <= step;
+        self.stop = (self.last_pass && self.restarted && start > 0).then(|| start - 1);
+        self.next = 0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sched::director_model::{Director, Lcg};
+
+    /// wrr without steps over passes: the kernel's walk, weight by weight.
+    fn walk_slowly(wrr: Wrr, position: &mut usize, pass: &mut u32, servers: &impl Servers) -> Option<usize> {
+        if wrr.top() == 0 {
+            return None;
+        }
+        let (start, mut next) = (*position, *position);
+        let (mut stop, mut restarted, mut last_pass) = (None, false, false);
+        loop {
+            for index in next..servers.len() {
+                if !servers.overloaded(index) && servers.weight(index) >= *pass {
+                    *position = index + 1;
+                    return Some(index);
+                }
+                if stop == Some(index) {
+                    *position = index + 1;
+                    return None;
+                }
+            }
+            next = 0;
+            if *pass <= wrr.step() {
+                *pass = wrr.top();
+                if last_pass || start == 0 {
+                    *position = 0;
+                    return None;
+                }
+                restarted = true;
+            } else {
+                *pass -= wrr.step();
+            }
+            last_pass = *pass <= wrr.step();
+            if last_pass && restarted && start > 0 {
+                stop = Some(start - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn stepping_over_passes_changes_no_pick() {
+        let mut random = Lcg::new(7);
+        for _ in 0..3000 {
+            let factor = 1 + random.below(4);
+            let weights: Vec<u32> = (0..random.below(6)).map(|_| random.below(9) * factor).collect();
+            let mut director = Director::new(weir_config::model::Scheduler::Wrr, &weights);
+            let wrr = Wrr::build(&director.service.servers);
+            let (mut position, mut pass) = (0, director.state.pass_weight.get());
+            for _ in 0..30 {
+                for server in 0..weights.len() {
+                    director.servers[server].overloaded = random.below(3) == 0;
+                }
+                let slow = walk_slowly(wrr, &mut position, &mut pass, &director.servers);
+                assert_eq!(wrr.pick(&director.state, &director.servers), slow, "weights {weights:?}");
+                assert_eq!(director.state.position.get() as usize, position);
+                assert_eq!(director.state.pass_weight.get(), pass);
+            }
+        }
+    }
+
+    #[test]
+    fn a_pick_among_extreme_weights_is_quick() {
+        let mut director = Director::new(weir_config::model::Scheduler::Wrr, &[65_535; 300]);
+        director.edit(299, 1);
+        for server in 0..299 {
+            director.servers[server].overloaded = true;
+        }
+        let wrr = Wrr::build(&director.service.servers);
+        for _ in 0..1000 {
+            assert_eq!(wrr.pick(&director.state, &director.servers), Some(299));
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! From control to workers: one pointer swap, and the old value freed by control.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::Snapshot;
+
+/// Control's end.
+pub struct Publisher {
+    current: Arc<ArcSwap<Snapshot>>,
+    retired: Vec<Arc<Snapshot>>,
+}
+
+impl Publisher {
+    /// Starts with `first`.
+    pub fn new(first: Snapshot) -> Self {
+        Self { current: Arc::new(ArcSwap::from_pointee(first)), retired: Vec::new() }
+    }
+
+    /// A worker's end.
+    pub fn reader(&self) -> Reader {
+        Reader(Cache::new(self.current.clone()))
+    }
+
+    /// For readers that are not workers, such as metrics.
+    pub fn shared(&self) -> Arc<ArcSwap<Snapshot>> {
+        self.current.clone()
+    }
+
+    /// What is in force.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Puts `next` in force: each worker sees it at its next burst.
+    pub fn publish(&mut self, next: Snapshot) {
+        self.retired.push(self.current.swap(Arc::new(next)));
+        self.reclaim();
+    }
+
+    /// Frees what no worker holds any more, here and not on a worker. Returns how many are still held.
+    pub fn reclaim(&mut self) -> usize {
+        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        self.retired.len()
+    }
+}
+
+/// A worker's end: one pointer comparison when nothing changed.
+pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+
+impl Reader {
+    /// What is in force, for one burst.
+    #[inline]
+    pub fn load(&mut self) -> &Arc<Snapshot> {
+        self.0.load()
+    }
+}

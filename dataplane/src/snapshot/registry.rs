@@ -1,0 +1,463 @@
+//! From configuration to snapshots: what keeps its number, its counters and its place in the round from one
+//! snapshot to the next. Control's; nothing here runs on the packet path.
+//!
+//! A change of the configuration is applied as ipvsadm would: real servers that are gone are deleted, those that
+//! stay are edited in their place, new ones are added at the head of the list in the order of the file.
+//!
+//! A removed real server keeps its number as long as records may name it: until every worker has seen a snapshot
+//! without it and has counted all its connections out. Until then it comes back to its old connections if it is
+//! configured again, as from the kernel's trash list.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crossbeam::utils::CachePadded;
+use hashbrown::{HashMap, HashSet};
+use ipnet::IpNet;
+use weir_config::model::{Config, Forwarding, Protocol, RealServer, Tunnel, VirtualServer};
+
+use super::routes::{NextHop, Routes};
+use super::server::{Live, Server};
+use super::service::Service;
+use super::traffic::Traffic;
+use super::{Binding, Local, Port, Snapshot, Switches, socket};
+use crate::conn::record::{ServerId, ServiceId};
+use crate::conn::state::Lifetimes;
+use crate::sched::{BuildError, Options, Scheduler, ServerDescription, ServiceDescription, State};
+use crate::wire::ethernet::MacAddress;
+use crate::wire::ipv4;
+
+/// Why a configuration can't become a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// More virtual servers, with those whose connections still linger, than there are numbers.
+    #[error("more than 65,535 virtual servers")]
+    TooManyServices,
+    /// More real servers, with those whose connections still linger, than there are numbers.
+    #[error("more than 1,048,575 real servers in all")]
+    TooManyServers,
+    /// The scheduler of a virtual server.
+    #[error("virtual server {name}: {source}")]
+    Scheduler {
+        /// The virtual server's name.
+        name: String,
+        /// What the scheduler says.
+        source: BuildError,
+    },
+}
+
+/// What identifies a virtual server: address, port, protocol.
+type ServiceKey = (IpAddr, u16, Protocol);
+/// What identifies a real server within its virtual server.
+type ServerKey = (IpAddr, u16);
+
+#[derive(Clone)]
+struct ServiceEntry {
+    id: ServiceId,
+    /// `None`: removed.
+    current: Option<(VirtualServer, ServiceDescription, Arc<Service>)>,
+    servers: HashMap<ServerKey, ServerEntry>,
+    /// What those have carried that are no longer in `servers`: totals of a virtual server never go back.
+    retired: Traffic,
+}
+
+#[derive(Clone)]
+struct ServerEntry {
+    id: ServerId,
+    live: Arc<Live>,
+    upper_threshold: u32,
+    /// The generation that came without it.
+    removed: Option<u64>,
+    /// As of the last snapshot that had it.
+    server: Server,
+}
+
+/// See the module.
+pub struct Registry {
+    workers: usize,
+    options: Options,
+    generation: u64,
+    services: HashMap<ServiceKey, ServiceEntry>,
+}
+
+/// What is under construction; the registry changes only when all of it stands.
+struct Draft {
+    services: HashMap<ServiceKey, ServiceEntry>,
+    used_services: HashSet<u16>,
+    used_servers: HashSet<u32>,
+    next_service: u16,
+    next_server: u32,
+}
+
+impl Registry {
+    /// For this many workers. `options` holds the schedulers' seeds and sizes.
+    pub fn new(workers: usize, options: Options) -> Self {
+        Self { workers, options, generation: 0, services: HashMap::new() }
+    }
+
+    /// The snapshot of `config`. `macs` are the ports' Ethernet addresses; `seen` is the oldest generation that any
+    /// worker may still use.
+    ///
+    /// # Errors
+    /// The registry is then as it was.
+    pub fn snapshot(
+        &mut self,
+        config: &Config,
+        macs: &[MacAddress],
+        seen: u64,
+    ) -> Result<Snapshot, RegistryError> {
+        let generation = self.generation + 1;
+        let routes = Routes::new(config);
+        let mut draft = self.draft(seen);
+        let mut wanted = HashSet::new();
+        for virtual_server in &config.virtual_servers {
+            wanted.insert((virtual_server.address, virtual_server.port, virtual_server.protocol));
+            self.place(&mut draft, virtual_server, config, &routes)?;
+        }
+        for (_, entry) in draft.services.iter_mut().filter(|(key, _)| !wanted.contains(*key)) {
+            entry.current = None;
+            for server in entry.servers.values_mut() {
+                server.removed.get_or_insert(generation);
+                server.server.is_present = false;
+            }
+        }
+        for entry in draft.services.values_mut() {
+            for server in entry.servers.values_mut().filter(|server| !server.server.is_present) {
+                server.removed.get_or_insert(generation);
+            }
+        }
+        self.services = draft.services;
+        self.generation = generation;
+        Ok(self.assemble(config, macs, routes))
+    }
+
+    /// The present state less what nothing refers to any more.
+    fn draft(&self, seen: u64) -> Draft {
+        let mut services = self.services.clone();
+        services.retain(|_, entry| {
+            entry.servers.retain(|_, server| {
+                let is_needed = server.removed.is_none_or(|since| since > seen || server.live.total() != 0);
+                if !is_needed {
+                    entry.retired += server.live.traffic();
+                }
+                is_needed
+            });
+            entry.current.is_some() || !entry.servers.is_empty()
+        });
+        let servers = services.values().flat_map(|entry| entry.servers.values());
+        Draft {
+            used_servers: servers.map(|server| server.id.0).collect(),
+            used_services: services.values().map(|entry| entry.id.0).collect(),
+            services,
+            next_service: 0,
+            next_server: 1,
+        }
+    }
+
+    /// Puts one virtual server of the file into the draft.
+    fn place(
+        &self,
+        draft: &mut Draft,
+        wanted: &VirtualServer,
+        config: &Config,
+        routes: &Routes,
+    ) -> Result<(), RegistryError> {
+        let key = (wanted.address, wanted.port, wanted.protocol);
+        let mut entry = match draft.services.remove(&key) {
+            Some(entry) => entry,
+            None => ServiceEntry {
+                id: draft.service_id()?,
+                current: None,
+                servers: HashMap::new(),
+                retired: Traffic::default(),
+            },
+        };
+        for server in entry.servers.values_mut() {
+            server.server.is_present = false;
+        }
+        for real in &wanted.real_servers {
+            let key = (real.address, real.port);
+            let old = entry.servers.remove(&key);
+            let (id, live) = match &old {
+                Some(old) => (old.id, old.live.clone()),
+                None => (draft.server_id()?, Live::new(self.workers)),
+            };
+            let old_threshold = old.as_ref().map(|old| old.upper_threshold);
+            if real.upper_threshold == 0 || old_threshold.is_some_and(|old| real.upper_threshold > old) {
+                live.overloaded.store(false, Relaxed);
+            }
+            let server = make_server(wanted, real, config, routes, (id, entry.id, live.clone()));
+            let upper_threshold = real.upper_threshold;
+            entry.servers.insert(key, ServerEntry { id, live, upper_threshold, removed: None, server });
+        }
+        entry.current = Some(self.renew(&entry, wanted)?);
+        draft.services.insert(key, entry);
+        Ok(())
+    }
+
+    /// The scheduler and its state for the new list of a virtual server.
+    fn renew(
+        &self,
+        entry: &ServiceEntry,
+        wanted: &VirtualServer,
+    ) -> Result<(VirtualServer, ServiceDescription, Arc<Service>), RegistryError> {
+        if let Some(current) = &entry.current
+            && current.0 == *wanted
+        {
+            return Ok(current.clone());
+        }
+        let old = entry.current.as_ref();
+        let mut description = ServiceDescription {
+            scheduler: wanted.scheduler,
+            flags: wanted.scheduler_flags,
+            options: self.options.clone(),
+            servers: list(entry, wanted, old.map(|(_, description, _)| description)),
+        };
+        if let Some((_, old, _)) = old {
+            description.follow(old);
+        }
+        let scheduler = Scheduler::build(&description)
+            .map_err(|source| RegistryError::Scheduler { name: wanted.name.clone(), source })?;
+        let state = (0..self.workers)
+            .map(|worker| {
+                CachePadded::new(match old {
+                    Some((_, old, service)) => service.state[worker].carry_over(old, &description),
+                    None => State::new(&description, worker as u32),
+                })
+            })
+            .collect();
+        let service = Service {
+            id: entry.id,
+            name: wanted.name.clone(),
+            address: wanted.address,
+            port: wanted.port,
+            protocol: wanted.protocol,
+            list: description.servers.iter().map(|server| ServerId(server.id)).collect(),
+            scheduler,
+            state,
+        };
+        Ok((wanted.clone(), description, Arc::new(service)))
+    }
+
+    fn assemble(&self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {
+        let ports: Box<[Port]> = config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
+        let size = self.services.values().map(|entry| usize::from(entry.id.0) + 1).max().unwrap_or(0);
+        let mut services: Vec<Option<Arc<Service>>> = vec![None; size];
+        let mut retired = vec![Traffic::default(); size];
+        let mut virtual_servers = HashMap::new();
+        let mut nat_servers = HashMap::new();
+        let mut servers = vec![nobody(self.workers)];
+        let mut locals = own_addresses(&ports);
+        let mut announcements = Vec::new();
+        for (&(address, port, protocol), entry) in &self.services {
+            retired[usize::from(entry.id.0)] = entry.retired;
+            for ServerEntry { server, .. } in entry.servers.values() {
+                if servers.len() <= server.id.index() {
+                    servers.resize(server.id.index() + 1, servers[0].clone());
+                }
+                if server.is_present && server.forwarding == Forwarding::Nat {
+                    nat_servers
+                        .entry(socket(server.address, server.port, protocol.number()))
+                        .and_modify(|origin| *origin = None)
+                        .or_insert(Some((server.vip, port)));
+                }
+                servers[server.id.index()] = server.clone();
+            }
+            if let (Some((_, _, service)), IpAddr::V4(vip)) = (&entry.current, address) {
+                services[usize::from(entry.id.0)] = Some(service.clone());
+                virtual_servers.insert(socket(vip.into(), port, protocol.number()), entry.id);
+                let arp_ports = ports_of_vip(&ports, vip.into());
+                let local: &mut Local = locals.entry(vip.into()).or_default();
+                if local.arp_ports | arp_ports != local.arp_ports {
+                    announcements.extend(bits(arp_ports).map(|port| (port, u32::from(vip))));
+                }
+                local.arp_ports |= arp_ports;
+            }
+        }
+        announcements.sort_unstable();
+        let bindings = make_bindings(config);
+        Snapshot {
+            generation: self.generation,
+            routes,
+            lifetimes: Lifetimes::new(&config.connections.timeouts),
+            switches: make_switches(config),
+            bound: bindings.iter().map(|binding| (binding.address, binding.mac)).collect(),
+            bindings,
+            announcements: announcements.into(),
+            ports,
+            virtual_servers,
+            services: services.into(),
+            servers: servers.into(),
+            retired: retired.into(),
+            nat_servers,
+            locals,
+        }
+    }
+}
+
+impl Draft {
+    fn service_id(&mut self) -> Result<ServiceId, RegistryError> {
+        while self.used_services.contains(&self.next_service) {
+            self.next_service =
+                self.next_service.checked_add(1).filter(|&id| id != u16::MAX).ok_or(RegistryError::TooManyServices)?;
+        }
+        self.used_services.insert(self.next_service);
+        Ok(ServiceId(self.next_service))
+    }
+
+    fn server_id(&mut self) -> Result<ServerId, RegistryError> {
+        while self.used_servers.contains(&self.next_server) {
+            self.next_server += 1;
+        }
+        if self.next_server > ServerId::MAX {
+            return Err(RegistryError::TooManyServers);
+        }
+        self.used_servers.insert(self.next_server);
+        Ok(ServerId(self.next_server))
+    }
+}
+
+/// The kernel's list: what was there in its place, what is new at the head, the last one first.
+fn list(
+    entry: &ServiceEntry,
+    wanted: &VirtualServer,
+    old: Option<&ServiceDescription>,
+) -> Vec<ServerDescription> {
+    let described: HashMap<u32, ServerDescription> = wanted
+        .real_servers
+        .iter()
+        .map(|real| {
+            let id = entry.servers[&(real.address, real.port)].id.0;
+            (id, ServerDescription::new(id, real.address, real.port, u32::from(real.weight)))
+        })
+        .collect();
+    let old: &[ServerDescription] = old.map_or(&[], |old| &old.servers);
+    let kept: Vec<_> = old.iter().filter_map(|server| described.get(&server.id).copied()).collect();
+    let kept_ids: HashSet<u32> = kept.iter().map(|server| server.id).collect();
+    let added = wanted.real_servers.iter().rev().map(|real| entry.servers[&(real.address, real.port)].id.0);
+    let added = added.filter(|id| !kept_ids.contains(id)).filter_map(|id| described.get(&id).copied());
+    added.chain(kept.iter().copied()).collect()
+}
+
+fn make_server(
+    virtual_server: &VirtualServer,
+    real: &RealServer,
+    config: &Config,
+    routes: &Routes,
+    (id, service, live): (ServerId, ServiceId, Arc<Live>),
+) -> Server {
+    let address = v4(real.address);
+    let next_hop = routes.next_hop(address).filter(|hop| {
+        // Direct routing puts the real server's own MAC on the frame, so there can be no router in between.
+        real.forwarding != Forwarding::Dr || hop.address == address
+    });
+    let port_config = next_hop.map(|hop| &config.ports[hop.port]);
+    let overhead = match (real.forwarding, real.tunnel) {
+        (Forwarding::Tun, Tunnel::Ipip) => ipv4::HEADER_LEN as u16,
+        _ => 0,
+    };
+    Server {
+        id,
+        is_present: true,
+        forwarding: real.forwarding,
+        address,
+        port: if virtual_server.port == 0 { 0 } else { real.port },
+        weight: real.weight,
+        mtu: port_config.map_or(0, |port| port.mtu.saturating_sub(overhead)),
+        next_hop,
+        tunnel_source: next_hop.map_or(0, |hop| own_address(config, hop)),
+        vip: v4(virtual_server.address),
+        service,
+        upper_threshold: real.upper_threshold,
+        lower_threshold: real.lower_threshold,
+        live,
+    }
+}
+
+/// The own address towards a next hop.
+fn own_address(config: &Config, hop: NextHop) -> u32 {
+    make_port(&config.ports[hop.port], MacAddress([0; 6])).address_towards(hop.address).unwrap_or(0)
+}
+
+fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Port {
+    let v4_only = |nets: &[IpNet]| {
+        nets.iter()
+            .filter_map(|net| match net {
+                IpNet::V4(net) => Some(*net),
+                IpNet::V6(_) => None,
+            })
+            .collect()
+    };
+    Port { mac, mtu: port.mtu, addresses: v4_only(&port.addresses), proxy_arp: v4_only(&port.proxy_arp) }
+}
+
+fn make_bindings(config: &Config) -> Box<[Binding]> {
+    let is_v4 = |neighbor: &&weir_config::model::Neighbor| neighbor.address.is_ipv4();
+    let bindings = config.neighbors.iter().filter(is_v4).map(|neighbor| Binding {
+        port: neighbor.port,
+        address: v4(neighbor.address),
+        mac: neighbor.mac,
+    });
+    bindings.collect()
+}
+
+fn make_switches(config: &Config) -> Switches {
+    let connections = &config.connections;
+    Switches {
+        sloppy_tcp: connections.sloppy_tcp,
+        expire_nodest_conn: connections.expire_nodest_conn,
+        conn_reuse_mode: connections.conn_reuse_mode,
+        nat_icmp_send: connections.nat_icmp_send,
+        pmtu_disc: connections.pmtu_disc,
+    }
+}
+
+fn own_addresses(ports: &[Port]) -> HashMap<u32, Local> {
+    let mut locals: HashMap<u32, Local> = HashMap::new();
+    for (number, port) in ports.iter().enumerate() {
+        for net in &port.addresses {
+            locals.entry(net.addr().into()).or_default().arp_ports |= 1 << number;
+        }
+    }
+    locals
+}
+
+/// A VIP is answered where its network is; a VIP in no network of ours (one that is routed here) on every port.
+fn ports_of_vip(ports: &[Port], vip: u32) -> u64 {
+    let holds = |port: &Port| port.addresses.iter().any(|net| net.contains(&Ipv4Addr::from(vip)));
+    let near = ports.iter().enumerate().filter(|(_, port)| holds(port)).fold(0, |set, (n, _)| set | 1 << n);
+    if near != 0 { near } else { (1u64 << ports.len()) - 1 }
+}
+
+fn bits(set: u64) -> impl Iterator<Item = usize> {
+    (0..64).filter(move |bit| set & 1 << bit != 0)
+}
+
+/// IPv6 virtual servers and real servers are refused by the configuration.
+fn v4(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(_) => 0,
+    }
+}
+
+/// Stands where there is no real server, so that looking one up can't fail.
+fn nobody(workers: usize) -> Server {
+    Server {
+        id: ServerId(0),
+        is_present: false,
+        forwarding: Forwarding::Dr,
+        address: 0,
+        port: 0,
+        weight: 0,
+        mtu: 0,
+        next_hop: None,
+        tunnel_source: 0,
+        vip: 0,
+        service: ServiceId(u16::MAX),
+        upper_threshold: 0,
+        lower_threshold: 0,
+        live: Live::new(workers),
+    }
+}

@@ -1,0 +1,186 @@
+//! A real server as the data path sees it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+use crossbeam::utils::CachePadded;
+use weir_config::model::{Forwarding, Protocol};
+
+use super::routes::NextHop;
+use crate::conn::record::{ServerId, ServiceId};
+use crate::conn::state::{State, is_active};
+use crate::stats::Counter;
+
+/// One real server of one virtual server.
+#[derive(Clone)]
+pub struct Server {
+    /// Its number.
+    pub id: ServerId,
+    /// False: it was removed, but connections may still name it.
+    pub is_present: bool,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
+    /// Its address.
+    pub address: u32,
+    /// Its TCP or UDP port; 0: the one that the client used.
+    pub port: u16,
+    /// Its weight; 0: quiesced.
+    pub weight: u16,
+    /// Largest packet that reaches it unwrapped, in bytes: the port's MTU, less a tunnel's header.
+    pub mtu: u16,
+    /// The neighbour to hand its packets to; `None`: there is no route.
+    pub next_hop: Option<NextHop>,
+    /// Source address of the outer header.
+    pub tunnel_source: u32,
+    /// The virtual server's address: the source of what it sends to clients through NAT.
+    pub vip: u32,
+    /// The virtual server.
+    pub service: ServiceId,
+    /// No new connections from this many on; 0: no limit.
+    pub upper_threshold: u32,
+    /// New connections again below this many; 0: three quarters of the upper one.
+    pub lower_threshold: u32,
+    /// What changes with packets.
+    pub live: Arc<Live>,
+}
+
+impl Server {
+    /// Whether replies from this socket are its.
+    #[inline]
+    pub fn is_at(&self, address: u32, port: u16) -> bool {
+        self.address == address && (self.port == port || self.port == 0)
+    }
+
+    /// The family-neutral address.
+    pub fn ip(&self) -> IpAddr {
+        IpAddr::V4(self.address.into())
+    }
+
+    /// Whether the scheduler must pass it over because of its thresholds.
+    pub fn is_overloaded(&self) -> bool {
+        self.live.overloaded.load(Relaxed)
+    }
+
+    /// Counts a new connection in and sets the overload flag when it is the one too many.
+    pub fn bind(&self, worker: usize, protocol: Protocol, state: State) {
+        let tally = &self.live.workers[worker];
+        tally.connections.add(1);
+        tally.gauge(protocol, state).add_one();
+        if self.upper_threshold != 0 && self.live.total() >= self.upper_threshold {
+            self.live.overloaded.store(true, Relaxed);
+        }
+    }
+
+    /// Counts a connection out and clears the overload flag when the thresholds say so.
+    pub fn unbind(&self, worker: usize, protocol: Protocol, state: State) {
+        self.live.workers[worker].gauge(protocol, state).take_one();
+        if self.is_overloaded() && self.has_room(self.live.total()) {
+            self.live.overloaded.store(false, Relaxed);
+        }
+    }
+
+    /// Moves a connection from one state to the next in the counts.
+    #[inline]
+    pub fn change(&self, worker: usize, protocol: Protocol, from: State, to: State) {
+        if is_active(protocol, from) != is_active(protocol, to) {
+            let tally = &self.live.workers[worker];
+            tally.gauge(protocol, from).take_one();
+            tally.gauge(protocol, to).add_one();
+        }
+    }
+
+    fn has_room(&self, total: u32) -> bool {
+        match (self.lower_threshold, self.upper_threshold) {
+            (0, 0) => true,
+            (0, upper) => u64::from(total) * 4 < u64::from(upper) * 3,
+            (lower, _) => total < lower,
+        }
+    }
+}
+
+/// What changes with packets: one tally per worker, and the flag that all share. Outlives snapshots.
+pub struct Live {
+    /// By worker number.
+    pub workers: Box<[CachePadded<Tally>]>,
+    /// The overload flag of the thresholds; an edit may clear it.
+    pub overloaded: AtomicBool,
+}
+
+impl Live {
+    /// All zero.
+    pub fn new(workers: usize) -> Arc<Self> {
+        let workers = (0..workers).map(|_| CachePadded::new(Tally::default())).collect();
+        Arc::new(Self { workers, overloaded: AtomicBool::new(false) })
+    }
+
+    /// Active connections, all workers.
+    pub fn active(&self) -> u32 {
+        self.workers.iter().map(|tally| tally.active.get()).sum()
+    }
+
+    /// Inactive connections, all workers.
+    pub fn inactive(&self) -> u32 {
+        self.workers.iter().map(|tally| tally.inactive.get()).sum()
+    }
+
+    /// Connections, all workers.
+    pub fn total(&self) -> u32 {
+        self.active() + self.inactive()
+    }
+}
+
+/// What one worker counts for one real server: one cache line.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Connections in an active state.
+    pub active: Gauge,
+    /// Connections in any other state.
+    pub inactive: Gauge,
+    /// Connections made.
+    pub connections: Counter,
+    /// Packets from clients.
+    pub in_packets: Counter,
+    /// Bytes from clients, IP header included.
+    pub in_bytes: Counter,
+    /// Packets to clients.
+    pub out_packets: Counter,
+    /// Bytes to clients, IP header included.
+    pub out_bytes: Counter,
+    /// Where the worker's neighbour cache keeps the next hop.
+    pub neighbor: Gauge,
+}
+const _: () = assert!(size_of::<Tally>() <= 64);
+
+impl Tally {
+    fn gauge(&self, protocol: Protocol, state: State) -> &Gauge {
+        if is_active(protocol, state) { &self.active } else { &self.inactive }
+    }
+}
+
+/// A small number with one writer.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU32);
+
+impl Gauge {
+    /// The present value.
+    #[inline]
+    pub fn get(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
+    /// Only the owner calls this.
+    #[inline]
+    pub fn set(&self, value: u32) {
+        self.0.store(value, Relaxed);
+    }
+
+    fn add_one(&self) {
+        self.set(self.get() + 1);
+    }
+
+    fn take_one(&self) {
+        debug_assert_ne!(self.get(), 0);
+        self.set(self.get().saturating_sub(1));
+    }
+}

@@ -1,0 +1,68 @@
+//! A virtual server as the data path sees it.
+
+use std::net::IpAddr;
+
+use crossbeam::utils::CachePadded;
+use weir_config::model::Protocol;
+
+use super::Snapshot;
+use crate::conn::record::{ServerId, ServiceId};
+use crate::sched::{PickKey, Scheduler, Servers, State};
+
+/// One virtual server.
+pub struct Service {
+    /// Its number.
+    pub id: ServiceId,
+    /// Its name in the file.
+    pub name: String,
+    /// The VIP.
+    pub address: IpAddr,
+    /// 0: every port.
+    pub port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Its real servers in IPVS's list order: the one added last comes first.
+    pub list: Box<[ServerId]>,
+    /// How one is picked.
+    pub scheduler: Scheduler,
+    /// What the scheduler remembers, by worker.
+    pub state: Box<[CachePadded<State>]>,
+}
+
+impl Service {
+    /// Picks a real server for a new connection, as the kernel would.
+    pub fn pick(&self, snapshot: &Snapshot, worker: usize, key: &PickKey) -> Option<ServerId> {
+        let servers = View { snapshot, list: &self.list };
+        self.scheduler.pick(&self.state[worker], &servers, key).map(|index| self.list[index])
+    }
+
+    /// Picks a real server for a flow that gets no record: the same one for each of its packets.
+    pub fn pick_untracked(&self, snapshot: &Snapshot, hash: u64) -> Option<ServerId> {
+        let servers = View { snapshot, list: &self.list };
+        crate::sched::deterministic_pick(&servers, hash).map(|index| self.list[index])
+    }
+}
+
+/// The real servers of one virtual server, as schedulers ask for them.
+struct View<'a> {
+    snapshot: &'a Snapshot,
+    list: &'a [ServerId],
+}
+
+impl Servers for View<'_> {
+    fn len(&self) -> usize {
+        self.list.len()
+    }
+    fn weight(&self, index: usize) -> u32 {
+        u32::from(self.snapshot.server(self.list[index]).weight)
+    }
+    fn overloaded(&self, index: usize) -> bool {
+        self.snapshot.server(self.list[index]).is_overloaded()
+    }
+    fn active(&self, index: usize) -> u32 {
+        self.snapshot.server(self.list[index]).live.active()
+    }
+    fn inactive(&self, index: usize) -> u32 {
+        self.snapshot.server(self.list[index]).live.inactive()
+    }
+}

@@ -1,0 +1,220 @@
+//! What workers count: one set of counters per worker, written by that worker alone, summed by whoever reads.
+//!
+//! Every packet ends as forwarded, answered, punted or dropped with a [`DropReason`]; each of them has a counter here.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crossbeam::utils::CachePadded;
+
+/// A counter or gauge with one writer. Readers may see it a moment late, never torn.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`. Only the owner calls this: it is a load and a store, not an atomic addition.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Sets a gauge. Only the owner calls this.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The present value.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! labels {
+    ($(#[$outer:meta])* $name:ident { $($variant:ident $label:literal $help:literal,)* }) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl $name {
+            /// Every one, in the order of the counters.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)*];
+
+            /// The label in metrics.
+            pub fn label(self) -> &'static str {
+                match self { $($name::$variant => $label,)* }
+            }
+
+            /// One sentence for the docs.
+            pub fn help(self) -> &'static str {
+                match self { $($name::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+labels! {
+    /// Why a frame was not sent on.
+    DropReason {
+        Truncated "truncated" "The frame is shorter than its headers say.",
+        ForeignMac "foreign_mac" "The destination MAC is neither the port's nor a group that weir listens to.",
+        EtherType "ether_type" "Neither IPv4 nor ARP, or more than one 802.1Q tag.",
+        BadIpHeader "bad_ip_header" "The IP version, header length or total length is wrong, or the source can't be a host.",
+        BadIpChecksum "bad_ip_checksum" "The IP header checksum is wrong.",
+        BadL4Header "bad_l4_header" "The TCP, UDP or ICMP header is wrong.",
+        Fragment "fragment" "A piece of a fragmented packet; pieces are not put together.",
+        BadArp "bad_arp" "Not a valid ARP packet for IPv4 over Ethernet.",
+        ForeignArp "foreign_arp" "ARP between other hosts, or a request for an address that is not answered on this port.",
+        ForeignAddress "foreign_address" "The destination is no virtual server, no own address, and the source is no NAT real server.",
+        NotServed "not_served" "To an own address or VIP, but nothing here answers it.",
+        StrayReply "stray_reply" "From a NAT real server, but part of no connection.",
+        StrayIcmp "stray_icmp" "An ICMP error about no connection of ours.",
+        RealServerRemoved "real_server_removed" "The connection's real server was removed (expire_nodest_conn = false).",
+        IcmpRateLimited "icmp_rate_limited" "An ICMP error or RST was due, but too many were sent of late.",
+        TtlExceeded "ttl_exceeded" "The TTL ran out and no ICMP error may be sent about this packet.",
+        TooBig "too_big" "Larger than the next hop's MTU and no ICMP error may be sent about this packet.",
+        NoRoute "no_route" "No route to the destination.",
+        NeighborFailed "neighbor_failed" "The next hop does not answer ARP.",
+        NeighborQueueFull "neighbor_queue_full" "Too many packets wait for the next hop's ARP answer already.",
+        NeighborTableFull "neighbor_table_full" "No room to remember another next hop.",
+        NoBuffer "no_buffer" "No packet buffer, or no room in it, for a header or an answer.",
+        TransmitFull "transmit_full" "The device's transmit queue was full.",
+        Conflict "address_conflict" "ARP in which another host claims a VIP, an own address or a bound neighbour's address.",
+    }
+}
+
+labels! {
+    /// What weir answered by itself.
+    Answer {
+        Arp "arp" "ARP reply for a VIP, an own address or a proxied prefix.",
+        Echo "echo" "ICMP echo reply for a VIP or an own address.",
+        TcpReset "tcp_reset" "TCP segment that belongs to no connection: RST.",
+        PortUnreachable "port_unreachable" "No real server, no such virtual server or protocol: ICMP port unreachable.",
+        TimeExceeded "time_exceeded" "TTL ran out: ICMP time exceeded.",
+        FragmentationNeeded "fragmentation_needed" "DF is set and the packet exceeds the MTU: ICMP fragmentation needed.",
+        TunnelError "tunnel_error" "A router's ICMP error about a tunnel packet, passed on to the client.",
+    }
+}
+
+/// Frames and bytes through one port, as one worker counts them.
+#[derive(Debug, Default)]
+pub struct PortCounters {
+    /// Frames received.
+    pub receive_packets: Counter,
+    /// Bytes received, FCS aside.
+    pub receive_bytes: Counter,
+    /// Frames the device took.
+    pub transmit_packets: Counter,
+    /// Bytes of frames the device took, FCS aside.
+    pub transmit_bytes: Counter,
+}
+
+/// All that one worker counts, real servers aside.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    /// By port number.
+    pub ports: Box<[CachePadded<PortCounters>]>,
+    drops: Box<[Counter]>,
+    answers: Box<[Counter]>,
+    /// Packets sent towards a real server or client.
+    pub forwarded: Counter,
+    /// Frames taken in without an answer: ARP that taught something.
+    pub absorbed: Counter,
+    /// Cycles of polls that received something.
+    pub busy_cycles: Counter,
+    /// Cycles of polls that did not.
+    pub idle_cycles: Counter,
+    /// Gauge: records in the connection table.
+    pub connections: Counter,
+    /// Packets forwarded without a record because the table was full.
+    pub untracked: Counter,
+    /// Gauge: packets waiting for a neighbour.
+    pub waiting: Counter,
+    /// ARP requests sent.
+    pub arp_requests: Counter,
+    /// Another host claimed an address of ours or a bound one.
+    pub arp_conflicts: Counter,
+    /// Gauge: generation of the snapshot in use.
+    pub generation: Counter,
+}
+
+impl WorkerCounters {
+    /// All zero, for a director with `ports` ports.
+    pub fn new(ports: usize) -> Self {
+        fn zeros<T: Default>(len: usize) -> Box<[T]> {
+            (0..len).map(|_| T::default()).collect()
+        }
+        Self {
+            ports: zeros(ports),
+            drops: zeros(DropReason::ALL.len()),
+            answers: zeros(Answer::ALL.len()),
+            forwarded: Counter::default(),
+            absorbed: Counter::default(),
+            busy_cycles: Counter::default(),
+            idle_cycles: Counter::default(),
+            connections: Counter::default(),
+            untracked: Counter::default(),
+            waiting: Counter::default(),
+            arp_requests: Counter::default(),
+            arp_conflicts: Counter::default(),
+            generation: Counter::default(),
+        }
+    }
+
+    /// Counts one dropped frame.
+    #[inline]
+    pub fn dropped(&self, reason: DropReason) {
+        self.drops[reason as usize].add(1);
+    }
+
+    /// Frames dropped for `reason`.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize].get()
+    }
+
+    /// Counts one answered frame.
+    pub fn answer(&self, answer: Answer) {
+        self.answers[answer as usize].add(1);
+    }
+
+    /// Frames answered with `answer`.
+    pub fn answers(&self, answer: Answer) -> u64 {
+        self.answers[answer as usize].get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn labels_are_unique_words() {
+        let labels: HashSet<_> = DropReason::ALL.iter().map(|reason| reason.label()).collect();
+        assert_eq!(labels.len(), DropReason::ALL.len());
+        assert!(labels.iter().all(|label| label.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'))));
+    }
+
+    #[test]
+    fn every_drop_reason_is_used_on_the_path() {
+        let sources = [
+            include_str!("parse.rs"),
+            include_str!("classify.rs"),
+            include_str!("director/mod.rs"),
+            include_str!("director/answer.rs"),
+            include_str!("director/upkeep.rs"),
+            include_str!("neighbor.rs"),
+            include_str!("rewrite/mod.rs"),
+            include_str!("rewrite/quoted.rs"),
+            include_str!("reply/mod.rs"),
+            include_str!("reply/arp.rs"),
+            include_str!("worker.rs"),
+        ];
+        for reason in DropReason::ALL {
+            let name = format!("DropReason::{reason:?}");
+            assert!(sources.iter().any(|source| source.contains(&name)), "{name} is never used");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! IPv4 (RFC 791).
+
+use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::checksum::{Delta, Sum};
+
+/// Length of the header without options, in bytes.
+pub const HEADER_LEN: usize = 20;
+
+/// Protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// Protocol number of IPv4 in IP.
+pub const IPIP: u8 = 4;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+/// Protocol number of UDP.
+pub const UDP: u8 = 17;
+/// Protocol number of SCTP.
+pub const SCTP: u8 = 132;
+/// Protocol number of VRRP.
+pub const VRRP: u8 = 112;
+
+/// In `fragment`: don't fragment.
+pub const DONT_FRAGMENT: u16 = 0x4000;
+/// In `fragment`: more fragments follow.
+pub const MORE_FRAGMENTS: u16 = 0x2000;
+/// In `fragment`: the offset, in units of 8 bytes.
+pub const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// The fixed part of the header.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Ipv4 {
+    /// Version 4, header length in units of 4 bytes.
+    pub version_ihl: u8,
+    /// Differentiated services and ECN.
+    pub tos: u8,
+    /// Header and payload, in bytes.
+    pub total_len: U16,
+    /// Identification.
+    pub ident: U16,
+    /// Flags and fragment offset.
+    pub fragment: U16,
+    /// Time to live.
+    pub ttl: u8,
+    /// What follows.
+    pub protocol: u8,
+    /// Over the header with its options.
+    pub checksum: U16,
+    /// From whom.
+    pub source: U32,
+    /// To whom.
+    pub destination: U32,
+}
+const _: () = assert!(size_of::<Ipv4>() == HEADER_LEN);
+
+impl Ipv4 {
+    /// A header without options; the checksum is filled in.
+    pub fn new(protocol: u8, source: u32, destination: u32, payload_len: usize, ttl: u8) -> Self {
+        let mut header = Self {
+            version_ihl: 0x45,
+            tos: 0,
+            total_len: U16::new((HEADER_LEN + payload_len) as u16),
+            ident: U16::ZERO,
+            fragment: U16::ZERO,
+            ttl,
+            protocol,
+            checksum: U16::ZERO,
+            source: U32::new(source),
+            destination: U32::new(destination),
+        };
+        header.refresh_checksum();
+        header
+    }
+
+    /// Computes the checksum of a header without options.
+    pub fn refresh_checksum(&mut self) {
+        self.checksum = U16::ZERO;
+        self.checksum = Sum::default().bytes(self.as_bytes()).finish();
+    }
+
+    /// Header length with options, in bytes.
+    pub fn header_len(&self) -> usize {
+        usize::from(self.version_ihl & 0x0f) * 4
+    }
+
+    /// Takes one from the TTL. The caller has seen that it is above 1.
+    #[inline]
+    pub fn decrement_ttl(&mut self) {
+        let old = u16::from_be_bytes([self.ttl, self.protocol]);
+        self.ttl -= 1;
+        self.checksum = Delta::NONE.word(old, old - 0x100).apply(self.checksum);
+    }
+
+    /// Replaces the source address and returns what changed, for the checksums of the layer above.
+    #[inline]
+    pub fn set_source(&mut self, source: u32) -> Delta {
+        let delta = Delta::NONE.long(self.source.get(), source);
+        self.source = U32::new(source);
+        self.checksum = delta.apply(self.checksum);
+        delta
+    }
+
+    /// Replaces the destination address and returns what changed, for the checksums of the layer above.
+    #[inline]
+    pub fn set_destination(&mut self, destination: u32) -> Delta {
+        let delta = Delta::NONE.long(self.destination.get(), destination);
+        self.destination = U32::new(destination);
+        self.checksum = delta.apply(self.checksum);
+        delta
+    }
+
+    /// Whether the packet is a piece of a larger one.
+    pub fn is_fragment(&self) -> bool {
+        self.fragment.get() & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
+    }
+
+    /// Whether routers must not cut it.
+    pub fn dont_fragment(&self) -> bool {
+        self.fragment.get() & DONT_FRAGMENT != 0
+    }
+}
+
+/// Whether the checksum over `header` (options included) is right.
+#[inline]
+pub fn checksum_is_right(header: &[u8]) -> bool {
+    Sum::default().bytes(header).fold() == 0xffff
+}
+
+/// Whether `address` can be one host's on a wire: not unspecified, loopback, multicast or broadcast.
+#[inline]
+pub fn is_unicast(address: u32) -> bool {
+    let first = address >> 24;
+    first != 0 && first != 127 && first < 224
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ttl_and_checksum_go_down_together() {
+        for ttl in 2..=255u8 {
+            for protocol in [0u8, 1, 6, 17, 255] {
+                let mut header = Ipv4::new(protocol, 0x0a00_0001, 0xc000_0201, 40, ttl);
+                header.decrement_ttl();
+                assert_eq!(header.ttl, ttl - 1);
+                assert!(checksum_is_right(header.as_bytes()));
+            }
+        }
+    }
+
+    #[test]
+    fn address_changes_keep_the_checksum_right() {
+        let mut header = Ipv4::new(TCP, 0x0a00_0001, 0xc000_0201, 40, 64);
+        header.set_source(0xffff_0000);
+        header.set_destination(0);
+        assert!(checksum_is_right(header.as_bytes()));
+    }
+}

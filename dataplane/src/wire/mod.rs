@@ -1,0 +1,9 @@
+//! Typed views of the headers that weir reads and writes, and the checksum arithmetic.
+//!
+//! Bytes of a frame are touched only through these. Every struct is laid over the bytes in place: alignment 1,
+//! network byte order, layout asserted.
+
+pub mod checksum;
+pub mod ethernet;
+pub mod ipv4;
+pub mod l4;

@@ -1,0 +1,186 @@
+//! A worker: polls its receive queues and takes each burst all the way, on one lcore, to completion.
+//!
+//! This is where DPDK and the data path meet. [`Worker`] is made by control and sent to its lcore, where
+//! [`Worker::run`] turns its queues into polling ones, which can't leave that thread any more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use dpdk::mbuf::{Burst, Mbuf, free_bulk};
+use dpdk::mempool::Mempool;
+use dpdk::queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle};
+
+use crate::clock::Clock;
+use crate::conn::table::Table;
+use crate::director::{Director, Shared};
+use crate::packet::Wire;
+use crate::snapshot::publish::Reader;
+use crate::stats::{DropReason, WorkerCounters};
+
+/// What a worker is made of.
+pub struct Worker {
+    /// What it shares with control and the other workers.
+    pub shared: Shared,
+    /// Its connection table.
+    pub table: Table,
+    /// Its view of the configuration.
+    pub reader: Reader,
+    /// The receive queues it polls, with their port numbers.
+    pub receive: Vec<(usize, RxQueueHandle)>,
+    /// Its transmit queue on each port, by port number.
+    pub transmit: Vec<TxQueueHandle>,
+    /// Where frames of its own come from.
+    pub pool: Mempool,
+}
+
+impl Worker {
+    /// Polls until `stop` is set; then sends what is still queued. `started` is called when the first poll is done.
+    pub fn run(self, stop: &AtomicBool, started: impl FnOnce()) {
+        let hz = dpdk::tsc_hz();
+        let begin = dpdk::tsc();
+        let counters = self.shared.counters.clone();
+        let mut polling = Polling {
+            receive: self.receive.into_iter().map(|(port, queue)| (port, queue.start_polling())).collect(),
+            ports: Ports {
+                transmit: self.transmit.into_iter().map(Transmit::new).collect(),
+                pool: self.pool,
+                released: Burst::new(),
+                counters: counters.clone(),
+            },
+            director: Director::new(self.shared, self.table),
+            reader: self.reader,
+            clock: Clock::new(hz, begin),
+            burst: Burst::new(),
+            counters,
+            last: begin,
+            was_busy: false,
+        };
+        polling.poll();
+        started();
+        while !stop.load(Relaxed) {
+            polling.poll();
+        }
+        polling.ports.flush();
+    }
+}
+
+struct Polling {
+    receive: Vec<(usize, RxQueue)>,
+    ports: Ports,
+    director: Director<Mbuf>,
+    reader: Reader,
+    clock: Clock,
+    burst: Burst,
+    counters: Arc<WorkerCounters>,
+    last: u64,
+    was_busy: bool,
+}
+
+impl Polling {
+    /// One pass over all receive queues. Reads the clock and the snapshot once.
+    #[inline]
+    fn poll(&mut self) {
+        let cycles = dpdk::tsc();
+        self.account(cycles);
+        let now = self.clock.at(cycles);
+        let snapshot = self.reader.load();
+        self.director.adopt(snapshot, now, &mut self.ports);
+        for (port, queue) in &mut self.receive {
+            if queue.receive(&mut self.burst) == 0 {
+                continue;
+            }
+            self.was_busy = true;
+            let counters = &self.counters.ports[*port];
+            counters.receive_packets.add(self.burst.len() as u64);
+            counters.receive_bytes.add(self.burst.iter().map(|frame| frame.len() as u64).sum());
+            self.director.process(&mut self.burst, *port, snapshot, now, &mut self.ports);
+        }
+        self.director.upkeep(snapshot, now, &mut self.ports);
+        self.ports.flush();
+    }
+
+    /// Books the time since the last poll as busy or idle.
+    #[inline]
+    fn account(&mut self, cycles: u64) {
+        let passed = cycles.wrapping_sub(self.last);
+        let counter = if self.was_busy { &self.counters.busy_cycles } else { &self.counters.idle_cycles };
+        counter.add(passed);
+        self.last = cycles;
+        self.was_busy = false;
+    }
+}
+
+/// The ports on one side, the pool on the other.
+struct Ports {
+    transmit: Vec<Transmit>,
+    pool: Mempool,
+    released: Burst,
+    counters: Arc<WorkerCounters>,
+}
+
+/// A transmit queue and what is on its way there.
+struct Transmit {
+    queue: TxQueue,
+    burst: Burst,
+}
+
+impl Transmit {
+    fn new(queue: TxQueueHandle) -> Self {
+        Self { queue: queue.start_polling(), burst: Burst::new() }
+    }
+}
+
+impl Ports {
+    /// Hands everything over to the devices and the pool.
+    #[inline]
+    fn flush(&mut self) {
+        for port in 0..self.transmit.len() {
+            self.flush_port(port);
+        }
+        free_bulk(&mut self.released);
+    }
+
+    #[inline]
+    fn flush_port(&mut self, port: usize) {
+        let Transmit { queue, burst } = &mut self.transmit[port];
+        if burst.is_empty() {
+            return;
+        }
+        let bytes = |burst: &Burst| burst.iter().map(|frame| frame.len() as u64).sum::<u64>();
+        let offered = bytes(burst);
+        let sent = queue.send(burst);
+        let counters = &self.counters.ports[port];
+        counters.transmit_packets.add(sent as u64);
+        counters.transmit_bytes.add(offered - bytes(burst));
+        if !burst.is_empty() {
+            for _ in 0..burst.len() {
+                self.counters.dropped(DropReason::TransmitFull);
+            }
+            free_bulk(burst);
+        }
+    }
+}
+
+impl Wire for Ports {
+    type Frame = Mbuf;
+
+    #[inline]
+    fn transmit(&mut self, port: usize, frame: Mbuf) {
+        if self.transmit[port].burst.is_full() {
+            self.flush_port(port);
+        }
+        self.transmit[port].burst.push(frame);
+    }
+
+    #[inline]
+    fn release(&mut self, frame: Mbuf) {
+        if self.released.is_full() {
+            free_bulk(&mut self.released);
+        }
+        self.released.push(frame);
+    }
+
+    fn allocate(&mut self) -> Option<Mbuf> {
+        self.pool.alloc()
+    }
+}

@@ -1,0 +1,333 @@
+//! One packet buffer, owned.
+//!
+//! An [`Mbuf`] is the only reference to its buffer: whoever holds it may read and write the frame, and dropping it
+//! gives it back to its pool. A frame is one segment unless the device scattered it over several; weir's own frames
+//! always are one. Fields are read and written in place, in the first cache line of `rte_mbuf`; calls into DPDK are
+//! made to free, to copy and to gather segments only.
+
+use std::fmt;
+use std::ptr::NonNull;
+
+use arrayvec::ArrayVec;
+use dpdk_sys as sys;
+
+use crate::lcore::prefetch_address;
+use crate::mempool::Mempool;
+
+/// The most frames taken from or given to a device at once.
+pub const BURST_MAX: usize = 64;
+
+/// Frames on their way together.
+pub type Burst = ArrayVec<Mbuf, BURST_MAX>;
+
+/// An owned packet buffer.
+///
+/// It may move to another thread, and may be dropped on any.
+#[repr(transparent)]
+pub struct Mbuf(NonNull<sys::rte_mbuf>);
+
+// `receive` and `send` treat a burst as an array of pointers.
+const _: () = assert!(size_of::<Mbuf>() == size_of::<*mut sys::rte_mbuf>());
+
+// SAFETY: an Mbuf is the only reference to its buffer, and pools take buffers back from any thread.
+unsafe impl Send for Mbuf {}
+// SAFETY: `&Mbuf` only reads fields and data, which nothing writes while it exists.
+unsafe impl Sync for Mbuf {}
+
+/// What the device says about a checksum of a received frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChecksumStatus {
+    /// It did not look, or cannot tell.
+    Unknown,
+    /// It looked and the checksum is right.
+    Good,
+    /// It looked and the checksum is wrong.
+    Bad,
+}
+
+impl Mbuf {
+    /// # Safety
+    /// `mbuf` is a valid packet that the caller owns: one reference, in no queue, and every segment's `data_off` and
+    /// `data_len` within its buffer.
+    #[inline]
+    pub(crate) unsafe fn from_raw(mbuf: NonNull<sys::rte_mbuf>) -> Self {
+        Self(mbuf)
+    }
+
+    /// The fields of the first cache line, through a raw place: never a reference to all of it, as C owns some fields.
+    #[inline]
+    fn head(&self) -> *mut sys::MbufHead {
+        self.0.as_ptr().cast()
+    }
+
+    /// Octets in the frame, all segments together.
+    #[inline]
+    #[allow(clippy::len_without_is_empty, reason = "a length of zero never arrives")]
+    pub fn len(&self) -> usize {
+        // SAFETY: `from_raw` demands a valid mbuf; the field is only written through `&mut self`.
+        unsafe { (*self.head()).pkt_len as usize }
+    }
+
+    /// Segments the frame is spread over; 1 for all but frames larger than the room of an mbuf.
+    #[inline]
+    pub fn segments(&self) -> usize {
+        // SAFETY: as in `len`.
+        usize::from(unsafe { (*self.head()).nb_segs })
+    }
+
+    /// The frame, as far as the first segment holds it.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `from_raw` demands that `data_off` and `data_len` stay within the segment's buffer, and every setter
+        // here keeps that. Nothing writes the octets while `self` is borrowed. Buffers are initialized memory: they were
+        // mapped by the kernel, zeroed.
+        unsafe {
+            let head = self.head();
+            let start = (*head).buf_addr.cast::<u8>().add(usize::from((*head).data_off));
+            std::slice::from_raw_parts(start, usize::from((*head).data_len))
+        }
+    }
+
+    /// The frame, as far as the first segment holds it, to be written.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; the Mbuf is the only reference to its buffer and is borrowed exclusively.
+        unsafe {
+            let head = self.head();
+            let start = (*head).buf_addr.cast::<u8>().add(usize::from((*head).data_off));
+            std::slice::from_raw_parts_mut(start, usize::from((*head).data_len))
+        }
+    }
+
+    /// The frame, segment after segment.
+    pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        let next = |segment: &NonNull<sys::rte_mbuf>| {
+            // SAFETY: `next` is a pointer field of a valid mbuf, null in the last segment, at the offset C gave.
+            let next = unsafe {
+                let field = segment.as_ptr().cast::<u8>().add(sys::weir_mbuf_offset_next as usize);
+                field.cast::<*mut sys::rte_mbuf>().read()
+            };
+            NonNull::new(next)
+        };
+        std::iter::successors(Some(self.0), next).map(|segment| {
+            // SAFETY: as in `bytes`, for each segment of the chain, all of which the Mbuf owns.
+            unsafe {
+                let head = segment.as_ptr().cast::<sys::MbufHead>();
+                let start = (*head).buf_addr.cast::<u8>().add(usize::from((*head).data_off));
+                std::slice::from_raw_parts(start, usize::from((*head).data_len))
+            }
+        })
+    }
+
+    /// Octets free in front of the frame.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        // SAFETY: as in `len`.
+        usize::from(unsafe { (*self.head()).data_off })
+    }
+
+    /// Octets free behind the first segment's part of the frame.
+    #[inline]
+    pub fn tailroom(&self) -> usize {
+        // SAFETY: as in `len`.
+        let (room, offset, length) =
+            unsafe { ((*self.head()).buf_len, (*self.head()).data_off, (*self.head()).data_len) };
+        usize::from(room).saturating_sub(usize::from(offset) + usize::from(length))
+    }
+
+    /// Makes the frame longer by `count` octets at its start. What they hold is undefined but harmless (an earlier
+    /// frame's octets): write them. False, and nothing changed, if the headroom is smaller.
+    #[inline]
+    #[must_use]
+    pub fn prepend(&mut self, count: usize) -> bool {
+        if count > self.headroom() || count > usize::from(u16::MAX - self.data_len()) {
+            return false;
+        }
+        // SAFETY: `count` fits 16 bits and the headroom, so the segment still begins within its buffer.
+        unsafe {
+            (*self.head()).data_off -= count as u16;
+            (*self.head()).data_len += count as u16;
+            (*self.head()).pkt_len += count as u32;
+        }
+        true
+    }
+
+    /// Cuts `count` octets off the start. False, and nothing changed, if the first segment has fewer.
+    #[inline]
+    #[must_use]
+    pub fn trim_front(&mut self, count: usize) -> bool {
+        if count > usize::from(self.data_len()) {
+            return false;
+        }
+        // SAFETY: `count` is no more than the segment's data, so the data still ends where it did.
+        unsafe {
+            (*self.head()).data_off += count as u16;
+            (*self.head()).data_len -= count as u16;
+            (*self.head()).pkt_len -= count as u32;
+        }
+        true
+    }
+
+    /// Makes a frame of one segment longer by `count` octets at its end; as [`Mbuf::prepend`] otherwise. False, and
+    /// nothing changed, if the tailroom is smaller or there are more segments.
+    #[inline]
+    #[must_use]
+    pub fn append(&mut self, count: usize) -> bool {
+        if self.segments() != 1 || count > self.tailroom() {
+            return false;
+        }
+        // SAFETY: `count` is no more than the tailroom, so the segment still ends within its buffer.
+        unsafe {
+            (*self.head()).data_len += count as u16;
+            (*self.head()).pkt_len += count as u32;
+        }
+        true
+    }
+
+    /// Cuts a frame of one segment down to `len` octets, such as Ethernet padding off an IP packet. False, and nothing
+    /// changed, if it is shorter already or there are more segments.
+    #[inline]
+    #[must_use]
+    pub fn truncate(&mut self, len: usize) -> bool {
+        if self.segments() != 1 || len > self.len() {
+            return false;
+        }
+        // SAFETY: the segment gets shorter.
+        unsafe {
+            (*self.head()).data_len = len as u16;
+            (*self.head()).pkt_len = len as u32;
+        }
+        true
+    }
+
+    /// Gathers the frame in its first segment. False, and nothing changed, if that has no room for it.
+    #[must_use]
+    pub fn linearize(&mut self) -> bool {
+        // SAFETY: the Mbuf owns all segments and is borrowed exclusively; the call checks the room first.
+        self.segments() == 1 || unsafe { sys::weir_mbuf_linearize(self.0.as_ptr()) == 0 }
+    }
+
+    /// The ethdev that received the frame, by its number; `u16::MAX` for a frame that was made here.
+    #[inline]
+    pub fn port(&self) -> u16 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.head()).port }
+    }
+
+    /// The RSS hash of a received frame, if the device computed one.
+    #[inline]
+    pub fn rss_hash(&self) -> Option<u32> {
+        // SAFETY: as in `len`.
+        let hash = unsafe { (*self.head()).hash_rss };
+        (self.flags() & sys::weir_RTE_MBUF_F_RX_RSS_HASH != 0).then_some(hash)
+    }
+
+    /// What the device says about the IPv4 header's checksum.
+    #[inline]
+    pub fn ip_checksum(&self) -> ChecksumStatus {
+        match self.flags() & sys::weir_RTE_MBUF_F_RX_IP_CKSUM_MASK {
+            sys::weir_RTE_MBUF_F_RX_IP_CKSUM_GOOD => ChecksumStatus::Good,
+            sys::weir_RTE_MBUF_F_RX_IP_CKSUM_BAD => ChecksumStatus::Bad,
+            _ => ChecksumStatus::Unknown,
+        }
+    }
+
+    /// What the device says about the TCP or UDP checksum.
+    #[inline]
+    pub fn l4_checksum(&self) -> ChecksumStatus {
+        match self.flags() & sys::weir_RTE_MBUF_F_RX_L4_CKSUM_MASK {
+            sys::weir_RTE_MBUF_F_RX_L4_CKSUM_GOOD => ChecksumStatus::Good,
+            sys::weir_RTE_MBUF_F_RX_L4_CKSUM_BAD => ChecksumStatus::Bad,
+            _ => ChecksumStatus::Unknown,
+        }
+    }
+
+    /// Forgets what the receiving device said and asks the sending one for nothing.
+    #[inline]
+    pub fn clear_offload(&mut self) {
+        // These two describe the buffer, not the frame: freeing depends on them.
+        const BUFFER: u64 = sys::weir_RTE_MBUF_F_INDIRECT | sys::weir_RTE_MBUF_F_EXTERNAL;
+        // SAFETY: as in `len`; what DPDK relies on is kept.
+        unsafe { (*self.head()).ol_flags &= BUFFER };
+    }
+
+    /// A copy of the frame from another pool, in as many segments as it takes, or `None` if that pool is empty.
+    pub fn copy_to_new(&self, pool: &Mempool) -> Option<Self> {
+        // SAFETY: reads this packet, which is borrowed, and takes mbufs from a pool that is alive by its handle.
+        let copy = unsafe { sys::rte_pktmbuf_copy(self.0.as_ptr(), pool.as_ptr(), 0, u32::MAX) };
+        // SAFETY: the copy is a new packet that the caller owns.
+        NonNull::new(copy).map(|copy| unsafe { Self::from_raw(copy) })
+    }
+
+    /// Brings the first cache line of the mbuf into the cache: what every accessor here reads.
+    #[inline]
+    pub fn prefetch_header(&self) {
+        prefetch_address(self.0.as_ptr().cast());
+    }
+
+    /// Brings the start of the frame into the cache. Reads the header, so prefetch that some packets earlier.
+    #[inline]
+    pub fn prefetch_data(&self) {
+        prefetch_address(self.bytes().as_ptr().cast());
+    }
+
+    #[inline]
+    fn data_len(&self) -> u16 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.head()).data_len }
+    }
+
+    #[inline]
+    fn flags(&self) -> u64 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.head()).ol_flags }
+    }
+}
+
+impl Drop for Mbuf {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the Mbuf owns its packet, and nobody sees it after this. Its pool is alive: see `eal` for why.
+        unsafe { sys::weir_mbuf_free(self.0.as_ptr()) }
+    }
+}
+
+impl fmt::Debug for Mbuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mbuf")
+            .field("len", &self.len())
+            .field("segments", &self.segments())
+            .field("port", &self.port())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Gives all frames of a burst back to their pools, in one call into DPDK.
+#[inline]
+pub fn free_bulk(burst: &mut Burst) {
+    let count = burst.len();
+    // SAFETY: the first `count` elements move to C below; shortening the burst first means they are not dropped too.
+    unsafe { burst.set_len(0) };
+    // SAFETY: `Mbuf` is `repr(transparent)` over a non-null pointer, so this is an array of `count` packets, owned by
+    // nobody else since the line above.
+    unsafe { sys::rte_pktmbuf_free_bulk(burst.as_mut_ptr().cast(), count as u32) };
+}
+
+/// Takes the first `count` packets out of a burst without freeing them: they belong to C now.
+///
+/// # Safety
+/// `count` is no more than the burst's length, and C owns those packets.
+#[inline]
+pub(crate) unsafe fn forget_front(burst: &mut Burst, count: usize) {
+    let rest = burst.len() - count;
+    // SAFETY: moves the `rest` pointers behind the first `count` to the front, within the burst, then cuts the burst to
+    // them; the caller says that the overwritten ones are not ours any more.
+    unsafe {
+        burst.set_len(0);
+        let start = burst.as_mut_ptr();
+        if rest > 0 {
+            std::ptr::copy(start.add(count), start, rest);
+        }
+        burst.set_len(rest);
+    }
+}

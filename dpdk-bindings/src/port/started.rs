@@ -1,0 +1,236 @@
+//! A running device: its link, its counters, its addresses.
+
+use std::ffi::c_int;
+use std::sync::{Arc, Weak};
+
+use dpdk_sys as sys;
+
+use super::configure::RSS_KEY_LEN_USUAL;
+use super::info::{mac_of, raw_info};
+use super::{Device, MacAddress, PortError, RssTypes};
+use crate::error::Errno;
+
+/// The state of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Whether frames can be sent.
+    pub up: bool,
+    /// Speed in Mbit/s; 0 if the link is down or the device does not say.
+    pub speed_mbps: u32,
+    /// Whether it sends and receives at the same time.
+    pub full_duplex: bool,
+}
+
+/// The counters of a device since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PortStats {
+    /// Frames received and handed out.
+    pub ipackets: u64,
+    /// Octets in those.
+    pub ibytes: u64,
+    /// Frames sent.
+    pub opackets: u64,
+    /// Octets in those.
+    pub obytes: u64,
+    /// Frames lost because a receive queue was full: the workers are too slow.
+    pub imissed: u64,
+    /// Frames lost to errors, such as a wrong frame check sequence.
+    pub ierrors: u64,
+    /// Frames that could not be sent.
+    pub oerrors: u64,
+    /// Frames lost because no mbuf was free.
+    pub rx_nombuf: u64,
+}
+
+/// The RSS state of a device, from which the queue of a flow can be computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RssState {
+    /// The Toeplitz key.
+    pub key: Vec<u8>,
+    /// What is hashed.
+    pub types: RssTypes,
+    /// The indirection table: the queue for a hash is entry `hash % reta.len()`. Empty if the device does not say.
+    pub reta: Vec<u16>,
+}
+
+/// A device that receives and sends.
+#[derive(Debug)]
+pub struct StartedPort {
+    device: Arc<Device>,
+    mac: MacAddress,
+    mtu: u16,
+}
+
+impl StartedPort {
+    pub(super) fn new(device: Arc<Device>, mac: MacAddress, mtu: u16) -> Self {
+        Self { device, mac, mtu }
+    }
+
+    /// The address to send from: the one asked for, in the device or in software, else the device's own.
+    pub fn mac(&self) -> MacAddress {
+        self.mac
+    }
+
+    /// The address the device itself has now.
+    pub fn device_mac(&self) -> MacAddress {
+        mac_of(self.device.id)
+    }
+
+    /// The MTU in octets, after clamping.
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    /// The name DPDK gave the device.
+    pub fn name(&self) -> &str {
+        self.device.name()
+    }
+
+    /// The number DPDK gave the device.
+    pub fn id(&self) -> u16 {
+        self.device.id()
+    }
+
+    /// The state of the link, as the device knows it now. A device that cannot say is taken to be down.
+    pub fn link(&self) -> Link {
+        let (mut speed, mut duplex, mut status) = (0, 0, 0);
+        let result = self.device.control(|id| {
+            // SAFETY: the port is ours, by the claim; the pointers are to three numbers that outlive the call.
+            unsafe { sys::weir_link_get_nowait(id, &mut speed, &mut duplex, &mut status) }
+        });
+        let known = result.is_ok();
+        let speed_unknown = u64::from(speed) == sys::weir_RTE_ETH_SPEED_NUM_UNKNOWN;
+        Link {
+            up: known && u64::from(status) == sys::weir_RTE_ETH_LINK_UP,
+            speed_mbps: if speed_unknown { 0 } else { speed },
+            full_duplex: known && u64::from(duplex) == sys::weir_RTE_ETH_LINK_FULL_DUPLEX,
+        }
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// [`PortError::Stats`], for a device that keeps none.
+    pub fn stats(&self) -> Result<PortStats, PortError> {
+        stats(&self.device)
+    }
+
+    /// A handle that reads the counters from any thread and does not keep the device open.
+    pub fn stats_reader(&self) -> PortStatsReader {
+        PortStatsReader { device: Arc::downgrade(&self.device) }
+    }
+
+    /// Receives frames for one more unicast address, such as the virtual MAC address of VRRP.
+    ///
+    /// # Errors
+    /// [`PortError::AddMac`]; [`StartedPort::enable_promiscuous`] is the way then.
+    pub fn add_mac(&self, mac: [u8; 6]) -> Result<(), PortError> {
+        let mut raw = sys::rte_ether_addr { addr_bytes: mac };
+        // SAFETY: the port is ours, by the claim; the pointer is to an address that is copied; pool 0 is no VMDq pool.
+        let result = self.device.control(|id| unsafe { sys::rte_eth_dev_mac_addr_add(id, &mut raw, 0) });
+        result.map(drop).map_err(|errno| PortError::AddMac {
+            device: self.name().to_owned(),
+            mac: MacAddress(mac),
+            errno,
+        })
+    }
+
+    /// Undoes [`StartedPort::add_mac`].
+    ///
+    /// # Errors
+    /// [`PortError::RemoveMac`].
+    pub fn remove_mac(&self, mac: [u8; 6]) -> Result<(), PortError> {
+        let mut raw = sys::rte_ether_addr { addr_bytes: mac };
+        // SAFETY: as in `add_mac`.
+        let result = self.device.control(|id| unsafe { sys::rte_eth_dev_mac_addr_remove(id, &mut raw) });
+        result.map(drop).map_err(|errno| PortError::RemoveMac {
+            device: self.name().to_owned(),
+            mac: MacAddress(mac),
+            errno,
+        })
+    }
+
+    /// Receives frames for every address from now on.
+    ///
+    /// # Errors
+    /// [`PortError::Promiscuous`].
+    pub fn enable_promiscuous(&self) -> Result<(), PortError> {
+        // SAFETY: the port is ours, by the claim.
+        let result = self.device.control(|id| unsafe { sys::rte_eth_promiscuous_enable(id) });
+        result.map(drop).map_err(|errno| PortError::Promiscuous { device: self.name().to_owned(), errno })
+    }
+
+    /// Whether the device receives frames for every address.
+    pub fn is_promiscuous(&self) -> bool {
+        // SAFETY: the function checks the number and reads ethdev's table.
+        unsafe { sys::rte_eth_promiscuous_get(self.device.id) == 1 }
+    }
+
+    /// Whether the device receives every multicast frame.
+    pub fn is_all_multicast(&self) -> bool {
+        // SAFETY: as in `is_promiscuous`.
+        unsafe { sys::rte_eth_allmulticast_get(self.device.id) == 1 }
+    }
+
+    /// How the device spreads frames over its queues, or `None` if it has no RSS or does not tell.
+    pub fn rss(&self) -> Option<RssState> {
+        let info = raw_info(self.device.id, self.name()).ok()?;
+        let mut key = vec![0; usize::from(info.hash_key_size.max(RSS_KEY_LEN_USUAL))];
+        // The key's length is at most 255: the device's is a u8.
+        let (rss_key, rss_key_len) = (key.as_mut_ptr(), key.len() as u8);
+        let mut conf = sys::rte_eth_rss_conf { rss_key, rss_key_len, ..Default::default() };
+        // SAFETY: the port is ours, by the claim; `conf` points to a buffer of the length it says, which is no less
+        // than what the device writes, by its own `hash_key_size` (a device that gives none uses 40).
+        let result = self.device.control(|id| unsafe { sys::rte_eth_dev_rss_hash_conf_get(id, &mut conf) });
+        result.ok()?;
+        let types = RssTypes::from_bits(conf.rss_hf);
+        key.truncate(usize::from(conf.rss_key_len));
+        types.any().then(|| RssState { key, types, reta: self.reta(info.reta_size) })
+    }
+
+    fn reta(&self, size: u16) -> Vec<u16> {
+        let group = sys::weir_RTE_ETH_RETA_GROUP_SIZE as u16;
+        // Every entry is asked for.
+        let entry = sys::rte_eth_rss_reta_entry64 { mask: u64::MAX, ..Default::default() };
+        let mut table = vec![entry; usize::from(size.div_ceil(group))];
+        // SAFETY: the port is ours, by the claim; the table has as many groups as `size` entries take.
+        let query = |id| unsafe { sys::rte_eth_dev_rss_reta_query(id, table.as_mut_ptr(), size) };
+        if size == 0 || self.device.control(query).is_err() {
+            return Vec::new();
+        }
+        table.iter().flat_map(|entry| entry.reta).take(usize::from(size)).collect()
+    }
+}
+
+/// Reads the counters of a port from any thread. Cheap to clone; does not keep the device open.
+#[derive(Debug, Clone)]
+pub struct PortStatsReader {
+    device: Weak<Device>,
+}
+
+impl PortStatsReader {
+    /// The counters, or `None` once the port is closed or if the device keeps none.
+    pub fn stats(&self) -> Option<PortStats> {
+        stats(&*self.device.upgrade()?).ok()
+    }
+}
+
+fn stats(device: &Device) -> Result<PortStats, PortError> {
+    let mut raw = sys::rte_eth_stats::default();
+    let call = |id| -> c_int {
+        // SAFETY: the port is ours, by the claim; the function fills a whole rte_eth_stats, which `raw` is.
+        unsafe { sys::rte_eth_stats_get(id, &mut raw) }
+    };
+    let result: Result<_, Errno> = device.control(call);
+    result.map_err(|errno| PortError::Stats(device.name.clone(), errno))?;
+    Ok(PortStats {
+        ipackets: raw.ipackets,
+        ibytes: raw.ibytes,
+        opackets: raw.opackets,
+        obytes: raw.obytes,
+        imissed: raw.imissed,
+        ierrors: raw.ierrors,
+        oerrors: raw.oerrors,
+        rx_nombuf: raw.rx_nombuf,
+    })
+}

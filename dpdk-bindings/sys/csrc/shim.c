@@ -1,0 +1,80 @@
+/*
+ * Functions for what DPDK offers only as static inline functions or macros.
+ *
+ * Those on the packet path (rx_burst, tx_burst) are called once for a burst; the fields of a mbuf are read in Rust.
+ */
+#include "wrapper.h"
+
+#include <rte_cycles.h>
+#include <rte_prefetch.h>
+
+int weir_errno(void)
+{
+	return rte_errno;
+}
+
+uint32_t weir_lcore_id(void)
+{
+	return rte_lcore_id();
+}
+
+int weir_socket_id_any(void)
+{
+	return SOCKET_ID_ANY;
+}
+
+uint64_t weir_rdtsc(void)
+{
+	return rte_rdtsc();
+}
+
+void weir_prefetch0(const void *address)
+{
+	rte_prefetch0(address);
+}
+
+struct rte_mbuf *weir_mbuf_alloc(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+int weir_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, uint32_t count)
+{
+	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
+}
+
+void weir_mbuf_free(struct rte_mbuf *mbuf)
+{
+	rte_pktmbuf_free(mbuf);
+}
+
+int weir_mbuf_linearize(struct rte_mbuf *mbuf)
+{
+	return rte_pktmbuf_linearize(mbuf);
+}
+
+uint16_t weir_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_rx_burst(port, queue, mbufs, count);
+}
+
+uint16_t weir_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_tx_burst(port, queue, mbufs, count);
+}
+
+int weir_link_get_nowait(uint16_t port, uint32_t *speed_mbps, uint8_t *duplex, uint8_t *status)
+{
+	struct rte_eth_link link = {0};
+	int rc = rte_eth_link_get_nowait(port, &link);
+
+	*speed_mbps = link.link_speed;
+	*duplex = link.link_duplex;
+	*status = link.link_status;
+	return rc;
+}
+
+uint32_t weir_mempool_size(const struct rte_mempool *pool)
+{
+	return pool->size;
+}
