@@ -1,19 +1,23 @@
 //! Control's thread: signals, the HTTP listener, the log of what workers saw, reloading. Never on the packet path.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
-use dpdk::port::PortStatsReader;
+use anyhow::Result;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use weir_config::model::MacAddress;
 use weir_dataplane::director::{Event, Shared};
 
+use crate::http::{self, HttpState};
 use crate::lifecycle::Flags;
+use crate::metrics::{Metrics, PortSource, ReloadStatus, Sources};
 use crate::publish::Publish;
 
 /// How often control looks at what workers left for it.
@@ -23,48 +27,42 @@ const CONFLICT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Conflicts whose last time in the log is remembered.
 const CONFLICTS_MAX: usize = 1_024;
 
-/// The HTTP listener, bound before anything else starts.
-pub(crate) type Listener = TcpListener;
-
-/// Binds the HTTP listener, so that an address in use is said before a device is touched.
-pub(crate) fn bind(listen: SocketAddr) -> Result<Listener> {
-    let bind = || {
-        let listener = TcpListener::bind(listen)?;
-        listener.set_nonblocking(true)?;
-        Ok::<_, std::io::Error>(listener)
-    };
-    bind().with_context(|| format!("HTTP can't listen on {listen} ([http] listen)"))
-}
-
 /// See the module.
 pub(crate) struct Control {
     publish: Publish,
     shared: Vec<Shared>,
+    http: HttpState,
+    reload: Arc<ReloadStatus>,
     conflicts: HashMap<(u32, MacAddress), Instant>,
 }
 
 impl Control {
-    /// With everything it steers and watches.
+    /// With everything it steers and watches. `ports` by port number, `capacity` records per worker.
     pub(crate) fn new(
         publish: Publish,
         shared: Vec<Shared>,
-        _ports: Vec<(String, PortStatsReader)>,
-        _capacity: u64,
-        _listen: SocketAddr,
-    ) -> Self {
-        Self { publish, shared, conflicts: HashMap::new() }
+        ports: Vec<PortSource>,
+        capacity: u64,
+    ) -> Result<Self> {
+        let sources = Sources::new(shared.clone(), ports, publish.shared(), capacity);
+        let reload = sources.reload.clone();
+        let http = HttpState::new(Arc::new(Metrics::new(sources)?));
+        Ok(Self { publish, shared, http, reload, conflicts: HashMap::new() })
     }
 
-    /// Runs until a signal or a worker's end stops it.
-    pub(crate) fn run(self, listener: Listener, flags: &Flags, workers: usize) -> Result<()> {
+    /// Runs until a signal or a worker's end stops it. `workers` is how many have to poll for weir to be ready.
+    pub(crate) fn run(self, listener: TcpListener, flags: &Flags, workers: usize) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.serve(listener, flags, workers))
     }
 
-    async fn serve(mut self, _listener: Listener, flags: &Flags, workers: usize) -> Result<()> {
+    async fn serve(mut self, listener: TcpListener, flags: &Flags, workers: usize) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let stop = Arc::new(Notify::new());
+        let stopped = stop.clone();
+        let http = tokio::spawn(http::serve(listener, self.http.clone(), async move { stopped.notified().await }));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_ready = false;
@@ -72,21 +70,28 @@ impl Control {
             tokio::select! {
                 _ = terminate.recv() => { info!("SIGTERM: stopping"); break }
                 _ = interrupt.recv() => { info!("SIGINT: stopping"); break }
-                _ = hangup.recv() => { self.publish.reload(); }
+                _ = hangup.recv() => self.reload(),
                 _ = tick.tick() => {
                     if !is_ready && flags.polling.load(SeqCst) == workers {
                         is_ready = true;
                         info!("every worker polls: ready");
-                        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                        tell_supervisor(NotifyState::Ready);
                     }
                     self.publish.reclaim();
                     self.log_events();
                 }
             }
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        tell_supervisor(NotifyState::Stopping);
         flags.stop();
+        stop.notify_one();
+        http.await??;
         Ok(())
+    }
+
+    fn reload(&mut self) {
+        let successful = self.publish.reload();
+        self.reload.record(successful, SystemTime::now());
     }
 
     fn log_events(&mut self) {
@@ -103,8 +108,16 @@ impl Control {
             if self.conflicts.len() < CONFLICTS_MAX {
                 self.conflicts.insert(key, now);
             }
-            let address = std::net::Ipv4Addr::from(conflict.address);
-            warn!(port = conflict.port, %address, mac = ?conflict.mac, "another host claims an address of ours or a bound one");
+            let address = Ipv4Addr::from(conflict.address);
+            let mac = dpdk::MacAddress(conflict.mac.0);
+            warn!(port = conflict.port, %address, %mac, "another host claims an address of ours or a bound one");
         }
+    }
+}
+
+/// Without systemd there is nobody to tell.
+fn tell_supervisor(state: NotifyState<'_>) {
+    if let Err(problem) = sd_notify::notify(&[state]) {
+        debug!("systemd is not told: {problem}");
     }
 }

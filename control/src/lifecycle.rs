@@ -4,6 +4,7 @@
 //! and control runs on a thread of its own on the main lcore's core. With one lcore it is the worker itself and
 //! control floats over the cores the process was started with.
 
+use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use weir_dataplane::conn::table::{HashKey, Table};
 use weir_dataplane::director::Shared;
 use weir_dataplane::worker::Worker;
 
-use crate::control::{Control, Listener};
+use crate::control::Control;
+use crate::metrics::PortSource;
 use crate::ports::Ports;
 use crate::publish::{Publish, random_u64};
 
@@ -79,7 +81,6 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let shared = Shared::new(count, config.ports.len());
     let capacity = config.connections.capacity as usize;
     let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
-    let listen = config.http.listen;
     let publish = Publish::new(path.to_owned(), config, ports.macs.clone(), shared.clone())?;
     let key = HashKey::new([random_u64()?, random_u64()?, random_u64()?]);
     let mut workers = Vec::with_capacity(count);
@@ -100,8 +101,9 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
         mebibytes = count * Table::lines_for(capacity) * size_of::<Line>() >> 20,
         "connection tables ready"
     );
-    let readers = names.into_iter().zip(ports.started.iter().map(|port| port.stats_reader())).collect();
-    let control = Control::new(publish, shared, readers, capacity as u64, listen);
+    let devices = ports.started.iter().map(|port| port.stats_reader());
+    let sources = names.into_iter().zip(devices).map(|(name, device)| PortSource::new(name, device)).collect();
+    let control = Control::new(publish, shared, sources, capacity as u64)?;
     Ok(Prepared { workers, control })
 }
 
@@ -120,7 +122,7 @@ fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>>
 }
 
 /// Runs until something stops it.
-pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: Listener) -> Result<()> {
+pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: TcpListener) -> Result<()> {
     let Prepared { workers, control } = prepared;
     let flags = Flags::default();
     let count = workers.len();
@@ -164,7 +166,7 @@ fn run_worker(worker: Worker, flags: &Flags) {
 
 fn start_control(
     control: Control,
-    listener: Listener,
+    listener: TcpListener,
     flags: Flags,
     cpus: Vec<usize>,
     workers: usize,

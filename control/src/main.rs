@@ -2,7 +2,9 @@
 
 mod cli;
 mod control;
+mod http;
 mod lifecycle;
+mod metrics;
 mod ports;
 mod publish;
 
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
 /// From a valid configuration to a director that forwards, until it is told to stop. Whatever was started is stopped
 /// in reverse order, also when a later step fails.
 fn run(line: &CommandLine, Loaded { config, .. }: Loaded) -> anyhow::Result<()> {
-    let listener = control::bind(config.http.listen)?;
+    let listener = http::bind(config.http.listen)?;
     let eal = Eal::init(&line.eal_arguments())?;
     let lcores = lifecycle::Lcores::of(&eal);
     let mut ports = ports::Ports::start(&eal, &config, lcores.workers())?;

@@ -116,7 +116,7 @@ async fn status(State(state): State<HttpState>, uri: Uri) -> Response {
         Ok(query) => query,
         Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
     };
-    let before = page::Before::take(&state.metrics.read_ports_and_workers());
+    let before = page::Before::take(state.metrics.sources());
     tokio::time::sleep(page::RATE_INTERVAL).await;
     let metrics = state.metrics.clone();
     let html = move || Ok(page::render(&metrics.read(), &before, &query).into_bytes());

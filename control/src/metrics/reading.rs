@@ -128,7 +128,6 @@ impl Reading {
     pub(crate) fn take(sources: &Sources) -> Self {
         let snapshot = sources.snapshot.load_full();
         let workers = &sources.workers;
-        let ports = sources.ports.iter().enumerate();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             dpdk_version: sources.dpdk_version.clone(),
@@ -137,8 +136,8 @@ impl Reading {
             reload_successful: sources.reload.is_successful(),
             reload_at: sources.reload.at(),
             generation: snapshot.generation,
-            ports: ports.map(|(number, port)| PortReading::take(number, port, workers)).collect(),
-            workers: workers.iter().map(|worker| WorkerReading::take(worker, sources.capacity)).collect(),
+            ports: ports(sources),
+            workers: self::workers(sources),
             drops: DropReason::ALL.iter().map(|&it| (it, sum(workers, |counters| counters.drops(it)))).collect(),
             answers: Answer::ALL.iter().map(|&it| (it, sum(workers, |counters| counters.answers(it)))).collect(),
             forwarded: sum(workers, |counters| counters.forwarded.get()),
@@ -198,6 +197,17 @@ impl RealServerReading {
             traffic,
         }
     }
+}
+
+/// All ports now.
+pub(crate) fn ports(sources: &Sources) -> Vec<PortReading> {
+    let ports = sources.ports.iter().enumerate();
+    ports.map(|(number, port)| PortReading::take(number, port, &sources.workers)).collect()
+}
+
+/// All workers now.
+pub(crate) fn workers(sources: &Sources) -> Vec<WorkerReading> {
+    sources.workers.iter().map(|worker| WorkerReading::take(worker, sources.capacity)).collect()
 }
 
 fn sum(workers: &[Shared], counter: impl Fn(&WorkerCounters) -> u64) -> u64 {

@@ -1,0 +1,319 @@
+//! Over real connections, with a client that sends what it likes.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use dpdk::PortStats;
+use tokio::sync::oneshot;
+
+use super::connections::{Limits, serve_within};
+use super::*;
+use crate::metrics::tests::Director;
+
+/// A server on a port of its own, on a thread of its own.
+struct Server {
+    address: SocketAddr,
+    state: HttpState,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Server {
+    fn start(director: &Director, limits: Limits) -> Self {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = HttpState::new(director.metrics.clone());
+        let (stop, stopped) = oneshot::channel();
+        let theirs = state.clone();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(serve_within(limits, listener, theirs, async {
+                let _ = stopped.await;
+            }))
+        });
+        Self { address, state, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn usual(director: &Director) -> Self {
+        Self::start(director, Limits::USUAL)
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// Status line and headers in lower case, and body, of one request on a connection of its own.
+    fn ask(&self, method: &str, path: &str) -> (String, String) {
+        self.ask_with(&format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    }
+
+    fn ask_with(&self, request: &str) -> (String, String) {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_lowercase(), body.to_owned())
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        let (head, body) = self.ask("GET", path);
+        (head[9..12].parse().unwrap(), body)
+    }
+
+    fn stop(&mut self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap().unwrap();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Moves the cycle counters of workers as polling does, until dropped.
+struct Polling(Arc<AtomicBool>, Option<JoinHandle<()>>);
+
+impl Polling {
+    fn start(director: &Director, workers: std::ops::Range<usize>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, counters) = (stop.clone(), director.workers[workers].to_vec());
+        let poll = move || {
+            while !stopped.load(Relaxed) {
+                counters.iter().for_each(|worker| worker.counters.idle_cycles.add(1_000));
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        Self(stop, Some(thread::spawn(poll)))
+    }
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+        self.1.take().map(JoinHandle::join);
+    }
+}
+
+#[test]
+fn metrics_are_served_in_the_text_format() {
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    let (head, body) = server.ask("GET", "/metrics");
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+    assert_eq!(body.as_bytes(), director.metrics.text().unwrap());
+    let (head, body) = server.ask("HEAD", "/metrics");
+    assert!(head.starts_with("http/1.1 200") && body.is_empty(), "{head} {body}");
+}
+
+#[test]
+fn ready_says_what_is_missing() {
+    let director = Director::usual();
+    *director.device.0.lock().unwrap() = (Some(PortStats::default()), Some(true));
+    let server = Server::usual(&director);
+    assert_eq!(server.get("/live"), (200, "live\n".to_owned()));
+    let neither = "not ready: worker 0 does not poll; worker 1 does not poll\n";
+    assert_eq!(server.get("/ready"), (503, neither.to_owned()));
+
+    let first = Polling::start(&director, 0..1);
+    assert_eq!(server.get("/ready"), (503, "not ready: worker 1 does not poll\n".to_owned()));
+
+    let second = Polling::start(&director, 1..2);
+    assert_eq!(server.get("/ready"), (200, "ready\n".to_owned()));
+
+    director.device.0.lock().unwrap().1 = Some(false);
+    assert_eq!(server.get("/ready"), (503, "not ready: port lan has no link\n".to_owned()));
+    *director.device.0.lock().unwrap() = (None, None);
+    assert_eq!(server.get("/ready"), (503, "not ready: port lan does not answer\n".to_owned()));
+    director.device.0.lock().unwrap().0 = Some(PortStats::default());
+    assert_eq!(server.get("/ready"), (200, "ready\n".to_owned()));
+
+    drop((first, second));
+    assert_eq!(server.get("/ready"), (503, neither.to_owned()));
+    assert_eq!(server.get("/live"), (200, "live\n".to_owned()));
+}
+
+#[test]
+fn unknown_paths_and_methods_are_refused_in_plain_text() {
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    let (head, body) = server.ask("GET", "/metric");
+    assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
+    assert_eq!(body, "there is no /metric here; try /, /metrics, /live or /ready\n");
+    for method in ["POST", "DELETE", "BREW"] {
+        let (head, body) = server.ask(method, "/metrics");
+        assert!(head.starts_with("http/1.1 405") && head.contains("content-type: text/plain"), "{head}");
+        assert_eq!(head.matches("allow:").count(), 1, "{head}");
+        assert!(head.contains("allow: get, head") || head.contains("allow: get,head"), "{head}");
+        assert_eq!(body, "only GET and HEAD are answered here\n");
+    }
+    let (head, _) = server.ask("GET", "/?page=0");
+    assert!(head.starts_with("http/1.1 400"), "{head}");
+}
+
+#[test]
+fn the_status_page_shows_ports_workers_servers_and_drops() {
+    let director = Director::usual();
+    *director.device.0.lock().unwrap() = (Some(PortStats { imissed: 12_345, ..PortStats::default() }), Some(true));
+    director.workers[0].counters.ports[0].receive_bytes.add(1_500_000);
+    let _polling = Polling::start(&director, 0..1);
+    let server = Server::usual(&director);
+    let (head, html) = server.ask("GET", "/?refresh=7");
+    assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/html"), "{head}");
+    assert!(head.contains("refresh: 7") && head.contains("content-security-policy: default-src 'none'"), "{head}");
+    let texts = [
+        "on DPDK 22.11.11",
+        "<td>lan</td><td>up</td>",
+        "12,345",
+        "1.50 MB",
+        "does not poll",
+        "10.0.0.100:80, tcp",
+        "10.0.0.11:8080",
+        "10.0.0.101:53, udp",
+        "neighbor_queue_full",
+        "fragmentation_needed",
+    ];
+    for text in texts {
+        assert!(html.contains(text), "{text} is missing in {html}");
+    }
+    assert!(!html.contains("<script") && !html.contains("src=") && !html.contains("http://"), "{html}");
+    assert_eq!(html.matches("<tr").count(), html.matches("</tr>").count());
+    assert_eq!(html.matches("<td").count(), html.matches("</td>").count());
+}
+
+#[test]
+fn the_status_page_of_a_large_director_is_bounded() {
+    let mut tables = String::new();
+    for number in 0..250 {
+        let count = if number == 0 { 2_500 } else { 2 };
+        tables += &format!(
+            "[[virtual_server]]\nname = \"s{number}\"\naddress = \"10.0.1.{number}\"\nport = 80\nprotocol = \"tcp\"\n\
+             forwarding = \"dr\"\nscheduler = \"rr\"\n"
+        );
+        for real in 0..count {
+            let address = format!("10.0.{}.{}", 10 + real / 250, 1 + real % 250);
+            tables += &format!("[[virtual_server.real_server]]\naddress = \"{address}\"\nport = 80\n");
+        }
+    }
+    let director = Director::new(&tables);
+    let server = Server::usual(&director);
+    let (_, first) = server.get("/");
+    assert!(first.contains("and 500 more"), "real servers beyond the bound are not listed");
+    assert!(first.contains("Virtual servers 1 to 100 of 250") && first.contains("href=\"/?page=2\""));
+    assert!(first.contains(">s99 ") && !first.contains(">s100 "));
+    assert!(first.len() < 1_500_000, "{} bytes", first.len());
+    let (_, last) = server.get("/?page=3&refresh=9");
+    assert!(last.contains(">s249 ") && last.contains("href=\"/?page=2&amp;refresh=9\"") && !last.contains("page=4"));
+    assert_eq!(server.get("/?page=1000").1.matches("scope=\"rowgroup\"").count(), 50);
+}
+
+#[test]
+fn pages_at_a_time_are_limited_and_given_back() {
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    for _ in 0..3 * PAGES_MAX {
+        assert_eq!(server.get("/metrics").0, 200);
+    }
+    let taken: Vec<_> = (0..PAGES_MAX).map(|_| server.state.pages.clone().try_acquire_owned().unwrap()).collect();
+    let (head, body) = server.ask("GET", "/metrics");
+    assert!(head.starts_with("http/1.1 503") && head.contains("retry-after: 1"), "{head}");
+    assert_eq!(body, "too many pages are being made; try again in a second\n");
+    assert_eq!(server.get("/live").0, 200);
+    drop(taken);
+    assert_eq!(server.get("/").0, 200);
+}
+
+#[test]
+fn slow_clients_are_closed_and_make_room_for_others() {
+    let director = Director::usual();
+    let limits = Limits { connections: 3, header: Duration::from_millis(300), ..Limits::USUAL };
+    let server = Server::start(&director, limits);
+    let began = Instant::now();
+    let mut slow: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    slow.iter_mut().for_each(|stream| stream.write_all(b"GET /live HTTP/1.1\r\nX: ").unwrap());
+    // The fourth waits for one of the three to be closed.
+    assert_eq!(server.get("/live").0, 200);
+    assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+    for mut stream in slow {
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(!rest.starts_with(b"HTTP/1.1 200"));
+    }
+}
+
+#[test]
+fn a_connection_serves_many_requests_but_not_for_ever() {
+    let director = Director::usual();
+    let limits = Limits { age: Duration::from_millis(300), ..Limits::USUAL };
+    let server = Server::start(&director, limits);
+    let mut stream = server.connect();
+    let began = Instant::now();
+    let mut answered = 0;
+    let mut answer = [0; 1024];
+    loop {
+        let sent = stream.write_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n");
+        match sent.and_then(|()| stream.read(&mut answer)) {
+            Ok(0) | Err(_) => break,
+            Ok(_) => answered += 1,
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "still open after {answered} requests");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(answered > 3, "{answered}");
+}
+
+#[test]
+fn oversized_requests_are_refused() {
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    let mut stream = server.connect();
+    let header = format!("GET /live HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(64 << 10));
+    let _ = stream.write_all(header.as_bytes());
+    let mut answer = [0; 12];
+    // The rest of the request may still be on its way when the connection is closed, which resets it.
+    if stream.read_exact(&mut answer).is_ok() {
+        assert_eq!(&answer, b"HTTP/1.1 431");
+    }
+    let many = "X: y\r\n".repeat(500);
+    let (head, _) = server.ask_with(&format!("GET /live HTTP/1.1\r\n{many}\r\n"));
+    assert!(head.starts_with("http/1.1 431"), "{head}");
+    let (head, _) = server.ask_with("nonsense\r\n\r\n");
+    assert!(head.starts_with("http/1.1 400"), "{head}");
+    assert_eq!(server.get("/live").0, 200);
+}
+
+#[test]
+fn a_stop_waits_for_no_idle_connection_and_frees_the_address() {
+    let director = Director::usual();
+    let mut server = Server::usual(&director);
+    let _idle = server.connect();
+    let mut reader = server.connect();
+    reader.write_all(b"GET /live HTTP/1.1\r\n").unwrap();
+    assert_eq!(server.get("/live").0, 200);
+    let began = Instant::now();
+    server.stop();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(bind(server.address).is_ok());
+}
+
+#[test]
+fn an_address_that_can_not_be_had_is_said_in_a_sentence() {
+    let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = first.local_addr().unwrap();
+    let problem = bind(address).unwrap_err().to_string();
+    let expected = "([http] listen): the address is in use; is another weir running?";
+    assert_eq!(problem, format!("HTTP can't listen on {address} {expected}"));
+    let problem = bind("192.0.2.1:9292".parse().unwrap()).unwrap_err().to_string();
+    assert_eq!(problem, "HTTP can't listen on 192.0.2.1:9292 ([http] listen): this machine has no such address");
+}
