@@ -82,7 +82,7 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let capacity = config.connections.capacity as usize;
     let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
     let publish = Publish::new(path.to_owned(), config, ports.macs.clone(), shared.clone())?;
-    let key = HashKey::new([random_u64()?, random_u64()?, random_u64()?]);
+    let key = HashKey::new([random_u64()?, random_u64()?]);
     let mut workers = Vec::with_capacity(count);
     for (number, queues) in std::mem::take(&mut ports.queues).into_iter().enumerate() {
         let lines = table_memory(eal, Table::lines_for(capacity), ports.socket_of(&queues))?;

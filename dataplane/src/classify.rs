@@ -3,8 +3,6 @@
 //! Answers by the addresses alone, without touching a connection; what it finds for the connection table (the key
 //! and its hash) is enough to prefetch with.
 
-use weir_config::model::{MacAddress, Protocol};
-
 use crate::conn::record::{Key, ServiceId, reply_hash_input};
 use crate::conn::table::Table;
 use crate::parse::Packet;
@@ -16,10 +14,10 @@ use crate::wire::l4::icmp;
 /// What is to be done with an IPv4 packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// From a client to a virtual server.
-    Request(Request),
+    /// From a client to a virtual server: [`Lookup::key`] is its connection's.
+    Request,
     /// From a NAT real server to a client, by its addresses.
-    Reply(Reply),
+    Reply,
     /// ICMP echo request to an address of ours.
     Echo,
     /// An ICMP error, to be judged by the packet it quotes.
@@ -30,26 +28,13 @@ pub enum Class {
     Drop(DropReason),
 }
 
-/// A client's packet to a virtual server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request {
-    /// Of the key.
+/// What a request or reply is looked up by in the connection table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lookup {
+    /// Of the client's address and port.
     pub hash: u64,
-    /// What the connection is looked up by.
+    /// The connection's key. Requests only.
     pub key: Key,
-    /// The virtual server.
-    pub service: ServiceId,
-    /// Its protocol.
-    pub protocol: Protocol,
-}
-
-/// A packet from the socket of a NAT real server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply {
-    /// Of the client.
-    pub hash: u64,
-    /// The protocol.
-    pub protocol: Protocol,
 }
 
 /// The virtual server that was asked for last: consecutive packets of a burst mostly ask for the same one.
@@ -74,24 +59,23 @@ impl LastService {
     }
 }
 
-/// Classifies a packet that was received with destination MAC `to` on a port whose own is `mac`.
+/// Classifies a packet, and fills in `lookup` for a request or reply.
 #[inline]
 pub fn classify(
     packet: &Packet,
-    to: MacAddress,
-    mac: MacAddress,
     snapshot: &Snapshot,
     table: &Table,
     last: &mut LastService,
+    lookup: &mut Lookup,
 ) -> Class {
-    if to != mac {
-        return Class::Drop(DropReason::ForeignMac);
-    }
     let Some(protocol) = protocol(packet.protocol) else {
         return classify_other(packet, snapshot);
     };
     if let Some((service, any_port)) = last.find(snapshot, packet) {
-        return Class::Request(request(packet, service, any_port, protocol, table));
+        lookup.key =
+            Key::new(packet.source, packet.source_port, service, packet.destination_port, protocol, any_port);
+        lookup.hash = table.hash(lookup.key.hash_input());
+        return Class::Request;
     }
     if snapshot.local(packet.destination).is_some() {
         return Class::Local;
@@ -99,17 +83,11 @@ pub fn classify(
     match snapshot.nat_server(packet.source, packet.source_port, packet.protocol) {
         Some(any_port) => {
             let input = reply_hash_input(packet.destination, packet.destination_port, any_port);
-            Class::Reply(Reply { hash: table.hash(input), protocol })
+            lookup.hash = table.hash(input);
+            Class::Reply
         }
         None => Class::Drop(DropReason::ForeignAddress),
     }
-}
-
-#[inline]
-fn request(packet: &Packet, service: ServiceId, any_port: bool, protocol: Protocol, table: &Table) -> Request {
-    let key =
-        Key::new(packet.source, packet.source_port, service, packet.destination_port, protocol, any_port);
-    Request { hash: table.hash(key.hash_input()), key, service, protocol }
 }
 
 /// ICMP and everything without ports.

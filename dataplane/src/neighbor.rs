@@ -66,10 +66,24 @@ enum State {
     Failed,
 }
 
+/// The MACs in front of a frame: the next hop's, then the port's own.
+pub type Link = [u8; 12];
+
+/// The MACs in front of a frame from `own` to `to`.
+pub fn link(to: MacAddress, own: MacAddress) -> Link {
+    let mut link = [0; 12];
+    link[..6].copy_from_slice(&to.0);
+    link[6..].copy_from_slice(&own.0);
+    link
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     hop: Hop,
-    mac: MacAddress,
+    /// What is written in front of frames, good before `good_until`.
+    link: Link,
+    /// Milliseconds of the worker's clock; 0: it has no MAC.
+    good_until: u64,
     state: State,
     tries: u8,
     waiting: u8,
@@ -83,8 +97,8 @@ pub type Slot = u32;
 /// What becomes of a packet for a next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolution {
-    /// Send it to this MAC.
-    To(MacAddress),
+    /// Send it behind this link header.
+    To(Link),
     /// Let it wait; with `ask`, send a request too.
     Wait {
         /// Whether a request is due.
@@ -119,17 +133,19 @@ pub struct Neighbors<F> {
     pending: Vec<Slot>,
     hand: usize,
     entries_max: usize,
-}
-
-impl<F> Default for Neighbors<F> {
-    fn default() -> Self {
-        Self::with_limit(ENTRIES_MAX)
-    }
+    /// The ports' own MACs, by port number.
+    own: Vec<MacAddress>,
 }
 
 impl<F> Neighbors<F> {
+    /// An empty cache.
+    pub fn new() -> Self {
+        Self::with_limit(ENTRIES_MAX)
+    }
+
     fn with_limit(entries_max: usize) -> Self {
         Self {
+            own: Vec::new(),
             entries: Vec::with_capacity(entries_max),
             index: HashMap::with_capacity(entries_max),
             waiting: VecDeque::with_capacity(WAITING_MAX),
@@ -144,8 +160,21 @@ impl<F> Neighbors<F> {
         self.waiting.len()
     }
 
-    /// Finds or makes the entry of `hop`; `hint` is where it was last. Returns where it is now.
+    /// Tells the ports' own MACs, by port number.
+    pub fn set_own(&mut self, own: impl Iterator<Item = MacAddress>) {
+        self.own.clear();
+        self.own.extend(own);
+    }
+
+    /// The link header towards `hop` if it is known and good; `hint` is where it was last.
     #[inline]
+    pub fn link(&self, hint: Slot, hop: Hop, now: Now) -> Option<&Link> {
+        let entry = self.entries.get(hint as usize)?;
+        (entry.hop == hop && now.millis < entry.good_until).then_some(&entry.link)
+    }
+
+    /// Finds or makes the entry of `hop`; `hint` is where it was last. Returns where it is now.
+    #[cold]
     pub fn resolve(&mut self, hint: Slot, hop: Hop, now: Now) -> (Slot, Resolution) {
         let slot = match self.entries.get(hint as usize) {
             Some(entry) if entry.hop == hop => hint,
@@ -155,23 +184,22 @@ impl<F> Neighbors<F> {
             },
         };
         let entry = &self.entries[slot as usize];
-        if entry.state == State::Static || entry.state == State::Reachable && now.millis < entry.deadline {
-            return (slot, Resolution::To(entry.mac));
+        if now.millis < entry.good_until {
+            return (slot, Resolution::To(entry.link));
         }
         (slot, self.resolve_late(slot, now))
     }
 
-    #[cold]
     fn resolve_late(&mut self, slot: Slot, now: Now) -> Resolution {
         let entry = &mut self.entries[slot as usize];
         match entry.state {
-            State::Static | State::Probing => Resolution::To(entry.mac),
+            State::Static | State::Probing => Resolution::To(entry.link),
             State::Reachable => {
                 entry.state = State::Probing;
                 entry.tries = 0;
                 entry.deadline = now.millis;
                 self.pending.push(slot);
-                Resolution::To(entry.mac)
+                Resolution::To(entry.link)
             }
             State::Failed if now.millis < entry.deadline => Resolution::Drop(DropReason::NeighborFailed),
             State::Failed => {
@@ -185,7 +213,6 @@ impl<F> Neighbors<F> {
         }
     }
 
-    #[cold]
     fn slot_of(&mut self, hop: Hop, now: Now) -> Option<Slot> {
         if let Some(&slot) = self.index.get(&hop) {
             return Some(slot);
@@ -193,7 +220,8 @@ impl<F> Neighbors<F> {
         // Failed with its deadline passed: the first use asks.
         let entry = Entry {
             hop,
-            mac: MacAddress([0; 6]),
+            link: [0; 12],
+            good_until: 0,
             state: State::Failed,
             tries: 0,
             waiting: 0,
@@ -246,7 +274,9 @@ impl<F> Neighbors<F> {
 
     /// Binds `hop` to `mac` for good. Gives each frame that waited for it to `send`.
     pub fn bind(&mut self, hop: Hop, mac: MacAddress, now: Now, send: impl FnMut(F)) {
-        let entry = Entry { hop, mac, state: State::Static, tries: 0, waiting: 0, deadline: 0 };
+        let link = self.link_to(hop, mac);
+        let good_until = u64::MAX;
+        let entry = Entry { hop, link, good_until, state: State::Static, tries: 0, waiting: 0, deadline: 0 };
         match self.index.get(&hop) {
             Some(&slot) => {
                 let waiting = self.entries[slot as usize].waiting;
@@ -265,6 +295,7 @@ impl<F> Neighbors<F> {
         for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Static) {
             if !is_bound(entry.hop) {
                 entry.state = State::Reachable;
+                entry.good_until = 0;
                 entry.deadline = 0;
             }
         }
@@ -274,17 +305,24 @@ impl<F> Neighbors<F> {
     /// Only known next hops learn, so nobody can fill the cache from outside. Returns whether this one is known.
     pub fn learn(&mut self, hop: Hop, mac: MacAddress, now: Now, send: impl FnMut(F)) -> bool {
         let Some(&slot) = self.index.get(&hop) else { return false };
+        let link = self.link_to(hop, mac);
         let entry = &mut self.entries[slot as usize];
         if entry.state == State::Static {
             return true;
         }
-        entry.mac = mac;
+        entry.link = link;
+        entry.good_until = now.millis + REACHABLE_MS;
         entry.state = State::Reachable;
         entry.tries = 0;
         entry.deadline = now.millis + REACHABLE_MS;
         self.pending.retain(|&pending| pending != slot);
         self.release(slot, send);
         true
+    }
+
+    fn link_to(&self, hop: Hop, mac: MacAddress) -> Link {
+        let own = self.own.get(usize::from(hop.port)).copied().unwrap_or(MacAddress([0; 6]));
+        link(mac, own)
     }
 
     /// Takes out, in order, what waits at `slot`.
@@ -312,7 +350,8 @@ impl<F> Neighbors<F> {
             if entry.tries < TRIES_MAX {
                 entry.tries += 1;
                 entry.deadline = now.millis + RETRY_MS;
-                let to = (entry.state == State::Probing).then_some(entry.mac);
+                let probed = entry.state == State::Probing;
+                let to = probed.then(|| MacAddress(std::array::from_fn(|n| entry.link[n])));
                 ask(Ask { hop: entry.hop, to });
                 at += 1;
             } else if entry.state == State::Probing {
@@ -321,6 +360,7 @@ impl<F> Neighbors<F> {
                 entry.tries = 0;
             } else {
                 entry.state = State::Failed;
+                entry.good_until = 0;
                 entry.deadline = now.millis + RETRY_MS;
                 self.pending.swap_remove(at);
                 self.release(slot, &mut drop);
@@ -337,6 +377,13 @@ mod tests {
     const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
     const OTHER: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
 
+    /// No own MAC is told in these tests.
+    fn to(mac: MacAddress) -> Resolution {
+        let mut link = [0; 12];
+        link[..6].copy_from_slice(&mac.0);
+        Resolution::To(link)
+    }
+
     fn at(millis: u64) -> Now {
         Now { cycles: 0, seconds: (millis / 1000) as u32, millis }
     }
@@ -349,7 +396,7 @@ mod tests {
 
     #[test]
     fn the_first_packet_asks_and_waits_and_an_answer_sends_what_waited_in_order() {
-        let mut neighbors = Neighbors::default();
+        let mut neighbors = Neighbors::new();
         let (slot, resolution) = neighbors.resolve(u32::MAX, HOP, at(0));
         assert_eq!(resolution, Resolution::Wait { ask: true });
         for frame in 0..3u32 {
@@ -359,13 +406,13 @@ mod tests {
         let mut sent = Vec::new();
         assert!(neighbors.learn(HOP, MAC, at(2), |frame| sent.push(frame)));
         assert_eq!(sent, [0, 1, 2]);
-        assert_eq!(neighbors.resolve(slot, HOP, at(3)), (slot, Resolution::To(MAC)));
+        assert_eq!(neighbors.resolve(slot, HOP, at(3)), (slot, to(MAC)));
         assert_eq!(neighbors.waiting(), 0);
     }
 
     #[test]
     fn a_silent_next_hop_is_asked_three_times_a_second_apart_then_given_up() {
-        let mut neighbors = Neighbors::default();
+        let mut neighbors = Neighbors::new();
         let (slot, _) = neighbors.resolve(u32::MAX, HOP, at(0));
         neighbors.wait(slot, 7).expect("there is room");
         let mut dropped = Vec::new();
@@ -384,29 +431,29 @@ mod tests {
 
     #[test]
     fn an_old_answer_is_probed_by_unicast_while_packets_go_on() {
-        let mut neighbors = Neighbors::<u32>::default();
+        let mut neighbors = Neighbors::<u32>::new();
         let (slot, _) = neighbors.resolve(u32::MAX, HOP, at(0));
         neighbors.learn(HOP, MAC, at(0), |_| ());
         let late = REACHABLE_MS + 5;
-        assert_eq!(neighbors.resolve(slot, HOP, at(late)).1, Resolution::To(MAC));
+        assert_eq!(neighbors.resolve(slot, HOP, at(late)).1, to(MAC));
         let mut dropped = Vec::new();
         assert_eq!(asks(&mut neighbors, late, &mut dropped), [Ask { hop: HOP, to: Some(MAC) }]);
-        assert_eq!(neighbors.resolve(slot, HOP, at(late + 1)).1, Resolution::To(MAC));
+        assert_eq!(neighbors.resolve(slot, HOP, at(late + 1)).1, to(MAC));
         neighbors.learn(HOP, OTHER, at(late + 2), |_| ());
-        assert_eq!(neighbors.resolve(slot, HOP, at(late + 3)).1, Resolution::To(OTHER));
+        assert_eq!(neighbors.resolve(slot, HOP, at(late + 3)).1, to(OTHER));
     }
 
     #[test]
     fn no_arp_packet_changes_a_static_binding() {
-        let mut neighbors = Neighbors::<u32>::default();
+        let mut neighbors = Neighbors::<u32>::new();
         neighbors.bind(HOP, MAC, at(0), |_| ());
         neighbors.learn(HOP, OTHER, at(1), |_| ());
-        assert_eq!(neighbors.resolve(u32::MAX, HOP, at(1_000_000)).1, Resolution::To(MAC));
+        assert_eq!(neighbors.resolve(u32::MAX, HOP, at(1_000_000)).1, to(MAC));
     }
 
     #[test]
     fn a_new_binding_sends_what_waited() {
-        let mut neighbors = Neighbors::default();
+        let mut neighbors = Neighbors::new();
         let (slot, _) = neighbors.resolve(u32::MAX, HOP, at(0));
         neighbors.wait(slot, 7).expect("there is room");
         let mut sent = Vec::new();
@@ -416,14 +463,14 @@ mod tests {
 
     #[test]
     fn strangers_teach_nothing() {
-        let mut neighbors = Neighbors::<u32>::default();
+        let mut neighbors = Neighbors::<u32>::new();
         assert!(!neighbors.learn(HOP, MAC, at(1), |_| ()));
         assert_eq!(neighbors.entries.len(), 0);
     }
 
     #[test]
     fn queues_are_bounded_for_one_and_for_all() {
-        let mut neighbors = Neighbors::default();
+        let mut neighbors = Neighbors::new();
         let (slot, _) = neighbors.resolve(u32::MAX, HOP, at(0));
         let waited = (0..200).filter(|&frame| neighbors.wait(slot, frame).is_ok()).count();
         assert_eq!(waited, usize::from(WAITING_PER_HOP_MAX));

@@ -4,7 +4,7 @@
 //! checksum. Nothing malformed gets past this file. Payloads are not looked at, and TCP and UDP checksums are left
 //! to the end hosts, as IPVS leaves them.
 
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::packet::Frame;
 use crate::stats::DropReason;
@@ -12,17 +12,19 @@ use crate::wire::ethernet::{self, Ethernet, Tag, Vlan};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::l4::{self, Icmp, Ports, Tcp, Udp};
 
-/// What is in a frame that can be read.
+/// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parsed {
+pub enum Content {
     /// An IPv4 packet.
-    Ipv4(Packet),
-    /// An ARP packet behind this tag, not looked at yet.
-    Arp(Vlan),
+    Ipv4,
+    /// An ARP packet, not looked at yet.
+    Arp,
+    /// Nothing that can be read.
+    Bad(DropReason),
 }
 
 /// An IPv4 packet in a frame. Numbers are in host order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Packet {
     /// The frame's 802.1Q tag.
     pub vlan: Vlan,
@@ -60,9 +62,70 @@ impl Packet {
     }
 }
 
-/// Reads a received frame.
+/// Most frames: no tag, no IP options, TCP; or UDP, whose header lies within the TCP one.
+#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Plain {
+    link: Ethernet,
+    ip: Ipv4,
+    tcp: Tcp,
+}
+
+/// Reads a received frame into `packet`; of ARP, its tag alone.
 #[inline]
-pub fn parse<F: Frame>(frame: &F) -> Result<Parsed, DropReason> {
+pub fn parse<F: Frame>(frame: &F, packet: &mut Packet) -> Content {
+    match Plain::ref_from_prefix(frame.bytes()) {
+        Ok((plain, _)) if parse_plain(plain, frame.len(), packet) => Content::Ipv4,
+        _ => parse_any(frame, packet),
+    }
+}
+
+/// The straight way for a plain frame that is right in all respects. False: [`parse_any`] has to look.
+#[inline]
+fn parse_plain(plain: &Plain, frame_len: usize, packet: &mut Packet) -> bool {
+    let Plain { link, ip, tcp } = plain;
+    let total_len = usize::from(ip.total_len.get());
+    let l4_len = total_len.wrapping_sub(ipv4::HEADER_LEN);
+    let (flags, header_len, least) = match ip.protocol {
+        ipv4::TCP => (tcp.flags, usize::from(tcp.data_offset >> 4) * 4, l4::TCP_LEN),
+        // The UDP length stands where TCP has the upper half of the sequence number.
+        ipv4::UDP => (0, (tcp.sequence.get() >> 16) as usize, l4::UDP_LEN),
+        _ => return false,
+    };
+    let source = ip.source.get();
+    let is_right = link.ether_type.get() == ethernet::TYPE_IPV4
+        && ip.version_ihl == 0x45
+        && total_len >= ipv4::HEADER_LEN
+        && ethernet::HEADER_LEN + total_len <= frame_len
+        && !ip.is_fragment()
+        && (least..=l4_len).contains(&header_len)
+        && ipv4::is_unicast(source)
+        && ipv4::checksum_is_right(ip.as_bytes());
+    *packet = Packet {
+        vlan: Vlan::NONE,
+        l3: ethernet::HEADER_LEN as u8,
+        l4: (ethernet::HEADER_LEN + ipv4::HEADER_LEN) as u8,
+        protocol: ip.protocol,
+        flags,
+        total_len: total_len as u16,
+        source_port: tcp.source.get(),
+        destination_port: tcp.destination.get(),
+        source,
+        destination: ip.destination.get(),
+    };
+    is_right
+}
+
+/// The long way: every shape of frame, and the reason why one can't be read.
+#[cold]
+fn parse_any<F: Frame>(frame: &F, packet: &mut Packet) -> Content {
+    match parse_link(frame, packet) {
+        Ok(content) => content,
+        Err(reason) => Content::Bad(reason),
+    }
+}
+
+fn parse_link<F: Frame>(frame: &F, packet: &mut Packet) -> Result<Content, DropReason> {
     let bytes = frame.bytes();
     let (header, rest) = Ethernet::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
     let (ether_type, vlan) = match header.ether_type.get() {
@@ -72,15 +135,18 @@ pub fn parse<F: Frame>(frame: &F) -> Result<Parsed, DropReason> {
         }
         other => (other, Vlan::NONE),
     };
+    packet.vlan = vlan;
     match ether_type {
-        ethernet::TYPE_IPV4 => parse_ipv4(bytes, frame.len(), vlan).map(Parsed::Ipv4),
-        ethernet::TYPE_ARP => Ok(Parsed::Arp(vlan)),
+        ethernet::TYPE_IPV4 => {
+            *packet = parse_ipv4(bytes, frame.len(), vlan)?;
+            Ok(Content::Ipv4)
+        }
+        ethernet::TYPE_ARP => Ok(Content::Arp),
         _ => Err(DropReason::EtherType),
     }
 }
 
 /// Reads the IPv4 packet behind the link header. `bytes` is the first segment of a frame of `frame_len` bytes.
-#[inline]
 fn parse_ipv4(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Packet, DropReason> {
     let l3 = vlan.header_len();
     let (header, _) = Ipv4::ref_from_prefix(&bytes[l3..]).map_err(|_| DropReason::Truncated)?;
@@ -122,7 +188,6 @@ fn parse_ipv4(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Packet, Drop
 }
 
 /// Reads ports and flags. `bytes` is what the first segment holds of a payload of `payload_len` bytes.
-#[inline]
 fn parse_l4(bytes: &[u8], payload_len: usize, packet: &mut Packet) -> Result<(), DropReason> {
     match packet.protocol {
         ipv4::TCP => {
@@ -205,4 +270,86 @@ pub fn parse_quoted(bytes: &[u8], l3: usize) -> Result<Quoted, DropReason> {
         quoted.destination_port = ports.destination.get();
     }
     Ok(quoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::heap::HeapFrame;
+
+    fn long_way(frame: &HeapFrame) -> (Content, Packet) {
+        let mut packet = Packet::default();
+        (parse_any(frame, &mut packet), packet)
+    }
+
+    fn plain_frame(protocol: u8, l4_len: usize) -> Vec<u8> {
+        let mut bytes = vec![2; 12];
+        bytes.extend_from_slice(&[8, 0]);
+        bytes.extend_from_slice(Ipv4::new(protocol, 0x0a00_0001, 0xc000_0201, l4_len, 64).as_bytes());
+        let mut l4 = vec![0; l4_len];
+        l4[..4].copy_from_slice(&[0x9c, 0x40, 0, 80]);
+        if protocol == ipv4::UDP {
+            l4[4..6].copy_from_slice(&(l4_len as u16).to_be_bytes());
+        } else {
+            l4[12..14].copy_from_slice(&[0x50, 0x12]);
+        }
+        bytes.extend_from_slice(&l4);
+        bytes
+    }
+
+    #[test]
+    fn the_straight_way_and_the_long_way_agree_on_any_bytes() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let frame = HeapFrame::new(bytes);
+            let mut packet = Packet::default();
+            let content = parse(&frame, &mut packet);
+            let (expected, expected_packet) = long_way(&frame);
+            assert_eq!(content, expected);
+            if content == Content::Ipv4 {
+                assert_eq!(packet, expected_packet);
+            }
+        });
+    }
+
+    #[test]
+    fn both_ways_agree_on_frames_with_any_one_byte_changed() {
+        for (protocol, l4_len) in [(ipv4::TCP, 20), (ipv4::TCP, 33), (ipv4::UDP, 20), (ipv4::UDP, 8), (99, 20)] {
+            let good = plain_frame(protocol, l4_len.max(if protocol == ipv4::UDP { 8 } else { 20 }));
+            for at in 0..good.len() {
+                for value in 0..=255 {
+                    let mut bytes = good.clone();
+                    bytes[at] = value;
+                    // Without a right checksum nothing else would ever be looked at.
+                    let header = Ipv4::mut_from_bytes(&mut bytes[14..34]).expect("20 bytes");
+                    if !(24..26).contains(&at) {
+                        header.refresh_checksum();
+                    }
+                    let frame = HeapFrame::new(&bytes);
+                    let mut packet = Packet::default();
+                    let content = parse(&frame, &mut packet);
+                    let (expected, expected_packet) = long_way(&frame);
+                    assert_eq!(content, expected, "byte {at} = {value}");
+                    assert!(content != Content::Ipv4 || packet == expected_packet, "byte {at} = {value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_cut_anywhere_is_truncated() {
+        let good = plain_frame(ipv4::TCP, 33);
+        for len in 0..good.len() {
+            let mut packet = Packet::default();
+            let content = parse(&HeapFrame::new(&good[..len]), &mut packet);
+            assert_eq!(content, Content::Bad(DropReason::Truncated), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_quote_needs_eight_bytes_behind_its_header() {
+        let good = plain_frame(ipv4::TCP, 20);
+        assert!(parse_quoted(&good[..14 + 28], 14).is_ok());
+        assert_eq!(parse_quoted(&good[..14 + 23], 14), Err(DropReason::Truncated));
+        assert_eq!(parse_quoted(&good, 900), Err(DropReason::Truncated));
+    }
 }

@@ -122,11 +122,13 @@ struct Ports {
 struct Transmit {
     queue: TxQueue,
     burst: Burst,
+    /// Bytes in `burst`.
+    bytes: u64,
 }
 
 impl Transmit {
     fn new(queue: TxQueueHandle) -> Self {
-        Self { queue: queue.start_polling(), burst: Burst::new() }
+        Self { queue: queue.start_polling(), burst: Burst::new(), bytes: 0 }
     }
 }
 
@@ -142,16 +144,15 @@ impl Ports {
 
     #[inline]
     fn flush_port(&mut self, port: usize) {
-        let Transmit { queue, burst } = &mut self.transmit[port];
+        let Transmit { queue, burst, bytes } = &mut self.transmit[port];
         if burst.is_empty() {
             return;
         }
-        let bytes = |burst: &Burst| burst.iter().map(|frame| frame.len() as u64).sum::<u64>();
-        let offered = bytes(burst);
         let sent = queue.send(burst);
         let counters = &self.counters.ports[port];
+        let left: u64 = burst.iter().map(|frame| frame.len() as u64).sum();
         counters.transmit_packets.add(sent as u64);
-        counters.transmit_bytes.add(offered - bytes(burst));
+        counters.transmit_bytes.add(std::mem::take(bytes) - left);
         if !burst.is_empty() {
             for _ in 0..burst.len() {
                 self.counters.dropped(DropReason::TransmitFull);
@@ -169,7 +170,9 @@ impl Wire for Ports {
         if self.transmit[port].burst.is_full() {
             self.flush_port(port);
         }
-        self.transmit[port].burst.push(frame);
+        let transmit = &mut self.transmit[port];
+        transmit.bytes += frame.len() as u64;
+        transmit.burst.push(frame);
     }
 
     #[inline]

@@ -157,7 +157,9 @@ async fn make(
     };
     let made = tokio::task::spawn_blocking(body).await.unwrap_or_else(|problem| Err(problem.to_string()));
     match made {
-        Ok(bytes) => respond(StatusCode::OK, content_type, Bytes::from_owner(Page { bytes, _permit: permit })),
+        Ok(bytes) => {
+            respond(StatusCode::OK, content_type, Bytes::from_owner(Page { bytes, _permit: permit }))
+        }
         Err(problem) => {
             error!("HTTP: a page can't be made: {problem}");
             plain(StatusCode::INTERNAL_SERVER_ERROR, "the page can't be made; weir's log says why\n")

@@ -23,7 +23,7 @@ p{margin:.3rem 0}.dim,tr.zero td{color:var(--dim)}.bad{color:#c22;font-weight:60
 .scroll{overflow-x:auto}table{border-collapse:collapse;min-width:60%}\
 th,td{padding:.2rem .7rem .2rem 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}\
 th{font-weight:600}.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
-tr.service th{padding-top:.7rem}td.real{padding-left:1.5rem}";
+tr.service th,tr.service td{padding-top:.7rem}td.real{padding-left:1.5rem}";
 
 /// What the address asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +131,7 @@ fn ports(html: &mut String, now: &Reading, before: &Before) -> fmt::Result {
         "Ports",
         &["Port", "Link"],
         &["Received/s", "Sent/s", "Received", "Bytes", "Sent", "Bytes", "Missed", "No buffer", "Errors"],
+        &[],
     )?;
     for (port, earlier) in now.ports.iter().zip(&before.ports) {
         let link = match port.link_up {
@@ -160,7 +161,7 @@ fn ports(html: &mut String, now: &Reading, before: &Before) -> fmt::Result {
 }
 
 fn workers(html: &mut String, now: &Reading, before: &Before) -> fmt::Result {
-    table(html, "Workers", &["Worker"], &["Busy", "Connections", "Room for", "Full", "Configuration"])?;
+    table(html, "Workers", &["Worker"], &["Busy", "Connections", "Room for", "Full", "Configuration"], &[])?;
     for (number_of_worker, (worker, earlier)) in now.workers.iter().zip(&before.workers).enumerate() {
         write!(html, "<tr><td>{number_of_worker}</td>")?;
         let busy = worker.busy_cycles.wrapping_sub(earlier.busy_cycles);
@@ -187,7 +188,17 @@ fn virtual_servers(html: &mut String, now: &Reading, query: &Query) -> fmt::Resu
         html,
         "Virtual servers",
         &["Virtual server, real servers", "Forwarding"],
-        &["Weight", "Active", "Inactive", "Connections", "Packets in", "Packets out", "Bytes in", "Bytes out"],
+        &[
+            "Weight",
+            "Active",
+            "Inactive",
+            "Connections",
+            "Packets in",
+            "Packets out",
+            "Bytes in",
+            "Bytes out",
+        ],
+        &[],
     )?;
     let mut room = REAL_SERVERS_PER_PAGE;
     for virtual_server in shown {
@@ -199,7 +210,13 @@ fn virtual_servers(html: &mut String, now: &Reading, query: &Query) -> fmt::Resu
     end(html)?;
     if pages > 1 {
         let refresh = query.refresh.map(|seconds| format!("&amp;refresh={seconds}")).unwrap_or_default();
-        write!(html, "<p>Virtual servers {} to {} of {}.", first + 1, first + shown.len(), Count(all.len() as u64))?;
+        write!(
+            html,
+            "<p>Virtual servers {} to {} of {}.",
+            first + 1,
+            first + shown.len(),
+            Count(all.len() as u64)
+        )?;
         if page > 1 {
             write!(html, " <a href=\"/?page={}{refresh}\">Back</a>", page - 1)?;
         }
@@ -215,7 +232,11 @@ fn virtual_server_rows(html: &mut String, server: &VirtualServerReading, room: &
     let sum = |figure: fn(&reading::RealServerReading) -> u32| -> u64 {
         server.real_servers.iter().map(|real| u64::from(figure(real))).sum()
     };
-    write!(html, "<tr class=\"service\"><th colspan=\"3\" scope=\"rowgroup\">{} <span class=\"dim\">", Text(&server.name))?;
+    write!(
+        html,
+        "<tr class=\"service\"><th colspan=\"3\" scope=\"rowgroup\">{} <span class=\"dim\">",
+        Text(&server.name)
+    )?;
     match (server.port, server.address.is_ipv6()) {
         (0, _) => write!(html, "{}, every port", server.address)?,
         (port, true) => write!(html, "[{}]:{port}", server.address)?,
@@ -228,7 +249,12 @@ fn virtual_server_rows(html: &mut String, server: &VirtualServerReading, room: &
     let shown = server.real_servers.len().min(*room);
     *room -= shown;
     for real in &server.real_servers[..shown] {
-        write!(html, "<tr><td class=\"real\">{}</td><td>{}</td>", Text(&real.socket), real.forwarding.name())?;
+        write!(
+            html,
+            "<tr><td class=\"real\">{}</td><td>{}</td>",
+            Text(&real.socket),
+            real.forwarding.name()
+        )?;
         number(html, Count(u64::from(real.weight)))?;
         number(html, Count(u64::from(real.active)))?;
         number(html, Count(u64::from(real.inactive)))?;
@@ -262,7 +288,7 @@ fn packets(html: &mut String, now: &Reading) -> fmt::Result {
         number(html, Count(count))?;
         writeln!(html, "<td>{}</td></tr>", Text(meaning))
     };
-    table(html, "Forwarded and answered", &["Kind"], &["Packets"])?;
+    table(html, "Forwarded and answered", &["Kind"], &["Packets"], &["Meaning"])?;
     row(html, "forwarded", now.forwarded, "Sent towards a real server or a client.")?;
     row(html, "untracked", now.untracked, "Of those, sent without a connection record: the table was full.")?;
     row(html, "waiting", now.waiting, "Wait for their next hop's ARP answer now.")?;
@@ -271,21 +297,24 @@ fn packets(html: &mut String, now: &Reading) -> fmt::Result {
         row(html, answer.label(), *count, answer.help())?;
     }
     end(html)?;
-    table(html, "Dropped", &["Reason"], &["Frames"])?;
+    table(html, "Dropped", &["Reason"], &["Frames"], &["Meaning"])?;
     for (reason, count) in &now.drops {
         row(html, reason.label(), *count, reason.help())?;
     }
     end(html)
 }
 
-/// A heading and the top of a table: columns of words, then columns of numbers.
-fn table(html: &mut String, title: &str, words: &[&str], numbers: &[&str]) -> fmt::Result {
+/// A heading and the top of a table: columns of words, then of numbers, then of words again.
+fn table(html: &mut String, title: &str, words: &[&str], numbers: &[&str], more: &[&str]) -> fmt::Result {
     write!(html, "<h2>{title}</h2>\n<div class=\"scroll\"><table><thead><tr>")?;
     for word in words {
         write!(html, "<th scope=\"col\">{word}</th>")?;
     }
     for number in numbers {
         write!(html, "<th scope=\"col\" class=\"n\">{number}</th>")?;
+    }
+    for word in more {
+        write!(html, "<th scope=\"col\">{word}</th>")?;
     }
     html.write_str("</tr></thead><tbody>\n")
 }

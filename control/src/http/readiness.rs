@@ -20,7 +20,9 @@ pub(super) async fn missing(sources: &Sources) -> Vec<String> {
     for port in &sources.ports {
         match port.device.link_up() {
             Some(false) => missing.push(format!("port {} has no link", port.name)),
-            None if port.device.stats().is_none() => missing.push(format!("port {} does not answer", port.name)),
+            None if port.device.stats().is_none() => {
+                missing.push(format!("port {} does not answer", port.name))
+            }
             Some(true) | None => {}
         }
     }

@@ -165,13 +165,17 @@ fn unknown_paths_and_methods_are_refused_in_plain_text() {
 #[test]
 fn the_status_page_shows_ports_workers_servers_and_drops() {
     let director = Director::usual();
-    *director.device.0.lock().unwrap() = (Some(PortStats { imissed: 12_345, ..PortStats::default() }), Some(true));
+    *director.device.0.lock().unwrap() =
+        (Some(PortStats { imissed: 12_345, ..PortStats::default() }), Some(true));
     director.workers[0].counters.ports[0].receive_bytes.add(1_500_000);
     let _polling = Polling::start(&director, 0..1);
     let server = Server::usual(&director);
     let (head, html) = server.ask("GET", "/?refresh=7");
     assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/html"), "{head}");
-    assert!(head.contains("refresh: 7") && head.contains("content-security-policy: default-src 'none'"), "{head}");
+    assert!(
+        head.contains("refresh: 7") && head.contains("content-security-policy: default-src 'none'"),
+        "{head}"
+    );
     let texts = [
         "on DPDK 22.11.11",
         "<td>lan</td><td>up</td>",
@@ -190,6 +194,7 @@ fn the_status_page_shows_ports_workers_servers_and_drops() {
     assert!(!html.contains("<script") && !html.contains("src=") && !html.contains("http://"), "{html}");
     assert_eq!(html.matches("<tr").count(), html.matches("</tr>").count());
     assert_eq!(html.matches("<td").count(), html.matches("</td>").count());
+    assert_eq!(html.matches("<th ").count(), html.matches("</th>").count());
 }
 
 #[test]
@@ -214,7 +219,11 @@ fn the_status_page_of_a_large_director_is_bounded() {
     assert!(first.contains(">s99 ") && !first.contains(">s100 "));
     assert!(first.len() < 1_500_000, "{} bytes", first.len());
     let (_, last) = server.get("/?page=3&refresh=9");
-    assert!(last.contains(">s249 ") && last.contains("href=\"/?page=2&amp;refresh=9\"") && !last.contains("page=4"));
+    assert!(
+        last.contains(">s249 ")
+            && last.contains("href=\"/?page=2&amp;refresh=9\"")
+            && !last.contains("page=4")
+    );
     assert_eq!(server.get("/?page=1000").1.matches("scope=\"rowgroup\"").count(), 50);
 }
 
@@ -225,7 +234,8 @@ fn pages_at_a_time_are_limited_and_given_back() {
     for _ in 0..3 * PAGES_MAX {
         assert_eq!(server.get("/metrics").0, 200);
     }
-    let taken: Vec<_> = (0..PAGES_MAX).map(|_| server.state.pages.clone().try_acquire_owned().unwrap()).collect();
+    let taken: Vec<_> =
+        (0..PAGES_MAX).map(|_| server.state.pages.clone().try_acquire_owned().unwrap()).collect();
     let (head, body) = server.ask("GET", "/metrics");
     assert!(head.starts_with("http/1.1 503") && head.contains("retry-after: 1"), "{head}");
     assert_eq!(body, "too many pages are being made; try again in a second\n");
@@ -315,5 +325,8 @@ fn an_address_that_can_not_be_had_is_said_in_a_sentence() {
     let expected = "([http] listen): the address is in use; is another weir running?";
     assert_eq!(problem, format!("HTTP can't listen on {address} {expected}"));
     let problem = bind("192.0.2.1:9292".parse().unwrap()).unwrap_err().to_string();
-    assert_eq!(problem, "HTTP can't listen on 192.0.2.1:9292 ([http] listen): this machine has no such address");
+    assert_eq!(
+        problem,
+        "HTTP can't listen on 192.0.2.1:9292 ([http] listen): this machine has no such address"
+    );
 }

@@ -6,9 +6,9 @@
 //! Invariants:
 //! 1. Counters never go back while weir runs: a virtual server's totals keep the share of real servers that were
 //!    removed since.
-//! 2. One metric family at a time is held in memory while a page is written. 10,000 virtual servers with ten real
-//!    servers each make a million samples; as a whole they would take a gigabyte in the form that a
-//!    [`prometheus::Registry`] gathers.
+//! 2. One metric family at a time is held in memory while a page is written: the million samples of 10,000 virtual
+//!    servers with ten real servers each take half a gigabyte in the form that a [`prometheus::Registry`] gathers, and
+//!    a fifth of one this way.
 
 pub(crate) mod families;
 pub(crate) mod reading;
@@ -157,7 +157,8 @@ impl Metrics {
     /// # Errors
     /// A family of the table that Prometheus does not accept, which a test rules out.
     pub(crate) fn new(sources: Sources) -> prometheus::Result<Self> {
-        let descriptions = FAMILIES.iter().map(families::Family::describe).collect::<prometheus::Result<_>>()?;
+        let descriptions =
+            FAMILIES.iter().map(families::Family::describe).collect::<prometheus::Result<_>>()?;
         Ok(Self { sources, descriptions, last_len: AtomicUsize::new(0) })
     }
 
@@ -188,7 +189,10 @@ impl Metrics {
     /// The families that have samples, of one reading, each made when its turn comes.
     fn families(&self) -> impl Iterator<Item = MetricFamily> {
         let reading = self.read();
-        FAMILIES.iter().map(move |family| family.collect(&reading)).filter(|family| !family.get_metric().is_empty())
+        FAMILIES
+            .iter()
+            .map(move |family| family.collect(&reading))
+            .filter(|family| !family.get_metric().is_empty())
     }
 }
 

@@ -138,8 +138,14 @@ impl Reading {
             generation: snapshot.generation,
             ports: ports(sources),
             workers: self::workers(sources),
-            drops: DropReason::ALL.iter().map(|&it| (it, sum(workers, |counters| counters.drops(it)))).collect(),
-            answers: Answer::ALL.iter().map(|&it| (it, sum(workers, |counters| counters.answers(it)))).collect(),
+            drops: DropReason::ALL
+                .iter()
+                .map(|&it| (it, sum(workers, |counters| counters.drops(it))))
+                .collect(),
+            answers: Answer::ALL
+                .iter()
+                .map(|&it| (it, sum(workers, |counters| counters.answers(it))))
+                .collect(),
             forwarded: sum(workers, |counters| counters.forwarded.get()),
             absorbed: sum(workers, |counters| counters.absorbed.get()),
             untracked: sum(workers, |counters| counters.untracked.get()),

@@ -232,13 +232,14 @@ fn what_workers_count_is_summed() {
         counters.idle_cycles.add(n * 10);
         counters.connections.set(n * 7);
         counters.generation.set(1);
-        (0..n).for_each(|_| counters.drop(DropReason::TooBig));
+        (0..n).for_each(|_| counters.dropped(DropReason::TooBig));
         (0..n).for_each(|_| counters.answer(Answer::Echo));
     }
+    let build = format!("weir_build_info{{version=\"{}\",dpdk=\"22.11.11\"}}", env!("CARGO_PKG_VERSION"));
     let stats = PortStats { imissed: 1, ierrors: 2, oerrors: 3, rx_nombuf: 4, ..PortStats::default() };
     *director.device.0.lock().unwrap() = (Some(stats), Some(false));
     let expected = [
-        ("weir_build_info{version=\"0.1.0\",dpdk=\"22.11.11\"}", 1.0),
+        (build.as_str(), 1.0),
         ("weir_start_time_seconds", 1_700_000_000.5),
         ("weir_config_generation", 1.0),
         ("weir_config_last_reload_successful", 1.0),

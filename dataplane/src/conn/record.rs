@@ -46,7 +46,7 @@ const PORT_SHIFT: u32 = 48;
 pub(super) const KEY_MASK: u64 = 0xffff << PORT_SHIFT | 3 << PROTOCOL_SHIFT;
 
 /// What a packet from a client is looked up by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Key {
     pub(super) key: u64,
     pub(super) value: u64,
@@ -69,6 +69,18 @@ impl Key {
         Self { key, value, any_port }
     }
 
+    /// The virtual server.
+    #[inline]
+    pub fn service(&self) -> ServiceId {
+        ServiceId(self.key as u16)
+    }
+
+    /// The protocol.
+    #[inline]
+    pub fn protocol(&self) -> Protocol {
+        protocol(self.value)
+    }
+
     /// What [`super::table::Table::hash`] is taken of.
     #[inline]
     pub fn hash_input(&self) -> u64 {
@@ -82,6 +94,15 @@ impl Key {
 fn hash_input(key: u64, value: u64, any_port: bool) -> u64 {
     let port = if any_port { value >> PORT_SHIFT } else { 0 };
     key & !0xffff | port
+}
+
+#[inline]
+fn protocol(value: u64) -> Protocol {
+    match value >> PROTOCOL_SHIFT & 3 {
+        0 => Protocol::Tcp,
+        1 => Protocol::Udp,
+        _ => Protocol::Sctp,
+    }
 }
 
 /// What a reply is looked up by: the client alone (and the real server's port where the virtual server has many).
@@ -148,11 +169,7 @@ impl Record {
     /// The protocol.
     #[inline]
     pub fn protocol(self) -> Protocol {
-        match self.value >> PROTOCOL_SHIFT & 3 {
-            0 => Protocol::Tcp,
-            1 => Protocol::Udp,
-            _ => Protocol::Sctp,
-        }
+        protocol(self.value)
     }
 
     /// Whether a persistence template holds it.

@@ -26,19 +26,18 @@ const PROBES: usize = 16;
 pub struct HashKey {
     xor: u64,
     multiply: u64,
-    finish: u64,
 }
 
 impl HashKey {
-    /// From 24 bytes of randomness.
-    pub fn new(random: [u64; 3]) -> Self {
-        Self { xor: random[0], multiply: random[1] | 1, finish: random[2] | 1 }
+    /// From 16 bytes of randomness.
+    pub fn new(random: [u64; 2]) -> Self {
+        Self { xor: random[0], multiply: random[1] | 1 }
     }
 
     /// The hash of what [`Key::hash_input`] gives.
     #[inline]
     pub fn hash(&self, input: u64) -> u64 {
-        fold(fold(input ^ self.xor, self.multiply) ^ self.multiply.rotate_left(29), self.finish)
+        fold(input ^ self.xor, self.multiply)
     }
 }
 
@@ -298,7 +297,7 @@ mod tests {
 
     /// As good as random.
     fn random_key() -> HashKey {
-        HashKey::new([0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb])
+        HashKey::new([0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9])
     }
 
     fn table(capacity: usize, key: HashKey) -> Table {
@@ -320,7 +319,7 @@ mod tests {
 
     /// A hash key that sends everything to few lines, so that lines spill.
     fn crowded() -> HashKey {
-        HashKey { xor: 0, multiply: 1, finish: 1 }
+        HashKey { xor: 0, multiply: 1 }
     }
 
     fn compare_with_a_map(hash_key: HashKey, operations: &[(bool, u8)]) {

@@ -11,7 +11,7 @@ use crate::packet::{Frame, Wire};
 use crate::parse::{Packet, Quoted, parse_quoted};
 use crate::reply::{self, arp};
 use crate::rewrite::{ipv4_mut, quoted};
-use crate::snapshot::server::Server;
+use crate::snapshot::server::{Gauge, Server};
 use crate::snapshot::{Snapshot, protocol};
 use crate::stats::{Answer, DropReason};
 use crate::wire::ethernet::Vlan;
@@ -34,7 +34,7 @@ impl<F: Frame> Director<F> {
             Class::IcmpError => self.icmp_error(frame, packet, context, wire),
             Class::Local => self.answer_local(frame, packet, context, wire),
             Class::Drop(reason) => Err((frame, reason)),
-            Class::Request(_) | Class::Reply(_) => Err((frame, DropReason::NotServed)),
+            Class::Request | Class::Reply => Err((frame, DropReason::NotServed)),
         }
     }
 
@@ -243,7 +243,7 @@ impl<F: Frame> Director<F> {
             return Err((frame, reason));
         }
         let hop = Hop::new(hop, packet.vlan.network());
-        self.send(frame, packet.vlan, self.reply_hint, hop, context, wire).1
+        self.send(frame, packet.vlan, &Gauge::default(), hop, context, wire)
     }
 
     /// A router's error about a tunnel packet of ours: passed on to the client whose packet was inside.
@@ -287,7 +287,7 @@ impl<F: Frame> Director<F> {
         }
         self.shared.counters.answer(Answer::TunnelError);
         let hop = Hop::new(hop, packet.vlan.network());
-        self.send(frame, packet.vlan, self.reply_hint, hop, context, wire).1
+        self.send(frame, packet.vlan, &Gauge::default(), hop, context, wire)
     }
 
     /// An ARP packet.

@@ -16,21 +16,21 @@ use crossbeam::queue::ArrayQueue;
 
 use weir_config::model::{Forwarding, MacAddress, Protocol};
 
-use crate::classify::{Class, LastService, Reply, Request, classify};
+use crate::classify::{Class, LastService, Lookup, classify};
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
 use crate::conn::state::{self, Direction, State, tcp, tcp_next};
 use crate::conn::table::{Slot, Table};
 use crate::limit::RateLimit;
-use crate::neighbor::{self, Hop, Neighbors, Resolution};
+use crate::neighbor::{Hop, Link, Neighbors, Resolution};
 use crate::packet::{BURST, Burst, Frame, Wire};
-use crate::parse::{Packet, Parsed, parse};
+use crate::parse::{Content, Packet, parse};
 use crate::reply::{self, arp};
 use crate::rewrite::{self, fragment, ipv4_mut};
 use crate::sched::PickKey;
 use crate::snapshot::Snapshot;
 use crate::snapshot::routes::NextHop;
-use crate::snapshot::server::Server;
+use crate::snapshot::server::{Gauge, Server};
 use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::Vlan;
 use crate::wire::ipv4;
@@ -93,7 +93,7 @@ pub struct Director<F> {
     table: Table,
     neighbors: Neighbors<F>,
     /// Where the neighbour of the last reply was found.
-    reply_hint: neighbor::Slot,
+    reply_hint: Gauge,
     icmp_errors: RateLimit,
     resets: RateLimit,
     announcer: arp::Announcer,
@@ -102,6 +102,7 @@ pub struct Director<F> {
     untracked_until: u32,
     /// Lines of the table that the sweep has visited since the start.
     swept: u64,
+    findings: Box<[Finding]>,
     /// Milliseconds of the clock up to which the rest of the upkeep is done.
     kept_until: u64,
     ident: u16,
@@ -116,10 +117,20 @@ struct Context<'a> {
     port: usize,
 }
 
-/// What the first round found out about a frame.
+/// What the first round found out about a frame. Written in place, so nothing is moved between the rounds.
+#[derive(Clone, Copy, Default)]
+struct Finding {
+    step: Step,
+    packet: Packet,
+    lookup: Lookup,
+}
+
+/// What the second round does with a frame.
+#[derive(Clone, Copy, Default)]
 enum Step {
-    Ipv4(Packet, Class),
-    Arp(Vlan),
+    Ipv4(Class),
+    #[default]
+    Arp,
     Drop(DropReason),
 }
 
@@ -132,14 +143,15 @@ impl<F: Frame> Director<F> {
         Self {
             shared,
             table,
-            neighbors: Neighbors::default(),
-            reply_hint: neighbor::Slot::MAX,
+            neighbors: Neighbors::new(),
+            reply_hint: Gauge::default(),
             icmp_errors: RateLimit::per_second(ICMP_ERRORS_PER_SECOND),
             resets: RateLimit::per_second(RESETS_PER_SECOND),
             announcer: arp::Announcer::default(),
             generation: 0,
             untracked_until: 0,
             swept: 0,
+            findings: vec![Finding::default(); BURST].into(),
             kept_until: 0,
             ident: 0,
         }
@@ -155,81 +167,77 @@ impl<F: Frame> Director<F> {
         wire: &mut W,
     ) {
         let context = Context { snapshot, now, port };
-        let steps = self.read(burst, context);
-        for (frame, step) in burst.drain(..).zip(steps) {
-            let passed = match step {
-                Step::Ipv4(packet, Class::Request(request)) => {
-                    self.request(frame, &packet, request, context, wire)
-                }
-                Step::Ipv4(packet, Class::Reply(reply)) => self.reply(frame, &packet, reply, context, wire),
-                Step::Ipv4(packet, class) => self.answer_or_drop(frame, &packet, class, context, wire),
-                Step::Arp(vlan) => self.arp(frame, vlan, context, wire),
+        // Lent from the director for the burst, so that stages can borrow both.
+        let mut findings = std::mem::take(&mut self.findings);
+        self.read(burst, &mut findings, context);
+        for (frame, finding) in burst.drain(..).zip(findings.iter()) {
+            let Finding { packet, lookup, .. } = finding;
+            let passed = match finding.step {
+                Step::Ipv4(Class::Request) => self.request(frame, packet, lookup, context, wire),
+                Step::Ipv4(Class::Reply) => self.reply(frame, packet, lookup, context, wire),
+                Step::Ipv4(class) => self.answer_or_drop(frame, packet, class, context, wire),
+                Step::Arp => self.arp(frame, packet.vlan, context, wire),
                 Step::Drop(reason) => Err((frame, reason)),
             };
             if let Err((frame, reason)) = passed {
                 self.drop(frame, reason, wire);
             }
         }
+        self.findings = findings;
     }
 
     /// First round: parse, classify, prefetch.
     #[inline]
-    fn read(&mut self, burst: &Burst<F>, context: Context<'_>) -> ArrayVec<Step, BURST> {
-        for frame in burst.iter() {
+    fn read(&mut self, burst: &Burst<F>, findings: &mut [Finding], context: Context<'_>) {
+        for frame in burst {
             frame.prefetch();
         }
         let mac = context.snapshot.ports[context.port].mac;
         let mut last = LastService::default();
-        let mut steps = ArrayVec::new();
-        for frame in burst {
-            let step = match parse(frame) {
-                Ok(Parsed::Ipv4(packet)) => {
-                    let to = destination_mac(frame);
-                    let class = classify(&packet, to, mac, context.snapshot, &self.table, &mut last);
-                    match class {
-                        Class::Request(Request { hash, .. }) | Class::Reply(Reply { hash, .. }) => {
-                            self.table.prefetch(hash);
-                        }
-                        _ => {}
+        for (frame, Finding { step, packet, lookup }) in burst.iter().zip(findings) {
+            *step = match parse(frame, packet) {
+                Content::Ipv4 if !frame.bytes().starts_with(&mac.0) => Step::Drop(DropReason::ForeignMac),
+                Content::Ipv4 => {
+                    let class = classify(packet, context.snapshot, &self.table, &mut last, lookup);
+                    if matches!(class, Class::Request | Class::Reply) {
+                        self.table.prefetch(lookup.hash);
                     }
-                    Step::Ipv4(packet, class)
+                    Step::Ipv4(class)
                 }
-                Ok(Parsed::Arp(vlan)) => Step::Arp(vlan),
-                Err(reason) => Step::Drop(reason),
+                Content::Arp => Step::Arp,
+                Content::Bad(reason) => Step::Drop(reason),
             };
-            steps.push(step);
         }
-        steps
     }
 
     /// A client's packet: to its connection's real server, or to one that is scheduled now.
-    #[inline]
+    #[inline(always)]
     fn request<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
         packet: &Packet,
-        request: Request,
+        lookup: &Lookup,
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = context;
-        if let Some((slot, record)) = self.table.find(request.hash, request.key) {
+        if let Some((slot, record)) = self.table.find(lookup.hash, lookup.key) {
             let server = snapshot.server(record.server());
-            let is_current = record.age(now.seconds) <= snapshot.lifetimes.of(request.protocol, record.state());
+            let is_current = record.age(now.seconds) <= snapshot.lifetimes.of(record.protocol(), record.state());
             if is_current && server.is_present && !starts_anew(packet, record, server, snapshot) {
                 self.advance(slot, record, packet, server, now);
                 return self.to_server(frame, packet, server, context, wire);
             }
-            if is_current && !server.is_present && !is_rescheduled(request.protocol, snapshot) {
+            if is_current && !server.is_present && !is_rescheduled(record.protocol(), snapshot) {
                 return Err((frame, DropReason::RealServerRemoved));
             }
             self.end(slot, record, snapshot);
         }
-        self.new_connection(frame, packet, request, context, wire)
+        self.new_connection(frame, packet, lookup, context, wire)
     }
 
     /// Moves a connection along with a packet from its client. Written only when something changed.
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, slot: Slot, record: Record, packet: &Packet, server: &Server, now: Now) {
         let direction = match server.forwarding {
             Forwarding::Nat => Direction::Input,
@@ -238,7 +246,7 @@ impl<F: Frame> Director<F> {
         self.follow(slot, record, packet, server, direction, now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn follow(
         &mut self,
         slot: Slot,
@@ -269,19 +277,20 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         packet: &Packet,
-        request: Request,
+        lookup: &Lookup,
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = context;
+        let protocol = lookup.key.protocol();
         let is_suspect = now.seconds < self.untracked_until;
-        if !may_open(packet, request.protocol, snapshot) {
-            if is_suspect && packet.flags & flags::RST == 0 && request.protocol == Protocol::Tcp {
-                return self.untracked(frame, packet, request, context, wire);
+        if !may_open(packet, protocol, snapshot) {
+            if is_suspect && packet.flags & flags::RST == 0 && protocol == Protocol::Tcp {
+                return self.untracked(frame, packet, lookup, context, wire);
             }
             return self.answer_local(frame, packet, context, wire);
         }
-        let Some(server) = self.schedule(packet, request, snapshot, now) else {
+        let Some(server) = self.schedule(packet, lookup, snapshot, now) else {
             return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
         };
         let server = snapshot.server(server);
@@ -289,20 +298,20 @@ impl<F: Frame> Director<F> {
             Forwarding::Nat => Direction::Input,
             Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
         };
-        let state = next_state(request.protocol, direction, packet, State(0));
-        let record = Record::new(request.key, server.id, state, now.seconds, false);
-        if self.table.insert(request.hash, record).is_err() {
+        let state = next_state(protocol, direction, packet, State(0));
+        let record = Record::new(lookup.key, server.id, state, now.seconds, false);
+        if self.table.insert(lookup.hash, record).is_err() {
             self.untracked_until = now.seconds + UNTRACKED_SECS;
-            return self.untracked(frame, packet, request, context, wire);
+            return self.untracked(frame, packet, lookup, context, wire);
         }
-        server.bind(self.shared.worker, request.protocol, state);
+        server.bind(self.shared.worker, protocol, state);
         self.to_server(frame, packet, server, context, wire)
     }
 
     fn schedule(
         &mut self,
         packet: &Packet,
-        request: Request,
+        lookup: &Lookup,
         snapshot: &Snapshot,
         now: Now,
     ) -> Option<ServerId> {
@@ -312,7 +321,7 @@ impl<F: Frame> Director<F> {
             source_port: packet.source_port,
             now_secs: now.seconds,
         };
-        snapshot.service(request.service)?.pick(snapshot, self.shared.worker, &key)
+        snapshot.service(lookup.key.service())?.pick(snapshot, self.shared.worker, &key)
     }
 
     /// Forwards a packet that gets no record: by its hash alone, the same way each time.
@@ -321,13 +330,13 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         packet: &Packet,
-        request: Request,
+        lookup: &Lookup,
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
         let snapshot = context.snapshot;
-        let service = snapshot.service(request.service);
-        match service.and_then(|service| service.pick_untracked(snapshot, request.hash)) {
+        let service = snapshot.service(lookup.key.service());
+        match service.and_then(|service| service.pick_untracked(snapshot, lookup.hash)) {
             Some(server) => {
                 self.shared.counters.untracked.add(1);
                 self.to_server(frame, packet, snapshot.server(server), context, wire)
@@ -337,7 +346,7 @@ impl<F: Frame> Director<F> {
     }
 
     /// Rewrites a client's packet for its real server and sends it there.
-    #[inline]
+    #[inline(always)]
     fn to_server<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
@@ -379,15 +388,10 @@ impl<F: Frame> Director<F> {
             return Err((frame, reason));
         }
         let hop = Hop::new(hop, packet.vlan.network());
-        let (slot, passed) = if is_too_big {
-            self.send_in_pieces(frame, packet, tally.neighbor.get(), hop, context, wire)
-        } else {
-            self.send(frame, packet.vlan, tally.neighbor.get(), hop, context, wire)
-        };
-        if slot != tally.neighbor.get() {
-            tally.neighbor.set(slot);
+        if is_too_big {
+            return self.send_in_pieces(frame, packet, &tally.neighbor, hop, context, wire);
         }
-        passed
+        self.send(frame, packet.vlan, &tally.neighbor, hop, context, wire)
     }
 
     /// A packet from a NAT real server: back to its client with the virtual server's address.
@@ -396,18 +400,18 @@ impl<F: Frame> Director<F> {
         &mut self,
         mut frame: F,
         packet: &Packet,
-        reply: Reply,
+        lookup: &Lookup,
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = context;
         let is_its = |record: Record| {
-            record.protocol() == reply.protocol
+            record.protocol().number() == packet.protocol
                 && snapshot.server(record.server()).is_at(packet.source, packet.source_port)
                 && snapshot.server(record.server()).forwarding == Forwarding::Nat
         };
         let found =
-            self.table.find_reply(reply.hash, packet.destination, packet.destination_port, is_its);
+            self.table.find_reply(lookup.hash, packet.destination, packet.destination_port, is_its);
         let Some((slot, record)) = found else {
             return self.stray_reply(frame, packet, context, wire);
         };
@@ -455,12 +459,13 @@ impl<F: Frame> Director<F> {
         }
         let is_too_big = packet.total_len > context.snapshot.ports[hop.port].mtu;
         let hop = Hop::new(hop, packet.vlan.network());
-        let (slot, passed) = if is_too_big {
-            self.send_in_pieces(frame, packet, self.reply_hint, hop, context, wire)
+        let hint = Gauge::at(self.reply_hint.get());
+        let passed = if is_too_big {
+            self.send_in_pieces(frame, packet, &hint, hop, context, wire)
         } else {
-            self.send(frame, packet.vlan, self.reply_hint, hop, context, wire)
+            self.send(frame, packet.vlan, &hint, hop, context, wire)
         };
-        self.reply_hint = slot;
+        self.reply_hint.set(hint.get());
         passed
     }
 
@@ -489,22 +494,45 @@ impl<F: Frame> Director<F> {
         Err((frame, DropReason::StrayReply))
     }
 
-    /// Writes the MACs and sends, or lets the frame wait for its next hop. Returns where the next hop is cached.
-    #[inline]
+    /// Writes the MACs and sends, or lets the frame wait for its next hop. `hint` is where that is cached.
+    #[inline(always)]
     fn send<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
         vlan: Vlan,
-        hint: neighbor::Slot,
+        hint: &Gauge,
         hop: Hop,
         context: Context<'_>,
         wire: &mut W,
-    ) -> (neighbor::Slot, Passed<F>) {
+    ) -> Passed<F> {
+        match self.neighbors.link(hint.get(), hop, context.now) {
+            Some(link) => {
+                write_link(frame.bytes_mut(), link);
+                self.shared.counters.forwarded.add(1);
+                wire.transmit(usize::from(hop.port), frame);
+                Ok(())
+            }
+            None => self.resolve_and_send(frame, vlan, hint, hop, context, wire),
+        }
+    }
+
+    /// As [`Director::send`], when the hint does not lead to a next hop that is known to be there.
+    #[cold]
+    fn resolve_and_send<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        vlan: Vlan,
+        hint: &Gauge,
+        hop: Hop,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
         let port = usize::from(hop.port);
-        let (slot, resolution) = self.neighbors.resolve(hint, hop, context.now);
-        let passed = match resolution {
-            Resolution::To(mac) => {
-                write_macs(frame.bytes_mut(), mac, context.snapshot.ports[port].mac);
+        let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, context.now);
+        hint.set(slot);
+        match resolution {
+            Resolution::To(link) => {
+                write_link(frame.bytes_mut(), &link);
                 self.shared.counters.forwarded.add(1);
                 wire.transmit(port, frame);
                 Ok(())
@@ -516,8 +544,7 @@ impl<F: Frame> Director<F> {
                 self.neighbors.wait(slot, frame)
             }
             Resolution::Drop(reason) => Err((frame, reason)),
-        };
-        (slot, passed)
+        }
     }
 
     /// As [`Director::send`], for a packet that exceeds the MTU and may be cut.
@@ -526,32 +553,25 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         packet: &Packet,
-        hint: neighbor::Slot,
+        hint: &Gauge,
         hop: Hop,
         context: Context<'_>,
         wire: &mut W,
-    ) -> (neighbor::Slot, Passed<F>) {
+    ) -> Passed<F> {
         let mtu = usize::from(context.snapshot.ports[usize::from(hop.port)].mtu);
-        let mut slot = hint;
-        let mut pieces = ArrayVec::<F, BURST>::new();
-        let cut = fragment::cut(&frame, packet.l3(), mtu, wire, |wire, piece| {
-            if let Err(surplus) = pieces.try_push(piece) {
-                wire.release(surplus.element());
-            }
-        });
+        let mut pieces = ArrayVec::<F, { fragment::PIECES_MAX }>::new();
+        let cut = fragment::cut(&frame, packet.l3(), mtu, wire, |piece| pieces.push(piece));
         if let Err(reason) = cut {
             pieces.drain(..).for_each(|piece| wire.release(piece));
-            return (slot, Err((frame, reason)));
+            return Err((frame, reason));
         }
         for piece in pieces {
-            let (found, passed) = self.send(piece, packet.vlan, slot, hop, context, wire);
-            slot = found;
-            if let Err((piece, reason)) = passed {
+            if let Err((piece, reason)) = self.send(piece, packet.vlan, hint, hop, context, wire) {
                 self.drop(piece, reason, wire);
             }
         }
         wire.release(frame);
-        (slot, Ok(()))
+        Ok(())
     }
 
     fn drop<W: Wire<Frame = F>>(&mut self, frame: F, reason: DropReason, wire: &mut W) {
@@ -614,18 +634,8 @@ fn next_state(protocol: Protocol, direction: Direction, packet: &Packet, state: 
 }
 
 #[inline]
-fn destination_mac<F: Frame>(frame: &F) -> MacAddress {
-    let mut mac = [0; 6];
-    if let Some(bytes) = frame.bytes().get(..6) {
-        mac.copy_from_slice(bytes);
-    }
-    MacAddress(mac)
-}
-
-#[inline]
-fn write_macs(bytes: &mut [u8], to: MacAddress, from: MacAddress) {
-    if let Some(macs) = bytes.get_mut(..12) {
-        macs[..6].copy_from_slice(&to.0);
-        macs[6..].copy_from_slice(&from.0);
+fn write_link(bytes: &mut [u8], link: &Link) {
+    if let Some(macs) = bytes.first_chunk_mut::<12>() {
+        *macs = *link;
     }
 }

@@ -4,7 +4,7 @@ use weir_config::model::{MacAddress, Protocol};
 
 use super::{Context, Director, Learned};
 use crate::clock::Now;
-use crate::neighbor::{Ask, Hop};
+use crate::neighbor::{Ask, Hop, link};
 use crate::packet::{Frame, Wire};
 use crate::reply::arp;
 use crate::snapshot::{Binding, Snapshot};
@@ -30,13 +30,14 @@ impl<F: Frame> Director<F> {
     #[cold]
     fn take_in<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
         self.generation = snapshot.generation;
+        self.neighbors.set_own(snapshot.ports.iter().map(|port| port.mac));
         let hop = |binding: &Binding| Hop { address: binding.address, port: binding.port as u16, network: 0 };
         self.neighbors.unbind(|bound| snapshot.bindings.iter().any(|binding| hop(binding) == bound));
         for binding in &snapshot.bindings {
-            let own = snapshot.ports[binding.port].mac;
+            let link = link(binding.mac, snapshot.ports[binding.port].mac);
             let counters = &self.shared.counters;
             self.neighbors.bind(hop(binding), binding.mac, now, |mut frame| {
-                super::write_macs(frame.bytes_mut(), binding.mac, own);
+                super::write_link(frame.bytes_mut(), &link);
                 counters.forwarded.add(1);
                 wire.transmit(binding.port, frame);
             });
@@ -121,10 +122,10 @@ impl<F: Frame> Director<F> {
         wire: &mut W,
     ) -> bool {
         let port = usize::from(hop.port);
-        let own = context.snapshot.ports[port].mac;
+        let link = link(mac, context.snapshot.ports[port].mac);
         let counters = &self.shared.counters;
         self.neighbors.learn(hop, mac, context.now, |mut frame| {
-            super::write_macs(frame.bytes_mut(), mac, own);
+            super::write_link(frame.bytes_mut(), &link);
             counters.forwarded.add(1);
             wire.transmit(port, frame);
         })

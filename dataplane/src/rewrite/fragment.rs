@@ -19,7 +19,7 @@ pub fn cut<W: Wire>(
     l3: usize,
     mtu: usize,
     wire: &mut W,
-    mut send: impl FnMut(&mut W, W::Frame),
+    mut send: impl FnMut(W::Frame),
 ) -> Result<(), DropReason> {
     let mut head = [0u8; 18 + 60];
     let bytes = frame.bytes();
@@ -56,7 +56,7 @@ pub fn cut<W: Wire>(
         header.checksum = U16::ZERO;
         let sum = crate::wire::checksum::Sum::default().bytes(&bytes[l3..l4]).finish();
         ipv4_mut(bytes, l3)?.checksum = sum;
-        send(wire, out);
+        send(out);
     }
     Ok(())
 }
@@ -99,7 +99,7 @@ mod tests {
             bytes.extend_from_slice(&payload);
             let mut wire = HeapWire::default();
             let mut pieces = Vec::new();
-            cut(&HeapFrame::new(&bytes), 14, mtu, &mut wire, |_, piece| pieces.push(piece)).expect("fits");
+            cut(&HeapFrame::new(&bytes), 14, mtu, &mut wire, |piece| pieces.push(piece)).expect("fits");
             let mut seen = Vec::new();
             for (index, piece) in pieces.iter().enumerate() {
                 let bytes = piece.bytes();

@@ -114,7 +114,7 @@ fn outer_tos(inner: u8) -> u8 {
 mod tests {
     use super::*;
     use crate::packet::heap::HeapFrame;
-    use crate::parse::{Parsed, parse};
+    use crate::parse::{Content, parse};
     use crate::wire::checksum::Sum;
 
     fn frame(protocol: u8, l4: &[u8]) -> HeapFrame {
@@ -126,10 +126,9 @@ mod tests {
     }
 
     fn packet(frame: &HeapFrame) -> Packet {
-        match parse(frame) {
-            Ok(Parsed::Ipv4(packet)) => packet,
-            other => panic!("{other:?}"),
-        }
+        let mut packet = Packet::default();
+        assert_eq!(parse(frame, &mut packet), Content::Ipv4);
+        packet
     }
 
     /// Sum over pseudo-header and segment: all ones when the checksum is right.

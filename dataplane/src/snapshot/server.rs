@@ -163,6 +163,11 @@ impl Tally {
 pub struct Gauge(AtomicU32);
 
 impl Gauge {
+    /// A gauge that stands at `value`.
+    pub fn at(value: u32) -> Self {
+        Self(AtomicU32::new(value))
+    }
+
     /// The present value.
     #[inline]
     pub fn get(&self) -> u32 {

@@ -51,7 +51,7 @@ const _: () = assert!(size_of::<Tag>() == TAG_LEN);
 /// The 802.1Q tag of a frame, carried from where it came in to where it goes out.
 ///
 /// Only the VLAN identifier says which network a frame is on; priority is kept all the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Vlan(u32);
 
 impl Vlan {

@@ -88,9 +88,10 @@ impl Ipv4 {
     /// Takes one from the TTL. The caller has seen that it is above 1.
     #[inline]
     pub fn decrement_ttl(&mut self) {
-        let old = u16::from_be_bytes([self.ttl, self.protocol]);
         self.ttl -= 1;
-        self.checksum = Delta::NONE.word(old, old - 0x100).apply(self.checksum);
+        // RFC 1141: the checksum goes up by what the TTL goes down, with end-around carry.
+        let sum = u32::from(self.checksum.get()) + 0x100;
+        self.checksum = U16::new((sum + u32::from(sum >= 0xffff)) as u16);
     }
 
     /// Replaces the source address and returns what changed, for the checksums of the layer above.
