@@ -16,7 +16,7 @@ use dpdk::memory::{MemoryError, Slab};
 use dpdk::{Eal, LcoreId, Line, SocketId};
 use tracing::{info, warn};
 use weir_config::model::Config;
-use weir_dataplane::conn::table::{HashKey, Table};
+use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::director::Shared;
 use weir_dataplane::worker::Worker;
 
@@ -83,12 +83,19 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
     let publish = Publish::new(path.to_owned(), config, ports.macs.clone(), shared.clone())?;
     let key = HashKey::new([random_u64()?, random_u64()?]);
+    let mut tables = Vec::with_capacity(count);
+    for queues in &ports.queues {
+        let lines = table_memory(eal, Table::lines_for(capacity), ports.socket_of(queues))?;
+        tables.push(Table::new(lines, capacity, key));
+    }
+    let views: Arc<[View]> = tables.iter().map(Table::view).collect();
     let mut workers = Vec::with_capacity(count);
-    for (number, queues) in std::mem::take(&mut ports.queues).into_iter().enumerate() {
-        let lines = table_memory(eal, Table::lines_for(capacity), ports.socket_of(&queues))?;
+    let queues = std::mem::take(&mut ports.queues);
+    for ((queues, table), shared) in queues.into_iter().zip(tables).zip(&shared) {
         workers.push(Worker {
-            shared: shared[number].clone(),
-            table: Table::new(lines, capacity, key),
+            shared: shared.clone(),
+            table,
+            views: views.clone(),
             reader: publish.reader(),
             pool: ports.pool_of(&queues),
             receive: queues.receive,
@@ -98,7 +105,7 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     info!(
         workers = count,
         capacity,
-        mebibytes = count * Table::lines_for(capacity) * size_of::<Line>() >> 20,
+        mebibytes = (count * Table::lines_for(capacity) * size_of::<Line>()) >> 20,
         "connection tables ready"
     );
     let devices = ports.started.iter().map(|port| port.stats_reader());
@@ -109,7 +116,7 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
 
 /// Memory for one table: huge pages of the port's node if there are any.
 fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>> {
-    let wanted = || format!("{} MiB for a connection table ([connections] capacity)", lines * size_of::<Line>() >> 20);
+    let wanted = || format!("{} MiB for a connection table ([connections] capacity)", (lines * size_of::<Line>()) >> 20);
     if !eal.has_hugepages() {
         return Slab::heap(lines).with_context(wanted);
     }

@@ -11,7 +11,7 @@ use dpdk::mempool::Mempool;
 use dpdk::queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle};
 
 use crate::clock::Clock;
-use crate::conn::table::Table;
+use crate::conn::table::{Table, View};
 use crate::director::{Director, Shared};
 use crate::packet::Wire;
 use crate::snapshot::publish::Reader;
@@ -23,6 +23,8 @@ pub struct Worker {
     pub shared: Shared,
     /// Its connection table.
     pub table: Table,
+    /// The tables of all workers, by number.
+    pub views: Arc<[View]>,
     /// Its view of the configuration.
     pub reader: Reader,
     /// The receive queues it polls, with their port numbers.
@@ -47,7 +49,7 @@ impl Worker {
                 released: Burst::new(),
                 counters: counters.clone(),
             },
-            director: Director::new(self.shared, self.table),
+            director: Director::new(self.shared, self.table, self.views),
             reader: self.reader,
             clock: Clock::new(hz, begin),
             burst: Burst::new(),

@@ -43,7 +43,7 @@ impl Device for PortStatsReader {
         PortStatsReader::stats(self)
     }
     fn link_up(&self) -> Option<bool> {
-        None
+        self.link().map(|link| link.up)
     }
 }
 

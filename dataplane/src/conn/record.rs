@@ -193,6 +193,11 @@ impl Record {
         Self { key: self.key, value }
     }
 
+    /// What it is looked up by.
+    pub fn lookup_key(self) -> Key {
+        Key { key: self.key, value: self.value & KEY_MASK, any_port: self.value & ANY_PORT != 0 }
+    }
+
     pub(super) fn hash_input(self) -> u64 {
         hash_input(self.key, self.value, self.value & ANY_PORT != 0)
     }

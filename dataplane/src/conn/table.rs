@@ -8,9 +8,12 @@
 //! The hash covers the client's address and port, so both directions of a NAT connection find the same record;
 //! it is keyed per process (see [`HashKey`]), so that nobody outside can aim at a line.
 //!
-//! One writer, the worker. Others may read the words at any time; a record that is being moved may be missed.
+//! One writer, the worker. Others read through a [`View`], without a lock: a counter of moves tells them when a record
+//! may have slipped past them, and the key is read again behind the value.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
 
 use dpdk::memory::{Line, Slab};
 
@@ -59,11 +62,21 @@ pub struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// See the module.
-pub struct Table {
+/// What others may see of a worker's table.
+#[derive(Clone)]
+pub struct View(Arc<Lines>);
+
+struct Lines {
     lines: Slab<Line>,
     mask: usize,
     key: HashKey,
+    /// Odd while records move; goes up with each move.
+    moves: AtomicU64,
+}
+
+/// See the module.
+pub struct Table {
+    shared: Arc<Lines>,
     len: usize,
     capacity: usize,
     sweep_line: usize,
@@ -80,7 +93,13 @@ impl Table {
     pub fn new(lines: Slab<Line>, capacity: usize, key: HashKey) -> Self {
         assert!(lines.len().is_power_of_two() && lines.len() >= PROBES, "as lines_for says");
         let mask = lines.len() - 1;
-        Self { lines, mask, key, len: 0, capacity, sweep_line: 0 }
+        let shared = Arc::new(Lines { lines, mask, key, moves: AtomicU64::new(0) });
+        Self { shared, len: 0, capacity, sweep_line: 0 }
+    }
+
+    /// For other workers.
+    pub fn view(&self) -> View {
+        View(self.shared.clone())
     }
 
     /// Connections in the table.
@@ -101,19 +120,19 @@ impl Table {
     /// The hash of [`Key::hash_input`] or [`super::record::reply_hash_input`].
     #[inline]
     pub fn hash(&self, input: u64) -> u64 {
-        self.key.hash(input)
+        self.shared.key.hash(input)
     }
 
     /// Asks the processor for the line where `hash` belongs.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        dpdk::lcore::prefetch(&self.lines[hash as usize & self.mask]);
+        self.shared.prefetch(hash);
     }
 
     /// The connection of a client's packet.
     #[inline]
     pub fn find(&self, hash: u64, key: Key) -> Option<(Slot, Record)> {
-        self.probe(hash, |candidate| candidate == key.key, |record| record.value & KEY_MASK == key.value)
+        self.shared.probe(hash, |candidate| candidate == key.key, |record| record.value & KEY_MASK == key.value)
     }
 
     /// The connection of a reply to `client`: the first of that client's that `is_it` accepts.
@@ -126,7 +145,149 @@ impl Table {
         is_it: impl Fn(Record) -> bool,
     ) -> Option<(Slot, Record)> {
         let client = u64::from(client) << 16 | u64::from(client_port);
-        self.probe(hash, |candidate| candidate >> 16 == client, is_it)
+        self.shared.probe(hash, |candidate| candidate >> 16 == client, is_it)
+    }
+
+    /// Adds a connection that [`Table::find`] did not find.
+    pub fn insert(&mut self, hash: u64, record: Record) -> Result<Slot, Full> {
+        if self.len >= self.capacity {
+            return Err(Full);
+        }
+        let home = hash as usize & self.shared.mask;
+        for distance in 0..PROBES {
+            let index = (home + distance) & self.shared.mask;
+            for slot in 0..SLOTS {
+                if self.value(index, slot) == 0 {
+                    self.write(index, slot, record);
+                    self.len += 1;
+                    return Ok(Slot { line: index, slot });
+                }
+            }
+        }
+        Err(Full)
+    }
+
+    /// Replaces a record by a later version of itself.
+    #[inline]
+    pub fn update(&mut self, slot: Slot, record: Record) {
+        debug_assert_eq!(self.read(slot.line, slot.slot).key, record.key);
+        self.shared.lines[slot.line].0[SLOTS + slot.slot].store(record.value, Relaxed);
+    }
+
+    /// Removes a record.
+    pub fn remove(&mut self, slot: Slot) {
+        self.len -= 1;
+        let moves = self.shared.moves.load(Relaxed);
+        self.shared.moves.store(moves + 1, Relaxed);
+        fence(Release);
+        self.take_out(slot);
+        self.shared.moves.store(moves + 2, Release);
+    }
+
+    fn take_out(&mut self, slot: Slot) {
+        let mut hole = slot.line;
+        let was_full = self.is_full(hole);
+        self.close_gap(hole, slot.slot);
+        if !was_full {
+            return;
+        }
+        // Everything that spilled over the line while it was full has to stay reachable: move one such record
+        // back into the hole, then fill the hole it leaves. Up to the first line that never spilled.
+        let mut at = (hole + 1) & self.shared.mask;
+        while at.wrapping_sub(hole) & self.shared.mask < PROBES {
+            let at_was_full = self.is_full(at);
+            if let Some(slot) = self.spilled_over(hole, at) {
+                let record = self.read(at, slot);
+                let free = (0..SLOTS).find(|&free| self.value(hole, free) == 0);
+                self.write(hole, free.unwrap_or(SLOTS - 1), record);
+                self.close_gap(at, slot);
+                hole = at;
+            }
+            if !at_was_full {
+                return;
+            }
+            at = (at + 1) & self.shared.mask;
+        }
+    }
+
+    /// A slot of line `at` whose record would rather lie in line `hole`, some lines before.
+    fn spilled_over(&self, hole: usize, at: usize) -> Option<usize> {
+        let reach = at.wrapping_sub(hole) & self.shared.mask;
+        (0..SLOTS).find(|&slot| {
+            let record = self.read(at, slot);
+            let home = self.hash(record.hash_input()) as usize & self.shared.mask;
+            record.value != 0 && at.wrapping_sub(home) & self.shared.mask >= reach
+        })
+    }
+
+    /// Visits the next `count` lines, round and round, and removes each record that `is_over` says is over.
+    pub fn sweep(&mut self, count: usize, mut is_over: impl FnMut(Record) -> bool) {
+        for _ in 0..count {
+            let line = self.sweep_line;
+            let mut slot = 0;
+            while slot < SLOTS {
+                let record = self.read(line, slot);
+                if record.value == 0 {
+                    break;
+                }
+                if is_over(record) {
+                    // Another record may have moved into this slot: look at it again.
+                    self.remove(Slot { line, slot });
+                } else {
+                    slot += 1;
+                }
+            }
+            self.sweep_line = (line + 1) & self.shared.mask;
+        }
+        dpdk::lcore::prefetch(&self.shared.lines[(self.sweep_line + 1) & self.shared.mask]);
+    }
+
+    /// Lines of the table.
+    pub fn lines(&self) -> usize {
+        self.shared.lines.len()
+    }
+
+    /// Every record, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = Record> + '_ {
+        (0..self.shared.lines.len())
+            .flat_map(|line| (0..SLOTS).map(move |slot| (line, slot)))
+            .map(|(line, slot)| self.read(line, slot))
+            .filter(|record| record.value != 0)
+    }
+
+    fn is_full(&self, line: usize) -> bool {
+        self.value(line, SLOTS - 1) != 0
+    }
+
+    fn value(&self, line: usize, slot: usize) -> u64 {
+        self.shared.value(line, slot)
+    }
+
+    fn read(&self, line: usize, slot: usize) -> Record {
+        Record { key: self.shared.lines[line].0[slot].load(Relaxed), value: self.value(line, slot) }
+    }
+
+    fn write(&mut self, line: usize, slot: usize, record: Record) {
+        let words = &self.shared.lines[line].0;
+        words[slot].store(record.key, Relaxed);
+        words[SLOTS + slot].store(record.value, Relaxed);
+    }
+
+    /// Empties a slot and keeps the taken slots of its line in front.
+    fn close_gap(&mut self, line: usize, slot: usize) {
+        let last = (slot + 1..SLOTS).rev().find(|&slot| self.value(line, slot) != 0);
+        if let Some(last) = last {
+            let record = self.read(line, last);
+            self.write(line, slot, record);
+        }
+        self.write(line, last.unwrap_or(slot), Record { key: 0, value: 0 });
+    }
+}
+
+impl Lines {
+    #[inline]
+    fn prefetch(&self, hash: u64) {
+        dpdk::lcore::prefetch(&self.lines[hash as usize & self.mask]);
     }
 
     #[inline]
@@ -157,131 +318,43 @@ impl Table {
         None
     }
 
-    /// Adds a connection that [`Table::find`] did not find.
-    pub fn insert(&mut self, hash: u64, record: Record) -> Result<Slot, Full> {
-        if self.len >= self.capacity {
-            return Err(Full);
-        }
-        let home = hash as usize & self.mask;
-        for distance in 0..PROBES {
-            let index = (home + distance) & self.mask;
-            for slot in 0..SLOTS {
-                if self.value(index, slot) == 0 {
-                    self.write(index, slot, record);
-                    self.len += 1;
-                    return Ok(Slot { line: index, slot });
-                }
-            }
-        }
-        Err(Full)
-    }
-
-    /// Replaces a record by a later version of itself.
-    #[inline]
-    pub fn update(&mut self, slot: Slot, record: Record) {
-        debug_assert_eq!(self.read(slot.line, slot.slot).key, record.key);
-        self.lines[slot.line].0[SLOTS + slot.slot].store(record.value, Relaxed);
-    }
-
-    /// Removes a record.
-    pub fn remove(&mut self, slot: Slot) {
-        self.len -= 1;
-        let mut hole = slot.line;
-        let was_full = self.is_full(hole);
-        self.close_gap(hole, slot.slot);
-        if !was_full {
-            return;
-        }
-        // Everything that spilled over the line while it was full has to stay reachable: move one such record
-        // back into the hole, then fill the hole it leaves. Up to the first line that never spilled.
-        let mut at = (hole + 1) & self.mask;
-        while at.wrapping_sub(hole) & self.mask < PROBES {
-            let at_was_full = self.is_full(at);
-            if let Some(slot) = self.spilled_over(hole, at) {
-                let record = self.read(at, slot);
-                let free = (0..SLOTS).find(|&free| self.value(hole, free) == 0);
-                self.write(hole, free.unwrap_or(SLOTS - 1), record);
-                self.close_gap(at, slot);
-                hole = at;
-            }
-            if !at_was_full {
-                return;
-            }
-            at = (at + 1) & self.mask;
-        }
-    }
-
-    /// A slot of line `at` whose record would rather lie in line `hole`, some lines before.
-    fn spilled_over(&self, hole: usize, at: usize) -> Option<usize> {
-        let reach = at.wrapping_sub(hole) & self.mask;
-        (0..SLOTS).find(|&slot| {
-            let record = self.read(at, slot);
-            let home = self.hash(record.hash_input()) as usize & self.mask;
-            record.value != 0 && at.wrapping_sub(home) & self.mask >= reach
-        })
-    }
-
-    /// Visits the next `count` lines, round and round, and removes each record that `is_over` says is over.
-    pub fn sweep(&mut self, count: usize, mut is_over: impl FnMut(Record) -> bool) {
-        for _ in 0..count {
-            let line = self.sweep_line;
-            let mut slot = 0;
-            while slot < SLOTS {
-                let record = self.read(line, slot);
-                if record.value == 0 {
-                    break;
-                }
-                if is_over(record) {
-                    // Another record may have moved into this slot: look at it again.
-                    self.remove(Slot { line, slot });
-                } else {
-                    slot += 1;
-                }
-            }
-            self.sweep_line = (line + 1) & self.mask;
-        }
-        dpdk::lcore::prefetch(&self.lines[(self.sweep_line + 1) & self.mask]);
-    }
-
-    /// Lines of the table.
-    pub fn lines(&self) -> usize {
-        self.lines.len()
-    }
-
-    /// Every record, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = Record> + '_ {
-        (0..self.lines.len())
-            .flat_map(|line| (0..SLOTS).map(move |slot| (line, slot)))
-            .map(|(line, slot)| self.read(line, slot))
-            .filter(|record| record.value != 0)
-    }
-
-    fn is_full(&self, line: usize) -> bool {
-        self.value(line, SLOTS - 1) != 0
-    }
-
     fn value(&self, line: usize, slot: usize) -> u64 {
         self.lines[line].0[SLOTS + slot].load(Relaxed)
     }
+}
 
-    fn read(&self, line: usize, slot: usize) -> Record {
-        Record { key: self.lines[line].0[slot].load(Relaxed), value: self.value(line, slot) }
+impl View {
+    /// Asks the processor for the line where `hash` belongs.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.0.prefetch(hash);
     }
 
-    fn write(&mut self, line: usize, slot: usize, record: Record) {
-        let words = &self.lines[line].0;
-        words[slot].store(record.key, Relaxed);
-        words[SLOTS + slot].store(record.value, Relaxed);
-    }
-
-    /// Empties a slot and keeps the taken slots of its line in front.
-    fn close_gap(&mut self, line: usize, slot: usize) {
-        let last = (slot + 1..SLOTS).rev().find(|&slot| self.value(line, slot) != 0);
-        if let Some(last) = last {
-            let record = self.read(line, last);
-            self.write(line, slot, record);
+    /// As [`Table::find_reply`], from another worker. What it returns was so a moment ago.
+    pub fn find_reply(
+        &self,
+        hash: u64,
+        client: u32,
+        client_port: u16,
+        is_it: impl Fn(Record) -> bool,
+    ) -> Option<Record> {
+        /// A table in which records move all the time is not searched for ever.
+        const TRIES: usize = 4;
+        let client = u64::from(client) << 16 | u64::from(client_port);
+        for _ in 0..TRIES {
+            let moves = self.0.moves.load(Acquire);
+            let found = self.0.probe(hash, |candidate| candidate >> 16 == client, &is_it);
+            fence(Acquire);
+            let is_whole = found.is_none_or(|(slot, record)| {
+                self.0.lines[slot.line].0[slot.slot].load(Relaxed) == record.key
+            });
+            let is_settled = moves & 1 == 0 && self.0.moves.load(Relaxed) == moves;
+            if is_whole && (found.is_some() || is_settled) {
+                return found.map(|(_, record)| record);
+            }
+            std::hint::spin_loop();
         }
-        self.write(line, last.unwrap_or(slot), Record { key: 0, value: 0 });
+        None
     }
 }
 
@@ -419,6 +492,40 @@ mod tests {
         assert_eq!(found.map(|(_, record)| record), Some(made));
         assert!(table.find_reply(hash, 1, 2, |record| record.server() == ServerId(8)).is_none());
         assert!(table.find_reply(hash, 1, 3, |_| true).is_none());
+    }
+
+    #[test]
+    fn a_view_finds_a_record_that_stays_while_others_come_and_go() {
+        let mut table = table(256, crowded());
+        let key = Key::new(7, 7, ServiceId(1), 80, Protocol::Tcp, false);
+        let stays = Record::new(key, ServerId(5), tcp::ESTABLISHED, 0, false);
+        let hash = table.hash(key.hash_input());
+        let view = table.view();
+        let others: Vec<u32> = (8..40).collect();
+        for &client in &others[..10] {
+            let hash = table.hash(key_of(client).hash_input());
+            table.insert(hash, record(client)).expect("there is room");
+        }
+        table.insert(hash, stays).expect("there is room");
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                (0..200_000)
+                    .filter(|_| view.find_reply(hash, 7, 7, |record| record.server() == ServerId(5)).is_none())
+                    .count()
+            });
+            let mut turn = 0;
+            while !reader.is_finished() {
+                let client = others[turn % others.len()];
+                let hash = table.hash(key_of(client).hash_input());
+                match table.find(hash, key_of(client)) {
+                    Some((slot, _)) => table.remove(slot),
+                    None => drop(table.insert(hash, record(client))),
+                }
+                turn += 1;
+            }
+            // A reader may give up when records never stop moving, as they do here on purpose; never often.
+            assert!(reader.join().expect("the reader does not panic") < 2_000);
+        });
     }
 
     #[test]

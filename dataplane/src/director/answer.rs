@@ -3,7 +3,7 @@
 
 use weir_config::model::{Forwarding, MacAddress};
 
-use super::{Context, Director, Event, Learned, Passed};
+use super::{Context, Director, Event, Message, Passed};
 use crate::classify::Class;
 use crate::conn::record::{Key, Record, reply_hash_input};
 use crate::neighbor::Hop;
@@ -171,7 +171,12 @@ impl<F: Frame> Director<F> {
         let service = snapshot.virtual_server(vip, port, quoted.protocol)?;
         let any_port = snapshot.service(service)?.port == 0;
         let key = Key::new(client, client_port, service, port, protocol, any_port);
-        self.table.find(self.table.hash(key.hash_input()), key).map(|(_, record)| record)
+        let hash = self.table.hash(key.hash_input());
+        let elsewhere = || {
+            let is_its = |record: Record| record.lookup_key() == key;
+            self.views.iter().find_map(|view| view.find_reply(hash, client, client_port, is_its))
+        };
+        self.table.find(hash, key).map(|(_, record)| record).or_else(elsewhere)
     }
 
     /// The connection of a quoted packet from a client to a NAT real server.
@@ -183,7 +188,11 @@ impl<F: Frame> Director<F> {
         let is_its = |record: Record| {
             record.protocol() == protocol && snapshot.server(record.server()).is_at(address, port)
         };
-        self.table.find_reply(hash, quoted.source, quoted.source_port, is_its).map(|(_, record)| record)
+        let elsewhere = || {
+            self.views.iter().find_map(|view| view.find_reply(hash, quoted.source, quoted.source_port, is_its))
+        };
+        let own = self.table.find_reply(hash, quoted.source, quoted.source_port, is_its);
+        own.map(|(_, record)| record).or_else(elsewhere)
     }
 
     /// From the clients' side, about a packet to the client: to the real server, by its method.
@@ -328,10 +337,9 @@ impl<F: Frame> Director<F> {
     }
 
     fn tell_others(&self, hop: Hop, mac: MacAddress) {
-        for (worker, queue) in self.shared.learned.iter().enumerate() {
+        for (worker, inbox) in self.shared.inboxes.iter().enumerate() {
             if worker != self.shared.worker {
-                // A worker that misses this asks by itself.
-                let _ = queue.push(Learned { hop, mac });
+                let _ = inbox.push(Message::Learned(hop, mac));
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::classify::{Class, LastService, Lookup, classify};
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
 use crate::conn::state::{self, Direction, State, tcp, tcp_next};
-use crate::conn::table::{Slot, Table};
+use crate::conn::table::{Slot, Table, View};
 use crate::limit::RateLimit;
 use crate::neighbor::{Hop, Link, Neighbors, Resolution};
 use crate::packet::{BURST, Burst, Frame, Wire};
@@ -52,12 +52,18 @@ pub enum Event {
     Conflict(arp::Conflict),
 }
 
-/// What one worker tells the others about a neighbour.
+/// What one worker tells another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Learned {
-    hop: Hop,
-    mac: MacAddress,
+pub enum Message {
+    /// An ARP packet said that a next hop has this MAC.
+    Learned(Hop, MacAddress),
+    /// A reply moved this connection, which is the receiver's, along: the TCP flags it had.
+    Replied(Record, u8),
 }
+
+/// Messages that wait for a worker at most. One that finds no room is lost: neighbours are asked for again, and a
+/// connection's next reply says the same.
+const INBOX_MAX: usize = 4_096;
 
 /// What a director shares with control and with the other workers.
 #[derive(Clone)]
@@ -68,20 +74,20 @@ pub struct Shared {
     pub counters: Arc<WorkerCounters>,
     /// To control's log; full: the event is only counted.
     pub events: Arc<ArrayQueue<Event>>,
-    /// What every worker, by number, is told about neighbours.
-    pub learned: Arc<[ArrayQueue<Learned>]>,
+    /// What each worker, by number, is told by the others.
+    pub inboxes: Arc<[ArrayQueue<Message>]>,
 }
 
 impl Shared {
     /// For `workers` workers on `ports` ports.
     pub fn new(workers: usize, ports: usize) -> Vec<Shared> {
         let events = Arc::new(ArrayQueue::new(256));
-        let learned: Arc<[ArrayQueue<Learned>]> = (0..workers).map(|_| ArrayQueue::new(256)).collect();
+        let inboxes: Arc<[ArrayQueue<Message>]> = (0..workers).map(|_| ArrayQueue::new(INBOX_MAX)).collect();
         let shared = |worker| Shared {
             worker,
             counters: Arc::new(WorkerCounters::new(ports)),
             events: events.clone(),
-            learned: learned.clone(),
+            inboxes: inboxes.clone(),
         };
         (0..workers).map(shared).collect()
     }
@@ -91,6 +97,8 @@ impl Shared {
 pub struct Director<F> {
     shared: Shared,
     table: Table,
+    /// The tables of all workers, by number.
+    views: Arc<[View]>,
     neighbors: Neighbors<F>,
     /// Where the neighbour of the last reply was found.
     reply_hint: Gauge,
@@ -138,9 +146,10 @@ enum Step {
 type Passed<F> = Result<(), (F, DropReason)>;
 
 impl<F: Frame> Director<F> {
-    /// A director with an empty table.
-    pub fn new(shared: Shared, table: Table) -> Self {
+    /// A director with an empty table. `views` are the tables of all workers, by number.
+    pub fn new(shared: Shared, table: Table, views: Arc<[View]>) -> Self {
         Self {
+            views,
             shared,
             table,
             neighbors: Neighbors::new(),
@@ -199,8 +208,11 @@ impl<F: Frame> Director<F> {
                 Content::Ipv4 if !frame.bytes().starts_with(&mac.0) => Step::Drop(DropReason::ForeignMac),
                 Content::Ipv4 => {
                     let class = classify(packet, context.snapshot, &self.table, &mut last, lookup);
-                    if matches!(class, Class::Request | Class::Reply) {
-                        self.table.prefetch(lookup.hash);
+                    match class {
+                        Class::Request => self.table.prefetch(lookup.hash),
+                        // The queue it came in on says nothing about whose connection it is.
+                        Class::Reply => self.views.iter().for_each(|view| view.prefetch(lookup.hash)),
+                        _ => {}
                     }
                     Step::Ipv4(class)
                 }
@@ -243,7 +255,7 @@ impl<F: Frame> Director<F> {
             Forwarding::Nat => Direction::Input,
             Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
         };
-        self.follow(slot, record, packet, server, direction, now);
+        self.follow(slot, record, packet.flags, server, direction, now);
     }
 
     #[inline(always)]
@@ -251,12 +263,12 @@ impl<F: Frame> Director<F> {
         &mut self,
         slot: Slot,
         record: Record,
-        packet: &Packet,
+        segment: u8,
         server: &Server,
         direction: Direction,
         now: Now,
     ) {
-        let state = next_state(record.protocol(), direction, packet, record.state());
+        let state = next_state(record.protocol(), direction, segment, record.state());
         let touched = record.touched(state, now.seconds);
         if touched != record {
             self.table.update(slot, touched);
@@ -298,7 +310,7 @@ impl<F: Frame> Director<F> {
             Forwarding::Nat => Direction::Input,
             Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
         };
-        let state = next_state(protocol, direction, packet, State(0));
+        let state = next_state(protocol, direction, packet.flags, State(0));
         let record = Record::new(lookup.key, server.id, state, now.seconds, false);
         if self.table.insert(lookup.hash, record).is_err() {
             self.untracked_until = now.seconds + UNTRACKED_SECS;
@@ -410,13 +422,19 @@ impl<F: Frame> Director<F> {
                 && snapshot.server(record.server()).is_at(packet.source, packet.source_port)
                 && snapshot.server(record.server()).forwarding == Forwarding::Nat
         };
-        let found =
-            self.table.find_reply(lookup.hash, packet.destination, packet.destination_port, is_its);
-        let Some((slot, record)) = found else {
-            return self.stray_reply(frame, packet, context, wire);
+        let (client, client_port) = (packet.destination, packet.destination_port);
+        let record = match self.table.find_reply(lookup.hash, client, client_port, is_its) {
+            Some((slot, record)) => {
+                let server = snapshot.server(record.server());
+                self.follow(slot, record, packet.flags, server, Direction::Output, now);
+                record
+            }
+            None => match self.find_elsewhere(packet, lookup, is_its, now) {
+                Some(record) => record,
+                None => return self.stray_reply(frame, packet, context, wire),
+            },
         };
         let server = snapshot.server(record.server());
-        self.follow(slot, record, packet, server, Direction::Output, now);
         let header = match ipv4_mut(frame.bytes_mut(), packet.l3()) {
             Ok(header) => header,
             Err(reason) => return Err((frame, reason)),
@@ -437,6 +455,27 @@ impl<F: Frame> Director<F> {
         tally.out_packets.add(1);
         tally.out_bytes.add(u64::from(packet.total_len));
         self.to_client(frame, packet, (server.vip, record.port()), hop, context, wire)
+    }
+
+    /// The connection of a reply among those of the other workers. Its owner is told when the reply moves it along.
+    fn find_elsewhere(
+        &self,
+        packet: &Packet,
+        lookup: &Lookup,
+        is_its: impl Fn(Record) -> bool,
+        now: Now,
+    ) -> Option<Record> {
+        let (client, client_port) = (packet.destination, packet.destination_port);
+        for (worker, view) in self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker) {
+            if let Some(record) = view.find_reply(lookup.hash, client, client_port, &is_its) {
+                let state = next_state(record.protocol(), Direction::Output, packet.flags, record.state());
+                if state != record.state() || record.age(now.seconds) != 0 {
+                    let _ = self.shared.inboxes[worker].push(Message::Replied(record, packet.flags));
+                }
+                return Some(record);
+            }
+        }
+        None
     }
 
     /// Sends a real server's packet to its client as the virtual server's.
@@ -626,9 +665,9 @@ fn may_open(packet: &Packet, protocol: Protocol, snapshot: &Snapshot) -> bool {
 }
 
 #[inline]
-fn next_state(protocol: Protocol, direction: Direction, packet: &Packet, state: State) -> State {
+fn next_state(protocol: Protocol, direction: Direction, segment: u8, state: State) -> State {
     match protocol {
-        Protocol::Tcp => tcp_next(direction, packet.flags, state),
+        Protocol::Tcp => tcp_next(direction, segment, state),
         Protocol::Udp | Protocol::Sctp => state::UDP,
     }
 }

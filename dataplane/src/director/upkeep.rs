@@ -2,8 +2,9 @@
 
 use weir_config::model::{MacAddress, Protocol};
 
-use super::{Context, Director, Learned};
+use super::{Context, Director, Message};
 use crate::clock::Now;
+use crate::conn::state::Direction;
 use crate::neighbor::{Ask, Hop, link};
 use crate::packet::{Frame, Wire};
 use crate::reply::arp;
@@ -16,6 +17,8 @@ use crate::wire::ethernet::Vlan;
 const SWEEP_ROUND_MS: u64 = 2_000;
 /// Lines that one call sweeps at most, so that no burst waits for it.
 const SWEEP_LINES_MAX: u64 = 64;
+/// Messages of other workers that one call takes in at most.
+const MESSAGES_MAX: usize = 256;
 
 impl<F: Frame> Director<F> {
     /// Takes in a new snapshot, if it is one, before the first packet meets it: everything but static neighbours is
@@ -52,6 +55,7 @@ impl<F: Frame> Director<F> {
             return;
         }
         self.kept_until = now.millis;
+        self.read_inbox(snapshot, now, wire);
         self.age_neighbors(snapshot, now, wire);
         if self.shared.worker == 0 {
             self.announcer.run(wire, snapshot, now);
@@ -88,10 +92,29 @@ impl<F: Frame> Director<F> {
         });
     }
 
-    fn age_neighbors<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
-        while let Some(Learned { hop, mac }) = self.shared.learned[self.shared.worker].pop() {
-            self.learn(hop, mac, Context { snapshot, now, port: usize::from(hop.port) }, wire);
+    /// Takes in what the other workers had to say.
+    fn read_inbox<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
+        for _ in 0..MESSAGES_MAX {
+            match self.shared.inboxes[self.shared.worker].pop() {
+                Some(Message::Learned(hop, mac)) => {
+                    self.learn(hop, mac, Context { snapshot, now, port: usize::from(hop.port) }, wire);
+                }
+                Some(Message::Replied(record, segment)) => {
+                    let key = record.lookup_key();
+                    let hash = self.table.hash(key.hash_input());
+                    if let Some((slot, present)) = self.table.find(hash, key)
+                        && present.server() == record.server()
+                    {
+                        let server = snapshot.server(record.server());
+                        self.follow(slot, present, segment, server, Direction::Output, now);
+                    }
+                }
+                None => return,
+            }
         }
+    }
+
+    fn age_neighbors<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
         let counters = &self.shared.counters;
         let wire = std::cell::RefCell::new(wire);
         self.neighbors.tick(

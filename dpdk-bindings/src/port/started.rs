@@ -93,18 +93,7 @@ impl StartedPort {
 
     /// The state of the link, as the device knows it now. A device that cannot say is taken to be down.
     pub fn link(&self) -> Link {
-        let (mut speed, mut duplex, mut status) = (0, 0, 0);
-        let result = self.device.control(|id| {
-            // SAFETY: the port is ours, by the claim; the pointers are to three numbers that outlive the call.
-            unsafe { sys::weir_link_get_nowait(id, &mut speed, &mut duplex, &mut status) }
-        });
-        let known = result.is_ok();
-        let speed_unknown = u64::from(speed) == sys::weir_RTE_ETH_SPEED_NUM_UNKNOWN;
-        Link {
-            up: known && u64::from(status) == sys::weir_RTE_ETH_LINK_UP,
-            speed_mbps: if speed_unknown { 0 } else { speed },
-            full_duplex: known && u64::from(duplex) == sys::weir_RTE_ETH_LINK_FULL_DUPLEX,
-        }
+        link(&self.device).unwrap_or(Link { up: false, speed_mbps: 0, full_duplex: false })
     }
 
     /// The counters.
@@ -202,7 +191,7 @@ impl StartedPort {
     }
 }
 
-/// Reads the counters of a port from any thread. Cheap to clone; does not keep the device open.
+/// Reads the counters and the link of a port from any thread. Cheap to clone; does not keep the device open.
 #[derive(Debug, Clone)]
 pub struct PortStatsReader {
     device: Weak<Device>,
@@ -213,6 +202,24 @@ impl PortStatsReader {
     pub fn stats(&self) -> Option<PortStats> {
         stats(&*self.device.upgrade()?).ok()
     }
+
+    /// The state of the link, or `None` once the port is closed or if the device cannot say.
+    pub fn link(&self) -> Option<Link> {
+        link(&*self.device.upgrade()?)
+    }
+}
+
+fn link(device: &Device) -> Option<Link> {
+    let (mut speed, mut duplex, mut status) = (0, 0, 0);
+    let result = device.control(|id| {
+        // SAFETY: the port is ours, by the claim; the pointers are to three numbers that outlive the call.
+        unsafe { sys::weir_link_get_nowait(id, &mut speed, &mut duplex, &mut status) }
+    });
+    result.is_ok().then(|| Link {
+        up: u64::from(status) == sys::weir_RTE_ETH_LINK_UP,
+        speed_mbps: if u64::from(speed) == sys::weir_RTE_ETH_SPEED_NUM_UNKNOWN { 0 } else { speed },
+        full_duplex: u64::from(duplex) == sys::weir_RTE_ETH_LINK_FULL_DUPLEX,
+    })
 }
 
 fn stats(device: &Device) -> Result<PortStats, PortError> {
