@@ -64,7 +64,9 @@ impl CommandLine {
     /// Takes the arguments apart at `--`. Without it, they are weir's own if they ask for help, the version or a
     /// check, which need no EAL; else they are all EAL's.
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, clap::Error> {
-        let own = |own: &[String]| Options::try_parse_from(std::iter::once("weir").chain(own.iter().map(String::as_str)));
+        let own = |own: &[String]| {
+            Options::try_parse_from(std::iter::once("weir").chain(own.iter().map(String::as_str)))
+        };
         if let Some(at) = arguments.iter().position(|argument| argument == "--") {
             return Ok(Self { eal: arguments[..at].to_vec(), own: own(&arguments[at + 1..])? });
         }
@@ -79,12 +81,11 @@ impl CommandLine {
     /// options say otherwise.
     pub(crate) fn eal_arguments(&self) -> Vec<String> {
         let has = |names: &[&str]| {
-            self.eal.iter().any(|argument| {
-                names.contains(&argument.split('=').next().unwrap_or_default())
-            })
+            self.eal.iter().any(|argument| names.contains(&argument.split('=').next().unwrap_or_default()))
         };
         let mut arguments = self.eal.clone();
-        let says_how = ["--in-memory", "--file-prefix", "--proc-type", "--huge-unlink", "--no-shconf", "--legacy-mem"];
+        let says_how =
+            ["--in-memory", "--file-prefix", "--proc-type", "--huge-unlink", "--no-shconf", "--legacy-mem"];
         if !has(&says_how) {
             // Without huge pages EAL refuses --in-memory; no shared configuration is what is left of it then.
             let private = if has(&["--no-huge"]) { "--no-shconf" } else { "--in-memory" };

@@ -62,7 +62,8 @@ impl Control {
         let mut hangup = signal(SignalKind::hangup())?;
         let stop = Arc::new(Notify::new());
         let stopped = stop.clone();
-        let http = tokio::spawn(http::serve(listener, self.http.clone(), async move { stopped.notified().await }));
+        let http =
+            tokio::spawn(http::serve(listener, self.http.clone(), async move { stopped.notified().await }));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_ready = false;

@@ -109,14 +109,17 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
         "connection tables ready"
     );
     let devices = ports.started.iter().map(|port| port.stats_reader());
-    let sources = names.into_iter().zip(devices).map(|(name, device)| PortSource::new(name, device)).collect();
+    let sources =
+        names.into_iter().zip(devices).map(|(name, device)| PortSource::new(name, device)).collect();
     let control = Control::new(publish, shared, sources, capacity as u64)?;
     Ok(Prepared { workers, control })
 }
 
 /// Memory for one table: huge pages of the port's node if there are any.
 fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>> {
-    let wanted = || format!("{} MiB for a connection table ([connections] capacity)", (lines * size_of::<Line>()) >> 20);
+    let wanted = || {
+        format!("{} MiB for a connection table ([connections] capacity)", (lines * size_of::<Line>()) >> 20)
+    };
     if !eal.has_hugepages() {
         return Slab::heap(lines).with_context(wanted);
     }
@@ -192,5 +195,8 @@ fn start_control(
             Err(_) => flags.fail(),
         }
     };
-    thread::Builder::new().name("weir-control".to_owned()).spawn(run).context("control's thread does not start")
+    thread::Builder::new()
+        .name("weir-control".to_owned())
+        .spawn(run)
+        .context("control's thread does not start")
 }

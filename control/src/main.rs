@@ -23,7 +23,8 @@ const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let line = match CommandLine::parse(&arguments) {
         Ok(line) => line,
         Err(problem) => {
@@ -86,9 +87,9 @@ fn say(report: &weir_config::report::Report) {
 /// Arguments that EAL refuses are bad usage; what it lacks is a failure.
 fn exit_status(problem: &anyhow::Error) -> u8 {
     match problem.downcast_ref::<EalError>() {
-        Some(EalError::BadArguments { .. } | EalError::NulInArgument(_) | EalError::UnexpectedArgument(_)) => {
-            BAD_INPUT
-        }
+        Some(
+            EalError::BadArguments { .. } | EalError::NulInArgument(_) | EalError::UnexpectedArgument(_),
+        ) => BAD_INPUT,
         _ => FAILED,
     }
 }

@@ -78,16 +78,25 @@ impl Ports {
             promiscuous: false,
         };
         let pool = self.pool(self.sockets[number]).clone();
-        let mut configured = device.configure(wanted, &[pool]).with_context(|| format!("port {}", port.name))?;
+        let mut configured =
+            device.configure(wanted, &[pool]).with_context(|| format!("port {}", port.name))?;
         for shortcoming in configured.shortcomings() {
             warn!(port = port.name, device = port.device, "{shortcoming}");
         }
         if configured.mtu() < port.mtu {
-            warn!(port = port.name, "frames longer than the device's MTU of {} may be lost", configured.mtu());
+            warn!(
+                port = port.name,
+                "frames longer than the device's MTU of {} may be lost",
+                configured.mtu()
+            );
         }
         let (receive, transmit) = configured.take_queues();
         if transmit.len() < workers {
-            bail!("port {}: the device has {} transmit queues for {workers} workers", port.name, transmit.len());
+            bail!(
+                "port {}: the device has {} transmit queues for {workers} workers",
+                port.name,
+                transmit.len()
+            );
         }
         for (queue, handle) in receive.into_iter().enumerate() {
             self.queues[queue % workers].receive.push((number, handle));

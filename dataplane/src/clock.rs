@@ -24,12 +24,7 @@ impl Clock {
     /// A clock that starts at `cycles`; `hz` is the counter's frequency.
     pub fn new(hz: u64, cycles: u64) -> Self {
         let cycles_per_milli = (hz / 1000).max(1);
-        Self {
-            cycles_per_milli,
-            next_milli: cycles.wrapping_add(cycles_per_milli),
-            millis: 0,
-            seconds: 0,
-        }
+        Self { cycles_per_milli, next_milli: cycles.wrapping_add(cycles_per_milli), millis: 0, seconds: 0 }
     }
 
     /// The time at `cycles`, which must not lie before the last one given.

@@ -137,10 +137,16 @@ pub struct Neighbors<F> {
     own: Vec<MacAddress>,
 }
 
-impl<F> Neighbors<F> {
-    /// An empty cache.
-    pub fn new() -> Self {
+impl<F> Default for Neighbors<F> {
+    fn default() -> Self {
         Self::with_limit(ENTRIES_MAX)
+    }
+}
+
+impl<F> Neighbors<F> {
+    /// An empty cache with room for [`ENTRIES_MAX`].
+    pub fn new() -> Self {
+        Self::default()
     }
 
     fn with_limit(entries_max: usize) -> Self {
@@ -191,6 +197,7 @@ impl<F> Neighbors<F> {
     }
 
     fn resolve_late(&mut self, slot: Slot, now: Now) -> Resolution {
+        self.take_binding(slot);
         let entry = &mut self.entries[slot as usize];
         match entry.state {
             State::Static | State::Probing => Resolution::To(entry.link),
@@ -210,6 +217,17 @@ impl<F> Neighbors<F> {
                 Resolution::Wait { ask: true }
             }
             State::Asking => Resolution::Wait { ask: false },
+        }
+    }
+
+    /// A binding of the file holds on every VLAN of its port.
+    fn take_binding(&mut self, slot: Slot) {
+        let hop = self.entries[slot as usize].hop;
+        let bound = self.index.get(&Hop { network: 0, ..hop }).map(|&slot| self.entries[slot as usize]);
+        if let Some(bound) = bound.filter(|bound| bound.state == State::Static && hop.network != 0) {
+            let waiting = self.entries[slot as usize].waiting;
+            self.entries[slot as usize] = Entry { hop, waiting, ..bound };
+            self.pending.retain(|&pending| pending != slot);
         }
     }
 
@@ -290,10 +308,11 @@ impl<F> Neighbors<F> {
         }
     }
 
-    /// Makes every static entry that `is_bound` does not know a dynamic one.
+    /// Makes every static entry that `is_bound` does not know a dynamic one, and all those on VLANs, which take their
+    /// binding from the port's own network when they are used again.
     pub fn unbind(&mut self, is_bound: impl Fn(Hop) -> bool) {
         for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Static) {
-            if !is_bound(entry.hop) {
+            if entry.hop.network != 0 || !is_bound(entry.hop) {
                 entry.state = State::Reachable;
                 entry.good_until = 0;
                 entry.deadline = 0;
@@ -449,6 +468,17 @@ mod tests {
         neighbors.bind(HOP, MAC, at(0), |_| ());
         neighbors.learn(HOP, OTHER, at(1), |_| ());
         assert_eq!(neighbors.resolve(u32::MAX, HOP, at(1_000_000)).1, to(MAC));
+    }
+
+    #[test]
+    fn a_binding_holds_on_every_vlan_of_its_port() {
+        let mut neighbors = Neighbors::<u32>::new();
+        neighbors.bind(HOP, MAC, at(0), |_| ());
+        let tagged = Hop { network: 7, ..HOP };
+        assert_eq!(neighbors.resolve(u32::MAX, tagged, at(1)).1, to(MAC));
+        neighbors.unbind(|_| true);
+        neighbors.bind(HOP, OTHER, at(2), |_| ());
+        assert_eq!(neighbors.resolve(u32::MAX, tagged, at(2)).1, to(OTHER));
     }
 
     #[test]

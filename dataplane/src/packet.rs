@@ -14,6 +14,10 @@ pub type Burst<F> = ArrayVec<F, BURST>;
 pub trait Frame {
     /// Length of the whole frame, FCS aside, in bytes.
     fn len(&self) -> usize;
+    /// Whether there is nothing in it yet.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
     /// The first segment: all of the frame unless it is longer than one buffer.
     fn bytes(&self) -> &[u8];
     /// The first segment, to be changed.

@@ -169,6 +169,9 @@ fn parse_ipv4(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Packet, Drop
     if header.is_fragment() {
         return Err(DropReason::Fragment);
     }
+    if has_source_route(&bytes[l3 + ipv4::HEADER_LEN..l4]) {
+        return Err(DropReason::SourceRoute);
+    }
     let mut packet = Packet {
         vlan,
         l3: l3 as u8,
@@ -185,6 +188,21 @@ fn parse_ipv4(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Packet, Drop
     let end = bytes.len().min(l3 + total_len);
     parse_l4(&bytes[l4..end], total_len - header_len, &mut packet)?;
     Ok(packet)
+}
+
+/// Whether the sender wants to choose the way (RFC 791 section 3.1), or the options can't be told apart.
+fn has_source_route(options: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(&kind) = options.get(at) {
+        at += match (kind, options.get(at + 1)) {
+            (ipv4::OPTION_END, _) => return false,
+            (ipv4::OPTION_NO_OPERATION, _) => 1,
+            (ipv4::OPTION_LOOSE_SOURCE_ROUTE | ipv4::OPTION_STRICT_SOURCE_ROUTE, _) => return true,
+            (_, Some(&len)) if len >= 2 => usize::from(len),
+            _ => return true,
+        };
+    }
+    at > options.len()
 }
 
 /// Reads ports and flags. `bytes` is what the first segment holds of a payload of `payload_len` bytes.
@@ -313,7 +331,9 @@ mod tests {
 
     #[test]
     fn both_ways_agree_on_frames_with_any_one_byte_changed() {
-        for (protocol, l4_len) in [(ipv4::TCP, 20), (ipv4::TCP, 33), (ipv4::UDP, 20), (ipv4::UDP, 8), (99, 20)] {
+        for (protocol, l4_len) in
+            [(ipv4::TCP, 20), (ipv4::TCP, 33), (ipv4::UDP, 20), (ipv4::UDP, 8), (99, 20)]
+        {
             let good = plain_frame(protocol, l4_len.max(if protocol == ipv4::UDP { 8 } else { 20 }));
             for at in 0..good.len() {
                 for value in 0..=255 {

@@ -59,12 +59,14 @@ labels! {
     /// Why a frame was not sent on.
     DropReason {
         Truncated "truncated" "The frame is shorter than its headers say.",
-        ForeignMac "foreign_mac" "The destination MAC is neither the port's nor a group that weir listens to.",
+        ForeignMac "foreign_mac" "The destination MAC is neither the port's nor a group that weir listens to, or the source MAC is a group.",
         EtherType "ether_type" "Neither IPv4 nor ARP, or more than one 802.1Q tag.",
         BadIpHeader "bad_ip_header" "The IP version, header length or total length is wrong, or the source can't be a host.",
         BadIpChecksum "bad_ip_checksum" "The IP header checksum is wrong.",
         BadL4Header "bad_l4_header" "The TCP, UDP or ICMP header is wrong.",
         Fragment "fragment" "A piece of a fragmented packet; pieces are not put together.",
+        SourceRoute "source_route" "IP options with a source route, or that can't be told apart.",
+        OwnSource "own_source" "The source is an address of ours.",
         BadArp "bad_arp" "Not a valid ARP packet for IPv4 over Ethernet.",
         ForeignArp "foreign_arp" "ARP between other hosts, or a request for an address that is not answered on this port.",
         ForeignAddress "foreign_address" "The destination is no virtual server, no own address, and the source is no NAT real server.",

@@ -187,9 +187,8 @@ impl Record {
     #[inline]
     pub fn touched(self, state: State, now: u32) -> Self {
         let keep = !(u64::from(SEEN_MASK) << SEEN_SHIFT | 15 << STATE_SHIFT);
-        let value = self.value & keep
-            | u64::from(now & SEEN_MASK) << SEEN_SHIFT
-            | u64::from(state.0) << STATE_SHIFT;
+        let value =
+            self.value & keep | u64::from(now & SEEN_MASK) << SEEN_SHIFT | u64::from(state.0) << STATE_SHIFT;
         Self { key: self.key, value }
     }
 

@@ -132,7 +132,11 @@ impl Table {
     /// The connection of a client's packet.
     #[inline]
     pub fn find(&self, hash: u64, key: Key) -> Option<(Slot, Record)> {
-        self.shared.probe(hash, |candidate| candidate == key.key, |record| record.value & KEY_MASK == key.value)
+        self.shared.probe(
+            hash,
+            |candidate| candidate == key.key,
+            |record| record.value & KEY_MASK == key.value,
+        )
     }
 
     /// The connection of a reply to `client`: the first of that client's that `is_it` accepts.
@@ -378,7 +382,7 @@ mod tests {
     }
 
     fn key_of(client: u32) -> Key {
-        Key::new(client, client as u16, ServiceId(client as u16 % 3), 80, Protocol::Tcp, client % 2 == 0)
+        Key::new(client, client as u16, ServiceId(client as u16 % 3), 80, Protocol::Tcp, client & 1 == 0)
     }
 
     fn record(client: u32) -> Record {
@@ -510,7 +514,9 @@ mod tests {
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || {
                 (0..200_000)
-                    .filter(|_| view.find_reply(hash, 7, 7, |record| record.server() == ServerId(5)).is_none())
+                    .filter(|_| {
+                        view.find_reply(hash, 7, 7, |record| record.server() == ServerId(5)).is_none()
+                    })
                     .count()
             });
             let mut turn = 0;

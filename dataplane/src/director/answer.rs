@@ -29,7 +29,11 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
+        let is_own_source = context.snapshot.local(packet.source).is_some();
         match class {
+            Class::Echo | Class::IcmpError | Class::Local if is_own_source => {
+                Err((frame, DropReason::OwnSource))
+            }
             Class::Echo => self.answer_echo(frame, packet, context, wire),
             Class::IcmpError => self.icmp_error(frame, packet, context, wire),
             Class::Local => self.answer_local(frame, packet, context, wire),
@@ -49,7 +53,8 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::BadL4Header));
         }
         let mac = context.snapshot.ports[context.port].mac;
-        match reply::echo(&mut frame, packet, mac) {
+        self.ident = self.ident.wrapping_add(1);
+        match reply::echo(&mut frame, packet, mac, self.ident) {
             Ok(()) => self.send_answer(frame, Answer::Echo, context, wire),
             Err(reason) => Err((frame, reason)),
         }
@@ -189,7 +194,9 @@ impl<F: Frame> Director<F> {
             record.protocol() == protocol && snapshot.server(record.server()).is_at(address, port)
         };
         let elsewhere = || {
-            self.views.iter().find_map(|view| view.find_reply(hash, quoted.source, quoted.source_port, is_its))
+            self.views
+                .iter()
+                .find_map(|view| view.find_reply(hash, quoted.source, quoted.source_port, is_its))
         };
         let own = self.table.find_reply(hash, quoted.source, quoted.source_port, is_its);
         own.map(|(_, record)| record).or_else(elsewhere)
@@ -211,14 +218,13 @@ impl<F: Frame> Director<F> {
         }
         if server.forwarding == Forwarding::Nat {
             let own = (server.address, server_port(server, record));
-            let translated =
-                quoted::translate(frame.bytes_mut(), packet, quoted, quoted::End::Source, own);
+            let translated = quoted::translate(frame.bytes_mut(), packet, quoted, quoted::End::Source, own);
             if let Err(reason) = translated {
                 return Err((frame, reason));
             }
         }
         // Without ports of its own, the message itself takes the common way.
-        self.to_server(frame, packet, server, context, wire)
+        self.forward(frame, packet, server, context, wire)
     }
 
     /// From the servers' side, about a packet to a NAT real server: to the client, from the VIP.

@@ -6,6 +6,8 @@
 //! [`Wire`].
 
 mod answer;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::net::Ipv4Addr;
@@ -32,7 +34,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::routes::NextHop;
 use crate::snapshot::server::{Gauge, Server};
 use crate::stats::{DropReason, WorkerCounters};
-use crate::wire::ethernet::Vlan;
+use crate::wire::ethernet::{FRAME_LEN_MIN, Vlan};
 use crate::wire::ipv4;
 use crate::wire::l4::flags;
 
@@ -205,7 +207,7 @@ impl<F: Frame> Director<F> {
         let mut last = LastService::default();
         for (frame, Finding { step, packet, lookup }) in burst.iter().zip(findings) {
             *step = match parse(frame, packet) {
-                Content::Ipv4 if !frame.bytes().starts_with(&mac.0) => Step::Drop(DropReason::ForeignMac),
+                Content::Ipv4 if !is_for(frame.bytes(), mac) => Step::Drop(DropReason::ForeignMac),
                 Content::Ipv4 => {
                     let class = classify(packet, context.snapshot, &self.table, &mut last, lookup);
                     match class {
@@ -235,10 +237,11 @@ impl<F: Frame> Director<F> {
         let Context { snapshot, now, .. } = context;
         if let Some((slot, record)) = self.table.find(lookup.hash, lookup.key) {
             let server = snapshot.server(record.server());
-            let is_current = record.age(now.seconds) <= snapshot.lifetimes.of(record.protocol(), record.state());
+            let is_current =
+                record.age(now.seconds) <= snapshot.lifetimes.of(record.protocol(), record.state());
             if is_current && server.is_present && !starts_anew(packet, record, server, snapshot) {
                 self.advance(slot, record, packet, server, now);
-                return self.to_server(frame, packet, server, context, wire);
+                return self.forward(frame, packet, server, context, wire);
             }
             if is_current && !server.is_present && !is_rescheduled(record.protocol(), snapshot) {
                 return Err((frame, DropReason::RealServerRemoved));
@@ -295,6 +298,9 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = context;
         let protocol = lookup.key.protocol();
+        if snapshot.local(packet.source).is_some() {
+            return Err((frame, DropReason::OwnSource));
+        }
         let is_suspect = now.seconds < self.untracked_until;
         if !may_open(packet, protocol, snapshot) {
             if is_suspect && packet.flags & flags::RST == 0 && protocol == Protocol::Tcp {
@@ -317,7 +323,7 @@ impl<F: Frame> Director<F> {
             return self.untracked(frame, packet, lookup, context, wire);
         }
         server.bind(self.shared.worker, protocol, state);
-        self.to_server(frame, packet, server, context, wire)
+        self.forward(frame, packet, server, context, wire)
     }
 
     fn schedule(
@@ -351,7 +357,7 @@ impl<F: Frame> Director<F> {
         match service.and_then(|service| service.pick_untracked(snapshot, lookup.hash)) {
             Some(server) => {
                 self.shared.counters.untracked.add(1);
-                self.to_server(frame, packet, snapshot.server(server), context, wire)
+                self.forward(frame, packet, snapshot.server(server), context, wire)
             }
             None => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire),
         }
@@ -359,7 +365,7 @@ impl<F: Frame> Director<F> {
 
     /// Rewrites a client's packet for its real server and sends it there.
     #[inline(always)]
-    fn to_server<W: Wire<Frame = F>>(
+    fn forward<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
         packet: &Packet,
@@ -371,6 +377,9 @@ impl<F: Frame> Director<F> {
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(packet.total_len));
         let Some(hop) = server.next_hop else { return Err((frame, DropReason::NoRoute)) };
+        if let Err(reason) = trim_surplus(&mut frame, packet) {
+            return Err((frame, reason));
+        }
         let header = match ipv4_mut(frame.bytes_mut(), packet.l3()) {
             Ok(header) => header,
             Err(reason) => return Err((frame, reason)),
@@ -454,7 +463,7 @@ impl<F: Frame> Director<F> {
         let tally = &server.live.workers[self.shared.worker];
         tally.out_packets.add(1);
         tally.out_bytes.add(u64::from(packet.total_len));
-        self.to_client(frame, packet, (server.vip, record.port()), hop, context, wire)
+        self.return_to_client(frame, packet, (server.vip, record.port()), hop, context, wire)
     }
 
     /// The connection of a reply among those of the other workers. Its owner is told when the reply moves it along.
@@ -466,7 +475,9 @@ impl<F: Frame> Director<F> {
         now: Now,
     ) -> Option<Record> {
         let (client, client_port) = (packet.destination, packet.destination_port);
-        for (worker, view) in self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker) {
+        for (worker, view) in
+            self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker)
+        {
             if let Some(record) = view.find_reply(lookup.hash, client, client_port, &is_its) {
                 let state = next_state(record.protocol(), Direction::Output, packet.flags, record.state());
                 if state != record.state() || record.age(now.seconds) != 0 {
@@ -480,7 +491,7 @@ impl<F: Frame> Director<F> {
 
     /// Sends a real server's packet to its client as the virtual server's.
     #[inline]
-    fn to_client<W: Wire<Frame = F>>(
+    fn return_to_client<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
         packet: &Packet,
@@ -489,6 +500,9 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
+        if let Err(reason) = trim_surplus(&mut frame, packet) {
+            return Err((frame, reason));
+        }
         let bytes = frame.bytes_mut();
         let rewritten = ipv4_mut(bytes, packet.l3())
             .map(|header| header.decrement_ttl())
@@ -519,15 +533,22 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = context;
         if now.seconds < self.untracked_until
-            && let Some(origin) = snapshot.untracked_origin(packet.source, packet.source_port, packet.protocol)
+            && let Some(origin) =
+                snapshot.untracked_origin(packet.source, packet.source_port, packet.protocol)
             && let Some(hop) = snapshot.routes.next_hop(packet.destination)
             && ipv4_mut(frame.bytes_mut(), packet.l3()).is_ok_and(|header| header.ttl > 1)
         {
             self.shared.counters.untracked.add(1);
-            return self.to_client(frame, packet, origin, hop, context, wire);
+            return self.return_to_client(frame, packet, origin, hop, context, wire);
         }
         let is_reset = packet.protocol == ipv4::TCP && packet.flags & flags::RST != 0;
         if snapshot.switches.nat_icmp_send && !is_reset {
+            // The kernel notices behind its router, which has taken one from the TTL.
+            if let Ok(header) = ipv4_mut(frame.bytes_mut(), packet.l3())
+                && header.ttl > 1
+            {
+                header.decrement_ttl();
+            }
             return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
         }
         Err((frame, DropReason::StrayReply))
@@ -656,8 +677,7 @@ fn may_open(packet: &Packet, protocol: Protocol, snapshot: &Snapshot) -> bool {
     }
     match protocol {
         Protocol::Tcp => {
-            packet.flags & flags::RST == 0
-                && (packet.flags & flags::SYN != 0 || snapshot.switches.sloppy_tcp)
+            packet.flags & flags::RST == 0 && (packet.flags & flags::SYN != 0 || snapshot.switches.sloppy_tcp)
         }
         Protocol::Udp => true,
         Protocol::Sctp => false,
@@ -670,6 +690,18 @@ fn next_state(protocol: Protocol, direction: Direction, segment: u8, state: Stat
         Protocol::Tcp => tcp_next(direction, segment, state),
         Protocol::Udp | Protocol::Sctp => state::UDP,
     }
+}
+
+/// Takes away padding that no Ethernet asks for: it could make a frame longer than the MTU of the way out.
+#[inline]
+fn trim_surplus<F: Frame>(frame: &mut F, packet: &Packet) -> Result<(), DropReason> {
+    rewrite::trim(frame, (packet.l3() + usize::from(packet.total_len)).max(FRAME_LEN_MIN))
+}
+
+/// Whether a frame goes to `mac` and comes from a single station.
+#[inline]
+fn is_for(bytes: &[u8], mac: MacAddress) -> bool {
+    bytes.first_chunk::<12>().is_some_and(|macs| macs.starts_with(&mac.0) && macs[6] & 1 == 0)
 }
 
 #[inline]

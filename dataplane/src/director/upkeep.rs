@@ -120,11 +120,7 @@ impl<F: Frame> Director<F> {
         self.neighbors.tick(
             now,
             |Ask { hop, to }| {
-                let vlan = match hop.network {
-                    0 => Vlan::NONE,
-                    network => Vlan::tagged(network - 1),
-                };
-                let from = (usize::from(hop.port), vlan);
+                let from = (usize::from(hop.port), Vlan::of_network(hop.network));
                 if arp::request(*wire.borrow_mut(), snapshot, from, hop.address, to) {
                     counters.arp_requests.add(1);
                 }

@@ -136,7 +136,12 @@ impl Announcer {
     /// Sends what is due.
     pub fn run<W: Wire>(&mut self, wire: &mut W, snapshot: &Snapshot, now: Now) {
         if self.generation != snapshot.generation {
-            *self = Announcer { generation: snapshot.generation, round: ANNOUNCE_ROUNDS, next: 0, due: now.millis };
+            *self = Announcer {
+                generation: snapshot.generation,
+                round: ANNOUNCE_ROUNDS,
+                next: 0,
+                due: now.millis,
+            };
         }
         if self.round == 0 || now.millis < self.due {
             return;

@@ -57,17 +57,22 @@ fn swap_macs(bytes: &mut [u8], mac: MacAddress) {
     bytes[6..12].copy_from_slice(&mac.0);
 }
 
-/// Turns an echo request into its reply.
-pub fn echo<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Result<(), DropReason> {
+/// Turns an echo request into its reply, a packet of our own with `ident`.
+pub fn echo<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress, ident: u16) -> Result<(), DropReason> {
     let bytes = frame.bytes_mut();
     swap_macs(bytes, mac);
     let header = ipv4_mut(bytes, packet.l3())?;
     header.source = U32::new(packet.destination);
     header.destination = U32::new(packet.source);
-    let old = u16::from_be_bytes([header.ttl, header.protocol]);
+    let old = *header;
     header.ttl = TTL;
-    let new = u16::from_be_bytes([header.ttl, header.protocol]);
-    header.checksum = Delta::NONE.word(old, new).apply(header.checksum);
+    header.ident = U16::new(ident);
+    header.fragment = U16::ZERO;
+    let delta = Delta::NONE
+        .word(u16::from_be_bytes([old.ttl, old.protocol]), u16::from_be_bytes([TTL, old.protocol]))
+        .word(old.ident.get(), ident)
+        .word(old.fragment.get(), 0);
+    header.checksum = delta.apply(header.checksum);
     let message = bytes.get_mut(packet.l4()..).unwrap_or_default();
     let (message, _) = Icmp::mut_from_prefix(message).map_err(|_| DropReason::Truncated)?;
     message.kind = icmp::ECHO_REPLY;
@@ -100,8 +105,7 @@ pub fn error<F: Frame>(
     header.refresh_checksum();
     bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(header.as_bytes());
     let message = &mut bytes[l3 + ipv4::HEADER_LEN..];
-    let head =
-        Icmp { kind: error.kind, code: error.code, checksum: U16::ZERO, rest: U32::new(error.rest) };
+    let head = Icmp { kind: error.kind, code: error.code, checksum: U16::ZERO, rest: U32::new(error.rest) };
     message[..l4::ICMP_LEN].copy_from_slice(head.as_bytes());
     let checksum = Sum::default().bytes(message).finish();
     message[2..4].copy_from_slice(checksum.as_bytes());
@@ -115,7 +119,8 @@ pub fn reset<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Resul
     let segment = frame.bytes().get(packet.l4()..).unwrap_or_default();
     let (segment, _) = Tcp::ref_from_prefix(segment).map_err(|_| DropReason::Truncated)?;
     let segment = *segment;
-    let payload = usize::from(packet.total_len) + l3 - packet.l4() - usize::from(segment.data_offset >> 4) * 4;
+    let payload =
+        usize::from(packet.total_len) + l3 - packet.l4() - usize::from(segment.data_offset >> 4) * 4;
     let marks = u32::from(segment.flags & flags::SYN != 0) + u32::from(segment.flags & flags::FIN != 0);
     let (sequence, acknowledgement, flags) = if segment.flags & flags::ACK != 0 {
         (segment.acknowledgement.get(), 0, flags::RST)
@@ -177,8 +182,7 @@ pub fn relay<F: Frame>(
     header.refresh_checksum();
     bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(header.as_bytes());
     let message = &mut bytes[l3 + ipv4::HEADER_LEN..];
-    let head =
-        Icmp { kind: error.kind, code: error.code, checksum: U16::ZERO, rest: U32::new(error.rest) };
+    let head = Icmp { kind: error.kind, code: error.code, checksum: U16::ZERO, rest: U32::new(error.rest) };
     message[..l4::ICMP_LEN].copy_from_slice(head.as_bytes());
     let checksum = Sum::default().bytes(message).finish();
     message[2..4].copy_from_slice(checksum.as_bytes());

@@ -52,7 +52,7 @@ pub fn cut<W: Wire>(
         }
         let header = ipv4_mut(bytes, l3)?;
         header.total_len = U16::new((l4 - l3 + piece.len()) as u16);
-        header.fragment = U16::new(first_offset + (index * step / 8) as u16 | flags);
+        header.fragment = U16::new((first_offset + (index * step / 8) as u16) | flags);
         header.checksum = U16::ZERO;
         let sum = crate::wire::checksum::Sum::default().bytes(&bytes[l3..l4]).finish();
         ipv4_mut(bytes, l3)?.checksum = sum;
@@ -63,20 +63,18 @@ pub fn cut<W: Wire>(
 
 /// Overwrites options that belong to the first piece alone (copied flag 0) by no-operations.
 fn blank_options(options: &mut [u8]) {
-    const END: u8 = 0;
-    const NO_OPERATION: u8 = 1;
     const COPIED: u8 = 0x80;
     let mut at = 0;
     while at < options.len() {
         let len = match (options[at], options.get(at + 1)) {
-            (END, _) => return,
-            (NO_OPERATION, _) => 1,
+            (ipv4::OPTION_END, _) => return,
+            (ipv4::OPTION_NO_OPERATION, _) => 1,
             (_, Some(&len)) if len >= 2 && at + usize::from(len) <= options.len() => usize::from(len),
             // Malformed: the rest can't be told apart, so nothing of it is passed on.
             _ => options.len() - at,
         };
         if options[at] & COPIED == 0 {
-            options[at..at + len].fill(NO_OPERATION);
+            options[at..at + len].fill(ipv4::OPTION_NO_OPERATION);
         }
         at += len;
     }

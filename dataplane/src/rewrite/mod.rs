@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::packet::Frame;
 use crate::parse::Packet;
 use crate::stats::DropReason;
-use crate::wire::checksum::Delta;
+use crate::wire::checksum::{Delta, Sum};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::l4::{Ports, Tcp, Udp};
 
@@ -25,15 +25,19 @@ pub fn ipv4_mut(bytes: &mut [u8], l3: usize) -> Result<&mut Ipv4, DropReason> {
     }
 }
 
-/// NAT towards the real server: destination address and port. `port` 0: the client's choice stays.
+/// NAT towards the real server: destination address and port. `port` 0: the client's choice stays. ICMP has no ports
+/// and no pseudo-header.
 #[inline]
 pub fn to_server(bytes: &mut [u8], packet: &Packet, address: u32, port: u16) -> Result<(), DropReason> {
     let delta = ipv4_mut(bytes, packet.l3())?.set_destination(address);
+    if packet.protocol == ipv4::ICMP {
+        return Ok(());
+    }
     let l4 = bytes.get_mut(packet.l4()..).unwrap_or_default();
     let (ports, _) = Ports::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
     let port = if port == 0 { packet.destination_port } else { port };
     let ports_delta = ports.set_destination(port);
-    update_l4(l4, packet.protocol, &[delta, ports_delta])
+    update_l4(l4, packet, &[delta, ports_delta], (packet.source, address))
 }
 
 /// NAT towards the client: source address and port become the virtual server's.
@@ -43,29 +47,54 @@ pub fn to_client(bytes: &mut [u8], packet: &Packet, vip: u32, port: u16) -> Resu
     let l4 = bytes.get_mut(packet.l4()..).unwrap_or_default();
     let (ports, _) = Ports::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
     let ports_delta = ports.set_source(port);
-    update_l4(l4, packet.protocol, &[delta, ports_delta])
+    update_l4(l4, packet, &[delta, ports_delta], (vip, packet.destination))
 }
 
-/// Brings the transport checksum up to date with changes of the pseudo-header and the ports.
+/// Brings the transport checksum up to date with changes of the pseudo-header and the ports. `ends` are the packet's
+/// addresses after the change.
 #[inline]
-fn update_l4(l4: &mut [u8], protocol: u8, deltas: &[Delta]) -> Result<(), DropReason> {
+fn update_l4(l4: &mut [u8], packet: &Packet, deltas: &[Delta], ends: (u32, u32)) -> Result<(), DropReason> {
     let apply = |checksum: U16| deltas.iter().fold(checksum, |sum, delta| delta.apply(sum));
-    match protocol {
+    match packet.protocol {
         ipv4::TCP => {
             let (tcp, _) = Tcp::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
             tcp.checksum = apply(tcp.checksum);
         }
         ipv4::UDP => {
             let (udp, _) = Udp::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
-            // RFC 768: zero says that there is no checksum; one that computes to zero is sent as ones.
-            if udp.checksum != U16::ZERO {
-                let updated = apply(udp.checksum);
-                udp.checksum = if updated == U16::ZERO { U16::new(0xffff) } else { updated };
+            if udp.checksum == U16::ZERO {
+                return make_udp_checksum(l4, ends);
             }
+            udp.checksum = not_zero(apply(udp.checksum));
         }
         _ => {}
     }
     Ok(())
+}
+
+/// RFC 768: zero says that there is no checksum; one that computes to zero is sent as ones.
+fn not_zero(checksum: U16) -> U16 {
+    if checksum == U16::ZERO { U16::new(0xffff) } else { checksum }
+}
+
+/// A datagram that came without a checksum gets one, as the kernel's NAT gives it. One in several segments stays without.
+#[cold]
+fn make_udp_checksum(l4: &mut [u8], (source, destination): (u32, u32)) -> Result<(), DropReason> {
+    let (udp, _) = Udp::ref_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
+    let len = udp.len.get();
+    let Some(datagram) = l4.get(..usize::from(len)) else { return Ok(()) };
+    let pseudo = Sum::default().long(source).long(destination).word(u16::from(ipv4::UDP)).word(len);
+    let checksum = not_zero(pseudo.bytes(datagram).finish());
+    let (udp, _) = Udp::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
+    udp.checksum = checksum;
+    Ok(())
+}
+
+/// Cuts a frame to `len` bytes if it is longer. A frame of several segments whose IP packet ends before its last bytes
+/// do is not made by any sender that means well.
+#[inline]
+pub fn trim<F: Frame>(frame: &mut F, len: usize) -> Result<(), DropReason> {
+    if frame.len() <= len || frame.resize(len) { Ok(()) } else { Err(DropReason::BadIpHeader) }
 }
 
 /// Wraps the IP packet at `l3` in an outer IPv4 header (RFC 2003), as the kernel's ipip tunnel does for IPVS.
@@ -78,19 +107,15 @@ pub fn into_tunnel<F: Frame>(
     ident: u16,
 ) -> Result<(), DropReason> {
     let l3 = packet.l3();
-    let end = l3 + usize::from(packet.total_len);
     // Ethernet padding stays out of the tunnel.
-    if frame.is_contiguous() && frame.len() > end {
-        frame.resize(end);
-    }
+    trim(frame, l3 + usize::from(packet.total_len))?;
     if !frame.prepend(ipv4::HEADER_LEN) {
         return Err(DropReason::NoBuffer);
     }
     let bytes = frame.bytes_mut();
     bytes.copy_within(ipv4::HEADER_LEN..ipv4::HEADER_LEN + l3, 0);
     let inner = *ipv4_mut(bytes, l3 + ipv4::HEADER_LEN)?;
-    let mut outer =
-        Ipv4::new(ipv4::IPIP, source, destination, usize::from(packet.total_len), inner.ttl);
+    let mut outer = Ipv4::new(ipv4::IPIP, source, destination, usize::from(packet.total_len), inner.ttl);
     outer.tos = outer_tos(inner.tos);
     if keep_df && inner.dont_fragment() {
         outer.fragment = U16::new(ipv4::DONT_FRAGMENT);
@@ -115,7 +140,6 @@ mod tests {
     use super::*;
     use crate::packet::heap::HeapFrame;
     use crate::parse::{Content, parse};
-    use crate::wire::checksum::Sum;
 
     fn frame(protocol: u8, l4: &[u8]) -> HeapFrame {
         let mut bytes = vec![2; 12];
@@ -172,11 +196,19 @@ mod tests {
     }
 
     #[test]
-    fn udp_without_checksum_stays_without() {
-        let mut frame = frame(ipv4::UDP, &[0, 1, 0, 2, 0, 8, 0, 0]);
+    fn udp_without_checksum_gets_one_as_from_the_kernel() {
+        let mut frame = frame(ipv4::UDP, &[0, 1, 0, 2, 0, 11, 0, 0, 7, 8, 9]);
         let facts = packet(&frame);
         to_client(frame.bytes_mut(), &facts, 0x0a0a_0a0a, 53).expect("headers are there");
-        assert_eq!(&frame.bytes()[40..42], [0, 0]);
+        assert_eq!(l4_sum(&frame, &packet(&frame)), 0xffff);
+    }
+
+    #[test]
+    fn of_icmp_only_the_address_changes() {
+        let mut frame = frame(ipv4::ICMP, &[3, 3, 1, 2, 3, 4, 5, 6]);
+        let facts = packet(&frame);
+        to_server(frame.bytes_mut(), &facts, 0x0a0a_0a0a, 8080).expect("headers are there");
+        assert_eq!(&frame.bytes()[34..], [3, 3, 1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

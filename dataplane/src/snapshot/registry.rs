@@ -241,7 +241,8 @@ impl Registry {
     }
 
     fn assemble(&self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {
-        let ports: Box<[Port]> = config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
+        let ports: Box<[Port]> =
+            config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
         let size = self.services.values().map(|entry| usize::from(entry.id.0) + 1).max().unwrap_or(0);
         let mut services: Vec<Option<Arc<Service>>> = vec![None; size];
         let mut retired = vec![Traffic::default(); size];
@@ -299,8 +300,11 @@ impl Registry {
 impl Draft {
     fn service_id(&mut self) -> Result<ServiceId, RegistryError> {
         while self.used_services.contains(&self.next_service) {
-            self.next_service =
-                self.next_service.checked_add(1).filter(|&id| id != u16::MAX).ok_or(RegistryError::TooManyServices)?;
+            self.next_service = self
+                .next_service
+                .checked_add(1)
+                .filter(|&id| id != u16::MAX)
+                .ok_or(RegistryError::TooManyServices)?;
         }
         self.used_services.insert(self.next_service);
         Ok(ServiceId(self.next_service))

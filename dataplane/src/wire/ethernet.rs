@@ -68,12 +68,16 @@ impl Vlan {
         (self.0 != 0).then_some(self.0 as u16)
     }
 
-    /// The network the frame is on: 0 without a tag, else the identifier plus one.
+    /// The network the frame is on, by VLAN identifier. 0: the port's own, without a tag or with one that tells a
+    /// priority alone.
+    #[inline]
     pub fn network(self) -> u16 {
-        match self.control() {
-            Some(control) => (control & 0x0fff) + 1,
-            None => 0,
-        }
+        self.0 as u16 & 0x0fff
+    }
+
+    /// The tag of frames on a network.
+    pub fn of_network(network: u16) -> Self {
+        if network == 0 { Self::NONE } else { Self::tagged(network) }
     }
 
     /// Bytes of link header in front of the packet.
@@ -83,7 +87,13 @@ impl Vlan {
 }
 
 /// Writes a link header and returns its length. `bytes` must hold 18 bytes.
-pub fn write_header(bytes: &mut [u8], to: MacAddress, from: MacAddress, vlan: Vlan, ether_type: u16) -> usize {
+pub fn write_header(
+    bytes: &mut [u8],
+    to: MacAddress,
+    from: MacAddress,
+    vlan: Vlan,
+    ether_type: u16,
+) -> usize {
     bytes[0..6].copy_from_slice(&to.0);
     bytes[6..12].copy_from_slice(&from.0);
     match vlan.control() {

@@ -28,6 +28,15 @@ pub const MORE_FRAGMENTS: u16 = 0x2000;
 /// In `fragment`: the offset, in units of 8 bytes.
 pub const FRAGMENT_OFFSET: u16 = 0x1fff;
 
+/// Option that ends the list.
+pub const OPTION_END: u8 = 0;
+/// Option without meaning.
+pub const OPTION_NO_OPERATION: u8 = 1;
+/// Option: routers that the packet has to pass, among others.
+pub const OPTION_LOOSE_SOURCE_ROUTE: u8 = 131;
+/// Option: the very routers that the packet has to pass.
+pub const OPTION_STRICT_SOURCE_ROUTE: u8 = 137;
+
 /// The fixed part of the header.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

@@ -1,0 +1,174 @@
+"""Golden frame traces: what a running kernel's IPVS sent for each frame it was given.
+
+`golden/MODE.jsonl.gz` holds one case a line: `{mode, case, doc, setup, events}` and the mtu of both sides; events are
+`{dir: in|out, if: c0|r0, comment, hex}`, `{dir: cmd, comment}` and `{dir: conns}`. `steps` groups them, and
+`differences` compares what weir sent with what the kernel sent, leaving out what is not fixed from run to run.
+"""
+
+import dataclasses
+import gzip
+import json
+import pathlib
+import re
+
+from scapy.layers.l2 import Ether
+from scapy.utils import checksum
+
+from harness import is_arp
+
+DIRECTORY = pathlib.Path(__file__).resolve().parent / "golden"
+ETHERNET = 14
+IPV4 = b"\x08\x00"
+UDP = 17
+GUE_PORT = 6080
+DONT_FRAGMENT = 0x40
+# The real servers' ports for the virtual servers', as the NAT recordings have them.
+NAT_PORTS = {80: 8080, 53: 5353}
+
+
+@dataclasses.dataclass
+class Step:
+    """One frame in and the kernel's frames out, or commands to carry out before the next frame."""
+    commands: list = dataclasses.field(default_factory=list)
+    port: str = ""
+    frame: bytes = b""
+    comment: str = ""
+    out: list = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Case:
+    """One recorded scenario."""
+    mode: str
+    name: str
+    doc: str
+    setup: list
+    mtu: dict
+    steps: list
+    counts: dict
+    forwarding: str = ""
+
+    def adapt(self, setup):
+        """Gives every real server the forwarding method of a case made from another one's recording."""
+        for service in setup.services if self.forwarding else ():
+            for server in service.servers:
+                server.forwarding = self.forwarding
+                server.options = {key: value for key, value in server.options.items() if "tunnel" not in key}
+                if self.forwarding == "nat":
+                    server.port = NAT_PORTS.get(server.port, server.port)
+        return setup
+
+
+def load(mode):
+    """All cases of one mode."""
+    with gzip.open(DIRECTORY / f"{mode}.jsonl.gz", "rt") as lines:
+        return [_case(json.loads(line)) for line in lines]
+
+
+def _case(record):
+    mtu = {"c0": record["mtu_client_side"], "r0": record["mtu_server_side"]}
+    return Case(record["mode"], record["case"], record["doc"], record["setup"], mtu, _steps(record["events"]),
+                counts(record["ip_vs_end"]))
+
+
+def _steps(events):
+    steps = []
+    for event in events:
+        if event["dir"] == "cmd":
+            if not steps or not steps[-1].commands:
+                steps.append(Step())
+            steps[-1].commands.append(event["comment"])
+        elif event["dir"] == "in":
+            steps.append(Step(port=event["if"], frame=bytes.fromhex(event["hex"]), comment=event["comment"]))
+        elif event["dir"] == "out":
+            frame = bytes.fromhex(event["hex"])
+            if not is_arp(frame):
+                steps[-1].out.append((event["if"], frame))
+    return steps
+
+
+def counts(proc_ip_vs):
+    """`{(protocol, vip, port, rip, port): (active, inactive)}` from the text of /proc/net/ip_vs, IPv4 services only."""
+    found = {}
+    service = None
+    for line in proc_ip_vs.splitlines():
+        head = re.match(r"(TCP|UDP)\s+([0-9A-F]{8}):([0-9A-F]{4})\s", line)
+        server = re.match(r"\s+-> ([0-9A-F]{8}):([0-9A-F]{4})\s+\w+\s+\d+\s+(\d+)\s+(\d+)", line)
+        if head:
+            service = (head.group(1).lower(), _dotted(head.group(2)), int(head.group(3), 16))
+        elif server and service:
+            found[(*service, _dotted(server.group(1)), int(server.group(2), 16))] = (
+                int(server.group(3)), int(server.group(4)))
+        elif not line.startswith(" "):
+            service = None
+    return found
+
+
+def _dotted(hexadecimal):
+    return ".".join(str(octet) for octet in bytes.fromhex(hexadecimal))
+
+
+def differences(step, sent):
+    """Sentences about every way in which `sent` (`[(port, frame)]`) is not what the kernel sent; none if it is."""
+    problems = []
+    for port in ("c0", "r0"):
+        expected = [frame for out, frame in step.out if out == port]
+        got = [frame for out, frame in sent if out == port]
+        for index in range(max(len(expected), len(got))):
+            if index >= len(got):
+                problems.append(f"missing on {port}: {describe(expected[index])}")
+            elif index >= len(expected):
+                problems.append(f"unexpected on {port}: {describe(got[index])}")
+            else:
+                problems += _compare(port, step.frame, expected[index], got[index])
+    idents = {frame[18:20] for port, frame in sent if is_fragment(frame)}
+    if len(idents) > 1:
+        problems.append("the pieces of one packet differ in their ident")
+    return problems
+
+
+def _compare(port, given, expected, got):
+    masked = fixed_parts(expected, given, expected), fixed_parts(expected, given, got)
+    if masked[0] != masked[1]:
+        offsets = [i for i in range(max(map(len, masked))) if masked[0][i:i + 1] != masked[1][i:i + 1]]
+        return [f"differs on {port} at byte {offsets[0]} ({len(offsets)} in all)\n"
+                f"      expected {describe(expected)}\n      got      {describe(got)}"]
+    if got[12:14] == IPV4 and checksum(got[ETHERNET:ETHERNET + header_length(got)]) != 0:
+        return [f"wrong IP header checksum on {port}: {describe(got)}"]
+    return []
+
+
+def fixed_parts(expected, given, frame):
+    """`frame` without what changes from run to run: an ident that the director chose, GUE's source port."""
+    frame = bytearray(frame)
+    if expected[12:14] != IPV4 or len(frame) < ETHERNET + 20:
+        return bytes(frame)
+    if chooses_ident(expected, given):
+        frame[18:20] = frame[24:26] = bytes(2)
+    payload = ETHERNET + header_length(expected)
+    if expected[23] == UDP and int.from_bytes(expected[payload + 2:payload + 4], "big") == GUE_PORT:
+        frame[payload:payload + 2] = bytes(2)
+        if frame[payload + 6:payload + 8] != bytes(2):
+            frame[payload + 6:payload + 8] = b"\xff\xff"
+    return bytes(frame)
+
+
+def chooses_ident(expected, given):
+    """Whether the kernel made up the ident of this IPv4 packet: it may be fragmented and it is not the input's."""
+    return not expected[20] & DONT_FRAGMENT and expected[18:20] != given[18:20]
+
+
+def is_fragment(frame):
+    """A piece of an IPv4 packet."""
+    return frame[12:14] == IPV4 and int.from_bytes(frame[20:22], "big") & 0x3FFF != 0
+
+
+def header_length(frame):
+    """Of the IPv4 header, in bytes."""
+    return (frame[ETHERNET] & 0x0F) * 4
+
+
+def describe(frame):
+    """A frame for a message: summary and bytes."""
+    packet = Ether(frame)
+    return f"{packet.src}>{packet.dst} {packet.payload.summary()} [{len(frame)}] {frame.hex()}"

@@ -1,0 +1,185 @@
+"""Every golden frame case, replayed through weir: same commands, same frames in, the kernel's frames out."""
+
+import copy
+import fnmatch
+import time
+import unittest
+
+import golden
+import ipvsadm
+import siblings
+from harness import Live
+
+# Modes whose traces are replayed. A mode is added here with its file under golden/.
+MODES = ("dr4", "nat4", "tun4-ipip")
+
+NO_ROUTER = ("weir is no router: an ICMP error that no NAT connection explains goes by the server's own gateway, as "
+             "all of a DR or TUN server's packets do")
+
+# Where weir knowingly does something else: (mode pattern, case) -> {comment of the frame concerned: why}.
+# Everything else in such a case must still be as recorded, and the frames named must really differ.
+EXPECTED_DEVIATIONS = {
+    ("*4*", "other_port"): {
+        "GRE to the VIP": "a protocol that nobody serves is answered with protocol unreachable (RFC 1122 section "
+                          "3.2.2.1); the recorded kernel had its GRE module loaded and said port unreachable"},
+    ("[dt]*4*", "icmp_from_server_side"): {
+        "real server address to client: ICMP port about the TCP connection": NO_ROUTER,
+        "real server address to client: ICMP host about the TCP connection": NO_ROUTER,
+        "real server address to client: ICMP frag about the TCP connection": NO_ROUTER,
+        "real server address to client: ICMP ttl about the TCP connection": NO_ROUTER,
+        "real server to client: port unreachable about the UDP query": NO_ROUTER,
+        "router on the server side to client: too big about the TCP connection": NO_ROUTER},
+    ("*4*", "ip_options_ext"): {
+        "SYN with record route": "weir leaves IP options as they came and does not write itself into a record of the "
+                                 "route"},
+    ("nat4", "server_initiated"): {
+        "ACK from the service port, no connection": "a stray packet of a NAT server is dropped: forwarded as it is, "
+                                                    "it would show the client the server's own address",
+        "SYN of its own to the outside": "weir is no router: connections that real servers open need another gateway"},
+}
+
+# What is not served yet: (mode pattern, case) -> the feature it waits for. A case that passes must leave the list.
+NOT_SERVED_YET = {
+    ("*", "udp_fragments"): "fragments",
+    ("*", "schedule_icmp"): "schedule_icmp",
+    ("*", "sctp_init"): "SCTP",
+    ("*", "ops_udp"): "one-packet scheduling",
+    ("*", "port0_persistent"): "persistence",
+    ("*", "fwmark_service"): "firewall marks",
+}
+
+LIVE = None
+
+
+def setUpModule():
+    global LIVE
+    LIVE = Live()
+
+
+def tearDownModule():
+    LIVE.close()
+
+
+def listed(table, case):
+    """The entry of a table for this case, or None."""
+    for (pattern, name), entry in table.items():
+        if name == case.name and fnmatch.fnmatch(case.mode, pattern):
+            return entry
+    return None
+
+
+def replayed(case):
+    """Runs a case on a fresh weir; returns `{comment: [difference]}` and differences of the connection counts."""
+    table = ipvsadm.Table()
+    for command in case.setup:
+        table.apply(command)
+    steps = list(case.steps)
+    while steps and steps[0].commands:
+        for command in steps.pop(0).commands:
+            table.apply(command)
+    LIVE.start(setup_of(table, case))
+    found = {}
+    for number, step in enumerate(steps):
+        if step.commands:
+            for command in step.commands:
+                table.apply(command)
+            LIVE.reload(setup_of(table, case))
+            continue
+        problems = golden.differences(step, LIVE.exchange(step.port, step.frame))
+        if problems:
+            text = f"frame {number}, into {step.port}, {step.comment}: {golden.describe(step.frame)}"
+            found.setdefault(step.comment, []).append("\n    ".join([text, *problems]))
+    wrong_counts = count_differences(case)
+    status = LIVE.stop()
+    if status != 0:
+        found.setdefault("stop", []).append(f"exit status {status}")
+    return found, wrong_counts
+
+
+def setup_of(table, case):
+    """What the commands so far make of weir.toml."""
+    return case.adapt(copy.deepcopy(table.setup(case.mtu)))
+
+
+def count_differences(case):
+    """Active and inactive connections per real server, against the kernel's at the end of the case."""
+    deadline = time.monotonic() + 1.0
+    while True:
+        metrics = LIVE.director.metrics()
+        problems = []
+        for (protocol, vip, vport, rip, rport), expected in case.counts.items():
+            labels = {"virtual_server": f"{protocol}-{vip}-{vport}", "real_server": f"{rip}:{rport}"}
+            got = tuple(int(metrics.total(f"weir_real_server_{kind}_connections", **labels))
+                        for kind in ("active", "inactive"))
+            if got != expected:
+                problems.append(f"{labels}: active, inactive {got} instead of {expected}")
+        if not problems or time.monotonic() > deadline:
+            return problems
+        time.sleep(0.05)
+
+
+class GoldenFrames(unittest.TestCase):
+    """One test a case, added below."""
+
+    def check_served(self, case):
+        comments = listed(EXPECTED_DEVIATIONS, case) or {}
+        found, wrong_counts = replayed(case)
+        unexpected = [text for comment, texts in found.items() if comment not in comments for text in texts]
+        if "counts" not in comments:
+            unexpected += wrong_counts
+        elif wrong_counts:
+            found["counts"] = wrong_counts
+        if unexpected:
+            self.fail(f"{case.doc}\n  " + "\n  ".join(unexpected))
+        gone = [comment for comment in comments if comment not in found]
+        if gone:
+            self.fail(f"no deviation any more: {gone}; take it out of EXPECTED_DEVIATIONS")
+
+    def check_not_served(self, case, feature):
+        try:
+            found, wrong_counts = replayed(case)
+        except (ipvsadm.Untranslatable, AssertionError):
+            return
+        if not found and not wrong_counts:
+            self.fail(f"{feature} is served now; take {case.mode} {case.name} out of NOT_SERVED_YET")
+
+
+def all_cases():
+    """Every case of every mode: recorded ones, then those made from a sibling's recording."""
+    recorded = [case for mode in MODES for case in golden.load(mode)]
+    return recorded + [case for mode in MODES if mode in siblings.TARGETS for case in siblings.load(mode)]
+
+
+def add_cases():
+    """One method a case."""
+    for case in all_cases():
+        feature = listed(NOT_SERVED_YET, case)
+        stem = f"{case.mode}_{case.name}".replace("-", "_")
+        if feature:
+            def method(self, case=case, feature=feature):
+                self.check_not_served(case, feature)
+            name = f"test_{stem}_still_waits_for_{feature.replace(' ', '_').replace('-', '_')}"
+        else:
+            def method(self, case=case):
+                self.check_served(case)
+            name = f"test_{stem}_goes_as_in_the_kernel"
+        setattr(GoldenFrames, name, method)
+
+
+def report():
+    """Lines about what was left out, for the end of a run."""
+    cases = all_cases()
+    waiting = {}
+    for case in cases:
+        feature = listed(NOT_SERVED_YET, case)
+        if feature:
+            waiting.setdefault(feature, []).append(f"{case.mode} {case.name}")
+    lines = [f"golden cases: {len(cases)}, not served yet: {sum(map(len, waiting.values()))}"]
+    lines += [f"  {feature}: {', '.join(names)}" for feature, names in sorted(waiting.items())]
+    for case in cases:
+        for comment, reason in (listed(EXPECTED_DEVIATIONS, case) or {}).items():
+            lines.append(f"  deviates by intent: {case.mode} {case.name}, {comment}: {reason}")
+    return lines
+
+
+add_cases()

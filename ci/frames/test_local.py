@@ -1,0 +1,117 @@
+"""What weir answers itself: ping, RST, ICMP unreachable; and what it must never answer."""
+
+import unittest
+
+from scapy.layers.inet import ICMP, IP
+from scapy.packet import Raw
+
+from batch import ANSWERS, DROPS, Batch, accounting_problems
+from frames import dr, echo, echo_reply, ether, icmp_error, ip_packet, tcp, tcp_reset, udp
+from harness import replay
+from services import DR_VIP, NAT_VIP, TUN_VIP, setup
+from topology import C0_ADDRESS, R0_ADDRESS, RealServer, Setup, rip, service
+
+
+def client(number):
+    """A client of its own for every frame."""
+    return f"203.0.113.{number}"
+
+
+class LocalAnswers(unittest.TestCase):
+    """Batches to VIPs and own addresses."""
+
+    def test_ping_is_answered_for_every_vip_and_own_address(self):
+        batch = Batch()
+        for number, address in enumerate((DR_VIP, TUN_VIP, NAT_VIP, C0_ADDRESS, R0_ADDRESS)):
+            frame = echo(cip=client(number + 1), vip=address)
+            batch.answer("echo", f"ping {address}", frame, echo_reply(frame))
+        for size in (0, 1, 2, 3, 17, 55, 56, 57, 999, 1472):
+            frame = echo(bytes(i * 31 & 255 for i in range(size)), cip=client(10), message={"seq": size})
+            batch.answer("echo", f"ping of {size} bytes", frame, echo_reply(frame))
+        tagged = echo(cip=client(11), head=ether(vlan=9, priority=2))
+        batch.answer("echo", "tagged ping", tagged, echo_reply(tagged))
+        low = echo(cip=client(12), ttl=1)
+        batch.answer("echo", "ping with TTL 1", low, echo_reply(low))
+        short = echo(b"", cip=client(13))
+        padding = b"\xa5" * (60 - len(short))
+        batch.answer("echo", "padded ping", short + padding, echo_reply(short), padding=padding)
+        batch.run(self, setup())
+
+    def test_a_ping_with_a_wrong_checksum_is_not_answered(self):
+        batch = Batch()
+        batch.drop("bad_l4_header", "checksum", echo(message={"chksum": 0x1234}))
+        batch.run(self, setup())
+
+    def test_a_segment_without_connection_is_reset(self):
+        batch = Batch()
+        cases = {
+            "ACK": tcp("A", cip=client(20), seq=7, ack=0xFFFFFFF0),
+            "data": tcp("PA", b"hello", cip=client(21), seq=7, ack=99),
+            "FIN": tcp("FA", cip=client(22), seq=7, ack=99),
+            "FIN without ACK": tcp("F", cip=client(23), seq=0xFFFFFFFF),
+            "SYN to a port without service": tcp("S", cip=client(24), vport=81, seq=1234),
+            "SYN with data to a port without service": tcp("S", b"fast", cip=client(25), vport=81, seq=1234),
+            "SYN with options to a port without service": tcp("S", cip=client(26), vport=81, options=[("MSS", 1460)]),
+            "SYN to an own address": tcp("S", cip=client(27), vip=C0_ADDRESS),
+            "no flag": tcp("", cip=client(28), seq=50),
+            "tagged": tcp("A", cip=client(29), ack=5, head=ether(vlan=77)),
+            "padded": tcp("A", cip=client(30), ack=5) + bytes(6),
+        }
+        for name, frame in cases.items():
+            batch.answer("tcp_reset", name, frame, tcp_reset(frame), ident=True)
+        for name, frame in {"RST": tcp("R", cip=client(31)), "RST+ACK": tcp("RA", cip=client(32), ack=1),
+                            "SYN+RST": tcp("SR", cip=client(33), vport=81)}.items():
+            batch.drop("not_served", name, frame)
+        batch.run(self, setup())
+
+    def test_what_nobody_serves_is_unreachable(self):
+        batch = Batch()
+        for number, (name, frame) in enumerate({
+                "UDP to a port without service": udp(cip=client(40), vport=54),
+                "an empty datagram": udp(b"", cip=client(41), vport=54),
+                "a long datagram": udp(b"x" * 1400, cip=client(42), vport=54),
+                "tagged": udp(cip=client(43), vport=54, head=ether(vlan=3)),
+                "UDP to an own address": udp(cip=client(44), vip=C0_ADDRESS),
+        }.items()):
+            batch.answer("port_unreachable", name, frame, icmp_error(frame, 3, 3))
+        batch.run(self, setup())
+
+    def test_a_service_without_a_usable_real_server_is_unreachable(self):
+        empty = service("dr", 0, address="192.0.2.20")
+        quiesced = service("nat", 1, address="192.0.2.21", protocol="udp", port=53)
+        quiesced.servers = [RealServer(rip(1), 53, 0, "nat")]
+        batch = Batch()
+        for name, frame in {"TCP, none": tcp("S", cip=client(50), vip="192.0.2.20"),
+                            "UDP, weight 0": udp(cip=client(51), vip="192.0.2.21")}.items():
+            batch.answer("port_unreachable", name, frame, icmp_error(frame, 3, 3))
+        stray = tcp("A", cip=client(52), vip="192.0.2.20", ack=9)
+        batch.answer("tcp_reset", "ACK, none", stray, tcp_reset(stray), ident=True)
+        batch.run(self, Setup(services=[empty, quiesced]))
+
+    def test_icmp_is_never_answered_with_an_error(self):
+        batch = Batch()
+        quote = ip_packet(tcp("SA", cip=DR_VIP, cport=80, vip=client(60), vport=999))
+        for kind, code in ((3, 0), (3, 1), (3, 3), (3, 4), (4, 0), (11, 0), (12, 0)):
+            frame = bytes(ether() / IP(src=client(60), dst=DR_VIP) / ICMP(type=kind, code=code) / Raw(quote))
+            reason = "not_served" if kind == 12 else "stray_icmp"
+            batch.drop(reason, f"error {kind}/{code} about no connection", frame)
+        for kind in (0, 5, 9, 10, 13, 14, 15, 17, 18, 30, 255):
+            frame = bytes(ether() / IP(src=client(61), dst=DR_VIP) / ICMP(type=kind, code=0) / Raw(b"x" * 16))
+            batch.drop("not_served", f"ICMP type {kind}", frame)
+        batch.run(self, setup())
+
+    def test_errors_and_resets_are_limited_and_the_rest_is_counted(self):
+        count = 5000
+        frames = [udp(cip=client(70), cport=1024 + i, vport=54, id=i) for i in range(count)]
+        opened = tcp("S", cip=client(71), cport=41999)
+        result = replay(setup(), {"c0": [*frames, opened]})
+        self.assertEqual(result.exit_status, 0, result.log[-2000:])
+        answered = result.metrics.total(ANSWERS, kind="port_unreachable")
+        limited = result.metrics.total(DROPS, reason="icmp_rate_limited")
+        self.assertEqual(answered + limited, count)
+        self.assertGreater(answered, 0)
+        self.assertLess(answered, count / 2)
+        errors = result.ip_frames("c0")
+        self.assertEqual(len(errors), answered)
+        self.assertEqual(result.ip_frames("r0"), [dr(opened)])
+        self.assertEqual(accounting_problems(result.metrics), [])

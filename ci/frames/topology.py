@@ -1,0 +1,129 @@
+"""The test network, the same for every test, and the weir.toml that describes it.
+
+    c0 side: clients, all behind the gateway 198.18.0.254       r0 side: real server i is 10.99.0.(10+i)
+    02:00:00:00:01:fe ---- c0 02:00:00:00:01:01 [director] r0 02:00:00:00:02:01 ---- 02:00:00:00:02:(0x10+i)
+                              198.18.0.1/24                   10.99.0.1/24
+    default route by the gateway; VIPs are in 192.0.2.0/24
+
+It is the network in which the golden traces of the kernel's IPVS were recorded.
+"""
+
+import dataclasses
+
+GATEWAY_MAC = "02:00:00:00:01:fe"
+C0_MAC = "02:00:00:00:01:01"
+R0_MAC = "02:00:00:00:02:01"
+GATEWAY = "198.18.0.254"
+C0_ADDRESS = "198.18.0.1"
+R0_ADDRESS = "10.99.0.1"
+VIP = "192.0.2.1"
+PORTS = ("c0", "r0")
+OWN_MAC = {"c0": C0_MAC, "r0": R0_MAC}
+OWN_ADDRESS = {"c0": C0_ADDRESS, "r0": R0_ADDRESS}
+SERVERS = 10
+
+# Hosts of the server side that are not real servers: a router and a client.
+SERVER_SIDE_HOSTS = {"10.99.0.250": "02:00:00:00:02:fa", "10.99.0.99": "02:00:00:00:02:99"}
+
+
+def rip(number):
+    """Address of real server `number`, from 1."""
+    return f"10.99.0.{10 + number}"
+
+
+def server_mac(number):
+    """MAC of real server `number`, from 1."""
+    return f"02:00:00:00:02:{0x10 + number:02x}"
+
+
+def static_neighbors():
+    """Every host's binding, as the golden recordings had them."""
+    bindings = {GATEWAY: GATEWAY_MAC, **SERVER_SIDE_HOSTS}
+    bindings.update({rip(i): server_mac(i) for i in range(1, SERVERS + 1)})
+    return bindings
+
+
+@dataclasses.dataclass
+class RealServer:
+    """`[[virtual_server.real_server]]`"""
+    address: str
+    port: int
+    weight: int = 1
+    forwarding: str = "dr"
+    options: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class VirtualServer:
+    """`[[virtual_server]]`"""
+    address: str = VIP
+    port: int = 80
+    protocol: str = "tcp"
+    scheduler: str = "rr"
+    servers: list = dataclasses.field(default_factory=list)
+    options: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self):
+        return f"{self.protocol}-{self.address}-{self.port}"
+
+
+def service(forwarding="dr", servers=1, server_port=None, **keywords):
+    """A virtual server with real servers 1 to `servers`, all of weight 1."""
+    virtual = VirtualServer(**keywords)
+    port = virtual.port if server_port is None else server_port
+    virtual.servers = [RealServer(rip(i), port, 1, forwarding) for i in range(1, servers + 1)]
+    return virtual
+
+
+@dataclasses.dataclass
+class Setup:
+    """Everything a weir.toml says; `text()` is the file."""
+    services: list = dataclasses.field(default_factory=list)
+    connections: dict = dataclasses.field(default_factory=dict)
+    memory: dict = dataclasses.field(default_factory=dict)
+    neighbors: dict = dataclasses.field(default_factory=static_neighbors)
+    mtu: dict = dataclasses.field(default_factory=lambda: {"c0": 1500, "r0": 1500})
+    port_options: dict = dataclasses.field(default_factory=dict)
+
+    def text(self, devices, socket):
+        """The file, for the given DPDK device of each port and path of the control socket."""
+        out = [table("control", {"socket": str(socket)}), table("http", {"listen": "127.0.0.1:9292"})]
+        if self.memory:
+            out.append(table("memory", self.memory))
+        out.append(table("connections", {"capacity": 65536, **self.connections}))
+        for port in PORTS:
+            out.append(table("[port]", {
+                "name": port, "device": devices[port], "mac": OWN_MAC[port],
+                "addresses": [OWN_ADDRESS[port] + "/24"], "mtu": self.mtu[port], **self.port_options.get(port, {})}))
+        out.append(table("[route]", {"destination": "0.0.0.0/0", "gateway": GATEWAY}))
+        for address, mac in self.neighbors.items():
+            out.append(table("[neighbor]", {"address": address, "mac": mac}))
+        for virtual in self.services:
+            out.append(table("[virtual_server]", {
+                "name": virtual.name, "address": virtual.address, "port": virtual.port, "protocol": virtual.protocol,
+                "scheduler": virtual.scheduler, **virtual.options}))
+            for server in virtual.servers:
+                out.append(table("[virtual_server.real_server]", {
+                    "address": server.address, "port": server.port, "weight": server.weight,
+                    "forwarding": server.forwarding, **server.options}))
+        return "\n".join(out)
+
+
+def table(head, values):
+    """One TOML table; nested tables come last, as `[head.key]`."""
+    lines = [f"[{head}]"]
+    lines += [f"{key} = {toml(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    lines += [table(f"{head}.{key}", value) for key, value in values.items() if isinstance(value, dict)]
+    return "\n".join(lines) + "\n"
+
+
+def toml(value):
+    """A TOML value."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return "[" + ", ".join(toml(item) for item in value) + "]"

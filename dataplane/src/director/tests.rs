@@ -1,0 +1,316 @@
+//! A director under `cargo test`: frames in, frames out, no EAL.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dpdk::Slab;
+use weir_config::model::{Config, MacAddress};
+use zerocopy::IntoBytes;
+
+use super::{Director, Shared};
+use crate::clock::Now;
+use crate::conn::state::is_active;
+use crate::conn::table::{HashKey, Table, View};
+use crate::packet::heap::{HeapFrame, HeapWire};
+use crate::packet::{Burst, Frame};
+use crate::sched::Options;
+use crate::snapshot::Snapshot;
+use crate::snapshot::registry::Registry;
+use crate::stats::{Answer, DropReason, WorkerCounters};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::l4::flags::{ACK, FIN, RST, SYN};
+
+const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+const CLIENT_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xcc]);
+const CLIENT: u32 = 0x0a00_00c8;
+const VIP: u32 = 0x0a00_0064;
+
+/// One port, one virtual server; `servers` are (last octet, weight), `extra` goes into `[connections]`.
+fn config(method: &str, scheduler: &str, servers: &[(u8, u16)], extra: &str) -> Config {
+    let mut text = format!(
+        "[connections]\ncapacity = 1024\n{extra}\n\
+         [[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\
+         [[neighbor]]\naddress = \"10.0.0.200\"\nmac = \"02:00:00:00:00:cc\"\n\
+         [[virtual_server]]\nname = \"web\"\naddress = \"10.0.0.100\"\nport = 80\nprotocol = \"tcp\"\n\
+         scheduler = \"{scheduler}\"\nforwarding = \"{method}\"\n"
+    );
+    for (octet, weight) in servers {
+        let port = if method == "nat" { 8080 } else { 80 };
+        text += &format!(
+            "[[virtual_server.real_server]]\naddress = \"10.0.0.{octet}\"\nport = {port}\nweight = {weight}\n"
+        );
+    }
+    for (octet, _) in servers {
+        text +=
+            &format!("[[neighbor]]\naddress = \"10.0.0.{octet}\"\nmac = \"02:00:00:00:00:{octet:02x}\"\n");
+    }
+    weir_config::parse("test", &text).expect("a valid file").config
+}
+
+/// Workers that share a configuration, and a clock.
+struct Lab {
+    registry: Registry,
+    snapshot: Snapshot,
+    directors: Vec<Director<HeapFrame>>,
+    counters: Vec<Arc<WorkerCounters>>,
+    now: Now,
+    wire: HeapWire,
+}
+
+impl Lab {
+    fn new(config: &Config, workers: usize) -> Self {
+        let mut registry = Registry::new(workers, Options::default());
+        let snapshot = registry.snapshot(config, &[OWN], 0).expect("a valid configuration");
+        let capacity = config.connections.capacity as usize;
+        let key = HashKey::new([0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15]);
+        let tables: Vec<Table> = (0..workers)
+            .map(|_| Table::new(Slab::heap(Table::lines_for(capacity)).expect("memory"), capacity, key))
+            .collect();
+        let views: Arc<[View]> = tables.iter().map(Table::view).collect();
+        let shared = Shared::new(workers, 1);
+        let counters = shared.iter().map(|shared| shared.counters.clone()).collect();
+        let directors =
+            shared.into_iter().zip(tables).map(|(shared, table)| Director::new(shared, table, views.clone()));
+        let mut lab = Self {
+            registry,
+            snapshot,
+            directors: directors.collect(),
+            counters,
+            now: Now::default(),
+            wire: HeapWire::default(),
+        };
+        lab.pass_millis(1);
+        lab
+    }
+
+    fn reload(&mut self, config: &Config) {
+        let seen = self.snapshot.generation;
+        self.snapshot = self.registry.snapshot(config, &[OWN], seen).expect("a valid configuration");
+        self.pass_millis(1);
+    }
+
+    fn pass_millis(&mut self, millis: u64) {
+        self.now.millis += millis;
+        self.now.seconds = (self.now.millis / 1000) as u32;
+        for director in &mut self.directors {
+            director.adopt(&self.snapshot, self.now, &mut self.wire);
+            director.upkeep(&self.snapshot, self.now, &mut self.wire);
+        }
+        self.wire.sent.clear();
+    }
+
+    /// Lets every worker sweep its whole table.
+    fn sweep(&mut self) {
+        (0..3_000).for_each(|_| self.pass_millis(1));
+    }
+
+    /// Gives a frame to a worker and returns what it sends.
+    fn send_to(&mut self, worker: usize, frame: Vec<u8>) -> Vec<Vec<u8>> {
+        let mut burst = Burst::new();
+        burst.push(HeapFrame::new(&frame));
+        self.directors[worker].process(&mut burst, 0, &self.snapshot, self.now, &mut self.wire);
+        self.wire.sent.drain(..).map(|(_, frame)| frame.bytes().to_vec()).collect()
+    }
+
+    fn send(&mut self, frame: Vec<u8>) -> Vec<Vec<u8>> {
+        self.send_to(0, frame)
+    }
+
+    /// The last octet of the MAC that a client's segment is sent to.
+    fn server_of(&mut self, client_port: u16, segment: u8) -> Option<u8> {
+        let sent = self.send(from_client(client_port, segment));
+        let is_forwarded = |frame: &&Vec<u8>| frame[..6] != CLIENT_MAC.0;
+        sent.iter().find(is_forwarded).map(|frame| frame[5])
+    }
+
+    fn dropped(&self, reason: DropReason) -> u64 {
+        self.counters.iter().map(|counters| counters.drops(reason)).sum()
+    }
+
+    /// Active and inactive connections by real server, counted in the tables and as kept.
+    fn assert_counts_equal_a_recount(&self) {
+        let mut recount: HashMap<u32, (u32, u32)> = HashMap::new();
+        for record in self.directors.iter().flat_map(|director| director.table.iter()) {
+            let counts = recount.entry(record.server().0).or_default();
+            if is_active(record.protocol(), record.state()) { counts.0 += 1 } else { counts.1 += 1 }
+        }
+        for server in self.snapshot.servers() {
+            let expected = recount.remove(&server.id.0).unwrap_or_default();
+            assert_eq!((server.live.active(), server.live.inactive()), expected, "server {:?}", server.id);
+        }
+        assert!(recount.is_empty(), "connections of servers that the snapshot does not know: {recount:?}");
+    }
+}
+
+fn frame(to: MacAddress, source: (u32, u16), destination: (u32, u16), segment: u8) -> Vec<u8> {
+    let mut frame = to.0.to_vec();
+    frame.extend_from_slice(&CLIENT_MAC.0);
+    frame.extend_from_slice(&[8, 0]);
+    frame.extend_from_slice(Ipv4::new(ipv4::TCP, source.0, destination.0, 20, 64).as_bytes());
+    frame.extend_from_slice(&source.1.to_be_bytes());
+    frame.extend_from_slice(&destination.1.to_be_bytes());
+    frame.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, 0x50, segment, 1, 0, 0, 0, 0, 0]);
+    frame
+}
+
+fn from_client(port: u16, segment: u8) -> Vec<u8> {
+    frame(OWN, (CLIENT, port), (VIP, 80), segment)
+}
+
+fn from_server(octet: u8, client_port: u16, segment: u8) -> Vec<u8> {
+    frame(OWN, (0x0a00_0000 | u32::from(octet), 8080), (CLIENT, client_port), segment)
+}
+
+#[test]
+fn a_connection_stays_with_its_server_and_others_take_turns() {
+    let mut lab = Lab::new(&config("dr", "rr", &[(11, 1), (12, 1)], ""), 1);
+    assert_eq!(lab.server_of(1000, SYN), Some(12));
+    assert_eq!(lab.server_of(1001, SYN), Some(11));
+    for _ in 0..5 {
+        assert_eq!(lab.server_of(1000, ACK), Some(12));
+        assert_eq!(lab.server_of(1001, ACK), Some(11));
+    }
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn nat_replies_come_back_as_the_virtual_server_on_any_worker() {
+    let mut lab = Lab::new(&config("nat", "rr", &[(11, 1)], ""), 2);
+    let sent = lab.send_to(0, from_client(1000, SYN));
+    assert_eq!(&sent[0][30..38], [10, 0, 0, 11, 0x03, 0xe8, 0x1f, 0x90]);
+    for worker in [0, 1] {
+        let sent = lab.send_to(worker, from_server(11, 1000, SYN | ACK));
+        assert_eq!(sent.len(), 1);
+        assert_eq!(&sent[0][..6], CLIENT_MAC.0);
+        assert_eq!(&sent[0][26..30], [10, 0, 0, 100]);
+        assert_eq!(&sent[0][34..36], [0, 80]);
+    }
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn a_reply_on_another_worker_moves_the_connection_along() {
+    let mut lab = Lab::new(&config("nat", "rr", &[(11, 1)], ""), 2);
+    lab.send_to(0, from_client(1000, SYN));
+    lab.send_to(0, from_client(1000, ACK));
+    lab.send_to(1, from_server(11, 1000, RST));
+    lab.pass_millis(1);
+    let states: Vec<_> = lab.directors[0].table.iter().map(|record| record.state()).collect();
+    assert_eq!(states, [crate::conn::state::tcp::CLOSE]);
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn a_connection_ends_when_its_time_is_over() {
+    let mut lab = Lab::new(&config("dr", "rr", &[(11, 1)], ""), 1);
+    lab.server_of(1000, SYN);
+    lab.server_of(1000, ACK);
+    lab.server_of(1000, RST);
+    lab.pass_millis(10_000);
+    lab.sweep();
+    assert_eq!(lab.directors[0].table.len(), 0);
+    lab.assert_counts_equal_a_recount();
+    // Gone: an ACK is a stray segment now.
+    assert_eq!(lab.server_of(1000, ACK), None);
+    assert_eq!(lab.counters[0].answers(Answer::TcpReset), 1);
+}
+
+#[test]
+fn a_full_table_still_forwards_each_flow_to_one_server() {
+    let mut lab = Lab::new(&config("nat", "rr", &[(11, 1), (12, 1)], ""), 1);
+    for port in 1000..1000 + 1024 {
+        assert!(lab.server_of(port, SYN).is_some());
+    }
+    let mut seen = HashMap::new();
+    for port in 5000..5100u16 {
+        seen.insert(port, lab.server_of(port, SYN).expect("forwarded without a record"));
+    }
+    assert!(seen.values().any(|&server| server == 11) && seen.values().any(|&server| server == 12));
+    for (port, server) in seen {
+        assert_eq!(lab.server_of(port, ACK), Some(server));
+        let back = lab.send(from_server(server, port, ACK));
+        assert_eq!(&back[0][26..30], [10, 0, 0, 100]);
+    }
+    assert_eq!(lab.counters[0].untracked.get(), 300);
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn a_removed_server_gets_nothing_and_a_returned_one_its_connections() {
+    let both = config("dr", "rr", &[(11, 1), (12, 1)], "");
+    let one = config("dr", "rr", &[(11, 1)], "");
+    let mut lab = Lab::new(&both, 1);
+    assert_eq!(lab.server_of(1000, SYN), Some(12));
+    assert_eq!(lab.server_of(1000, ACK), Some(12));
+    lab.reload(&one);
+    assert_eq!(lab.server_of(1000, ACK), None);
+    assert_eq!(lab.dropped(DropReason::RealServerRemoved), 1);
+    lab.reload(&both);
+    assert_eq!(lab.server_of(1000, ACK), Some(12));
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn with_expire_nodest_conn_a_removed_servers_connection_starts_anew() {
+    let expire = "expire_nodest_conn = true";
+    let mut lab = Lab::new(&config("dr", "rr", &[(11, 1), (12, 1)], expire), 1);
+    assert_eq!(lab.server_of(1000, SYN), Some(12));
+    lab.reload(&config("dr", "rr", &[(11, 1)], expire));
+    assert_eq!(lab.server_of(1000, ACK), None);
+    assert_eq!(lab.server_of(1000, SYN), Some(11));
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn a_syn_on_a_closed_connection_is_scheduled_in_the_same_packet() {
+    let mut lab = Lab::new(&config("dr", "rr", &[(11, 1), (12, 1)], ""), 1);
+    assert_eq!(lab.server_of(1000, SYN), Some(12));
+    lab.server_of(1000, ACK);
+    lab.server_of(1000, RST);
+    assert_eq!(lab.server_of(1000, SYN), Some(11));
+    lab.assert_counts_equal_a_recount();
+}
+
+/// Any sequence of packets, edits and time keeps the counts right and never reaches a removed real server.
+#[test]
+fn counts_equal_a_recount_after_any_history() {
+    bolero::check!().with_type::<Vec<(u8, u8)>>().for_each(|history| {
+        for method in ["dr", "nat"] {
+            run_history(method, history);
+        }
+    });
+}
+
+fn run_history(method: &str, history: &[(u8, u8)]) {
+    let sets: [&[(u8, u16)]; 5] =
+        [&[(11, 1), (12, 1)], &[(11, 3)], &[(12, 0), (13, 2)], &[], &[(13, 1), (12, 1), (11, 1)]];
+    let configs: Vec<Config> = sets
+        .iter()
+        .enumerate()
+        .map(|(n, set)| config(method, "wlc", set, if n % 2 == 0 { "" } else { "expire_nodest_conn = true" }))
+        .collect();
+    let mut lab = Lab::new(&configs[0], 2);
+    let mut present: Vec<u8> = sets[0].iter().map(|(octet, _)| *octet).collect();
+    for &(what, detail) in history {
+        let segment = [SYN, ACK, FIN | ACK, RST, SYN | ACK][usize::from(detail) % 5];
+        let port = 1000 + u16::from(detail / 5 % 8);
+        let worker = usize::from(detail) % 2;
+        match what % 8 {
+            0 => {
+                let set = usize::from(detail) % sets.len();
+                lab.reload(&configs[set]);
+                present = sets[set].iter().map(|(octet, _)| *octet).collect();
+            }
+            1 => lab.pass_millis(u64::from(detail) * 1_000),
+            2 => lab.sweep(),
+            3 => drop(lab.send_to(worker, from_server(11 + detail % 3, port, segment))),
+            _ => {
+                for frame in lab.send_to(worker, from_client(port, segment)) {
+                    let is_answer = frame[..6] == CLIENT_MAC.0;
+                    assert!(is_answer || present.contains(&frame[5]), "sent to a removed real server");
+                }
+            }
+        }
+        lab.assert_counts_equal_a_recount();
+    }
+}
