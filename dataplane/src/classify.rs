@@ -6,7 +6,7 @@
 use crate::conn::record::{Key, ServiceId, reply_hash_input};
 use crate::conn::table::Table;
 use crate::parse::Packet;
-use crate::snapshot::{Snapshot, protocol};
+use crate::snapshot::{Snapshot, protocol, socket};
 use crate::stats::DropReason;
 use crate::wire::ipv4;
 use crate::wire::l4::icmp;
@@ -39,23 +39,23 @@ pub struct Lookup {
 
 /// The virtual server that was asked for last: consecutive packets of a burst mostly ask for the same one.
 #[derive(Debug, Default)]
-pub struct LastService(Option<(u32, u16, u8, ServiceId, bool)>);
+pub struct LastService {
+    /// Its address, port and protocol; no socket is 0.
+    socket: u64,
+    service: ServiceId,
+    any_port: bool,
+}
 
 impl LastService {
     #[inline]
     fn find(&mut self, snapshot: &Snapshot, packet: &Packet) -> Option<(ServiceId, bool)> {
-        let (address, port, number) = (packet.destination, packet.destination_port, packet.protocol);
-        if let Some((a, p, n, id, any_port)) = self.0
-            && a == address
-            && p == port
-            && n == number
-        {
-            return Some((id, any_port));
+        let socket = socket(packet.destination, packet.destination_port, packet.protocol);
+        if socket != self.socket {
+            let service = snapshot.virtual_server(packet.destination, packet.destination_port, packet.protocol)?;
+            let any_port = snapshot.service(service).is_some_and(|service| service.port == 0);
+            *self = Self { socket, service, any_port };
         }
-        let id = snapshot.virtual_server(address, port, number)?;
-        let any_port = snapshot.service(id).is_some_and(|service| service.port == 0);
-        self.0 = Some((address, port, number, id, any_port));
-        Some((id, any_port))
+        Some((self.service, self.any_port))
     }
 }
 

@@ -4,7 +4,7 @@
 //! checksum. Nothing malformed gets past this file. Payloads are not looked at, and TCP and UDP checksums are left
 //! to the end hosts, as IPVS leaves them.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use crate::packet::Frame;
 use crate::stats::DropReason;
@@ -100,7 +100,7 @@ fn parse_plain(plain: &Plain, frame_len: usize, packet: &mut Packet) -> bool {
         && !ip.is_fragment()
         && (least..=l4_len).contains(&header_len)
         && ipv4::is_unicast(source)
-        && ipv4::checksum_is_right(ip.as_bytes());
+        && ip.plain_checksum_is_right();
     *packet = Packet {
         vlan: Vlan::NONE,
         l3: ethernet::HEADER_LEN as u8,

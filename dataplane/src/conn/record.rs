@@ -14,7 +14,7 @@ use weir_config::model::Protocol;
 use super::state::State;
 
 /// Number of a virtual server, 0 to 65,534. Stable for as long as it exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ServiceId(pub u16);
 
 /// Number of a real server of one virtual server, 1 to [`ServerId::MAX`]. Stable for as long as a record names it.

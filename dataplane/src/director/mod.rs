@@ -237,8 +237,8 @@ impl<F: Frame> Director<F> {
         let Context { snapshot, now, .. } = context;
         if let Some((slot, record)) = self.table.find(lookup.hash, lookup.key) {
             let server = snapshot.server(record.server());
-            let is_current =
-                record.age(now.seconds) <= snapshot.lifetimes.of(record.protocol(), record.state());
+            let age = record.age(now.seconds);
+            let is_current = age == 0 || age <= snapshot.lifetimes.of(record.protocol(), record.state());
             if is_current && server.is_present && !starts_anew(packet, record, server, snapshot) {
                 self.advance(slot, record, packet, server, now);
                 return self.forward(frame, packet, server, context, wire);
@@ -272,8 +272,8 @@ impl<F: Frame> Director<F> {
         now: Now,
     ) {
         let state = next_state(record.protocol(), direction, segment, record.state());
-        let touched = record.touched(state, now.seconds);
-        if touched != record {
+        if state != record.state() || record.age(now.seconds) != 0 {
+            let touched = record.touched(state, now.seconds);
             self.table.update(slot, touched);
             server.change(self.shared.worker, record.protocol(), record.state(), state);
         }

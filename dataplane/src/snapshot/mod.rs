@@ -108,7 +108,7 @@ pub struct Local {
 
 /// A socket address and protocol as one number.
 #[inline]
-fn socket(address: u32, port: u16, protocol: u8) -> u64 {
+pub(crate) fn socket(address: u32, port: u16, protocol: u8) -> u64 {
     u64::from(address) << 32 | u64::from(port) << 16 | u64::from(protocol)
 }
 

@@ -12,8 +12,9 @@ use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::{State, is_active};
 use crate::stats::Counter;
 
-/// One real server of one virtual server.
+/// One real server of one virtual server. Aligned so that finding one by its number takes no multiplication.
 #[derive(Clone)]
+#[repr(align(128))]
 pub struct Server {
     /// Its number.
     pub id: ServerId,
@@ -98,6 +99,8 @@ impl Server {
         }
     }
 }
+
+const _: () = assert!(size_of::<Server>() == 128);
 
 /// What changes with packets: one tally per worker, and the flag that all share. Outlives snapshots.
 pub struct Live {

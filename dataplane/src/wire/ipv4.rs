@@ -94,6 +94,22 @@ impl Ipv4 {
         usize::from(self.version_ihl & 0x0f) * 4
     }
 
+    /// Whether the checksum of a header without options is right. In what byte order the words are added makes no
+    /// difference to that (RFC 1071 section 2).
+    #[inline]
+    pub fn plain_checksum_is_right(&self) -> bool {
+        let (longs, _) = self.as_bytes().as_chunks::<8>();
+        let (words, _) = self.as_bytes()[16..].as_chunks::<4>();
+        let longs = longs.iter().map(|long| u128::from(u64::from_ne_bytes(*long)));
+        let words = words.iter().map(|word| u128::from(u32::from_ne_bytes(*word)));
+        let sum: u128 = longs.chain(words).sum();
+        let sum = (sum as u64 as u128) + (sum >> 64);
+        let sum = (sum as u32 as u64) + ((sum as u64) >> 32) + (sum >> 64) as u64;
+        let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        sum == 0xffff || sum == 0x1_fffe
+    }
+
     /// Takes one from the TTL. The caller has seen that it is above 1.
     #[inline]
     pub fn decrement_ttl(&mut self) {
@@ -142,7 +158,7 @@ pub fn checksum_is_right(header: &[u8]) -> bool {
 #[inline]
 pub fn is_unicast(address: u32) -> bool {
     let first = address >> 24;
-    first != 0 && first != 127 && first < 224
+    first.wrapping_sub(1) < 223 && first != 127
 }
 
 #[cfg(test)]
@@ -159,6 +175,17 @@ mod tests {
                 assert!(checksum_is_right(header.as_bytes()));
             }
         }
+    }
+
+    #[test]
+    fn both_ways_to_check_a_plain_header_agree() {
+        bolero::check!().with_type::<([u8; 20], bool)>().for_each(|(bytes, mend)| {
+            let mut header = Ipv4::read_from_bytes(bytes).expect("20 bytes");
+            if *mend {
+                header.refresh_checksum();
+            }
+            assert_eq!(header.plain_checksum_is_right(), checksum_is_right(header.as_bytes()));
+        });
     }
 
     #[test]

@@ -1,0 +1,1 @@
+"""Parts of benches/throughput: traffic files, the machine, testpmd, weir, the plan, the report."""
