@@ -51,7 +51,8 @@ impl LastService {
     fn find(&mut self, snapshot: &Snapshot, packet: &Packet) -> Option<(ServiceId, bool)> {
         let socket = socket(packet.destination, packet.destination_port, packet.protocol);
         if socket != self.socket {
-            let service = snapshot.virtual_server(packet.destination, packet.destination_port, packet.protocol)?;
+            let service =
+                snapshot.virtual_server(packet.destination, packet.destination_port, packet.protocol)?;
             let any_port = snapshot.service(service).is_some_and(|service| service.port == 0);
             *self = Self { socket, service, any_port };
         }

@@ -292,6 +292,8 @@ pub fn parse_quoted(bytes: &[u8], l3: usize) -> Result<Quoted, DropReason> {
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::IntoBytes;
+
     use super::*;
     use crate::packet::heap::HeapFrame;
 

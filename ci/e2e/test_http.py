@@ -1,0 +1,79 @@
+"""/live, /ready and /metrics."""
+
+import subprocess
+import unittest
+
+import lab
+
+
+class Http(unittest.TestCase):
+    """One weir for all of these, which has served nine requests through each method."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.weir = lab.Weir().__enter__()
+        cls.addClassCleanup(cls.weir.__exit__, None, None, None)
+        for vip in lab.VIPS.values():
+            lab.answers(vip, 9)
+
+    def test_live_and_ready_say_200(self):
+        for path in ("/live", "/ready"):
+            with self.subTest(path):
+                self.assertEqual(self.weir.http(path, "-o", "/dev/null", "-w", "%{http_code}").stdout, "200")
+
+    def test_an_unknown_page_is_404(self):
+        self.assertEqual(self.weir.http("/nothing", "-o", "/dev/null", "-w", "%{http_code}").stdout, "404")
+
+    def test_promtool_has_nothing_to_say_about_the_metrics(self):
+        page = self.weir.http("/metrics").stdout
+        done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""))
+
+    def test_metrics_have_the_content_type_that_prometheus_asks_for(self):
+        kind = self.weir.http("/metrics", "-o", "/dev/null", "-w", "%{content_type}").stdout
+        self.assertRegex(kind, r"^text/plain; *version=0\.0\.4")
+
+    def test_every_metric_of_the_contract_is_there(self):
+        names = {name for name, _ in self.weir.metrics()}
+        wanted = {
+            "weir_build_info", "weir_port_receive_packets_total", "weir_port_receive_bytes_total",
+            "weir_port_transmit_packets_total", "weir_port_transmit_bytes_total", "weir_port_receive_missed_total",
+            "weir_drops_total", "weir_worker_cycles_total", "weir_connections", "weir_connections_capacity",
+            "weir_virtual_server_connections_total", "weir_virtual_server_packets_total",
+            "weir_virtual_server_bytes_total", "weir_real_server_connections_total",
+            "weir_real_server_active_connections", "weir_real_server_inactive_connections", "weir_real_server_weight",
+            "weir_real_server_up", "weir_config_last_reload_successful", "weir_config_last_reload_timestamp_seconds",
+        }
+        self.assertEqual(wanted - names, set())
+
+    def test_connections_are_counted_by_virtual_and_real_server(self):
+        metrics = self.weir.metrics()
+        for method, port in (("dr", 80), ("tun", 80), ("nat", 8080)):
+            with self.subTest(method):
+                self.assertEqual(metrics.total("weir_virtual_server_connections_total", virtual_server=method), 9)
+                for (name, address), count in zip(lab.REAL_SERVERS.items(), (4, 3, 2)):
+                    self.assertEqual(metrics.total("weir_real_server_connections_total", virtual_server=method,
+                                                   real_server=f"{address}:{port}"), count, name)
+
+    def test_only_nat_has_outgoing_packets(self):
+        metrics = self.weir.metrics()
+        for method in lab.VIPS:
+            sent = metrics.total("weir_virtual_server_packets_total", virtual_server=method, direction="out")
+            came = metrics.total("weir_virtual_server_packets_total", virtual_server=method, direction="in")
+            with self.subTest(method):
+                # A request is at least SYN, ACK, the request, FIN and an ACK.
+                self.assertGreaterEqual(came, 9 * 5)
+                self.assertEqual(sent > 0, method == "nat")
+
+    def test_weights_are_published(self):
+        metrics = self.weir.metrics()
+        for address, weight in zip(lab.REAL_SERVERS.values(), (4, 3, 2)):
+            self.assertEqual(metrics.total("weir_real_server_weight", virtual_server="dr", real_server=f"{address}:80"),
+                             weight)
+
+    def test_both_ports_count_what_they_carry(self):
+        metrics = self.weir.metrics()
+        for port in ("outer", "inner"):
+            with self.subTest(port):
+                self.assertGreater(metrics.total("weir_port_receive_packets_total", port=port), 0)
+                self.assertGreater(metrics.total("weir_port_transmit_packets_total", port=port), 0)

@@ -1,0 +1,170 @@
+"""scripts/real-server: sets up, checks, says what is wrong, and takes back what it changed."""
+
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+import lab
+
+SCRIPT = lab.ROOT / "scripts" / "real-server"
+VIP = "10.10.0.100"
+NODE = "spare"
+SYSCTLS = pathlib.Path("/proc/sys/net/ipv4/conf")
+
+
+class RealServer(unittest.TestCase):
+    """A machine of its own with one interface, a default route and a tunnel device."""
+
+    def setUp(self):
+        name = f"{lab.NAME}-{NODE}"
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        self.addCleanup(subprocess.run, ["ip", "netns", "delete", name], check=True)
+        self.state = tempfile.TemporaryDirectory(prefix="weir-real-server-")
+        self.addCleanup(self.state.cleanup)
+        for command in ("ip link set lo up", "ip link add eth0 type veth peer name peer0", "ip link set peer0 up",
+                        "ip address add 10.20.0.11/24 dev eth0", "ip link set eth0 up",
+                        "ip route add default via 10.20.0.1", "ip tuntap add ipip0 mode tun"):
+            self.inside(*command.split())
+        # As many sites have it: strict everywhere.
+        self.write_sysctl("all", "rp_filter", 1)
+
+    def inside(self, *command):
+        """Runs a command on the machine and returns what it printed."""
+        return lab.run(NODE, *command, check=True).stdout
+
+    def write_sysctl(self, device, name, value):
+        """Sets net.ipv4.conf.DEVICE.NAME."""
+        self.inside("sh", "-c", f"echo {value} > {SYSCTLS}/{device}/{name}")
+
+    def read_sysctl(self, device, name):
+        """Reads net.ipv4.conf.DEVICE.NAME."""
+        return int(self.inside("cat", f"{SYSCTLS}/{device}/{name}"))
+
+    def state_of_machine(self):
+        """Everything the script may change, as text."""
+        return self.inside("sh", "-c", "ip -br address; ip -br link; ip route show table all; ip rule;"
+                           f"grep . {SYSCTLS}/*/arp_ignore {SYSCTLS}/*/arp_announce {SYSCTLS}/*/rp_filter")
+
+    def real_server(self, *arguments):
+        """Runs the script."""
+        return lab.run(NODE, str(SCRIPT), *arguments, "--state-dir", f"{self.state.name}/state")
+
+    def assertDone(self, *arguments):
+        """The script succeeds without complaint."""
+        done = self.real_server(*arguments)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        return done.stdout
+
+    def assertWrong(self, words, *arguments):
+        """The script ends with status 1 and says it in these words."""
+        done = self.real_server(*arguments)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn(words, done.stderr)
+
+    METHODS = {
+        "dr": ("dr", "--vip", VIP),
+        "tun": ("tun", "--vip", VIP, "--tunnel-device", "ipip0"),
+        "nat": ("nat", "--gateway", "10.20.0.2"),
+        "nat by source": ("nat", "--gateway", "10.20.0.2", "--by-source"),
+    }
+
+    def test_undo_restores_the_machine_exactly(self):
+        before = self.state_of_machine()
+        for name, arguments in self.METHODS.items():
+            with self.subTest(name):
+                self.assertDone(*arguments)
+                self.assertNotEqual(self.state_of_machine(), before)
+                self.assertDone(*arguments, "--undo")
+                self.assertEqual(self.state_of_machine(), before)
+
+    def test_a_second_run_changes_nothing(self):
+        for name, arguments in self.METHODS.items():
+            with self.subTest(name):
+                self.assertDone(*arguments)
+                once = self.state_of_machine()
+                self.assertDone(*arguments)
+                self.assertEqual(self.state_of_machine(), once)
+                self.assertDone(*arguments, "--undo")
+
+    def test_a_dry_run_changes_nothing(self):
+        before = self.state_of_machine()
+        for name, arguments in self.METHODS.items():
+            with self.subTest(name):
+                self.assertNotEqual(self.assertDone(*arguments, "--dry-run"), "")
+                self.assertEqual(self.state_of_machine(), before)
+
+    def test_check_before_the_set_up_says_what_is_missing(self):
+        self.assertWrong(f"{VIP}/32 is not on lo", *self.METHODS["dr"], "--check")
+        self.assertWrong("arp_ignore in force on eth0 is 0", *self.METHODS["dr"], "--check")
+        self.assertWrong("ipip0 is down", *self.METHODS["tun"], "--check")
+        self.assertWrong("rp_filter in force on ipip0 is 1", *self.METHODS["tun"], "--check")
+        self.assertWrong("not by the director 10.20.0.2", *self.METHODS["nat"], "--check")
+
+    def test_arp_is_quiet_before_the_address_is_there(self):
+        commands = self.assertDone(*self.METHODS["dr"], "--dry-run").splitlines()
+        quiet = [line.endswith("/arp_ignore") or line.endswith("/arp_announce") for line in commands]
+        self.assertEqual(quiet, [True, True, False])
+        self.assertIn(f"ip address add {VIP}/32 dev lo", commands[2])
+
+    def test_what_two_set_ups_share_stays_until_the_last_is_undone(self):
+        self.assertDone("dr", "--vip", VIP)
+        self.assertDone("dr", "--vip", "10.10.0.101")
+        self.assertDone("dr", "--vip", VIP, "--undo")
+        self.assertEqual(self.read_sysctl("all", "arp_ignore"), 1)
+        self.assertDone("dr", "--vip", "10.10.0.101", "--check")
+        self.assertDone("dr", "--vip", "10.10.0.101", "--undo")
+        self.assertEqual(self.read_sysctl("all", "arp_ignore"), 0)
+
+    def test_undo_leaves_what_was_so_before(self):
+        self.write_sysctl("all", "arp_ignore", 1)
+        self.inside("ip", "address", "add", f"{VIP}/32", "dev", "lo")
+        before = self.state_of_machine()
+        self.assertDone("dr", "--vip", VIP)
+        self.assertDone("dr", "--vip", VIP, "--undo")
+        self.assertEqual(self.state_of_machine(), before)
+
+    def test_other_interfaces_keep_the_source_check_they_had(self):
+        self.assertDone(*self.METHODS["tun"])
+        self.assertEqual(self.read_sysctl("ipip0", "rp_filter") + self.read_sysctl("all", "rp_filter"), 0)
+        self.assertEqual(self.read_sysctl("eth0", "rp_filter"), 1)
+
+    def test_loose_source_check_on_a_tunnel_without_address_is_wrong(self):
+        self.assertDone(*self.METHODS["tun"])
+        self.write_sysctl("ipip0", "rp_filter", 2)
+        self.assertWrong("rp_filter in force on ipip0 is 2", *self.METHODS["tun"], "--check")
+
+    def test_a_virtual_address_on_a_lan_interface_is_wrong(self):
+        self.inside("ip", "address", "add", f"{VIP}/24", "dev", "eth0")
+        self.assertWrong(f"{VIP} is on eth0", *self.METHODS["dr"])
+
+    def test_a_virtual_address_with_a_wide_mask_is_wrong(self):
+        self.inside("ip", "address", "add", f"{VIP}/24", "dev", "lo")
+        self.assertWrong(f"{VIP} is on lo with /24", *self.METHODS["dr"])
+
+    def test_a_virtual_address_on_a_nat_real_server_is_wrong(self):
+        self.inside("ip", "address", "add", f"{VIP}/32", "dev", "lo")
+        self.assertWrong(f"{VIP} is on this machine", "nat", "--gateway", "10.20.0.2", "--vip", VIP)
+
+    def test_a_gateway_behind_another_router_is_refused_and_the_default_route_stays(self):
+        before = self.state_of_machine()
+        self.assertWrong("not in a subnet of this machine", "nat", "--gateway", "10.99.0.1")
+        self.assertEqual(self.state_of_machine(), before)
+
+    def test_a_missing_tunnel_device_is_named(self):
+        self.assertWrong("no tunnel device 'nosuch0'", "tun", "--vip", VIP, "--tunnel-device", "nosuch0")
+
+    def test_by_source_leads_replies_away_and_nothing_else(self):
+        self.assertDone(*self.METHODS["nat by source"])
+        self.assertIn("via 10.20.0.2 ", self.inside("ip", "route", "get", "198.51.100.1", "from", "10.20.0.11"))
+        self.assertIn("via 10.20.0.1 ", self.inside("ip", "route", "get", "198.51.100.1"))
+        self.assertNotIn("via", self.inside("ip", "route", "get", "10.20.0.9", "from", "10.20.0.11"))
+
+    def test_bad_usage_has_status_2(self):
+        for arguments in ((), ("dr",), ("nat",), ("dr", "--vip", "10.10.0.300"), ("dr", "--vip"),
+                          ("dr", "--vip", VIP, "--gateway", "10.20.0.2"), ("gue", "--vip", VIP),
+                          ("dr", "--vip", VIP, "--check", "--undo")):
+            with self.subTest(arguments):
+                done = lab.run(NODE, str(SCRIPT), *arguments)
+                self.assertEqual(done.returncode, 2)
+                self.assertIn("--help", done.stderr)

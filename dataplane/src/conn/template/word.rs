@@ -1,0 +1,337 @@
+//! A template in two words: its key, and everything that changes.
+//!
+//! ```text
+//!  key    | client network 32 | virtual server + 1, 16 | port 16 |
+//!  value  | extended 1 | assured 1 | pending 1 | connections 19 | last use 22 | real server 20 |
+//! ```
+//! A value without a real server is a free slot; it keeps the last use of the template that was there, for the
+//! reason given in the parent module. The last use is in seconds modulo 2^22 (48 days).
+
+use crate::conn::record::{ServerId, ServiceId};
+
+/// A template that is past its time lives on in steps of so many seconds while connections hang on it.
+pub const STEP_SECS: u32 = 60;
+/// The longest persistence timeout, in seconds: 31 days. Anything above counts as this.
+pub const LIFETIME_SECS_MAX: u32 = 2_678_400;
+/// Connections that can hang on one template at the same time.
+pub const CONNECTIONS_MAX: u32 = (1 << CONNECTIONS_BITS) - 1;
+
+/// How far the clocks of two threads may be apart, in seconds.
+const SKEW_SECS: u32 = 60;
+
+const LAST_BITS: u32 = 22;
+const LAST_SHIFT: u32 = 20;
+const LAST_MASK: u32 = (1 << LAST_BITS) - 1;
+const CONNECTIONS_BITS: u32 = 19;
+const CONNECTIONS_SHIFT: u32 = LAST_SHIFT + LAST_BITS;
+const CONNECTION: u64 = 1 << CONNECTIONS_SHIFT;
+const PENDING: u64 = 1 << 61;
+const ASSURED: u64 = 1 << 62;
+const EXTENDED: u64 = 1 << 63;
+
+// The rest of the circle, 17 days, is the time within which the sweep has to come by.
+const _: () = assert!(LIFETIME_SECS_MAX + SKEW_SECS < LAST_MASK / 3 * 2);
+const _: () = assert!(ServerId::MAX < 1 << LAST_SHIFT && CONNECTIONS_SHIFT + CONNECTIONS_BITS == 61);
+
+/// What a template is looked up by: a network of clients, a virtual server, a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TemplateKey(pub(super) u64);
+
+impl TemplateKey {
+    /// The network of `client` that has a prefix of `prefix` bits (0 to 32), towards `service`. `port` is the
+    /// virtual server's; 0 where all ports share a template: for firewall marks, port 0 and FTP.
+    #[inline]
+    pub fn new(client: u32, prefix: u8, service: ServiceId, port: u16) -> Self {
+        debug_assert!(prefix <= 32 && service.0 != u16::MAX);
+        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+        Self(u64::from(client & mask) << 32 | (u64::from(service.0) + 1) << 16 | u64::from(port))
+    }
+
+    /// First address of the client network.
+    pub fn client(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The virtual server.
+    pub fn service(self) -> ServiceId {
+        ServiceId((self.0 >> 16) as u16 - 1)
+    }
+
+    /// The port; 0: all.
+    pub fn port(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// A template as it was at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Template {
+    pub(super) key: TemplateKey,
+    pub(super) word: Word,
+}
+
+impl Template {
+    /// Whom it ties.
+    pub fn key(self) -> TemplateKey {
+        self.key
+    }
+
+    /// The real server that it ties them to.
+    pub fn server(self) -> ServerId {
+        self.word.server()
+    }
+
+    /// Connections that hang on it, at most [`CONNECTIONS_MAX`].
+    pub fn connections(self) -> u32 {
+        self.word.connections()
+    }
+
+    /// Whether one of its connections was ever established: `ASSURED` in listings, else `NONE`.
+    pub fn is_assured(self) -> bool {
+        self.word.0 & ASSURED != 0
+    }
+
+    /// Seconds until its timer fires, or `None` when it is over and waits for the sweep only. `lifetime` is the
+    /// virtual server's persistence timeout.
+    pub fn expires_in(self, lifetime: u32, now: u32) -> Option<u32> {
+        let word = self.word.aged(lifetime, now)?;
+        Some(word.life(lifetime) - word.age(now))
+    }
+}
+
+/// The value word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word(pub(super) u64);
+
+impl Word {
+    /// What goes into the free slot `self`: a template that nobody takes for one until it is settled. Its last use
+    /// lies after that of any template that was there before.
+    pub(super) fn claimed(self, server: ServerId, now: u32) -> Self {
+        debug_assert!(server.0 != 0 && server.0 <= ServerId::MAX);
+        let after = self.last() + 1 & LAST_MASK;
+        let last = if before(now, after) { after } else { now };
+        Self(u64::from(server.0) | PENDING).with_last(last)
+    }
+
+    /// The template, no longer pending.
+    pub(super) fn settled(self) -> Self {
+        Self(self.0 & !PENDING)
+    }
+
+    /// The free slot that the template leaves.
+    pub(super) fn freed(self) -> Self {
+        Self(0).with_last(self.last())
+    }
+
+    /// A new template of the same key in the place of this one.
+    pub(super) fn replaced(self, server: ServerId, now: u32) -> Self {
+        debug_assert!(server.0 != 0 && server.0 <= ServerId::MAX);
+        Self(u64::from(server.0)).with_last(self.last()).used(now)
+    }
+
+    /// After a new connection: the timer restarts.
+    pub(super) fn used(self, now: u32) -> Self {
+        if before(now, self.last()) { self } else { self.with_last(now) }
+    }
+
+    /// With one connection more; `None`: it can't count more.
+    pub(super) fn attached(self) -> Option<Self> {
+        (self.connections() < CONNECTIONS_MAX).then_some(Self(self.0.wrapping_add(CONNECTION)))
+    }
+
+    /// With one connection less; `None`: there are none.
+    pub(super) fn detached(self) -> Option<Self> {
+        (self.connections() != 0).then_some(Self(self.0.wrapping_sub(CONNECTION)))
+    }
+
+    /// Marked as assured; `None`: it is already.
+    pub(super) fn assured(self) -> Option<Self> {
+        (self.0 & ASSURED == 0).then_some(Self(self.0 | ASSURED))
+    }
+
+    /// What has become of the template by `now`; `None`: it is over.
+    ///
+    /// IPVS's rule, without its timer: the timer fires `lifetime` seconds after the last use. If nothing hangs on
+    /// the template then, it is over. Else the timer is set to [`STEP_SECS`], again and again; and because IPVS
+    /// never sets it back, a use restarts it with these seconds only, from the first step on.
+    pub(super) fn aged(self, lifetime: u32, now: u32) -> Option<Self> {
+        let (life, age) = (self.life(lifetime), self.age(now));
+        if age <= life {
+            return Some(self);
+        }
+        if self.connections() == 0 {
+            return None;
+        }
+        let whole_steps = (age - life - 1) / STEP_SECS * STEP_SECS;
+        let fired = self.last().wrapping_add(life + whole_steps);
+        Some(Self(self.with_last(fired).0 | EXTENDED))
+    }
+
+    pub(super) fn server(self) -> ServerId {
+        ServerId(self.0 as u32 & ServerId::MAX)
+    }
+
+    pub(super) fn is_assured(self) -> bool {
+        self.0 & ASSURED != 0
+    }
+
+    pub(super) fn is_free(self) -> bool {
+        self.server().0 == 0
+    }
+
+    pub(super) fn is_pending(self) -> bool {
+        self.0 & PENDING != 0
+    }
+
+    /// Whether it is a template that counts.
+    pub(super) fn is_live(self) -> bool {
+        !self.is_free() && !self.is_pending()
+    }
+
+    /// Second of the last use, modulo 2^22.
+    pub(super) fn last(self) -> u32 {
+        (self.0 >> LAST_SHIFT) as u32 & LAST_MASK
+    }
+
+    /// Seconds since the last use; 0 when that lies ahead, by another thread's clock.
+    pub(super) fn age(self, now: u32) -> u32 {
+        if before(now, self.last()) { 0 } else { now.wrapping_sub(self.last()) & LAST_MASK }
+    }
+
+    fn connections(self) -> u32 {
+        (self.0 >> CONNECTIONS_SHIFT) as u32 & CONNECTIONS_MAX
+    }
+
+    /// Seconds from the last use to the timer.
+    fn life(self, lifetime: u32) -> u32 {
+        if self.0 & EXTENDED != 0 { STEP_SECS } else { lifetime.min(LIFETIME_SECS_MAX) }
+    }
+
+    fn with_last(self, last: u32) -> Self {
+        let keep = self.0 & !(u64::from(LAST_MASK) << LAST_SHIFT);
+        Self(keep | u64::from(last & LAST_MASK) << LAST_SHIFT)
+    }
+}
+
+/// Whether `now` lies before `last`, by no more than clocks may be apart.
+fn before(now: u32, last: u32) -> bool {
+    let ahead = last.wrapping_sub(now) & LAST_MASK;
+    ahead != 0 && ahead <= SKEW_SECS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FREE: Word = Word(0);
+
+    fn template(server: u32, now: u32) -> Word {
+        FREE.claimed(ServerId(server), now).settled()
+    }
+
+    #[test]
+    fn keys_hold_the_network_the_virtual_server_and_the_port() {
+        let key = TemplateKey::new(0x0a01_02ff, 24, ServiceId(65_534), 443);
+        assert_eq!((key.client(), key.service(), key.port()), (0x0a01_0200, ServiceId(65_534), 443));
+        assert_eq!(key, TemplateKey::new(0x0a01_0207, 24, ServiceId(65_534), 443));
+        assert_eq!(TemplateKey::new(u32::MAX, 0, ServiceId(0), 0).client(), 0);
+        assert_eq!(TemplateKey::new(u32::MAX, 1, ServiceId(0), 0).client(), 0x8000_0000);
+        assert_eq!(TemplateKey::new(u32::MAX, 32, ServiceId(0), 0).client(), u32::MAX);
+        assert_ne!(TemplateKey::new(0, 32, ServiceId(0), 0).0, 0);
+    }
+
+    #[test]
+    fn fields_do_not_touch_each_other() {
+        bolero::check!().with_type::<(u32, u32, u8)>().for_each(|&(server, now, connections)| {
+            let server = ServerId(server % ServerId::MAX + 1);
+            let mut word = template(server.0, now.max(1));
+            for _ in 0..connections {
+                word = word.attached().unwrap();
+            }
+            let word = word.assured().unwrap();
+            assert!(word.is_live() && word.is_assured() && word.assured().is_none());
+            assert_eq!((word.server(), word.connections()), (server, u32::from(connections)));
+            assert_eq!(word.age(now.max(1).wrapping_add(7)), 7);
+            let free = word.freed();
+            assert!(free.is_free() && !free.is_pending());
+            assert_eq!(free.last(), word.last());
+        });
+    }
+
+    #[test]
+    fn connections_stop_at_both_ends() {
+        let mut word = template(1, 5);
+        assert!(word.detached().is_none());
+        for _ in 0..CONNECTIONS_MAX {
+            word = word.attached().unwrap();
+        }
+        assert!(word.attached().is_none());
+        assert!(word.is_live() && !word.is_assured());
+        assert_eq!(word.server(), ServerId(1));
+    }
+
+    #[test]
+    fn a_claim_is_used_last_after_whatever_was_in_the_slot() {
+        for now in [0, 1, 5_000, LAST_MASK - 1, LAST_MASK, LAST_MASK + 1, u32::MAX] {
+            let old = template(3, now).freed();
+            for later in [0, 1, 2, 59, 60, 61, 100_000] {
+                let new = old.claimed(ServerId(4), now.wrapping_add(later));
+                assert_ne!(new.last(), old.last(), "{now} {later}");
+                assert!(before(old.last(), new.last()) || later > SKEW_SECS);
+            }
+            let behind = old.claimed(ServerId(4), now.wrapping_sub(1));
+            assert_eq!(behind.last(), old.last() + 1 & LAST_MASK);
+        }
+    }
+
+    #[test]
+    fn a_template_is_over_when_its_time_has_passed_since_the_last_use() {
+        let word = template(1, 1_000);
+        assert_eq!(word.aged(300, 1_300), Some(word));
+        assert_eq!(word.aged(300, 1_301), None);
+        let used = word.used(1_299);
+        assert_eq!(used.aged(300, 1_599), Some(used));
+        assert_eq!(used.aged(300, 1_600), None);
+        assert_eq!(used.used(1_298), used, "a clock that is behind turns nothing back");
+        assert_eq!(used.age(1_298), 0);
+    }
+
+    #[test]
+    fn a_template_with_connections_lives_on_in_steps_of_sixty_seconds() {
+        let busy = template(1, 1_000).attached().unwrap();
+        let first = busy.aged(300, 1_301).unwrap();
+        assert_eq!((first.last(), first.0 & EXTENDED), (1_300, EXTENDED));
+        // Looked at late or often, the steps are the same.
+        let late = busy.aged(300, 1_543).unwrap();
+        assert_eq!(late.last(), 1_540);
+        assert_eq!(first.aged(300, 1_400).and_then(|word| word.aged(300, 1_543)), Some(late));
+        // The last connection ends at 1,543: the template stays until that step is done.
+        let idle = late.detached().unwrap();
+        assert_eq!(idle.aged(300, 1_600), Some(idle));
+        assert_eq!(idle.aged(300, 1_601), None);
+        // A use within the step restarts it with 60 seconds, as IPVS does.
+        assert_eq!(idle.used(1_590).aged(300, 1_650), Some(idle.used(1_590)));
+        assert_eq!(idle.used(1_590).aged(300, 1_651), None);
+    }
+
+    #[test]
+    fn listings_count_down_to_the_timer() {
+        let key = TemplateKey::new(1, 32, ServiceId(0), 80);
+        let word = template(1, 1_000);
+        let at = |word, now| Template { key, word }.expires_in(300, now);
+        assert_eq!((at(word, 1_000), at(word, 1_300), at(word, 1_301)), (Some(300), Some(0), None));
+        let busy = word.attached().unwrap();
+        assert_eq!((at(busy, 1_301), at(busy, 1_360), at(busy, 1_361)), (Some(59), Some(0), Some(59)));
+    }
+
+    #[test]
+    fn ages_are_right_over_the_longest_lifetime_and_the_wrap() {
+        for start in [1, LAST_MASK - 5, u32::MAX - 5] {
+            let word = template(1, start);
+            let end = start.wrapping_add(LIFETIME_SECS_MAX);
+            assert_eq!(word.aged(u32::MAX, end), Some(word));
+            assert_eq!(word.aged(u32::MAX, end.wrapping_add(1)), None);
+            assert_eq!(word.aged(u32::MAX, end.wrapping_add(17 * 86_400)), None);
+        }
+    }
+}
