@@ -45,6 +45,9 @@ pub struct Hop {
 }
 
 impl Hop {
+    /// No next hop: there is no such port.
+    pub const NOWHERE: Hop = Hop { address: 0, port: u16::MAX, network: 0 };
+
     /// `hop` as seen from a network.
     #[inline]
     pub fn new(hop: NextHop, network: u16) -> Self {

@@ -4,7 +4,7 @@
 //! checksum. Nothing malformed gets past this file. Payloads are not looked at, and TCP and UDP checksums are left
 //! to the end hosts, as IPVS leaves them.
 
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::packet::Frame;
 use crate::stats::DropReason;
@@ -49,6 +49,12 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Whether its headers lie as in [`Plain`].
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        usize::from(self.l4) == ethernet::HEADER_LEN + ipv4::HEADER_LEN && self.vlan == Vlan::NONE
+    }
+
     /// Offset of the IP header in the frame.
     #[inline]
     pub fn l3(&self) -> usize {
@@ -63,12 +69,15 @@ impl Packet {
 }
 
 /// Most frames: no tag, no IP options, TCP; or UDP, whose header lies within the TCP one.
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Plain {
-    link: Ethernet,
-    ip: Ipv4,
-    tcp: Tcp,
+pub struct Plain {
+    /// Addresses and type.
+    pub link: Ethernet,
+    /// Without options.
+    pub ip: Ipv4,
+    /// Or a UDP header and what follows.
+    pub tcp: Tcp,
 }
 
 /// Reads a received frame into `packet`; of ARP, its tag alone.
@@ -292,8 +301,6 @@ pub fn parse_quoted(bytes: &[u8], l3: usize) -> Result<Quoted, DropReason> {
 
 #[cfg(test)]
 mod tests {
-    use zerocopy::IntoBytes;
-
     use super::*;
     use crate::packet::heap::HeapFrame;
 

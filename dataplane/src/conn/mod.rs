@@ -6,3 +6,4 @@
 pub mod record;
 pub mod state;
 pub mod table;
+pub mod template;

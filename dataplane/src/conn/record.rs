@@ -11,7 +11,8 @@
 
 use weir_config::model::Protocol;
 
-use super::state::State;
+use super::state::{State, tcp};
+use crate::wire::l4::flags;
 
 /// Number of a virtual server, 0 to 65,534. Stable for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -175,6 +176,17 @@ impl Record {
     /// Whether a persistence template holds it.
     pub fn is_templated(self) -> bool {
         self.value & TEMPLATED != 0
+    }
+
+    /// Whether a segment with these flags, from either end, certainly leaves the state as it is: an established TCP
+    /// connection's next segment, any packet of UDP.
+    #[inline]
+    pub fn goes_on(self, segment: u8) -> bool {
+        let is_middle = segment & (flags::SYN | flags::FIN | flags::RST | flags::ACK) == flags::ACK;
+        let established = u64::from(tcp::ESTABLISHED.0) << STATE_SHIFT;
+        const MASK: u64 = 3 << PROTOCOL_SHIFT | 15 << STATE_SHIFT;
+        let udp = (Protocol::Udp as u64) << PROTOCOL_SHIFT;
+        self.value & MASK == established && is_middle || self.value & MASK == udp
     }
 
     /// Seconds since its last packet.

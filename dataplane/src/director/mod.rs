@@ -6,6 +6,7 @@
 //! [`Wire`].
 
 mod answer;
+mod express;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -116,6 +117,9 @@ pub struct Director<F> {
     /// Milliseconds of the clock up to which the rest of the upkeep is done.
     kept_until: u64,
     ident: u16,
+    /// Tests send packets both ways and compare.
+    #[cfg(test)]
+    no_express: bool,
 }
 
 /// What stays the same over a burst.
@@ -165,6 +169,8 @@ impl<F: Frame> Director<F> {
             findings: vec![Finding::default(); BURST].into(),
             kept_until: 0,
             ident: 0,
+            #[cfg(test)]
+            no_express: false,
         }
     }
 
@@ -181,8 +187,16 @@ impl<F: Frame> Director<F> {
         // Lent from the director for the burst, so that stages can borrow both.
         let mut findings = std::mem::take(&mut self.findings);
         self.read(burst, &mut findings, context);
-        for (frame, finding) in burst.drain(..).zip(findings.iter()) {
+        let mut expressed = 0;
+        for (mut frame, finding) in burst.drain(..).zip(findings.iter()) {
             let Finding { packet, lookup, .. } = finding;
+            if matches!(finding.step, Step::Ipv4(Class::Request))
+                && let Some(port) = self.express(&mut frame, packet, lookup, context)
+            {
+                expressed += 1;
+                wire.transmit(port, frame);
+                continue;
+            }
             let passed = match finding.step {
                 Step::Ipv4(Class::Request) => self.request(frame, packet, lookup, context, wire),
                 Step::Ipv4(Class::Reply) => self.reply(frame, packet, lookup, context, wire),
@@ -194,6 +208,7 @@ impl<F: Frame> Director<F> {
                 self.drop(frame, reason, wire);
             }
         }
+        self.shared.counters.forwarded.add(expressed);
         self.findings = findings;
     }
 
@@ -225,7 +240,6 @@ impl<F: Frame> Director<F> {
     }
 
     /// A client's packet: to its connection's real server, or to one that is scheduled now.
-    #[inline(always)]
     fn request<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
@@ -252,7 +266,6 @@ impl<F: Frame> Director<F> {
     }
 
     /// Moves a connection along with a packet from its client. Written only when something changed.
-    #[inline(always)]
     fn advance(&mut self, slot: Slot, record: Record, packet: &Packet, server: &Server, now: Now) {
         let direction = match server.forwarding {
             Forwarding::Nat => Direction::Input,
@@ -261,7 +274,6 @@ impl<F: Frame> Director<F> {
         self.follow(slot, record, packet.flags, server, direction, now);
     }
 
-    #[inline(always)]
     fn follow(
         &mut self,
         slot: Slot,
@@ -364,7 +376,6 @@ impl<F: Frame> Director<F> {
     }
 
     /// Rewrites a client's packet for its real server and sends it there.
-    #[inline(always)]
     fn forward<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
@@ -555,7 +566,6 @@ impl<F: Frame> Director<F> {
     }
 
     /// Writes the MACs and sends, or lets the frame wait for its next hop. `hint` is where that is cached.
-    #[inline(always)]
     fn send<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,

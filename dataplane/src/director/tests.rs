@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dpdk::Slab;
 use weir_config::model::{Config, MacAddress};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Director, Shared};
 use crate::clock::Now;
@@ -269,6 +269,37 @@ fn a_syn_on_a_closed_connection_is_scheduled_in_the_same_packet() {
     lab.server_of(1000, RST);
     assert_eq!(lab.server_of(1000, SYN), Some(11));
     lab.assert_counts_equal_a_recount();
+}
+
+/// Packets of known connections go out the same, and leave the same behind, whether they take the short way or not.
+#[test]
+fn the_express_way_does_what_the_common_way_does() {
+    bolero::check!().with_type::<Vec<(u8, u8, u8)>>().for_each(|history| {
+        for method in ["dr", "tun", "nat"] {
+            let config = config(method, "rr", &[(11, 1), (12, 1)], "");
+            let mut labs = [Lab::new(&config, 1), Lab::new(&config, 1)];
+            labs[1].directors[0].no_express = true;
+            for &(detail, ttl, pause) in history {
+                let segment = [SYN, ACK, ACK, ACK, FIN | ACK, RST, SYN | ACK][usize::from(detail) % 7];
+                let mut frame = from_client(1000 + u16::from(detail / 7 % 4), segment);
+                frame[22] = ttl % 4;
+                let header = Ipv4::mut_from_bytes(&mut frame[14..34]).expect("20 bytes");
+                header.refresh_checksum();
+                frame.resize(54 + usize::from(detail) % 12, 0);
+                let sent = labs.each_mut().map(|lab| {
+                    lab.pass_millis(u64::from(pause % 3) * 500);
+                    lab.send(frame.clone())
+                });
+                assert_eq!(sent[0], sent[1]);
+            }
+            let left = labs.each_ref().map(|lab| {
+                let tallies =
+                    lab.snapshot.servers().map(|server| server.live.traffic().in_bytes).collect::<Vec<_>>();
+                (lab.directors[0].table.iter().collect::<Vec<_>>(), tallies, lab.counters[0].forwarded.get())
+            });
+            assert_eq!(left[0], left[1]);
+        }
+    });
 }
 
 /// Any sequence of packets, edits and time keeps the counts right and never reaches a removed real server.

@@ -24,6 +24,7 @@ use super::traffic::Traffic;
 use super::{Binding, Local, Port, Snapshot, Switches, socket};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
+use crate::neighbor::Hop;
 use crate::sched::{BuildError, Options, Scheduler, ServerDescription, ServiceDescription, State};
 use crate::wire::ethernet::MacAddress;
 use crate::wire::ipv4;
@@ -370,6 +371,7 @@ fn make_server(
         weight: real.weight,
         mtu: port_config.map_or(0, |port| port.mtu.saturating_sub(overhead)),
         next_hop,
+        hop: next_hop.map_or(Hop::NOWHERE, |hop| Hop::new(hop, 0)),
         tunnel_source: next_hop.map_or(0, |hop| own_address(config, hop)),
         vip: v4(virtual_server.address),
         service,
@@ -457,6 +459,7 @@ fn nobody(workers: usize) -> Server {
         weight: 0,
         mtu: 0,
         next_hop: None,
+        hop: Hop::NOWHERE,
         tunnel_source: 0,
         vip: 0,
         service: ServiceId(u16::MAX),

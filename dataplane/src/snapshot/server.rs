@@ -10,6 +10,7 @@ use weir_config::model::{Forwarding, Protocol};
 use super::routes::NextHop;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::{State, is_active};
+use crate::neighbor::Hop;
 use crate::stats::Counter;
 
 /// One real server of one virtual server. Aligned so that finding one by its number takes no multiplication.
@@ -32,6 +33,8 @@ pub struct Server {
     pub mtu: u16,
     /// The neighbour to hand its packets to; `None`: there is no route.
     pub next_hop: Option<NextHop>,
+    /// The same on the port's own network, as the neighbour cache knows it; without a route one that nobody has.
+    pub hop: Hop,
     /// Source address of the outer header.
     pub tunnel_source: u32,
     /// The virtual server's address: the source of what it sends to clients through NAT.

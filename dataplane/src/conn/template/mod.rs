@@ -1,0 +1,478 @@
+//! Persistence templates: what ties a network of clients to a real server.
+//!
+//! One table for all workers: the NIC spreads the connections of a client over the workers, and all of them have to
+//! reach the same real server. It is asked only when a connection to a persistent virtual server is scheduled and
+//! when such a connection ends, and it has no locks: any thread may call anything at any time, and a thread that
+//! stops in the middle stops nobody else.
+//!
+//! # Layout
+//! Two cache lines are a bucket: a header and seven slots of 16 bytes, key and value (see [`word`]). A template lies
+//! in the bucket its hash names, its home, or in one of the [`WINDOW`] - 1 buckets behind it. The header of a bucket
+//! says how far the templates that are at home there reach; in a table that is not more than half full it is hardly
+//! ever further than home. A template never moves.
+//!
+//! # Why it is right
+//! *A value word means one template.* Every change of a template is a compare-and-swap of its value word. The key is
+//! written only while the slot is pending, which begins and ends with a change of the value. So who reads value, key
+//! and the same value again has read a pair, and who then swaps that value has changed that template and no other
+//! that came into the slot meanwhile. This needs values that do not come back: the last use only grows while a
+//! template lives, the free slot keeps it, and the next template begins later ([`Word::claimed`]). Time is the
+//! version of the slot. For that not to run ahead, no template is removed in the second it was last used in.
+//!
+//! *A key has one template.* Who inserts reads the home's header, looks for the key, fills a free slot as pending,
+//! and then swaps the header for one that names the slot. With that the template is there: everybody who reads a
+//! header first completes what it names (pending to live), so the next header is written only after that, and a
+//! search sees all insertions that its header knows of. If another insertion with the same home came in between, the
+//! swap fails and the search is repeated; it finds the winner's template if it was for the same key. Then the pending
+//! slot is given back, unseen: pending slots count for nobody until a header names them. A header names slot and last
+//! use, so that it can't complete a later claim of the slot.
+//!
+//! *Removing* a template takes one swap, of its value for a free one. Nothing has to be moved or marked, because a
+//! search always goes through the whole reach.
+//!
+//! *Orderings.* Values and headers change by read-modify-write only, with acquire and release: who reads a value sees
+//! the key that was written before it was settled, and who reads a key that is newer than his value sees it
+//! (release store, acquire load) and finds another value when he reads that again.
+//!
+//! # In which order to call
+//! 1. [`Templates::find`]. If it finds a real server that is still there (and not quiesced, with
+//!    `expire_quiescent_template`): that is the one.
+//! 2. Found, but not usable: schedule, then [`Templates::rebind`]. Nothing found: schedule, then [`Templates::bind`].
+//!    Both answer with the real server that is in force, which may be another worker's choice.
+//! 3. When the record of the connection is in the table: [`Templates::attach`]. If that fails, the template has just
+//!    changed: begin again, once; then go without.
+//! 4. When a connection that was attached is established, [`Templates::assure`]; when it ends, [`Templates::detach`].
+
+mod word;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use dpdk::memory::{Line, Slab};
+
+use self::word::Word;
+pub use self::word::{CONNECTIONS_MAX, LIFETIME_SECS_MAX, STEP_SECS, Template, TemplateKey};
+use super::record::ServerId;
+use super::table::{Full, HashKey};
+
+/// Lines of a bucket.
+const BUCKET_LINES: usize = 2;
+/// Slots of a bucket.
+const SLOTS: usize = 7;
+/// Buckets, from its home on, that a template can be in.
+const WINDOW: usize = 4;
+
+/// Where a template lies. It stays there for life, but it may be gone, so every use is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    bucket: usize,
+    index: usize,
+}
+
+/// What [`Templates::find`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Where it lies.
+    pub slot: Slot,
+    /// The real server.
+    pub server: ServerId,
+    /// Whether one of its connections was ever established.
+    pub is_assured: bool,
+}
+
+/// What [`Templates::bind`] led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// Where the template lies.
+    pub slot: Slot,
+    /// The real server in force: the caller's, or that of a template that was there first.
+    pub server: ServerId,
+    /// Whether the template is the caller's.
+    pub is_new: bool,
+}
+
+/// See the module.
+pub struct Templates {
+    lines: Slab<Line>,
+    /// Buckets less one.
+    mask: usize,
+    key: HashKey,
+}
+
+impl Templates {
+    /// Lines of memory that a table for `capacity` templates takes: 37 to 73 bytes a template.
+    pub fn lines_for(capacity: usize) -> usize {
+        (capacity * 2).div_ceil(SLOTS).next_power_of_two().max(WINDOW) * BUCKET_LINES
+    }
+
+    /// An empty table in `lines`, zeroed, [`Templates::lines_for`] many.
+    pub fn new(lines: Slab<Line>, key: HashKey) -> Self {
+        let buckets = lines.len() / BUCKET_LINES;
+        assert!(lines.len().is_power_of_two() && buckets >= WINDOW, "as lines_for says");
+        Self { lines, mask: buckets - 1, key }
+    }
+
+    /// Buckets of the table, for [`Templates::sweep`].
+    pub fn buckets(&self) -> usize {
+        self.mask + 1
+    }
+
+    /// The template of `key`, unless it is over. `lifetime` is the virtual server's persistence timeout, `now` the
+    /// time, both in seconds; all threads have to use the same clock, give or take a minute.
+    pub fn find(&self, key: TemplateKey, lifetime: u32, now: u32) -> Option<Found> {
+        let (slot, word) = self.locate(key)?;
+        let word = word.aged(lifetime, now)?;
+        Some(Found { slot, server: word.server(), is_assured: word.is_assured() })
+    }
+
+    /// Ties `key` to `server`, unless it is tied already.
+    ///
+    /// # Errors
+    /// [`Full`]: there is no room near the key's home. The connection goes ahead without a template.
+    pub fn bind(&self, key: TemplateKey, server: ServerId, lifetime: u32, now: u32) -> Result<Bound, Full> {
+        let home = self.home(key);
+        let mut claim = None;
+        let bound = loop {
+            let header = self.completed(home);
+            let survey = self.survey(home, header, key);
+            pause();
+            if let Some((slot, word)) = survey.found {
+                if let Some(word) = word.aged(lifetime, now) {
+                    break Ok(Bound { slot, server: word.server(), is_new: false });
+                }
+                if self.swap(slot, word, word.replaced(server, now)) {
+                    break Ok(Bound { slot, server, is_new: true });
+                }
+                continue;
+            }
+            let Some(claimed) = claim.or_else(|| self.claim(home, key, server, now)) else { break Err(Full) };
+            claim = Some(claimed);
+            pause();
+            let next = header.naming(&claimed, survey.reach);
+            let swapped = self.header(home).compare_exchange(header.0, next.0, AcqRel, Relaxed).is_ok();
+            pause();
+            if swapped {
+                self.complete(home, next);
+                return Ok(Bound { slot: self.slot(home, claimed.place), server, is_new: true });
+            }
+        };
+        if let Some(claim) = claim {
+            // Pending and unnamed, so it is still as this thread left it.
+            let slot = self.slot(home, claim.place);
+            let was = self.value(slot).swap(claim.free.0, AcqRel);
+            debug_assert_eq!(was, claim.word.0);
+        }
+        bound
+    }
+
+    /// Ties `key` anew when its real server `from` can't be used any more: to `to`, with no connections hanging on
+    /// it. Returns the real server in force, another one than `to` if another worker was first; `None` if there is
+    /// no template any more: bind.
+    pub fn rebind(
+        &self,
+        slot: Slot,
+        key: TemplateKey,
+        from: ServerId,
+        to: ServerId,
+        now: u32,
+    ) -> Option<ServerId> {
+        loop {
+            let word = self.read(slot).filter(|template| template.key == key)?.word;
+            if word.server() != from {
+                return Some(word.server());
+            }
+            pause();
+            if self.swap(slot, word, word.replaced(to, now)) {
+                return Some(to);
+            }
+        }
+    }
+
+    /// Hangs a new connection to `server` on the template: restarts its timer and counts the connection in. Returns
+    /// false if there is no such template any more, if it is over, if it ties to another real server by now, or if
+    /// [`CONNECTIONS_MAX`] hang on it.
+    pub fn attach(&self, slot: Slot, key: TemplateKey, server: ServerId, lifetime: u32, now: u32) -> bool {
+        self.update(slot, key, server, |word| word.aged(lifetime, now)?.used(now).attached())
+    }
+
+    /// Restarts the timer for a connection that leaves no record, as in one-packet scheduling. Returns false as
+    /// [`Templates::attach`] does.
+    pub fn touch(&self, slot: Slot, key: TemplateKey, server: ServerId, lifetime: u32, now: u32) -> bool {
+        self.update(slot, key, server, |word| Some(word.aged(lifetime, now)?.used(now)))
+    }
+
+    /// Counts out a connection to `server` that was attached and is over. Returns false if the template is gone or
+    /// ties to another real server by now: then there is nothing to count.
+    pub fn detach(&self, key: TemplateKey, server: ServerId, lifetime: u32, now: u32) -> bool {
+        // The step that the template is in ends when it would have ended with the connection.
+        let change = |word: Word| word.aged(lifetime, now)?.detached();
+        self.locate(key).is_some_and(|(slot, _)| self.update(slot, key, server, change))
+    }
+
+    /// Marks the template as assured: a connection to `server` that hangs on it is established, or its UDP was
+    /// answered. Returns whether it was not yet.
+    pub fn assure(&self, key: TemplateKey, server: ServerId) -> bool {
+        self.locate(key).is_some_and(|(slot, _)| self.update(slot, key, server, Word::assured))
+    }
+
+    /// Removes templates that are over from `buckets`, which may go past the end of the table: they count round and
+    /// round. Returns how many. `lifetime` says how long a template lives after its last use, the virtual server's
+    /// persistence timeout; `None`: it has to go now, whatever hangs on it, but not in the second of its last use.
+    ///
+    /// Each bucket is to be visited once a day at least; the visits are also what moves templates from step to step.
+    pub fn sweep(
+        &self,
+        buckets: Range<usize>,
+        now: u32,
+        lifetime: impl Fn(Template) -> Option<u32>,
+    ) -> usize {
+        let mut removed = 0;
+        for bucket in buckets.map(|bucket| bucket & self.mask) {
+            self.forget_insertion(bucket);
+            for slot in (0..SLOTS).map(|index| Slot { bucket, index }) {
+                let Some(template) = self.read(slot) else { continue };
+                let word = template.word;
+                let aged = lifetime(template).and_then(|lifetime| word.aged(lifetime, now));
+                pause();
+                // A swap that fails leaves a template that was just used, to be seen the next time.
+                match aged {
+                    Some(aged) if aged != word => _ = self.swap(slot, word, aged),
+                    None if word.age(now) != 0 => removed += usize::from(self.swap(slot, word, word.freed())),
+                    _ => {}
+                }
+            }
+        }
+        removed
+    }
+
+    /// Every template, in no order; one that is over may still be among them. Templates that come or go meanwhile
+    /// may be missed.
+    pub fn iter(&self) -> impl Iterator<Item = Template> + '_ {
+        (0..self.buckets())
+            .flat_map(|bucket| (0..SLOTS).map(move |index| Slot { bucket, index }))
+            .filter_map(|slot| self.read(slot))
+    }
+
+    /// Templates by real server, as `ipvsadm -L --persistent-conn` lists them: by [`ServerId::index`], below
+    /// `servers`. `lifetime` is as for [`Templates::sweep`]. Reads the whole table, so it is for control.
+    pub fn count(&self, servers: usize, now: u32, lifetime: impl Fn(Template) -> Option<u32>) -> Vec<u32> {
+        let mut counts = vec![0; servers];
+        for template in self.iter() {
+            let is_alive =
+                lifetime(template).is_some_and(|lifetime| template.expires_in(lifetime, now).is_some());
+            if let Some(count) = counts.get_mut(template.server().index()).filter(|_| is_alive) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    /// The template of `key`, over or not.
+    fn locate(&self, key: TemplateKey) -> Option<(Slot, Word)> {
+        let home = self.home(key);
+        let header = self.completed(home);
+        (0..SLOTS * (header.reach() + 1)).find_map(|place| {
+            let slot = self.slot(home, place);
+            self.read(slot).filter(|template| template.key == key).map(|template| (slot, template.word))
+        })
+    }
+
+    /// Looks for `key` among all that is at home in `home`, and how far that reaches.
+    fn survey(&self, home: usize, header: Header, key: TemplateKey) -> Survey {
+        let mut survey = Survey { found: None, reach: 0 };
+        for place in 0..SLOTS * (header.reach() + 1) {
+            let slot = self.slot(home, place);
+            let Some(template) = self.read(slot) else { continue };
+            if template.key == key {
+                survey.found = Some((slot, template.word));
+            }
+            if slot.bucket != home && self.home(template.key) == home {
+                survey.reach = place / SLOTS;
+            }
+        }
+        survey
+    }
+
+    /// Fills the free slot that is nearest to `home`, as pending.
+    fn claim(&self, home: usize, key: TemplateKey, server: ServerId, now: u32) -> Option<Claim> {
+        (0..SLOTS * WINDOW).find_map(|place| {
+            let slot = self.slot(home, place);
+            let free = Word(self.value(slot).load(Relaxed));
+            if !free.is_free() {
+                return None;
+            }
+            let word = free.claimed(server, now);
+            if !self.swap(slot, free, word) {
+                return None;
+            }
+            pause();
+            self.key_word(slot).store(key.0, Release);
+            Some(Claim { place, free, word })
+        })
+    }
+
+    /// The header of a bucket, after what it names is done.
+    fn completed(&self, home: usize) -> Header {
+        let header = Header(self.header(home).load(Acquire));
+        self.complete(home, header);
+        header
+    }
+
+    /// Makes the template live that a header names, unless that has been done.
+    fn complete(&self, home: usize, header: Header) {
+        if let Some((place, last)) = header.named() {
+            let slot = self.slot(home, place);
+            let word = Word(self.value(slot).load(Relaxed));
+            if word.is_pending() && word.last() == last {
+                pause();
+                // If this fails, another thread did the same.
+                self.swap(slot, word, word.settled());
+            }
+        }
+    }
+
+    /// Lets a header name nothing, so that the last use in it can't be met again after the seconds wrap.
+    fn forget_insertion(&self, bucket: usize) {
+        let header = self.completed(bucket);
+        if header.named().is_some() {
+            // If this fails, there has been a new insertion.
+            _ = self.header(bucket).compare_exchange(header.0, header.naming_nothing().0, AcqRel, Relaxed);
+        }
+    }
+
+    /// What lies in a slot, key and value of the same moment.
+    fn read(&self, slot: Slot) -> Option<Template> {
+        loop {
+            let word = Word(self.value(slot).load(Acquire));
+            if !word.is_live() {
+                return None;
+            }
+            pause();
+            let key = TemplateKey(self.key_word(slot).load(Acquire));
+            if self.value(slot).load(Relaxed) == word.0 {
+                return Some(Template { key, word });
+            }
+        }
+    }
+
+    /// Changes the template of `key` in `slot` if it ties to `server` and `change` has a new value for it.
+    fn update(
+        &self,
+        slot: Slot,
+        key: TemplateKey,
+        server: ServerId,
+        change: impl Fn(Word) -> Option<Word>,
+    ) -> bool {
+        loop {
+            let template =
+                self.read(slot).filter(|template| template.key == key && template.server() == server);
+            let Some(word) = template.map(|template| template.word) else { return false };
+            let Some(new) = change(word) else { return false };
+            pause();
+            if self.swap(slot, word, new) {
+                return true;
+            }
+        }
+    }
+
+    fn swap(&self, slot: Slot, old: Word, new: Word) -> bool {
+        self.value(slot).compare_exchange(old.0, new.0, AcqRel, Relaxed).is_ok()
+    }
+
+    fn home(&self, key: TemplateKey) -> usize {
+        self.key.hash(key.0) as usize & self.mask
+    }
+
+    /// The `place`th slot of the window that begins at `home`.
+    fn slot(&self, home: usize, place: usize) -> Slot {
+        Slot { bucket: (home + place / SLOTS) & self.mask, index: place % SLOTS }
+    }
+
+    fn header(&self, bucket: usize) -> &AtomicU64 {
+        self.word(bucket, 0)
+    }
+
+    fn key_word(&self, slot: Slot) -> &AtomicU64 {
+        self.word(slot.bucket, 2 * slot.index + 2)
+    }
+
+    fn value(&self, slot: Slot) -> &AtomicU64 {
+        self.word(slot.bucket, 2 * slot.index + 3)
+    }
+
+    fn word(&self, bucket: usize, word: usize) -> &AtomicU64 {
+        &self.lines[bucket * BUCKET_LINES + word / 8].0[word % 8]
+    }
+}
+
+/// What is known about the templates of one home.
+struct Survey {
+    found: Option<(Slot, Word)>,
+    /// Buckets behind home that they are in at most.
+    reach: usize,
+}
+
+/// A pending slot.
+#[derive(Clone, Copy)]
+struct Claim {
+    /// Its number in the window.
+    place: usize,
+    /// What it was before.
+    free: Word,
+    /// What it is now.
+    word: Word,
+}
+
+/// The header of a bucket: `| turn 34 | last use 22 | place 5 | reach 2 | names a slot 1 |`. The turn grows with
+/// every change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header(u64);
+
+const NAMES: u64 = 1;
+const REACH_SHIFT: u32 = 1;
+const PLACE_SHIFT: u32 = 3;
+const USE_SHIFT: u32 = 8;
+const TURN_SHIFT: u32 = 30;
+const _: () = assert!(WINDOW <= 1 << (PLACE_SHIFT - REACH_SHIFT));
+const _: () = assert!(SLOTS * WINDOW <= 1 << (USE_SHIFT - PLACE_SHIFT));
+
+impl Header {
+    /// The next one, for an insertion into a home that reaches `reach` without it.
+    fn naming(self, claim: &Claim, reach: usize) -> Self {
+        let reach = reach.max(claim.place / SLOTS) as u64;
+        let place = (claim.place as u64) << PLACE_SHIFT;
+        self.next_turn(u64::from(claim.word.last()) << USE_SHIFT | place | reach << REACH_SHIFT | NAMES)
+    }
+
+    /// The next one, that names nothing.
+    fn naming_nothing(self) -> Self {
+        self.next_turn((self.reach() as u64) << REACH_SHIFT)
+    }
+
+    fn next_turn(self, rest: u64) -> Self {
+        Self((self.0 >> TURN_SHIFT).wrapping_add(1) << TURN_SHIFT | rest)
+    }
+
+    /// The place in the window that was filled last, and the last use of what was filled in.
+    fn named(self) -> Option<(usize, u32)> {
+        let place = self.0 as usize >> PLACE_SHIFT & ((1 << (USE_SHIFT - PLACE_SHIFT)) - 1);
+        let last = (self.0 >> USE_SHIFT) as u32 & ((1 << (TURN_SHIFT - USE_SHIFT)) - 1);
+        (self.0 & NAMES != 0).then_some((place, last))
+    }
+
+    /// Buckets behind home that templates of this home are in at most.
+    fn reach(self) -> usize {
+        self.0 as usize >> REACH_SHIFT & ((1 << (PLACE_SHIFT - REACH_SHIFT)) - 1)
+    }
+}
+
+/// Where tests let another thread go first.
+#[cfg(not(test))]
+#[inline(always)]
+fn pause() {}
+#[cfg(test)]
+use tests::pause;
