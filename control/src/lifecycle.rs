@@ -17,6 +17,7 @@ use dpdk::{Eal, LcoreId, Line, SocketId};
 use tracing::{info, warn};
 use weir_config::model::Config;
 use weir_dataplane::conn::table::{HashKey, Table, View};
+use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::worker::Worker;
 
@@ -24,6 +25,9 @@ use crate::control::Control;
 use crate::metrics::PortSource;
 use crate::ports::Ports;
 use crate::publish::{Publish, random_u64};
+
+/// There is room for one persistence template for so many connections of one worker.
+const CONNECTIONS_PER_TEMPLATE: usize = 4;
 
 /// Who runs where.
 pub(crate) struct Lcores {
@@ -89,6 +93,9 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
         tables.push(Table::new(lines, capacity, key));
     }
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
+    let lines =
+        table_memory(eal, Templates::lines_for(capacity / CONNECTIONS_PER_TEMPLATE), ports.first_socket())?;
+    let templates = Arc::new(Templates::new(lines, key));
     let mut workers = Vec::with_capacity(count);
     let queues = std::mem::take(&mut ports.queues);
     for ((queues, table), shared) in queues.into_iter().zip(tables).zip(&shared) {
@@ -96,6 +103,7 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
             shared: shared.clone(),
             table,
             views: views.clone(),
+            templates: templates.clone(),
             reader: publish.reader(),
             pool: ports.pool_of(&queues),
             receive: queues.receive,

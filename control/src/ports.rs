@@ -129,6 +129,11 @@ impl Ports {
         self.pool(self.socket_of(queues)).clone()
     }
 
+    /// The NUMA node of the first port, where what all workers share lies.
+    pub(crate) fn first_socket(&self) -> SocketId {
+        self.sockets[0]
+    }
+
     /// The NUMA node a worker's memory should come from: that of its first port.
     pub(crate) fn socket_of(&self, queues: &WorkerQueues) -> SocketId {
         self.sockets[queues.receive.first().map_or(0, |(port, _)| *port)]

@@ -132,6 +132,8 @@ pub struct WorkerCounters {
     pub connections: Counter,
     /// Packets forwarded without a record because the table was full.
     pub untracked: Counter,
+    /// Connections of persistent virtual servers that got no template because the table was full.
+    pub templates_full: Counter,
     /// Gauge: packets waiting for a neighbour.
     pub waiting: Counter,
     /// ARP requests sent.
@@ -158,6 +160,7 @@ impl WorkerCounters {
             idle_cycles: Counter::default(),
             connections: Counter::default(),
             untracked: Counter::default(),
+            templates_full: Counter::default(),
             waiting: Counter::default(),
             arp_requests: Counter::default(),
             arp_conflicts: Counter::default(),

@@ -12,6 +12,7 @@ use dpdk::queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle};
 
 use crate::clock::Clock;
 use crate::conn::table::{Table, View};
+use crate::conn::template::Templates;
 use crate::director::{Director, Shared};
 use crate::packet::Wire;
 use crate::snapshot::publish::Reader;
@@ -25,6 +26,8 @@ pub struct Worker {
     pub table: Table,
     /// The tables of all workers, by number.
     pub views: Arc<[View]>,
+    /// The persistence templates, shared by all workers.
+    pub templates: Arc<Templates>,
     /// Its view of the configuration.
     pub reader: Reader,
     /// The receive queues it polls, with their port numbers.
@@ -49,7 +52,7 @@ impl Worker {
                 released: Burst::new(),
                 counters: counters.clone(),
             },
-            director: Director::new(self.shared, self.table, self.views),
+            director: Director::new(self.shared, self.table, self.views, self.templates),
             reader: self.reader,
             clock: Clock::new(hz, begin),
             burst: Burst::new(),

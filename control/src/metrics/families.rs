@@ -182,6 +182,8 @@ families! {
         |it, to| to.count(&[], it.forwarded);
     COUNTER "weir_untracked_packets_total" [] "Packets forwarded without a connection record because the table was full."
         |it, to| to.count(&[], it.untracked);
+    COUNTER "weir_templates_full_total" [] "New connections of persistent virtual servers that got no template because the table was full."
+        |it, to| to.count(&[], it.templates_full);
     COUNTER "weir_answers_total" ["kind"] "Frames that weir answered by itself."
         |it, to| it.answers.iter().for_each(|(answer, count)| to.count(&[answer.label()], *count));
     COUNTER "weir_absorbed_packets_total" [] "Frames taken in without an answer, such as ARP replies to weir."

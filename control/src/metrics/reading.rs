@@ -45,6 +45,8 @@ pub(crate) struct Reading {
     pub(crate) absorbed: u64,
     /// Packets forwarded without a record.
     pub(crate) untracked: u64,
+    /// Connections that got no template for lack of room.
+    pub(crate) templates_full: u64,
     /// Packets that wait for a neighbour's answer.
     pub(crate) waiting: u64,
     /// ARP requests sent.
@@ -149,6 +151,7 @@ impl Reading {
             forwarded: sum(workers, |counters| counters.forwarded.get()),
             absorbed: sum(workers, |counters| counters.absorbed.get()),
             untracked: sum(workers, |counters| counters.untracked.get()),
+            templates_full: sum(workers, |counters| counters.templates_full.get()),
             waiting: sum(workers, |counters| counters.waiting.get()),
             arp_requests: sum(workers, |counters| counters.arp_requests.get()),
             arp_conflicts: sum(workers, |counters| counters.arp_conflicts.get()),

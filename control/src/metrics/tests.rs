@@ -225,6 +225,7 @@ fn what_workers_count_is_summed() {
         counters.forwarded.add(n);
         counters.absorbed.add(n * 2);
         counters.untracked.add(n * 3);
+        counters.templates_full.add(n * 5);
         counters.waiting.set(n);
         counters.arp_requests.add(n * 4);
         counters.arp_conflicts.add(n * 5);
@@ -256,6 +257,7 @@ fn what_workers_count_is_summed() {
         ("weir_forwarded_packets_total", 43.0),
         ("weir_absorbed_packets_total", 86.0),
         ("weir_untracked_packets_total", 129.0),
+        ("weir_templates_full_total", 215.0),
         ("weir_neighbor_waiting_packets", 43.0),
         ("weir_arp_requests_total", 172.0),
         ("weir_arp_conflicts_total", 215.0),

@@ -7,6 +7,7 @@
 
 mod answer;
 mod express;
+mod persist;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -22,8 +23,9 @@ use weir_config::model::{Forwarding, MacAddress, Protocol};
 use crate::classify::{Class, LastService, Lookup, classify};
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
-use crate::conn::state::{self, Direction, State, tcp, tcp_next};
+use crate::conn::state::{self, Direction, State, is_active, tcp, tcp_next};
 use crate::conn::table::{Slot, Table, View};
+use crate::conn::template::Templates;
 use crate::limit::RateLimit;
 use crate::neighbor::{Hop, Link, Neighbors, Resolution};
 use crate::packet::{BURST, Burst, Frame, Wire};
@@ -34,6 +36,7 @@ use crate::sched::PickKey;
 use crate::snapshot::Snapshot;
 use crate::snapshot::routes::NextHop;
 use crate::snapshot::server::{Gauge, Server};
+use crate::snapshot::service::Service;
 use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::{FRAME_LEN_MIN, Vlan};
 use crate::wire::ipv4;
@@ -102,6 +105,10 @@ pub struct Director<F> {
     table: Table,
     /// The tables of all workers, by number.
     views: Arc<[View]>,
+    /// Shared by all workers.
+    templates: Arc<Templates>,
+    /// Where the sweep over the templates goes on.
+    swept_bucket: usize,
     neighbors: Neighbors<F>,
     /// Where the neighbour of the last reply was found.
     reply_hint: Gauge,
@@ -114,6 +121,8 @@ pub struct Director<F> {
     /// Lines of the table that the sweep has visited since the start.
     swept: u64,
     findings: Box<[Finding]>,
+    /// Connections that the sweep ended and that still hang on their templates.
+    ended_templated: Box<ArrayVec<Record, BURST>>,
     /// Milliseconds of the clock up to which the rest of the upkeep is done.
     kept_until: u64,
     ident: u16,
@@ -153,9 +162,11 @@ type Passed<F> = Result<(), (F, DropReason)>;
 
 impl<F: Frame> Director<F> {
     /// A director with an empty table. `views` are the tables of all workers, by number.
-    pub fn new(shared: Shared, table: Table, views: Arc<[View]>) -> Self {
+    pub fn new(shared: Shared, table: Table, views: Arc<[View]>, templates: Arc<Templates>) -> Self {
         Self {
             views,
+            templates,
+            swept_bucket: 0,
             shared,
             table,
             neighbors: Neighbors::new(),
@@ -166,6 +177,7 @@ impl<F: Frame> Director<F> {
             generation: 0,
             untracked_until: 0,
             swept: 0,
+            ended_templated: Box::default(),
             findings: vec![Finding::default(); BURST].into(),
             kept_until: 0,
             ident: 0,
@@ -254,47 +266,47 @@ impl<F: Frame> Director<F> {
             let age = record.age(now.seconds);
             let is_current = age == 0 || age <= snapshot.lifetimes.of(record.protocol(), record.state());
             if is_current && server.is_present && !starts_anew(packet, record, server, snapshot) {
-                self.advance(slot, record, packet, server, now);
+                self.advance(slot, record, packet, server, context);
                 return self.forward(frame, packet, server, context, wire);
             }
             if is_current && !server.is_present && !is_rescheduled(record.protocol(), snapshot) {
                 return Err((frame, DropReason::RealServerRemoved));
             }
-            self.end(slot, record, snapshot);
+            self.end(slot, record, context);
         }
         self.new_connection(frame, packet, lookup, context, wire)
     }
 
     /// Moves a connection along with a packet from its client. Written only when something changed.
-    fn advance(&mut self, slot: Slot, record: Record, packet: &Packet, server: &Server, now: Now) {
-        let direction = match server.forwarding {
-            Forwarding::Nat => Direction::Input,
-            Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
-        };
-        self.follow(slot, record, packet.flags, server, direction, now);
+    fn advance(&mut self, slot: Slot, record: Record, packet: &Packet, server: &Server, context: Context<'_>) {
+        self.follow(slot, record, packet.flags, direction_to(server), context);
     }
 
-    fn follow(
-        &mut self,
-        slot: Slot,
-        record: Record,
-        segment: u8,
-        server: &Server,
-        direction: Direction,
-        now: Now,
-    ) {
-        let state = next_state(record.protocol(), direction, segment, record.state());
+    fn follow(&mut self, slot: Slot, record: Record, segment: u8, direction: Direction, context: Context<'_>) {
+        let Context { snapshot, now, .. } = context;
+        let protocol = record.protocol();
+        let state = next_state(protocol, direction, segment, record.state());
         if state != record.state() || record.age(now.seconds) != 0 {
-            let touched = record.touched(state, now.seconds);
-            self.table.update(slot, touched);
-            server.change(self.shared.worker, record.protocol(), record.state(), state);
+            self.table.update(slot, record.touched(state, now.seconds));
+            let server = snapshot.server(record.server());
+            server.change(self.shared.worker, protocol, record.state(), state);
+        }
+        if record.is_templated() {
+            let is_answered = protocol == Protocol::Udp && direction == Direction::Output;
+            let is_established = state != record.state() && is_active(protocol, state);
+            if is_answered || is_established && state != tcp::SYN_RECV {
+                self.assure(record, snapshot);
+            }
         }
     }
 
     /// Ends a connection.
-    fn end(&mut self, slot: Slot, record: Record, snapshot: &Snapshot) {
-        let server = snapshot.server(record.server());
+    fn end(&mut self, slot: Slot, record: Record, context: Context<'_>) {
+        let server = context.snapshot.server(record.server());
         server.unbind(self.shared.worker, record.protocol(), record.state());
+        if record.is_templated() {
+            self.detach(record, context.snapshot, context.now);
+        }
         self.table.remove(slot);
     }
 
@@ -320,38 +332,42 @@ impl<F: Frame> Director<F> {
             }
             return self.answer_local(frame, packet, context, wire);
         }
-        let Some(server) = self.schedule(packet, lookup, snapshot, now) else {
+        let Some(service) = snapshot.service(lookup.key.service()) else {
+            return Err((frame, DropReason::NotServed));
+        };
+        let Some(choice) = self.choose(packet, service, snapshot, now) else {
             return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
         };
-        let server = snapshot.server(server);
-        let direction = match server.forwarding {
-            Forwarding::Nat => Direction::Input,
-            Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
-        };
+        let server = snapshot.server(choice.server);
+        if service.one_packet {
+            if let Some(hold) = choice.template {
+                self.touch(hold, server.id, now);
+            }
+            server.live.workers[self.shared.worker].connections.add(1);
+            return self.forward(frame, packet, server, context, wire);
+        }
+        let direction = direction_to(server);
         let state = next_state(protocol, direction, packet.flags, State(0));
         let record = Record::new(lookup.key, server.id, state, now.seconds, false);
-        if self.table.insert(lookup.hash, record).is_err() {
+        let Ok(slot) = self.table.insert(lookup.hash, record) else {
             self.untracked_until = now.seconds + UNTRACKED_SECS;
             return self.untracked(frame, packet, lookup, context, wire);
+        };
+        if choice.template.is_some_and(|hold| self.attach(hold, server.id, now)) {
+            self.table.update(slot, Record::new(lookup.key, server.id, state, now.seconds, true));
         }
         server.bind(self.shared.worker, protocol, state);
         self.forward(frame, packet, server, context, wire)
     }
 
-    fn schedule(
-        &mut self,
-        packet: &Packet,
-        lookup: &Lookup,
-        snapshot: &Snapshot,
-        now: Now,
-    ) -> Option<ServerId> {
+    fn schedule(&self, packet: &Packet, service: &Service, snapshot: &Snapshot, now: Now) -> Option<ServerId> {
         let key = PickKey {
             source: Ipv4Addr::from(packet.source).into(),
             destination: Ipv4Addr::from(packet.destination).into(),
             source_port: packet.source_port,
             now_secs: now.seconds,
         };
-        snapshot.service(lookup.key.service())?.pick(snapshot, self.shared.worker, &key)
+        service.pick(snapshot, self.shared.worker, &key)
     }
 
     /// Forwards a packet that gets no record: by its hash alone, the same way each time.
@@ -445,8 +461,7 @@ impl<F: Frame> Director<F> {
         let (client, client_port) = (packet.destination, packet.destination_port);
         let record = match self.table.find_reply(lookup.hash, client, client_port, is_its) {
             Some((slot, record)) => {
-                let server = snapshot.server(record.server());
-                self.follow(slot, record, packet.flags, server, Direction::Output, now);
+                self.follow(slot, record, packet.flags, Direction::Output, context);
                 record
             }
             None => match self.find_elsewhere(packet, lookup, is_its, now) {
@@ -543,14 +558,13 @@ impl<F: Frame> Director<F> {
         wire: &mut W,
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = context;
-        if now.seconds < self.untracked_until
-            && let Some(origin) =
-                snapshot.untracked_origin(packet.source, packet.source_port, packet.protocol)
+        let origin = snapshot.origin(packet.source, packet.source_port, packet.protocol);
+        if let Some(origin) = origin.filter(|origin| origin.one_packet || now.seconds < self.untracked_until)
             && let Some(hop) = snapshot.routes.next_hop(packet.destination)
             && ipv4_mut(frame.bytes_mut(), packet.l3()).is_ok_and(|header| header.ttl > 1)
         {
-            self.shared.counters.untracked.add(1);
-            return self.return_to_client(frame, packet, origin, hop, context, wire);
+            self.shared.counters.untracked.add(u64::from(!origin.one_packet));
+            return self.return_to_client(frame, packet, (origin.vip, origin.port), hop, context, wire);
         }
         let is_reset = packet.protocol == ipv4::TCP && packet.flags & flags::RST != 0;
         if snapshot.switches.nat_icmp_send && !is_reset {
@@ -647,6 +661,15 @@ impl<F: Frame> Director<F> {
     fn drop<W: Wire<Frame = F>>(&mut self, frame: F, reason: DropReason, wire: &mut W) {
         self.shared.counters.dropped(reason);
         wire.release(frame);
+    }
+}
+
+/// The direction of a client's packets to this real server.
+#[inline]
+fn direction_to(server: &Server) -> Direction {
+    match server.forwarding {
+        Forwarding::Nat => Direction::Input,
+        Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
     }
 }
 

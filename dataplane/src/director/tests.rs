@@ -11,6 +11,7 @@ use super::{Director, Shared};
 use crate::clock::Now;
 use crate::conn::state::is_active;
 use crate::conn::table::{HashKey, Table, View};
+use crate::conn::template::Templates;
 use crate::packet::heap::{HeapFrame, HeapWire};
 use crate::packet::{Burst, Frame};
 use crate::sched::Options;
@@ -67,10 +68,14 @@ impl Lab {
             .map(|_| Table::new(Slab::heap(Table::lines_for(capacity)).expect("memory"), capacity, key))
             .collect();
         let views: Arc<[View]> = tables.iter().map(Table::view).collect();
+        let lines = Slab::heap(Templates::lines_for(64)).expect("memory");
+        let templates = Arc::new(Templates::new(lines, key));
         let shared = Shared::new(workers, 1);
         let counters = shared.iter().map(|shared| shared.counters.clone()).collect();
         let directors =
-            shared.into_iter().zip(tables).map(|(shared, table)| Director::new(shared, table, views.clone()));
+            shared.into_iter().zip(tables).map(|(shared, table)| {
+                Director::new(shared, table, views.clone(), templates.clone())
+            });
         let mut lab = Self {
             registry,
             snapshot,

@@ -58,6 +58,7 @@ impl<F: Frame> Director<F> {
         self.read_inbox(snapshot, now, wire);
         self.age_neighbors(snapshot, now, wire);
         if self.shared.worker == 0 {
+            self.sweep_templates(snapshot, now);
             self.announcer.run(wire, snapshot, now);
         }
         self.shared.counters.connections.set(self.table.len() as u64);
@@ -77,6 +78,7 @@ impl<F: Frame> Director<F> {
         let lines = due.min(SWEEP_LINES_MAX);
         self.swept += lines;
         let worker = self.shared.worker;
+        let mut templated = std::mem::take(&mut self.ended_templated);
         self.table.sweep(lines as usize, |record| {
             let server = snapshot.server(record.server());
             let lifetime = snapshot.lifetimes.of(record.protocol(), record.state());
@@ -85,11 +87,15 @@ impl<F: Frame> Director<F> {
                     || record.protocol() == Protocol::Udp
                     || snapshot.service(record.service()).is_none());
             let is_over = is_orphan || record.age(now.seconds) > lifetime;
+            // What hangs on a template that can't be let go of now is looked at again in the next round.
+            let is_over = is_over && (!record.is_templated() || templated.try_push(record).is_ok());
             if is_over {
                 server.unbind(worker, record.protocol(), record.state());
             }
             is_over
         });
+        templated.drain(..).for_each(|record| self.detach(record, snapshot, now));
+        self.ended_templated = templated;
     }
 
     /// Takes in what the other workers had to say.
@@ -105,8 +111,8 @@ impl<F: Frame> Director<F> {
                     if let Some((slot, present)) = self.table.find(hash, key)
                         && present.server() == record.server()
                     {
-                        let server = snapshot.server(record.server());
-                        self.follow(slot, present, segment, server, Direction::Output, now);
+                        let context = Context { snapshot, now, port: 0 };
+                        self.follow(slot, present, segment, Direction::Output, context);
                     }
                 }
                 None => return,

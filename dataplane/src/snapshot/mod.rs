@@ -46,8 +46,8 @@ pub struct Snapshot {
     servers: Box<[Server]>,
     /// By virtual server: what real servers carried that have no number any more.
     retired: Box<[Traffic]>,
-    /// By socket; the value is the one virtual server's address and port, if it is one.
-    nat_servers: HashMap<u64, Option<(u32, u16)>>,
+    /// By socket; the value is its virtual server, if it is one alone.
+    nat_servers: HashMap<u64, Option<Origin>>,
     locals: HashMap<u32, Local>,
     bound: HashMap<u32, MacAddress>,
 }
@@ -86,6 +86,12 @@ pub struct Switches {
     pub nat_icmp_send: bool,
     /// See [`weir_config::model::Connections`].
     pub pmtu_disc: bool,
+    /// See [`weir_config::model::Connections`].
+    pub expire_quiescent_template: bool,
+    /// See [`weir_config::model::Connections`].
+    pub sloppy_sctp: bool,
+    /// See [`weir_config::model::Connections`].
+    pub secure_tcp: bool,
 }
 
 /// A static neighbour.
@@ -97,6 +103,17 @@ pub struct Binding {
     pub address: u32,
     /// Its MAC, for good.
     pub mac: MacAddress,
+}
+
+/// The virtual server that a NAT real server's packets belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Its address.
+    pub vip: u32,
+    /// Its port.
+    pub port: u16,
+    /// Whether its datagrams leave no record.
+    pub one_packet: bool,
 }
 
 /// An address that is weir's.
@@ -159,12 +176,11 @@ impl Snapshot {
         self.nat_servers.contains_key(&socket(address, 0, protocol)).then_some(Some(port))
     }
 
-    /// The virtual server's address and port that a NAT real server's packet without a record goes out with, if
-    /// only one virtual server has that real server.
-    pub fn untracked_origin(&self, address: u32, port: u16, protocol: u8) -> Option<(u32, u16)> {
+    /// What a NAT real server's packet without a record goes out as, if only one virtual server has that real server.
+    pub fn origin(&self, address: u32, port: u16, protocol: u8) -> Option<Origin> {
         match self.nat_servers.get(&socket(address, port, protocol)) {
             Some(origin) => *origin,
-            None => self.nat_servers.get(&socket(address, 0, protocol))?.map(|(vip, _)| (vip, port)),
+            None => self.nat_servers.get(&socket(address, 0, protocol))?.map(|origin| Origin { port, ..origin }),
         }
     }
 

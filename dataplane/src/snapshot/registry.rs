@@ -21,7 +21,7 @@ use super::routes::{NextHop, Routes};
 use super::server::{Live, Server};
 use super::service::Service;
 use super::traffic::Traffic;
-use super::{Binding, Local, Port, Snapshot, Switches, socket};
+use super::{Binding, Local, Origin, Port, Snapshot, Switches, socket};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::Hop;
@@ -234,6 +234,8 @@ impl Registry {
             address: wanted.address,
             port: wanted.port,
             protocol: wanted.protocol,
+            persistence: wanted.persistence,
+            one_packet: wanted.one_packet,
             list: description.servers.iter().map(|server| ServerId(server.id)).collect(),
             scheduler,
             state,
@@ -254,6 +256,7 @@ impl Registry {
         let mut announcements = Vec::new();
         for (&(address, port, protocol), entry) in &self.services {
             retired[usize::from(entry.id.0)] = entry.retired;
+            let one_packet = entry.current.as_ref().is_some_and(|(virtual_server, ..)| virtual_server.one_packet);
             for ServerEntry { server, .. } in entry.servers.values() {
                 if servers.len() <= server.id.index() {
                     servers.resize(server.id.index() + 1, servers[0].clone());
@@ -262,7 +265,7 @@ impl Registry {
                     nat_servers
                         .entry(socket(server.address, server.port, protocol.number()))
                         .and_modify(|origin| *origin = None)
-                        .or_insert(Some((server.vip, port)));
+                        .or_insert(Some(Origin { vip: server.vip, port, one_packet }));
                 }
                 servers[server.id.index()] = server.clone();
             }
@@ -416,6 +419,9 @@ fn make_switches(config: &Config) -> Switches {
         conn_reuse_mode: connections.conn_reuse_mode,
         nat_icmp_send: connections.nat_icmp_send,
         pmtu_disc: connections.pmtu_disc,
+        expire_quiescent_template: connections.expire_quiescent_template,
+        sloppy_sctp: connections.sloppy_sctp,
+        secure_tcp: connections.secure_tcp,
     }
 }
 

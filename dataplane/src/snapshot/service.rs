@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crossbeam::utils::CachePadded;
+pub use weir_config::model::Persistence;
 use weir_config::model::Protocol;
 
 use super::Snapshot;
@@ -21,6 +22,10 @@ pub struct Service {
     pub port: u16,
     /// Transport protocol.
     pub protocol: Protocol,
+    /// Whether connections of one client stay together.
+    pub persistence: Option<Persistence>,
+    /// Whether each datagram is scheduled by itself, without a record.
+    pub one_packet: bool,
     /// Its real servers in IPVS's list order: the one added last comes first.
     pub list: Box<[ServerId]>,
     /// How one is picked.

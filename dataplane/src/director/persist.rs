@@ -1,0 +1,123 @@
+//! Persistence: connections of one client reach one real server, by templates that all workers share.
+//!
+//! Only new connections and ends of connections come here; packets of known connections don't.
+
+use super::Director;
+use crate::clock::Now;
+use crate::conn::record::{Record, ServerId};
+use crate::conn::template::{Slot, TemplateKey};
+use crate::packet::Frame;
+use crate::parse::Packet;
+use crate::snapshot::Snapshot;
+use crate::snapshot::server::Server;
+use crate::snapshot::service::{Persistence, Service};
+
+/// What a new connection is told to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice {
+    /// The real server to go to.
+    pub(super) server: ServerId,
+    /// The template to hang on.
+    pub(super) template: Option<Hold>,
+}
+
+/// A template, as a new connection holds on to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hold {
+    slot: Slot,
+    key: TemplateKey,
+    lifetime: u32,
+}
+
+impl<F: Frame> Director<F> {
+    /// The real server for a new connection: that of its client's template if the virtual server is persistent and
+    /// the template holds, else one that is scheduled now.
+    pub(super) fn choose(
+        &self,
+        packet: &Packet,
+        service: &Service,
+        snapshot: &Snapshot,
+        now: Now,
+    ) -> Option<Choice> {
+        let schedule = || self.schedule(packet, service, snapshot, now);
+        let Some(persistence) = service.persistence else {
+            return Some(Choice { server: schedule()?, template: None });
+        };
+        let key = template_key(packet.source, service, persistence);
+        let lifetime = persistence.timeout_secs;
+        let hold = |slot| Some(Hold { slot, key, lifetime });
+        if let Some(found) = self.templates.find(key, lifetime, now.seconds) {
+            if holds(snapshot.server(found.server), snapshot) {
+                return Some(Choice { server: found.server, template: hold(found.slot) });
+            }
+            let server = schedule()?;
+            return match self.templates.rebind(found.slot, key, found.server, server, now.seconds) {
+                Some(server) => Some(Choice { server, template: hold(found.slot) }),
+                None => Some(Choice { server, template: None }),
+            };
+        }
+        let server = schedule()?;
+        match self.templates.bind(key, server, lifetime, now.seconds) {
+            Ok(bound) => Some(Choice { server: bound.server, template: hold(bound.slot) }),
+            Err(_) => {
+                self.shared.counters.templates_full.add(1);
+                Some(Choice { server, template: None })
+            }
+        }
+    }
+
+    /// Hangs a new connection on its template. False: it has just changed, so the connection goes without.
+    pub(super) fn attach(&self, hold: Hold, server: ServerId, now: Now) -> bool {
+        self.templates.attach(hold.slot, hold.key, server, hold.lifetime, now.seconds)
+    }
+
+    /// Restarts the timer of a template for a packet that leaves no record.
+    pub(super) fn touch(&self, hold: Hold, server: ServerId, now: Now) {
+        self.templates.touch(hold.slot, hold.key, server, hold.lifetime, now.seconds);
+    }
+
+    /// A connection that hangs on a template is established, or its UDP was answered.
+    #[cold]
+    pub(super) fn assure(&self, record: Record, snapshot: &Snapshot) {
+        if let Some((key, _)) = template_of(record, snapshot) {
+            self.templates.assure(key, record.server());
+        }
+    }
+
+    /// A connection that hangs on a template is over.
+    #[cold]
+    pub(super) fn detach(&self, record: Record, snapshot: &Snapshot, now: Now) {
+        if let Some((key, lifetime)) = template_of(record, snapshot) {
+            self.templates.detach(key, record.server(), lifetime, now.seconds);
+        }
+    }
+
+    /// Removes templates that are over, a few at a time. One worker does it for all.
+    pub(super) fn sweep_templates(&mut self, snapshot: &Snapshot, now: Now) {
+        /// At a thousand calls a second a table of a million templates is seen through in two minutes.
+        const BUCKETS: usize = 4;
+        let from = self.swept_bucket;
+        self.swept_bucket = (from + BUCKETS) % self.templates.buckets();
+        self.templates.sweep(from..from + BUCKETS, now.seconds, |template| {
+            let service = snapshot.service(template.key().service())?;
+            Some(service.persistence?.timeout_secs)
+        });
+    }
+}
+
+/// The template that a connection of a virtual server that still exists hangs on, and how long that one lives.
+fn template_of(record: Record, snapshot: &Snapshot) -> Option<(TemplateKey, u32)> {
+    let service = snapshot.service(record.service())?;
+    let persistence = service.persistence?;
+    Some((template_key(record.client(), service, persistence), persistence.timeout_secs))
+}
+
+fn template_key(client: u32, service: &Service, persistence: Persistence) -> TemplateKey {
+    TemplateKey::new(client, persistence.netmask, service.id, service.port)
+}
+
+/// Whether a template may go on sending clients to its real server. Weight 0 and thresholds do not count, unless
+/// `expire_quiescent_template` makes weight 0 count.
+fn holds(server: &Server, snapshot: &Snapshot) -> bool {
+    server.is_present && !(snapshot.switches.expire_quiescent_template && server.weight == 0)
+}
