@@ -84,12 +84,17 @@ impl CommandLine {
             self.eal.iter().any(|argument| names.contains(&argument.split('=').next().unwrap_or_default()))
         };
         let mut arguments = self.eal.clone();
-        let says_how =
-            ["--in-memory", "--file-prefix", "--proc-type", "--huge-unlink", "--no-shconf", "--legacy-mem"];
-        if !has(&says_how) {
-            // Without huge pages EAL refuses --in-memory; no shared configuration is what is left of it then.
-            let private = if has(&["--no-huge"]) { "--no-shconf" } else { "--in-memory" };
-            arguments.push(private.to_owned());
+        let is_shared = has(&["--file-prefix", "--proc-type"]);
+        let says_how = has(&["--in-memory", "--huge-unlink", "--no-shconf", "--legacy-mem"]);
+        if !says_how {
+            arguments.extend(match (has(&["--no-huge"]), is_shared) {
+                (false, false) => Some("--in-memory".to_owned()),
+                // With files that others may look at, huge pages are at least unlinked.
+                (false, true) => Some("--huge-unlink=always".to_owned()),
+                // Without huge pages EAL refuses both; no shared configuration is what is left then.
+                (true, false) => Some("--no-shconf".to_owned()),
+                (true, true) => None,
+            });
         }
         if !has(&["--telemetry", "--no-telemetry"]) {
             arguments.push("--no-telemetry".to_owned());
@@ -127,7 +132,9 @@ mod tests {
         assert_eq!(parse("-l 0").eal_arguments(), ["-l", "0", "--in-memory", "--no-telemetry"]);
         assert_eq!(parse("--no-huge").eal_arguments(), ["--no-huge", "--no-shconf", "--no-telemetry"]);
         let told = parse("--file-prefix=a --telemetry").eal_arguments();
-        assert_eq!(told, ["--file-prefix=a", "--telemetry"]);
+        assert_eq!(told, ["--file-prefix=a", "--telemetry", "--huge-unlink=always"]);
+        let told = parse("--huge-unlink=never --no-telemetry").eal_arguments();
+        assert_eq!(told, ["--huge-unlink=never", "--no-telemetry"]);
     }
 
     #[test]
