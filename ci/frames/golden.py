@@ -67,8 +67,26 @@ def load(mode):
 
 def _case(record):
     mtu = {"c0": record["mtu_client_side"], "r0": record["mtu_server_side"]}
-    return Case(record["mode"], record["case"], record["doc"], record["setup"], mtu, _steps(record["events"]),
-                counts(record["ip_vs_end"]))
+    return Case(record["mode"], record["case"], record["doc"], record["setup"] + sctp_commands(record), mtu,
+                _steps(record["events"]), counts(record["ip_vs_end"]))
+
+
+def sctp_commands(record):
+    """The commands that made a case's SCTP service: the recordings leave them out, the kernel's table has it."""
+    if any("--sctp-service" in command for command in record["setup"]):
+        return []
+    commands = []
+    for protocol, vip, vport, server, port in counts(record["ip_vs_end"]):
+        if protocol == "sctp":
+            service = f"--sctp-service {vip}:{vport}"
+            commands.append(f"ipvsadm -A {service} -s rr")
+            commands.append(f"ipvsadm -a {service} -r {server}:{port} {_method(record['mode'])}")
+    return commands
+
+
+def _method(mode):
+    """ipvsadm's switch for the forwarding method of a mode."""
+    return {"nat": "-m", "dr": "-g"}.get(mode.rstrip("46"), "-i")
 
 
 def _steps(events):
@@ -92,7 +110,7 @@ def counts(proc_ip_vs):
     found = {}
     service = None
     for line in proc_ip_vs.splitlines():
-        head = re.match(r"(TCP|UDP)\s+([0-9A-F]{8}):([0-9A-F]{4})\s", line)
+        head = re.match(r"(TCP|UDP|SCTP)\s+([0-9A-F]{8}):([0-9A-F]{4})\s", line)
         server = re.match(r"\s+-> ([0-9A-F]{8}):([0-9A-F]{4})\s+\w+\s+\d+\s+(\d+)\s+(\d+)", line)
         if head:
             service = (head.group(1).lower(), _dotted(head.group(2)), int(head.group(3), 16))

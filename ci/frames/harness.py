@@ -211,19 +211,27 @@ class Live:
         self.receive(0.02)
 
     def exchange(self, port, frame, keep_arp=False):
-        """Sends one frame and returns everything that weir sends before it has answered a probe sent after it.
+        """Sends one frame and returns everything that weir sends before it has answered a probe sent after it."""
+        frames = self.exchange_all(port, [frame], keep_arp=True)
+        # The other port is flushed by the same turn of the worker's loop, and then the kernel has to deliver.
+        frames += [item for item in self.receive(0.005) if not is_probe_answer(port, *item)]
+        return [item for item in frames if keep_arp or not is_arp(item[1])]
+
+    def exchange_all(self, port, frames, keep_arp=False):
+        """Sends frames and returns what has come when weir has answered a probe sent after them; what they cause on
+        the other port may still be on its way.
 
         The probe is an ARP request for the director's address on the same port. A worker takes frames of a port in
         order and sends what they cause before it takes more, so what follows the answer is somebody else's.
         """
-        self.send(port, frame)
+        for frame in frames:
+            self.send(port, frame)
         self.send(port, arp_probe(port))
-        frames = self.receive(2.0, lambda got: any(is_probe_answer(port, *item) for item in got))
-        if not any(is_probe_answer(port, *item) for item in frames):
+        # The answer is the last, so only the newest frame has to be looked at.
+        seen = self.receive(2.0, lambda got: any(is_probe_answer(port, *item) for item in got[-2:]))
+        if not any(is_probe_answer(port, *item) for item in seen):
             raise AssertionError(f"no answer to an ARP probe on {port}\n{self.director.explain()}")
-        # The other port is flushed by the same turn of the worker's loop, and then the kernel has to deliver.
-        frames += self.receive(0.005)
-        return [item for item in frames
+        return [item for item in seen
                 if not is_probe_answer(port, *item) and (keep_arp or not is_arp(item[1]))]
 
 

@@ -52,6 +52,9 @@ class Table:
         self.connections[name] = value != "0" if name in BOOLEAN_SYSCTLS else int(value)
 
     def _ipvsadm(self, options):
+        if "-Z" in options:
+            # Counters are no part of the file.
+            return
         key = _service_key(options)
         if "-A" in options:
             self.services[key] = VirtualServer(address=key[1], port=key[2], protocol=key[0])

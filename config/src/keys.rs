@@ -12,8 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::report::{Problem, quoted};
 use crate::schema::{
-    Connections, Control, File, HealthCheck, Http, Memory, Neighbor, Port, RealServer, Route, Timeouts,
-    VirtualServer, Vrrp, VrrpAuthentication,
+    Connections, Control, File, HealthCheck, Http, Mark, Memory, Neighbor, Port, RealServer, Route,
+    Schedulers, Timeouts, VirtualServer, Vrrp, VrrpAuthentication,
 };
 use crate::suggest::nearest;
 
@@ -29,9 +29,11 @@ pub(crate) fn remove_unknown(file: &mut DeTable<'_>, problems: &mut Vec<Problem>
         tables.sift("[connections]", t, p);
         below(t, "timeouts", |t| tables.sift("[connections.timeouts]", t, p));
     });
+    below(file, "schedulers", |t| tables.sift("[schedulers]", t, p));
     below(file, "port", |t| tables.sift("[[port]]", t, p));
     below(file, "route", |t| tables.sift("[[route]]", t, p));
     below(file, "neighbor", |t| tables.sift("[[neighbor]]", t, p));
+    below(file, "mark", |t| tables.sift("[[mark]]", t, p));
     below(file, "virtual_server", |t| {
         tables.sift("[[virtual_server]]", t, p);
         below(t, "health_check", |t| tables.sift("[virtual_server.health_check]", t, p));
@@ -80,9 +82,11 @@ impl Tables {
             ("[memory]", fields_of::<Memory>()),
             ("[connections]", fields_of::<Connections>()),
             ("[connections.timeouts]", fields_of::<Timeouts>()),
+            ("[schedulers]", fields_of::<Schedulers>()),
             ("[[port]]", fields_of::<Port>()),
             ("[[route]]", fields_of::<Route>()),
             ("[[neighbor]]", fields_of::<Neighbor>()),
+            ("[[mark]]", fields_of::<Mark>()),
             ("[[virtual_server]]", fields_of::<VirtualServer>()),
             ("[[virtual_server.real_server]]", fields_of::<RealServer>()),
             ("[virtual_server.health_check]", fields_of::<HealthCheck>()),
@@ -116,13 +120,16 @@ impl Tables {
         if kind == "[connections]" && OTHER_SWITCHES.contains(&written) {
             return "weir does not have this switch of the kernel's IPVS: remove the line".into();
         }
+        if kind == "[[virtual_server]]" && matches!(written, "persistence_engine" | "pe_name" | "pe") {
+            return "weir has no persistence engines: remove the line".into();
+        }
         if let Some(meant) = nearest(written, known.iter().copied()) {
             return format!("did you mean `{meant}`?");
         }
         let homes: Vec<&str> =
             self.0.iter().filter(|(_, keys)| keys.contains(&written)).map(|(name, _)| *name).collect();
         match homes.as_slice() {
-            [] if known.len() > 12 => "see docs/configuration.md for the keys of this table".into(),
+            [] if known.len() > 14 => "see docs/configuration.md for the keys of this table".into(),
             [] => format!("known keys: {}", known.join(", ")),
             // A key that is at home everywhere says nothing about what was meant.
             [_, _, _, ..] => format!("known keys: {}", known.join(", ")),
@@ -132,7 +139,7 @@ impl Tables {
 }
 
 /// Switches of `net.ipv4.vs.*` that weir does not have: they steer what only the kernel does.
-const OTHER_SWITCHES: [&str; 24] = [
+const OTHER_SWITCHES: [&str; 22] = [
     "am_droprate",
     "amemthresh",
     "backup_only",
@@ -144,8 +151,6 @@ const OTHER_SWITCHES: [&str; 24] = [
     "est_cpulist",
     "est_nice",
     "ignore_tunneled",
-    "lblc_expiration",
-    "lblcr_expiration",
     "run_estimation",
     "snat_reroute",
     "svc_lfactor",

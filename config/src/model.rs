@@ -3,11 +3,15 @@
 //! Nothing here can hold a value that weir can't serve: ranges are checked, names are unique and
 //! resolved, defaults are filled in. Built by `validate` only.
 
+pub(crate) mod mark;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use mark::{Family, Identity, Mark, MarkRange, PortRange, Protocols};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,12 +24,17 @@ pub struct Config {
     pub memory: Memory,
     /// `[connections]`
     pub connections: Connections,
+    /// `[schedulers]`
+    pub schedulers: Schedulers,
     /// `[[port]]`, in the order of the file. The index of a port here is its number everywhere in weir.
     pub ports: Vec<Port>,
     /// `[[route]]`, without the connected networks, which follow from the ports' addresses.
     pub routes: Vec<Route>,
     /// `[[neighbor]]`
     pub neighbors: Vec<Neighbor>,
+    /// `[[mark]]`, in the order of the file: the first that matches a packet gives it its mark. Taken apart
+    /// ([`Mark::ranges`]) they are at most [`Mark::RANGES_MAX`].
+    pub marks: Vec<Mark>,
     /// `[[virtual_server]]`, in the order of the file.
     pub virtual_servers: Vec<VirtualServer>,
     /// `[[vrrp]]`
@@ -169,6 +178,37 @@ impl Default for SctpTimeouts {
             rejected: 4,
             closed: 61,
         }
+    }
+}
+
+/// `[schedulers]`: sizes, seeds and times of the scheduling methods, for all virtual servers. The defaults are
+/// the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedulers {
+    /// mh: slots of the table, one of [`Schedulers::MH_TABLE_SIZES`]. Equal on all directors.
+    pub mh_table_size: u32,
+    /// mh: added to the kernel's hash keys, so 0 picks as the kernel does. Equal on all directors.
+    pub mh_seed: u64,
+    /// lblc: seconds after which an unused destination is forgotten: 1 to 2,678,400.
+    pub lblc_expiration: u32,
+    /// lblcr: seconds after which an unused destination is forgotten and a set of servers that did not
+    /// change loses one: 1 to 2,678,400.
+    pub lblcr_expiration: u32,
+}
+
+impl Schedulers {
+    /// Sizes that the table of mh may have: primes, as the kernel's build option offers them.
+    pub const MH_TABLE_SIZES: [u32; 10] = [251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071];
+
+    /// Real servers that a virtual server with mh has at most: each needs a slot, and slots hold 16 bits.
+    pub fn mh_real_servers_max(&self) -> usize {
+        (self.mh_table_size as usize).min(65_534)
+    }
+}
+
+impl Default for Schedulers {
+    fn default() -> Self {
+        Self { mh_table_size: 4093, mh_seed: 0, lblc_expiration: 86_400, lblcr_expiration: 86_400 }
     }
 }
 
@@ -379,11 +419,14 @@ pub struct Persistence {
 pub struct VirtualServer {
     /// Unique; the label in metrics.
     pub name: String,
-    /// The VIP.
+    /// Serves the packets that have this mark, above 0, in the family of `address`. `None`: those to
+    /// `address`, `port` and `protocol`. See [`VirtualServer::identity`].
+    pub mark: Option<u32>,
+    /// The VIP. With a mark 0.0.0.0 or ::.
     pub address: IpAddr,
-    /// 0: every port.
+    /// 0: every port, and with a mark.
     pub port: u16,
-    /// Transport protocol.
+    /// Transport protocol. Means nothing with a mark, whose [`Mark::protocols`] may be several; `Tcp` then.
     pub protocol: Protocol,
     /// How a real server is picked.
     pub scheduler: Scheduler,
@@ -391,10 +434,25 @@ pub struct VirtualServer {
     pub scheduler_flags: SchedulerFlags,
     /// `None`: connections of one client are scheduled one by one.
     pub persistence: Option<Persistence>,
-    /// Every datagram is scheduled by itself. UDP only.
+    /// Every datagram is scheduled by itself. UDP, or with a mark: then its UDP packets.
     pub one_packet: bool,
     /// In the order of the file, which is the order of adding.
     pub real_servers: Vec<RealServer>,
+}
+
+impl VirtualServer {
+    /// What makes it the one it is: its mark, or its address, port and protocol.
+    pub fn identity(&self) -> Identity {
+        match self.mark {
+            Some(mark) => Identity::Mark { mark, family: self.family() },
+            None => Identity::Address { address: self.address, port: self.port, protocol: self.protocol },
+        }
+    }
+
+    /// The family of its packets.
+    pub fn family(&self) -> Family {
+        Family::of(self.address)
+    }
 }
 
 /// `[[virtual_server.real_server]]`
@@ -402,7 +460,12 @@ pub struct VirtualServer {
 pub struct RealServer {
     /// The RIP. Same family as the VIP, except with `tun`.
     pub address: IpAddr,
-    /// As the virtual server's, except with NAT.
+    /// As the virtual server's, except with NAT. 0: a connection keeps the port its client chose; always so
+    /// where the virtual server's port is 0, but a mark's real server behind NAT may have a port, to which
+    /// every port is translated.
+    ///
+    /// With a mark, `dr` and `tun` may also have a port, and so may NAT with persistence. Then it is no more
+    /// than a part of the real server's name (and of its hash in mh), as in IPVS.
     pub port: u16,
     /// 0 to 65,535; 0: quiesced.
     pub weight: u16,

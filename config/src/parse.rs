@@ -58,7 +58,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Report> {
 }
 
 /// Adds a problem wherever there is one; `None` implies an error among them.
-fn config(text: &str, problems: &mut Vec<Problem>) -> Option<Config> {
+pub(crate) fn config(text: &str, problems: &mut Vec<Problem>) -> Option<Config> {
     if text.len() as u64 > FILE_BYTES_MAX {
         problems.push(Problem::error(format!("the text is larger than {} MiB", FILE_BYTES_MAX >> 20)));
         return None;
@@ -175,10 +175,11 @@ mod tests {
 
     #[test]
     fn warnings_do_not_stop() {
-        let loaded = parse("w", &format!("{PORT}[connections]\nsecure_tcp = true\n")).unwrap();
+        let mark = "[[mark]]\nmark = 7\naddresses = [\"192.0.2.0/24\"]\n";
+        let loaded = parse("w", &format!("{PORT}{mark}")).unwrap();
         assert_eq!(loaded.warnings.problems().len(), 1);
         assert_eq!(loaded.warnings.problems()[0].severity, Severity::Warning);
-        assert!(loaded.config.connections.secure_tcp);
+        assert_eq!(loaded.config.marks[0].mark, 7);
     }
 
     #[test]

@@ -10,7 +10,8 @@ mod value;
 use serde::Deserialize;
 
 pub(crate) use value::{
-    Boolean, Field, Integer, Lenient, List, Number, OneTable, Span, Switch, Tables, Tabular, Text,
+    Boolean, Field, Integer, Lenient, List, LongInteger, Number, OneTable, Ports, Span, Switch, Tables,
+    Tabular, Text,
 };
 
 /// The whole file.
@@ -21,9 +22,11 @@ pub(crate) struct File {
     pub(crate) http: OneTable<Http>,
     pub(crate) memory: OneTable<Memory>,
     pub(crate) connections: OneTable<Connections>,
+    pub(crate) schedulers: OneTable<Schedulers>,
     pub(crate) port: Tables<Port>,
     pub(crate) route: Tables<Route>,
     pub(crate) neighbor: Tables<Neighbor>,
+    pub(crate) mark: Tables<Mark>,
     pub(crate) virtual_server: Tables<VirtualServer>,
     pub(crate) vrrp: Tables<Vrrp>,
 }
@@ -99,6 +102,16 @@ pub(crate) struct Timeouts {
     pub(crate) sctp_closed: Field<Integer>,
 }
 
+/// `[schedulers]`: the names of `net.ipv4.vs.*` where the kernel has one.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Schedulers {
+    pub(crate) mh_table_size: Field<Integer>,
+    pub(crate) mh_seed: Field<LongInteger>,
+    pub(crate) lblc_expiration: Field<Integer>,
+    pub(crate) lblcr_expiration: Field<Integer>,
+}
+
 /// `[[port]]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -128,6 +141,17 @@ pub(crate) struct Neighbor {
     pub(crate) mac: Field<Text>,
 }
 
+/// `[[mark]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mark {
+    pub(crate) mark: Field<Integer>,
+    pub(crate) addresses: Field<List<Text>>,
+    pub(crate) ports: Field<List<Ports>>,
+    pub(crate) protocols: Field<List<Text>>,
+    pub(crate) sources: Field<List<Text>>,
+}
+
 /// `[[virtual_server]]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,6 +160,8 @@ pub(crate) struct VirtualServer {
     pub(crate) address: Field<Text>,
     pub(crate) port: Field<Integer>,
     pub(crate) protocol: Field<Text>,
+    pub(crate) mark: Field<Integer>,
+    pub(crate) family: Field<Text>,
     pub(crate) forwarding: Field<Text>,
     pub(crate) scheduler: Field<Text>,
     pub(crate) scheduler_flags: Field<List<Text>>,

@@ -1,15 +1,21 @@
 //! From the file as written to the model: every problem, not the first.
 //!
 //! Tables are read in the order in which they need each other: memory before ports, ports before what is
-//! reached through them. No check compares each with each, so a large file takes time in proportion.
+//! reached through them. No check compares each with each, so a large file takes time in proportion; those of
+//! marks do, and their number is limited.
 
 mod connections;
 mod health;
+mod marks;
 mod network;
 mod ports;
 mod real_servers;
+mod schedulers;
 mod served;
 mod table;
+#[cfg(test)]
+mod tests;
+mod traffic;
 mod values;
 mod virtual_servers;
 mod vrrp;
@@ -20,12 +26,13 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 
+use self::marks::Marks;
 use self::network::Network;
 use self::ports::{MbufDataBytes, ReadPort};
 use self::table::{Table, peek};
 use crate::model::{Config, Control, Http, Memory};
 use crate::report::Problem;
-use crate::schema::{File, Span, Tables, Tabular, Text};
+use crate::schema::{File, Span, Tables, Tabular};
 
 /// Where a problem of the file as a whole is: nowhere.
 const NOWHERE: Span = 0..0;
@@ -38,9 +45,11 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
     let http = http(file, &mut root);
     let (memory, room) = memory(file, &mut root);
     let connections = connections::connections(&file.connections, &mut root);
+    let schedulers = schedulers::schedulers(&file.schedulers, &mut root);
     let read_ports = read_ports(&file.port, &room, &mut root);
     let routes = tables(&file.route, &mut root);
     let neighbors = tables(&file.neighbor, &mut root);
+    let marks = tables(&file.mark, &mut root);
     let servers = tables(&file.virtual_server, &mut root);
     let instances = tables(&file.vrrp, &mut root);
 
@@ -51,13 +60,16 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
         .into_iter()
         .filter_map(|(neighbor, at)| network.neighbor(neighbor, &mut bound, &mut Table::new(at, problems)))
         .collect();
+    let marks = Marks::read(marks, &network, problems);
+    let around = virtual_servers::Around { network: &network, marks: &marks, schedulers: &schedulers };
     let mut taken = virtual_servers::Taken::default();
     let virtual_servers = servers
         .into_iter()
         .filter_map(|(server, at)| {
-            virtual_servers::virtual_server(server, &network, &mut taken, &mut Table::new(at, problems))
+            virtual_servers::virtual_server(server, &around, &mut taken, &mut Table::new(at, problems))
         })
         .collect();
+    marks.compare(taken.identities(), &network, problems);
     let mut taken = vrrp::Taken::default();
     let vrrp = instances
         .into_iter()
@@ -71,9 +83,11 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
         http,
         memory,
         connections,
+        schedulers,
         ports: read_ports.into_iter().filter_map(|read| read.port).collect(),
         routes,
         neighbors,
+        marks: marks.into_model(),
         virtual_servers,
         vrrp,
     }
@@ -148,25 +162,33 @@ fn tables<'f, T>(field: &'f Tables<T>, table: &mut Table<'_>) -> Vec<(&'f T, Spa
         .collect()
 }
 
-/// Every VIP, of virtual servers and VRRP instances: needed before the tables that must not hold one are
+/// Every VIP, of virtual servers, marks and VRRP instances: needed before the tables that must not hold one are
 /// read. What does not parse is reported where it is read.
 fn vips(file: &File) -> HashMap<IpAddr, Span> {
     let mut vips = HashMap::new();
-    let mut add = |text: &Text, span: Span| {
-        if let Ok(address) = text.0.parse::<IpAddr>() {
+    let mut add = |address: Option<IpAddr>, span: Span| {
+        if let Some(address) = address {
             vips.entry(address).or_insert(span);
         }
     };
     for (server, _) in peeked(&file.virtual_server) {
         if let Some((text, span)) = peek(&server.address) {
-            add(text, span);
+            add(text.0.parse().ok(), span);
+        }
+    }
+    for (mark, _) in peeked(&file.mark) {
+        let list = peek(&mark.addresses).map(|(list, _)| list.0.as_slice()).unwrap_or_default();
+        for address in list {
+            if let Ok(text) = &address.get_ref().0 {
+                add(marks::host(&text.0), address.span());
+            }
         }
     }
     for (instance, _) in peeked(&file.vrrp) {
         let list = peek(&instance.addresses).map(|(list, _)| list.0.as_slice()).unwrap_or_default();
         for address in list {
             if let Ok(text) = &address.get_ref().0 {
-                add(text, address.span());
+                add(text.0.parse().ok(), address.span());
             }
         }
     }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use weir_config::model::{
-    Config, Forwarding, HealthCheckKind, MacAddress, Protocol, Scheduler, SctpTimeouts, TcpTimeouts, Tunnel,
-    VrrpAuthentication,
+    Config, Forwarding, HealthCheckKind, Identity, MacAddress, Protocol, Scheduler, Schedulers, SctpTimeouts,
+    TcpTimeouts, Tunnel, VrrpAuthentication,
 };
 
 fn load(name: &str) -> Config {
@@ -30,6 +30,11 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(connections.timeouts.tcp, TcpTimeouts::default());
     assert_eq!(connections.timeouts.udp, 300);
     assert_eq!(connections.timeouts.sctp, SctpTimeouts::default());
+    assert_eq!(config.schedulers, Schedulers::default());
+    let schedulers = &config.schedulers;
+    assert_eq!((schedulers.mh_table_size, schedulers.mh_seed), (4093, 0));
+    assert_eq!((schedulers.lblc_expiration, schedulers.lblcr_expiration), (86_400, 86_400));
+    assert!(config.marks.is_empty());
     let port = &config.ports[0];
     assert_eq!((port.name.as_str(), port.device.as_str()), ("lan", "0000:03:00.0"));
     assert_eq!((port.mac, port.mtu, port.rx_queues), (None, 1500, 0));
@@ -48,6 +53,9 @@ fn the_example_of_the_design_says_what_it_shows() {
     let web = &config.virtual_servers[0];
     assert_eq!((web.name.as_str(), web.port, web.protocol), ("web", 80, Protocol::Tcp));
     assert_eq!((web.scheduler, web.persistence, web.one_packet), (Scheduler::Wlc, None, false));
+    assert_eq!(web.mark, None);
+    let identity = Identity::Address { address: web.address, port: 80, protocol: Protocol::Tcp };
+    assert_eq!(web.identity(), identity);
     let real_server = &web.real_servers[0];
     assert_eq!(real_server.forwarding, Forwarding::Dr);
     assert_eq!(real_server.tunnel, Tunnel::Ipip);
@@ -117,4 +125,14 @@ fn vrrp_defaults_follow_the_family() {
     assert_eq!((v6.version, v6.priority, v6.virtual_mac, v6.preempt), (3, 100, true, true));
     assert_eq!(v6.advertisement_interval, Duration::from_millis(70));
     assert_eq!((owner.version, owner.priority), (2, 255));
+}
+
+#[test]
+fn schedulers_have_their_options() {
+    let schedulers = load("schedulers.toml").schedulers;
+    assert_eq!((schedulers.mh_table_size, schedulers.mh_seed), (65_521, 0xfeed_beef_feed_beef));
+    assert_eq!((schedulers.lblc_expiration, schedulers.lblcr_expiration), (3_600, 2_678_400));
+    let config = load("every_scheduler.toml");
+    let served: Vec<_> = config.virtual_servers.iter().map(|server| server.scheduler).collect();
+    assert_eq!(served, Scheduler::ALL);
 }

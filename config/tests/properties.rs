@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // helpers of tests, as in tests themselves
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use bolero::check;
+use weir_config::model::{Mark, VirtualServer};
 use weir_config::report::Severity;
 
 /// Parses, renders in every form, and checks what must hold of the answer.
@@ -18,6 +20,9 @@ fn examine(text: &str) {
             assert!(config.routes.iter().all(|route| route.port < config.ports.len()));
             assert!(config.neighbors.iter().all(|neighbor| neighbor.port < config.ports.len()));
             assert!(config.vrrp.iter().all(|vrrp| vrrp.port < config.ports.len()));
+            assert!(config.marks.iter().flat_map(Mark::ranges).count() <= Mark::RANGES_MAX);
+            let identities: HashSet<_> = config.virtual_servers.iter().map(VirtualServer::identity).collect();
+            assert_eq!(identities.len(), config.virtual_servers.len());
             let mut names: Vec<_> = config.virtual_servers.iter().map(|server| &server.name).collect();
             names.sort();
             names.dedup();
@@ -54,7 +59,7 @@ fn seeds() -> Vec<String> {
     seeds
 }
 
-const FRAGMENTS: [&str; 40] = [
+const FRAGMENTS: [&str; 44] = [
     "",
     "0",
     "-1",
@@ -91,6 +96,10 @@ const FRAGMENTS: [&str; 40] = [
     "\n[port]\n",
     "\n[[virtual_server]]\n",
     "\n[[virtual_server.real_server]]\n",
+    "\n[[mark]]\n",
+    "\n[schedulers]\n",
+    "mark = 1\n",
+    "\"1-65535\"",
     "\"10.0.0.2\"",
     "\"::\"",
     "\"fe80::1/64\"",
@@ -164,6 +173,36 @@ fn a_hundred_thousand_real_servers_take_time_in_proportion() {
     assert!(report.render(false).len() < 1_000_000);
     let took = started.elapsed();
     assert!(took < Duration::from_secs(90), "{took:?}");
+}
+
+#[test]
+fn as_many_marks_as_there_may_be_take_seconds() {
+    let mut text = String::from(
+        "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.0.0.1/8\"]\n\
+         [[route]]\ndestination = \"0.0.0.0/0\"\ngateway = \"10.0.0.2\"\n",
+    );
+    for mark in 1..=1024 {
+        let (net, port) = (mark / 256, 1000 + mark);
+        writeln!(
+            text,
+            "[[mark]]\nmark = {mark}\naddresses = [\"172.16.{net}.0/24\"]\nports = [\"{port}-{}\"]\n\
+             [[virtual_server]]\nname = \"mark-{mark}\"\nmark = {mark}",
+            port + 1
+        )
+        .unwrap();
+    }
+    for server in 0..10_000 {
+        let (high, low) = (server / 250, server % 250 + 1);
+        writeln!(
+            text,
+            "[[virtual_server]]\nname = \"vs-{server}\"\naddress = \"172.16.{high}.{low}\"\nport = 80"
+        )
+        .unwrap();
+    }
+    let started = Instant::now();
+    examine(&text);
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
 #[test]

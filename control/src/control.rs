@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 use weir_config::model::MacAddress;
+use weir_dataplane::conn::table::View;
 use weir_dataplane::director::{Event, Shared};
 
 use crate::http::{self, HttpState};
@@ -41,10 +42,11 @@ impl Control {
     pub(crate) fn new(
         publish: Publish,
         shared: Vec<Shared>,
+        tables: Arc<[View]>,
         ports: Vec<PortSource>,
         capacity: u64,
     ) -> Result<Self> {
-        let sources = Sources::new(shared.clone(), ports, publish.shared(), capacity);
+        let sources = Sources::new(shared.clone(), tables, ports, publish.shared(), capacity);
         let reload = sources.reload.clone();
         let http = HttpState::new(Arc::new(Metrics::new(sources)?));
         Ok(Self { publish, shared, http, reload, conflicts: HashMap::new() })

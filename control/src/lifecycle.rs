@@ -119,7 +119,7 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let devices = ports.started.iter().map(|port| port.stats_reader());
     let sources =
         names.into_iter().zip(devices).map(|(name, device)| PortSource::new(name, device)).collect();
-    let control = Control::new(publish, shared, sources, capacity as u64)?;
+    let control = Control::new(publish, shared, views, sources, capacity as u64)?;
     Ok(Prepared { workers, control })
 }
 

@@ -3,10 +3,13 @@
 //! Answers by the addresses alone, without touching a connection; what it finds for the connection table (the key
 //! and its hash) is enough to prefetch with.
 
+use weir_config::model::Protocol;
+use zerocopy::byteorder::network_endian::{U16, U32};
+
 use crate::conn::record::{Key, ServiceId, reply_hash_input};
 use crate::conn::table::Table;
-use crate::parse::Packet;
-use crate::snapshot::{Snapshot, protocol, socket};
+use crate::parse::{Packet, Plain};
+use crate::snapshot::{Snapshot, protocol};
 use crate::stats::DropReason;
 use crate::wire::ipv4;
 use crate::wire::l4::icmp;
@@ -38,25 +41,61 @@ pub struct Lookup {
 }
 
 /// The virtual server that was asked for last: consecutive packets of a burst mostly ask for the same one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LastService {
-    /// Its address, port and protocol; no socket is 0.
-    socket: u64,
+    destination: U32,
+    port: U16,
+    /// No protocol is 0, so this stands for none.
+    number: u8,
+    protocol: Protocol,
     service: ServiceId,
     any_port: bool,
 }
 
 impl LastService {
-    #[inline]
-    fn find(&mut self, snapshot: &Snapshot, packet: &Packet) -> Option<(ServiceId, bool)> {
-        let socket = socket(packet.destination, packet.destination_port, packet.protocol);
-        if socket != self.socket {
-            let service =
-                snapshot.virtual_server(packet.destination, packet.destination_port, packet.protocol)?;
-            let any_port = snapshot.service(service).is_some_and(|service| service.port == 0);
-            *self = Self { socket, service, any_port };
+    /// None was asked for yet.
+    pub fn none() -> Self {
+        Self {
+            destination: U32::ZERO,
+            port: U16::ZERO,
+            number: 0,
+            protocol: Protocol::Tcp,
+            service: ServiceId::default(),
+            any_port: false,
         }
-        Some((self.service, self.any_port))
+    }
+
+    /// The key of a plain packet's connection if it asks for the same virtual server again.
+    #[inline]
+    pub fn key_of(&self, plain: &Plain) -> Option<Key> {
+        let Plain { ip, tcp, .. } = plain;
+        let is_same =
+            ip.destination == self.destination && tcp.destination == self.port && ip.protocol == self.number;
+        is_same.then(|| self.key(ip.source.get(), tcp.source.get(), tcp.destination.get()))
+    }
+
+    #[inline]
+    fn key(&self, client: u32, client_port: u16, port: u16) -> Key {
+        Key::new(client, client_port, self.service, port, self.protocol, self.any_port)
+    }
+
+    /// Asks for the virtual server of a packet.
+    #[inline]
+    fn ask(&mut self, snapshot: &Snapshot, packet: &Packet, protocol: Protocol) -> Option<Key> {
+        let (destination, port, number) = (packet.destination, packet.destination_port, packet.protocol);
+        if self.destination.get() != destination || self.port.get() != port || self.number != number {
+            let service = snapshot.virtual_server(destination, port, number)?;
+            let any_port = snapshot.service(service).is_some_and(|service| service.port == 0);
+            *self = Self {
+                destination: U32::new(destination),
+                port: U16::new(port),
+                number,
+                protocol,
+                service,
+                any_port,
+            };
+        }
+        Some(self.key(packet.source, packet.source_port, port))
     }
 }
 
@@ -72,9 +111,8 @@ pub fn classify(
     let Some(protocol) = protocol(packet.protocol) else {
         return classify_other(packet, snapshot);
     };
-    if let Some((service, any_port)) = last.find(snapshot, packet) {
-        lookup.key =
-            Key::new(packet.source, packet.source_port, service, packet.destination_port, protocol, any_port);
+    if let Some(key) = last.ask(snapshot, packet, protocol) {
+        lookup.key = key;
         lookup.hash = table.hash(lookup.key.hash_input());
         return Class::Request;
     }

@@ -11,6 +11,7 @@ use crate::stats::DropReason;
 use crate::wire::ethernet::{self, Ethernet, Tag, Vlan};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::l4::{self, Icmp, Ports, Tcp, Udp};
+use crate::wire::sctp::{self, Chunk, Sctp};
 
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct Packet {
     pub l4: u8,
     /// IP protocol number.
     pub protocol: u8,
-    /// TCP only: see [`l4::flags`]. ICMP: the type.
+    /// TCP: see [`l4::flags`]. SCTP: the number of a [`sctp::Event`]. ICMP: the type.
     pub flags: u8,
     /// Length of the IP packet, in bytes. The frame may be longer by padding, never shorter.
     pub total_len: u16,
@@ -49,12 +50,6 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Whether its headers lie as in [`Plain`].
-    #[inline]
-    pub fn is_plain(&self) -> bool {
-        usize::from(self.l4) == ethernet::HEADER_LEN + ipv4::HEADER_LEN && self.vlan == Vlan::NONE
-    }
-
     /// Offset of the IP header in the frame.
     #[inline]
     pub fn l3(&self) -> usize {
@@ -65,6 +60,12 @@ impl Packet {
     #[inline]
     pub fn l4(&self) -> usize {
         usize::from(self.l4)
+    }
+
+    /// Length of the transport header and what follows, in bytes.
+    #[inline]
+    pub fn l4_len(&self) -> usize {
+        usize::from(self.total_len) + self.l3() - self.l4()
     }
 }
 
@@ -92,37 +93,59 @@ pub fn parse<F: Frame>(frame: &F, packet: &mut Packet) -> Content {
 /// The straight way for a plain frame that is right in all respects. False: [`parse_any`] has to look.
 #[inline]
 fn parse_plain(plain: &Plain, frame_len: usize, packet: &mut Packet) -> bool {
-    let Plain { link, ip, tcp } = plain;
-    let total_len = usize::from(ip.total_len.get());
-    let l4_len = total_len.wrapping_sub(ipv4::HEADER_LEN);
-    let (flags, header_len, least) = match ip.protocol {
-        ipv4::TCP => (tcp.flags, usize::from(tcp.data_offset >> 4) * 4, l4::TCP_LEN),
-        // The UDP length stands where TCP has the upper half of the sequence number.
-        ipv4::UDP => (0, (tcp.sequence.get() >> 16) as usize, l4::UDP_LEN),
-        _ => return false,
-    };
-    let source = ip.source.get();
-    let is_right = link.ether_type.get() == ethernet::TYPE_IPV4
-        && ip.version_ihl == 0x45
-        && total_len >= ipv4::HEADER_LEN
-        && ethernet::HEADER_LEN + total_len <= frame_len
-        && !ip.is_fragment()
-        && (least..=l4_len).contains(&header_len)
-        && ipv4::is_unicast(source)
-        && ip.plain_checksum_is_right();
-    *packet = Packet {
-        vlan: Vlan::NONE,
-        l3: ethernet::HEADER_LEN as u8,
-        l4: (ethernet::HEADER_LEN + ipv4::HEADER_LEN) as u8,
-        protocol: ip.protocol,
-        flags,
-        total_len: total_len as u16,
-        source_port: tcp.source.get(),
-        destination_port: tcp.destination.get(),
-        source,
-        destination: ip.destination.get(),
-    };
+    let is_right = plain.is_right(frame_len);
+    if is_right {
+        *packet = plain.packet();
+    }
     is_right
+}
+
+impl Plain {
+    /// Whether this really is the beginning of a plain TCP or UDP frame of `frame_len` bytes, and right in all respects.
+    #[inline]
+    pub fn is_right(&self, frame_len: usize) -> bool {
+        let Plain { link, ip, tcp } = self;
+        let total_len = usize::from(ip.total_len.get());
+        let l4_len = total_len.wrapping_sub(ipv4::HEADER_LEN);
+        let (header_len, least) = match ip.protocol {
+            ipv4::TCP => (usize::from(tcp.data_offset >> 4) * 4, l4::TCP_LEN),
+            // The UDP length stands where TCP has the upper half of the sequence number.
+            ipv4::UDP => ((tcp.sequence.get() >> 16) as usize, l4::UDP_LEN),
+            _ => return false,
+        };
+        link.ether_type.get() == ethernet::TYPE_IPV4
+            && ip.version_ihl == 0x45
+            && total_len >= ipv4::HEADER_LEN
+            && ethernet::HEADER_LEN + total_len <= frame_len
+            && !ip.is_fragment()
+            && (least..=l4_len).contains(&header_len)
+            && ipv4::is_unicast(ip.source.get())
+            && ip.plain_checksum_is_right()
+    }
+
+    /// What [`parse`] says about it when it is right.
+    #[inline]
+    pub fn packet(&self) -> Packet {
+        let Plain { ip, tcp, .. } = self;
+        Packet {
+            vlan: Vlan::NONE,
+            l3: ethernet::HEADER_LEN as u8,
+            l4: (ethernet::HEADER_LEN + ipv4::HEADER_LEN) as u8,
+            protocol: ip.protocol,
+            flags: self.flags(),
+            total_len: ip.total_len.get(),
+            source_port: tcp.source.get(),
+            destination_port: tcp.destination.get(),
+            source: ip.source.get(),
+            destination: ip.destination.get(),
+        }
+    }
+
+    /// TCP's flags; 0 for UDP.
+    #[inline]
+    pub fn flags(&self) -> u8 {
+        if self.ip.protocol == ipv4::TCP { self.tcp.flags } else { 0 }
+    }
 }
 
 /// The long way: every shape of frame, and the reason why one can't be read.
@@ -237,9 +260,15 @@ fn parse_l4(bytes: &[u8], payload_len: usize, packet: &mut Packet) -> Result<(),
             packet.destination_port = udp.destination.get();
         }
         ipv4::SCTP => {
-            let (ports, _) = Ports::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
-            packet.source_port = ports.source.get();
-            packet.destination_port = ports.destination.get();
+            let (header, chunks) = Sctp::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
+            let (first, _) = Chunk::ref_from_prefix(chunks).map_err(|_| DropReason::Truncated)?;
+            let len = usize::from(first.len.get());
+            if len < sctp::CHUNK_LEN || sctp::HEADER_LEN + len > payload_len {
+                return Err(DropReason::BadL4Header);
+            }
+            packet.flags = sctp::event(chunks) as u8;
+            packet.source_port = header.source.get();
+            packet.destination_port = header.destination.get();
         }
         ipv4::ICMP => {
             let (icmp, _) = Icmp::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
@@ -371,6 +400,38 @@ mod tests {
             let mut packet = Packet::default();
             let content = parse(&HeapFrame::new(&good[..len]), &mut packet);
             assert_eq!(content, Content::Bad(DropReason::Truncated), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn an_sctp_packet_needs_a_whole_first_chunk_and_says_what_it_means() {
+        const AT: usize = 34 + sctp::HEADER_LEN;
+        let mut good = plain_frame(ipv4::SCTP, sctp::HEADER_LEN + 20 + 4);
+        good[AT..AT + 4].copy_from_slice(&[sctp::chunk::COOKIE_ECHO, 0, 0, 20]);
+        good[AT + 20..].copy_from_slice(&[sctp::chunk::ABORT, 0, 0, 4]);
+        let read = |bytes: &[u8]| {
+            let (content, packet) = long_way(&HeapFrame::new(bytes));
+            (content, packet.flags, packet.source_port, packet.destination_port)
+        };
+        let aborts = sctp::Event::AbortBehindCookie as u8;
+        assert_eq!(read(&good), (Content::Ipv4, aborts, 40_000, 80));
+        for (len, content) in [
+            (0, Content::Bad(DropReason::BadL4Header)),
+            (3, Content::Bad(DropReason::BadL4Header)),
+            (4, Content::Ipv4),
+            (24, Content::Ipv4),
+            (25, Content::Bad(DropReason::BadL4Header)),
+            (0xff14, Content::Bad(DropReason::BadL4Header)),
+        ] {
+            let mut bytes = good.clone();
+            bytes[AT + 2..AT + 4].copy_from_slice(&u16::to_be_bytes(len));
+            assert_eq!(read(&bytes).0, content, "first chunk of {len} bytes");
+        }
+        for l4_len in 0..sctp::HEADER_LEN + sctp::CHUNK_LEN {
+            let mut bytes = good[..34 + l4_len].to_vec();
+            let header = Ipv4::new(ipv4::SCTP, 0x0a00_0001, 0xc000_0201, l4_len, 64);
+            bytes[14..34].copy_from_slice(header.as_bytes());
+            assert_eq!(read(&bytes).0, Content::Bad(DropReason::Truncated), "{l4_len} bytes");
         }
     }
 

@@ -140,6 +140,8 @@ pub struct WorkerCounters {
     pub arp_requests: Counter,
     /// Another host claimed an address of ours or a bound one.
     pub arp_conflicts: Counter,
+    /// Gauge: the worker's clock, in seconds.
+    pub seconds: Counter,
     /// Gauge: generation of the snapshot in use.
     pub generation: Counter,
 }
@@ -164,6 +166,7 @@ impl WorkerCounters {
             waiting: Counter::default(),
             arp_requests: Counter::default(),
             arp_conflicts: Counter::default(),
+            seconds: Counter::default(),
             generation: Counter::default(),
         }
     }

@@ -44,6 +44,14 @@ pub(crate) struct Text(pub(crate) String);
 #[derive(Debug)]
 pub(crate) struct Integer(pub(crate) i64);
 
+/// As `Integer`, with room for every `u64`.
+#[derive(Debug)]
+pub(crate) struct LongInteger(pub(crate) i128);
+
+/// A port or a range of ports: a whole number, or a string such as "8000-8999".
+#[derive(Debug)]
+pub(crate) struct Ports(pub(crate) String);
+
 /// A number, whole or not.
 #[derive(Debug)]
 pub(crate) struct Number(pub(crate) f64);
@@ -55,6 +63,18 @@ pub(crate) struct Boolean(pub(crate) bool);
 /// A switch of the kernel: a boolean, or 0 and 1 as sysctl writes them.
 #[derive(Debug)]
 pub(crate) struct Switch(pub(crate) bool);
+
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Ports {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
 
 /// An array, each element with its own place and complaint.
 #[derive(Debug)]
@@ -114,6 +134,50 @@ impl<'de> Deserialize<'de> for Integer {
             }
         }
         deserializer.deserialize_i64(IntegerVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for LongInteger {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LongIntegerVisitor;
+        impl Visitor<'_> for LongIntegerVisitor {
+            type Value = LongInteger;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+            fn visit_i64<E: Error>(self, number: i64) -> Result<LongInteger, E> {
+                Ok(LongInteger(number.into()))
+            }
+            fn visit_u64<E: Error>(self, number: u64) -> Result<LongInteger, E> {
+                Ok(LongInteger(number.into()))
+            }
+            fn visit_i128<E: Error>(self, number: i128) -> Result<LongInteger, E> {
+                Ok(LongInteger(number))
+            }
+            fn visit_u128<E: Error>(self, _: u128) -> Result<LongInteger, E> {
+                Ok(LongInteger(i128::MAX))
+            }
+        }
+        deserializer.deserialize_i128(LongIntegerVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ports {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PortsVisitor;
+        impl Visitor<'_> for PortsVisitor {
+            type Value = Ports;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port or a range of ports")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Ports, E> {
+                Ok(Ports(text.to_owned()))
+            }
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Ports, E> {
+                Ok(Ports(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(PortsVisitor)
     }
 }
 

@@ -10,7 +10,7 @@ use super::network::Network;
 use super::table::{Table, word};
 use super::virtual_servers::{FORWARDING, FORWARDING_SYNONYMS};
 use super::{health, tables, values};
-use crate::model::{Forwarding, HealthCheck, RealServer, Tunnel, TunnelChecksum};
+use crate::model::{Family, Forwarding, HealthCheck, RealServer, Tunnel, TunnelChecksum};
 use crate::report::Problem;
 use crate::schema::{self, Field, Integer, Span, Tables, Text};
 
@@ -20,8 +20,11 @@ const GUE_PORT: u16 = 6080;
 /// What a real server takes from its virtual server.
 pub(crate) struct Service<'n> {
     /// `None`: did not parse.
-    pub(crate) address: Option<IpAddr>,
+    pub(crate) family: Option<Family>,
+    /// `None`: did not parse. With a mark 0.
     pub(crate) port: Option<u16>,
+    pub(crate) is_mark: bool,
+    pub(crate) is_persistent: bool,
     pub(crate) forwarding: Forwarding,
     pub(crate) health_check: Option<HealthCheck>,
     pub(crate) network: &'n Network,
@@ -109,24 +112,32 @@ fn port(
     table: &mut Table<'_>,
 ) -> Spanned<u16> {
     let port = table.integer(field, "port", 0..=65_535, service.port.unwrap_or_default());
+    let method = *forwarding.get_ref();
     let Some(service_port) = service.port.filter(|service_port| service_port != port.get_ref()) else {
         return port;
     };
-    if service_port == 0 {
-        let problem = Problem::error("a port for a virtual server of every port")
+    let problem = if service.is_mark {
+        // ipvsadm and keepalived take it, and so it stands in many files.
+        let why = match method {
+            Forwarding::Nat if !service.is_persistent => return port,
+            Forwarding::Nat => "with persistence a connection keeps the port its client chose".to_owned(),
+            _ => format!("{} leaves the port as it is", method.name()),
+        };
+        Problem::warning("`port` has no effect").at(port.span(), why).help("remove the line")
+    } else if service_port == 0 {
+        Problem::error("a port for a virtual server of every port")
             .at(port.span(), "a connection keeps the port its client chose")
-            .help("remove `port`");
-        table.report(problem);
+            .help("remove `port`")
     } else if *port.get_ref() == 0 {
-        let label = "must be 1 to 65535";
-        table.report(Problem::error("`port` is out of range").at(port.span(), label));
-    } else if *forwarding.get_ref() != Forwarding::Nat {
-        let method = forwarding.get_ref().name();
-        let problem = Problem::error(format!("{method} can't change the port"))
+        Problem::error("`port` is out of range").at(port.span(), "must be 1 to 65535")
+    } else if method != Forwarding::Nat {
+        Problem::error(format!("{} can't change the port", method.name()))
             .at(port.span(), format!("the virtual server's port is {service_port}"))
-            .help(format!("write `port = {service_port}` or remove it; only \"nat\" translates ports"));
-        table.report(problem);
-    }
+            .help(format!("write `port = {service_port}` or remove it; only \"nat\" translates ports"))
+    } else {
+        return port;
+    };
+    table.report(problem);
     port
 }
 
@@ -209,13 +220,17 @@ fn place(
 ) {
     let rip = *address.get_ref();
     let method = *forwarding.get_ref();
-    if let Some(vip) = service.address.filter(|vip| vip.is_ipv4() != rip.is_ipv4())
+    if let Some(family) = service.family.filter(|family| *family != Family::of(rip))
         && method != Forwarding::Tun
     {
-        let label = format!("an {} real server of an {} VIP", values::family(rip), values::family(vip));
+        let (theirs, ours) = (values::family(rip), values::family(family.unspecified()));
+        let (what, change) = match service.is_mark {
+            true => ("virtual server", format!("`family = \"{}\"` for the mark", Family::of(rip).name())),
+            false => ("VIP", "an address of the VIP's family".to_owned()),
+        };
         let problem = Problem::error("different address family is allowed only for tunneling servers")
-            .at(address.span(), label)
-            .help("write an address of the VIP's family, or `forwarding = \"tun\"`");
+            .at(address.span(), format!("an {theirs} real server of an {ours} {what}"))
+            .help(format!("write {change}, or `forwarding = \"tun\"`"));
         table.report(problem);
         return;
     }

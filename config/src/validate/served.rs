@@ -4,100 +4,138 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::peeked;
 use super::table::peek;
-use crate::report::Problem;
-use crate::schema::{
-    Connections, Field, File, HealthCheck, OneTable, RealServer, Span, Tabular, Text, VirtualServer,
-};
+use crate::report::{Problem, Severity};
+use crate::schema::{Connections, Field, File, RealServer, Span, Switch, Text, VirtualServer};
 
-/// Schedulers that are served.
-const SCHEDULERS: [&str; 6] = ["rr", "wrr", "lc", "wlc", "sh", "dh"];
+/// What is not served yet, in the order of the documentation. Where serving the rest without it would do
+/// something else than the file says, it stops weir; where it only adds to the rest, it warns.
+///
+/// An entry that is taken out is served; its row of the table in docs/configuration.md goes with it.
+const NOT_SERVED: &[Gap] = &[
+    warns(
+        "`health_check`",
+        "health checks are",
+        "real servers are taken to be up",
+        "set `weight = 0` to take one out",
+        health_checks,
+    ),
+    warns(
+        "`[[vrrp]]`",
+        "vrrp is",
+        "its addresses are served from the start",
+        "start no second director with the same addresses",
+        |file| peeked(&file.vrrp).map(|(_, at)| at).collect(),
+    ),
+    warns("`schedule_icmp` switched on", "`schedule_icmp` is", "has no effect", "remove the line", |file| {
+        connections(file, |c| on(&c.schedule_icmp))
+    }),
+    stops("an IPv6 virtual server", "IPv6 virtual servers are", "remove this virtual server", ipv6_servers),
+    stops(
+        "an IPv6 real server of an IPv4 virtual server (`tun`)",
+        "tunnels over IPv6 are",
+        "write an IPv4 address of this real server",
+        tunnels_over_ipv6,
+    ),
+    stops(
+        "`tunnel = \"gue\"` or `\"gre\"`",
+        "gue and gre tunnels are",
+        "write `tunnel = \"ipip\"`",
+        |file| tunnels(file, |_, rs| says(&rs.tunnel, |tunnel| matches!(tunnel, "gue" | "gre"))),
+    ),
+    stops("`mark` of a virtual server", "marks are", "write `address` and `port` instead", |file| {
+        servers(file, |s| s.mark.as_ref().map(toml::Spanned::span))
+    }),
+];
 
-/// A problem for everything not served yet. Where serving the rest without it would do something else than
-/// the file says, it is an error; where it only adds to the rest, a warning.
+/// Something that is not served yet.
+struct Gap {
+    severity: Severity,
+    /// The first cell of its row in the documentation.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test compares it"))]
+    documented: &'static str,
+    /// What, with its verb: "sctp is".
+    what: &'static str,
+    /// What weir does instead.
+    label: &'static str,
+    help: &'static str,
+    /// The places of a file that want it.
+    places: fn(&File) -> Vec<Span>,
+}
+
+const fn warns(
+    documented: &'static str,
+    what: &'static str,
+    label: &'static str,
+    help: &'static str,
+    places: fn(&File) -> Vec<Span>,
+) -> Gap {
+    Gap { severity: Severity::Warning, documented, what, label, help, places }
+}
+
+const fn stops(
+    documented: &'static str,
+    what: &'static str,
+    help: &'static str,
+    places: fn(&File) -> Vec<Span>,
+) -> Gap {
+    Gap { severity: Severity::Error, documented, what, label: "weir can't do this yet", help, places }
+}
+
+/// A problem for everything not served yet.
 pub(crate) fn not_served_yet(file: &File) -> Vec<Problem> {
-    let mut found = Vec::new();
-    if let Some((Tabular(connections), _)) = peek(&file.connections) {
-        switches(connections, &mut found);
-    }
-    for (server, _) in peeked(&file.virtual_server) {
-        virtual_server(server, &mut found);
-    }
-    for (_, at) in peeked(&file.vrrp) {
-        found.push(
-            Problem::warning("vrrp is not served yet")
-                .at(at, "its addresses are served from the start")
-                .help("start no second director with the same addresses"),
-        );
-    }
-    found
+    let problem = |gap: &Gap, span| {
+        let message = format!("{} not served yet", gap.what);
+        let problem = match gap.severity {
+            Severity::Error => Problem::error(message),
+            Severity::Warning => Problem::warning(message),
+        };
+        problem.at(span, gap.label).help(gap.help)
+    };
+    NOT_SERVED.iter().flat_map(|gap| (gap.places)(file).into_iter().map(move |at| problem(gap, at))).collect()
 }
 
-fn switches(connections: &Connections, found: &mut Vec<Problem>) {
-    let secure_tcp = peek(&connections.secure_tcp).map(|(on, span)| ("secure_tcp", on.0, span));
-    let schedule_icmp = peek(&connections.schedule_icmp).map(|(on, span)| ("schedule_icmp", on.0, span));
-    for (key, on, span) in [secure_tcp, schedule_icmp].into_iter().flatten() {
-        if on {
-            found.push(Problem::warning(format!("`{key}` is not served yet")).at(span, "has no effect"));
-        }
-    }
+fn connections(file: &File, find: impl Fn(&Connections) -> Option<Span>) -> Vec<Span> {
+    peek(&file.connections).and_then(|(connections, _)| find(&connections.0)).into_iter().collect()
 }
 
-fn virtual_server(server: &VirtualServer, found: &mut Vec<Problem>) {
-    if let Some(span) = ipv6(&server.address) {
-        found.push(stop("IPv6 virtual servers are not served yet", span, "remove this virtual server"));
-    }
-    if let Some(span) = says(&server.protocol, |protocol| protocol == "sctp") {
-        found.push(stop("sctp is not served yet", span, "remove this virtual server"));
-    }
-    if let Some((scheduler, span)) = peek(&server.scheduler)
-        && is_known_scheduler(&scheduler.0)
-        && !SCHEDULERS.contains(&scheduler.0.as_str())
-    {
-        let help = format!("write one of {}", SCHEDULERS.join(", "));
-        found.push(stop(format!("the scheduler {} is not served yet", scheduler.0), span, help));
-    }
-    if let Some((_, span)) = peek(&server.persistence_timeout).filter(|(secs, _)| secs.0 > 0) {
-        found.push(stop(
-            "persistence is not served yet",
-            span,
-            "remove `persistence_timeout`; the scheduler \"sh\" keeps a client with its server",
-        ));
-    }
-    if let Some((_, span)) = peek(&server.one_packet).filter(|(on, _)| on.0) {
-        found.push(stop("one-packet scheduling is not served yet", span, "remove `one_packet`"));
-    }
-    health_check(&server.health_check, found);
-    for (real_server, _) in peeked(&server.real_server) {
-        self::real_server(server, real_server, found);
-    }
+fn servers(file: &File, find: impl Fn(&VirtualServer) -> Option<Span>) -> Vec<Span> {
+    peeked(&file.virtual_server).filter_map(|(server, _)| find(server)).collect()
 }
 
-fn real_server(server: &VirtualServer, real_server: &RealServer, found: &mut Vec<Problem>) {
-    let is_tun = |field| says(field, |method| method == "tun").is_some();
-    if is_tun(&real_server.forwarding) || (real_server.forwarding.is_none() && is_tun(&server.forwarding)) {
-        if let Some(span) = says(&real_server.tunnel, |tunnel| matches!(tunnel, "gue" | "gre")) {
-            found.push(stop("gue and gre tunnels are not served yet", span, "write `tunnel = \"ipip\"`"));
-        }
-        if let Some(span) = ipv6(&real_server.address).filter(|_| ipv6(&server.address).is_none()) {
-            let help = "write an IPv4 address of this real server";
-            found.push(stop("tunnels over IPv6 are not served yet", span, help));
-        }
-    }
-    health_check(&real_server.health_check, found);
+fn real_servers(file: &File, find: impl Fn(&VirtualServer, &RealServer) -> Option<Span>) -> Vec<Span> {
+    let servers = peeked(&file.virtual_server);
+    let each = servers.flat_map(|(server, _)| peeked(&server.real_server).map(move |(rs, _)| (server, rs)));
+    each.filter_map(|(server, real_server)| find(server, real_server)).collect()
 }
 
-fn health_check(field: &OneTable<HealthCheck>, found: &mut Vec<Problem>) {
-    if let Some((_, at)) = peek(field) {
-        found.push(
-            Problem::warning("health checks are not served yet")
-                .at(at, "real servers are taken to be up")
-                .help("set `weight = 0` to take one out"),
-        );
-    }
+/// As `real_servers`, for those behind a tunnel.
+fn tunnels(file: &File, find: impl Fn(&VirtualServer, &RealServer) -> Option<Span>) -> Vec<Span> {
+    let is_tun = |field: &Field<Text>| says(field, |method| method == "tun").is_some();
+    real_servers(file, |server, real_server| {
+        let inherits = real_server.forwarding.is_none() && is_tun(&server.forwarding);
+        (is_tun(&real_server.forwarding) || inherits).then(|| find(server, real_server))?
+    })
 }
 
-fn stop(message: impl Into<String>, span: Span, help: impl Into<String>) -> Problem {
-    Problem::error(message).at(span, "weir can't do this yet").help(help)
+fn health_checks(file: &File) -> Vec<Span> {
+    let mut places = servers(file, |server| peek(&server.health_check).map(|(_, at)| at));
+    places.extend(real_servers(file, |_, real_server| peek(&real_server.health_check).map(|(_, at)| at)));
+    places
+}
+
+fn ipv6_servers(file: &File) -> Vec<Span> {
+    servers(file, |server| ipv6(&server.address).or_else(|| says(&server.family, |family| family == "ipv6")))
+}
+
+fn tunnels_over_ipv6(file: &File) -> Vec<Span> {
+    let is_ipv6 = |server: &VirtualServer| {
+        ipv6(&server.address).is_some() || says(&server.family, |family| family == "ipv6").is_some()
+    };
+    tunnels(file, |server, real_server| ipv6(&real_server.address).filter(|_| !is_ipv6(server)))
+}
+
+fn on(field: &Field<Switch>) -> Option<Span> {
+    peek(field).filter(|(on, _)| on.0).map(|(_, span)| span)
 }
 
 fn says(field: &Field<Text>, is: impl FnOnce(&str) -> bool) -> Option<Span> {
@@ -110,6 +148,17 @@ fn ipv6(field: &Field<Text>) -> Option<Span> {
     says(field, is_ipv6)
 }
 
-fn is_known_scheduler(word: &str) -> bool {
-    crate::model::Scheduler::ALL.iter().any(|scheduler| scheduler.name() == word)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_what_is_not_served() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+        let reference = std::fs::read_to_string(path).unwrap();
+        let section = reference.split("\n## ").find(|section| section.starts_with("What is not served yet"));
+        let rows = section.unwrap_or_default().lines().filter_map(|line| line.strip_prefix("| "));
+        let cells: Vec<_> = rows.filter_map(|row| row.split(" | ").next()).skip(1).collect();
+        assert_eq!(cells, NOT_SERVED.iter().map(|gap| gap.documented).collect::<Vec<_>>());
+    }
 }

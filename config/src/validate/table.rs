@@ -186,16 +186,16 @@ impl<'p> Table<'p> {
     }
 
     /// An array of strings that `parse` understands; those it does not are reported and left out.
-    pub(crate) fn list<T>(
+    pub(crate) fn list<W: AsRef<str>, T>(
         &mut self,
-        field: &Field<List<Text>>,
+        field: &Field<List<W>>,
         parse: impl Fn(&str) -> Result<T, Fault>,
     ) -> Vec<Spanned<T>> {
         let Some((list, _)) = self.value(field) else { return Vec::new() };
         let mut values = Vec::with_capacity(list.0.len());
         for element in &list.0 {
             if let Some((text, span)) = self.element(element) {
-                values.extend(self.accept(parse(&text.0), span));
+                values.extend(self.accept(parse(text.as_ref()), span));
             }
         }
         values

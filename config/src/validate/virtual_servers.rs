@@ -1,21 +1,22 @@
 //! `[[virtual_server]]`
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
 use toml::Spanned;
 
+use super::marks::Marks;
 use super::network::Network;
 use super::real_servers::{self, Service};
 use super::table::{Fault, Table, word};
+use super::traffic::Traffic;
 use super::{health, ports, values};
-use crate::model::{Forwarding, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, VirtualServer};
+use crate::model::{
+    Family, Forwarding, Identity, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, Schedulers,
+    VirtualServer,
+};
 use crate::report::{Problem, quoted};
-use crate::schema::{self, Field, Integer, List, Span, Text};
-
-const PROTOCOLS: [(&str, Protocol); 3] =
-    [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
+use crate::schema::{self, Field, List, Span, Text};
 
 pub(crate) const FORWARDING: [(&str, Forwarding); 3] =
     [("dr", Forwarding::Dr), ("tun", Forwarding::Tun), ("nat", Forwarding::Nat)];
@@ -39,68 +40,68 @@ const PERSISTENCE_SECS_MAX: i64 = 2_678_400;
 #[derive(Default)]
 pub(crate) struct Taken {
     names: HashMap<String, Span>,
-    services: HashMap<(IpAddr, u16, Protocol), Span>,
+    pub(super) identities: HashMap<Identity, Span>,
+}
+
+impl Taken {
+    /// Every virtual server whose identity could be read, with its place.
+    pub(crate) fn identities(&self) -> &HashMap<Identity, Span> {
+        &self.identities
+    }
+}
+
+/// What virtual servers are read against.
+pub(crate) struct Around<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) marks: &'a Marks,
+    pub(crate) schedulers: &'a Schedulers,
 }
 
 pub(crate) fn virtual_server(
     written: &schema::VirtualServer,
-    network: &Network,
+    around: &Around<'_>,
     taken: &mut Taken,
     table: &mut Table<'_>,
 ) -> Option<VirtualServer> {
-    let schema::VirtualServer {
-        name,
+    let name = table.required_parsed(&written.name, "name", "name = \"web\"", values::name);
+    ports::unique(&mut taken.names, name.as_ref(), "virtual server name", table);
+    let traffic = match &written.mark {
+        Some(_) => Traffic::of_mark(written, table),
+        None => Traffic::of_address(written, table),
+    };
+    let forwarding = table.parsed(&written.forwarding, |text| {
+        word("forwarding method", &FORWARDING, &FORWARDING_SYNONYMS, text)
+    });
+    let forwarding = table.or(forwarding, Forwarding::Dr).into_inner();
+    let scheduler = table.parsed(&written.scheduler, scheduler_word);
+    let scheduler = table.or(scheduler, Scheduler::Wlc);
+    let scheduler_flags = flags(&written.scheduler_flags, &scheduler, table);
+    let persistence = persistence(written, traffic.family, table);
+    let one_packet = table.boolean(&written.one_packet, false);
+    one_packet_is_for_udp(&one_packet, &traffic, table);
+    port_zero_is_persistent(&traffic, persistence.as_ref(), table);
+    let health_check = health::health_check(&written.health_check, table);
+    traffic.is_unique(taken, table);
+    let service = Service {
+        family: traffic.family,
+        port: traffic.port.as_ref().map(|port| *port.get_ref()),
+        is_mark: traffic.is_mark,
+        is_persistent: persistence.is_some(),
+        forwarding,
+        health_check,
+        network: around.network,
+    };
+    let real_servers = real_servers::real_servers(&written.real_server, &service, table);
+    vips(&traffic, &real_servers, around, table);
+    fits_maglev(&scheduler, &real_servers, around.schedulers, table);
+    surprises(&scheduler, &traffic, real_servers.len(), table);
+    let (mark, address, port) = traffic.read()?;
+    Some(VirtualServer {
+        name: name?.into_inner(),
+        mark,
         address,
         port,
-        protocol,
-        forwarding,
-        scheduler,
-        scheduler_flags,
-        persistence_timeout,
-        persistence_netmask,
-        one_packet,
-        health_check,
-        real_server,
-    } = written;
-    let name = table.required_parsed(name, "name", "name = \"web\"", values::name);
-    ports::unique(&mut taken.names, name.as_ref(), "virtual server name", table);
-    let address =
-        table.required_parsed(address, "address", "address = \"10.0.0.100\"", values::routable_host);
-    let port = table.required_integer::<u16>(port, "port", 0..=65_535, "port = 80");
-    let protocol = table.parsed(protocol, |text| word("protocol", &PROTOCOLS, &[], text));
-    let protocol = table.or(protocol, Protocol::Tcp);
-    let forwarding =
-        table.parsed(forwarding, |text| word("forwarding method", &FORWARDING, &FORWARDING_SYNONYMS, text));
-    let forwarding = table.or(forwarding, Forwarding::Dr).into_inner();
-    let scheduler = table.parsed(scheduler, self::scheduler);
-    let scheduler = table.or(scheduler, Scheduler::Wlc);
-    let scheduler_flags = flags(scheduler_flags, &scheduler, table);
-    let persistence = persistence(persistence_timeout, persistence_netmask, address.as_ref(), table);
-    let one_packet = table.boolean(one_packet, false);
-    one_packet_is_for_udp(&one_packet, &protocol, table);
-    port_zero_is_persistent(port.as_ref(), persistence.as_ref(), table);
-    let health_check = health::health_check(health_check, table);
-    if let (Some(address), Some(port)) = (&address, &port) {
-        unique_service(taken, address, port, *protocol.get_ref(), table);
-    }
-    let service = Service {
-        address: address.as_ref().map(|address| *address.get_ref()),
-        port: port.as_ref().map(|port| *port.get_ref()),
-        forwarding,
-        health_check,
-        network,
-    };
-    let real_servers = real_servers::real_servers(real_server, &service, table);
-    if let Some(address) = &address {
-        vip(address, &real_servers, network, table);
-    }
-    surprises(&scheduler, &protocol, real_servers.len(), table);
-    let ((name, address), port) = name.zip(address).zip(port)?;
-    Some(VirtualServer {
-        name: name.into_inner(),
-        address: address.into_inner(),
-        port: port.into_inner(),
-        protocol: protocol.into_inner(),
+        protocol: traffic.protocol.into_inner(),
         scheduler: scheduler.into_inner(),
         scheduler_flags,
         persistence,
@@ -109,63 +110,70 @@ pub(crate) fn virtual_server(
     })
 }
 
-fn one_packet_is_for_udp(one_packet: &Spanned<bool>, protocol: &Spanned<Protocol>, table: &mut Table<'_>) {
-    if *one_packet.get_ref() && *protocol.get_ref() != Protocol::Udp {
-        let problem = Problem::error("one-packet scheduling is for UDP alone")
-            .at(one_packet.span(), format!("this virtual server's protocol is {}", protocol.get_ref().name()))
+/// ipvsadm's rule: one-packet scheduling is only for UDP virtual services, and marks.
+fn one_packet_is_for_udp(one_packet: &Spanned<bool>, traffic: &Traffic, table: &mut Table<'_>) {
+    let protocol = *traffic.protocol.get_ref();
+    if *one_packet.get_ref() && !traffic.is_mark && protocol != Protocol::Udp {
+        let problem = Problem::error("one-packet scheduling is only for UDP and for marks")
+            .at(one_packet.span(), format!("this virtual server's protocol is {}", protocol.name()))
             .help("remove `one_packet`, or write `protocol = \"udp\"`");
         table.report(problem);
     }
 }
 
 /// IPVS's rule, in IPVS's words.
-fn port_zero_is_persistent(
-    port: Option<&Spanned<u16>>,
-    persistence: Option<&Persistence>,
-    table: &mut Table<'_>,
-) {
-    if let Some(port) = port.filter(|port| *port.get_ref() == 0)
+fn port_zero_is_persistent(traffic: &Traffic, persistence: Option<&Persistence>, table: &mut Table<'_>) {
+    if let Some(port) = traffic.port.as_ref().filter(|port| *port.get_ref() == 0)
+        && !traffic.is_mark
         && persistence.is_none()
     {
         let problem = Problem::error("zero port specified for non-persistent service")
             .at(port.span(), "port 0 stands for every port and needs persistence")
-            .help("write the port, or a `persistence_timeout` such as 300");
+            .help("write the port, or a `persistence_timeout` such as 300, or assign the address a [[mark]]");
         table.report(problem);
     }
 }
 
-fn unique_service(
-    taken: &mut Taken,
-    address: &Spanned<IpAddr>,
-    port: &Spanned<u16>,
-    protocol: Protocol,
+/// `mh` gives each real server a place in its table.
+fn fits_maglev(
+    scheduler: &Spanned<Scheduler>,
+    real_servers: &[RealServer],
+    options: &Schedulers,
     table: &mut Table<'_>,
 ) {
-    match taken.services.entry((*address.get_ref(), *port.get_ref(), protocol)) {
-        Entry::Vacant(free) => {
-            free.insert(address.span());
+    let (limit, count) = (options.mh_real_servers_max(), real_servers.len());
+    if *scheduler.get_ref() == Scheduler::Mh && count > limit {
+        let problem = Problem::error("too many real servers for mh")
+            .at(scheduler.span(), format!("{count} of them; the table of mh has room for {limit}"))
+            .help("write a larger `mh_table_size` under [schedulers]");
+        table.report(problem);
+    }
+}
+
+/// The VIPs of a virtual server must be addresses of hosts, and what they must be for its real servers.
+fn vips(traffic: &Traffic, real_servers: &[RealServer], around: &Around<'_>, table: &mut Table<'_>) {
+    if let Some(address) = &traffic.address {
+        if let Some(why) = around.network.not_a_host_here(*address.get_ref()) {
+            table.report(Problem::error("not an address of a host").at(address.span(), why));
         }
-        Entry::Occupied(first) => {
-            let service = format!("{} port {} {}", address.get_ref(), port.get_ref(), protocol.name());
-            let problem = Problem::error("duplicate virtual server")
-                .at(address.span(), format!("{service} is served already"))
-                .related(first.get().clone(), "by this virtual server")
-                .help("put the real servers of both into one, or change address, port or protocol");
-            table.report(problem);
+        vip(address, real_servers, around.network, table);
+    }
+    if let Some((mark, family)) = traffic.mark.as_ref().zip(traffic.family) {
+        // A word about the first: the others have the same real servers.
+        let is_own = |vip: &Spanned<IpAddr>| around.network.own(*vip.get_ref()).is_some();
+        if let Some(own) = around.marks.vips(*mark.get_ref(), family).find(is_own) {
+            vip(&own, real_servers, around.network, table);
         }
     }
 }
 
-/// The VIP must be an address of a host, and may be weir's own only where nothing else holds it.
+/// The VIP may be weir's own address only where nothing else holds it.
 ///
 /// A real server behind `dr` or `tun` has the VIP on its loopback device. An ARP request whose sender
 /// address is one of its own, or a tunnel packet from such an address, is a martian to it and goes
 /// unanswered; weir's ARP requests and tunnel packets come from its own addresses. A real server behind
 /// `nat` does not know the VIP, so a director with a single address can serve it.
 fn vip(address: &Spanned<IpAddr>, real_servers: &[RealServer], network: &Network, table: &mut Table<'_>) {
-    if let Some(why) = network.not_a_host_here(*address.get_ref()) {
-        table.report(Problem::error("not an address of a host").at(address.span(), why));
-    }
     let Some(own) = network.own(*address.get_ref()) else { return };
     let elsewhere = real_servers.iter().map(|rs| rs.forwarding).find(|f| *f != Forwarding::Nat);
     if let Some(forwarding) = elsewhere {
@@ -183,7 +191,7 @@ fn vip(address: &Spanned<IpAddr>, real_servers: &[RealServer], network: &Network
     }
 }
 
-fn scheduler(text: &str) -> Result<Scheduler, Fault> {
+fn scheduler_word(text: &str) -> Result<Scheduler, Fault> {
     let words = Scheduler::ALL.map(|scheduler| (scheduler.name(), scheduler));
     let synonyms = [
         ("roundrobin", "rr"),
@@ -232,14 +240,14 @@ fn flags(field: &Field<List<Text>>, scheduler: &Spanned<Scheduler>, table: &mut 
 }
 
 fn persistence(
-    timeout: &Field<Integer>,
-    netmask: &Field<Integer>,
-    address: Option<&Spanned<IpAddr>>,
+    written: &schema::VirtualServer,
+    family: Option<Family>,
     table: &mut Table<'_>,
 ) -> Option<Persistence> {
+    let schema::VirtualServer { persistence_timeout: timeout, persistence_netmask: netmask, .. } = written;
     let timeout = table.integer::<u32>(timeout, "persistence_timeout", 0..=PERSISTENCE_SECS_MAX, 0);
-    let longest = match address.map(Spanned::get_ref) {
-        Some(IpAddr::V4(_)) => 32_u8,
+    let longest = match family {
+        Some(Family::V4) => 32_u8,
         _ => 128,
     };
     let netmask = table.integer(netmask, "persistence_netmask", 1..=i64::from(longest), longest);
@@ -248,17 +256,13 @@ fn persistence(
 }
 
 /// What IPVS users complain about: schedulers that do not do what their names promise.
-fn surprises(
-    scheduler: &Spanned<Scheduler>,
-    protocol: &Spanned<Protocol>,
-    real_servers: usize,
-    table: &mut Table<'_>,
-) {
-    if real_servers < 2 {
+fn surprises(scheduler: &Spanned<Scheduler>, traffic: &Traffic, real_servers: usize, table: &mut Table<'_>) {
+    // A mark has many addresses and protocols.
+    if real_servers < 2 || traffic.is_mark {
         return;
     }
     let name = scheduler.get_ref().name();
-    match (scheduler.get_ref(), protocol.get_ref()) {
+    match (scheduler.get_ref(), traffic.protocol.get_ref()) {
         (Scheduler::Sed | Scheduler::Nq | Scheduler::Ovf, Protocol::Udp) => {
             let problem = Problem::warning(format!("{name} does not spread UDP"))
                 .at(scheduler.span(), "it counts active connections, and UDP has none")
@@ -269,6 +273,12 @@ fn surprises(
             let problem = Problem::warning("dh sends every connection to one real server")
                 .at(scheduler.span(), "it hashes the destination address, and this virtual server has one")
                 .help("write \"sh\" to hash the client's address");
+            table.report(problem);
+        }
+        (Scheduler::Lblc | Scheduler::Lblcr, _) => {
+            let problem = Problem::warning(format!("{name} has one destination to remember"))
+                .at(scheduler.span(), "it keeps each destination address with its real server")
+                .help("write \"wlc\"; lblc and lblcr are for marks, which hold many addresses");
             table.report(problem);
         }
         _ => {}

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/` | status page, HTML; `?page=N` for virtual servers beyond the first hundred, `?refresh=SECONDS` to reload |
 //! | `/metrics` | Prometheus text format 0.0.4; `docs/metrics.md` explains each metric |
+//! | `/api/v1/connections` | JSON: what the connection tables hold; `?virtual_server=NAME`, `?client=ADDRESS`, `?limit=N` |
 //! | `/live` | 200 as long as control runs: a supervisor that gets no answer may restart weir |
 //! | `/ready` | 200 when every worker polls and every port's link is up, else 503 and one line that says what is missing |
 //!
@@ -13,6 +14,7 @@
 //! blocking threads, [`PAGES_MAX`] at a time, so that control's own thread is never held up by them.
 
 mod connections;
+mod listing;
 mod page;
 mod readiness;
 #[cfg(test)]
@@ -43,6 +45,7 @@ pub(crate) use connections::serve;
 const PAGES_MAX: usize = 4;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 /// Why weir can't listen.
@@ -88,6 +91,7 @@ fn router(state: HttpState) -> Router {
     Router::new()
         .route("/", get(status))
         .route("/metrics", get(metrics))
+        .route("/api/v1/connections", get(listed_connections))
         .route("/live", get(live))
         .route("/ready", get(ready))
         .fallback(not_found)
@@ -132,9 +136,21 @@ async fn status(State(state): State<HttpState>, uri: Uri) -> Response {
     response
 }
 
+async fn listed_connections(State(state): State<HttpState>, uri: Uri) -> Response {
+    let query = match listing::Query::parse(uri.query().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
+    };
+    let metrics = state.metrics.clone();
+    make(state, JSON, move || listing::render(metrics.sources(), &query)).await
+}
+
 async fn not_found(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
-    plain(StatusCode::NOT_FOUND, format!("there is no {path} here; try /, /metrics, /live or /ready\n"))
+    plain(
+        StatusCode::NOT_FOUND,
+        format!("there is no {path} here; try /, /metrics, /api/v1/connections, /live or /ready\n"),
+    )
 }
 
 async fn method_not_allowed() -> Response {

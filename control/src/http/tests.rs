@@ -150,7 +150,7 @@ fn unknown_paths_and_methods_are_refused_in_plain_text() {
     let server = Server::usual(&director);
     let (head, body) = server.ask("GET", "/metric");
     assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
-    assert_eq!(body, "there is no /metric here; try /, /metrics, /live or /ready\n");
+    assert_eq!(body, "there is no /metric here; try /, /metrics, /api/v1/connections, /live or /ready\n");
     for method in ["POST", "DELETE", "BREW"] {
         let (head, body) = server.ask(method, "/metrics");
         assert!(head.starts_with("http/1.1 405") && head.contains("content-type: text/plain"), "{head}");

@@ -24,6 +24,7 @@ use dpdk::port::{PortStats, PortStatsReader};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
+use weir_dataplane::conn::table::View;
 use weir_dataplane::director::Shared;
 use weir_dataplane::snapshot::Snapshot;
 
@@ -66,6 +67,8 @@ impl PortSource {
 pub(crate) struct Sources {
     /// What each worker counts.
     pub(crate) workers: Vec<Shared>,
+    /// Each worker's connection table.
+    pub(crate) tables: Arc<[View]>,
     /// By port number.
     pub(crate) ports: Vec<PortSource>,
     /// The configuration in force.
@@ -87,6 +90,7 @@ impl Sources {
     /// of the time stamp counter comes from it.
     pub(crate) fn new(
         workers: Vec<Shared>,
+        tables: Arc<[View]>,
         ports: Vec<PortSource>,
         snapshot: Arc<ArcSwap<Snapshot>>,
         capacity: u64,
@@ -94,6 +98,7 @@ impl Sources {
         let started = SystemTime::now();
         Self {
             workers,
+            tables,
             ports,
             snapshot,
             capacity,

@@ -99,6 +99,7 @@ impl Director {
         let device = FakeDevice::default();
         let started = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
         let sources = Sources {
+            tables: Arc::new([]),
             workers: workers.clone(),
             ports: vec![PortSource::new("lan".to_owned(), device.clone())],
             snapshot: publisher.shared(),

@@ -1,7 +1,8 @@
 //! Connections: what ties a flow to its real server.
 //!
 //! [`record`] is one connection in 16 bytes, [`table`] finds it in one cache line, [`state`] moves it along as
-//! packets pass. All of it is one worker's own; others may read.
+//! packets pass. All of that is one worker's own; others may read. [`template`] ties clients to real servers for all
+//! workers.
 
 pub mod record;
 pub mod state;

@@ -68,7 +68,6 @@ pub struct View(Arc<Lines>);
 
 struct Lines {
     lines: Slab<Line>,
-    mask: usize,
     key: HashKey,
     /// Odd while records move; goes up with each move.
     moves: AtomicU64,
@@ -83,17 +82,18 @@ pub struct Table {
 }
 
 impl Table {
-    /// Lines of memory that a table for `capacity` connections takes: it is half full at most, so 32 to 64 bytes
-    /// a connection.
+    /// Lines of memory that a table for `capacity` connections takes: one for each, so 64 bytes a connection.
+    ///
+    /// It is a quarter full at most then, and one of two hundred lookups needs a second line. Half full it would be
+    /// one of thirty, and waiting for those took a tenth of all time.
     pub fn lines_for(capacity: usize) -> usize {
-        (capacity * 2).div_ceil(SLOTS).next_power_of_two().max(PROBES)
+        capacity.max(PROBES)
     }
 
     /// An empty table in `lines`, zeroed, [`Table::lines_for`] many.
     pub fn new(lines: Slab<Line>, capacity: usize, key: HashKey) -> Self {
-        assert!(lines.len().is_power_of_two() && lines.len() >= PROBES, "as lines_for says");
-        let mask = lines.len() - 1;
-        let shared = Arc::new(Lines { lines, mask, key, moves: AtomicU64::new(0) });
+        assert!(lines.len() >= PROBES, "as lines_for says");
+        let shared = Arc::new(Lines { lines, key, moves: AtomicU64::new(0) });
         Self { shared, len: 0, capacity, sweep_line: 0 }
     }
 
@@ -157,9 +157,9 @@ impl Table {
         if self.len >= self.capacity {
             return Err(Full);
         }
-        let home = hash as usize & self.shared.mask;
+        let home = self.shared.home(hash);
         for distance in 0..PROBES {
-            let index = (home + distance) & self.shared.mask;
+            let index = self.shared.behind(home, distance);
             for slot in 0..SLOTS {
                 if self.value(index, slot) == 0 {
                     self.write(index, slot, record);
@@ -197,8 +197,8 @@ impl Table {
         }
         // Everything that spilled over the line while it was full has to stay reachable: move one such record
         // back into the hole, then fill the hole it leaves. Up to the first line that never spilled.
-        let mut at = (hole + 1) & self.shared.mask;
-        while at.wrapping_sub(hole) & self.shared.mask < PROBES {
+        let mut at = self.shared.behind(hole, 1);
+        while self.shared.distance(hole, at) < PROBES {
             let at_was_full = self.is_full(at);
             if let Some(slot) = self.spilled_over(hole, at) {
                 let record = self.read(at, slot);
@@ -210,17 +210,17 @@ impl Table {
             if !at_was_full {
                 return;
             }
-            at = (at + 1) & self.shared.mask;
+            at = self.shared.behind(at, 1);
         }
     }
 
     /// A slot of line `at` whose record would rather lie in line `hole`, some lines before.
     fn spilled_over(&self, hole: usize, at: usize) -> Option<usize> {
-        let reach = at.wrapping_sub(hole) & self.shared.mask;
+        let reach = self.shared.distance(hole, at);
         (0..SLOTS).find(|&slot| {
             let record = self.read(at, slot);
-            let home = self.hash(record.hash_input()) as usize & self.shared.mask;
-            record.value != 0 && at.wrapping_sub(home) & self.shared.mask >= reach
+            let home = self.shared.home(self.hash(record.hash_input()));
+            record.value != 0 && self.shared.distance(home, at) >= reach
         })
     }
 
@@ -241,9 +241,9 @@ impl Table {
                     slot += 1;
                 }
             }
-            self.sweep_line = (line + 1) & self.shared.mask;
+            self.sweep_line = self.shared.behind(line, 1);
         }
-        dpdk::lcore::prefetch(&self.shared.lines[(self.sweep_line + 1) & self.shared.mask]);
+        dpdk::lcore::prefetch(&self.shared.lines[self.shared.behind(self.sweep_line, 1)]);
     }
 
     /// Lines of the table.
@@ -289,9 +289,27 @@ impl Table {
 }
 
 impl Lines {
+    /// The line where `hash` belongs: its upper bits, scaled, so that any number of lines will do.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize
+    }
+
+    /// The line `distance` lines behind `line`, round and round.
+    #[inline]
+    fn behind(&self, line: usize, distance: usize) -> usize {
+        let index = line + distance;
+        if index < self.lines.len() { index } else { index - self.lines.len() }
+    }
+
+    /// How many lines `to` lies behind `from`.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if to >= from { to - from } else { to + self.lines.len() - from }
+    }
+
     #[inline]
     fn prefetch(&self, hash: u64) {
-        dpdk::lcore::prefetch(&self.lines[hash as usize & self.mask]);
+        dpdk::lcore::prefetch(&self.lines[self.home(hash)]);
     }
 
     #[inline]
@@ -301,9 +319,9 @@ impl Lines {
         key_matches: impl Fn(u64) -> bool,
         is_it: impl Fn(Record) -> bool,
     ) -> Option<(Slot, Record)> {
-        let home = hash as usize & self.mask;
+        let home = self.home(hash);
         for distance in 0..PROBES {
-            let index = (home + distance) & self.mask;
+            let index = self.behind(home, distance);
             let line = &self.lines[index].0;
             for slot in 0..SLOTS {
                 let key = line[slot].load(Relaxed);
@@ -332,6 +350,18 @@ impl View {
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         self.0.prefetch(hash);
+    }
+
+    /// Every record, in no order, while the worker goes on.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        self.0.lines.iter().flat_map(|line| {
+            (0..SLOTS).filter_map(|slot| {
+                let key = line.0[slot].load(Acquire);
+                let value = line.0[SLOTS + slot].load(Acquire);
+                let is_whole = value != 0 && line.0[slot].load(Relaxed) == key;
+                is_whole.then_some(Record { key, value })
+            })
+        })
     }
 
     /// As [`Table::find_reply`], from another worker. What it returns was so a moment ago.
@@ -539,7 +569,7 @@ mod tests {
         let key = random_key();
         let mut lines = vec![0u32; 1024];
         for n in 0..102_400u64 {
-            lines[key.hash((n / 64) << 32 | (n % 64) << 16) as usize & 1023] += 1;
+            lines[(key.hash((n / 64) << 32 | (n % 64) << 16) >> 54) as usize] += 1;
         }
         // 100 expected, standard deviation 10.
         assert!(lines.iter().all(|&count| (40..=170).contains(&count)), "{lines:?}");

@@ -17,6 +17,7 @@ use crate::stats::{Answer, DropReason};
 use crate::wire::ethernet::Vlan;
 use crate::wire::ipv4;
 use crate::wire::l4::{flags, icmp};
+use crate::wire::sctp;
 
 impl<F: Frame> Director<F> {
     /// Everything but requests and replies.
@@ -83,6 +84,8 @@ impl<F: Frame> Director<F> {
             }
             ipv4::UDP => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire),
             ipv4::ICMP => Err((frame, DropReason::NotServed)),
+            // RFC 9260 section 8.4: an ABORT out of the blue is not answered.
+            ipv4::SCTP if packet.flags == sctp::Event::Abort as u8 => Err((frame, DropReason::NotServed)),
             _ => self.answer_error(frame, packet, reply::Error::PROTOCOL_UNREACHABLE, context, wire),
         }
     }

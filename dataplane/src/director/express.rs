@@ -5,26 +5,20 @@
 //! with these packets exactly the same (a test holds the two against each other). It is here because it is fast.
 
 use weir_config::model::Forwarding;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Context, Director, write_link};
 use crate::classify::Lookup;
 use crate::packet::Frame;
-use crate::parse::{Packet, Plain};
+use crate::parse::Plain;
 use crate::rewrite;
-use crate::wire::ethernet::FRAME_LEN_MIN;
+use crate::wire::ethernet::{FRAME_LEN_MIN, HEADER_LEN};
 
 impl<F: Frame> Director<F> {
-    /// Makes a client's packet ready for its real server. Returns the port to send it out of, or `None` if nothing was
-    /// done.
+    /// Makes a plain frame from a client ready for its real server. Returns the port to send it out of, or `None` if
+    /// nothing was done.
     #[inline(always)]
-    pub(super) fn express(
-        &mut self,
-        frame: &mut F,
-        packet: &Packet,
-        lookup: &Lookup,
-        context: Context<'_>,
-    ) -> Option<usize> {
+    pub(super) fn express(&mut self, frame: &mut F, lookup: &Lookup, context: Context<'_>) -> Option<usize> {
         #[cfg(test)]
         if self.no_express {
             return None;
@@ -35,13 +29,15 @@ impl<F: Frame> Director<F> {
         let hop = server.hop;
         let tally = &server.live.workers[self.shared.worker];
         let link = self.neighbors.link(tally.neighbor.get(), hop, now)?;
-        let fits = packet.total_len <= server.mtu
-            && frame.len() <= (packet.l3() + usize::from(packet.total_len)).max(FRAME_LEN_MIN);
+        let frame_len = frame.len();
         let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
-        if !(packet.is_plain() && fits && server.is_present && plain.ip.ttl > 1) {
-            return None;
-        }
-        if !record.goes_on(packet.flags) {
+        let total_len = plain.ip.total_len.get();
+        let is_usual = server.is_present
+            && record.goes_on(plain.flags())
+            && plain.ip.ttl > 1
+            && total_len <= server.mtu
+            && frame_len <= (HEADER_LEN + usize::from(total_len)).max(FRAME_LEN_MIN);
+        if !is_usual {
             return None;
         }
         let age = record.age(now.seconds);
@@ -52,20 +48,21 @@ impl<F: Frame> Director<F> {
             self.table.update(slot, record.touched(record.state(), now.seconds));
         }
         plain.ip.decrement_ttl();
-        match server.forwarding {
-            Forwarding::Dr => {}
-            Forwarding::Nat => {
-                rewrite::to_server(frame.bytes_mut(), packet, server.address, server.port).ok()?;
-            }
-            Forwarding::Tun => {
+        if server.forwarding == Forwarding::Dr {
+            write_link(plain.as_mut_bytes(), link);
+        } else {
+            let packet = plain.packet();
+            if server.forwarding == Forwarding::Nat {
+                rewrite::to_server(frame.bytes_mut(), &packet, server.address, server.port).ok()?;
+            } else {
                 self.ident = self.ident.wrapping_add(1);
                 let ends = (server.tunnel_source, server.address);
-                rewrite::into_tunnel(frame, packet, ends, snapshot.switches.pmtu_disc, self.ident).ok()?;
+                rewrite::into_tunnel(frame, &packet, ends, snapshot.switches.pmtu_disc, self.ident).ok()?;
             }
+            write_link(frame.bytes_mut(), link);
         }
-        write_link(frame.bytes_mut(), link);
         tally.in_packets.add(1);
-        tally.in_bytes.add(u64::from(packet.total_len));
+        tally.in_bytes.add(u64::from(total_len));
         Some(usize::from(hop.port))
     }
 }

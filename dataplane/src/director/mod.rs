@@ -19,17 +19,18 @@ use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 
 use weir_config::model::{Forwarding, MacAddress, Protocol};
+use zerocopy::FromBytes;
 
 use crate::classify::{Class, LastService, Lookup, classify};
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
-use crate::conn::state::{self, Direction, State, is_active, tcp, tcp_next};
+use crate::conn::state::{self, Direction, State, is_active, tcp};
 use crate::conn::table::{Slot, Table, View};
 use crate::conn::template::Templates;
 use crate::limit::RateLimit;
 use crate::neighbor::{Hop, Link, Neighbors, Resolution};
 use crate::packet::{BURST, Burst, Frame, Wire};
-use crate::parse::{Content, Packet, parse};
+use crate::parse::{Content, Packet, Plain, parse};
 use crate::reply::{self, arp};
 use crate::rewrite::{self, fragment, ipv4_mut};
 use crate::sched::PickKey;
@@ -121,6 +122,8 @@ pub struct Director<F> {
     /// Lines of the table that the sweep has visited since the start.
     swept: u64,
     findings: Box<[Finding]>,
+    /// Good for the present snapshot.
+    last_service: LastService,
     /// Connections that the sweep ended and that still hang on their templates.
     ended_templated: Box<ArrayVec<Record, BURST>>,
     /// Milliseconds of the clock up to which the rest of the upkeep is done.
@@ -151,6 +154,8 @@ struct Finding {
 /// What the second round does with a frame.
 #[derive(Clone, Copy, Default)]
 enum Step {
+    /// A plain frame to the virtual server of the one before: its connection's key is known, the rest is not read yet.
+    Plain,
     Ipv4(Class),
     #[default]
     Arp,
@@ -178,6 +183,7 @@ impl<F: Frame> Director<F> {
             untracked_until: 0,
             swept: 0,
             ended_templated: Box::default(),
+            last_service: LastService::none(),
             findings: vec![Finding::default(); BURST].into(),
             kept_until: 0,
             ident: 0,
@@ -200,17 +206,21 @@ impl<F: Frame> Director<F> {
         let mut findings = std::mem::take(&mut self.findings);
         self.read(burst, &mut findings, context);
         let mut expressed = 0;
-        for (mut frame, finding) in burst.drain(..).zip(findings.iter()) {
-            let Finding { packet, lookup, .. } = finding;
-            if matches!(finding.step, Step::Ipv4(Class::Request))
-                && let Some(port) = self.express(&mut frame, packet, lookup, context)
-            {
-                expressed += 1;
-                wire.transmit(port, frame);
-                continue;
+        for (mut frame, finding) in burst.drain(..).zip(findings.iter_mut()) {
+            let Finding { step, packet, lookup } = finding;
+            if let Step::Plain = step {
+                if let Some(port) = self.express(&mut frame, lookup, context) {
+                    expressed += 1;
+                    wire.transmit(port, frame);
+                    continue;
+                }
+                // It is plain and right, so this only fills in the facts.
+                parse(&frame, packet);
             }
-            let passed = match finding.step {
-                Step::Ipv4(Class::Request) => self.request(frame, packet, lookup, context, wire),
+            let passed = match *step {
+                Step::Plain | Step::Ipv4(Class::Request) => {
+                    self.request(frame, packet, lookup, context, wire)
+                }
                 Step::Ipv4(Class::Reply) => self.reply(frame, packet, lookup, context, wire),
                 Step::Ipv4(class) => self.answer_or_drop(frame, packet, class, context, wire),
                 Step::Arp => self.arp(frame, packet.vlan, context, wire),
@@ -231,24 +241,38 @@ impl<F: Frame> Director<F> {
             frame.prefetch();
         }
         let mac = context.snapshot.ports[context.port].mac;
-        let mut last = LastService::default();
         for (frame, Finding { step, packet, lookup }) in burst.iter().zip(findings) {
+            let bytes = frame.bytes();
+            if let Ok((plain, _)) = Plain::ref_from_prefix(bytes)
+                && let Some(key) = self.last_service.key_of(plain)
+                && is_for(bytes, mac)
+                && plain.is_right(frame.len())
+            {
+                lookup.key = key;
+                lookup.hash = self.table.hash(key.hash_input());
+                self.table.prefetch(lookup.hash);
+                *step = Step::Plain;
+                continue;
+            }
             *step = match parse(frame, packet) {
-                Content::Ipv4 if !is_for(frame.bytes(), mac) => Step::Drop(DropReason::ForeignMac),
-                Content::Ipv4 => {
-                    let class = classify(packet, context.snapshot, &self.table, &mut last, lookup);
-                    match class {
-                        Class::Request => self.table.prefetch(lookup.hash),
-                        // The queue it came in on says nothing about whose connection it is.
-                        Class::Reply => self.views.iter().for_each(|view| view.prefetch(lookup.hash)),
-                        _ => {}
-                    }
-                    Step::Ipv4(class)
-                }
+                Content::Ipv4 if !is_for(bytes, mac) => Step::Drop(DropReason::ForeignMac),
+                Content::Ipv4 => Step::Ipv4(self.classify(packet, lookup, context)),
                 Content::Arp => Step::Arp,
                 Content::Bad(reason) => Step::Drop(reason),
             };
         }
+    }
+
+    #[inline]
+    fn classify(&mut self, packet: &Packet, lookup: &mut Lookup, context: Context<'_>) -> Class {
+        let class = classify(packet, context.snapshot, &self.table, &mut self.last_service, lookup);
+        match class {
+            Class::Request => self.table.prefetch(lookup.hash),
+            // The queue it came in on says nothing about whose connection it is.
+            Class::Reply => self.views.iter().for_each(|view| view.prefetch(lookup.hash)),
+            _ => {}
+        }
+        class
     }
 
     /// A client's packet: to its connection's real server, or to one that is scheduled now.
@@ -278,14 +302,28 @@ impl<F: Frame> Director<F> {
     }
 
     /// Moves a connection along with a packet from its client. Written only when something changed.
-    fn advance(&mut self, slot: Slot, record: Record, packet: &Packet, server: &Server, context: Context<'_>) {
+    fn advance(
+        &mut self,
+        slot: Slot,
+        record: Record,
+        packet: &Packet,
+        server: &Server,
+        context: Context<'_>,
+    ) {
         self.follow(slot, record, packet.flags, direction_to(server), context);
     }
 
-    fn follow(&mut self, slot: Slot, record: Record, segment: u8, direction: Direction, context: Context<'_>) {
+    fn follow(
+        &mut self,
+        slot: Slot,
+        record: Record,
+        segment: u8,
+        direction: Direction,
+        context: Context<'_>,
+    ) {
         let Context { snapshot, now, .. } = context;
         let protocol = record.protocol();
-        let state = next_state(protocol, direction, segment, record.state());
+        let state = state::next(protocol, direction, segment, record.state(), snapshot.switches.secure_tcp);
         if state != record.state() || record.age(now.seconds) != 0 {
             self.table.update(slot, record.touched(state, now.seconds));
             let server = snapshot.server(record.server());
@@ -347,7 +385,7 @@ impl<F: Frame> Director<F> {
             return self.forward(frame, packet, server, context, wire);
         }
         let direction = direction_to(server);
-        let state = next_state(protocol, direction, packet.flags, State(0));
+        let state = state::next(protocol, direction, packet.flags, State::NONE, snapshot.switches.secure_tcp);
         let record = Record::new(lookup.key, server.id, state, now.seconds, false);
         let Ok(slot) = self.table.insert(lookup.hash, record) else {
             self.untracked_until = now.seconds + UNTRACKED_SECS;
@@ -360,7 +398,13 @@ impl<F: Frame> Director<F> {
         self.forward(frame, packet, server, context, wire)
     }
 
-    fn schedule(&self, packet: &Packet, service: &Service, snapshot: &Snapshot, now: Now) -> Option<ServerId> {
+    fn schedule(
+        &self,
+        packet: &Packet,
+        service: &Service,
+        snapshot: &Snapshot,
+        now: Now,
+    ) -> Option<ServerId> {
         let key = PickKey {
             source: Ipv4Addr::from(packet.source).into(),
             destination: Ipv4Addr::from(packet.destination).into(),
@@ -452,7 +496,7 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        let Context { snapshot, now, .. } = context;
+        let Context { snapshot, .. } = context;
         let is_its = |record: Record| {
             record.protocol().number() == packet.protocol
                 && snapshot.server(record.server()).is_at(packet.source, packet.source_port)
@@ -464,7 +508,7 @@ impl<F: Frame> Director<F> {
                 self.follow(slot, record, packet.flags, Direction::Output, context);
                 record
             }
-            None => match self.find_elsewhere(packet, lookup, is_its, now) {
+            None => match self.find_elsewhere(packet, lookup, is_its, context) {
                 Some(record) => record,
                 None => return self.stray_reply(frame, packet, context, wire),
             },
@@ -498,14 +542,21 @@ impl<F: Frame> Director<F> {
         packet: &Packet,
         lookup: &Lookup,
         is_its: impl Fn(Record) -> bool,
-        now: Now,
+        Context { snapshot, now, .. }: Context<'_>,
     ) -> Option<Record> {
         let (client, client_port) = (packet.destination, packet.destination_port);
         for (worker, view) in
             self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker)
         {
             if let Some(record) = view.find_reply(lookup.hash, client, client_port, &is_its) {
-                let state = next_state(record.protocol(), Direction::Output, packet.flags, record.state());
+                let is_secure = snapshot.switches.secure_tcp;
+                let state = state::next(
+                    record.protocol(),
+                    Direction::Output,
+                    packet.flags,
+                    record.state(),
+                    is_secure,
+                );
                 if state != record.state() || record.age(now.seconds) != 0 {
                     let _ = self.shared.inboxes[worker].push(Message::Replied(record, packet.flags));
                 }
@@ -673,28 +724,20 @@ fn direction_to(server: &Server) -> Direction {
     }
 }
 
-/// A SYN on a connection that is over, or on a quiesced real server, is scheduled anew (`conn_reuse_mode`).
+/// A packet that begins a connection, on the record of one that is over or whose real server is quiesced, is scheduled
+/// anew (`conn_reuse_mode`), unless a persistence template holds the record.
 #[inline]
 fn starts_anew(packet: &Packet, record: Record, server: &Server, snapshot: &Snapshot) -> bool {
-    if packet.flags & flags::SYN == 0 || record.protocol() != Protocol::Tcp {
-        return false;
-    }
     let switches = &snapshot.switches;
-    if switches.conn_reuse_mode == 0 {
+    if switches.conn_reuse_mode == 0 || !state::is_first(record.protocol(), packet.flags) {
         return false;
     }
     if switches.expire_nodest_conn && server.weight == 0 {
         return true;
     }
-    match record.state() {
-        tcp::TIME_WAIT | tcp::CLOSE => !record.is_templated(),
-        tcp::FIN_WAIT => {
-            switches.conn_reuse_mode & 2 != 0
-                && server.forwarding != Forwarding::Nat
-                && !record.is_templated()
-        }
-        _ => false,
-    }
+    let direction = direction_to(server);
+    !record.is_templated()
+        && state::is_over(record.protocol(), direction, record.state(), switches.conn_reuse_mode)
 }
 
 /// Whether a connection to a removed real server is scheduled anew. UDP always is: clients that keep their port
@@ -705,24 +748,12 @@ fn is_rescheduled(protocol: Protocol, snapshot: &Snapshot) -> bool {
 
 /// Whether a packet without connection may open one.
 fn may_open(packet: &Packet, protocol: Protocol, snapshot: &Snapshot) -> bool {
-    if packet.source_port == FTP_DATA {
-        return false;
-    }
-    match protocol {
-        Protocol::Tcp => {
-            packet.flags & flags::RST == 0 && (packet.flags & flags::SYN != 0 || snapshot.switches.sloppy_tcp)
-        }
-        Protocol::Udp => true,
-        Protocol::Sctp => false,
-    }
-}
-
-#[inline]
-fn next_state(protocol: Protocol, direction: Direction, segment: u8, state: State) -> State {
-    match protocol {
-        Protocol::Tcp => tcp_next(direction, segment, state),
-        Protocol::Udp | Protocol::Sctp => state::UDP,
-    }
+    let is_sloppy = match protocol {
+        Protocol::Tcp => snapshot.switches.sloppy_tcp,
+        Protocol::Udp => false,
+        Protocol::Sctp => snapshot.switches.sloppy_sctp,
+    };
+    packet.source_port != FTP_DATA && state::opens(protocol, packet.flags, is_sloppy)
 }
 
 /// Takes away padding that no Ethernet asks for: it could make a frame longer than the MTU of the way out.

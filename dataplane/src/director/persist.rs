@@ -47,7 +47,7 @@ impl<F: Frame> Director<F> {
         let lifetime = persistence.timeout_secs;
         let hold = |slot| Some(Hold { slot, key, lifetime });
         if let Some(found) = self.templates.find(key, lifetime, now.seconds) {
-            if holds(snapshot.server(found.server), snapshot) {
+            if holds(snapshot.server(found.server), service, snapshot) {
                 return Some(Choice { server: found.server, template: hold(found.slot) });
             }
             let server = schedule()?;
@@ -117,7 +117,10 @@ fn template_key(client: u32, service: &Service, persistence: Persistence) -> Tem
 }
 
 /// Whether a template may go on sending clients to its real server. Weight 0 and thresholds do not count, unless
-/// `expire_quiescent_template` makes weight 0 count.
-fn holds(server: &Server, snapshot: &Snapshot) -> bool {
-    server.is_present && !(snapshot.switches.expire_quiescent_template && server.weight == 0)
+/// `expire_quiescent_template` makes weight 0 count. A number that was given to another virtual server's real server
+/// since does not hold.
+fn holds(server: &Server, service: &Service, snapshot: &Snapshot) -> bool {
+    server.is_present
+        && server.service == service.id
+        && !(snapshot.switches.expire_quiescent_template && server.weight == 0)
 }

@@ -72,10 +72,10 @@ impl Lab {
         let templates = Arc::new(Templates::new(lines, key));
         let shared = Shared::new(workers, 1);
         let counters = shared.iter().map(|shared| shared.counters.clone()).collect();
-        let directors =
-            shared.into_iter().zip(tables).map(|(shared, table)| {
-                Director::new(shared, table, views.clone(), templates.clone())
-            });
+        let directors = shared
+            .into_iter()
+            .zip(tables)
+            .map(|(shared, table)| Director::new(shared, table, views.clone(), templates.clone()));
         let mut lab = Self {
             registry,
             snapshot,

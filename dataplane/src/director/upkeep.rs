@@ -3,6 +3,7 @@
 use weir_config::model::{MacAddress, Protocol};
 
 use super::{Context, Director, Message};
+use crate::classify::LastService;
 use crate::clock::Now;
 use crate::conn::state::Direction;
 use crate::neighbor::{Ask, Hop, link};
@@ -33,6 +34,7 @@ impl<F: Frame> Director<F> {
     #[cold]
     fn take_in<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
         self.generation = snapshot.generation;
+        self.last_service = LastService::none();
         self.neighbors.set_own(snapshot.ports.iter().map(|port| port.mac));
         let hop = |binding: &Binding| Hop { address: binding.address, port: binding.port as u16, network: 0 };
         self.neighbors.unbind(|bound| snapshot.bindings.iter().any(|binding| hop(binding) == bound));
@@ -61,6 +63,7 @@ impl<F: Frame> Director<F> {
             self.sweep_templates(snapshot, now);
             self.announcer.run(wire, snapshot, now);
         }
+        self.shared.counters.seconds.set(u64::from(now.seconds));
         self.shared.counters.connections.set(self.table.len() as u64);
         self.shared.counters.waiting.set(self.neighbors.waiting() as u64);
     }

@@ -5,6 +5,7 @@
 
 pub mod fragment;
 pub mod quoted;
+pub mod sctp;
 
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
@@ -34,8 +35,11 @@ pub fn to_server(bytes: &mut [u8], packet: &Packet, address: u32, port: u16) -> 
         return Ok(());
     }
     let l4 = bytes.get_mut(packet.l4()..).unwrap_or_default();
-    let (ports, _) = Ports::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
     let port = if port == 0 { packet.destination_port } else { port };
+    if packet.protocol == ipv4::SCTP {
+        return sctp::update(l4, packet.l4_len(), |ports| _ = ports.set_destination(port));
+    }
+    let (ports, _) = Ports::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
     let ports_delta = ports.set_destination(port);
     update_l4(l4, packet, &[delta, ports_delta], (packet.source, address))
 }
@@ -45,6 +49,9 @@ pub fn to_server(bytes: &mut [u8], packet: &Packet, address: u32, port: u16) -> 
 pub fn to_client(bytes: &mut [u8], packet: &Packet, vip: u32, port: u16) -> Result<(), DropReason> {
     let delta = ipv4_mut(bytes, packet.l3())?.set_source(vip);
     let l4 = bytes.get_mut(packet.l4()..).unwrap_or_default();
+    if packet.protocol == ipv4::SCTP {
+        return sctp::update(l4, packet.l4_len(), |ports| _ = ports.set_source(port));
+    }
     let (ports, _) = Ports::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
     let ports_delta = ports.set_source(port);
     update_l4(l4, packet, &[delta, ports_delta], (vip, packet.destination))

@@ -125,7 +125,7 @@ pub struct Local {
 
 /// A socket address and protocol as one number.
 #[inline]
-pub(crate) fn socket(address: u32, port: u16, protocol: u8) -> u64 {
+fn socket(address: u32, port: u16, protocol: u8) -> u64 {
     u64::from(address) << 32 | u64::from(port) << 16 | u64::from(protocol)
 }
 
@@ -180,7 +180,9 @@ impl Snapshot {
     pub fn origin(&self, address: u32, port: u16, protocol: u8) -> Option<Origin> {
         match self.nat_servers.get(&socket(address, port, protocol)) {
             Some(origin) => *origin,
-            None => self.nat_servers.get(&socket(address, 0, protocol))?.map(|origin| Origin { port, ..origin }),
+            None => {
+                self.nat_servers.get(&socket(address, 0, protocol))?.map(|origin| Origin { port, ..origin })
+            }
         }
     }
 

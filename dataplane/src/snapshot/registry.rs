@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam::utils::CachePadded;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
-use weir_config::model::{Config, Forwarding, Protocol, RealServer, Tunnel, VirtualServer};
+use weir_config::model::{Config, Forwarding, Protocol, RealServer, Schedulers, Tunnel, VirtualServer};
 
 use super::routes::{NextHop, Routes};
 use super::server::{Live, Server};
@@ -25,7 +25,9 @@ use super::{Binding, Local, Origin, Port, Snapshot, Switches, socket};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::Hop;
-use crate::sched::{BuildError, Options, Scheduler, ServerDescription, ServiceDescription, State};
+use crate::sched::{
+    BuildError, MaglevKeys, Options, Scheduler, ServerDescription, ServiceDescription, State,
+};
 use crate::wire::ethernet::MacAddress;
 use crate::wire::ipv4;
 
@@ -192,7 +194,7 @@ impl Registry {
             let upper_threshold = real.upper_threshold;
             entry.servers.insert(key, ServerEntry { id, live, upper_threshold, removed: None, server });
         }
-        entry.current = Some(self.renew(&entry, wanted)?);
+        entry.current = Some(self.renew(&entry, wanted, &config.schedulers)?);
         draft.services.insert(key, entry);
         Ok(())
     }
@@ -202,9 +204,12 @@ impl Registry {
         &self,
         entry: &ServiceEntry,
         wanted: &VirtualServer,
+        schedulers: &Schedulers,
     ) -> Result<(VirtualServer, ServiceDescription, Arc<Service>), RegistryError> {
+        let options = self.options(schedulers);
         if let Some(current) = &entry.current
             && current.0 == *wanted
+            && current.1.options == options
         {
             return Ok(current.clone());
         }
@@ -212,7 +217,7 @@ impl Registry {
         let mut description = ServiceDescription {
             scheduler: wanted.scheduler,
             flags: wanted.scheduler_flags,
-            options: self.options.clone(),
+            options,
             servers: list(entry, wanted, old.map(|(_, description, _)| description)),
         };
         if let Some((_, old, _)) = old {
@@ -243,6 +248,17 @@ impl Registry {
         Ok((wanted.clone(), description, Arc::new(service)))
     }
 
+    /// Seeds of the process, sizes and times of the file.
+    fn options(&self, schedulers: &Schedulers) -> Options {
+        Options {
+            maglev_table_size: schedulers.mh_table_size,
+            maglev_keys: MaglevKeys::from_seed(schedulers.mh_seed),
+            lblc_expiration_secs: schedulers.lblc_expiration,
+            lblcr_expiration_secs: schedulers.lblcr_expiration,
+            ..self.options.clone()
+        }
+    }
+
     fn assemble(&self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {
         let ports: Box<[Port]> =
             config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
@@ -256,7 +272,8 @@ impl Registry {
         let mut announcements = Vec::new();
         for (&(address, port, protocol), entry) in &self.services {
             retired[usize::from(entry.id.0)] = entry.retired;
-            let one_packet = entry.current.as_ref().is_some_and(|(virtual_server, ..)| virtual_server.one_packet);
+            let one_packet =
+                entry.current.as_ref().is_some_and(|(virtual_server, ..)| virtual_server.one_packet);
             for ServerEntry { server, .. } in entry.servers.values() {
                 if servers.len() <= server.id.index() {
                     servers.resize(server.id.index() + 1, servers[0].clone());

@@ -7,3 +7,4 @@ pub mod checksum;
 pub mod ethernet;
 pub mod ipv4;
 pub mod l4;
+pub mod sctp;

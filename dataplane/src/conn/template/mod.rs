@@ -6,8 +6,8 @@
 //! stops in the middle stops nobody else.
 //!
 //! # Layout
-//! Two cache lines are a bucket: a header and seven slots of 16 bytes, key and value (see [`word`]). A template lies
-//! in the bucket its hash names, its home, or in one of the [`WINDOW`] - 1 buckets behind it. The header of a bucket
+//! Two cache lines are a bucket: a header and seven slots of 16 bytes, key and value (see `word.rs`). A template lies
+//! in the bucket its hash names, its home, or in one of the three buckets behind it. The header of a bucket
 //! says how far the templates that are at home there reach; in a table that is not more than half full it is hardly
 //! ever further than home. A template never moves.
 //!
@@ -16,7 +16,7 @@
 //! written only while the slot is pending, which begins and ends with a change of the value. So who reads value, key
 //! and the same value again has read a pair, and who then swaps that value has changed that template and no other
 //! that came into the slot meanwhile. This needs values that do not come back: the last use only grows while a
-//! template lives, the free slot keeps it, and the next template begins later ([`Word::claimed`]). Time is the
+//! template lives, the free slot keeps it, and the next template begins later (`Word::claimed`). Time is the
 //! version of the slot. For that not to run ahead, no template is removed in the second it was last used in.
 //!
 //! *A key has one template.* Who inserts reads the home's header, looks for the key, fills a free slot as pending,
@@ -42,6 +42,10 @@
 //! 3. When the record of the connection is in the table: [`Templates::attach`]. If that fails, the template has just
 //!    changed: begin again, once; then go without.
 //! 4. When a connection that was attached is established, [`Templates::assure`]; when it ends, [`Templates::detach`].
+//!
+//! All the time, [`Templates::sweep`]. It also has to give up the templates of a virtual server whose netmask, port
+//! or number changes hands, before it does: connections that hang on them could not be counted out any more. A real
+//! server's number is in use as long as a template names it.
 
 mod word;
 

@@ -1,14 +1,13 @@
+mod concurrent;
+
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Barrier};
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
 use crate::conn::record::ServiceId;
 
 use super::*;
-
-const THREADS: usize = 8;
 
 thread_local! {
     /// One in so many pauses lets another thread run; 0: none does.
@@ -32,11 +31,6 @@ fn random(bound: u64) -> u64 {
     state ^= state << 17;
     RANDOM.set(state);
     (state >> 11) % bound
-}
-
-fn seed(thread: usize, round: usize) {
-    RANDOM.set((thread as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (round as u64) << 32 | 1);
-    YIELDS.set([3, 10, 40, 0][round % 4]);
 }
 
 fn table(capacity: usize, key: HashKey) -> Templates {
@@ -105,8 +99,12 @@ impl Model {
         });
     }
 
+    fn of(&mut self, client: u32, server: u32) -> Option<&mut Timed> {
+        self.0.get_mut(&client).filter(|timed| timed.server == server)
+    }
+
     fn use_by(&mut self, client: u32, server: u32, now: u32) -> Option<&mut Timed> {
-        let timed = self.0.get_mut(&client).filter(|timed| timed.server == server)?;
+        let timed = self.of(client, server)?;
         timed.fires = now + timed.timeout;
         Some(timed)
     }
@@ -131,100 +129,112 @@ impl Model {
     }
 }
 
-/// Each operation is (what, client, server, seconds that pass before it). Returns how often the table was full.
-fn compare_with_a_model(hash_key: HashKey, operations: &[(u8, u8, u8, u8)]) -> usize {
-    let lifetime = 100;
-    let templates = table(14, hash_key);
-    let mut model = Model::default();
-    let (mut now, mut full) = (u32::MAX / 1_000, 0);
-    for &(what, client, server, seconds) in operations {
-        now += u32::from(seconds) % 40;
-        model.advance(now);
+/// The table and the model side by side.
+struct Pair {
+    templates: Templates,
+    model: Model,
+    now: u32,
+    /// How often the table was full.
+    full: usize,
+}
+
+const TIMEOUT: u32 = 100;
+
+impl Pair {
+    fn new(hash_key: HashKey) -> Self {
+        Self { templates: table(14, hash_key), model: Model::default(), now: 4_294_967, full: 0 }
+    }
+
+    /// One operation on both: what, on which client, with which real server, after how many seconds.
+    fn apply(&mut self, (what, client, server, seconds): (u8, u8, u8, u8)) {
+        self.now += u32::from(seconds) % 40;
+        let now = self.now;
+        self.model.advance(now);
         let (client, id) = (u32::from(client) % 48, u32::from(server) % 5 + 1);
-        let server = ServerId(id);
-        let found = templates.find(key(client), lifetime, now);
-        let modelled = model.0.get(&client).copied();
-        assert_eq!(
-            found.map(|found| (found.server.0, found.is_assured)),
-            modelled.map(|timed| (timed.server, timed.assured)),
-            "{client} at {now}"
-        );
+        let (key, server) = (key(client), ServerId(id));
+        let found = self.templates.find(key, TIMEOUT, now);
+        let modelled = self.model.0.get(&client).map(|timed| (timed.server, timed.assured));
+        assert_eq!(found.map(|found| (found.server.0, found.is_assured)), modelled, "{client} at {now}");
+        let slot = found.map_or(Slot { bucket: 0, index: 0 }, |found| found.slot);
         match what % 8 {
-            0 | 1 => match templates.bind(key(client), server, lifetime, now) {
-                Ok(bound) => {
-                    assert_eq!(bound.is_new, modelled.is_none());
-                    let timed = model.0.entry(client).or_insert(Timed::new(id, lifetime, now));
-                    assert_eq!(bound.server.0, timed.server);
-                }
-                Err(Full) => {
-                    full += 1;
-                    assert!(modelled.is_none());
-                    assert!(templates.iter().count() >= SLOTS * WINDOW);
-                }
-            },
+            0 | 1 => self.bind(client, id),
             2 => {
-                let slot = found.map_or(Slot { bucket: 0, index: 0 }, |found| found.slot);
-                let attached = templates.attach(slot, key(client), server, lifetime, now);
-                let timed = model.use_by(client, id, now);
+                let attached = self.templates.attach(slot, key, server, TIMEOUT, now);
+                let timed = self.model.use_by(client, id, now);
                 assert_eq!(attached, timed.is_some());
                 timed.into_iter().for_each(|timed| timed.connections += 1);
             }
             3 => {
-                let timed =
-                    model.0.get_mut(&client).filter(|timed| timed.server == id && timed.connections != 0);
-                assert_eq!(templates.detach(key(client), server, lifetime, now), timed.is_some());
+                let timed = self.model.of(client, id).filter(|timed| timed.connections != 0);
+                assert_eq!(self.templates.detach(key, server, TIMEOUT, now), timed.is_some());
                 timed.into_iter().for_each(|timed| timed.connections -= 1);
             }
             4 => {
-                let timed = model.0.get_mut(&client).filter(|timed| timed.server == id && !timed.assured);
+                let timed = self.model.of(client, id).filter(|timed| !timed.assured);
                 // An unswept template that is over may be marked; it is as good as gone.
-                assert!(templates.assure(key(client), server) || timed.is_none());
+                assert!(self.templates.assure(key, server) || timed.is_none());
                 timed.into_iter().for_each(|timed| timed.assured = true);
             }
-            5 => {
-                let Some(found) = found else { continue };
-                let to = ServerId(id + 10);
-                assert_eq!(templates.rebind(found.slot, key(client), found.server, to, now), Some(to));
-                assert_eq!(templates.rebind(found.slot, key(client), found.server, server, now), Some(to));
-                model.0.insert(client, Timed::new(to.0, lifetime, now));
-            }
+            5 => self.rebind(client, found),
             6 => {
-                let Some(found) = found else { continue };
-                assert_eq!(
-                    templates.touch(found.slot, key(client), server, lifetime, now),
-                    model.use_by(client, id, now).is_some()
-                );
+                let touched = self.templates.touch(slot, key, server, TIMEOUT, now);
+                assert_eq!(touched, self.model.use_by(client, id, now).is_some());
             }
             _ => {
                 let first = usize::from(seconds);
-                templates.sweep(first..first + 2, now, |_| Some(lifetime));
+                self.templates.sweep(first..first + 2, now, |_| Some(TIMEOUT));
             }
         }
-        model.agrees_with(&templates, lifetime, now);
+        self.model.agrees_with(&self.templates, TIMEOUT, now);
     }
-    full
+
+    fn bind(&mut self, client: u32, id: u32) {
+        let is_there = self.model.0.contains_key(&client);
+        match self.templates.bind(key(client), ServerId(id), TIMEOUT, self.now) {
+            Ok(bound) => {
+                assert_eq!(bound.is_new, !is_there);
+                let timed = self.model.0.entry(client).or_insert(Timed::new(id, TIMEOUT, self.now));
+                assert_eq!(bound.server.0, timed.server);
+            }
+            Err(Full) => {
+                self.full += 1;
+                assert!(!is_there);
+                assert_eq!(self.templates.iter().count(), SLOTS * WINDOW);
+            }
+        }
+    }
+
+    fn rebind(&mut self, client: u32, found: Option<Found>) {
+        let Some(Found { slot, server: from, .. }) = found.filter(|found| found.server.0 < 40) else {
+            return;
+        };
+        let to = ServerId(from.0 + 10);
+        assert_eq!(self.templates.rebind(slot, key(client), from, to, self.now), Some(to));
+        assert_eq!(self.templates.rebind(slot, key(client), from, ServerId(1), self.now), Some(to));
+        self.model.0.insert(client, Timed::new(to.0, TIMEOUT, self.now));
+    }
 }
 
 #[test]
 fn any_operations_agree_with_a_map_and_eager_timers() {
     bolero::check!().with_type::<Vec<(u8, u8, u8, u8)>>().for_each(|operations| {
-        compare_with_a_model(spread(), operations);
-        compare_with_a_model(crowded(), operations);
+        for hash_key in [spread(), crowded()] {
+            let mut pair = Pair::new(hash_key);
+            operations.iter().for_each(|&operation| pair.apply(operation));
+        }
     });
 }
 
 #[test]
 fn long_random_histories_agree_with_a_map_and_eager_timers() {
     let mut full = 0;
-    for _ in 0..60 {
-        let operations: Vec<_> = (0..3_000)
-            .map(|_| {
-                let seconds = if random(4) == 0 { random(256) as u8 } else { 0 };
-                (random(256) as u8, random(256) as u8, random(256) as u8, seconds)
-            })
-            .collect();
-        full += compare_with_a_model(spread(), &operations);
-        full += compare_with_a_model(crowded(), &operations);
+    for round in 0..120 {
+        let mut pair = Pair::new(if round % 2 == 0 { spread() } else { crowded() });
+        for _ in 0..3_000 {
+            let seconds = if random(4) == 0 { random(256) as u8 } else { 0 };
+            pair.apply((random(256) as u8, random(256) as u8, random(256) as u8, seconds));
+        }
+        full += pair.full;
     }
     assert_ne!(full, 0, "a full window is part of the histories");
 }
@@ -315,227 +325,4 @@ fn a_table_of_its_capacity_takes_nearly_everything() {
         assert_eq!(templates.iter().count(), taken);
         assert!(taken * 10_000 >= capacity * 9_995, "{taken} of {capacity}");
     }
-}
-
-/// Runs `body` on all threads at once.
-fn on_all_threads(round: usize, body: impl Fn(usize) + Sync) {
-    let start = Barrier::new(THREADS);
-    thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let (start, body) = (&start, &body);
-            scope.spawn(move || {
-                seed(thread, round);
-                start.wait();
-                body(thread);
-            });
-        }
-    });
-}
-
-#[test]
-fn all_who_bind_a_key_at_once_get_one_real_server() {
-    const KEYS: u32 = 400;
-    for round in 0..40 {
-        // Four buckets that fill up: binders also meet claims, reclaimed slots and the end of the window.
-        let templates = table(14, spread());
-        let now = AtomicU32::new(1_000);
-        let servers: Vec<AtomicU32> = (0..KEYS).map(|_| AtomicU32::new(0)).collect();
-        let made: Vec<AtomicU32> = (0..KEYS).map(|_| AtomicU32::new(0)).collect();
-        let turn = Barrier::new(THREADS);
-        on_all_threads(round, |thread| {
-            for client in 0..KEYS {
-                turn.wait();
-                if thread == 0 && client % 8 == 0 {
-                    let now = now.fetch_add(1, SeqCst) + 1;
-                    templates.sweep(0..templates.buckets(), now, |template| {
-                        (template.key().client() + 24 > client).then_some(300)
-                    });
-                }
-                let own = ServerId(client * 100 + thread as u32 + 1);
-                let bound = templates.bind(key(client), own, 300, now.load(SeqCst)).unwrap();
-                assert_eq!(bound.is_new, bound.server == own);
-                made[client as usize].fetch_add(u32::from(bound.is_new), SeqCst);
-                let first = servers[client as usize].compare_exchange(0, bound.server.0, SeqCst, SeqCst);
-                assert!(first.is_ok() || first == Err(bound.server.0), "two real servers for {client}");
-                let found = templates.find(key(client), 300, now.load(SeqCst));
-                assert_eq!(found.map(|found| (found.slot, found.server)), Some((bound.slot, bound.server)));
-            }
-        });
-        assert!(made.iter().all(|made| made.load(SeqCst) == 1));
-        assert_comes_to_rest(&templates, now.load(SeqCst));
-    }
-}
-
-#[test]
-fn all_who_rebind_a_key_at_once_get_one_real_server() {
-    let templates = table(64, spread());
-    let Bound { slot, .. } = templates.bind(key(1), ServerId(1), 300, 10).unwrap();
-    let servers: Vec<AtomicU32> = (0..2_000).map(|_| AtomicU32::new(0)).collect();
-    let turn = Barrier::new(THREADS);
-    on_all_threads(0, |thread| {
-        let mut from = ServerId(1);
-        for (round, server) in servers.iter().enumerate() {
-            turn.wait();
-            let own = ServerId((round as u32 + 1) * 100 + thread as u32);
-            from = templates.rebind(slot, key(1), from, own, 11).unwrap();
-            let first = server.compare_exchange(0, from.0, SeqCst, SeqCst);
-            assert!(first.is_ok() || first == Err(from.0));
-        }
-    });
-    assert_comes_to_rest(&templates, 11);
-}
-
-/// What the threads of a stress share: the table, a clock, and for each key who hangs on it by whose word.
-struct Stress {
-    templates: Templates,
-    now: AtomicU32,
-    /// By client: real server in the upper half, connections in the lower.
-    witnesses: Vec<AtomicU64>,
-    full: AtomicU64,
-    bound: AtomicU64,
-    shared: AtomicU64,
-    swept: AtomicU64,
-}
-
-const LIFETIME: u32 = 2;
-
-impl Stress {
-    fn new(capacity: usize, clients: usize) -> Arc<Self> {
-        Arc::new(Self {
-            templates: table(capacity, spread()),
-            now: AtomicU32::new(4_194_000),
-            witnesses: (0..clients).map(|_| AtomicU64::new(0)).collect(),
-            full: AtomicU64::new(0),
-            bound: AtomicU64::new(0),
-            shared: AtomicU64::new(0),
-            swept: AtomicU64::new(0),
-        })
-    }
-
-    /// The time as a thread has it: it may be a second behind.
-    fn now(&self) -> u32 {
-        self.now.load(SeqCst) - random(2) as u32
-    }
-
-    /// A new connection, as the module says. Returns the real server and whether the connection hangs on a template.
-    fn connect(&self, client: u32, own: ServerId) -> Option<ServerId> {
-        let now = self.now();
-        for _ in 0..3 {
-            let (slot, server) = match self.templates.find(key(client), LIFETIME, now) {
-                Some(found) => (found.slot, found.server),
-                None => match self.templates.bind(key(client), own, LIFETIME, now) {
-                    Ok(bound) => {
-                        let counter = if bound.is_new { &self.bound } else { &self.shared };
-                        counter.fetch_add(1, SeqCst);
-                        (bound.slot, bound.server)
-                    }
-                    Err(Full) => {
-                        self.full.fetch_add(1, SeqCst);
-                        return None;
-                    }
-                },
-            };
-            if self.templates.attach(slot, key(client), server, LIFETIME, now) {
-                self.witness(client, server);
-                return Some(server);
-            }
-        }
-        None
-    }
-
-    /// Whoever hangs on a template while others do has to have come to the same real server.
-    fn witness(&self, client: u32, server: ServerId) {
-        let witness = &self.witnesses[client as usize];
-        let mut seen = witness.load(SeqCst);
-        loop {
-            let (there, connections) = (seen >> 32, seen & 0xffff_ffff);
-            assert!(connections == 0 || there == u64::from(server.0), "{client}: {there} and {}", server.0);
-            let next = u64::from(server.0) << 32 | connections + 1;
-            match witness.compare_exchange(seen, next, SeqCst, SeqCst) {
-                Ok(_) => return,
-                Err(now) => seen = now,
-            }
-        }
-    }
-
-    fn disconnect(&self, client: u32, server: ServerId) {
-        // A template that something hangs on is never lost.
-        let found = self.templates.find(key(client), LIFETIME, self.now());
-        assert_eq!(found.map(|found| found.server), Some(server), "the template of {client} is lost");
-        self.witnesses[client as usize].fetch_sub(1, SeqCst);
-        assert!(self.templates.detach(key(client), server, LIFETIME, self.now()));
-    }
-
-    fn run(&self, thread: usize, operations: usize) {
-        let mut held: Vec<(u32, ServerId)> = Vec::new();
-        let clients = self.witnesses.len() as u64;
-        for operation in 0..operations {
-            match random(16) {
-                0..=6 if held.len() < 12 => {
-                    let client = random(clients) as u32;
-                    let own = ServerId((operation % 100_000 * THREADS + thread + 1) as u32);
-                    held.extend(self.connect(client, own).map(|server| (client, server)));
-                }
-                7 => {
-                    let bucket = random(self.templates.buckets() as u64) as usize;
-                    let now = self.now();
-                    // Also without need: templates that nobody hangs on, as drop_entry does.
-                    let drop_idle = random(4) == 0;
-                    let removed = self.templates.sweep(bucket..bucket + 2, now, |template| {
-                        (!drop_idle || template.connections() != 0).then_some(LIFETIME)
-                    });
-                    self.swept.fetch_add(removed as u64, SeqCst);
-                }
-                8 if !held.is_empty() => {
-                    let (client, server) = held[random(held.len() as u64) as usize];
-                    self.templates.assure(key(client), server);
-                }
-                9 if operation % 64 == 0 => _ = self.now.fetch_add(1, SeqCst),
-                _ if !held.is_empty() => {
-                    let (client, server) = held.swap_remove(random(held.len() as u64) as usize);
-                    self.disconnect(client, server);
-                }
-                _ => {}
-            }
-        }
-        held.drain(..).for_each(|(client, server)| self.disconnect(client, server));
-    }
-}
-
-fn stress(capacity: usize, clients: usize, rounds: usize, operations: usize) {
-    for round in 0..rounds {
-        let stress = Stress::new(capacity, clients);
-        let is_over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            // A listing goes on all the time.
-            scope.spawn(|| {
-                while !is_over.load(SeqCst) {
-                    assert!(stress.templates.iter().all(|t| t.key().client() < clients as u32));
-                    thread::yield_now();
-                }
-            });
-            on_all_threads(round, |thread| stress.run(thread, operations));
-            is_over.store(true, SeqCst);
-        });
-        assert!(stress.witnesses.iter().all(|witness| witness.load(SeqCst) & 0xffff_ffff == 0));
-        println!(
-            "{} operations: {} templates made, {} binds that met another's, {} full, {} swept, {} s passed",
-            THREADS * operations,
-            stress.bound.load(SeqCst),
-            stress.shared.load(SeqCst),
-            stress.full.load(SeqCst),
-            stress.swept.load(SeqCst),
-            stress.now.load(SeqCst) - 4_194_000,
-        );
-        assert_comes_to_rest(&stress.templates, stress.now.load(SeqCst));
-    }
-}
-
-#[test]
-fn templates_with_connections_are_never_lost_nor_doubled_under_stress() {
-    // 28 slots: eight threads with twelve connections to 24 clients, every slot in use and reused all the time.
-    stress(14, 24, 4, 60_000);
-    // More clients than slots: full is a normal answer.
-    stress(14, 64, 4, 60_000);
-    stress(400, 300, 2, 60_000);
 }

@@ -88,7 +88,7 @@ impl Template {
 
     /// Whether one of its connections was ever established: `ASSURED` in listings, else `NONE`.
     pub fn is_assured(self) -> bool {
-        self.word.0 & ASSURED != 0
+        self.word.is_assured()
     }
 
     /// Seconds until its timer fires, or `None` when it is over and waits for the sweep only. `lifetime` is the
@@ -108,7 +108,7 @@ impl Word {
     /// lies after that of any template that was there before.
     pub(super) fn claimed(self, server: ServerId, now: u32) -> Self {
         debug_assert!(server.0 != 0 && server.0 <= ServerId::MAX);
-        let after = self.last() + 1 & LAST_MASK;
+        let after = (self.last() + 1) & LAST_MASK;
         let last = if before(now, after) { after } else { now };
         Self(u64::from(server.0) | PENDING).with_last(last)
     }
@@ -223,10 +223,9 @@ fn before(now: u32, last: u32) -> bool {
 mod tests {
     use super::*;
 
-    const FREE: Word = Word(0);
-
+    /// In a slot that was last used long before.
     fn template(server: u32, now: u32) -> Word {
-        FREE.claimed(ServerId(server), now).settled()
+        Word(0).with_last(now.wrapping_sub(1_000)).claimed(ServerId(server), now).settled()
     }
 
     #[test]
@@ -244,14 +243,14 @@ mod tests {
     fn fields_do_not_touch_each_other() {
         bolero::check!().with_type::<(u32, u32, u8)>().for_each(|&(server, now, connections)| {
             let server = ServerId(server % ServerId::MAX + 1);
-            let mut word = template(server.0, now.max(1));
+            let mut word = template(server.0, now);
             for _ in 0..connections {
                 word = word.attached().unwrap();
             }
             let word = word.assured().unwrap();
             assert!(word.is_live() && word.is_assured() && word.assured().is_none());
             assert_eq!((word.server(), word.connections()), (server, u32::from(connections)));
-            assert_eq!(word.age(now.max(1).wrapping_add(7)), 7);
+            assert_eq!(word.age(now.wrapping_add(7)), 7);
             let free = word.freed();
             assert!(free.is_free() && !free.is_pending());
             assert_eq!(free.last(), word.last());
@@ -280,7 +279,7 @@ mod tests {
                 assert!(before(old.last(), new.last()) || later > SKEW_SECS);
             }
             let behind = old.claimed(ServerId(4), now.wrapping_sub(1));
-            assert_eq!(behind.last(), old.last() + 1 & LAST_MASK);
+            assert_eq!(behind.last(), (old.last() + 1) & LAST_MASK);
         }
     }
 
@@ -326,7 +325,7 @@ mod tests {
 
     #[test]
     fn ages_are_right_over_the_longest_lifetime_and_the_wrap() {
-        for start in [1, LAST_MASK - 5, u32::MAX - 5] {
+        for start in [0, 1, LAST_MASK - 5, u32::MAX - 5] {
             let word = template(1, start);
             let end = start.wrapping_add(LIFETIME_SECS_MAX);
             assert_eq!(word.aged(u32::MAX, end), Some(word));

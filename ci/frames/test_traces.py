@@ -1,0 +1,130 @@
+"""The kernel's scheduling traces through the real binary: who is picked, and the active and inactive connections."""
+
+import collections
+import fnmatch
+import subprocess
+import tempfile
+import unittest
+
+import traces
+from director import binary
+from harness import Live
+
+# Scenarios with the same clients and ports in one run. Not more: a client that uses one port for dozens of virtual
+# servers finds no room for more records.
+TOGETHER = 12
+
+# Where weir knowingly does something else: (file, pattern of the scenario) -> why. Each must really differ.
+DEVIATIONS = {}
+
+MARKS = "firewall marks are not served yet"
+
+# {file: Counter}, filled while the tests run.
+OUTCOMES = collections.defaultdict(collections.Counter)
+
+LIVE = None
+
+
+def setUpModule():
+    global LIVE
+    LIVE = None
+
+
+def tearDownModule():
+    if LIVE is not None:
+        LIVE.close()
+
+
+def live():
+    """The wires, made when the first test needs them."""
+    global LIVE
+    if LIVE is None:
+        LIVE = Live()
+    return LIVE
+
+
+def not_replayed(scenario):
+    """Why a scenario is left out, or None."""
+    return MARKS if scenario["service"].startswith("-f") else None
+
+
+def deviation(file, scenario):
+    """The reason why this scenario may differ, or None."""
+    for (of_file, pattern), reason in DEVIATIONS.items():
+        if of_file == file and fnmatch.fnmatch(scenario, pattern):
+            return reason
+    return None
+
+
+class Traces(unittest.TestCase):
+    """One test a run of weir, added below; each scenario is a sub-test."""
+
+    def check(self, file, scenarios):
+        outcome = OUTCOMES[file]
+        for name, problems in traces.Group(scenarios).play(live).items():
+            reason = deviation(file, name)
+            outcome["compared"] += 1
+            outcome["differing"] += bool(problems)
+            with self.subTest(name):
+                if reason and not problems:
+                    self.fail(f"{name} does not deviate any more; take it out of DEVIATIONS")
+                if problems and not reason:
+                    self.fail("\n  ".join([name, *problems[:4]]))
+
+    def test_a_wrong_pick_or_count_is_found(self):
+        """A comparison that can't fail proves nothing; once over captures and once on wires."""
+        one_way = next(scenario for scenario in traces.load("thresholds") if scenario["scheduler"] == "rr")
+        edited = next(scenario for scenario in traces.load("reconfig") if scenario["scheduler"] == "wrr")
+        scripted = next(scenario for scenario in traces.load("conns2") if scenario["scheduler"] == "fo")
+        self.assertNotEqual(one_way["flows"][5]["picked"], edited["flows"][5]["picked"])
+        one_way["flows"][5]["picked"], edited["flows"][5]["picked"] = (
+            edited["flows"][5]["picked"], one_way["flows"][5]["picked"])
+        one_way["counts_after"][0]["active"] += 1
+        edited["counts_after"][0]["inact"] += 1
+        next(op for op in scripted["ops"] if op["op"] == "rs")["forwarded"] = False
+        scripted["ops"][-1]["counts"][0]["active"] += 1
+        for scenario in (one_way, edited, scripted):
+            (problems,) = traces.Group([scenario]).play(live).values()
+            self.assertEqual(len(problems), 2, problems)
+            self.assertIn("frames differ, first number", problems[0])
+            self.assertIn("active and inactive", problems[1])
+
+    def test_every_scheduler_has_traces(self):
+        found = {scenario["scheduler"] for scenario in traces.load("basic") if not not_replayed(scenario)}
+        self.assertEqual(found, set("rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh".split()))
+
+    def test_firewall_marks_are_still_refused(self):
+        """The traces with marks are left out only as long as weir has none."""
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write('[[mark]]\nmark = 7\naddresses = ["192.0.2.0/24"]\n')
+            file.flush()
+            done = subprocess.run([binary(), "--check", "-c", file.name], capture_output=True, text=True)
+        self.assertIn("mark", done.stderr + done.stdout)
+
+
+def add_tests():
+    """One method a group of scenarios."""
+    for file in traces.FILES:
+        served = [scenario for scenario in traces.load(file) if not not_replayed(scenario)]
+        for number, group in enumerate(traces.groups(served, TOGETHER)):
+            names = sorted({scenario["scheduler"] for scenario in group})
+            stem = "_".join(names) if len(names) < 4 else f"{len(names)}_schedulers"
+
+            def method(self, file=file, group=group):
+                self.check(file, group)
+            setattr(Traces, f"test_{file}_{number:02}_{stem}_goes_as_in_the_kernel", method)
+
+
+def report():
+    """Lines about what was compared, for the end of a run."""
+    lines = []
+    for file in traces.FILES:
+        left_out = collections.Counter(filter(None, map(not_replayed, traces.load(file))))
+        why = "".join(f" ({reason})" for reason in left_out)
+        lines.append(f"sched/{file}: {OUTCOMES[file]['compared']} traces compared, {OUTCOMES[file]['differing']} "
+                     f"differing, {sum(left_out.values())} not replayed{why}")
+    lines += [f"  deviates by intent: {file} {pattern}: {reason}" for (file, pattern), reason in DEVIATIONS.items()]
+    return lines
+
+
+add_tests()
