@@ -212,6 +212,8 @@ mod tests {
             include_str!("classify.rs"),
             include_str!("director/mod.rs"),
             include_str!("director/answer.rs"),
+            include_str!("director/reply.rs"),
+            include_str!("director/request.rs"),
             include_str!("director/upkeep.rs"),
             include_str!("neighbor.rs"),
             include_str!("rewrite/mod.rs"),

@@ -8,49 +8,42 @@
 mod answer;
 mod express;
 mod persist;
+mod reply;
+mod request;
+mod send;
 #[cfg(test)]
 mod tests;
 mod upkeep;
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 
-use weir_config::model::{Forwarding, MacAddress, Protocol};
+use weir_config::model::{MacAddress, Protocol};
 use zerocopy::FromBytes;
 
 use crate::classify::{Class, LastService, Lookup, classify};
 use crate::clock::Now;
-use crate::conn::record::{Record, ServerId};
-use crate::conn::state::{self, Direction, State, is_active, tcp};
+use crate::conn::record::Record;
+use crate::conn::state::{self, Direction, is_active, tcp};
 use crate::conn::table::{Slot, Table, View};
 use crate::conn::template::Templates;
 use crate::limit::RateLimit;
-use crate::neighbor::{Hop, Link, Neighbors, Resolution};
+use crate::neighbor::{Hop, Link, Neighbors};
 use crate::packet::{BURST, Burst, Frame, Wire};
 use crate::parse::{Content, Packet, Plain, parse};
-use crate::reply::{self, arp};
-use crate::rewrite::{self, fragment, ipv4_mut};
-use crate::sched::PickKey;
+use crate::reply::arp;
+use crate::rewrite;
 use crate::snapshot::Snapshot;
-use crate::snapshot::routes::NextHop;
-use crate::snapshot::server::{Gauge, Server};
-use crate::snapshot::service::Service;
+use crate::snapshot::server::Gauge;
 use crate::stats::{DropReason, WorkerCounters};
-use crate::wire::ethernet::{FRAME_LEN_MIN, Vlan};
-use crate::wire::ipv4;
-use crate::wire::l4::flags;
+use crate::wire::ethernet::FRAME_LEN_MIN;
 
 /// ICMP errors that a worker sends per second, as the kernel's `icmp_msgs_per_sec`.
 const ICMP_ERRORS_PER_SECOND: u32 = 1_000;
 /// RSTs that a worker sends per second: a flood of stray segments must not become one of answers.
 const RESETS_PER_SECOND: u32 = 10_000;
-/// Source port of active FTP data, which IPVS never schedules.
-const FTP_DATA: u16 = 20;
-/// A table that was full stays under suspicion for so long, in seconds: flows without a record may live on.
-const UNTRACKED_SECS: u32 = 900;
 
 /// What a worker has to tell control's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,44 +268,7 @@ impl<F: Frame> Director<F> {
         class
     }
 
-    /// A client's packet: to its connection's real server, or to one that is scheduled now.
-    fn request<W: Wire<Frame = F>>(
-        &mut self,
-        frame: F,
-        packet: &Packet,
-        lookup: &Lookup,
-        context: Context<'_>,
-        wire: &mut W,
-    ) -> Passed<F> {
-        let Context { snapshot, now, .. } = context;
-        if let Some((slot, record)) = self.table.find(lookup.hash, lookup.key) {
-            let server = snapshot.server(record.server());
-            let age = record.age(now.seconds);
-            let is_current = age == 0 || age <= snapshot.lifetimes.of(record.protocol(), record.state());
-            if is_current && server.is_present && !starts_anew(packet, record, server, snapshot) {
-                self.advance(slot, record, packet, server, context);
-                return self.forward(frame, packet, server, context, wire);
-            }
-            if is_current && !server.is_present && !is_rescheduled(record.protocol(), snapshot) {
-                return Err((frame, DropReason::RealServerRemoved));
-            }
-            self.end(slot, record, context);
-        }
-        self.new_connection(frame, packet, lookup, context, wire)
-    }
-
-    /// Moves a connection along with a packet from its client. Written only when something changed.
-    fn advance(
-        &mut self,
-        slot: Slot,
-        record: Record,
-        packet: &Packet,
-        server: &Server,
-        context: Context<'_>,
-    ) {
-        self.follow(slot, record, packet.flags, direction_to(server), context);
-    }
-
+    /// Moves a connection along with a packet from either end. Written only when something changed.
     fn follow(
         &mut self,
         slot: Slot,
@@ -348,412 +304,10 @@ impl<F: Frame> Director<F> {
         self.table.remove(slot);
     }
 
-    /// A packet to a virtual server that belongs to no connection.
-    #[inline(never)]
-    fn new_connection<W: Wire<Frame = F>>(
-        &mut self,
-        frame: F,
-        packet: &Packet,
-        lookup: &Lookup,
-        context: Context<'_>,
-        wire: &mut W,
-    ) -> Passed<F> {
-        let Context { snapshot, now, .. } = context;
-        let protocol = lookup.key.protocol();
-        if snapshot.local(packet.source).is_some() {
-            return Err((frame, DropReason::OwnSource));
-        }
-        let is_suspect = now.seconds < self.untracked_until;
-        if !may_open(packet, protocol, snapshot) {
-            if is_suspect && packet.flags & flags::RST == 0 && protocol == Protocol::Tcp {
-                return self.untracked(frame, packet, lookup, context, wire);
-            }
-            return self.answer_local(frame, packet, context, wire);
-        }
-        let Some(service) = snapshot.service(lookup.key.service()) else {
-            return Err((frame, DropReason::NotServed));
-        };
-        let Some(choice) = self.choose(packet, service, snapshot, now) else {
-            return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
-        };
-        let server = snapshot.server(choice.server);
-        if service.one_packet {
-            if let Some(hold) = choice.template {
-                self.touch(hold, server.id, now);
-            }
-            server.live.workers[self.shared.worker].connections.add(1);
-            return self.forward(frame, packet, server, context, wire);
-        }
-        let direction = direction_to(server);
-        let state = state::next(protocol, direction, packet.flags, State::NONE, snapshot.switches.secure_tcp);
-        let record = Record::new(lookup.key, server.id, state, now.seconds, false);
-        let Ok(slot) = self.table.insert(lookup.hash, record) else {
-            self.untracked_until = now.seconds + UNTRACKED_SECS;
-            return self.untracked(frame, packet, lookup, context, wire);
-        };
-        if choice.template.is_some_and(|hold| self.attach(hold, server.id, now)) {
-            self.table.update(slot, Record::new(lookup.key, server.id, state, now.seconds, true));
-        }
-        server.bind(self.shared.worker, protocol, state);
-        self.forward(frame, packet, server, context, wire)
-    }
-
-    fn schedule(
-        &self,
-        packet: &Packet,
-        service: &Service,
-        snapshot: &Snapshot,
-        now: Now,
-    ) -> Option<ServerId> {
-        let key = PickKey {
-            source: Ipv4Addr::from(packet.source).into(),
-            destination: Ipv4Addr::from(packet.destination).into(),
-            source_port: packet.source_port,
-            now_secs: now.seconds,
-        };
-        service.pick(snapshot, self.shared.worker, &key)
-    }
-
-    /// Forwards a packet that gets no record: by its hash alone, the same way each time.
-    #[cold]
-    fn untracked<W: Wire<Frame = F>>(
-        &mut self,
-        frame: F,
-        packet: &Packet,
-        lookup: &Lookup,
-        context: Context<'_>,
-        wire: &mut W,
-    ) -> Passed<F> {
-        let snapshot = context.snapshot;
-        let service = snapshot.service(lookup.key.service());
-        match service.and_then(|service| service.pick_untracked(snapshot, lookup.hash)) {
-            Some(server) => {
-                self.shared.counters.untracked.add(1);
-                self.forward(frame, packet, snapshot.server(server), context, wire)
-            }
-            None => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire),
-        }
-    }
-
-    /// Rewrites a client's packet for its real server and sends it there.
-    fn forward<W: Wire<Frame = F>>(
-        &mut self,
-        mut frame: F,
-        packet: &Packet,
-        server: &Server,
-        context: Context<'_>,
-        wire: &mut W,
-    ) -> Passed<F> {
-        let tally = &server.live.workers[self.shared.worker];
-        tally.in_packets.add(1);
-        tally.in_bytes.add(u64::from(packet.total_len));
-        let Some(hop) = server.next_hop else { return Err((frame, DropReason::NoRoute)) };
-        if let Err(reason) = trim_surplus(&mut frame, packet) {
-            return Err((frame, reason));
-        }
-        let header = match ipv4_mut(frame.bytes_mut(), packet.l3()) {
-            Ok(header) => header,
-            Err(reason) => return Err((frame, reason)),
-        };
-        if header.ttl <= 1 {
-            return self.answer_error(frame, packet, reply::Error::TIME_EXCEEDED, context, wire);
-        }
-        header.decrement_ttl();
-        let in_tunnel = server.forwarding == Forwarding::Tun;
-        let may_refuse = header.dont_fragment() && (!in_tunnel || context.snapshot.switches.pmtu_disc);
-        let is_too_big = packet.total_len > server.mtu;
-        if is_too_big && may_refuse {
-            let error = reply::Error::fragmentation_needed(server.mtu);
-            return self.answer_error(frame, packet, error, context, wire);
-        }
-        let rewritten = match server.forwarding {
-            Forwarding::Dr => Ok(()),
-            Forwarding::Nat => rewrite::to_server(frame.bytes_mut(), packet, server.address, server.port),
-            Forwarding::Tun => {
-                self.ident = self.ident.wrapping_add(1);
-                let ends = (server.tunnel_source, server.address);
-                let keep_df = context.snapshot.switches.pmtu_disc;
-                rewrite::into_tunnel(&mut frame, packet, ends, keep_df, self.ident)
-            }
-        };
-        if let Err(reason) = rewritten {
-            return Err((frame, reason));
-        }
-        let hop = Hop::new(hop, packet.vlan.network());
-        if is_too_big {
-            return self.send_in_pieces(frame, packet, &tally.neighbor, hop, context, wire);
-        }
-        self.send(frame, packet.vlan, &tally.neighbor, hop, context, wire)
-    }
-
-    /// A packet from a NAT real server: back to its client with the virtual server's address.
-    #[inline]
-    fn reply<W: Wire<Frame = F>>(
-        &mut self,
-        mut frame: F,
-        packet: &Packet,
-        lookup: &Lookup,
-        context: Context<'_>,
-        wire: &mut W,
-    ) -> Passed<F> {
-        let Context { snapshot, .. } = context;
-        let is_its = |record: Record| {
-            record.protocol().number() == packet.protocol
-                && snapshot.server(record.server()).is_at(packet.source, packet.source_port)
-                && snapshot.server(record.server()).forwarding == Forwarding::Nat
-        };
-        let (client, client_port) = (packet.destination, packet.destination_port);
-        let record = match self.table.find_reply(lookup.hash, client, client_port, is_its) {
-            Some((slot, record)) => {
-                self.follow(slot, record, packet.flags, Direction::Output, context);
-                record
-            }
-            None => match self.find_elsewhere(packet, lookup, is_its, context) {
-                Some(record) => record,
-                None => return self.stray_reply(frame, packet, context, wire),
-            },
-        };
-        let server = snapshot.server(record.server());
-        let header = match ipv4_mut(frame.bytes_mut(), packet.l3()) {
-            Ok(header) => header,
-            Err(reason) => return Err((frame, reason)),
-        };
-        if header.ttl <= 1 {
-            return self.answer_error(frame, packet, reply::Error::TIME_EXCEEDED, context, wire);
-        }
-        let df = header.dont_fragment();
-        let Some(hop) = snapshot.routes.next_hop(packet.destination) else {
-            return Err((frame, DropReason::NoRoute));
-        };
-        let mtu = snapshot.ports[hop.port].mtu;
-        if packet.total_len > mtu && df {
-            let error = reply::Error::fragmentation_needed(mtu);
-            return self.answer_error(frame, packet, error, context, wire);
-        }
-        let tally = &server.live.workers[self.shared.worker];
-        tally.out_packets.add(1);
-        tally.out_bytes.add(u64::from(packet.total_len));
-        self.return_to_client(frame, packet, (server.vip, record.port()), hop, context, wire)
-    }
-
-    /// The connection of a reply among those of the other workers. Its owner is told when the reply moves it along.
-    fn find_elsewhere(
-        &self,
-        packet: &Packet,
-        lookup: &Lookup,
-        is_its: impl Fn(Record) -> bool,
-        Context { snapshot, now, .. }: Context<'_>,
-    ) -> Option<Record> {
-        let (client, client_port) = (packet.destination, packet.destination_port);
-        for (worker, view) in
-            self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker)
-        {
-            if let Some(record) = view.find_reply(lookup.hash, client, client_port, &is_its) {
-                let is_secure = snapshot.switches.secure_tcp;
-                let state = state::next(
-                    record.protocol(),
-                    Direction::Output,
-                    packet.flags,
-                    record.state(),
-                    is_secure,
-                );
-                if state != record.state() || record.age(now.seconds) != 0 {
-                    let _ = self.shared.inboxes[worker].push(Message::Replied(record, packet.flags));
-                }
-                return Some(record);
-            }
-        }
-        None
-    }
-
-    /// Sends a real server's packet to its client as the virtual server's.
-    #[inline]
-    fn return_to_client<W: Wire<Frame = F>>(
-        &mut self,
-        mut frame: F,
-        packet: &Packet,
-        (vip, port): (u32, u16),
-        hop: NextHop,
-        context: Context<'_>,
-        wire: &mut W,
-    ) -> Passed<F> {
-        if let Err(reason) = trim_surplus(&mut frame, packet) {
-            return Err((frame, reason));
-        }
-        let bytes = frame.bytes_mut();
-        let rewritten = ipv4_mut(bytes, packet.l3())
-            .map(|header| header.decrement_ttl())
-            .and_then(|()| rewrite::to_client(bytes, packet, vip, port));
-        if let Err(reason) = rewritten {
-            return Err((frame, reason));
-        }
-        let is_too_big = packet.total_len > context.snapshot.ports[hop.port].mtu;
-        let hop = Hop::new(hop, packet.vlan.network());
-        let hint = Gauge::at(self.reply_hint.get());
-        let passed = if is_too_big {
-            self.send_in_pieces(frame, packet, &hint, hop, context, wire)
-        } else {
-            self.send(frame, packet.vlan, &hint, hop, context, wire)
-        };
-        self.reply_hint.set(hint.get());
-        passed
-    }
-
-    /// A packet from a NAT real server's socket that belongs to no connection.
-    #[cold]
-    fn stray_reply<W: Wire<Frame = F>>(
-        &mut self,
-        mut frame: F,
-        packet: &Packet,
-        context: Context<'_>,
-        wire: &mut W,
-    ) -> Passed<F> {
-        let Context { snapshot, now, .. } = context;
-        let origin = snapshot.origin(packet.source, packet.source_port, packet.protocol);
-        if let Some(origin) = origin.filter(|origin| origin.one_packet || now.seconds < self.untracked_until)
-            && let Some(hop) = snapshot.routes.next_hop(packet.destination)
-            && ipv4_mut(frame.bytes_mut(), packet.l3()).is_ok_and(|header| header.ttl > 1)
-        {
-            self.shared.counters.untracked.add(u64::from(!origin.one_packet));
-            return self.return_to_client(frame, packet, (origin.vip, origin.port), hop, context, wire);
-        }
-        let is_reset = packet.protocol == ipv4::TCP && packet.flags & flags::RST != 0;
-        if snapshot.switches.nat_icmp_send && !is_reset {
-            // The kernel notices behind its router, which has taken one from the TTL.
-            if let Ok(header) = ipv4_mut(frame.bytes_mut(), packet.l3())
-                && header.ttl > 1
-            {
-                header.decrement_ttl();
-            }
-            return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
-        }
-        Err((frame, DropReason::StrayReply))
-    }
-
-    /// Writes the MACs and sends, or lets the frame wait for its next hop. `hint` is where that is cached.
-    fn send<W: Wire<Frame = F>>(
-        &mut self,
-        mut frame: F,
-        vlan: Vlan,
-        hint: &Gauge,
-        hop: Hop,
-        context: Context<'_>,
-        wire: &mut W,
-    ) -> Passed<F> {
-        match self.neighbors.link(hint.get(), hop, context.now) {
-            Some(link) => {
-                write_link(frame.bytes_mut(), link);
-                self.shared.counters.forwarded.add(1);
-                wire.transmit(usize::from(hop.port), frame);
-                Ok(())
-            }
-            None => self.resolve_and_send(frame, vlan, hint, hop, context, wire),
-        }
-    }
-
-    /// As [`Director::send`], when the hint does not lead to a next hop that is known to be there.
-    #[cold]
-    fn resolve_and_send<W: Wire<Frame = F>>(
-        &mut self,
-        mut frame: F,
-        vlan: Vlan,
-        hint: &Gauge,
-        hop: Hop,
-        context: Context<'_>,
-        wire: &mut W,
-    ) -> Passed<F> {
-        let port = usize::from(hop.port);
-        let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, context.now);
-        hint.set(slot);
-        match resolution {
-            Resolution::To(link) => {
-                write_link(frame.bytes_mut(), &link);
-                self.shared.counters.forwarded.add(1);
-                wire.transmit(port, frame);
-                Ok(())
-            }
-            Resolution::Wait { ask } => {
-                if ask && arp::request(wire, context.snapshot, (port, vlan), hop.address, None) {
-                    self.shared.counters.arp_requests.add(1);
-                }
-                self.neighbors.wait(slot, frame)
-            }
-            Resolution::Drop(reason) => Err((frame, reason)),
-        }
-    }
-
-    /// As [`Director::send`], for a packet that exceeds the MTU and may be cut.
-    #[cold]
-    fn send_in_pieces<W: Wire<Frame = F>>(
-        &mut self,
-        frame: F,
-        packet: &Packet,
-        hint: &Gauge,
-        hop: Hop,
-        context: Context<'_>,
-        wire: &mut W,
-    ) -> Passed<F> {
-        let mtu = usize::from(context.snapshot.ports[usize::from(hop.port)].mtu);
-        let mut pieces = ArrayVec::<F, { fragment::PIECES_MAX }>::new();
-        let cut = fragment::cut(&frame, packet.l3(), mtu, wire, |piece| pieces.push(piece));
-        if let Err(reason) = cut {
-            pieces.drain(..).for_each(|piece| wire.release(piece));
-            return Err((frame, reason));
-        }
-        for piece in pieces {
-            if let Err((piece, reason)) = self.send(piece, packet.vlan, hint, hop, context, wire) {
-                self.drop(piece, reason, wire);
-            }
-        }
-        wire.release(frame);
-        Ok(())
-    }
-
     fn drop<W: Wire<Frame = F>>(&mut self, frame: F, reason: DropReason, wire: &mut W) {
         self.shared.counters.dropped(reason);
         wire.release(frame);
     }
-}
-
-/// The direction of a client's packets to this real server.
-#[inline]
-fn direction_to(server: &Server) -> Direction {
-    match server.forwarding {
-        Forwarding::Nat => Direction::Input,
-        Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
-    }
-}
-
-/// A packet that begins a connection, on the record of one that is over or whose real server is quiesced, is scheduled
-/// anew (`conn_reuse_mode`), unless a persistence template holds the record.
-#[inline]
-fn starts_anew(packet: &Packet, record: Record, server: &Server, snapshot: &Snapshot) -> bool {
-    let switches = &snapshot.switches;
-    if switches.conn_reuse_mode == 0 || !state::is_first(record.protocol(), packet.flags) {
-        return false;
-    }
-    if switches.expire_nodest_conn && server.weight == 0 {
-        return true;
-    }
-    let direction = direction_to(server);
-    !record.is_templated()
-        && state::is_over(record.protocol(), direction, record.state(), switches.conn_reuse_mode)
-}
-
-/// Whether a connection to a removed real server is scheduled anew. UDP always is: clients that keep their port
-/// would be sent into the void for the length of the timeout.
-fn is_rescheduled(protocol: Protocol, snapshot: &Snapshot) -> bool {
-    snapshot.switches.expire_nodest_conn || protocol == Protocol::Udp
-}
-
-/// Whether a packet without connection may open one.
-fn may_open(packet: &Packet, protocol: Protocol, snapshot: &Snapshot) -> bool {
-    let is_sloppy = match protocol {
-        Protocol::Tcp => snapshot.switches.sloppy_tcp,
-        Protocol::Udp => false,
-        Protocol::Sctp => snapshot.switches.sloppy_sctp,
-    };
-    packet.source_port != FTP_DATA && state::opens(protocol, packet.flags, is_sloppy)
 }
 
 /// Takes away padding that no Ethernet asks for: it could make a frame longer than the MTU of the way out.

@@ -276,6 +276,65 @@ fn a_syn_on_a_closed_connection_is_scheduled_in_the_same_packet() {
     lab.assert_counts_equal_a_recount();
 }
 
+/// The configuration of [`config`] with a persistent virtual server.
+fn persistent(servers: &[(u8, u16)], extra: &str) -> Config {
+    let mut config = config("dr", "rr", servers, extra);
+    config.virtual_servers[0].persistence =
+        Some(weir_config::model::Persistence { timeout_secs: 300, netmask: 24 });
+    config
+}
+
+#[test]
+fn a_client_network_stays_with_its_server_on_every_worker() {
+    let mut lab = Lab::new(&persistent(&[(11, 1), (12, 1)], ""), 2);
+    assert_eq!(lab.server_of(1000, SYN), Some(12));
+    for port in 1001..1020u16 {
+        let sent = lab.send_to(usize::from(port) % 2, from_client(port, SYN));
+        assert_eq!(sent[0][5], 12);
+    }
+    // Another network is another client.
+    let sent = lab.send(frame(OWN, (CLIENT ^ 0x0100, 1000), (VIP, 80), SYN));
+    assert_eq!(sent[0][5], 11);
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn a_quiesced_server_keeps_its_clients_unless_told_otherwise() {
+    for (extra, expected) in [("", 12), ("expire_quiescent_template = true", 11)] {
+        let mut lab = Lab::new(&persistent(&[(11, 1), (12, 1)], extra), 1);
+        assert_eq!(lab.server_of(1000, SYN), Some(12));
+        lab.reload(&persistent(&[(11, 1), (12, 0)], extra));
+        assert_eq!(lab.server_of(1001, SYN), Some(expected));
+    }
+}
+
+#[test]
+fn a_removed_servers_clients_go_elsewhere_and_stay_there() {
+    let mut lab = Lab::new(&persistent(&[(11, 1), (12, 1), (13, 1)], ""), 1);
+    assert_eq!(lab.server_of(1000, SYN), Some(13));
+    lab.reload(&persistent(&[(11, 1), (12, 1)], ""));
+    let next = lab.server_of(1001, SYN);
+    assert!(next.is_some());
+    for port in 1002..1010 {
+        assert_eq!(lab.server_of(port, SYN), next);
+    }
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn a_template_goes_when_its_connections_and_its_time_are_over() {
+    let mut lab = Lab::new(&persistent(&[(11, 1)], ""), 1);
+    lab.server_of(1000, SYN);
+    let templates = lab.directors[0].templates.clone();
+    assert_eq!(templates.iter().map(|template| template.connections()).collect::<Vec<_>>(), [1]);
+    lab.pass_millis(70_000);
+    lab.sweep();
+    assert_eq!(templates.iter().map(|template| template.connections()).collect::<Vec<_>>(), [0]);
+    lab.pass_millis(300_000);
+    lab.sweep();
+    assert_eq!(templates.iter().count(), 0);
+}
+
 /// Packets of known connections go out the same, and leave the same behind, whether they take the short way or not.
 #[test]
 fn the_express_way_does_what_the_common_way_does() {

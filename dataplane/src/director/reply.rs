@@ -1,0 +1,164 @@
+//! A NAT real server's packet: back to its client as the virtual server's.
+
+use weir_config::model::Forwarding;
+
+use super::{Context, Director, Message, Passed, trim_surplus};
+use crate::classify::Lookup;
+use crate::conn::record::Record;
+use crate::conn::state::{self, Direction};
+use crate::neighbor::Hop;
+use crate::packet::{Frame, Wire};
+use crate::parse::Packet;
+use crate::reply;
+use crate::rewrite::{self, ipv4_mut};
+use crate::snapshot::routes::NextHop;
+use crate::snapshot::server::Gauge;
+use crate::stats::DropReason;
+use crate::wire::ipv4;
+use crate::wire::l4::flags;
+
+impl<F: Frame> Director<F> {
+    /// A packet from a NAT real server: back to its client with the virtual server's address.
+    #[inline]
+    pub(super) fn reply<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        lookup: &Lookup,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let Context { snapshot, .. } = context;
+        let is_its = |record: Record| {
+            record.protocol().number() == packet.protocol
+                && snapshot.server(record.server()).is_at(packet.source, packet.source_port)
+                && snapshot.server(record.server()).forwarding == Forwarding::Nat
+        };
+        let (client, client_port) = (packet.destination, packet.destination_port);
+        let record = match self.table.find_reply(lookup.hash, client, client_port, is_its) {
+            Some((slot, record)) => {
+                self.follow(slot, record, packet.flags, Direction::Output, context);
+                record
+            }
+            None => match self.find_elsewhere(packet, lookup, is_its, context) {
+                Some(record) => record,
+                None => return self.stray_reply(frame, packet, context, wire),
+            },
+        };
+        let server = snapshot.server(record.server());
+        let header = match ipv4_mut(frame.bytes_mut(), packet.l3()) {
+            Ok(header) => header,
+            Err(reason) => return Err((frame, reason)),
+        };
+        if header.ttl <= 1 {
+            return self.answer_error(frame, packet, reply::Error::TIME_EXCEEDED, context, wire);
+        }
+        let df = header.dont_fragment();
+        let Some(hop) = snapshot.routes.next_hop(packet.destination) else {
+            return Err((frame, DropReason::NoRoute));
+        };
+        let mtu = snapshot.ports[hop.port].mtu;
+        if packet.total_len > mtu && df {
+            let error = reply::Error::fragmentation_needed(mtu);
+            return self.answer_error(frame, packet, error, context, wire);
+        }
+        let tally = &server.live.workers[self.shared.worker];
+        tally.out_packets.add(1);
+        tally.out_bytes.add(u64::from(packet.total_len));
+        self.return_to_client(frame, packet, (server.vip, record.port()), hop, context, wire)
+    }
+
+    /// The connection of a reply among those of the other workers. Its owner is told when the reply moves it along.
+    fn find_elsewhere(
+        &self,
+        packet: &Packet,
+        lookup: &Lookup,
+        is_its: impl Fn(Record) -> bool,
+        Context { snapshot, now, .. }: Context<'_>,
+    ) -> Option<Record> {
+        let (client, client_port) = (packet.destination, packet.destination_port);
+        for (worker, view) in
+            self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker)
+        {
+            if let Some(record) = view.find_reply(lookup.hash, client, client_port, &is_its) {
+                let is_secure = snapshot.switches.secure_tcp;
+                let state = state::next(
+                    record.protocol(),
+                    Direction::Output,
+                    packet.flags,
+                    record.state(),
+                    is_secure,
+                );
+                if state != record.state() || record.age(now.seconds) != 0 {
+                    let _ = self.shared.inboxes[worker].push(Message::Replied(record, packet.flags));
+                }
+                return Some(record);
+            }
+        }
+        None
+    }
+
+    /// Sends a real server's packet to its client as the virtual server's.
+    #[inline]
+    fn return_to_client<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        (vip, port): (u32, u16),
+        hop: NextHop,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        if let Err(reason) = trim_surplus(&mut frame, packet) {
+            return Err((frame, reason));
+        }
+        let bytes = frame.bytes_mut();
+        let rewritten = ipv4_mut(bytes, packet.l3())
+            .map(|header| header.decrement_ttl())
+            .and_then(|()| rewrite::to_client(bytes, packet, vip, port));
+        if let Err(reason) = rewritten {
+            return Err((frame, reason));
+        }
+        let is_too_big = packet.total_len > context.snapshot.ports[hop.port].mtu;
+        let hop = Hop::new(hop, packet.vlan.network());
+        let hint = Gauge::at(self.reply_hint.get());
+        let passed = if is_too_big {
+            self.send_in_pieces(frame, packet, &hint, hop, context, wire)
+        } else {
+            self.send(frame, packet.vlan, &hint, hop, context, wire)
+        };
+        self.reply_hint.set(hint.get());
+        passed
+    }
+
+    /// A packet from a NAT real server's socket that belongs to no connection.
+    #[cold]
+    fn stray_reply<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let Context { snapshot, now, .. } = context;
+        let origin = snapshot.origin(packet.source, packet.source_port, packet.protocol);
+        if let Some(origin) = origin.filter(|origin| origin.one_packet || now.seconds < self.untracked_until)
+            && let Some(hop) = snapshot.routes.next_hop(packet.destination)
+            && ipv4_mut(frame.bytes_mut(), packet.l3()).is_ok_and(|header| header.ttl > 1)
+        {
+            self.shared.counters.untracked.add(u64::from(!origin.one_packet));
+            return self.return_to_client(frame, packet, (origin.vip, origin.port), hop, context, wire);
+        }
+        let is_reset = packet.protocol == ipv4::TCP && packet.flags & flags::RST != 0;
+        if snapshot.switches.nat_icmp_send && !is_reset {
+            // The kernel notices behind its router, which has taken one from the TTL.
+            if let Ok(header) = ipv4_mut(frame.bytes_mut(), packet.l3())
+                && header.ttl > 1
+            {
+                header.decrement_ttl();
+            }
+            return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
+        }
+        Err((frame, DropReason::StrayReply))
+    }
+}

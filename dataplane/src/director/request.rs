@@ -1,0 +1,234 @@
+//! A client's packet: to its connection's real server, or to one that is scheduled now; rewritten and sent.
+
+use std::net::Ipv4Addr;
+
+use weir_config::model::{Forwarding, Protocol};
+
+use super::{Context, Director, Passed, trim_surplus};
+use crate::classify::Lookup;
+use crate::clock::Now;
+use crate::conn::record::{Record, ServerId};
+use crate::conn::state::{self, Direction, State};
+use crate::neighbor::Hop;
+use crate::packet::{Frame, Wire};
+use crate::parse::Packet;
+use crate::reply;
+use crate::rewrite::{self, ipv4_mut};
+use crate::sched::PickKey;
+use crate::snapshot::Snapshot;
+use crate::snapshot::server::Server;
+use crate::snapshot::service::Service;
+use crate::stats::DropReason;
+use crate::wire::l4::flags;
+
+/// Source port of active FTP data, which IPVS never schedules.
+const FTP_DATA: u16 = 20;
+/// A table that was full stays under suspicion for so long, in seconds: flows without a record may live on.
+const UNTRACKED_SECS: u32 = 900;
+
+impl<F: Frame> Director<F> {
+    /// A client's packet: to its connection's real server, or to one that is scheduled now.
+    pub(super) fn request<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        lookup: &Lookup,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let Context { snapshot, now, .. } = context;
+        if let Some((slot, record)) = self.table.find(lookup.hash, lookup.key) {
+            let server = snapshot.server(record.server());
+            let age = record.age(now.seconds);
+            let is_current = age == 0 || age <= snapshot.lifetimes.of(record.protocol(), record.state());
+            if is_current && server.is_present && !starts_anew(packet, record, server, snapshot) {
+                self.follow(slot, record, packet.flags, direction_to(server), context);
+                return self.forward(frame, packet, server, context, wire);
+            }
+            if is_current && !server.is_present && !is_rescheduled(record.protocol(), snapshot) {
+                return Err((frame, DropReason::RealServerRemoved));
+            }
+            self.end(slot, record, context);
+        }
+        self.new_connection(frame, packet, lookup, context, wire)
+    }
+
+    /// A packet to a virtual server that belongs to no connection.
+    #[inline(never)]
+    fn new_connection<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        lookup: &Lookup,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let Context { snapshot, now, .. } = context;
+        let protocol = lookup.key.protocol();
+        if snapshot.local(packet.source).is_some() {
+            return Err((frame, DropReason::OwnSource));
+        }
+        let is_suspect = now.seconds < self.untracked_until;
+        if !may_open(packet, protocol, snapshot) {
+            if is_suspect && packet.flags & flags::RST == 0 && protocol == Protocol::Tcp {
+                return self.untracked(frame, packet, lookup, context, wire);
+            }
+            return self.answer_local(frame, packet, context, wire);
+        }
+        let Some(service) = snapshot.service(lookup.key.service()) else {
+            return Err((frame, DropReason::NotServed));
+        };
+        let Some(choice) = self.choose(packet, service, snapshot, now) else {
+            return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
+        };
+        let server = snapshot.server(choice.server);
+        if service.one_packet {
+            if let Some(hold) = choice.template {
+                self.touch(hold, server.id, now);
+            }
+            server.live.workers[self.shared.worker].connections.add(1);
+            return self.forward(frame, packet, server, context, wire);
+        }
+        let direction = direction_to(server);
+        let state = state::next(protocol, direction, packet.flags, State::NONE, snapshot.switches.secure_tcp);
+        let record = Record::new(lookup.key, server.id, state, now.seconds, false);
+        let Ok(slot) = self.table.insert(lookup.hash, record) else {
+            self.untracked_until = now.seconds + UNTRACKED_SECS;
+            return self.untracked(frame, packet, lookup, context, wire);
+        };
+        if choice.template.is_some_and(|hold| self.attach(hold, server.id, now)) {
+            self.table.update(slot, Record::new(lookup.key, server.id, state, now.seconds, true));
+        }
+        server.bind(self.shared.worker, protocol, state);
+        self.forward(frame, packet, server, context, wire)
+    }
+
+    pub(super) fn schedule(
+        &self,
+        packet: &Packet,
+        service: &Service,
+        snapshot: &Snapshot,
+        now: Now,
+    ) -> Option<ServerId> {
+        let key = PickKey {
+            source: Ipv4Addr::from(packet.source).into(),
+            destination: Ipv4Addr::from(packet.destination).into(),
+            source_port: packet.source_port,
+            now_secs: now.seconds,
+        };
+        service.pick(snapshot, self.shared.worker, &key)
+    }
+
+    /// Forwards a packet that gets no record: by its hash alone, the same way each time.
+    #[cold]
+    fn untracked<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        lookup: &Lookup,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let snapshot = context.snapshot;
+        let service = snapshot.service(lookup.key.service());
+        match service.and_then(|service| service.pick_untracked(snapshot, lookup.hash)) {
+            Some(server) => {
+                self.shared.counters.untracked.add(1);
+                self.forward(frame, packet, snapshot.server(server), context, wire)
+            }
+            None => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire),
+        }
+    }
+
+    /// Rewrites a client's packet for its real server and sends it there.
+    pub(super) fn forward<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        server: &Server,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let tally = &server.live.workers[self.shared.worker];
+        tally.in_packets.add(1);
+        tally.in_bytes.add(u64::from(packet.total_len));
+        let Some(hop) = server.next_hop else { return Err((frame, DropReason::NoRoute)) };
+        if let Err(reason) = trim_surplus(&mut frame, packet) {
+            return Err((frame, reason));
+        }
+        let header = match ipv4_mut(frame.bytes_mut(), packet.l3()) {
+            Ok(header) => header,
+            Err(reason) => return Err((frame, reason)),
+        };
+        if header.ttl <= 1 {
+            return self.answer_error(frame, packet, reply::Error::TIME_EXCEEDED, context, wire);
+        }
+        header.decrement_ttl();
+        let in_tunnel = server.forwarding == Forwarding::Tun;
+        let may_refuse = header.dont_fragment() && (!in_tunnel || context.snapshot.switches.pmtu_disc);
+        let is_too_big = packet.total_len > server.mtu;
+        if is_too_big && may_refuse {
+            let error = reply::Error::fragmentation_needed(server.mtu);
+            return self.answer_error(frame, packet, error, context, wire);
+        }
+        let rewritten = match server.forwarding {
+            Forwarding::Dr => Ok(()),
+            Forwarding::Nat => rewrite::to_server(frame.bytes_mut(), packet, server.address, server.port),
+            Forwarding::Tun => {
+                self.ident = self.ident.wrapping_add(1);
+                let ends = (server.tunnel_source, server.address);
+                let keep_df = context.snapshot.switches.pmtu_disc;
+                rewrite::into_tunnel(&mut frame, packet, ends, keep_df, self.ident)
+            }
+        };
+        if let Err(reason) = rewritten {
+            return Err((frame, reason));
+        }
+        let hop = Hop::new(hop, packet.vlan.network());
+        if is_too_big {
+            return self.send_in_pieces(frame, packet, &tally.neighbor, hop, context, wire);
+        }
+        self.send(frame, packet.vlan, &tally.neighbor, hop, context, wire)
+    }
+}
+
+/// The direction of a client's packets to this real server.
+#[inline]
+fn direction_to(server: &Server) -> Direction {
+    match server.forwarding {
+        Forwarding::Nat => Direction::Input,
+        Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
+    }
+}
+
+/// A packet that begins a connection, on the record of one that is over or whose real server is quiesced, is scheduled
+/// anew (`conn_reuse_mode`), unless a persistence template holds the record.
+#[inline]
+fn starts_anew(packet: &Packet, record: Record, server: &Server, snapshot: &Snapshot) -> bool {
+    let switches = &snapshot.switches;
+    if switches.conn_reuse_mode == 0 || !state::is_first(record.protocol(), packet.flags) {
+        return false;
+    }
+    if switches.expire_nodest_conn && server.weight == 0 {
+        return true;
+    }
+    let direction = direction_to(server);
+    !record.is_templated()
+        && state::is_over(record.protocol(), direction, record.state(), switches.conn_reuse_mode)
+}
+
+/// Whether a connection to a removed real server is scheduled anew. UDP always is: clients that keep their port
+/// would be sent into the void for the length of the timeout.
+fn is_rescheduled(protocol: Protocol, snapshot: &Snapshot) -> bool {
+    snapshot.switches.expire_nodest_conn || protocol == Protocol::Udp
+}
+
+/// Whether a packet without connection may open one.
+fn may_open(packet: &Packet, protocol: Protocol, snapshot: &Snapshot) -> bool {
+    let is_sloppy = match protocol {
+        Protocol::Tcp => snapshot.switches.sloppy_tcp,
+        Protocol::Udp => false,
+        Protocol::Sctp => snapshot.switches.sloppy_sctp,
+    };
+    packet.source_port != FTP_DATA && state::opens(protocol, packet.flags, is_sloppy)
+}

@@ -1,0 +1,93 @@
+//! The last steps of a packet: its next hop, and cutting it when it is larger than the way out allows.
+
+use arrayvec::ArrayVec;
+
+use super::{Context, Director, Passed, write_link};
+use crate::neighbor::{Hop, Resolution};
+use crate::packet::{Frame, Wire};
+use crate::parse::Packet;
+use crate::reply::arp;
+use crate::rewrite::fragment;
+use crate::snapshot::server::Gauge;
+use crate::wire::ethernet::Vlan;
+
+impl<F: Frame> Director<F> {
+    /// Writes the MACs and sends, or lets the frame wait for its next hop. `hint` is where that is cached.
+    pub(super) fn send<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        vlan: Vlan,
+        hint: &Gauge,
+        hop: Hop,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        match self.neighbors.link(hint.get(), hop, context.now) {
+            Some(link) => {
+                write_link(frame.bytes_mut(), link);
+                self.shared.counters.forwarded.add(1);
+                wire.transmit(usize::from(hop.port), frame);
+                Ok(())
+            }
+            None => self.resolve_and_send(frame, vlan, hint, hop, context, wire),
+        }
+    }
+
+    /// As [`Director::send`], when the hint does not lead to a next hop that is known to be there.
+    #[cold]
+    fn resolve_and_send<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        vlan: Vlan,
+        hint: &Gauge,
+        hop: Hop,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let port = usize::from(hop.port);
+        let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, context.now);
+        hint.set(slot);
+        match resolution {
+            Resolution::To(link) => {
+                write_link(frame.bytes_mut(), &link);
+                self.shared.counters.forwarded.add(1);
+                wire.transmit(port, frame);
+                Ok(())
+            }
+            Resolution::Wait { ask } => {
+                if ask && arp::request(wire, context.snapshot, (port, vlan), hop.address, None) {
+                    self.shared.counters.arp_requests.add(1);
+                }
+                self.neighbors.wait(slot, frame)
+            }
+            Resolution::Drop(reason) => Err((frame, reason)),
+        }
+    }
+
+    /// As [`Director::send`], for a packet that exceeds the MTU and may be cut.
+    #[cold]
+    pub(super) fn send_in_pieces<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        hint: &Gauge,
+        hop: Hop,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let mtu = usize::from(context.snapshot.ports[usize::from(hop.port)].mtu);
+        let mut pieces = ArrayVec::<F, { fragment::PIECES_MAX }>::new();
+        let cut = fragment::cut(&frame, packet.l3(), mtu, wire, |piece| pieces.push(piece));
+        if let Err(reason) = cut {
+            pieces.drain(..).for_each(|piece| wire.release(piece));
+            return Err((frame, reason));
+        }
+        for piece in pieces {
+            if let Err((piece, reason)) = self.send(piece, packet.vlan, hint, hop, context, wire) {
+                self.drop(piece, reason, wire);
+            }
+        }
+        wire.release(frame);
+        Ok(())
+    }
+}
