@@ -46,7 +46,7 @@ const EVENTS: usize = 16;
 /// Next states of one protocol by direction, [`event`], and state. The fourth direction pads and is never met.
 type Transitions = [[[u8; COLUMNS]; EVENTS]; 4];
 
-/// Next states by `secure_tcp`, protocol, direction, event and state, in the order of [`index`].
+/// Next states by `secure_tcp`, protocol, direction, event and state, in the order that [`next`] indexes by.
 static TABLE: Table = Table::new();
 
 /// Aligned so that the rows of four events share a cache line.
