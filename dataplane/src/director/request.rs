@@ -201,12 +201,12 @@ fn direction_to(server: &Server) -> Direction {
     }
 }
 
-/// A packet that begins a connection, on the record of one that is over or whose real server is quiesced, is scheduled
-/// anew (`conn_reuse_mode`), unless a persistence template holds the record.
+/// A packet that begins a connection is scheduled anew on the record of one whose real server is quiesced
+/// (`expire_nodest_conn`), or of one that is over (`conn_reuse_mode`) and not held by a persistence template.
 #[inline]
 fn starts_anew(packet: &Packet, record: Record, server: &Server, snapshot: &Snapshot) -> bool {
     let switches = &snapshot.switches;
-    if switches.conn_reuse_mode == 0 || !state::is_first(record.protocol(), packet.flags) {
+    if !state::is_first(record.protocol(), packet.flags) {
         return false;
     }
     if switches.expire_nodest_conn && server.weight == 0 {
