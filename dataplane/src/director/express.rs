@@ -16,7 +16,7 @@ use crate::wire::ethernet::{FRAME_LEN_MIN, HEADER_LEN};
 
 impl<F: Frame> Director<F> {
     /// Makes a plain frame from a client ready for its real server. Returns the port to send it out of, or `None` if
-    /// nothing was done.
+    /// nothing was done; or if a tunnel's header finds no room, which it finds on the common way no more than here.
     #[inline(always)]
     pub(super) fn express(&mut self, frame: &mut F, lookup: &Lookup, context: Context<'_>) -> Option<usize> {
         #[cfg(test)]
