@@ -15,10 +15,12 @@ class TwoWorkers(unittest.TestCase):
         with lab.Weir(environment=TWO) as weir:
             seen = lab.answers(lab.VIPS[method], 60)
             metrics = weir.metrics()
+            said = weir.said()
         self.assertEqual({client for _, client in seen}, {lab.CLIENT})
         shares = [metrics.total("weir_connections", worker=worker) for worker in ("0", "1")]
         self.assertEqual(sum(shares), 60)
         self.assertGreater(min(shares), 0, "one worker had all connections, so nothing was shown")
+        self.assertEqual(said.count("NAT replies may come to another worker"), 1, "said once, not more")
 
     def test_dr_serves_every_request(self):
         self.serves("dr")

@@ -7,6 +7,7 @@ mod lifecycle;
 mod metrics;
 mod ports;
 mod publish;
+mod spread;
 
 use std::process::ExitCode;
 

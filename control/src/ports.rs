@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use dpdk::mempool::{Mempool, MempoolConfig};
-use dpdk::port::{DeviceInfo, Port, PortConfig, RssConfig, StartedPort};
+use dpdk::port::{DeviceInfo, Port, PortConfig, StartedPort};
 use dpdk::queue::{RxQueueHandle, TxQueueHandle};
 use dpdk::{Eal, SocketId};
 use tracing::{info, warn};
 use weir_config::model::{Config, MacAddress};
 use weir_dataplane::neighbor;
 use weir_dataplane::packet::BURST;
+
+use crate::publish::random_u64;
+use crate::spread::{PortSpread, Spread};
 
 /// Descriptors per queue: a millisecond of 64-byte frames at a million a second.
 const DESCRIPTORS: u16 = 1024;
@@ -27,6 +30,7 @@ pub(crate) struct Ports {
     pub(crate) queues: Vec<WorkerQueues>,
     pools: HashMap<Option<u16>, Mempool>,
     sockets: Vec<SocketId>,
+    spread: Spread,
 }
 
 /// What one worker polls and sends through.
@@ -49,6 +53,7 @@ impl Ports {
         }
         let infos: Vec<&DeviceInfo> = found.iter().map(|(_, info)| info).collect();
         let workers = worker_count(config, &infos, lcores);
+        let spread = Spread::plan(config, &infos, workers, random_numbers()?);
         let pools = make_pools(eal, config, &infos, workers)?;
         let mut ports = Ports {
             started: Vec::new(),
@@ -56,10 +61,12 @@ impl Ports {
             queues: (0..workers).map(|_| WorkerQueues::default()).collect(),
             sockets: infos.iter().map(|info| info.socket).collect(),
             pools,
+            spread,
         };
         for (number, (device, _)) in found.into_iter().enumerate() {
             ports.start_one(config, number, device)?;
         }
+        ports.spread_replies(config);
         Ok(ports)
     }
 
@@ -74,7 +81,7 @@ impl Ports {
             tx_descriptors: DESCRIPTORS,
             mtu: port.mtu,
             mac: port.mac.map(|mac| mac.0),
-            rss: (rx_queues > 1).then_some(RssConfig { key: None, ip: true, tcp: true, udp: true }),
+            rss: (rx_queues > 1).then(|| self.spread.rss(number)),
             promiscuous: false,
         };
         let pool = self.pool(self.sockets[number]).clone();
@@ -119,6 +126,29 @@ impl Ports {
         Ok(())
     }
 
+    /// Has the devices spread packets by client, in both directions alike, and says once whether they do.
+    fn spread_replies(&self, config: &Config) {
+        let obstacle = match &self.spread {
+            Spread::Free => return,
+            Spread::Anyhow(obstacle) => obstacle.to_string(),
+            Spread::ByClient { ports, by_address } => {
+                let mut told = self.started.iter().zip(ports).zip(&config.ports);
+                let refused = told.find_map(|((port, wanted), config)| {
+                    tell(port, wanted).err().map(|problem| format!("port {}: {problem:#}", config.name))
+                });
+                let Some(refused) = refused else {
+                    let by = if *by_address { "the client's address and port" } else { "the client's port" };
+                    info!("requests and NAT replies come to the same worker, by {by}");
+                    return;
+                };
+                refused
+            }
+        };
+        warn!(
+            "NAT replies may come to another worker than their requests, which costs some speed: {obstacle}"
+        );
+    }
+
     /// The pool of a NUMA node.
     fn pool(&self, socket: SocketId) -> &Mempool {
         &self.pools[&socket.node()]
@@ -138,6 +168,30 @@ impl Ports {
     pub(crate) fn socket_of(&self, queues: &WorkerQueues) -> SocketId {
         self.sockets[queues.receive.first().map_or(0, |(port, _)| *port)]
     }
+}
+
+/// Sets the indirection table and looks whether the device has the key and the table now.
+fn tell(port: &StartedPort, wanted: &PortSpread) -> Result<()> {
+    port.set_reta(&wanted.queues)?;
+    let now = port.rss().context("the device does not say how it hashes")?;
+    let has_key =
+        now.key.starts_with(&wanted.key[..now.key.len().min(wanted.key.len())]) && !now.key.is_empty();
+    ensure!(has_key, "the device keeps a hash key of its own");
+    ensure!(now.types.tcp && now.types.udp, "the device hashes {} only", now.types);
+    let has_table =
+        !now.reta.is_empty() && now.reta.iter().zip(wanted.queues.iter().cycle()).all(|(a, b)| a == b);
+    ensure!(has_table, "the device keeps an indirection table of its own");
+    Ok(())
+}
+
+/// The kernel's random numbers: a key's worth for each port and some hundreds to choose from.
+fn random_numbers() -> Result<impl FnMut() -> u64> {
+    // Where the kernel gives one it gives more.
+    let mut last = random_u64()?;
+    Ok(move || {
+        last = random_u64().unwrap_or(last);
+        last
+    })
 }
 
 /// Each worker needs a transmit queue of its own on every port.

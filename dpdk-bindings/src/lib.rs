@@ -36,6 +36,7 @@ pub mod memory;
 pub mod mempool;
 pub mod port;
 pub mod queue;
+pub mod rss;
 
 pub use eal::{Eal, EalError, LaunchError, version};
 pub use error::Errno;

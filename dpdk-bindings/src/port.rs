@@ -122,6 +122,14 @@ pub enum PortError {
         /// What DPDK says.
         errno: Errno,
     },
+    /// The device does not take an indirection table.
+    #[error("device {device} does not take an indirection table: {errno}")]
+    Reta {
+        /// The device.
+        device: String,
+        /// What DPDK says; [`Errno::is_unsupported`] for a device without one.
+        errno: Errno,
+    },
     /// The device does not give its counters.
     #[error("device {0} does not give its counters: {1}")]
     Stats(String, Errno),

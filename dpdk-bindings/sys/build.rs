@@ -13,7 +13,7 @@ const TOO_NEW: &str = "24.12";
 
 const LIBRARIES: [&str; 4] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"];
 
-const FUNCTIONS: [&str; 52] = [
+const FUNCTIONS: [&str; 53] = [
     "rte_version",
     "rte_strerror",
     "rte_eal_init",
@@ -57,6 +57,7 @@ const FUNCTIONS: [&str; 52] = [
     "rte_eth_allmulticast_get",
     "rte_eth_dev_rss_hash_conf_get",
     "rte_eth_dev_rss_reta_query",
+    "rte_eth_dev_rss_reta_update",
     "rte_eth_stats_get",
     "weir_errno",
     "weir_lcore_id",
@@ -65,7 +66,7 @@ const FUNCTIONS: [&str; 52] = [
     "weir_prefetch0",
     "weir_mbuf_.*",
     "weir_[rt]x_burst",
-    "weir_(link_get_nowait|mempool_size)",
+    "weir_(link_get_nowait|mempool_size|softrss)",
 ];
 
 /// Types whose members Rust never reads, or whose layout (bit fields, packed unions) bindgen cannot express.

@@ -99,6 +99,7 @@ fn what_a_device_lacks_is_said_and_not_fatal(eal: &Eal, pool: &Mempool) {
     assert_eq!((port.mac().0, port.device_mac()), (asked, has.mac));
     assert!(port.is_promiscuous(), "the way to receive for an address the device does not filter on");
     assert_eq!(port.rss(), None);
+    assert!(matches!(port.set_reta(&[0]), Err(PortError::Reta { errno, .. }) if errno.is_unsupported()));
 
     let null = Port::by_name(eal, "net_null0").unwrap();
     let has = null.info().unwrap();
@@ -110,9 +111,15 @@ fn what_a_device_lacks_is_said_and_not_fatal(eal: &Eal, pool: &Mempool) {
     let port = port.start().unwrap();
     assert_eq!((port.mac().0, port.device_mac().0), (asked, asked));
     assert!(port.add_mac([2, 0, 0, 0, 0, 9]).is_err(), "it filters on one address");
-    // net_null keeps a key and kinds of its own, whatever it is given.
+    // net_null keeps a key and kinds of its own, whatever it is given; its indirection table can be set.
     let rss = port.rss().unwrap();
     assert_eq!((rss.key.len(), rss.types.any(), rss.reta.len()), (40, true, usize::from(has.reta_size)));
+    port.set_reta(&[1, 0, 0, 1]).unwrap();
+    let table = port.rss().unwrap().reta;
+    assert_eq!(table.len(), usize::from(has.reta_size));
+    assert!(table.chunks(4).all(|entries| entries == [1, 0, 0, 1]), "{table:?}");
+    assert!(port.set_reta(&[0, 1, 0]).is_err(), "three do not divide the table");
+    assert!(port.set_reta(&[2]).is_err(), "there is no such queue");
 }
 
 fn captures_are_read_and_written(eal: &Eal, pool: &Mempool, output: &std::path::Path) {

@@ -177,6 +177,34 @@ impl StartedPort {
         types.any().then(|| RssState { key, types, reta: self.reta(info.reta_size) })
     }
 
+    /// Sets the indirection table: the queue for a hash is `queues[hash % queues.len()]` from now on.
+    ///
+    /// `queues` is repeated over the table of the device, which has to have a multiple of its entries; each entry is
+    /// one of the port's receive queues.
+    ///
+    /// # Errors
+    /// [`PortError::Reta`]: `ENOTSUP` for a device without a table, `EINVAL` for a size or queue that does not fit.
+    pub fn set_reta(&self, queues: &[u16]) -> Result<(), PortError> {
+        let failed = |errno| PortError::Reta { device: self.name().to_owned(), errno };
+        let size = raw_info(self.device.id, self.name())?.reta_size;
+        if size == 0 {
+            return Err(failed(Errno::new(libc::ENOTSUP)));
+        }
+        if queues.is_empty() || !usize::from(size).is_multiple_of(queues.len()) {
+            return Err(failed(Errno::new(libc::EINVAL)));
+        }
+        let group = sys::weir_RTE_ETH_RETA_GROUP_SIZE as usize;
+        let mut table = vec![sys::rte_eth_rss_reta_entry64::default(); usize::from(size).div_ceil(group)];
+        for (entry, queue) in queues.iter().cycle().take(usize::from(size)).enumerate() {
+            table[entry / group].mask |= 1 << (entry % group);
+            table[entry / group].reta[entry % group] = *queue;
+        }
+        // SAFETY: the port is ours, by the claim; the table has as many groups as `size` entries take. Queues are
+        // checked by ethdev against those the port is configured with.
+        let update = |id| unsafe { sys::rte_eth_dev_rss_reta_update(id, table.as_mut_ptr(), size) };
+        self.device.control(update).map(drop).map_err(failed)
+    }
+
     fn reta(&self, size: u16) -> Vec<u16> {
         let group = sys::weir_RTE_ETH_RETA_GROUP_SIZE as u16;
         // Every entry is asked for.

@@ -7,6 +7,7 @@
 
 #include <rte_cycles.h>
 #include <rte_prefetch.h>
+#include <rte_thash.h>
 
 int weir_errno(void)
 {
@@ -77,4 +78,9 @@ int weir_link_get_nowait(uint16_t port, uint32_t *speed_mbps, uint8_t *duplex, u
 uint32_t weir_mempool_size(const struct rte_mempool *pool)
 {
 	return pool->size;
+}
+
+uint32_t weir_softrss(uint32_t *words, uint32_t count, const uint8_t *key)
+{
+	return rte_softrss(words, count, key);
 }

@@ -102,6 +102,9 @@ uint16_t weir_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, u
 /* struct rte_eth_link is bit fields in 22.11 and a union of them from 24.07 on. */
 int weir_link_get_nowait(uint16_t port, uint32_t *speed_mbps, uint8_t *duplex, uint8_t *status);
 
+/* rte_softrss(): Toeplitz of `count` words in host order; `key` has 4 octets more than those. Tests compare with it. */
+uint32_t weir_softrss(uint32_t *words, uint32_t count, const uint8_t *key);
+
 /* The number of objects `pool` was made with. */
 uint32_t weir_mempool_size(const struct rte_mempool *pool);
 

@@ -1,0 +1,222 @@
+//! Which worker gets a packet: the key and the indirection table of each port's receive side scaling.
+//!
+//! A connection's record is in the table of the worker that got its first packet. A reply of a NAT real server that
+//! comes in on another worker's queue is found there too, at the price of another core's cache line, so this is about
+//! speed: with the keys chosen here, both directions of an IPv4 connection come in on one worker. What devices hash
+//! is in [`key`]; which port receives what is taken from the routes of the file.
+
+mod key;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use dpdk::port::{DeviceInfo, RssConfig};
+use weir_config::model::{Config, Forwarding, Port, RealServer, VirtualServer};
+use weir_dataplane::snapshot::routes::Routes;
+
+use self::key::{ClientHash, INDEX_BITS_MAX, KEY_LEN, Role};
+
+/// Entries of the indirection table for each worker, as a power of two: shares differ by a sixteenth at most.
+const ENTRIES_PER_WORKER_LOG2: u32 = 4;
+
+/// What one port is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PortSpread {
+    /// The key.
+    pub(crate) key: [u8; KEY_LEN],
+    /// Queues by the low bits of the hash.
+    pub(crate) queues: Vec<u16>,
+}
+
+/// How packets are spread over workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Spread {
+    /// There is nothing to choose: one worker, or no NAT.
+    Free,
+    /// By the client, alike in both directions, by port number.
+    ByClient {
+        /// By port number.
+        ports: Vec<PortSpread>,
+        /// Whether the client's address counts beside its port.
+        by_address: bool,
+    },
+    /// As the devices like; replies may come in anywhere.
+    Anyhow(Obstacle),
+}
+
+/// Why both directions can't be had on one worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// A device has no RSS with a key, or no table whose size is a power of two.
+    Device {
+        /// The port's name.
+        port: String,
+        /// What it lacks.
+        lacks: &'static str,
+    },
+    /// A port has fewer receive queues than there are workers.
+    Queues {
+        /// The port's name.
+        port: String,
+    },
+    /// Both directions pass one port, and its servers' addresses leave no key.
+    Servers,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device { port, lacks } => write!(f, "port {port} has no {lacks}"),
+            Self::Queues { port } => write!(f, "port {port} has fewer receive queues than there are workers"),
+            Self::Servers => f.write_str(
+                "clients and NAT real servers share a port, and no hash key leaves out all of the servers' addresses \
+                 and ports; it takes fewer of them, or a port for the real servers alone",
+            ),
+        }
+    }
+}
+
+impl Spread {
+    /// Chooses keys and tables for the ports of the file on these devices. `random` gives 64 random bits.
+    pub(crate) fn plan(
+        config: &Config,
+        devices: &[&DeviceInfo],
+        workers: usize,
+        mut random: impl FnMut() -> u64,
+    ) -> Self {
+        let pairs = nat_pairs(config);
+        if workers < 2 || pairs.is_empty() {
+            return Self::Free;
+        }
+        let worker_bits = workers.next_power_of_two().ilog2();
+        let mut bits = (worker_bits + ENTRIES_PER_WORKER_LOG2).min(INDEX_BITS_MAX);
+        for (port, device) in config.ports.iter().zip(devices) {
+            if let Err(obstacle) = check(port, device, workers) {
+                return Self::Anyhow(obstacle);
+            }
+            bits = bits.min(device.reta_size.ilog2());
+        }
+        let roles = roles(config, &pairs);
+        let silent = silent(config, &pairs, &roles);
+        let Some(hash) = ClientHash::find((bits, worker_bits.min(bits)), &roles, &silent, &mut random) else {
+            return Self::Anyhow(Obstacle::Servers);
+        };
+        let mut ports = Vec::with_capacity(roles.len());
+        for ((port, device), role) in config.ports.iter().zip(devices).zip(&roles) {
+            let queues = queues(bits, workers, queue_count(port, device, workers));
+            ports.push(PortSpread { key: hash.key(*role, &mut random), queues });
+        }
+        Self::ByClient { ports, by_address: hash.depends_on_address() }
+    }
+
+    /// What a port with several receive queues is configured with.
+    pub(crate) fn rss(&self, port: usize) -> RssConfig {
+        let key = match self {
+            Self::ByClient { ports, .. } => Some(ports[port].key.to_vec()),
+            Self::Free | Self::Anyhow(_) => None,
+        };
+        RssConfig { key, ip: true, tcp: true, udp: true }
+    }
+}
+
+fn check(port: &Port, device: &DeviceInfo, workers: usize) -> Result<(), Obstacle> {
+    let lacks = |lacks| Err(Obstacle::Device { port: port.name.clone(), lacks });
+    if queue_count(port, device, workers) < workers {
+        return Err(Obstacle::Queues { port: port.name.clone() });
+    }
+    if !(device.rss.tcp && device.rss.udp) {
+        return lacks("receive side scaling by TCP and UDP ports");
+    }
+    if !device.reta_size.is_power_of_two() || usize::from(device.reta_size) < workers.next_power_of_two() {
+        return lacks("indirection table that can be used");
+    }
+    Ok(())
+}
+
+fn queue_count(port: &Port, device: &DeviceInfo, workers: usize) -> usize {
+    let asked = if port.rx_queues == 0 { workers } else { usize::from(port.rx_queues) };
+    asked.min(usize::from(device.max_rx_queues))
+}
+
+/// The indirection table: each worker gets as long a run of entries as the others, by one, and uses its queues (the
+/// numbers that are its own modulo the workers') in turn.
+fn queues(bits: u32, workers: usize, queues: usize) -> Vec<u16> {
+    let entries = 1_usize << bits;
+    let entry = |at: usize| {
+        let worker = at * workers / entries;
+        let own = (queues - worker).div_ceil(workers);
+        (worker + at % own * workers) as u16
+    };
+    (0..entries).map(entry).collect()
+}
+
+/// A virtual server and a NAT real server of it, both IPv4. Those of marks have many addresses and are left out.
+struct Pair {
+    vip: (u32, u16),
+    server: (u32, u16),
+}
+
+fn nat_pairs(config: &Config) -> Vec<Pair> {
+    let of = |service: &VirtualServer, server: &RealServer| match (service.address, server.address) {
+        (IpAddr::V4(vip), IpAddr::V4(address))
+            if service.mark.is_none() && server.forwarding == Forwarding::Nat =>
+        {
+            Some(Pair { vip: (vip.into(), service.port), server: (address.into(), server.port) })
+        }
+        _ => None,
+    };
+    let services = config.virtual_servers.iter();
+    services
+        .flat_map(|service| service.real_servers.iter().filter_map(move |server| of(service, server)))
+        .collect()
+}
+
+/// What each port receives. Replies: where a NAT real server is next on the way. Requests: where the default route
+/// leads, where another route leads on which no NAT real server lies, and where no replies come in.
+fn roles(config: &Config, pairs: &[Pair]) -> Vec<Role> {
+    let routes = Routes::new(config);
+    let replies: BTreeSet<usize> =
+        pairs.iter().filter_map(|pair| routes.next_hop(pair.server.0)).map(|hop| hop.port).collect();
+    let has_servers = |route: &weir_config::model::Route| {
+        route.destination.prefix_len() != 0
+            && pairs.iter().any(|pair| route.destination.contains(&IpAddr::V4(pair.server.0.into())))
+    };
+    let mut requests: BTreeSet<usize> =
+        config.routes.iter().filter(|route| !has_servers(route)).map(|route| route.port).collect();
+    requests.extend((0..config.ports.len()).filter(|port| !replies.contains(port)));
+    let has_requests = !requests.is_empty();
+    let role = |port| match (!has_requests || requests.contains(&port), replies.contains(&port)) {
+        (true, true) => Role::Both,
+        (false, true) => Role::Replies,
+        (_, false) => Role::Requests,
+    };
+    (0..config.ports.len()).map(role).collect()
+}
+
+/// What servers add to the hash on the ports that hash them, which has to be nothing: of each pair, what the VIP adds
+/// to a request and the real server to a reply, on any two ports that these can come in on.
+fn silent(config: &Config, pairs: &[Pair], roles: &[Role]) -> Vec<(u32, u16)> {
+    let routes = Routes::new(config);
+    let mut silent = BTreeSet::new();
+    for Pair { vip, server } in pairs {
+        let is_both = |port| roles.get(port) == Some(&Role::Both);
+        let reply_counts = routes.next_hop(server.0).is_some_and(|hop| is_both(hop.port));
+        // A real server without a port of its own has the one that the client asked for.
+        let server_port = if server.1 == 0 { vip.1 } else { server.1 };
+        for request in roles.iter().filter(|role| **role != Role::Replies) {
+            let request_counts = *request == Role::Both;
+            let of = |counts: bool, (address, port)| if counts { (address, port) } else { (0, 0) };
+            let (a, b) = (of(request_counts, *vip), of(reply_counts, (server.0, server_port)));
+            silent.insert((a.0 ^ b.0, a.1 ^ b.1));
+            // One end's port alone, and it may be any.
+            if request_counts != reply_counts && vip.1 == 0 {
+                silent.extend((0..16).map(|bit| (0, 1 << bit)));
+            }
+        }
+    }
+    silent.remove(&(0, 0));
+    silent.into_iter().collect()
+}
