@@ -19,6 +19,7 @@ use weir_config::model::Config;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
+use weir_dataplane::punt::Punt;
 use weir_dataplane::worker::Worker;
 
 use crate::control::Control;
@@ -105,6 +106,7 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
             views: views.clone(),
             templates: templates.clone(),
             reader: publish.reader(),
+            punt: Punt::default(),
             pool: ports.pool_of(&queues),
             receive: queues.receive,
             transmit: queues.transmit,

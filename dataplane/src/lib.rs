@@ -6,6 +6,7 @@
 //!                                |                                                  v
 //!                                |                rewrite (dr | tun | nat) -> neighbor -> transmit
 //!                                +- ARP, echo, errors --------> reply -----------------> transmit
+//!                                +- VRRP ---------------------> punt ring -> control -> inject ring -> transmit
 //!                                `- anything else ------------> DropReason, counted
 //! ```
 //! Each word is a file. [`worker`] polls the ports, [`director`] calls the stages, one function each.
@@ -22,6 +23,7 @@ pub mod limit;
 pub mod neighbor;
 pub mod packet;
 pub mod parse;
+pub mod punt;
 pub mod reply;
 pub mod rewrite;
 pub mod sched;

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
 
+use crate::punt::Owner;
+
 /// A counter or gauge with one writer. Readers may see it a moment late, never torn.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -83,6 +85,8 @@ labels! {
         NeighborTableFull "neighbor_table_full" "No room to remember another next hop.",
         NoBuffer "no_buffer" "No packet buffer, or no room in it, for a header or an answer.",
         TransmitFull "transmit_full" "The device's transmit queue was full.",
+        PuntRateLimited "punt_rate_limited" "For VRRP or the host, but too many of its kind came of late.",
+        PuntFull "punt_full" "For VRRP or the host, which has not taken the former ones yet.",
         Conflict "address_conflict" "ARP in which another host claims a VIP, an own address or a bound neighbour's address.",
     }
 }
@@ -97,6 +101,14 @@ labels! {
         TimeExceeded "time_exceeded" "TTL ran out: ICMP time exceeded.",
         FragmentationNeeded "fragmentation_needed" "DF is set and the packet exceeds the MTU: ICMP fragmentation needed.",
         TunnelError "tunnel_error" "A router's ICMP error about a tunnel packet, passed on to the client.",
+    }
+}
+
+labels! {
+    /// What a frame that is handed over to control was taken for. Each has a limit in rate.
+    PuntClass {
+        VrrpMulticast "vrrp_multicast" "VRRP to the routers' group.",
+        VrrpUnicast "vrrp_unicast" "VRRP to an address of the port, from a unicast peer.",
     }
 }
 
@@ -120,6 +132,9 @@ pub struct WorkerCounters {
     pub ports: Box<[CachePadded<PortCounters>]>,
     drops: Box<[Counter]>,
     answers: Box<[Counter]>,
+    punted: Box<[Counter]>,
+    punt_drops: Box<[Counter]>,
+    injected: [Counter; Owner::ALL.len()],
     /// Packets sent towards a real server or client.
     pub forwarded: Counter,
     /// Frames taken in without an answer: ARP that taught something.
@@ -156,6 +171,9 @@ impl WorkerCounters {
             ports: zeros(ports),
             drops: zeros(DropReason::ALL.len()),
             answers: zeros(Answer::ALL.len()),
+            punted: zeros(PuntClass::ALL.len()),
+            punt_drops: zeros(PuntClass::ALL.len()),
+            injected: Default::default(),
             forwarded: Counter::default(),
             absorbed: Counter::default(),
             busy_cycles: Counter::default(),
@@ -187,6 +205,36 @@ impl WorkerCounters {
         self.answers[answer as usize].add(1);
     }
 
+    /// Counts one frame that was handed over to control.
+    pub fn punt(&self, class: PuntClass) {
+        self.punted[class as usize].add(1);
+    }
+
+    /// Frames of this class that were handed over to control.
+    pub fn punted(&self, class: PuntClass) -> u64 {
+        self.punted[class as usize].get()
+    }
+
+    /// Counts one frame that was for control and could not be handed over; [`WorkerCounters::dropped`] says why.
+    pub fn punt_dropped(&self, class: PuntClass) {
+        self.punt_drops[class as usize].add(1);
+    }
+
+    /// Frames of this class that were for control and could not be handed over.
+    pub fn punt_drops(&self, class: PuntClass) -> u64 {
+        self.punt_drops[class as usize].get()
+    }
+
+    /// Counts frames that were sent for `owner`.
+    pub fn inject(&self, owner: Owner, count: u64) {
+        self.injected[owner as usize].add(count);
+    }
+
+    /// Frames that were sent for `owner`.
+    pub fn injected(&self, owner: Owner) -> u64 {
+        self.injected[owner as usize].get()
+    }
+
     /// Frames answered with `answer`.
     pub fn answers(&self, answer: Answer) -> u64 {
         self.answers[answer as usize].get()
@@ -215,7 +263,9 @@ mod tests {
             include_str!("director/reply.rs"),
             include_str!("director/request.rs"),
             include_str!("director/upkeep.rs"),
+            include_str!("director/punt.rs"),
             include_str!("neighbor.rs"),
+            include_str!("punt/mod.rs"),
             include_str!("rewrite/mod.rs"),
             include_str!("rewrite/quoted.rs"),
             include_str!("reply/mod.rs"),

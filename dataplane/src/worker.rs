@@ -15,6 +15,7 @@ use crate::conn::table::{Table, View};
 use crate::conn::template::Templates;
 use crate::director::{Director, Shared};
 use crate::packet::Wire;
+use crate::punt::Punt;
 use crate::snapshot::publish::Reader;
 use crate::stats::{DropReason, WorkerCounters};
 
@@ -34,6 +35,8 @@ pub struct Worker {
     pub receive: Vec<(usize, RxQueueHandle)>,
     /// Its transmit queue on each port, by port number.
     pub transmit: Vec<TxQueueHandle>,
+    /// Its end of the channels to control.
+    pub punt: Punt,
     /// Where frames of its own come from.
     pub pool: Mempool,
 }
@@ -52,7 +55,7 @@ impl Worker {
                 released: Burst::new(),
                 counters: counters.clone(),
             },
-            director: Director::new(self.shared, self.table, self.views, self.templates),
+            director: Director::new(self.shared, self.table, self.views, self.templates).with_punt(self.punt),
             reader: self.reader,
             clock: Clock::new(hz, begin),
             burst: Burst::new(),
@@ -100,6 +103,7 @@ impl Polling {
             counters.receive_bytes.add(self.burst.iter().map(|frame| frame.len() as u64).sum());
             self.director.process(&mut self.burst, *port, snapshot, now, &mut self.ports);
         }
+        self.was_busy |= self.director.inject(snapshot, &mut self.ports);
         self.director.upkeep(snapshot, now, &mut self.ports);
         self.ports.flush();
     }

@@ -288,13 +288,16 @@ fn packets(html: &mut String, now: &Reading) -> fmt::Result {
         number(html, Count(count))?;
         writeln!(html, "<td>{}</td></tr>", Text(meaning))
     };
-    table(html, "Forwarded and answered", &["Kind"], &["Packets"], &["Meaning"])?;
+    table(html, "Forwarded, answered, handed over to control", &["Kind"], &["Packets"], &["Meaning"])?;
     row(html, "forwarded", now.forwarded, "Sent towards a real server or a client.")?;
     row(html, "untracked", now.untracked, "Of those, sent without a connection record: the table was full.")?;
     row(html, "waiting", now.waiting, "Wait for their next hop's ARP answer now.")?;
     row(html, "absorbed", now.absorbed, "Taken in without an answer, such as ARP replies to weir.")?;
     for (answer, count) in &now.answers {
         row(html, answer.label(), *count, answer.help())?;
+    }
+    for (class, count, _) in &now.punts {
+        row(html, class.label(), *count, class.help())?;
     }
     end(html)?;
     table(html, "Dropped", &["Reason"], &["Frames"], &["Meaning"])?;

@@ -188,6 +188,12 @@ families! {
         |it, to| it.answers.iter().for_each(|(answer, count)| to.count(&[answer.label()], *count));
     COUNTER "weir_absorbed_packets_total" [] "Frames taken in without an answer, such as ARP replies to weir."
         |it, to| to.count(&[], it.absorbed);
+    COUNTER "weir_punted_packets_total" ["class"] "Frames handed over to control, by what they were taken for."
+        |it, to| it.punts.iter().for_each(|(class, count, _)| to.count(&[class.label()], *count));
+    COUNTER "weir_punt_drops_total" ["class"] "Frames for control that were dropped, over the class's limit in rate or with its ring full; of weir_drops_total."
+        |it, to| it.punts.iter().for_each(|(class, _, lost)| to.count(&[class.label()], *lost));
+    COUNTER "weir_injected_packets_total" ["owner"] "Frames that control made and a worker sent."
+        |it, to| it.injected.iter().for_each(|(owner, count)| to.count(&[owner.label()], *count));
     COUNTER "weir_drops_total" ["reason"] "Frames that went nowhere."
         |it, to| it.drops.iter().for_each(|(reason, count)| to.count(&[reason.label()], *count));
 

@@ -7,10 +7,11 @@ use std::time::SystemTime;
 use dpdk::port::PortStats;
 use weir_config::model::{Forwarding, Protocol};
 use weir_dataplane::director::Shared;
+use weir_dataplane::punt::Owner;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::server::Server;
 use weir_dataplane::snapshot::traffic::Traffic;
-use weir_dataplane::stats::{Answer, Counter, DropReason, WorkerCounters};
+use weir_dataplane::stats::{Answer, Counter, DropReason, PuntClass, WorkerCounters};
 
 use super::{PortSource, Sources};
 
@@ -39,6 +40,10 @@ pub(crate) struct Reading {
     pub(crate) drops: Vec<(DropReason, u64)>,
     /// Every kind, with how many frames were answered with it.
     pub(crate) answers: Vec<(Answer, u64)>,
+    /// Every class of frames for control: handed over, and lost.
+    pub(crate) punts: Vec<(PuntClass, u64, u64)>,
+    /// Frames sent for threads of control.
+    pub(crate) injected: Vec<(Owner, u64)>,
     /// Packets sent towards a real server or client.
     pub(crate) forwarded: u64,
     /// Frames taken in without an answer.
@@ -147,6 +152,14 @@ impl Reading {
             answers: Answer::ALL
                 .iter()
                 .map(|&it| (it, sum(workers, |counters| counters.answers(it))))
+                .collect(),
+            punts: PuntClass::ALL
+                .iter()
+                .map(|&it| (it, sum(workers, |c| c.punted(it)), sum(workers, |c| c.punt_drops(it))))
+                .collect(),
+            injected: Owner::ALL
+                .iter()
+                .map(|&it| (it, sum(workers, |counters| counters.injected(it))))
                 .collect(),
             forwarded: sum(workers, |counters| counters.forwarded.get()),
             absorbed: sum(workers, |counters| counters.absorbed.get()),

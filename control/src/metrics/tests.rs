@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use weir_config::model::{Config, MacAddress, Protocol};
 use weir_dataplane::conn::state::tcp;
+use weir_dataplane::punt::Owner;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::publish::Publisher;
 use weir_dataplane::snapshot::registry::Registry;
 use weir_dataplane::snapshot::server::Server;
-use weir_dataplane::stats::{Answer, DropReason};
+use weir_dataplane::stats::{Answer, DropReason, PuntClass};
 
 use super::*;
 
@@ -236,6 +237,9 @@ fn what_workers_count_is_summed() {
         counters.generation.set(1);
         (0..n).for_each(|_| counters.dropped(DropReason::TooBig));
         (0..n).for_each(|_| counters.answer(Answer::Echo));
+        (0..n).for_each(|_| counters.punt(PuntClass::VrrpMulticast));
+        (0..n * 2).for_each(|_| counters.punt_dropped(PuntClass::VrrpUnicast));
+        counters.inject(Owner::Vrrp, n * 3);
     }
     let build = format!("weir_build_info{{version=\"{}\",dpdk=\"22.11.11\"}}", env!("CARGO_PKG_VERSION"));
     let stats = PortStats { imissed: 1, ierrors: 2, oerrors: 3, rx_nombuf: 4, ..PortStats::default() };
@@ -264,6 +268,9 @@ fn what_workers_count_is_summed() {
         ("weir_arp_conflicts_total", 215.0),
         ("weir_drops_total{reason=\"too_big\"}", 43.0),
         ("weir_answers_total{kind=\"echo\"}", 43.0),
+        ("weir_punted_packets_total{class=\"vrrp_multicast\"}", 43.0),
+        ("weir_punt_drops_total{class=\"vrrp_unicast\"}", 86.0),
+        ("weir_injected_packets_total{owner=\"vrrp\"}", 129.0),
         ("weir_worker_cycles_total{worker=\"0\",state=\"busy\"}", 3.0),
         ("weir_worker_cycles_total{worker=\"1\",state=\"idle\"}", 400.0),
         ("weir_worker_cycle_frequency_hertz", 2e9),
@@ -376,5 +383,16 @@ fn the_docs_have_every_metric_and_every_reason_as_the_program_has_them() {
         assert_eq!(rows.get(answer.label()), Some(&vec![answer.help()]), "{answer:?}");
         known += 1;
     }
+    for class in PuntClass::ALL {
+        let (per_second, burst) = class.limit();
+        let limit = format!("{}, {}", thousands(per_second), thousands(burst));
+        assert_eq!(rows.get(class.label()), Some(&vec![class.help(), &limit]), "{class:?}");
+        known += 1;
+    }
     assert_eq!(rows.len(), known, "the docs have rows that the program does not know");
+}
+
+/// A number below a million as the docs write it.
+fn thousands(number: u32) -> String {
+    if number < 1_000 { number.to_string() } else { format!("{},{:03}", number / 1_000, number % 1_000) }
 }

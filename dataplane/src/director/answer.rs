@@ -30,6 +30,9 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
+        if let Some(punted) = self.punted_class(&frame, packet, context) {
+            return self.hand_over(frame, punted, context, wire);
+        }
         let is_own_source = context.snapshot.local(packet.source).is_some();
         match class {
             Class::Echo | Class::IcmpError | Class::Local if is_own_source => {

@@ -8,6 +8,7 @@
 mod answer;
 mod express;
 mod persist;
+mod punt;
 mod reply;
 mod request;
 mod send;
@@ -33,6 +34,7 @@ use crate::limit::RateLimit;
 use crate::neighbor::{Hop, Link, Neighbors};
 use crate::packet::{BURST, Burst, Frame, Wire};
 use crate::parse::{Content, Packet, Plain, parse};
+use crate::punt::Punt;
 use crate::reply::arp;
 use crate::rewrite;
 use crate::snapshot::Snapshot;
@@ -109,6 +111,7 @@ pub struct Director<F> {
     icmp_errors: RateLimit,
     resets: RateLimit,
     announcer: arp::Announcer,
+    punt: Punt,
     generation: u64,
     /// While this lies ahead, segments of unknown flows are taken for flows that got no record. Seconds.
     untracked_until: u32,
@@ -172,6 +175,7 @@ impl<F: Frame> Director<F> {
             icmp_errors: RateLimit::per_second(ICMP_ERRORS_PER_SECOND),
             resets: RateLimit::per_second(RESETS_PER_SECOND),
             announcer: arp::Announcer::default(),
+            punt: Punt::default(),
             generation: 0,
             untracked_until: 0,
             swept: 0,
@@ -183,6 +187,11 @@ impl<F: Frame> Director<F> {
             #[cfg(test)]
             no_express: false,
         }
+    }
+
+    /// Hands what is not for the data path over to control.
+    pub fn with_punt(self, punt: Punt) -> Self {
+        Self { punt, ..self }
     }
 
     /// Takes a burst from `port` all the way.
@@ -217,7 +226,7 @@ impl<F: Frame> Director<F> {
                 Step::Ipv4(Class::Reply) => self.reply(frame, packet, lookup, context, wire),
                 Step::Ipv4(class) => self.answer_or_drop(frame, packet, class, context, wire),
                 Step::Arp => self.arp(frame, packet.vlan, context, wire),
-                Step::Drop(reason) => Err((frame, reason)),
+                Step::Drop(reason) => self.punt_or_drop(frame, packet, reason, context, wire),
             };
             if let Err((frame, reason)) = passed {
                 self.drop(frame, reason, wire);

@@ -1,5 +1,7 @@
 //! A director under `cargo test`: frames in, frames out, no EAL.
 
+mod punt;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -63,9 +63,16 @@ pub struct Port {
     pub addresses: Box<[Ipv4Net]>,
     /// Prefixes for which ARP is answered.
     pub proxy_arp: Box<[Ipv4Net]>,
+    /// Whether a VRRP router runs on it.
+    pub has_vrrp: bool,
 }
 
 impl Port {
+    /// Whether `address` is an own one of this port.
+    pub fn has_address(&self, address: u32) -> bool {
+        self.addresses.iter().any(|net| u32::from(net.addr()) == address)
+    }
+
     /// The own address to use towards `peer`: one in its network, else the first.
     pub fn address_towards(&self, peer: u32) -> Option<u32> {
         let near = self.addresses.iter().find(|net| net.contains(&Ipv4Addr::from(peer)));

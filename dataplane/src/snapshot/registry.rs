@@ -260,8 +260,9 @@ impl Registry {
     }
 
     fn assemble(&self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {
-        let ports: Box<[Port]> =
+        let mut ports: Box<[Port]> =
             config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
+        config.vrrp.iter().for_each(|router| ports[router.port].has_vrrp = true);
         let size = self.services.values().map(|entry| usize::from(entry.id.0) + 1).max().unwrap_or(0);
         let mut services: Vec<Option<Arc<Service>>> = vec![None; size];
         let mut retired = vec![Traffic::default(); size];
@@ -415,7 +416,13 @@ fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Port {
             })
             .collect()
     };
-    Port { mac, mtu: port.mtu, addresses: v4_only(&port.addresses), proxy_arp: v4_only(&port.proxy_arp) }
+    Port {
+        mac,
+        mtu: port.mtu,
+        addresses: v4_only(&port.addresses),
+        proxy_arp: v4_only(&port.proxy_arp),
+        has_vrrp: false,
+    }
 }
 
 fn make_bindings(config: &Config) -> Box<[Binding]> {

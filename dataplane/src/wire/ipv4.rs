@@ -16,6 +16,8 @@ pub const IPIP: u8 = 4;
 pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
+/// Protocol number of the authentication header.
+pub const AH: u8 = 51;
 /// Protocol number of SCTP.
 pub const SCTP: u8 = 132;
 /// Protocol number of VRRP.

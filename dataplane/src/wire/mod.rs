@@ -6,5 +6,6 @@
 pub mod checksum;
 pub mod ethernet;
 pub mod ipv4;
+pub mod ipv6;
 pub mod l4;
 pub mod sctp;

@@ -1,0 +1,232 @@
+//! What goes to control and what control sends.
+
+use super::*;
+use crate::packet::BURST;
+use crate::punt::{Channel, Owner, Punt, Punted, Refused};
+use crate::stats::PuntClass;
+use crate::wire::ipv6::Ipv6;
+use zerocopy::byteorder::network_endian::{U16, U32};
+
+const GROUP: u32 = 0xe000_0012;
+const GROUP_MAC: MacAddress = MacAddress([0x01, 0, 0x5e, 0, 0, 0x12]);
+const GROUP_MAC_V6: MacAddress = MacAddress([0x33, 0x33, 0, 0, 0, 0x12]);
+const ROUTER: u32 = 0x0a00_0003;
+const ROUTER_MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 51];
+const OWN_ADDRESS: u32 = 0x0a00_0002;
+
+const VRRP: &str =
+    "[[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 51\naddresses = [\"10.0.0.100\"]\n";
+
+/// A lab whose workers are connected with VRRP.
+fn lab(more: &str, workers: usize) -> (Lab, Channel) {
+    let text = format!(
+        "[connections]\ncapacity = 1024\n[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n{more}"
+    );
+    let config = weir_config::parse("test", &text).expect("a valid file").config;
+    let mut lab = Lab::new(&config, workers);
+    let mut punts: Vec<Punt> = (0..workers).map(|_| Punt::default()).collect();
+    let channel = Channel::connect(Owner::Vrrp, &mut punts);
+    lab.directors = lab.directors.into_iter().zip(punts).map(|(it, punt)| it.with_punt(punt)).collect();
+    (lab, channel)
+}
+
+fn packet(to: MacAddress, protocol: u8, destination: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = to.0.to_vec();
+    frame.extend_from_slice(&ROUTER_MAC);
+    frame.extend_from_slice(&[8, 0]);
+    frame.extend_from_slice(Ipv4::new(protocol, ROUTER, destination, payload.len(), 255).as_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn advertisement() -> Vec<u8> {
+    packet(GROUP_MAC, 112, GROUP, &[0x21, 51, 100, 1, 0, 1, 0, 0, 10, 0, 0, 100])
+}
+
+fn packet_v6(to: MacAddress, next_header: u8, destination: [u8; 16]) -> Vec<u8> {
+    let mut source = [0; 16];
+    source[..2].copy_from_slice(&[0xfe, 0x80]);
+    let header = Ipv6 {
+        version_class_flow: U32::new(6 << 28),
+        payload_len: U16::new(24),
+        next_header,
+        hop_limit: 255,
+        source,
+        destination,
+    };
+    let mut frame = to.0.to_vec();
+    frame.extend_from_slice(&ROUTER_MAC);
+    frame.extend_from_slice(&[0x86, 0xdd]);
+    frame.extend_from_slice(header.as_bytes());
+    frame.extend_from_slice(&[0x31; 24]);
+    frame
+}
+
+fn group_v6(last: u8) -> [u8; 16] {
+    let mut group = [0; 16];
+    group[..2].copy_from_slice(&[0xff, 0x02]);
+    group[15] = last;
+    group
+}
+
+fn tagged(mut frame: Vec<u8>) -> Vec<u8> {
+    frame.splice(12..12, [0x81, 0, 0, 7]);
+    frame
+}
+
+#[test]
+fn advertisements_of_every_kind_reach_vrrp_as_they_came() {
+    let (mut lab, mut channel) = lab(VRRP, 2);
+    let cases = [
+        (PuntClass::VrrpMulticast, advertisement()),
+        (PuntClass::VrrpMulticast, packet(GROUP_MAC, 51, GROUP, &[112; 44])),
+        (PuntClass::VrrpMulticast, packet_v6(GROUP_MAC_V6, 112, group_v6(0x12))),
+        (PuntClass::VrrpUnicast, packet(OWN, 112, OWN_ADDRESS, &[0x21; 20])),
+        (PuntClass::VrrpUnicast, packet(OWN, 51, OWN_ADDRESS, &[112; 44])),
+        (PuntClass::VrrpUnicast, packet_v6(OWN, 112, [0x20; 16])),
+    ];
+    let mut taken = Vec::new();
+    for worker in [0, 1] {
+        for (class, frame) in &cases {
+            assert_eq!(lab.send_to(worker, frame.clone()), Vec::<Vec<u8>>::new());
+            let punted = Punted { port: 0, class: *class, cycles: lab.now.cycles };
+            assert_eq!(channel.pop(&mut taken), Some(punted));
+            assert_eq!(&taken, frame);
+        }
+    }
+    assert_eq!(channel.pop(&mut taken), None);
+    let punted: u64 = lab.counters.iter().map(|it| it.punted(PuntClass::VrrpUnicast)).sum();
+    assert_eq!(punted, 6);
+    assert_eq!(lab.wire.released, 12);
+}
+
+#[test]
+fn what_only_looks_like_vrrp_is_dropped_as_ever() {
+    let (mut lab, mut channel) = lab(VRRP, 1);
+    let mut cut = packet_v6(GROUP_MAC_V6, 112, group_v6(0x12));
+    cut.pop();
+    let cases = [
+        // Another group, the group's address at another MAC and the other way round, tags, other protocols.
+        (DropReason::ForeignMac, packet(GROUP_MAC, 112, GROUP + 1, &[0x21; 20])),
+        (DropReason::ForeignMac, packet(MacAddress([1, 0, 0x5e, 0, 0, 5]), 112, GROUP, &[0x21; 20])),
+        (DropReason::ForeignAddress, packet(OWN, 112, GROUP, &[0x21; 20])),
+        (DropReason::ForeignMac, tagged(advertisement())),
+        (DropReason::ForeignMac, packet(GROUP_MAC, 89, GROUP, &[112; 20])),
+        (DropReason::ForeignMac, packet(GROUP_MAC, 51, GROUP, &[6; 44])),
+        (DropReason::ForeignMac, packet(GROUP_MAC, 51, GROUP, &[])),
+        (DropReason::ForeignAddress, packet(OWN, 112, OWN_ADDRESS + 1, &[0x21; 20])),
+        (DropReason::EtherType, packet_v6(GROUP_MAC_V6, 112, group_v6(0x13))),
+        (DropReason::EtherType, packet_v6(GROUP_MAC_V6, 89, group_v6(0x12))),
+        (DropReason::EtherType, packet_v6(OWN, 112, group_v6(0x12))),
+        (DropReason::EtherType, cut),
+    ];
+    for (count, (reason, frame)) in cases.into_iter().enumerate() {
+        let before = lab.dropped(reason);
+        lab.send(frame);
+        assert_eq!(lab.dropped(reason), before + 1, "case {count}");
+    }
+    assert_eq!(channel.pop(&mut Vec::new()), None);
+}
+
+#[test]
+fn without_a_router_on_the_port_or_a_reader_nothing_is_punted() {
+    let (mut unconfigured, mut channel) = lab("", 1);
+    unconfigured.send(advertisement());
+    assert_eq!(unconfigured.dropped(DropReason::ForeignMac), 1);
+    assert_eq!(channel.pop(&mut Vec::new()), None);
+    let (mut unread, _channel) = lab(VRRP, 1);
+    let director = unread.directors.remove(0);
+    unread.directors.push(director.with_punt(Punt::default()));
+    unread.send(advertisement());
+    assert_eq!(unread.dropped(DropReason::ForeignMac), 1);
+}
+
+#[test]
+fn a_flood_of_one_class_meets_its_limit_and_leaves_the_other_alone() {
+    let (mut lab, mut channel) = lab(VRRP, 1);
+    let mut taken = Vec::new();
+    for _ in 0..1_000 {
+        lab.send(packet(OWN, 112, OWN_ADDRESS, &[0x21; 20]));
+        channel.pop(&mut taken);
+    }
+    assert_eq!(lab.counters[0].punted(PuntClass::VrrpUnicast), 256);
+    assert_eq!(lab.counters[0].punt_drops(PuntClass::VrrpUnicast), 744);
+    assert_eq!(lab.dropped(DropReason::PuntRateLimited), 744);
+    lab.send(advertisement());
+    assert_eq!(channel.pop(&mut taken).map(|it| it.class), Some(PuntClass::VrrpMulticast));
+    // A tenth of a second is worth 200 more.
+    lab.pass_millis(100);
+    for _ in 0..1_000 {
+        lab.send(packet(OWN, 112, OWN_ADDRESS, &[0x21; 20]));
+    }
+    assert_eq!(lab.counters[0].punted(PuntClass::VrrpUnicast), 456);
+}
+
+#[test]
+fn a_ring_that_nobody_empties_gets_full_and_loses_the_newest() {
+    let (mut lab, mut channel) = lab(VRRP, 1);
+    for n in 0..100 {
+        lab.send(packet(GROUP_MAC, 112, GROUP, &[n; 1400]));
+    }
+    let passed = lab.counters[0].punted(PuntClass::VrrpMulticast);
+    assert!((40..50).contains(&passed), "{passed} of 1,434 bytes in 64 KiB");
+    assert_eq!(lab.dropped(DropReason::PuntFull), 100 - passed);
+    let mut taken = Vec::new();
+    for n in 0..passed {
+        channel.pop(&mut taken).expect("one of those that fitted in");
+        assert_eq!(taken[34], n as u8);
+    }
+    assert_eq!(channel.pop(&mut taken), None);
+}
+
+#[test]
+fn the_first_worker_sends_what_control_has_a_few_each_pass() {
+    let (mut lab, mut channel) = lab(VRRP, 2);
+    for n in 0..20 {
+        channel.push(0, &[n; 54]).expect("room");
+    }
+    let mut sent = Vec::new();
+    let mut passes = Vec::new();
+    for worker in [1, 0, 0, 0] {
+        let had_some = lab.directors[worker].inject(&lab.snapshot, &mut lab.wire);
+        passes.push((had_some, lab.wire.sent.len()));
+        sent.extend(lab.wire.sent.drain(..).map(|(port, frame)| (port, frame.bytes().to_vec())));
+    }
+    assert_eq!(passes, [(false, 0), (true, 16), (true, 4), (false, 0)]);
+    let expected: Vec<_> = (0..20).map(|n| (0, [vec![n; 54], vec![0; 6]].concat())).collect();
+    assert_eq!(sent, expected);
+    assert_eq!(lab.counters[0].injected(Owner::Vrrp), 20);
+}
+
+#[test]
+fn control_hears_when_the_worker_takes_no_more() {
+    let (mut lab, mut channel) = lab(VRRP, 1);
+    assert_eq!(channel.push(0, &[0; 13]), Err(Refused::Length));
+    assert_eq!(channel.push(0, &[0; 20_000]), Err(Refused::Length));
+    let pushed = (0..10_000).take_while(|_| channel.push(0, &[0; 1514]).is_ok()).count();
+    assert!((40..50).contains(&pushed), "{pushed}");
+    assert_eq!(channel.push(0, &[0; 1514]), Err(Refused::Full));
+    lab.directors[0].inject(&lab.snapshot, &mut lab.wire);
+    assert_eq!(channel.push(0, &[0; 1514]), Ok(()));
+    // There is no such port, and no buffer that long.
+    let (mut lab, mut channel) = self::lab(VRRP, 1);
+    channel.push(7, &[0; 60]).expect("room");
+    channel.push(0, &[0; 9_000]).expect("room");
+    lab.directors[0].inject(&lab.snapshot, &mut lab.wire);
+    assert_eq!((lab.wire.sent.len(), lab.dropped(DropReason::NoBuffer)), (0, 2));
+}
+
+#[test]
+fn vrrp_goes_before_the_host() {
+    let mut punts = vec![Punt::default()];
+    let mut host = Channel::connect(Owner::Host, &mut punts);
+    let mut vrrp = Channel::connect(Owner::Vrrp, &mut punts);
+    let (mut lab, _) = lab(VRRP, 1);
+    let director = lab.directors.remove(0).with_punt(punts.remove(0));
+    lab.directors.push(director);
+    (0..BURST).for_each(|_| host.push(0, &[2; 60]).expect("room"));
+    vrrp.push(0, &[1; 60]).expect("room");
+    lab.directors[0].inject(&lab.snapshot, &mut lab.wire);
+    let first: Vec<u8> = lab.wire.sent.iter().map(|(_, frame)| frame.bytes()[0]).collect();
+    assert_eq!(first, [vec![1], vec![2; 32]].concat());
+}

@@ -1,0 +1,58 @@
+//! Which frames are not for the data path. Asked only about frames that the data path has no use for.
+
+use zerocopy::FromBytes;
+
+use crate::parse::Packet;
+use crate::snapshot::Port;
+use crate::stats::PuntClass;
+use crate::wire::ethernet::{Ethernet, HEADER_LEN, MacAddress, TYPE_IPV6, Vlan};
+use crate::wire::ipv4;
+use crate::wire::ipv6;
+
+/// The group of VRRP routers, 224.0.0.18 (RFC 9568 section 5.1.1.2).
+pub const VRRP_GROUP_V4: u32 = 0xe000_0012;
+/// The MAC of that group.
+const VRRP_GROUP_V4_MAC: MacAddress = MacAddress([0x01, 0x00, 0x5e, 0x00, 0x00, 0x12]);
+/// The group of VRRP routers, ff02::12 (RFC 9568 section 5.1.2.2).
+pub const VRRP_GROUP_V6: [u8; 16] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12];
+/// The MAC of that group.
+const VRRP_GROUP_V6_MAC: MacAddress = MacAddress([0x33, 0x33, 0x00, 0x00, 0x00, 0x12]);
+
+/// Whether an IPv4 packet is an advertisement for the VRRP routers of `port`: protocol 112, or that behind an
+/// authentication header, to the group or, from a unicast peer, to an address of the port. The link's own network
+/// only: routers are per port, not per VLAN.
+pub fn vrrp(bytes: &[u8], packet: &Packet, port: &Port) -> Option<PuntClass> {
+    let is_vrrp = match packet.protocol {
+        ipv4::VRRP => true,
+        ipv4::AH => bytes.get(packet.l4()) == Some(&ipv4::VRRP),
+        _ => false,
+    };
+    if !is_vrrp || packet.vlan != Vlan::NONE {
+        return None;
+    }
+    if packet.destination == VRRP_GROUP_V4 {
+        return bytes.starts_with(&VRRP_GROUP_V4_MAC.0).then_some(PuntClass::VrrpMulticast);
+    }
+    let is_own = bytes.starts_with(&port.mac.0) && port.has_address(packet.destination);
+    is_own.then_some(PuntClass::VrrpUnicast)
+}
+
+/// As [`vrrp`], for an IPv6 packet, of which nothing has been read yet.
+pub fn vrrp_v6(bytes: &[u8], port: &Port) -> Option<PuntClass> {
+    let (link, rest) = Ethernet::ref_from_prefix(bytes).ok()?;
+    let (header, _) = ipv6::Ipv6::ref_from_prefix(rest).ok()?;
+    let is_whole = HEADER_LEN + ipv6::HEADER_LEN + usize::from(header.payload_len.get()) <= bytes.len();
+    let is_vrrp = link.ether_type.get() == TYPE_IPV6
+        && header.version() == 6
+        && header.next_header == ipv4::VRRP
+        && header.source[0] != 0xff
+        && link.source[0] & 1 == 0;
+    if !is_vrrp || !is_whole {
+        return None;
+    }
+    if header.destination == VRRP_GROUP_V6 {
+        return (link.destination == VRRP_GROUP_V6_MAC.0).then_some(PuntClass::VrrpMulticast);
+    }
+    let is_unicast = header.destination[0] != 0xff && link.destination == port.mac.0;
+    is_unicast.then_some(PuntClass::VrrpUnicast)
+}

@@ -1,0 +1,33 @@
+//! IPv6 (RFC 8200), as much of it as is needed to tell whose a packet is.
+
+use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Length of the header without extension headers, in bytes.
+pub const HEADER_LEN: usize = 40;
+
+/// The fixed header.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Ipv6 {
+    /// Version 6, traffic class, flow label.
+    pub version_class_flow: U32,
+    /// What follows this header, in bytes.
+    pub payload_len: U16,
+    /// Type of what follows, from the same numbers as IPv4's protocol.
+    pub next_header: u8,
+    /// Time to live.
+    pub hop_limit: u8,
+    /// From whom.
+    pub source: [u8; 16],
+    /// To whom.
+    pub destination: [u8; 16],
+}
+const _: () = assert!(size_of::<Ipv6>() == HEADER_LEN);
+
+impl Ipv6 {
+    /// The version, 6 in a right header.
+    pub fn version(&self) -> u8 {
+        (self.version_class_flow.get() >> 28) as u8
+    }
+}
