@@ -18,7 +18,6 @@ mod upkeep;
 
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 
 use weir_config::model::{MacAddress, Protocol};
@@ -120,8 +119,8 @@ pub struct Director<F> {
     findings: Box<[Finding]>,
     /// Good for the present snapshot.
     last_service: LastService,
-    /// Connections that the sweep ended and that still hang on their templates.
-    ended_templated: Box<ArrayVec<Record, BURST>>,
+    /// Connections that the sweep ended and that still hang on their templates. Has its memory from the start.
+    ended_templated: Vec<Record>,
     /// Milliseconds of the clock up to which the rest of the upkeep is done.
     kept_until: u64,
     ident: u16,
@@ -179,7 +178,7 @@ impl<F: Frame> Director<F> {
             generation: 0,
             untracked_until: 0,
             swept: 0,
-            ended_templated: Box::default(),
+            ended_templated: Vec::with_capacity(upkeep::ENDED_TEMPLATED_MAX),
             last_service: LastService::none(),
             findings: vec![Finding::default(); BURST].into(),
             kept_until: 0,

@@ -18,6 +18,8 @@ use crate::wire::ethernet::Vlan;
 const SWEEP_ROUND_MS: u64 = 2_000;
 /// Lines that one call sweeps at most, so that no burst waits for it.
 const SWEEP_LINES_MAX: u64 = 64;
+/// Connections on templates that one call ends at most; the others wait for the next round.
+pub(super) const ENDED_TEMPLATED_MAX: usize = 64;
 /// Messages of other workers that one call takes in at most.
 const MESSAGES_MAX: usize = 256;
 
@@ -91,7 +93,10 @@ impl<F: Frame> Director<F> {
                     || snapshot.service(record.service()).is_none());
             let is_over = is_orphan || record.age(now.seconds) > lifetime;
             // What hangs on a template that can't be let go of now is looked at again in the next round.
-            let is_over = is_over && (!record.is_templated() || templated.try_push(record).is_ok());
+            let is_over = is_over && (!record.is_templated() || templated.len() < ENDED_TEMPLATED_MAX);
+            if is_over && record.is_templated() {
+                templated.push(record);
+            }
             if is_over {
                 server.unbind(worker, record.protocol(), record.state());
             }
