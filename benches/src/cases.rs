@@ -1,0 +1,143 @@
+//! The packets whose cost is watched: what a director has to be asked, and what must come of it.
+
+use weir_dataplane::wire::ethernet::{Arp, MacAddress};
+use weir_dataplane::wire::l4::flags::{ACK, SYN};
+
+use crate::Lab;
+use crate::frames::{CLIENT, GATEWAY, VIP, arp, client, server, tcp, udp};
+use crate::lab::{base, virtual_server};
+use crate::pool::PoolFrame;
+use weir_dataplane::packet::{BURST, Frame};
+
+/// Flows of a case: enough that branch and line patterns do not repeat, few enough for valgrind.
+const FLOWS: u32 = 64 * BURST as u32;
+
+/// One kind of traffic.
+pub struct Case {
+    /// Its name in the list of figures.
+    pub name: &'static str,
+    /// The director and the frames; connections that the frames need are made.
+    pub prepare: fn() -> (Lab, Vec<Vec<u8>>),
+    /// How often the frames are sent. Once for those that change what they meet.
+    pub passes: usize,
+}
+
+/// Every case, in the order of the list of figures.
+pub const ALL: [Case; 11] = [
+    Case { name: "dr-established", prepare: || established("dr", requests), passes: 4 },
+    Case { name: "tun-established", prepare: || established("tun", requests), passes: 4 },
+    Case { name: "nat-established", prepare: || established("nat", requests), passes: 4 },
+    Case { name: "nat-replies", prepare: || established("nat", replies), passes: 4 },
+    Case { name: "nat-mixed", prepare: || established("nat", mixed), passes: 4 },
+    Case { name: "dr-udp", prepare: datagrams, passes: 4 },
+    Case { name: "dr-new-rr", prepare: || fresh("dr", "rr", 4), passes: 1 },
+    Case { name: "dr-new-wlc-16", prepare: || fresh("dr", "wlc", 16), passes: 1 },
+    Case { name: "dr-new-mh", prepare: || fresh("dr", "mh", 4), passes: 1 },
+    Case { name: "nat-new-rr", prepare: || fresh("nat", "rr", 4), passes: 1 },
+    Case { name: "arp-questions", prepare: questions, passes: 1 },
+];
+
+/// Sends all frames of a case, `passes` times. Returns how many there were.
+pub fn run(lab: &mut Lab, frames: &[Vec<u8>], passes: usize) -> u64 {
+    let mut count = 0;
+    for burst in std::iter::repeat_n(frames, passes).flat_map(|frames| frames.chunks(BURST)) {
+        lab.load(burst);
+        measured(lab);
+        count += burst.len() as u64;
+    }
+    count
+}
+
+/// What valgrind counts: one burst through the director, and nothing else.
+#[inline(never)]
+pub fn measured(lab: &mut Lab) {
+    lab.process(0);
+}
+
+fn lab(forwarding: &str, protocol: &str, scheduler: &str, servers: u8) -> Lab {
+    let keys = format!("protocol = \"{protocol}\"\nscheduler = \"{scheduler}\"");
+    let file = base(16_384, "") + &virtual_server(80, &keys, forwarding, servers, true);
+    Lab::new(&file, 1)
+}
+
+/// A director that knows [`FLOWS`] established connections to four real servers, and frames of them.
+fn established(forwarding: &str, frames: fn(&[PoolFrame]) -> Vec<Vec<u8>>) -> (Lab, Vec<Vec<u8>>) {
+    let mut lab = lab(forwarding, "tcp", "rr", 4);
+    let segments = |flags| (0..FLOWS).map(|flow| tcp(client(flow), (VIP, 80), flags)).collect::<Vec<_>>();
+    lab.send(0, &segments(SYN));
+    let mut frames_of_all = Vec::new();
+    for burst in segments(ACK).chunks(BURST) {
+        lab.load(burst);
+        lab.process(0);
+        frames_of_all.extend(frames(&lab.wire.sent));
+    }
+    (lab, frames_of_all)
+}
+
+/// The clients' next segments.
+fn requests(sent: &[PoolFrame]) -> Vec<Vec<u8>> {
+    // What was forwarded tells the clients; what they are sent to is known.
+    sent.iter().map(|frame| tcp(client_of(frame), (VIP, 80), ACK)).collect()
+}
+
+/// The real servers' answers to what was forwarded to them.
+fn replies(sent: &[PoolFrame]) -> Vec<Vec<u8>> {
+    let reply = |frame: &PoolFrame| {
+        let octet = frame.bytes()[33];
+        tcp((server(octet), 8_080), client_of(frame), ACK)
+    };
+    sent.iter().map(reply).collect()
+}
+
+/// Both in turn.
+fn mixed(sent: &[PoolFrame]) -> Vec<Vec<u8>> {
+    requests(sent).into_iter().zip(replies(sent)).flat_map(|(request, reply)| [request, reply]).collect()
+}
+
+/// The client that a forwarded segment comes from; a tunnel's header is passed over.
+fn client_of(frame: &PoolFrame) -> (u32, u16) {
+    const IPIP: u8 = 4;
+    let bytes = frame.bytes();
+    let ip = &bytes[if bytes[23] == IPIP { 34 } else { 14 }..];
+    (u32::from_be_bytes([ip[12], ip[13], ip[14], ip[15]]), u16::from_be_bytes([ip[20], ip[21]]))
+}
+
+fn datagrams() -> (Lab, Vec<Vec<u8>>) {
+    let mut lab = lab("dr", "udp", "rr", 4);
+    let frames: Vec<_> = (0..FLOWS).map(|flow| udp(client(flow), (VIP, 80), 18)).collect();
+    lab.send(0, &frames);
+    (lab, frames)
+}
+
+/// SYNs of connections that are not there yet. A connection of each real server's has been, so that MACs are found.
+fn fresh(forwarding: &str, scheduler: &str, servers: u8) -> (Lab, Vec<Vec<u8>>) {
+    let mut lab = lab(forwarding, "tcp", scheduler, servers);
+    let first: Vec<_> = (0..FLOWS).map(|flow| tcp((CLIENT - 1 - flow, 999), (VIP, 80), SYN)).collect();
+    lab.send(0, &first);
+    (lab, (0..FLOWS).map(|flow| tcp(client(flow), (VIP, 80), SYN)).collect())
+}
+
+fn questions() -> (Lab, Vec<Vec<u8>>) {
+    let question = arp(Arp::REQUEST, (GATEWAY, server(254)), (MacAddress([0; 6]), VIP));
+    (lab("dr", "tcp", "rr", 4), vec![question; FLOWS as usize])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frame_of_every_case_is_forwarded_or_answered() {
+        for case in &ALL {
+            let (mut lab, frames) = (case.prepare)();
+            let before = lab.forwarded() + answers(&lab);
+            let count = run(&mut lab, &frames, case.passes);
+            assert_eq!(lab.forwarded() + answers(&lab) - before, count, "{}", case.name);
+            assert!(count >= u64::from(FLOWS), "{}", case.name);
+        }
+    }
+
+    fn answers(lab: &Lab) -> u64 {
+        lab.answered(weir_dataplane::stats::Answer::Arp)
+    }
+}

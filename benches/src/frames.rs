@@ -1,0 +1,119 @@
+//! Frames as they come in, and the addresses of the one network that the benches know.
+
+use weir_config::model::MacAddress;
+use weir_dataplane::wire::ethernet::{Arp, BROADCAST, TYPE_ARP, TYPE_IPV4, Vlan, write_header};
+use weir_dataplane::wire::ipv4::{self, Ipv4};
+use zerocopy::IntoBytes;
+
+/// The port's own MAC.
+pub const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+/// The gateway's MAC, behind which the clients are.
+pub const GATEWAY: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xfe]);
+/// The virtual server's address.
+pub const VIP: u32 = 0x0a00_0064;
+/// The first client; others follow.
+pub const CLIENT: u32 = 0x6440_0000;
+
+/// Address and port.
+pub type End = (u32, u16);
+
+/// The client of flow number `flow`.
+pub fn client(flow: u32) -> End {
+    (CLIENT + flow / 1_000, 1_024 + (flow % 1_000) as u16)
+}
+
+/// The real server with this last octet.
+pub fn server(octet: u8) -> u32 {
+    0x0a00_0000 | u32::from(octet)
+}
+
+/// An IPv4 packet in an untagged frame from the gateway.
+pub fn ipv4(protocol: u8, source: u32, destination: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; 18];
+    let len = write_header(&mut frame, OWN, GATEWAY, Vlan::NONE, TYPE_IPV4);
+    frame.truncate(len);
+    frame.extend_from_slice(Ipv4::new(protocol, source, destination, payload.len(), 64).as_bytes());
+    frame.extend_from_slice(payload);
+    frame.resize(frame.len().max(60), 0);
+    frame
+}
+
+/// A TCP segment without payload.
+pub fn tcp(source: End, destination: End, flags: u8) -> Vec<u8> {
+    let mut segment = Vec::with_capacity(20);
+    segment.extend_from_slice(&source.1.to_be_bytes());
+    segment.extend_from_slice(&destination.1.to_be_bytes());
+    segment.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 1, 0, 0, 0, 0, 0]);
+    ipv4(ipv4::TCP, source.0, destination.0, &segment)
+}
+
+/// A UDP datagram with `len` bytes of payload and a checksum of its own making.
+pub fn udp(source: End, destination: End, len: usize) -> Vec<u8> {
+    let mut datagram = Vec::with_capacity(8 + len);
+    datagram.extend_from_slice(&source.1.to_be_bytes());
+    datagram.extend_from_slice(&destination.1.to_be_bytes());
+    datagram.extend_from_slice(&(8 + len as u16).to_be_bytes());
+    datagram.extend_from_slice(&[0x12, 0x34]);
+    datagram.resize(8 + len, 0xa5);
+    ipv4(ipv4::UDP, source.0, destination.0, &datagram)
+}
+
+/// An SCTP packet with one chunk of this type.
+pub fn sctp(source: End, destination: End, chunk: u8) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(32);
+    packet.extend_from_slice(&source.1.to_be_bytes());
+    packet.extend_from_slice(&destination.1.to_be_bytes());
+    packet.extend_from_slice(&[0; 8]);
+    packet.extend_from_slice(&[chunk, 0, 0, 20]);
+    packet.resize(32, 0);
+    ipv4(ipv4::SCTP, source.0, destination.0, &packet)
+}
+
+/// An ICMP message with its checksum; `rest` is the second word, `quote` what follows it.
+pub fn icmp(source: u32, destination: u32, (kind, code): (u8, u8), rest: u32, quote: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0];
+    message.extend_from_slice(&rest.to_be_bytes());
+    message.extend_from_slice(quote);
+    let checksum = weir_dataplane::wire::checksum::Sum::default().bytes(&message).finish();
+    message[2..4].copy_from_slice(checksum.as_bytes());
+    ipv4(ipv4::ICMP, source, destination, &message)
+}
+
+/// The same frame with an 802.1Q tag.
+pub fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
+    let mut tagged = frame[..12].to_vec();
+    tagged.extend_from_slice(&[0x81, 0]);
+    tagged.extend_from_slice(&vlan.to_be_bytes());
+    tagged.extend_from_slice(&frame[12..]);
+    tagged
+}
+
+/// The same packet with other flags and fragment offset, its checksum right again.
+pub fn with_fragment(mut frame: Vec<u8>, fragment: u16) -> Vec<u8> {
+    frame[20..22].copy_from_slice(&fragment.to_be_bytes());
+    with_ip_checksum(frame)
+}
+
+/// The same packet with another TTL, its checksum right again.
+pub fn with_ttl(mut frame: Vec<u8>, ttl: u8) -> Vec<u8> {
+    frame[22] = ttl;
+    with_ip_checksum(frame)
+}
+
+fn with_ip_checksum(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[24..26].fill(0);
+    let checksum = weir_dataplane::wire::checksum::Sum::default().bytes(&frame[14..34]).finish();
+    frame[24..26].copy_from_slice(checksum.as_bytes());
+    frame
+}
+
+/// An ARP packet: a broadcast question about `target`, or an answer to weir's own.
+pub fn arp(operation: u16, sender: (MacAddress, u32), target: (MacAddress, u32)) -> Vec<u8> {
+    let to = if operation == Arp::REQUEST { BROADCAST } else { OWN };
+    let mut frame = vec![0; 18];
+    let len = write_header(&mut frame, to, sender.0, Vlan::NONE, TYPE_ARP);
+    frame.truncate(len);
+    frame.extend_from_slice(Arp::new(operation, sender, target).as_bytes());
+    frame.resize(60, 0);
+    frame
+}
