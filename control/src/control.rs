@@ -20,6 +20,7 @@ use crate::http::{self, HttpState};
 use crate::lifecycle::Flags;
 use crate::metrics::{Metrics, PortSource, ReloadStatus, Sources};
 use crate::publish::Publish;
+use crate::rates::Sampler;
 
 /// How often control looks at what workers left for it.
 const TICK: Duration = Duration::from_millis(100);
@@ -35,6 +36,7 @@ pub(crate) struct Control {
     http: HttpState,
     reload: Arc<ReloadStatus>,
     conflicts: HashMap<(u32, MacAddress), Instant>,
+    sampler: Sampler,
 }
 
 impl Control {
@@ -49,7 +51,8 @@ impl Control {
         let sources = Sources::new(shared.clone(), tables, ports, publish.shared(), capacity);
         let reload = sources.reload.clone();
         let http = HttpState::new(Arc::new(Metrics::new(sources)?));
-        Ok(Self { publish, shared, http, reload, conflicts: HashMap::new() })
+        let sampler = Sampler::new(Instant::now());
+        Ok(Self { publish, shared, http, reload, conflicts: HashMap::new(), sampler })
     }
 
     /// Runs until a signal or a worker's end stops it. `workers` is how many have to poll for weir to be ready.
@@ -81,6 +84,7 @@ impl Control {
                         tell_supervisor(NotifyState::Ready);
                     }
                     self.publish.reclaim();
+                    self.sampler.run(&self.publish.current(), Instant::now());
                     self.log_events();
                 }
             }

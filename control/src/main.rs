@@ -7,6 +7,7 @@ mod lifecycle;
 mod metrics;
 mod ports;
 mod publish;
+mod rates;
 mod spread;
 
 use std::process::ExitCode;

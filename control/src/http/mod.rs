@@ -5,6 +5,7 @@
 //! | `/` | status page, HTML; `?page=N` for virtual servers beyond the first hundred, `?refresh=SECONDS` to reload |
 //! | `/metrics` | Prometheus text format 0.0.4; `docs/metrics.md` explains each metric |
 //! | `/api/v1/connections` | JSON: what the connection tables hold; `?virtual_server=NAME`, `?client=ADDRESS`, `?limit=N` |
+//! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one |
 //! | `/live` | 200 as long as control runs: a supervisor that gets no answer may restart weir |
 //! | `/ready` | 200 when every worker polls and every port's link is up, else 503 and one line that says what is missing |
 //!
@@ -17,6 +18,7 @@ mod connections;
 mod listing;
 mod page;
 mod readiness;
+mod servers;
 #[cfg(test)]
 mod tests;
 
@@ -92,6 +94,7 @@ fn router(state: HttpState) -> Router {
         .route("/", get(status))
         .route("/metrics", get(metrics))
         .route("/api/v1/connections", get(listed_connections))
+        .route("/api/v1/virtual_servers", get(listed_servers))
         .route("/live", get(live))
         .route("/ready", get(ready))
         .fallback(not_found)
@@ -145,11 +148,22 @@ async fn listed_connections(State(state): State<HttpState>, uri: Uri) -> Respons
     make(state, JSON, move || listing::render(metrics.sources(), &query)).await
 }
 
+async fn listed_servers(State(state): State<HttpState>, uri: Uri) -> Response {
+    let name = match servers::wanted(uri.query().unwrap_or_default()) {
+        Ok(name) => name,
+        Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
+    };
+    let metrics = state.metrics.clone();
+    make(state, JSON, move || servers::render(&metrics, name.as_deref())).await
+}
+
 async fn not_found(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
     plain(
         StatusCode::NOT_FOUND,
-        format!("there is no {path} here; try /, /metrics, /api/v1/connections, /live or /ready\n"),
+        format!(
+            "there is no {path} here; try /, /metrics, /api/v1/virtual_servers, /api/v1/connections, /live or /ready\n"
+        ),
     )
 }
 

@@ -3,6 +3,9 @@
 use std::fmt::{self, Display, Write};
 use std::time::{Duration, Instant, SystemTime};
 
+use weir_dataplane::snapshot::rates::Rates;
+use weir_dataplane::snapshot::traffic::Traffic;
+
 use crate::metrics::reading::{self, PortReading, Reading, VirtualServerReading, WorkerReading};
 use crate::metrics::{Sources, unix_seconds};
 
@@ -197,6 +200,11 @@ fn virtual_servers(html: &mut String, now: &Reading, query: &Query) -> fmt::Resu
             "Packets out",
             "Bytes in",
             "Bytes out",
+            "Connections/s",
+            "Packets/s in",
+            "out",
+            "Bytes/s in",
+            "out",
         ],
         &[],
     )?;
@@ -205,7 +213,7 @@ fn virtual_servers(html: &mut String, now: &Reading, query: &Query) -> fmt::Resu
         virtual_server_rows(html, virtual_server, &mut room)?;
     }
     if all.is_empty() {
-        html.write_str("<tr><td colspan=\"10\" class=\"dim\">The configuration has none.</td></tr>\n")?;
+        html.write_str("<tr><td colspan=\"15\" class=\"dim\">The configuration has none.</td></tr>\n")?;
     }
     end(html)?;
     if pages > 1 {
@@ -245,7 +253,7 @@ fn virtual_server_rows(html: &mut String, server: &VirtualServerReading, room: &
     write!(html, ", {}</span></th>", server.protocol.name())?;
     number(html, Count(sum(|real| real.active)))?;
     number(html, Count(sum(|real| real.inactive)))?;
-    traffic(html, &server.traffic)?;
+    traffic(html, &server.traffic, &server.rates)?;
     let shown = server.real_servers.len().min(*room);
     *room -= shown;
     for real in &server.real_servers[..shown] {
@@ -258,25 +266,30 @@ fn virtual_server_rows(html: &mut String, server: &VirtualServerReading, room: &
         number(html, Count(u64::from(real.weight)))?;
         number(html, Count(u64::from(real.active)))?;
         number(html, Count(u64::from(real.inactive)))?;
-        traffic(html, &real.traffic)?;
+        traffic(html, &real.traffic, &real.rates)?;
     }
     match server.real_servers.len() - shown {
         0 => Ok(()),
         left => writeln!(
             html,
-            "<tr><td class=\"real dim\" colspan=\"10\">and {} more, in the <a href=\"/metrics\">metrics</a></td></tr>",
+            "<tr><td class=\"real dim\" colspan=\"15\">and {} more, in the <a href=\"/metrics\">metrics</a></td></tr>",
             Count(left as u64)
         ),
     }
 }
 
-/// The last five cells of a row.
-fn traffic(html: &mut String, traffic: &weir_dataplane::snapshot::traffic::Traffic) -> fmt::Result {
+/// The last ten cells of a row: totals, then what it is in a second.
+fn traffic(html: &mut String, traffic: &Traffic, rates: &Rates) -> fmt::Result {
     number(html, Count(traffic.connections))?;
     number(html, Count(traffic.in_packets))?;
     number(html, Count(traffic.out_packets))?;
     number(html, Octets(traffic.in_bytes))?;
     number(html, Octets(traffic.out_bytes))?;
+    number(html, Count(rates.connections))?;
+    number(html, Count(rates.in_packets))?;
+    number(html, Count(rates.out_packets))?;
+    number(html, Octets(rates.in_bytes))?;
+    number(html, Octets(rates.out_bytes))?;
     html.write_str("</tr>\n")
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::connections::{Limits, serve_within};
 use super::*;
-use crate::metrics::tests::Director;
+use crate::metrics::tests::{Director, carry};
 
 /// A server on a port of its own, on a thread of its own.
 struct Server {
@@ -150,7 +150,10 @@ fn unknown_paths_and_methods_are_refused_in_plain_text() {
     let server = Server::usual(&director);
     let (head, body) = server.ask("GET", "/metric");
     assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
-    assert_eq!(body, "there is no /metric here; try /, /metrics, /api/v1/connections, /live or /ready\n");
+    assert_eq!(
+        body,
+        "there is no /metric here; try /, /metrics, /api/v1/virtual_servers, /api/v1/connections, /live or /ready\n"
+    );
     for method in ["POST", "DELETE", "BREW"] {
         let (head, body) = server.ask(method, "/metrics");
         assert!(head.starts_with("http/1.1 405") && head.contains("content-type: text/plain"), "{head}");
@@ -225,6 +228,34 @@ fn the_status_page_of_a_large_director_is_bounded() {
             && !last.contains("page=4")
     );
     assert_eq!(server.get("/?page=1000").1.matches("scope=\"rowgroup\"").count(), 50);
+}
+
+#[test]
+fn virtual_servers_are_listed_with_counters_and_rates() {
+    let director = Director::usual();
+    let first = director.server([10, 0, 0, 11]);
+    carry(&first, 0, 10);
+    first.live.rates.sample(first.live.traffic(), 2_000);
+    let server = Server::usual(&director);
+    let listed = |path: &str| -> serde_json::Value {
+        let (status, body) = server.get(path);
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    let all = listed("/api/v1/virtual_servers");
+    assert_eq!(all["virtual_servers"].as_array().unwrap().len(), 2);
+    let web = &listed("/api/v1/virtual_servers?name=web")["virtual_servers"];
+    assert_eq!(web.as_array().unwrap().len(), 1);
+    assert_eq!((web[0]["port"].as_u64(), web[0]["active"].as_u64()), (Some(80), Some(1)));
+    assert_eq!(web[0]["total"]["in_packets"], 10);
+    let real = web[0]["real_servers"].as_array().unwrap();
+    let real = real.iter().find(|real| real["real_server"] == "10.0.0.11:8080").unwrap();
+    assert_eq!(real["total"]["in_bytes"], 1_000);
+    // A quarter of 10 packets and 1,000 bytes in two seconds.
+    assert_eq!(real["per_second"]["in_packets"], 1);
+    assert_eq!(real["per_second"]["in_bytes"], 125);
+    assert_eq!(listed("/api/v1/virtual_servers?name=none")["virtual_servers"].as_array().unwrap().len(), 0);
+    assert_eq!(server.get("/api/v1/virtual_servers?page=1").0, 400);
 }
 
 #[test]

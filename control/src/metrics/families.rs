@@ -231,12 +231,25 @@ families! {
     COUNTER "weir_virtual_server_bytes_total" ["virtual_server", "direction"] "Bytes of those packets, IP header included."
         |it, to| both_ways(it, to, |server| (server.traffic.in_bytes, server.traffic.out_bytes));
 
+    GAUGE "weir_virtual_server_connections_per_second" ["virtual_server"] "Connections made to the virtual server in a second, estimated as IPVS does."
+        |it, to| each_virtual_server(it, to, |server| server.rates.connections);
+    GAUGE "weir_virtual_server_packets_per_second" ["virtual_server", "direction"] "Packets of the virtual server's connections in a second, estimated as IPVS does."
+        |it, to| both_ways(it, to, |server| (server.rates.in_packets, server.rates.out_packets));
+    GAUGE "weir_virtual_server_bytes_per_second" ["virtual_server", "direction"] "Bytes of those packets in a second, IP header included."
+        |it, to| both_ways(it, to, |server| (server.rates.in_bytes, server.rates.out_bytes));
+
     COUNTER "weir_real_server_connections_total" ["virtual_server", "real_server"] "Connections that the real server was picked for."
         |it, to| each_real_server(it, to, |server| server.traffic.connections);
     COUNTER "weir_real_server_packets_total" ["virtual_server", "real_server", "direction"] "Packets sent to the real server (in) and, with NAT, from it to clients (out)."
         |it, to| both_ways_real(it, to, |server| (server.traffic.in_packets, server.traffic.out_packets));
     COUNTER "weir_real_server_bytes_total" ["virtual_server", "real_server", "direction"] "Bytes of those packets, IP header included."
         |it, to| both_ways_real(it, to, |server| (server.traffic.in_bytes, server.traffic.out_bytes));
+    GAUGE "weir_real_server_connections_per_second" ["virtual_server", "real_server"] "Connections that the real server was picked for in a second, estimated as IPVS does."
+        |it, to| each_real_server(it, to, |server| server.rates.connections);
+    GAUGE "weir_real_server_packets_per_second" ["virtual_server", "real_server", "direction"] "Packets to (in) and, with NAT, from the real server (out) in a second, estimated as IPVS does."
+        |it, to| both_ways_real(it, to, |server| (server.rates.in_packets, server.rates.out_packets));
+    GAUGE "weir_real_server_bytes_per_second" ["virtual_server", "real_server", "direction"] "Bytes of those packets in a second, IP header included."
+        |it, to| both_ways_real(it, to, |server| (server.rates.in_bytes, server.rates.out_bytes));
     GAUGE "weir_real_server_active_connections" ["virtual_server", "real_server"] "Connections of the real server in an active state, as IPVS counts them: TCP from SYN to FIN."
         |it, to| each_real_server(it, to, |server| u64::from(server.active));
     GAUGE "weir_real_server_inactive_connections" ["virtual_server", "real_server"] "Connections of the real server in any other state."

@@ -9,6 +9,7 @@ use weir_config::model::{Forwarding, Protocol};
 use weir_dataplane::director::Shared;
 use weir_dataplane::punt::Owner;
 use weir_dataplane::snapshot::Snapshot;
+use weir_dataplane::snapshot::rates::Rates;
 use weir_dataplane::snapshot::server::Server;
 use weir_dataplane::snapshot::traffic::Traffic;
 use weir_dataplane::stats::{Answer, Counter, DropReason, PuntClass, WorkerCounters};
@@ -109,6 +110,8 @@ pub(crate) struct VirtualServerReading {
     pub(crate) protocol: Protocol,
     /// With that of real servers that were removed.
     pub(crate) traffic: Traffic,
+    /// What it carries in a second.
+    pub(crate) rates: Rates,
     /// In the order of their numbers, which is that of the file at first.
     pub(crate) real_servers: Vec<RealServerReading>,
 }
@@ -128,6 +131,8 @@ pub(crate) struct RealServerReading {
     pub(crate) inactive: u32,
     /// What it has carried.
     pub(crate) traffic: Traffic,
+    /// What it carries in a second.
+    pub(crate) rates: Rates,
 }
 
 impl Reading {
@@ -217,6 +222,7 @@ impl RealServerReading {
             active: server.live.active(),
             inactive: server.live.inactive(),
             traffic,
+            rates: server.live.rates.rates(),
         }
     }
 }
@@ -244,6 +250,7 @@ fn virtual_servers(snapshot: &Snapshot) -> Vec<VirtualServerReading> {
         port: service.port,
         protocol: service.protocol,
         traffic: snapshot.retired(service.id),
+        rates: service.rates.rates(),
         real_servers: Vec::with_capacity(service.list.len()),
     };
     let mut readings: BTreeMap<_, _> =

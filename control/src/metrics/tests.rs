@@ -128,7 +128,7 @@ impl Director {
         }
     }
 
-    fn server(&self, address: [u8; 4]) -> Server {
+    pub(crate) fn server(&self, address: [u8; 4]) -> Server {
         let snapshot = self.publisher.current();
         snapshot.servers().find(|server| server.address == u32::from_be_bytes(address)).unwrap().clone()
     }
@@ -146,7 +146,7 @@ impl Director {
 }
 
 /// Counts traffic of one worker for a real server: 1 connection, `n` packets in, half as many out.
-fn carry(server: &Server, worker: usize, n: u64) {
+pub(crate) fn carry(server: &Server, worker: usize, n: u64) {
     server.bind(worker, Protocol::Tcp, tcp::ESTABLISHED);
     let tally = &server.live.workers[worker];
     tally.in_packets.add(n);
@@ -349,6 +349,28 @@ fn totals_of_a_virtual_server_survive_its_real_servers() {
     director.reload("");
     director.reload("");
     assert_eq!(director.sample(packets), None);
+}
+
+#[test]
+fn rates_are_those_of_the_last_sample() {
+    let director = Director::usual();
+    let first = director.server([10, 0, 0, 11]);
+    carry(&first, 0, 800);
+    first.live.rates.sample(first.live.traffic(), 2_000);
+    let snapshot = director.publisher.current();
+    let web = snapshot.services().find(|service| service.name == "web").unwrap();
+    web.rates.sample(first.live.traffic(), 2_000);
+    for labels in ["virtual_server=\"web\"", "virtual_server=\"web\",real_server=\"10.0.0.11:8080\""] {
+        let kind = if labels.contains("real") { "real" } else { "virtual" };
+        let value = |figure: &str, more: &str| {
+            director.sample(&format!("weir_{kind}_server_{figure}_per_second{{{labels}{more}}}"))
+        };
+        assert_eq!(value("connections", ""), Some(0.0));
+        assert_eq!(value("packets", ",direction=\"in\""), Some(100.0));
+        assert_eq!(value("packets", ",direction=\"out\""), Some(50.0));
+        assert_eq!(value("bytes", ",direction=\"in\""), Some(10_000.0));
+        assert_eq!(value("bytes", ",direction=\"out\""), Some(50_000.0));
+    }
 }
 
 #[test]

@@ -263,6 +263,7 @@ impl<F: Frame> Director<F> {
         if let Err(reason) = rewritten {
             return Err((frame, reason));
         }
+        self.count_reply(server, packet);
         let hop = Hop::new(hop, packet.vlan.network());
         self.send(frame, packet.vlan, &Gauge::default(), hop, context, wire)
     }

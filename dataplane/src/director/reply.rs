@@ -12,7 +12,7 @@ use crate::parse::Packet;
 use crate::reply;
 use crate::rewrite::{self, ipv4_mut};
 use crate::snapshot::routes::NextHop;
-use crate::snapshot::server::Gauge;
+use crate::snapshot::server::{Gauge, Server};
 use crate::stats::DropReason;
 use crate::wire::ipv4;
 use crate::wire::l4::flags;
@@ -62,10 +62,18 @@ impl<F: Frame> Director<F> {
             let error = reply::Error::fragmentation_needed(mtu);
             return self.answer_error(frame, packet, error, context, wire);
         }
-        let tally = &server.live.workers[self.shared.worker];
-        tally.out_packets.add(1);
-        tally.out_bytes.add(u64::from(packet.total_len));
+        self.count_reply(server, packet);
         self.return_to_client(frame, packet, (server.vip, record.port()), hop, context, wire)
+    }
+
+    /// Counts a packet from a real server. One that was removed counts no more, as in the kernel.
+    #[inline]
+    pub(super) fn count_reply(&self, server: &Server, packet: &Packet) {
+        if server.is_present {
+            let tally = &server.live.workers[self.shared.worker];
+            tally.out_packets.add(1);
+            tally.out_bytes.add(u64::from(packet.total_len));
+        }
     }
 
     /// The connection of a reply among those of the other workers. Its owner is told when the reply moves it along.

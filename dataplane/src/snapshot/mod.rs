@@ -5,6 +5,7 @@
 //! value; what changes with packets (counters, scheduler positions) hangs on it by `Arc` and outlives it.
 
 pub mod publish;
+pub mod rates;
 pub mod registry;
 pub mod routes;
 pub mod server;

@@ -17,6 +17,7 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 use weir_config::model::{Config, Forwarding, Protocol, RealServer, Schedulers, Tunnel, VirtualServer};
 
+use super::rates::Estimator;
 use super::routes::{NextHop, Routes};
 use super::server::{Live, Server};
 use super::service::Service;
@@ -63,6 +64,15 @@ struct ServiceEntry {
     servers: HashMap<ServerKey, ServerEntry>,
     /// What those have carried that are no longer in `servers`: totals of a virtual server never go back.
     retired: Traffic,
+}
+
+impl ServiceEntry {
+    /// What it has carried so far, with that of removed real servers.
+    fn carried(&self) -> Traffic {
+        let mut sum = self.retired;
+        self.servers.values().for_each(|server| sum += server.live.traffic());
+        sum
+    }
 }
 
 #[derive(Clone)]
@@ -244,6 +254,10 @@ impl Registry {
             list: description.servers.iter().map(|server| ServerId(server.id)).collect(),
             scheduler,
             state,
+            rates: match old {
+                Some((_, _, service)) => service.rates.clone(),
+                None => Arc::new(Estimator::new(entry.carried())),
+            },
         };
         Ok((wanted.clone(), description, Arc::new(service)))
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 use weir_config::model::{Forwarding, Protocol};
 
+use super::rates::Estimator;
 use super::routes::NextHop;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::{State, is_active};
@@ -106,18 +107,24 @@ impl Server {
 const _: () = assert!(size_of::<Server>() == 128);
 
 /// What changes with packets: one tally per worker, and the flag that all share. Outlives snapshots.
+///
+/// In this order, so that what the path reads lies in the line of the reference counts, and most of what control writes
+/// behind it.
+#[repr(C)]
 pub struct Live {
     /// By worker number.
     pub workers: Box<[CachePadded<Tally>]>,
     /// The overload flag of the thresholds; an edit may clear it.
     pub overloaded: AtomicBool,
+    /// What it carries in a second; control's.
+    pub rates: Estimator,
 }
 
 impl Live {
     /// All zero.
     pub fn new(workers: usize) -> Arc<Self> {
         let workers = (0..workers).map(|_| CachePadded::new(Tally::default())).collect();
-        Arc::new(Self { workers, overloaded: AtomicBool::new(false) })
+        Arc::new(Self { workers, overloaded: AtomicBool::new(false), rates: Estimator::default() })
     }
 
     /// Active connections, all workers.

@@ -1,12 +1,14 @@
 //! A virtual server as the data path sees it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 pub use weir_config::model::Persistence;
 use weir_config::model::Protocol;
 
 use super::Snapshot;
+use super::rates::Estimator;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::sched::{PickKey, Scheduler, Servers, State};
 
@@ -32,6 +34,8 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// What the scheduler remembers, by worker.
     pub state: Box<[CachePadded<State>]>,
+    /// What it carries in a second, all real servers together; control's.
+    pub rates: Arc<Estimator>,
 }
 
 impl Service {
