@@ -1,0 +1,154 @@
+//! When the addresses of a master are announced: a burst at take-over, a second one a few seconds later for those that
+//! missed it (an interface or switch port that was not ready), then at long intervals if asked for.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::settings::Announce;
+use crate::time::Micros;
+
+/// Announcements in one go, so that hundreds of addresses do not fill a ring.
+const BATCH: usize = 16;
+/// Between two batches.
+const BATCH_PAUSE: Duration = Duration::from_millis(1);
+/// An address that somebody else claims is announced this often at most.
+pub const DEFENCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A burst under way.
+#[derive(Debug, Clone, Copy)]
+struct Burst {
+    due: Micros,
+    /// Rounds over all addresses, the present one included.
+    rounds: u8,
+    /// The next address of the round.
+    next: usize,
+}
+
+/// The announcements of one instance.
+#[derive(Debug, Clone, Default)]
+pub struct Announcer {
+    burst: Option<Burst>,
+    /// When the second burst comes, and its rounds.
+    second: Option<(Micros, u8)>,
+    refresh: Option<Micros>,
+}
+
+impl Announcer {
+    /// The instance has become master.
+    pub fn start(&mut self, plan: &Announce, now: Micros) {
+        self.burst(plan.repeat, plan.delay, now);
+        self.refresh = (!plan.refresh.is_zero()).then(|| now + plan.refresh);
+    }
+
+    /// Somebody of lower priority was master, and may have announced the addresses as well. A burst under way or to
+    /// come is enough.
+    pub fn again(&mut self, plan: &Announce, now: Micros) {
+        if self.burst.is_none() && self.second.is_none() {
+            self.burst(plan.lower_priority_repeat, plan.lower_priority_delay, now);
+        }
+    }
+
+    /// The addresses are different ones now.
+    pub fn restart(&mut self, plan: &Announce, now: Micros) {
+        self.start(plan, now);
+    }
+
+    fn burst(&mut self, rounds: u8, delay: Duration, now: Micros) {
+        self.burst = (rounds > 0).then_some(Burst { due: now, rounds, next: 0 });
+        self.second = (rounds > 0 && !delay.is_zero()).then(|| (now + delay, rounds));
+    }
+
+    /// The instance is no longer master.
+    pub fn stop(&mut self) {
+        *self = Self::default();
+    }
+
+    /// When [`Announcer::due`] has something.
+    pub fn deadline(&self) -> Option<Micros> {
+        let second = self.second.map(|(due, _)| due);
+        [self.burst.map(|burst| burst.due), second, self.refresh].into_iter().flatten().min()
+    }
+
+    /// The addresses to announce now, a few at a time.
+    pub fn due<'a>(&mut self, plan: &Announce, addresses: &'a [IpAddr], now: Micros) -> &'a [IpAddr] {
+        if let Some((_, rounds)) = self.second.take_if(|(due, _)| now >= *due) {
+            self.burst = Some(Burst { due: now, rounds, next: 0 });
+        }
+        if let Some(due) = self.refresh.filter(|due| now >= *due) {
+            self.refresh = Some(if now.since(due) < plan.refresh { due } else { now } + plan.refresh);
+            self.burst.get_or_insert(Burst { due: now, rounds: plan.refresh_repeat, next: 0 });
+        }
+        let Some(burst) = self.burst.as_mut().filter(|burst| now >= burst.due) else { return &[] };
+        let from = burst.next.min(addresses.len());
+        let to = (from + BATCH).min(addresses.len());
+        burst.next = to;
+        burst.due = now + BATCH_PAUSE;
+        if to == addresses.len() {
+            burst.next = 0;
+            burst.rounds = burst.rounds.saturating_sub(1);
+            if burst.rounds == 0 {
+                self.burst = None;
+            }
+        }
+        &addresses[from..to]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    /// Announcements of each moment in milliseconds, up to a limit.
+    fn schedule(plan: &Announce, addresses: usize, until_ms: u64) -> Vec<(u64, usize)> {
+        let addresses: Vec<IpAddr> = (0..addresses as u32).map(|a| Ipv4Addr::from(a).into()).collect();
+        let mut announcer = Announcer::default();
+        announcer.start(plan, Micros(0));
+        let mut sent = Vec::new();
+        while let Some(now) = announcer.deadline().filter(|now| now.0 <= until_ms * 1000) {
+            sent.push((now.0 / 1000, announcer.due(plan, &addresses, now).len()));
+        }
+        sent
+    }
+
+    #[test]
+    fn five_at_once_and_five_more_after_five_seconds() {
+        let sent = schedule(&Announce::default(), 1, 1_000_000);
+        assert_eq!(sent.iter().filter(|(at, _)| *at < 5).map(|(_, n)| n).sum::<usize>(), 5);
+        assert_eq!(sent.iter().filter(|(at, _)| (5000..5005).contains(at)).map(|(_, n)| n).sum::<usize>(), 5);
+        assert_eq!(sent.iter().map(|(_, n)| n).sum::<usize>(), 10);
+    }
+
+    #[test]
+    fn many_addresses_are_spread_over_time() {
+        let plan = Announce { repeat: 2, delay: Duration::ZERO, ..Announce::default() };
+        let sent = schedule(&plan, 255, 1_000);
+        assert!(sent.iter().all(|(_, n)| *n <= BATCH));
+        assert_eq!(sent.iter().map(|(_, n)| n).sum::<usize>(), 510);
+        assert_eq!(sent.last().unwrap().0, 31);
+    }
+
+    #[test]
+    fn a_refresh_comes_again_and_again() {
+        let refresh = Duration::from_secs(60);
+        let plan = Announce { refresh, refresh_repeat: 2, delay: Duration::ZERO, ..Announce::default() };
+        let sent = schedule(&plan, 1, 180_500);
+        let at = |from: u64| sent.iter().filter(|(at, _)| (from..from + 5).contains(at)).count();
+        assert_eq!([at(60_000), at(120_000), at(180_000), sent.len()], [2, 2, 2, 11]);
+    }
+
+    #[test]
+    fn a_lower_priority_starts_no_burst_beside_one_that_is_under_way() {
+        let (plan, addresses) = (Announce::default(), [IpAddr::from(Ipv4Addr::LOCALHOST)]);
+        let mut announcer = Announcer::default();
+        announcer.start(&plan, Micros(0));
+        announcer.again(&plan, Micros(1));
+        let mut sent = 0;
+        while let Some(now) = announcer.deadline() {
+            sent += announcer.due(&plan, &addresses, now).len();
+        }
+        assert_eq!(sent, 10);
+        announcer.again(&plan, Micros(10_000_000));
+        assert_eq!(announcer.deadline(), Some(Micros(10_000_000)));
+    }
+}

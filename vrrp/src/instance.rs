@@ -1,0 +1,274 @@
+//! One instance: its settings, its state machine, what it counts and remembers.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use crate::announce::{Announcer, DEFENCE_INTERVAL};
+use crate::auth::{AH_LEN, Authentication, Sequence};
+use crate::discard::Discard;
+use crate::frame::{self, PROTOCOL, PROTOCOL_AH, Packet};
+use crate::machine::{Heard, Machine, State};
+use crate::packet::Advertisement;
+use crate::receive::{Accepted, judge};
+use crate::settings::{Mac, Settings};
+use crate::time::Micros;
+use crate::track::Condition;
+
+/// What an instance counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Advertisements accepted.
+    pub received: u64,
+    /// Advertisements sent, each copy for a unicast peer.
+    pub sent: u64,
+    /// Of the accepted ones, those of priority 0.
+    pub priority_zero_received: u64,
+    /// Of the sent ones, those of priority 0.
+    pub priority_zero_sent: u64,
+    /// Advertisements refused, in the order of [`Discard::ALL`].
+    pub discarded: [u64; Discard::ALL.len()],
+    /// Accepted advertisements whose addresses are not ours.
+    pub address_mismatches: u64,
+    /// Times it became master.
+    pub became_master: u64,
+    /// Times it stopped being master.
+    pub released_master: u64,
+    /// Announcements of addresses sent: gratuitous ARP and unsolicited neighbour advertisements.
+    pub announcements: u64,
+    /// Of those, answers to others that claim an address.
+    pub defences: u64,
+}
+
+/// The last accepted advertisement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastHeard {
+    /// When.
+    pub at: Micros,
+    /// What.
+    pub heard: Heard,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    settings: Settings,
+    pub(crate) machine: Machine,
+    pub(crate) announcer: Announcer,
+    pub(crate) counters: Counters,
+    /// What its own trackers say.
+    pub(crate) condition: Condition,
+    /// Whether it was told to be in fault, by its own trackers or its group's.
+    pub(crate) is_faulted: bool,
+    pub(crate) is_exhausted: bool,
+    last_heard: Option<LastHeard>,
+    last_transition: Micros,
+    sequence: Sequence,
+    ident: u16,
+    defended: HashMap<IpAddr, Micros>,
+}
+
+/// An advertisement's frame.
+pub(crate) struct Outgoing {
+    /// `None`: it goes to the group. Else the peer, whose Ethernet address is left to the sender.
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) frame: Vec<u8>,
+}
+
+impl Instance {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            machine: Machine::new(&settings),
+            settings,
+            announcer: Announcer::default(),
+            counters: Counters::default(),
+            condition: Condition::default(),
+            is_faulted: false,
+            is_exhausted: false,
+            last_heard: None,
+            last_transition: Micros(0),
+            sequence: Sequence::default(),
+            ident: 0,
+            defended: HashMap::new(),
+        }
+    }
+
+    /// What it was told.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Where it is.
+    pub fn state(&self) -> State {
+        self.machine.state()
+    }
+
+    /// Its priority with tracking.
+    pub fn priority(&self) -> u8 {
+        self.machine.priority()
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What its own trackers say.
+    pub fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    /// The last accepted advertisement.
+    pub fn last_heard(&self) -> Option<&LastHeard> {
+        self.last_heard.as_ref()
+    }
+
+    /// When the state last changed.
+    pub fn last_transition(&self) -> Micros {
+        self.last_transition
+    }
+
+    /// How long it waits for a master now.
+    pub fn down_interval(&self) -> Duration {
+        self.machine.down_interval()
+    }
+
+    /// See [`Machine::lease_end`].
+    pub fn lease_end(&self) -> Option<Micros> {
+        self.machine.lease_end()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Micros> {
+        [self.machine.deadline(), self.announcer.deadline()].into_iter().flatten().min()
+    }
+
+    pub(crate) fn transition(&mut self, from: State, to: State, now: Micros) {
+        self.last_transition = now;
+        self.counters.became_master += u64::from(to == State::Master);
+        self.counters.released_master += u64::from(from == State::Master);
+        self.announcer.stop();
+        self.defended.clear();
+    }
+
+    /// Whether the same virtual router is meant, so that changed settings can be taken over in place.
+    pub(crate) fn is_same_router(&self, settings: &Settings) -> bool {
+        let identity = |s: &Settings| (s.port, s.virtual_router_id, s.version, s.is_ipv6());
+        identity(&self.settings) == identity(settings)
+    }
+
+    /// Takes over changed settings in place.
+    pub(crate) fn reconfigure(&mut self, settings: Settings, now: Micros) {
+        let has_new = settings.addresses.iter().any(|address| !self.settings.addresses.contains(address))
+            || settings.mac != self.settings.mac;
+        // A new password begins a new count; with the old one nothing that was sent before may be believed.
+        if settings.authentication != self.settings.authentication {
+            self.sequence = Sequence::default();
+            self.is_exhausted = false;
+        }
+        self.machine.reconfigure(&settings);
+        self.settings = settings;
+        if self.state() == State::Master && has_new {
+            self.announcer.restart(&self.settings.announce, now);
+        }
+    }
+
+    /// Judges and counts a received packet.
+    pub(crate) fn receive(&mut self, packet: &Packet<'_>, now: Micros) -> Result<Accepted, Discard> {
+        let judged = judge(&self.settings, &mut self.sequence, packet);
+        match &judged {
+            Ok(Accepted { heard, lists_ours }) => {
+                self.counters.received += 1;
+                self.counters.priority_zero_received += u64::from(heard.priority == 0);
+                self.counters.address_mismatches += u64::from(!lists_ours);
+                self.last_heard = Some(LastHeard { at: now, heard: *heard });
+            }
+            Err(discard) => self.counters.discarded[*discard as usize] += 1,
+        }
+        judged
+    }
+
+    /// The frames of one advertisement: one, or one for each unicast peer. `None`: no sequence numbers are left.
+    pub(crate) fn advertise(&mut self, priority: u8) -> Option<Vec<Outgoing>> {
+        let to_group = [frame::group(self.settings.is_ipv6())];
+        let is_unicast = !self.settings.unicast_peers.is_empty();
+        let destinations = if is_unicast { self.settings.unicast_peers.clone() } else { to_group.to_vec() };
+        let mut frames = Vec::with_capacity(destinations.len());
+        for destination in destinations {
+            let to = if is_unicast { [0; 6] } else { frame::group_mac(destination) };
+            let frame = self.advertisement_to(destination, to, priority)?;
+            frames.push(Outgoing { peer: is_unicast.then_some(destination), frame });
+        }
+        self.counters.sent += frames.len() as u64;
+        self.counters.priority_zero_sent += if priority == 0 { frames.len() as u64 } else { 0 };
+        Some(frames)
+    }
+
+    fn advertisement_to(&mut self, destination: IpAddr, to: Mac, priority: u8) -> Option<Vec<u8>> {
+        let Settings { source, mac, authentication, .. } = self.settings;
+        let advertisement = Advertisement {
+            version: self.settings.version,
+            virtual_router_id: self.settings.virtual_router_id,
+            priority,
+            interval: self.settings.interval,
+            addresses: &self.settings.addresses,
+            authentication: authentication.field(),
+        };
+        let message = advertisement.encode(source, destination, self.settings.checksum);
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                self.ident = self.ident.wrapping_add(1);
+                self.frame4((to, mac), (source, destination), &message)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                Some(frame::advertisement6(to, mac, (source, destination), &message))
+            }
+            _ => None,
+        }
+    }
+
+    fn frame4(
+        &mut self,
+        (to, from): (Mac, Mac),
+        (source, destination): (Ipv4Addr, Ipv4Addr),
+        message: &[u8],
+    ) -> Option<Vec<u8>> {
+        let header = |protocol, len| frame::ipv4_header(source, destination, self.ident, protocol, len);
+        let Authentication::Ah(key) = self.settings.authentication else {
+            return Some(frame::ipv4_frame(to, from, header(PROTOCOL, message.len()), &[message]));
+        };
+        let ip = header(PROTOCOL_AH, AH_LEN + message.len());
+        let is_unicast = !self.settings.unicast_peers.is_empty();
+        let ah = self.sequence.sign(&key, &ip, message, is_unicast)?;
+        Some(frame::ipv4_frame(to, from, ip, &[&ah, message]))
+    }
+
+    /// Addresses that are due for announcement, as frames.
+    pub(crate) fn announcements(&mut self, now: Micros) -> Vec<Vec<u8>> {
+        let Settings { announce, addresses, mac, .. } = &self.settings;
+        let due = self.announcer.due(announce, addresses, now);
+        self.counters.announcements += due.len() as u64;
+        due.iter().map(|address| frame::announcement(*address, *mac)).collect()
+    }
+
+    /// The frame that answers another host's claim to an address of this master, unless one was sent just now.
+    pub(crate) fn defend(&mut self, address: IpAddr, now: Micros) -> Option<Vec<u8>> {
+        if self.state() != State::Master || !self.settings.addresses.contains(&address) {
+            return None;
+        }
+        if self.defended.get(&address).is_some_and(|last| now.since(*last) < DEFENCE_INTERVAL) {
+            return None;
+        }
+        self.defended.insert(address, now);
+        self.counters.announcements += 1;
+        self.counters.defences += 1;
+        Some(frame::announcement(address, self.settings.mac))
+    }
+
+    /// The IPv6 addresses whose solicited-node groups a master hears.
+    pub fn addresses6(&self) -> impl Iterator<Item = Ipv6Addr> {
+        self.settings.addresses.iter().filter_map(|address| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! What an instance is told: the checked form of a `[[vrrp]]` table, with what the port adds.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::auth::Authentication;
+use crate::packet::{ChecksumForm, Version};
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// Priority of the router that has the addresses as its own (RFC 9568 section 5.2.4).
+pub const OWNER: u8 = 255;
+
+/// One virtual router, from this router's side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Unique.
+    pub name: String,
+    /// Number of the port it lives on.
+    pub port: usize,
+    /// VRID, 1 to 255.
+    pub virtual_router_id: u8,
+    /// Protocol version.
+    pub version: Version,
+    /// Before tracking: 1 to 255.
+    pub priority: u8,
+    /// Between our advertisements.
+    pub interval: Duration,
+    /// Whether a higher priority takes over from a lower one.
+    pub preempt: bool,
+    /// From the first advertisement of a lower priority until we do.
+    pub preempt_delay: Duration,
+    /// Virtual addresses, all of one family; at least one.
+    pub addresses: Vec<IpAddr>,
+    /// Where advertisements go instead of the group.
+    pub unicast_peers: Vec<IpAddr>,
+    /// Version 2 only.
+    pub authentication: Authentication,
+    /// What version 3 over IPv4 sums up when sending; both are accepted.
+    pub checksum: ChecksumForm,
+    /// Where advertisements come from, and what breaks a tie between equal priorities.
+    pub source: IpAddr,
+    /// Ethernet address of advertisements and announcements: the virtual one or the port's.
+    pub mac: Mac,
+    /// Gratuitous ARP and unsolicited neighbour advertisements.
+    pub announce: Announce,
+    /// Name of its sync group.
+    pub group: Option<String>,
+}
+
+/// How often the addresses are announced. keepalived's words and defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announce {
+    /// Announcements of each address in a burst.
+    pub repeat: u8,
+    /// From becoming master to the second burst; zero: there is none.
+    pub delay: Duration,
+    /// Between later announcements; zero: there are none.
+    pub refresh: Duration,
+    /// Announcements of each address at each of those.
+    pub refresh_repeat: u8,
+    /// As `repeat`, after a router of lower priority was heard as master.
+    pub lower_priority_repeat: u8,
+    /// As `delay`, after that.
+    pub lower_priority_delay: Duration,
+}
+
+impl Default for Announce {
+    fn default() -> Self {
+        Self {
+            repeat: 5,
+            delay: Duration::from_secs(5),
+            refresh: Duration::ZERO,
+            refresh_repeat: 1,
+            lower_priority_repeat: 5,
+            lower_priority_delay: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether it is one of IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.source.is_ipv6()
+    }
+
+    /// Whether it is the addresses' owner.
+    pub fn is_owner(&self) -> bool {
+        self.priority == OWNER
+    }
+}
+
+/// The virtual router's Ethernet address (RFC 9568 section 7.3).
+pub fn virtual_mac(is_ipv6: bool, virtual_router_id: u8) -> Mac {
+    [0x00, 0x00, 0x5e, 0x00, if is_ipv6 { 2 } else { 1 }, virtual_router_id]
+}
