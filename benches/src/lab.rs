@@ -112,7 +112,7 @@ impl Lab {
         self.now.millis += millis;
         self.now.seconds = (self.now.millis / 1000) as u32;
         for director in &mut self.directors {
-            director.adopt(&self.snapshot, self.now, &mut self.wire);
+            director.adopt(&self.snapshot);
             director.upkeep(&self.snapshot, self.now, &mut self.wire);
         }
         self.wire.recycle();

@@ -92,7 +92,7 @@ impl Polling {
         self.account(cycles);
         let now = self.clock.at(cycles);
         let snapshot = self.reader.load();
-        self.director.adopt(snapshot, now, &mut self.ports);
+        self.director.adopt(snapshot);
         for (port, queue) in &mut self.receive {
             if queue.receive(&mut self.burst) == 0 {
                 continue;

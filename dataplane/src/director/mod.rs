@@ -112,6 +112,7 @@ pub struct Director<F> {
     announcer: arp::Announcer,
     punt: Punt,
     generation: u64,
+    bindings_generation: u64,
     /// While this lies ahead, segments of unknown flows are taken for flows that got no record. Seconds.
     untracked_until: u32,
     /// Lines of the table that the sweep has visited since the start.
@@ -176,6 +177,7 @@ impl<F: Frame> Director<F> {
             announcer: arp::Announcer::default(),
             punt: Punt::default(),
             generation: 0,
+            bindings_generation: 0,
             untracked_until: 0,
             swept: 0,
             ended_templated: Vec::with_capacity(upkeep::ENDED_TEMPLATED_MAX),

@@ -45,7 +45,8 @@ impl<F: Frame> Director<F> {
         wire: &mut W,
     ) -> Passed<F> {
         let port = usize::from(hop.port);
-        let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, context.now);
+        let bound = context.snapshot.binding(hop);
+        let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, bound, context.now);
         hint.set(slot);
         match resolution {
             Resolution::To(link) => {

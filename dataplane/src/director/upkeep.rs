@@ -6,10 +6,10 @@ use super::{Context, Director, Message};
 use crate::classify::LastService;
 use crate::clock::Now;
 use crate::conn::state::Direction;
-use crate::neighbor::{Ask, Hop, link};
+use crate::neighbor::{Ask, Due, Hop, link};
 use crate::packet::{Frame, Wire};
 use crate::reply::arp;
-use crate::snapshot::{Binding, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::stats::DropReason;
 use crate::wire::ethernet::Vlan;
 
@@ -24,30 +24,23 @@ pub(super) const ENDED_TEMPLATED_MAX: usize = 64;
 const MESSAGES_MAX: usize = 256;
 
 impl<F: Frame> Director<F> {
-    /// Takes in a new snapshot, if it is one, before the first packet meets it: everything but static neighbours is
-    /// read from it in place.
+    /// Takes in a new snapshot, if it is one, before the first packet meets it: everything is read from it in place, so
+    /// this takes no longer for a large one.
     #[inline]
-    pub fn adopt<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
+    pub fn adopt(&mut self, snapshot: &Snapshot) {
         if self.generation != snapshot.generation {
-            self.take_in(snapshot, now, wire);
+            self.take_in(snapshot);
         }
     }
 
     #[cold]
-    fn take_in<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
+    fn take_in(&mut self, snapshot: &Snapshot) {
         self.generation = snapshot.generation;
         self.last_service = LastService::none();
         self.neighbors.set_own(snapshot.ports.iter().map(|port| port.mac));
-        let hop = |binding: &Binding| Hop { address: binding.address, port: binding.port as u16, network: 0 };
-        self.neighbors.unbind(|bound| snapshot.bindings.iter().any(|binding| hop(binding) == bound));
-        for binding in &snapshot.bindings {
-            let link = link(binding.mac, snapshot.ports[binding.port].mac);
-            let counters = &self.shared.counters;
-            self.neighbors.bind(hop(binding), binding.mac, now, |mut frame| {
-                super::write_link(frame.bytes_mut(), &link);
-                counters.forwarded.add(1);
-                wire.transmit(binding.port, frame);
-            });
+        if self.bindings_generation != snapshot.bindings_generation {
+            self.bindings_generation = snapshot.bindings_generation;
+            self.neighbors.rebind();
         }
         self.shared.counters.generation.set(snapshot.generation);
     }
@@ -130,18 +123,25 @@ impl<F: Frame> Director<F> {
 
     fn age_neighbors<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
         let counters = &self.shared.counters;
-        let wire = std::cell::RefCell::new(wire);
         self.neighbors.tick(
             now,
-            |Ask { hop, to }| {
-                let from = (usize::from(hop.port), Vlan::of_network(hop.network));
-                if arp::request(*wire.borrow_mut(), snapshot, from, hop.address, to) {
-                    counters.arp_requests.add(1);
+            |hop| snapshot.binding(hop),
+            |due| match due {
+                Due::Ask(Ask { hop, to }) => {
+                    let from = (usize::from(hop.port), Vlan::of_network(hop.network));
+                    if arp::request(wire, snapshot, from, hop.address, to) {
+                        counters.arp_requests.add(1);
+                    }
                 }
-            },
-            |frame| {
-                counters.dropped(DropReason::NeighborFailed);
-                wire.borrow_mut().release(frame);
+                Due::Send(hop, link, mut frame) => {
+                    super::write_link(frame.bytes_mut(), &link);
+                    counters.forwarded.add(1);
+                    wire.transmit(usize::from(hop.port), frame);
+                }
+                Due::Drop(frame) => {
+                    counters.dropped(DropReason::NeighborFailed);
+                    wire.release(frame);
+                }
             },
         );
     }
@@ -157,10 +157,12 @@ impl<F: Frame> Director<F> {
         let port = usize::from(hop.port);
         let link = link(mac, context.snapshot.ports[port].mac);
         let counters = &self.shared.counters;
-        self.neighbors.learn(hop, mac, context.now, |mut frame| {
+        let bound = context.snapshot.binding(hop);
+        let is_known = self.neighbors.learn(hop, mac, bound, context.now, |mut frame| {
             super::write_link(frame.bytes_mut(), &link);
             counters.forwarded.add(1);
             wire.transmit(port, frame);
-        })
+        });
+        is_known || bound.is_some()
     }
 }

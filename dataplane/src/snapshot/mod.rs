@@ -21,6 +21,7 @@ use weir_config::model::{MacAddress, Protocol};
 
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
+use crate::neighbor::Hop;
 use routes::Routes;
 use server::Server;
 use service::Service;
@@ -38,8 +39,8 @@ pub struct Snapshot {
     pub lifetimes: Lifetimes,
     /// The `net.ipv4.vs.*` switches.
     pub switches: Switches,
-    /// Static neighbours: port, address, MAC.
-    pub bindings: Box<[Binding]>,
+    /// The generation in which static neighbours changed last.
+    pub bindings_generation: u64,
     /// VIPs to be announced: port and address.
     pub announcements: Box<[(usize, u32)]>,
     virtual_servers: HashMap<u64, ServiceId>,
@@ -50,7 +51,8 @@ pub struct Snapshot {
     /// By socket; the value is its virtual server, if it is one alone.
     nat_servers: HashMap<u64, Option<Origin>>,
     locals: HashMap<u32, Local>,
-    bound: HashMap<u32, MacAddress>,
+    /// Static neighbours by address.
+    bindings: Arc<HashMap<u32, Binding>>,
 }
 
 /// A port as the data path sees it.
@@ -107,8 +109,6 @@ pub struct Switches {
 pub struct Binding {
     /// Port number.
     pub port: usize,
-    /// The neighbour's address.
-    pub address: u32,
     /// Its MAC, for good.
     pub mac: MacAddress,
 }
@@ -202,7 +202,13 @@ impl Snapshot {
 
     /// The MAC to which `address` is bound by a static neighbour.
     pub fn bound_mac(&self, address: u32) -> Option<MacAddress> {
-        self.bound.get(&address).copied()
+        self.bindings.get(&address).map(|binding| binding.mac)
+    }
+
+    /// The MAC to which a static neighbour binds a next hop, on whatever VLAN of its port.
+    pub fn binding(&self, hop: Hop) -> Option<MacAddress> {
+        let binding = self.bindings.get(&hop.address)?;
+        (binding.port == usize::from(hop.port)).then_some(binding.mac)
     }
 
     /// Whether ARP requests for `address` are answered on `port`: VIPs and own addresses there, proxied prefixes.

@@ -92,6 +92,8 @@ pub struct Registry {
     options: Options,
     generation: u64,
     services: HashMap<ServiceKey, ServiceEntry>,
+    /// Static neighbours, and the generation that brought them.
+    bindings: (Arc<HashMap<u32, Binding>>, u64),
 }
 
 /// What is under construction; the registry changes only when all of it stands.
@@ -106,7 +108,7 @@ struct Draft {
 impl Registry {
     /// For this many workers. `options` holds the schedulers' seeds and sizes.
     pub fn new(workers: usize, options: Options) -> Self {
-        Self { workers, options, generation: 0, services: HashMap::new() }
+        Self { workers, options, generation: 0, services: HashMap::new(), bindings: Default::default() }
     }
 
     /// The snapshot of `config`. `macs` are the ports' Ethernet addresses; `seen` is the oldest generation that any
@@ -142,6 +144,10 @@ impl Registry {
         }
         self.services = draft.services;
         self.generation = generation;
+        let bindings = make_bindings(config);
+        if bindings != *self.bindings.0 {
+            self.bindings = (Arc::new(bindings), generation);
+        }
         Ok(self.assemble(config, macs, routes))
     }
 
@@ -313,14 +319,14 @@ impl Registry {
             }
         }
         announcements.sort_unstable();
-        let bindings = make_bindings(config);
+        let (bindings, bindings_generation) = self.bindings.clone();
         Snapshot {
             generation: self.generation,
             routes,
             lifetimes: Lifetimes::new(&config.connections.timeouts),
             switches: make_switches(config),
-            bound: bindings.iter().map(|binding| (binding.address, binding.mac)).collect(),
             bindings,
+            bindings_generation,
             announcements: announcements.into(),
             ports,
             virtual_servers,
@@ -439,14 +445,12 @@ fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Port {
     }
 }
 
-fn make_bindings(config: &Config) -> Box<[Binding]> {
+fn make_bindings(config: &Config) -> HashMap<u32, Binding> {
     let is_v4 = |neighbor: &&weir_config::model::Neighbor| neighbor.address.is_ipv4();
-    let bindings = config.neighbors.iter().filter(is_v4).map(|neighbor| Binding {
-        port: neighbor.port,
-        address: v4(neighbor.address),
-        mac: neighbor.mac,
-    });
-    bindings.collect()
+    let bindings = config.neighbors.iter().filter(is_v4);
+    bindings
+        .map(|neighbor| (v4(neighbor.address), Binding { port: neighbor.port, mac: neighbor.mac }))
+        .collect()
 }
 
 fn make_switches(config: &Config) -> Switches {

@@ -1,0 +1,466 @@
+//! Next hops and their MACs: one worker's cache, the ARP requests it sends, the packets that wait.
+//!
+//! States follow RFC 4861 section 7.3.2 in spirit: a next hop is asked for by broadcast, then good for
+//! [`REACHABLE_MS`]; when it is used after that, it is asked again by unicast while packets go on, and given up
+//! when it does not answer. Requests to one next hop go out once a second at most.
+//!
+//! A dynamic entry takes a new MAC from any ARP packet of that address; a static binding never does. What ARP
+//! teaches one worker is told to the others through bounded rings, so caches need no lock.
+//!
+//! Static bindings stay in the snapshot and are looked up when a next hop is first used. When they change, a new era
+//! begins: the era is part of every [`Slot`], so all hints of the one before lead nowhere, and each next hop is looked
+//! up anew at its next use. So a reload costs a worker the same whether ten bindings change or ten thousand.
+//!
+//! Limits: [`ENTRIES_MAX`] next hops, [`WAITING_MAX`] packets in all, [`WAITING_PER_HOP_MAX`] for one next hop, and
+//! [`VISITS_MAX`] looked after in one call of [`Neighbors::tick`].
+
+mod waiting;
+
+#[cfg(test)]
+mod tests;
+
+use hashbrown::HashMap;
+
+use waiting::{Queue, Room};
+
+use crate::clock::Now;
+use crate::snapshot::routes::NextHop;
+use crate::stats::DropReason;
+use crate::wire::ethernet::MacAddress;
+
+/// Next hops that a worker remembers: clients in a connected network count too.
+pub const ENTRIES_MAX: usize = 16_384;
+/// Packets that wait for next hops, in all.
+pub const WAITING_MAX: usize = 1_024;
+/// Packets that wait for one next hop: what arrives within one round trip of a burst of new connections.
+pub const WAITING_PER_HOP_MAX: u8 = 64;
+/// How long an answer is good, in milliseconds.
+pub const REACHABLE_MS: u64 = 30_000;
+/// Time between two requests to one next hop, in milliseconds.
+pub const RETRY_MS: u64 = 1_000;
+/// Requests without an answer after which a next hop is given up.
+pub const TRIES_MAX: u8 = 3;
+/// Next hops that are asked for which one tick looks after; those beyond have their turn in the next one.
+pub const VISITS_MAX: usize = 256;
+/// An entry not used for so long may make room for another, in milliseconds.
+const IDLE_MS: u64 = 60_000;
+
+/// A next hop on one of the networks (by VLAN) of its port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// The neighbour's address.
+    pub address: u32,
+    /// Port number.
+    pub port: u16,
+    /// See [`crate::wire::ethernet::Vlan::network`].
+    pub network: u16,
+}
+
+impl Hop {
+    /// No next hop: there is no such port.
+    pub const NOWHERE: Hop = Hop { address: 0, port: u16::MAX, network: 0 };
+
+    /// `hop` as seen from a network.
+    #[inline]
+    pub fn new(hop: NextHop, network: u16) -> Self {
+        Self { address: hop.address, port: hop.port as u16, network }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Bound by the file.
+    Static,
+    /// Answered; good until the deadline.
+    Reachable,
+    /// Was reachable, asked again by unicast.
+    Probing,
+    /// Asked by broadcast, no answer yet.
+    Asking,
+    /// Did not answer; not asked again before the deadline.
+    Failed,
+}
+
+/// The MACs in front of a frame: the next hop's, then the port's own.
+pub type Link = [u8; 12];
+
+/// The MACs in front of a frame from `own` to `to`.
+pub fn link(to: MacAddress, own: MacAddress) -> Link {
+    let mut link = [0; 12];
+    link[..6].copy_from_slice(&to.0);
+    link[6..].copy_from_slice(&own.0);
+    link
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    hop: Hop,
+    /// What is written in front of frames, good before `good_until`.
+    link: Link,
+    /// Milliseconds of the worker's clock; 0: it has no MAC.
+    good_until: u64,
+    state: State,
+    tries: u8,
+    /// Whether it is in the list of pending ones.
+    is_pending: bool,
+    /// The era in which its binding was looked up last.
+    era: Slot,
+    /// Packets that wait for it.
+    queue: Queue,
+    /// Milliseconds of the worker's clock.
+    deadline: u64,
+}
+
+/// Where an entry is, and in which era that was found out; a hint that is checked on use.
+pub type Slot = u32;
+
+/// Bits of a slot that are the entry's index; the rest is the era.
+const INDEX_BITS: u32 = 14;
+const INDEX_MASK: Slot = (1 << INDEX_BITS) - 1;
+const _: () = assert!(ENTRIES_MAX <= 1 << INDEX_BITS);
+
+/// What becomes of a packet for a next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// Send it behind this link header.
+    To(Link),
+    /// Let it wait; with `ask`, send a request too.
+    Wait {
+        /// Whether a request is due.
+        ask: bool,
+    },
+    /// Drop it.
+    Drop(DropReason),
+}
+
+/// A request that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// For whom.
+    pub hop: Hop,
+    /// The MAC to ask, or everybody.
+    pub to: Option<MacAddress>,
+}
+
+/// What has to be done because time has passed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Due<F> {
+    /// A request.
+    Ask(Ask),
+    /// A frame that waited for a next hop which has a binding now.
+    Send(Hop, Link, F),
+    /// A frame that waited in vain.
+    Drop(F),
+}
+
+/// See the module.
+pub struct Neighbors<F> {
+    entries: Vec<Entry>,
+    index: HashMap<Hop, Slot>,
+    /// In the bits of a [`Slot`] above the index.
+    era: Slot,
+    room: Room<F>,
+    /// Entries in a state that needs the clock, and some that were.
+    pending: Vec<Slot>,
+    /// Where the next tick goes on.
+    next_pending: usize,
+    hand: usize,
+    entries_max: usize,
+    /// The ports' own MACs, by port number.
+    own: Vec<MacAddress>,
+}
+
+impl<F> Default for Neighbors<F> {
+    fn default() -> Self {
+        Self::with_limit(ENTRIES_MAX)
+    }
+}
+
+impl<F> Neighbors<F> {
+    /// An empty cache with room for [`ENTRIES_MAX`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn with_limit(entries_max: usize) -> Self {
+        Self {
+            own: Vec::new(),
+            entries: Vec::with_capacity(entries_max),
+            index: HashMap::with_capacity(entries_max),
+            era: 0,
+            room: Room::new(WAITING_MAX),
+            pending: Vec::with_capacity(entries_max),
+            next_pending: 0,
+            hand: 0,
+            entries_max,
+        }
+    }
+
+    /// Packets that wait.
+    pub fn waiting(&self) -> usize {
+        self.room.taken()
+    }
+
+    /// Tells the ports' own MACs, by port number.
+    pub fn set_own(&mut self, own: impl Iterator<Item = MacAddress>) {
+        self.own.clear();
+        self.own.extend(own);
+    }
+
+    /// Bindings have changed: each next hop's is looked up again at its next use.
+    pub fn rebind(&mut self) {
+        self.era = self.era.wrapping_add(1 << INDEX_BITS);
+        if self.era == 0 {
+            // Hints of the very first era would count as those of this one.
+            let era = !self.era;
+            self.entries.iter_mut().for_each(|entry| (entry.good_until, entry.era) = (0, era));
+        }
+    }
+
+    /// The link header towards `hop` if it is known and good; `hint` is where it was last.
+    #[inline]
+    pub fn link(&self, hint: Slot, hop: Hop, now: Now) -> Option<&Link> {
+        let entry = self.entries.get((hint ^ self.era) as usize)?;
+        (entry.hop == hop && now.millis < entry.good_until).then_some(&entry.link)
+    }
+
+    /// Finds or makes the entry of `hop`; `hint` is where it was last, `bound` the MAC that the file binds it to.
+    /// Returns where it is now.
+    #[cold]
+    pub fn resolve(
+        &mut self,
+        hint: Slot,
+        hop: Hop,
+        bound: Option<MacAddress>,
+        now: Now,
+    ) -> (Slot, Resolution) {
+        let slot = match self.entries.get((hint & INDEX_MASK) as usize) {
+            Some(entry) if entry.hop == hop => hint & INDEX_MASK,
+            _ => match self.slot_of(hop, now) {
+                Some(slot) => slot,
+                None => return (hint, Resolution::Drop(DropReason::NeighborTableFull)),
+            },
+        };
+        if self.entries[slot as usize].era != self.era {
+            self.renew(slot, bound);
+        }
+        let entry = &self.entries[slot as usize];
+        let resolution = if now.millis < entry.good_until {
+            Resolution::To(entry.link)
+        } else {
+            self.resolve_late(slot, now)
+        };
+        (slot | self.era, resolution)
+    }
+
+    fn resolve_late(&mut self, slot: Slot, now: Now) -> Resolution {
+        let entry = &mut self.entries[slot as usize];
+        match entry.state {
+            State::Static | State::Probing => Resolution::To(entry.link),
+            State::Reachable => {
+                entry.state = State::Probing;
+                entry.tries = 0;
+                entry.deadline = now.millis;
+                let link = entry.link;
+                self.look_after(slot);
+                Resolution::To(link)
+            }
+            State::Failed if now.millis < entry.deadline => Resolution::Drop(DropReason::NeighborFailed),
+            State::Failed => {
+                entry.state = State::Asking;
+                entry.tries = 1;
+                entry.deadline = now.millis + RETRY_MS;
+                self.look_after(slot);
+                Resolution::Wait { ask: true }
+            }
+            State::Asking => Resolution::Wait { ask: false },
+        }
+    }
+
+    /// Brings an entry into the present era: `bound` is what the file says about it now.
+    fn renew(&mut self, slot: Slot, bound: Option<MacAddress>) {
+        let hop = self.entries[slot as usize].hop;
+        let link = bound.map(|mac| self.link_to(hop, mac));
+        let entry = &mut self.entries[slot as usize];
+        entry.era = self.era;
+        match link {
+            Some(link) => {
+                entry.link = link;
+                entry.state = State::Static;
+                entry.good_until = u64::MAX;
+            }
+            // Goes on as one that was reachable, and is probed at once.
+            None if entry.state == State::Static => {
+                entry.state = State::Reachable;
+                entry.good_until = 0;
+                entry.deadline = 0;
+            }
+            None => {}
+        }
+    }
+
+    fn look_after(&mut self, slot: Slot) {
+        let entry = &mut self.entries[slot as usize];
+        if !entry.is_pending {
+            entry.is_pending = true;
+            self.pending.push(slot);
+        }
+    }
+
+    fn slot_of(&mut self, hop: Hop, now: Now) -> Option<Slot> {
+        if let Some(&slot) = self.index.get(&hop) {
+            return Some(slot);
+        }
+        // Failed with its deadline passed: the first use asks. Of another era: the first use looks for a binding.
+        let entry = Entry {
+            hop,
+            link: [0; 12],
+            good_until: 0,
+            state: State::Failed,
+            tries: 0,
+            is_pending: false,
+            era: !self.era,
+            queue: Queue::default(),
+            deadline: now.millis,
+        };
+        let slot = if self.entries.len() < self.entries_max {
+            self.entries.push(entry);
+            self.entries.len() as Slot - 1
+        } else {
+            let slot = self.idle_slot(now)?;
+            self.index.remove(&self.entries[slot as usize].hop);
+            self.entries[slot as usize] = entry;
+            slot
+        };
+        self.index.insert(hop, slot);
+        Some(slot)
+    }
+
+    /// An entry that nobody uses. Looks at a bounded number, going on from where it stopped.
+    fn idle_slot(&mut self, now: Now) -> Option<Slot> {
+        for _ in 0..64.min(self.entries.len()) {
+            self.hand = (self.hand + 1) % self.entries.len();
+            let entry = &self.entries[self.hand];
+            let is_idle = match entry.state {
+                State::Reachable => entry.deadline + IDLE_MS <= now.millis,
+                State::Failed => entry.deadline <= now.millis,
+                // Not used since bindings changed.
+                State::Static => entry.era != self.era,
+                State::Probing | State::Asking => false,
+            };
+            if is_idle && !entry.is_pending {
+                return Some(self.hand as Slot);
+            }
+        }
+        None
+    }
+
+    /// Lets a frame wait at `slot`, or gives it back with the reason why not.
+    pub fn wait(&mut self, slot: Slot, frame: F) -> Result<(), (F, DropReason)> {
+        let queue = &mut self.entries[(slot & INDEX_MASK) as usize].queue;
+        if queue.len() >= WAITING_PER_HOP_MAX {
+            return Err((frame, DropReason::NeighborQueueFull));
+        }
+        self.room.push(queue, frame).map_err(|frame| (frame, DropReason::NeighborQueueFull))
+    }
+
+    /// An ARP packet says that `hop` has `mac`; `bound` is the MAC that the file binds it to. Gives each frame that
+    /// waited for it to `send`. Only known next hops learn, so nobody can fill the cache from outside. Returns whether
+    /// this one is known.
+    pub fn learn(
+        &mut self,
+        hop: Hop,
+        mac: MacAddress,
+        bound: Option<MacAddress>,
+        now: Now,
+        mut send: impl FnMut(F),
+    ) -> bool {
+        let Some(&slot) = self.index.get(&hop) else { return false };
+        let link = self.link_to(hop, mac);
+        if self.entries[slot as usize].era != self.era {
+            self.renew(slot, bound);
+        }
+        let entry = &mut self.entries[slot as usize];
+        if entry.state != State::Static {
+            entry.link = link;
+            entry.good_until = now.millis + REACHABLE_MS;
+            entry.state = State::Reachable;
+            entry.tries = 0;
+            entry.deadline = now.millis + REACHABLE_MS;
+            self.release(slot, |_, _, frame| send(frame));
+        }
+        true
+    }
+
+    fn link_to(&self, hop: Hop, mac: MacAddress) -> Link {
+        let own = self.own.get(usize::from(hop.port)).copied().unwrap_or(MacAddress([0; 6]));
+        link(mac, own)
+    }
+
+    /// Takes out, in order, what waits at `slot`.
+    fn release(&mut self, slot: Slot, mut each: impl FnMut(Hop, Link, F)) {
+        let entry = &mut self.entries[slot as usize];
+        while let Some(frame) = self.room.pop(&mut entry.queue) {
+            each(entry.hop, entry.link, frame);
+        }
+    }
+
+    /// Lets time pass for [`VISITS_MAX`] next hops at most. `bound` says what the file binds a next hop to.
+    pub fn tick(&mut self, now: Now, bound: impl Fn(Hop) -> Option<MacAddress>, mut due: impl FnMut(Due<F>)) {
+        for _ in 0..VISITS_MAX.min(self.pending.len()) {
+            if self.next_pending >= self.pending.len() {
+                self.next_pending = 0;
+            }
+            let slot = self.pending[self.next_pending];
+            if self.visit(slot, now, &bound, &mut due) {
+                self.next_pending += 1;
+            } else {
+                self.entries[slot as usize].is_pending = false;
+                self.pending.swap_remove(self.next_pending);
+            }
+        }
+    }
+
+    /// Does what is due for one entry. Returns whether it still needs the clock.
+    fn visit(
+        &mut self,
+        slot: Slot,
+        now: Now,
+        bound: &impl Fn(Hop) -> Option<MacAddress>,
+        due: &mut impl FnMut(Due<F>),
+    ) -> bool {
+        if self.entries[slot as usize].era != self.era {
+            self.renew(slot, bound(self.entries[slot as usize].hop));
+        }
+        let entry = &mut self.entries[slot as usize];
+        match entry.state {
+            State::Static | State::Reachable => {
+                self.release(slot, |hop, link, frame| due(Due::Send(hop, link, frame)));
+                false
+            }
+            State::Failed => false,
+            State::Asking | State::Probing if now.millis < entry.deadline => true,
+            State::Asking | State::Probing if entry.tries < TRIES_MAX => {
+                entry.tries += 1;
+                entry.deadline = now.millis + RETRY_MS;
+                let probed = entry.state == State::Probing;
+                let to = probed.then(|| MacAddress(std::array::from_fn(|n| entry.link[n])));
+                due(Due::Ask(Ask { hop: entry.hop, to }));
+                true
+            }
+            State::Probing => {
+                // It may have got another MAC: ask everybody before giving up.
+                entry.state = State::Asking;
+                entry.tries = 0;
+                true
+            }
+            State::Asking => {
+                entry.state = State::Failed;
+                entry.good_until = 0;
+                entry.deadline = now.millis + RETRY_MS;
+                self.release(slot, |_, _, frame| due(Due::Drop(frame)));
+                false
+            }
+        }
+    }
+}
