@@ -18,6 +18,7 @@ use weir_dataplane::director::{Event, Shared};
 
 use crate::http::{self, HttpState};
 use crate::lifecycle::Flags;
+use crate::metrics::longest::Watch;
 use crate::metrics::{Metrics, PortSource, ReloadStatus, Sources};
 use crate::publish::Publish;
 use crate::rates::Sampler;
@@ -37,6 +38,7 @@ pub(crate) struct Control {
     reload: Arc<ReloadStatus>,
     conflicts: HashMap<(u32, MacAddress), Instant>,
     sampler: Sampler,
+    watch: Watch,
 }
 
 impl Control {
@@ -50,9 +52,10 @@ impl Control {
     ) -> Result<Self> {
         let sources = Sources::new(shared.clone(), tables, ports, publish.shared(), capacity);
         let reload = sources.reload.clone();
+        let watch = Watch::new(sources.longest.clone(), Instant::now());
         let http = HttpState::new(Arc::new(Metrics::new(sources)?));
         let sampler = Sampler::new(Instant::now());
-        Ok(Self { publish, shared, http, reload, conflicts: HashMap::new(), sampler })
+        Ok(Self { publish, shared, http, reload, conflicts: HashMap::new(), sampler, watch })
     }
 
     /// Runs until a signal or a worker's end stops it. `workers` is how many have to poll for weir to be ready.
@@ -84,6 +87,7 @@ impl Control {
                         tell_supervisor(NotifyState::Ready);
                     }
                     self.publish.reclaim();
+                    self.watch.run(&self.shared, Instant::now());
                     self.sampler.run(&self.publish.current(), Instant::now());
                     self.log_events();
                 }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
 
+use crate::passes::PassTimes;
+
 use crate::punt::Owner;
 
 /// A counter or gauge with one writer. Readers may see it a moment late, never torn.
@@ -143,6 +145,8 @@ pub struct WorkerCounters {
     pub busy_cycles: Counter,
     /// Cycles of polls that did not.
     pub idle_cycles: Counter,
+    /// How long passes took.
+    pub pass_times: PassTimes,
     /// Gauge: records in the connection table.
     pub connections: Counter,
     /// Packets forwarded without a record because the table was full.
@@ -178,6 +182,7 @@ impl WorkerCounters {
             absorbed: Counter::default(),
             busy_cycles: Counter::default(),
             idle_cycles: Counter::default(),
+            pass_times: PassTimes::default(),
             connections: Counter::default(),
             untracked: Counter::default(),
             templates_full: Counter::default(),

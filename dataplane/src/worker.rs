@@ -15,6 +15,7 @@ use crate::conn::table::{Table, View};
 use crate::conn::template::Templates;
 use crate::director::{Director, Shared};
 use crate::packet::Wire;
+use crate::passes::Stopwatch;
 use crate::punt::Punt;
 use crate::snapshot::publish::Reader;
 use crate::stats::{DropReason, WorkerCounters};
@@ -61,6 +62,7 @@ impl Worker {
             burst: Burst::new(),
             counters,
             last: begin,
+            stopwatch: Stopwatch::new(hz),
             was_busy: false,
         };
         polling.poll();
@@ -81,6 +83,7 @@ struct Polling {
     burst: Burst,
     counters: Arc<WorkerCounters>,
     last: u64,
+    stopwatch: Stopwatch,
     was_busy: bool,
 }
 
@@ -114,6 +117,7 @@ impl Polling {
         let passed = cycles.wrapping_sub(self.last);
         let counter = if self.was_busy { &self.counters.busy_cycles } else { &self.counters.idle_cycles };
         counter.add(passed);
+        self.stopwatch.note(passed, &self.counters.pass_times);
         self.last = cycles;
         self.was_busy = false;
     }

@@ -164,7 +164,13 @@ fn ports(html: &mut String, now: &Reading, before: &Before) -> fmt::Result {
 }
 
 fn workers(html: &mut String, now: &Reading, before: &Before) -> fmt::Result {
-    table(html, "Workers", &["Worker"], &["Busy", "Connections", "Room for", "Full", "Configuration"], &[])?;
+    table(
+        html,
+        "Workers",
+        &["Worker"],
+        &["Busy", "Longest pass", "Connections", "Room for", "Full", "Configuration"],
+        &[],
+    )?;
     for (number_of_worker, (worker, earlier)) in now.workers.iter().zip(&before.workers).enumerate() {
         write!(html, "<tr><td>{number_of_worker}</td>")?;
         let busy = worker.busy_cycles.wrapping_sub(earlier.busy_cycles);
@@ -172,6 +178,8 @@ fn workers(html: &mut String, now: &Reading, before: &Before) -> fmt::Result {
             0 => html.write_str("<td class=\"n bad\">does not poll</td>")?,
             all => number(html, Share(busy, all))?,
         }
+        let longest_micros = worker.longest_cycles as f64 / now.cycles_per_second as f64 * 1e6;
+        number(html, format_args!("{longest_micros:.0} µs"))?;
         number(html, Count(worker.connections))?;
         number(html, Count(worker.capacity))?;
         number(html, Share(worker.connections, worker.capacity))?;

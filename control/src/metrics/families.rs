@@ -8,15 +8,16 @@ use std::collections::HashMap;
 
 use dpdk::port::PortStats;
 use prometheus::core::Desc;
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use weir_dataplane::passes::BOUNDS_MICROS;
 
-use super::reading::{PortReading, Reading, RealServerReading, VirtualServerReading};
+use super::reading::{PortReading, Reading, RealServerReading, VirtualServerReading, WorkerReading};
 
 /// One metric family.
 pub(crate) struct Family {
     /// Its name.
     pub(crate) name: &'static str,
-    /// `COUNTER` or `GAUGE`.
+    /// `COUNTER`, `GAUGE` or `HISTOGRAM`.
     pub(crate) kind: MetricType,
     /// Names of its labels, in order.
     pub(crate) labels: &'static [&'static str],
@@ -35,14 +36,7 @@ struct Samples {
 impl Samples {
     /// One sample; `values` are those of the labels, in order.
     fn add(&mut self, values: &[&str], value: f64) {
-        debug_assert_eq!(values.len(), self.labels.len());
-        let pair = |(name, value): (&&str, &&str)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        };
-        let mut metric = Metric::from_label(self.labels.iter().zip(values).map(pair).collect());
+        let mut metric = self.labelled(values);
         if self.kind == MetricType::GAUGE {
             let mut gauge = Gauge::default();
             gauge.set_value(value);
@@ -52,6 +46,34 @@ impl Samples {
             counter.set_value(value);
             metric.set_counter(counter);
         }
+        self.metrics.push(metric);
+    }
+
+    fn labelled(&self, values: &[&str]) -> Metric {
+        debug_assert_eq!(values.len(), self.labels.len());
+        let pair = |(name, value): (&&str, &&str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        };
+        Metric::from_label(self.labels.iter().zip(values).map(pair).collect())
+    }
+
+    /// The histogram of a worker's passes.
+    fn passes(&mut self, values: &[&str], worker: &WorkerReading, cycles_per_second: u64) {
+        let mut histogram = Histogram::default();
+        histogram.set_sample_count(worker.passes);
+        histogram.set_sample_sum(worker.cycles() as f64 / cycles_per_second as f64);
+        let bucket = |(micros, within): (&u64, u64)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*micros as f64 / 1e6);
+            bucket.set_cumulative_count(within);
+            bucket
+        };
+        histogram.set_bucket(BOUNDS_MICROS.iter().zip(worker.passes_within).map(bucket).collect());
+        let mut metric = self.labelled(values);
+        metric.set_histogram(histogram);
         self.metrics.push(metric);
     }
 
@@ -211,6 +233,14 @@ families! {
         };
     GAUGE "weir_worker_cycle_frequency_hertz" [] "Cycles of the time stamp counter in a second."
         |it, to| to.count(&[], it.cycles_per_second);
+    HISTOGRAM "weir_worker_pass_seconds" ["worker"] "Time of a worker's passes over its queues, with everything that happens in one."
+        |it, to| for (number, worker) in it.workers.iter().enumerate() {
+            to.passes(&[&number.to_string()], worker, it.cycles_per_second);
+        };
+    GAUGE "weir_worker_longest_pass_seconds" ["worker"] "The longest pass of the worker over its queues in the last minute."
+        |it, to| for (number, worker) in it.workers.iter().enumerate() {
+            to.add(&[&number.to_string()], worker.longest_cycles as f64 / it.cycles_per_second as f64);
+        };
     GAUGE "weir_worker_config_generation" ["worker"] "Number of the configuration that the worker uses; 0 before its first poll."
         |it, to| for (number, worker) in it.workers.iter().enumerate() {
             to.count(&[&number.to_string()], worker.generation);

@@ -11,6 +11,7 @@
 //!    a fifth of one this way.
 
 pub(crate) mod families;
+pub(crate) mod longest;
 pub(crate) mod reading;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,6 +30,7 @@ use weir_dataplane::director::Shared;
 use weir_dataplane::snapshot::Snapshot;
 
 use families::FAMILIES;
+use longest::Longest;
 use reading::Reading;
 
 /// What a device says about itself.
@@ -75,6 +77,8 @@ pub(crate) struct Sources {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     /// Records that each worker's connection table has room for.
     pub(crate) capacity: u64,
+    /// The longest pass of each worker in the last minute.
+    pub(crate) longest: Arc<[Longest]>,
     /// Frequency of the counter that workers measure time with.
     pub(crate) cycles_per_second: u64,
     /// How the last reload went.
@@ -97,6 +101,7 @@ impl Sources {
     ) -> Self {
         let started = SystemTime::now();
         Self {
+            longest: Longest::of(workers.len()),
             workers,
             tables,
             ports,

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use dpdk::port::PortStats;
 use weir_config::model::{Forwarding, Protocol};
 use weir_dataplane::director::Shared;
+use weir_dataplane::passes::BOUNDS_MICROS;
 use weir_dataplane::punt::Owner;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::rates::Rates;
@@ -14,6 +15,7 @@ use weir_dataplane::snapshot::server::Server;
 use weir_dataplane::snapshot::traffic::Traffic;
 use weir_dataplane::stats::{Answer, Counter, DropReason, PuntClass, WorkerCounters};
 
+use super::longest::Longest;
 use super::{PortSource, Sources};
 
 /// See the module.
@@ -95,6 +97,12 @@ pub(crate) struct WorkerReading {
     pub(crate) capacity: u64,
     /// Number of the configuration that it uses.
     pub(crate) generation: u64,
+    /// Passes over its queues.
+    pub(crate) passes: u64,
+    /// How many of those took no longer than each of [`BOUNDS_MICROS`].
+    pub(crate) passes_within: [u64; BOUNDS_MICROS.len()],
+    /// The longest pass of the last minute, in cycles.
+    pub(crate) longest_cycles: u64,
 }
 
 /// A virtual server.
@@ -196,14 +204,18 @@ impl PortReading {
 }
 
 impl WorkerReading {
-    fn take(worker: &Shared, capacity: u64) -> Self {
+    fn take(worker: &Shared, longest: &Longest, capacity: u64) -> Self {
         let counters = &worker.counters;
+        let passes = counters.pass_times.passes();
         Self {
             busy_cycles: counters.busy_cycles.get(),
             idle_cycles: counters.idle_cycles.get(),
             connections: counters.connections.get(),
             capacity,
             generation: counters.generation.get(),
+            passes,
+            passes_within: counters.pass_times.within(passes),
+            longest_cycles: longest.cycles(),
         }
     }
 
@@ -235,7 +247,8 @@ pub(crate) fn ports(sources: &Sources) -> Vec<PortReading> {
 
 /// All workers now.
 pub(crate) fn workers(sources: &Sources) -> Vec<WorkerReading> {
-    sources.workers.iter().map(|worker| WorkerReading::take(worker, sources.capacity)).collect()
+    let workers = sources.workers.iter().zip(sources.longest.iter());
+    workers.map(|(worker, longest)| WorkerReading::take(worker, longest, sources.capacity)).collect()
 }
 
 fn sum(workers: &[Shared], counter: impl Fn(&WorkerCounters) -> u64) -> u64 {

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir_config::model::{Config, MacAddress, Protocol};
 use weir_dataplane::conn::state::tcp;
+use weir_dataplane::passes::Stopwatch;
 use weir_dataplane::punt::Owner;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::publish::Publisher;
@@ -100,6 +101,7 @@ impl Director {
         let device = FakeDevice::default();
         let started = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
         let sources = Sources {
+            longest: Longest::of(2),
             tables: Arc::new([]),
             workers: workers.clone(),
             ports: vec![PortSource::new("lan".to_owned(), device.clone())],
@@ -234,6 +236,8 @@ fn what_workers_count_is_summed() {
         counters.busy_cycles.add(n);
         counters.idle_cycles.add(n * 10);
         counters.connections.set(n * 7);
+        Stopwatch::new(2_000_000_000).note(n * 1_000, &counters.pass_times);
+        Stopwatch::new(2_000_000_000).note(n, &counters.pass_times);
         counters.generation.set(1);
         (0..n).for_each(|_| counters.dropped(DropReason::TooBig));
         (0..n).for_each(|_| counters.answer(Answer::Echo));
@@ -241,6 +245,8 @@ fn what_workers_count_is_summed() {
         (0..n * 2).for_each(|_| counters.punt_dropped(PuntClass::VrrpUnicast));
         counters.inject(Owner::Vrrp, n * 3);
     }
+    let mut watch = longest::Watch::new(director.metrics.sources().longest.clone(), Instant::now());
+    watch.run(&director.workers, Instant::now());
     let build = format!("weir_build_info{{version=\"{}\",dpdk=\"22.11.11\"}}", env!("CARGO_PKG_VERSION"));
     let stats = PortStats { imissed: 1, ierrors: 2, oerrors: 3, rx_nombuf: 4, ..PortStats::default() };
     *director.device.0.lock().unwrap() = (Some(stats), Some(false));
@@ -275,6 +281,11 @@ fn what_workers_count_is_summed() {
         ("weir_worker_cycles_total{worker=\"1\",state=\"idle\"}", 400.0),
         ("weir_worker_cycle_frequency_hertz", 2e9),
         ("weir_worker_config_generation{worker=\"1\"}", 1.0),
+        ("weir_worker_pass_seconds_count{worker=\"1\"}", 2.0),
+        ("weir_worker_pass_seconds_sum{worker=\"1\"}", 440.0 / 2e9),
+        ("weir_worker_pass_seconds_bucket{worker=\"1\",le=\"0.00001\"}", 1.0),
+        ("weir_worker_pass_seconds_bucket{worker=\"1\",le=\"0.00002\"}", 2.0),
+        ("weir_worker_longest_pass_seconds{worker=\"1\"}", 20e-6),
         ("weir_connections{worker=\"0\"}", 21.0),
         ("weir_connections{worker=\"1\"}", 280.0),
         ("weir_connections_capacity{worker=\"1\"}", 1_048_576.0),
@@ -391,10 +402,10 @@ fn the_docs_have_every_metric_and_every_reason_as_the_program_has_them() {
         .collect();
     let mut known = 0;
     for family in FAMILIES {
-        let kind = if family.kind == prometheus::proto::MetricType::COUNTER { "counter" } else { "gauge" };
+        let kind = format!("{:?}", family.kind).to_lowercase();
         let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
         let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
-        assert_eq!(rows.get(family.name), Some(&vec![kind, &labels, family.help]), "{}", family.name);
+        assert_eq!(rows.get(family.name), Some(&vec![&*kind, &labels, family.help]), "{}", family.name);
         known += 1;
     }
     for reason in DropReason::ALL {
