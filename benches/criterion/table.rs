@@ -8,7 +8,7 @@ use dpdk::Slab;
 use weir_benches::frames::client;
 use weir_benches::lab::{HASH_KEY, base, read};
 use weir_config::model::Protocol;
-use weir_dataplane::conn::record::{Key, Record, ServerId, ServiceId};
+use weir_dataplane::conn::record::{Key, Record, ServerId, VipId};
 use weir_dataplane::conn::state::{Lifetimes, tcp};
 use weir_dataplane::conn::table::{HashKey, Table};
 
@@ -19,7 +19,7 @@ const BATCH: u32 = 64;
 
 fn key(flow: u32) -> Key {
     let (address, port) = client(flow);
-    Key::new(address, port, ServiceId(0), 80, Protocol::Tcp, false)
+    Key::new(address, port, VipId(0), 80, Protocol::Tcp, false)
 }
 
 fn record(flow: u32) -> Record {

@@ -11,7 +11,7 @@ use weir_dataplane::director::{Director, Shared};
 use weir_dataplane::packet::{BURST, Burst};
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::Snapshot;
-use weir_dataplane::snapshot::registry::Registry;
+use weir_dataplane::snapshot::registry::{Progress, Registry};
 use weir_dataplane::stats::{Answer, DropReason, WorkerCounters};
 
 use crate::frames::OWN;
@@ -74,7 +74,8 @@ impl Lab {
     pub fn new(file: &str, workers: usize) -> Self {
         let config = read(file);
         let mut registry = Registry::new(workers, Options::default());
-        let snapshot = registry.snapshot(&config, &[OWN], 0).expect("a valid configuration");
+        let snapshot =
+            registry.snapshot(&config, &[OWN], Progress::default()).expect("a valid configuration");
         let capacity = config.connections.capacity as usize;
         let key = HashKey::new(HASH_KEY);
         let tables: Vec<Table> = (0..workers)
@@ -103,8 +104,8 @@ impl Lab {
     /// # Panics
     /// If the file is not valid.
     pub fn reload(&mut self, file: &str) {
-        let seen = self.snapshot.generation;
-        self.snapshot = self.registry.snapshot(&read(file), &[OWN], seen).expect("a valid configuration");
+        let progress = Progress::of(self.counters.iter().map(|counters| &**counters));
+        self.snapshot = self.registry.snapshot(&read(file), &[OWN], progress).expect("a valid configuration");
     }
 
     /// Lets every worker poll once without frames, so much later.

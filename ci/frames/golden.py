@@ -59,6 +59,14 @@ class Case:
         return setup
 
 
+    def marked_addresses(self, services):
+        """The destinations of clients' packets that netfilter must have marked: those of no other service."""
+        others = {service.address for service in services}
+        found = {_dotted(step.frame[30:34].hex()) for step in self.steps
+                 if step.port == "c0" and step.frame[12:14] == IPV4}
+        return sorted(found - others)
+
+
 def load(mode):
     """All cases of one mode."""
     with gzip.open(DIRECTORY / f"{mode}.jsonl.gz", "rt") as lines:
@@ -106,14 +114,20 @@ def _steps(events):
 
 
 def counts(proc_ip_vs):
-    """`{(protocol, vip, port, rip, port): (active, inactive)}` from the text of /proc/net/ip_vs, IPv4 services only."""
+    """`{(protocol, vip, port, rip, port): (active, inactive)}` from the text of /proc/net/ip_vs, IPv4 services only.
+
+    A mark stands as protocol "mark", without a VIP, in the place of the port.
+    """
     found = {}
     service = None
     for line in proc_ip_vs.splitlines():
         head = re.match(r"(TCP|UDP|SCTP)\s+([0-9A-F]{8}):([0-9A-F]{4})\s", line)
+        mark = re.match(r"FWM\s+([0-9A-F]{8})\s(?!IPv6)", line)
         server = re.match(r"\s+-> ([0-9A-F]{8}):([0-9A-F]{4})\s+\w+\s+\d+\s+(\d+)\s+(\d+)", line)
         if head:
             service = (head.group(1).lower(), _dotted(head.group(2)), int(head.group(3), 16))
+        elif mark:
+            service = ("mark", "", int(mark.group(1), 16))
         elif server and service:
             found[(*service, _dotted(server.group(1)), int(server.group(2), 16))] = (
                 int(server.group(3)), int(server.group(4)))

@@ -14,6 +14,9 @@ BOOLEAN_SYSCTLS = {"sloppy_tcp", "sloppy_sctp", "expire_nodest_conn", "expire_qu
 TUNNEL_CHECKSUMS = {"--tun-nocsum": "none", "--tun-csum": "csum", "--tun-remcsum": "remcsum"}
 
 
+MARK = "fwmark"
+
+
 class Untranslatable(Exception):
     """The command has no counterpart in weir.toml."""
 
@@ -57,7 +60,7 @@ class Table:
             return
         key = _service_key(options)
         if "-A" in options:
-            self.services[key] = VirtualServer(address=key[1], port=key[2], protocol=key[0])
+            self.services[key] = _virtual_server(key)
             _edit_service(self.services[key], options)
         elif "-E" in options:
             _edit_service(self.services[key], options)
@@ -93,7 +96,16 @@ def _service_key(options):
         if switch in options:
             address, port = _address_and_port(options[switch])
             return protocol, address, port
-    raise Untranslatable("a firewall mark names no address")
+    if "-f" in options and "-6" not in options:
+        return MARK, int(options["-f"])
+    raise Untranslatable(str(options))
+
+
+def _virtual_server(key):
+    """Of a mark, without the traffic that has it: netfilter's rules are no commands of ipvsadm's."""
+    if key[0] == MARK:
+        return VirtualServer(address="", port=0, mark=key[1])
+    return VirtualServer(address=key[1], port=key[2], protocol=key[0])
 
 
 def _address_and_port(text):

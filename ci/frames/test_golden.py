@@ -49,7 +49,6 @@ EXPECTED_DEVIATIONS = {
 NOT_SERVED_YET = {
     ("*", "udp_fragments"): "fragments",
     ("*", "schedule_icmp"): "schedule_icmp",
-    ("*", "fwmark_service"): "firewall marks",
 }
 
 LIVE = None
@@ -102,7 +101,11 @@ def replayed(case):
 
 def setup_of(table, case):
     """What the commands so far make of weir.toml."""
-    return case.adapt(copy.deepcopy(table.setup(case.mtu)))
+    setup = case.adapt(copy.deepcopy(table.setup(case.mtu)))
+    for service in setup.services:
+        if service.mark:
+            service.marked = [{"addresses": case.marked_addresses(setup.services)}]
+    return setup
 
 
 def count_differences(case):
@@ -112,7 +115,8 @@ def count_differences(case):
         metrics = LIVE.director.metrics()
         problems = []
         for (protocol, vip, vport, rip, rport), expected in case.counts.items():
-            labels = {"virtual_server": f"{protocol}-{vip}-{vport}", "real_server": f"{rip}:{rport}"}
+            name = f"mark-{vport}" if protocol == "mark" else f"{protocol}-{vip}-{vport}"
+            labels = {"virtual_server": name, "real_server": f"{rip}:{rport}"}
             got = tuple(int(metrics.total(f"weir_real_server_{kind}_connections", **labels))
                         for kind in ("active", "inactive"))
             if got != expected:

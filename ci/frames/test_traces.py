@@ -2,12 +2,9 @@
 
 import collections
 import fnmatch
-import subprocess
-import tempfile
 import unittest
 
 import traces
-from director import binary
 from harness import Live
 
 # Scenarios with the same clients and ports in one run. Not more: a client that uses one port for dozens of virtual
@@ -16,8 +13,6 @@ TOGETHER = 12
 
 # Where weir knowingly does something else: (file, pattern of the scenario) -> why. Each must really differ.
 DEVIATIONS = {}
-
-MARKS = "firewall marks are not served yet"
 
 # {file: Counter}, filled while the tests run.
 OUTCOMES = collections.defaultdict(collections.Counter)
@@ -41,11 +36,6 @@ def live():
     if LIVE is None:
         LIVE = Live()
     return LIVE
-
-
-def not_replayed(scenario):
-    """Why a scenario is left out, or None."""
-    return MARKS if scenario["service"].startswith("-f") else None
 
 
 def deviation(file, scenario):
@@ -90,23 +80,14 @@ class Traces(unittest.TestCase):
             self.assertIn("active and inactive", problems[1])
 
     def test_every_scheduler_has_traces(self):
-        found = {scenario["scheduler"] for scenario in traces.load("basic") if not not_replayed(scenario)}
+        found = {scenario["scheduler"] for scenario in traces.load("basic")}
         self.assertEqual(found, set("rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh".split()))
-
-    def test_firewall_marks_are_still_refused(self):
-        """The traces with marks are left out only as long as weir has none."""
-        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-            file.write('[[mark]]\nmark = 7\naddresses = ["192.0.2.0/24"]\n')
-            file.flush()
-            done = subprocess.run([binary(), "--check", "-c", file.name], capture_output=True, text=True)
-        self.assertIn("mark", done.stderr + done.stdout)
 
 
 def add_tests():
     """One method a group of scenarios."""
     for file in traces.FILES:
-        served = [scenario for scenario in traces.load(file) if not not_replayed(scenario)]
-        for number, group in enumerate(traces.groups(served, TOGETHER)):
+        for number, group in enumerate(traces.groups(traces.load(file), TOGETHER)):
             names = sorted({scenario["scheduler"] for scenario in group})
             stem = "_".join(names) if len(names) < 4 else f"{len(names)}_schedulers"
 
@@ -119,10 +100,8 @@ def report():
     """Lines about what was compared, for the end of a run."""
     lines = []
     for file in traces.FILES:
-        left_out = collections.Counter(filter(None, map(not_replayed, traces.load(file))))
-        why = "".join(f" ({reason})" for reason in left_out)
         lines.append(f"sched/{file}: {OUTCOMES[file]['compared']} traces compared, {OUTCOMES[file]['differing']} "
-                     f"differing, {sum(left_out.values())} not replayed{why}")
+                     "differing")
     lines += [f"  deviates by intent: {file} {pattern}: {reason}" for (file, pattern), reason in DEVIATIONS.items()]
     return lines
 

@@ -55,23 +55,32 @@ class RealServer:
 
 @dataclasses.dataclass
 class VirtualServer:
-    """`[[virtual_server]]`"""
+    """`[[virtual_server]]`; with a mark, `marked` holds what goes into the `[[mark]]`s that give it."""
     address: str = VIP
     port: int = 80
     protocol: str = "tcp"
     scheduler: str = "rr"
     servers: list = dataclasses.field(default_factory=list)
     options: dict = dataclasses.field(default_factory=dict)
+    mark: int = 0
+    marked: list = dataclasses.field(default_factory=list)
 
     @property
     def name(self):
-        return f"{self.protocol}-{self.address}-{self.port}"
+        return f"mark-{self.mark}" if self.mark else f"{self.protocol}-{self.address}-{self.port}"
+
+    @property
+    def traffic(self):
+        """What of the file says whom it serves."""
+        if self.mark:
+            return {"mark": self.mark}
+        return {"address": self.address, "port": self.port, "protocol": self.protocol}
 
 
 def service(forwarding="dr", servers=1, server_port=None, **keywords):
-    """A virtual server with real servers 1 to `servers`, all of weight 1."""
+    """A virtual server with real servers 1 to `servers`, all of weight 1; of a mark, they keep the client's port."""
     virtual = VirtualServer(**keywords)
-    port = virtual.port if server_port is None else server_port
+    port = (0 if virtual.mark else virtual.port) if server_port is None else server_port
     virtual.servers = [RealServer(rip(i), port, 1, forwarding) for i in range(1, servers + 1)]
     return virtual
 
@@ -100,12 +109,15 @@ class Setup:
         for address, mac in self.neighbors.items():
             out.append(table("[neighbor]", {"address": address, "mac": mac}))
         for virtual in self.services:
+            for traffic in virtual.marked:
+                out.append(table("[mark]", {"mark": virtual.mark, **traffic}))
+        for virtual in self.services:
             out.append(table("[virtual_server]", {
-                "name": virtual.name, "address": virtual.address, "port": virtual.port, "protocol": virtual.protocol,
-                "scheduler": virtual.scheduler, **virtual.options}))
+                "name": virtual.name, **virtual.traffic, "scheduler": virtual.scheduler, **virtual.options}))
             for server in virtual.servers:
+                port = {"port": server.port} if server.port else {}
                 out.append(table("[virtual_server.real_server]", {
-                    "address": server.address, "port": server.port, "weight": server.weight,
+                    "address": server.address, **port, "weight": server.weight,
                     "forwarding": server.forwarding, **server.options}))
         return "\n".join(out)
 

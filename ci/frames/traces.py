@@ -26,6 +26,7 @@ IDENTS = 1 << 16
 CHUNK = 64
 LARGEST = 60
 COUNT_SECONDS = 1.0
+PORTS_OF_MARK = 16
 ACTIVE = "weir_real_server_active_connections"
 INACTIVE = "weir_real_server_inactive_connections"
 
@@ -57,7 +58,7 @@ class Place:
     """A virtual server for one scenario, number `number` of its group.
 
     `dh` looks at the VIP, so it keeps the recorded one and gets another port; the others look at the client alone
-    and get another VIP.
+    and get another VIP. Scenarios with a mark keep all their VIPs and get other ports and another mark.
     """
 
     def __init__(self, number, scenario):
@@ -69,7 +70,15 @@ class Place:
             self.table.apply(command)
         (recorded,) = self.table.services.values()
         self.vip, self.port = f"192.0.2.{10 + number}", None
-        if scenario["scheduler"] == "dh":
+        self.marked_ports = {}
+        if recorded.mark:
+            self.vip = None
+            ports = sorted({flow["vport"] for flow in clients_flows(scenario)})
+            self.marked_ports = {port: 10000 + PORTS_OF_MARK * number + index for index, port in enumerate(ports)}
+            self.marked = {"addresses": sorted({f"{flow['vip']}/32" for flow in clients_flows(scenario)}),
+                           "ports": sorted(self.marked_ports.values())}
+            self.mark = 1 + number
+        elif scenario["scheduler"] == "dh":
             self.vip, self.port = recorded.address, 10000 + number
         self.protocol = recorded.protocol
         self.forwarding = recorded.servers[0].forwarding if recorded.servers else "dr"
@@ -85,6 +94,9 @@ class Place:
         """The virtual server after the commands so far."""
         (recorded,) = self.table.services.values()
         moved = copy.deepcopy(recorded)
+        if moved.mark:
+            moved.mark, moved.marked = self.mark, [self.marked]
+            return moved
         moved.address = self.vip
         if self.port is not None:
             moved.port = self.port
@@ -127,21 +139,30 @@ class Place:
         One frame is built and patched for each flow, since there are tens of thousands; the checksum of the
         transport header is left wrong, which no director looks at.
         """
-        vport = flow["vport"] if self.port is None else self.port
-        key = (flow["proto"], vport, flags)
+        vip, vport = self.vip or flow["vip"], self._port(flow)
+        key = (flow["proto"], vip, vport, flags)
         if key not in self.models:
-            build = {"vip": self.vip, "vport": vport}
+            build = {"vip": vip, "vport": vport}
             self.models[key] = tcp(flags, **build) if flow["proto"] == "tcp" else udp(**build)
         return _patched(self.models[key], 12, self._client(flow), 20, flow["cport"])
 
+    def _port(self, flow):
+        return self.marked_ports.get(flow["vport"], self.port or flow["vport"])
+
     def _from_server(self, flow, flags):
         server = flow["picked"]
-        key = (server, flags)
+        port = self._port(flow)
+        key = (server, port, flags)
         if key not in self.models:
             number = int(server.rsplit(".", 1)[1]) - 10
             head = ether(server_mac(number), OWN_MAC["r0"])
-            self.models[key] = tcp(flags, cip=server, cport=self.port or flow["vport"], head=head)
+            self.models[key] = tcp(flags, cip=server, cport=port, head=head)
         return _patched(self.models[key], 16, self._client(flow), 22, flow["cport"])
+
+
+def clients_flows(scenario):
+    """What clients send that has a VIP."""
+    return [flow for flow in scenario.get("ops") or scenario["flows"] if "vip" in flow]
 
 
 def _patched(model, address_at, address, port_at, port):

@@ -70,6 +70,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
         })
         .collect();
     marks.compare(taken.identities(), &network, problems);
+    marks.vips_fit(taken.identities(), problems);
     let mut taken = vrrp::Taken::default();
     let vrrp = instances
         .into_iter()

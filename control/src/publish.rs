@@ -10,7 +10,7 @@ use weir_dataplane::director::Shared;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::{Publisher, Reader};
-use weir_dataplane::snapshot::registry::Registry;
+use weir_dataplane::snapshot::registry::{Progress, Registry};
 
 /// See the module.
 pub(crate) struct Publish {
@@ -32,7 +32,7 @@ impl Publish {
     ) -> Result<Self> {
         let locality_keys = [random_u64()?, random_u64()?];
         let mut registry = Registry::new(workers.len(), Options { locality_keys, ..Options::default() });
-        let first = registry.snapshot(&config, &macs, 0)?;
+        let first = registry.snapshot(&config, &macs, Progress::default())?;
         Ok(Self { path, config, macs, registry, publisher: Publisher::new(first), workers })
     }
 
@@ -73,8 +73,8 @@ impl Publish {
         if let Some(table) = needs_restart(&self.config, &loaded.config) {
             anyhow::bail!("{table} can't change while weir runs; restart it for that");
         }
-        let seen = self.workers.iter().map(|worker| worker.counters.generation.get()).min().unwrap_or(0);
-        let next = self.registry.snapshot(&loaded.config, &self.macs, seen)?;
+        let progress = Progress::of(self.workers.iter().map(|worker| &*worker.counters));
+        let next = self.registry.snapshot(&loaded.config, &self.macs, progress)?;
         self.config = loaded.config;
         self.publisher.publish(next);
         Ok(())

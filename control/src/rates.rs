@@ -98,7 +98,7 @@ mod tests {
     use weir_config::model::MacAddress;
     use weir_dataplane::sched::Options;
     use weir_dataplane::snapshot::rates::Rates;
-    use weir_dataplane::snapshot::registry::Registry;
+    use weir_dataplane::snapshot::registry::{Progress, Registry};
 
     use super::*;
 
@@ -114,7 +114,7 @@ mod tests {
             }
         }
         let config = weir_config::parse("weir.toml", &text).unwrap().config;
-        registry.snapshot(&config, &[MacAddress([2, 0, 0, 0, 0, 1])], 0).unwrap()
+        registry.snapshot(&config, &[MacAddress([2, 0, 0, 0, 0, 1])], Progress::default()).unwrap()
     }
 
     fn rates_of(snapshot: &Snapshot, number: u8) -> Rates {

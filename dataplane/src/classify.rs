@@ -6,10 +6,10 @@
 use weir_config::model::Protocol;
 use zerocopy::byteorder::network_endian::{U16, U32};
 
-use crate::conn::record::{Key, ServiceId, reply_hash_input};
+use crate::conn::record::{Key, ServiceId, VipId, reply_hash_input};
 use crate::conn::table::Table;
 use crate::parse::{Packet, Plain};
-use crate::snapshot::{Snapshot, protocol};
+use crate::snapshot::{Ends, Snapshot, Target, protocol};
 use crate::stats::DropReason;
 use crate::wire::ipv4;
 use crate::wire::l4::icmp;
@@ -17,7 +17,8 @@ use crate::wire::l4::icmp;
 /// What is to be done with an IPv4 packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// From a client to a virtual server: [`Lookup::key`] is its connection's.
+    /// From a client to a virtual server: [`Lookup::key`] is its connection's. Or to a VIP of a mark that the packet does
+    /// not have: it may still be part of a connection.
     Request,
     /// From a NAT real server to a client, by its addresses.
     Reply,
@@ -38,6 +39,8 @@ pub struct Lookup {
     pub hash: u64,
     /// The connection's key. Requests only.
     pub key: Key,
+    /// The virtual server that a new connection goes to; none has the number [`ServiceId::NONE`]. Requests only.
+    pub service: ServiceId,
 }
 
 /// The virtual server that was asked for last: consecutive packets of a burst mostly ask for the same one.
@@ -48,8 +51,7 @@ pub struct LastService {
     /// No protocol is 0, so this stands for none.
     number: u8,
     protocol: Protocol,
-    service: ServiceId,
-    any_port: bool,
+    target: Target,
 }
 
 impl LastService {
@@ -60,42 +62,53 @@ impl LastService {
             port: U16::ZERO,
             number: 0,
             protocol: Protocol::Tcp,
-            service: ServiceId::default(),
-            any_port: false,
+            target: Target { service: ServiceId::NONE, vip: VipId(0), any_port: false },
         }
     }
 
-    /// The key of a plain packet's connection if it asks for the same virtual server again.
+    /// Fills in what a plain packet is looked up by, its hash aside, if it asks for the same virtual server again.
     #[inline]
-    pub fn key_of(&self, plain: &Plain) -> Option<Key> {
+    pub fn is_asked_again(&self, plain: &Plain, lookup: &mut Lookup) -> bool {
         let Plain { ip, tcp, .. } = plain;
         let is_same =
             ip.destination == self.destination && tcp.destination == self.port && ip.protocol == self.number;
-        is_same.then(|| self.key(ip.source.get(), tcp.source.get(), tcp.destination.get()))
-    }
-
-    #[inline]
-    fn key(&self, client: u32, client_port: u16, port: u16) -> Key {
-        Key::new(client, client_port, self.service, port, self.protocol, self.any_port)
-    }
-
-    /// Asks for the virtual server of a packet.
-    #[inline]
-    fn ask(&mut self, snapshot: &Snapshot, packet: &Packet, protocol: Protocol) -> Option<Key> {
-        let (destination, port, number) = (packet.destination, packet.destination_port, packet.protocol);
-        if self.destination.get() != destination || self.port.get() != port || self.number != number {
-            let service = snapshot.virtual_server(destination, port, number)?;
-            let any_port = snapshot.service(service).is_some_and(|service| service.port == 0);
-            *self = Self {
-                destination: U32::new(destination),
-                port: U16::new(port),
-                number,
-                protocol,
-                service,
-                any_port,
-            };
+        if is_same {
+            lookup.service = self.target.service;
+            lookup.key =
+                self.target.key(ip.source.get(), tcp.source.get(), tcp.destination.get(), self.protocol);
         }
-        Some(self.key(packet.source, packet.source_port, port))
+        is_same
+    }
+
+    /// Asks for the virtual server of a packet, and fills in what it is looked up by, its hash aside.
+    #[inline]
+    fn ask(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &Packet,
+        protocol: Protocol,
+        lookup: &mut Lookup,
+    ) -> Option<()> {
+        let (destination, port, number) = (packet.destination, packet.destination_port, packet.protocol);
+        let mut target = self.target;
+        if self.destination.get() != destination || self.port.get() != port || self.number != number {
+            let ends = Ends { source: packet.source, destination, destination_port: port, protocol: number };
+            let found = snapshot.target(&ends, protocol)?;
+            target = found.target;
+            // What another client would not find is not kept.
+            if found.is_for_all {
+                *self = Self {
+                    destination: U32::new(destination),
+                    port: U16::new(port),
+                    number,
+                    protocol,
+                    target,
+                };
+            }
+        }
+        lookup.service = target.service;
+        lookup.key = target.key(packet.source, packet.source_port, port, protocol);
+        Some(())
     }
 }
 
@@ -111,8 +124,7 @@ pub fn classify(
     let Some(protocol) = protocol(packet.protocol) else {
         return classify_other(packet, snapshot);
     };
-    if let Some(key) = last.ask(snapshot, packet, protocol) {
-        lookup.key = key;
+    if last.ask(snapshot, packet, protocol, lookup).is_some() {
         lookup.hash = table.hash(lookup.key.hash_input());
         return Class::Request;
     }

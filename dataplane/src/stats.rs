@@ -163,6 +163,8 @@ pub struct WorkerCounters {
     pub seconds: Counter,
     /// Gauge: generation of the snapshot in use.
     pub generation: Counter,
+    /// Gauge: no record is left of what was over when this generation came, such as connections to former VIPs.
+    pub swept: Counter,
 }
 
 impl WorkerCounters {
@@ -191,6 +193,7 @@ impl WorkerCounters {
             arp_conflicts: Counter::default(),
             seconds: Counter::default(),
             generation: Counter::default(),
+            swept: Counter::default(),
         }
     }
 

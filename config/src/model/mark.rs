@@ -138,6 +138,19 @@ impl Mark {
     /// [`MarkRange`]s of a file at most: each packet that opens a connection may be compared with all.
     pub const RANGES_MAX: usize = 1024;
 
+    /// Addresses of a network at most that weir tells from each other: the connections of each are its own, and NAT
+    /// knows which of them a client talks to.
+    pub const NUMBERED_ADDRESSES: u32 = 4096;
+
+    /// VIPs of a file at most that are told from each other: those of virtual servers, and of marks that virtual servers
+    /// have all addresses of networks of at most [`Mark::NUMBERED_ADDRESSES`]. IPv4.
+    pub const VIPS_MAX: usize = 49_152;
+
+    /// Whether the addresses of an IPv4 network are told from each other.
+    pub fn is_numbered(net: &IpNet) -> bool {
+        u32::from(net.max_prefix_len() - net.prefix_len()) <= Mark::NUMBERED_ADDRESSES.trailing_zeros()
+    }
+
     /// The addresses written with full length, which are VIPs.
     pub fn vips(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.addresses.iter().filter(|net| is_host(net)).map(IpNet::addr)

@@ -1,7 +1,7 @@
 //! `[[mark]]`, alone and beside each other and the virtual servers.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -69,6 +69,49 @@ impl Marks {
             let hosts = hosts.map(|(net, span)| Spanned::new(span.clone(), net.addr()));
             hosts.filter(move |host| Family::of(*host.get_ref()) == family)
         })
+    }
+
+    /// The place of a network of a mark that is too wide for its addresses to be told from each other.
+    pub(crate) fn wide_network(&self, mark: u32, family: Family) -> Option<Span> {
+        let entries = self.read.iter().filter(|read| read.mark.mark == mark);
+        let mut networks = entries.flat_map(|read| read.mark.addresses.iter().zip(&read.address_spans));
+        let is_wide = |net: &IpNet| Family::of(net.addr()) == family && !Mark::is_numbered(net);
+        networks.find(|(net, _)| is_wide(net)).map(|(_, span)| span.clone())
+    }
+
+    /// Reports more VIPs than can be told from each other, where they become too many.
+    pub(crate) fn vips_fit(&self, servers: &HashMap<Identity, Span>, problems: &mut Vec<Problem>) {
+        let mut vips: HashSet<Ipv4Addr> = HashSet::new();
+        for identity in servers.keys() {
+            if let Identity::Address { address: IpAddr::V4(vip), .. } = identity {
+                vips.insert(*vip);
+            }
+        }
+        let is_served = |mark| servers.contains_key(&Identity::Mark { mark, family: Family::V4 });
+        let entries = self.read.iter().filter(|read| is_served(read.mark.mark));
+        let networks = entries.flat_map(|read| read.mark.addresses.iter().zip(&read.address_spans));
+        for (net, span) in networks {
+            if let IpNet::V4(own) = net
+                && Mark::is_numbered(net)
+            {
+                let all = u32::from(own.network())..=u32::from(own.broadcast());
+                vips.extend(all.map(Ipv4Addr::from));
+            }
+            if vips.len() > Mark::VIPS_MAX {
+                let limit = Mark::VIPS_MAX;
+                let problem = Problem::error("too many VIPs")
+                    .at(span.clone(), format!("with this network the file has more than {limit}"))
+                    .help(format!(
+                        "each address of a network of up to {} counts; those of wider ones do not",
+                        Mark::NUMBERED_ADDRESSES
+                    ));
+                problems.push(problem);
+                return;
+            }
+        }
+        if vips.len() > Mark::VIPS_MAX {
+            problems.push(Problem::error(format!("more than {} VIPs in the file", Mark::VIPS_MAX)));
+        }
     }
 
     /// Warns of marks that hide each other or virtual servers, and of marks that lead nowhere.

@@ -42,9 +42,6 @@ const NOT_SERVED: &[Gap] = &[
         "write `tunnel = \"ipip\"`",
         |file| tunnels(file, |_, rs| says(&rs.tunnel, |tunnel| matches!(tunnel, "gue" | "gre"))),
     ),
-    stops("`mark` of a virtual server", "marks are", "write `address` and `port` instead", |file| {
-        servers(file, |s| s.mark.as_ref().map(toml::Spanned::span))
-    }),
 ];
 
 /// Something that is not served yet.

@@ -12,8 +12,8 @@ use super::table::{Fault, Table, word};
 use super::traffic::Traffic;
 use super::{health, ports, values};
 use crate::model::{
-    Family, Forwarding, Identity, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, Schedulers,
-    VirtualServer,
+    Family, Forwarding, Identity, Mark, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags,
+    Schedulers, VirtualServer,
 };
 use crate::report::{Problem, quoted};
 use crate::schema::{self, Field, List, Span, Text};
@@ -163,6 +163,21 @@ fn vips(traffic: &Traffic, real_servers: &[RealServer], around: &Around<'_>, tab
         let is_own = |vip: &Spanned<IpAddr>| around.network.own(*vip.get_ref()).is_some();
         if let Some(own) = around.marks.vips(*mark.get_ref(), family).find(is_own) {
             vip(&own, real_servers, around.network, table);
+        }
+        let has_nat = real_servers.iter().any(|rs| rs.forwarding == Forwarding::Nat);
+        if let Some(wide) = around.marks.wide_network(*mark.get_ref(), family).filter(|_| has_nat) {
+            let addresses = Mark::NUMBERED_ADDRESSES;
+            let problem = Problem::error("nat for a network that is too wide")
+                .at(
+                    mark.span(),
+                    "a real server behind nat has to be answered for with the address that was asked",
+                )
+                .related(
+                    wide,
+                    format!("weir tells at most {addresses} addresses of a network from each other"),
+                )
+                .help("write networks of /20 or longer, or forward by \"dr\" or \"tun\"");
+            table.report(problem);
         }
     }
 }

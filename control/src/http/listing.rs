@@ -63,7 +63,8 @@ struct Connection<'a> {
     client: Ipv4Addr,
     client_port: u16,
     virtual_server: &'a str,
-    address: IpAddr,
+    /// `None`: one of a network whose addresses are not told from each other.
+    address: Option<Ipv4Addr>,
     port: u16,
     real_server: IpAddr,
     real_server_port: u16,
@@ -92,8 +93,8 @@ pub(super) fn render(sources: &Sources, query: &Query) -> Result<Vec<u8>, String
 
 /// `None`: its virtual server is gone.
 fn connection(worker: usize, record: Record, now: u32, snapshot: &Snapshot) -> Option<Connection<'_>> {
-    let service = snapshot.service(record.service())?;
     let server = snapshot.server(record.server());
+    let service = snapshot.service(server.service)?;
     let lifetime = snapshot.lifetimes.of(record.protocol(), record.state());
     Some(Connection {
         worker,
@@ -101,10 +102,10 @@ fn connection(worker: usize, record: Record, now: u32, snapshot: &Snapshot) -> O
         client: record.client().into(),
         client_port: record.client_port(),
         virtual_server: &service.name,
-        address: service.address,
+        address: snapshot.vips.address(record.vip()).map(Ipv4Addr::from),
         port: record.port(),
         real_server: server.ip(),
-        real_server_port: if server.port == 0 { record.port() } else { server.port },
+        real_server_port: server.port_for(record.port()),
         state: name(record.protocol(), record.state()),
         expires: lifetime.saturating_sub(record.age(now)),
         persistent: record.is_templated(),

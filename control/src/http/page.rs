@@ -253,12 +253,14 @@ fn virtual_server_rows(html: &mut String, server: &VirtualServerReading, room: &
         "<tr class=\"service\"><th colspan=\"3\" scope=\"rowgroup\">{} <span class=\"dim\">",
         Text(&server.name)
     )?;
-    match (server.port, server.address.is_ipv6()) {
-        (0, _) => write!(html, "{}, every port", server.address)?,
-        (port, true) => write!(html, "[{}]:{port}", server.address)?,
-        (port, false) => write!(html, "{}:{port}", server.address)?,
+    let protocol = server.protocol.name();
+    match (server.mark, server.port, server.address.is_ipv6()) {
+        (Some(mark), ..) => write!(html, "mark {mark}")?,
+        (None, 0, _) => write!(html, "{}, every port, {protocol}", server.address)?,
+        (None, port, true) => write!(html, "[{}]:{port}, {protocol}", server.address)?,
+        (None, port, false) => write!(html, "{}:{port}, {protocol}", server.address)?,
     }
-    write!(html, ", {}</span></th>", server.protocol.name())?;
+    html.write_str("</span></th>")?;
     number(html, Count(sum(|real| real.active)))?;
     number(html, Count(sum(|real| real.inactive)))?;
     traffic(html, &server.traffic, &server.rates)?;

@@ -110,6 +110,8 @@ pub(crate) struct WorkerReading {
 pub(crate) struct VirtualServerReading {
     /// Its name in the file.
     pub(crate) name: String,
+    /// The mark that it serves, instead of an address, port and protocol.
+    pub(crate) mark: Option<u32>,
     /// The VIP.
     pub(crate) address: IpAddr,
     /// 0: every port.
@@ -228,7 +230,7 @@ impl WorkerReading {
 impl RealServerReading {
     fn take(server: &Server, traffic: Traffic) -> Self {
         Self {
-            socket: SocketAddr::new(server.ip(), server.port).to_string(),
+            socket: SocketAddr::new(server.ip(), server.named_port).to_string(),
             forwarding: server.forwarding,
             weight: server.weight,
             active: server.live.active(),
@@ -259,6 +261,7 @@ fn sum(workers: &[Shared], counter: impl Fn(&WorkerCounters) -> u64) -> u64 {
 fn virtual_servers(snapshot: &Snapshot) -> Vec<VirtualServerReading> {
     let reading = |service: &weir_dataplane::snapshot::service::Service| VirtualServerReading {
         name: service.name.clone(),
+        mark: service.mark,
         address: service.address,
         port: service.port,
         protocol: service.protocol,

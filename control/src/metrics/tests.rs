@@ -12,7 +12,7 @@ use weir_dataplane::passes::Stopwatch;
 use weir_dataplane::punt::Owner;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::publish::Publisher;
-use weir_dataplane::snapshot::registry::Registry;
+use weir_dataplane::snapshot::registry::{Progress, Registry};
 use weir_dataplane::snapshot::server::Server;
 use weir_dataplane::stats::{Answer, DropReason, PuntClass};
 
@@ -95,7 +95,9 @@ impl Director {
     /// Two workers, one port, these virtual servers.
     pub(crate) fn new(tables: &str) -> Self {
         let mut registry = Registry::new(2, Options::default());
-        let snapshot = registry.snapshot(&parse(tables), &[MacAddress([2, 0, 0, 0, 0, 1])], 0).unwrap();
+        let snapshot = registry
+            .snapshot(&parse(tables), &[MacAddress([2, 0, 0, 0, 0, 1])], Progress::default())
+            .unwrap();
         let publisher = Publisher::new(snapshot);
         let workers = Shared::new(2, 1);
         let device = FakeDevice::default();
@@ -122,9 +124,9 @@ impl Director {
 
     /// Reloads with these virtual servers, after which all workers use them.
     fn reload(&mut self, tables: &str) {
-        let seen = self.workers.iter().map(|worker| worker.counters.generation.get()).min().unwrap();
+        let progress = Progress::of(self.workers.iter().map(|worker| &*worker.counters));
         let macs = [MacAddress([2, 0, 0, 0, 0, 1])];
-        self.publisher.publish(self.registry.snapshot(&parse(tables), &macs, seen).unwrap());
+        self.publisher.publish(self.registry.snapshot(&parse(tables), &macs, progress).unwrap());
         for worker in &self.workers {
             worker.counters.generation.set(self.publisher.current().generation);
         }

@@ -1,13 +1,13 @@
 //! One IPv4 connection in 16 bytes: two words, so that four of them share a cache line.
 //!
 //! ```text
-//!  key    | client address 32 | client port 16 | virtual server 16 |
+//!  key    | client address 32 | client port 16 | VIP 16 |
 //!  value  | destination port 16 | protocol 2 | any port 1 | templated 1 | state 4 | last packet 20 | real server 20 |
 //! ```
-//! The virtual server stands for its address. The destination port is stored for every connection, since a virtual
-//! server may serve all ports. The last packet is in seconds of the worker's clock, modulo 2^20 (12 days); the
-//! sweep visits each record every few seconds, so an age is never ambiguous as long as timeouts stay below
-//! 864,000 seconds (10 days).
+//! The VIP is a number, see [`VipId`]. As in IPVS, a connection is known by its two ends, whatever virtual server serves
+//! them: that one may change by an edit while the connection goes on. Which one took it is what the real server says.
+//! The last packet is in seconds of the worker's clock, modulo 2^20 (12 days); the sweep visits each record every few
+//! seconds, so an age is never ambiguous as long as timeouts stay below 864,000 seconds (10 days).
 
 use weir_config::model::Protocol;
 
@@ -17,6 +17,15 @@ use crate::wire::l4::flags;
 /// Number of a virtual server, 0 to 65,534. Stable for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ServiceId(pub u16);
+
+impl ServiceId {
+    /// No virtual server has this number.
+    pub const NONE: Self = Self(u16::MAX);
+}
+
+/// Number of an address that clients talk to; see [`crate::snapshot::vips`] for which address has which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct VipId(pub u16);
 
 /// Number of a real server of one virtual server, 1 to [`ServerId::MAX`]. Stable for as long as a record names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,31 +64,31 @@ pub struct Key {
 }
 
 impl Key {
-    /// A client's flow to a virtual server. `any_port`: the virtual server serves all ports.
+    /// A client's flow to a port of a VIP. `any_port`: replies come from the port that the client talks to, so it can go
+    /// into the hash.
     #[inline]
     pub fn new(
         client: u32,
         client_port: u16,
-        service: ServiceId,
+        vip: VipId,
         port: u16,
         protocol: Protocol,
         any_port: bool,
     ) -> Self {
-        let key = u64::from(client) << 32 | u64::from(client_port) << 16 | u64::from(service.0);
+        let key = u64::from(client) << 32 | u64::from(client_port) << 16 | u64::from(vip.0);
         let value = u64::from(port) << PORT_SHIFT | (protocol as u64) << PROTOCOL_SHIFT;
         Self { key, value, any_port }
-    }
-
-    /// The virtual server.
-    #[inline]
-    pub fn service(&self) -> ServiceId {
-        ServiceId(self.key as u16)
     }
 
     /// The protocol.
     #[inline]
     pub fn protocol(&self) -> Protocol {
         protocol(self.value)
+    }
+
+    /// The same flow, as one with the other kind of hash.
+    pub fn hashed_otherwise(self) -> Self {
+        Self { any_port: !self.any_port, ..self }
     }
 
     /// What [`super::table::Table::hash`] is taken of.
@@ -89,7 +98,7 @@ impl Key {
     }
 }
 
-/// The client's address and port, and the destination port where a virtual server has many: what both directions
+/// The client's address and port, and the destination port where replies come from the same one: what both directions
 /// of a connection know, so that both find it in the same place.
 #[inline]
 fn hash_input(key: u64, value: u64, any_port: bool) -> u64 {
@@ -106,7 +115,7 @@ fn protocol(value: u64) -> Protocol {
     }
 }
 
-/// What a reply is looked up by: the client alone (and the real server's port where the virtual server has many).
+/// What a reply is looked up by: the client alone (and the real server's port where that is the one the client talks to).
 #[inline]
 pub fn reply_hash_input(client: u32, client_port: u16, any_port: Option<u16>) -> u64 {
     u64::from(client) << 32 | u64::from(client_port) << 16 | u64::from(any_port.unwrap_or(0))
@@ -144,9 +153,10 @@ impl Record {
         (self.key >> 16) as u16
     }
 
-    /// The virtual server.
-    pub fn service(self) -> ServiceId {
-        ServiceId(self.key as u16)
+    /// The address that the client talks to.
+    #[inline]
+    pub fn vip(self) -> VipId {
+        VipId(self.key as u16)
     }
 
     /// The port that the client talks to.
@@ -222,14 +232,14 @@ mod tests {
     #[test]
     fn fields_do_not_touch_each_other() {
         bolero::check!().with_type::<(u32, u16, u16, u16, u32, u32, u8, bool)>().for_each(
-            |&(client, client_port, service, port, server, now, state, flag)| {
+            |&(client, client_port, vip, port, server, now, state, flag)| {
                 let server = ServerId(server % ServerId::MAX + 1);
                 let state = State(state % 16);
-                let key = Key::new(client, client_port, ServiceId(service), port, Protocol::Udp, flag);
+                let key = Key::new(client, client_port, VipId(vip), port, Protocol::Udp, flag);
                 let record = Record::new(key, server, state, now, flag);
                 assert_eq!(record.client(), client);
                 assert_eq!(record.client_port(), client_port);
-                assert_eq!(record.service(), ServiceId(service));
+                assert_eq!(record.vip(), VipId(vip));
                 assert_eq!(record.port(), port);
                 assert_eq!(record.server(), server);
                 assert_eq!(record.state(), state);
@@ -249,7 +259,7 @@ mod tests {
     #[test]
     fn both_directions_hash_alike() {
         for any_port in [false, true] {
-            let key = Key::new(0x0a000001, 4000, ServiceId(7), 80, Protocol::Tcp, any_port);
+            let key = Key::new(0x0a000001, 4000, VipId(7), 80, Protocol::Tcp, any_port);
             assert_eq!(key.hash_input(), reply_hash_input(0x0a000001, 4000, any_port.then_some(80)));
         }
     }

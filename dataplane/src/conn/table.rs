@@ -79,6 +79,8 @@ pub struct Table {
     len: usize,
     capacity: usize,
     sweep_line: usize,
+    /// See [`Table::has_slipped`].
+    has_slipped: bool,
 }
 
 impl Table {
@@ -94,7 +96,7 @@ impl Table {
     pub fn new(lines: Slab<Line>, capacity: usize, key: HashKey) -> Self {
         assert!(lines.len() >= PROBES, "as lines_for says");
         let shared = Arc::new(Lines { lines, key, moves: AtomicU64::new(0) });
-        Self { shared, len: 0, capacity, sweep_line: 0 }
+        Self { shared, len: 0, capacity, sweep_line: 0, has_slipped: false }
     }
 
     /// For other workers.
@@ -202,6 +204,7 @@ impl Table {
             let at_was_full = self.is_full(at);
             if let Some(slot) = self.spilled_over(hole, at) {
                 let record = self.read(at, slot);
+                self.has_slipped |= self.is_swept(hole, at);
                 let free = (0..SLOTS).find(|&free| self.value(hole, free) == 0);
                 self.write(hole, free.unwrap_or(SLOTS - 1), record);
                 self.close_gap(at, slot);
@@ -244,6 +247,16 @@ impl Table {
             self.sweep_line = self.shared.behind(line, 1);
         }
         dpdk::lcore::prefetch(&self.shared.lines[self.shared.behind(self.sweep_line, 1)]);
+    }
+
+    /// Whether a record has moved past the sweep since this was last asked, so that the sweep has not seen it.
+    pub fn has_slipped(&mut self) -> bool {
+        std::mem::take(&mut self.has_slipped)
+    }
+
+    /// Whether the sweep stands behind line `hole` and not behind line `at`, which lies behind `hole`.
+    fn is_swept(&self, hole: usize, at: usize) -> bool {
+        (1..=self.shared.distance(hole, at)).contains(&self.shared.distance(hole, self.sweep_line))
     }
 
     /// Lines of the table.
@@ -398,7 +411,7 @@ mod tests {
 
     use weir_config::model::Protocol;
 
-    use super::super::record::{ServerId, ServiceId, reply_hash_input};
+    use super::super::record::{ServerId, VipId, reply_hash_input};
     use super::super::state::tcp;
     use super::*;
 
@@ -412,7 +425,7 @@ mod tests {
     }
 
     fn key_of(client: u32) -> Key {
-        Key::new(client, client as u16, ServiceId(client as u16 % 3), 80, Protocol::Tcp, client & 1 == 0)
+        Key::new(client, client as u16, VipId(client as u16 % 3), 80, Protocol::Tcp, client & 1 == 0)
     }
 
     fn record(client: u32) -> Record {
@@ -517,7 +530,7 @@ mod tests {
     #[test]
     fn replies_find_the_record_of_their_client() {
         let mut table = table(1024, random_key());
-        let key = Key::new(1, 2, ServiceId(3), 80, Protocol::Tcp, false);
+        let key = Key::new(1, 2, VipId(3), 80, Protocol::Tcp, false);
         let made = Record::new(key, ServerId(9), tcp::SYN_RECV, 0, false);
         let hash = table.hash(key.hash_input());
         table.insert(hash, made).expect("there is room");
@@ -531,7 +544,7 @@ mod tests {
     #[test]
     fn a_view_finds_a_record_that_stays_while_others_come_and_go() {
         let mut table = table(256, crowded());
-        let key = Key::new(7, 7, ServiceId(1), 80, Protocol::Tcp, false);
+        let key = Key::new(7, 7, VipId(1), 80, Protocol::Tcp, false);
         let stays = Record::new(key, ServerId(5), tcp::ESTABLISHED, 0, false);
         let hash = table.hash(key.hash_input());
         let view = table.view();

@@ -5,14 +5,14 @@ use weir_config::model::{Forwarding, MacAddress};
 
 use super::{Context, Director, Event, Message, Passed};
 use crate::classify::Class;
-use crate::conn::record::{Key, Record, reply_hash_input};
+use crate::conn::record::{Key, Record};
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
 use crate::parse::{Packet, Quoted, parse_quoted};
 use crate::reply::{self, arp};
 use crate::rewrite::{ipv4_mut, quoted};
-use crate::snapshot::server::{Gauge, Server};
-use crate::snapshot::{Snapshot, protocol};
+use crate::snapshot::server::Gauge;
+use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::{Answer, DropReason};
 use crate::wire::ethernet::Vlan;
 use crate::wire::ipv4;
@@ -120,9 +120,9 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::IcmpRateLimited));
         }
         let port = &context.snapshot.ports[context.port];
-        let source = match context.snapshot.local(packet.destination) {
-            Some(_) => Some(packet.destination),
-            None => port.address_towards(packet.source),
+        let source = match speaks_for_destination(packet, context.snapshot) {
+            true => Some(packet.destination),
+            false => port.address_towards(packet.source),
         };
         let Some(source) = source else { return Err((frame, DropReason::NotServed)) };
         match reply::error(&mut frame, packet, error, source, port.mac) {
@@ -179,33 +179,38 @@ impl<F: Frame> Director<F> {
         } else {
             (quoted.destination_port, quoted.source_port)
         };
-        let service = snapshot.virtual_server(vip, port, quoted.protocol)?;
-        let any_port = snapshot.service(service)?.port == 0;
-        let key = Key::new(client, client_port, service, port, protocol, any_port);
-        let hash = self.table.hash(key.hash_input());
-        let elsewhere = || {
-            let is_its = |record: Record| record.lookup_key() == key;
-            self.views.iter().find_map(|view| view.find_reply(hash, client, client_port, is_its))
+        let ends =
+            Ends { source: client, destination: vip, destination_port: port, protocol: quoted.protocol };
+        let key = snapshot.target(&ends, protocol)?.target.key(client, client_port, port, protocol);
+        let find = |key: Key| {
+            let hash = self.table.hash(key.hash_input());
+            let elsewhere = || {
+                let is_its = |record: Record| record.lookup_key() == key;
+                self.views.iter().find_map(|view| view.find_reply(hash, client, client_port, is_its))
+            };
+            self.table.find(hash, key).map(|(_, record)| record).or_else(elsewhere)
         };
-        self.table.find(hash, key).map(|(_, record)| record).or_else(elsewhere)
+        find(key).or_else(|| snapshot.has_both_hashes.then(|| find(key.hashed_otherwise()))?)
     }
 
     /// The connection of a quoted packet from a client to a NAT real server.
     fn find_replier(&self, quoted: &Quoted, snapshot: &Snapshot) -> Option<Record> {
         let (address, port) = (quoted.destination, quoted.destination_port);
+        let (client, client_port) = (quoted.source, quoted.source_port);
         let protocol = protocol(quoted.protocol).filter(|_| !quoted.is_later_fragment)?;
-        let any_port = snapshot.nat_server(address, port, quoted.protocol)?;
-        let hash = self.table.hash(reply_hash_input(quoted.source, quoted.source_port, any_port));
         let is_its = |record: Record| {
-            record.protocol() == protocol && snapshot.server(record.server()).is_at(address, port)
+            record.protocol() == protocol
+                && snapshot.server(record.server()).replies_from(address, port, record.port())
         };
-        let elsewhere = || {
-            self.views
-                .iter()
-                .find_map(|view| view.find_reply(hash, quoted.source, quoted.source_port, is_its))
+        let find = |hash| {
+            let elsewhere =
+                || self.views.iter().find_map(|view| view.find_reply(hash, client, client_port, is_its));
+            let own = self.table.find_reply(hash, client, client_port, is_its);
+            own.map(|(_, record)| record).or_else(elsewhere)
         };
-        let own = self.table.find_reply(hash, quoted.source, quoted.source_port, is_its);
-        own.map(|(_, record)| record).or_else(elsewhere)
+        let [hash, other] =
+            self.reply_hashes((address, port, quoted.protocol), (client, client_port), snapshot)?;
+        find(hash).or_else(|| snapshot.has_both_hashes.then(|| find(other))?)
     }
 
     /// From the clients' side, about a packet to the client: to the real server, by its method.
@@ -223,7 +228,7 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::RealServerRemoved));
         }
         if server.forwarding == Forwarding::Nat {
-            let own = (server.address, server_port(server, record));
+            let own = (server.address, server.port_for(record.port()));
             let translated = quoted::translate(frame.bytes_mut(), packet, quoted, quoted::End::Source, own);
             if let Err(reason) = translated {
                 return Err((frame, reason));
@@ -244,18 +249,20 @@ impl<F: Frame> Director<F> {
         wire: &mut W,
     ) -> Passed<F> {
         let snapshot = context.snapshot;
-        let server = snapshot.server(record.server());
+        let Some(vip) = snapshot.vips.address(record.vip()) else {
+            return Err((frame, DropReason::StrayIcmp));
+        };
         let Some(hop) = snapshot.routes.next_hop(packet.destination) else {
             return Err((frame, DropReason::NoRoute));
         };
-        let own = (server.vip, record.port());
+        let own = (vip, record.port());
         let bytes = frame.bytes_mut();
         let rewritten = quoted::translate(bytes, packet, quoted, quoted::End::Destination, own)
             .and_then(|()| ipv4_mut(bytes, packet.l3()))
             .and_then(|header| match header.ttl {
                 0 | 1 => Err(DropReason::TtlExceeded),
                 _ => {
-                    header.set_source(server.vip);
+                    header.set_source(vip);
                     header.decrement_ttl();
                     Ok(())
                 }
@@ -263,7 +270,7 @@ impl<F: Frame> Director<F> {
         if let Err(reason) = rewritten {
             return Err((frame, reason));
         }
-        self.count_reply(server, packet);
+        self.count_reply(snapshot.server(record.server()), packet);
         let hop = Hop::new(hop, packet.vlan.network());
         self.send(frame, packet.vlan, &Gauge::default(), hop, context, wire)
     }
@@ -358,7 +365,12 @@ impl<F: Frame> Director<F> {
     }
 }
 
-/// The TCP or UDP port at which a real server serves a connection.
-fn server_port(server: &Server, record: Record) -> u16 {
-    if server.port == 0 { record.port() } else { server.port }
+/// Whether weir answers a packet as its destination: an own address, a VIP, an address that has its virtual server by a mark.
+fn speaks_for_destination(packet: &Packet, snapshot: &Snapshot) -> bool {
+    let Packet { source, destination, destination_port, .. } = *packet;
+    let is_asked = |protocol| {
+        let ends = Ends { source, destination, destination_port, protocol: packet.protocol };
+        snapshot.target(&ends, protocol).is_some()
+    };
+    snapshot.local(destination).is_some() || protocol(packet.protocol).is_some_and(is_asked)
 }

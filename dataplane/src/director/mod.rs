@@ -117,6 +117,7 @@ pub struct Director<F> {
     untracked_until: u32,
     /// Lines of the table that the sweep has visited since the start.
     swept: u64,
+    round: Round,
     findings: Box<[Finding]>,
     /// Good for the present snapshot.
     last_service: LastService,
@@ -137,6 +138,17 @@ struct Context<'a> {
     now: Now,
     /// Port that the burst came in on.
     port: usize,
+}
+
+/// A round of the sweep over the whole table.
+#[derive(Clone, Copy)]
+struct Round {
+    /// Of the snapshot when it began.
+    generation: u64,
+    /// Lines visited so far.
+    lines: u64,
+    /// It has seen every record, and ended all that were over.
+    is_whole: bool,
 }
 
 /// What the first round found out about a frame. Written in place, so nothing is moved between the rounds.
@@ -180,6 +192,7 @@ impl<F: Frame> Director<F> {
             bindings_generation: 0,
             untracked_until: 0,
             swept: 0,
+            round: Round { generation: 0, lines: 0, is_whole: true },
             ended_templated: Vec::with_capacity(upkeep::ENDED_TEMPLATED_MAX),
             last_service: LastService::none(),
             findings: vec![Finding::default(); BURST].into(),
@@ -247,12 +260,11 @@ impl<F: Frame> Director<F> {
         for (frame, Finding { step, packet, lookup }) in burst.iter().zip(findings) {
             let bytes = frame.bytes();
             if let Ok((plain, _)) = Plain::ref_from_prefix(bytes)
-                && let Some(key) = self.last_service.key_of(plain)
+                && self.last_service.is_asked_again(plain, lookup)
                 && is_for(bytes, mac)
                 && plain.is_right(frame.len())
             {
-                lookup.key = key;
-                lookup.hash = self.table.hash(key.hash_input());
+                lookup.hash = self.table.hash(lookup.key.hash_input());
                 self.table.prefetch(lookup.hash);
                 *step = Step::Plain;
                 continue;

@@ -107,7 +107,7 @@ impl<F: Frame> Director<F> {
 
 /// The template that a connection of a virtual server that still exists hangs on, and how long that one lives.
 fn template_of(record: Record, snapshot: &Snapshot) -> Option<(TemplateKey, u32)> {
-    let service = snapshot.service(record.service())?;
+    let service = snapshot.service(snapshot.server(record.server()).service)?;
     let persistence = service.persistence?;
     Some((template_key(record.client(), service, persistence), persistence.timeout_secs))
 }

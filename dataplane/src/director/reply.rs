@@ -4,13 +4,14 @@ use weir_config::model::Forwarding;
 
 use super::{Context, Director, Message, Passed, trim_surplus};
 use crate::classify::Lookup;
-use crate::conn::record::Record;
+use crate::conn::record::{Record, reply_hash_input};
 use crate::conn::state::{self, Direction};
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
 use crate::reply;
 use crate::rewrite::{self, ipv4_mut};
+use crate::snapshot::Snapshot;
 use crate::snapshot::routes::NextHop;
 use crate::snapshot::server::{Gauge, Server};
 use crate::stats::DropReason;
@@ -22,28 +23,65 @@ impl<F: Frame> Director<F> {
     #[inline]
     pub(super) fn reply<W: Wire<Frame = F>>(
         &mut self,
-        mut frame: F,
+        frame: F,
         packet: &Packet,
         lookup: &Lookup,
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
+        let found = self.follow_reply(packet, lookup.hash, context);
+        match found.or_else(|| self.follow_reply_hashed_otherwise(packet, context)) {
+            Some(record) => self.reply_of(frame, packet, record, context, wire),
+            None => self.stray_reply(frame, packet, context, wire),
+        }
+    }
+
+    /// The connection of a packet from a NAT real server, which may be another worker's, moved along with it.
+    #[inline]
+    fn follow_reply(&mut self, packet: &Packet, hash: u64, context: Context<'_>) -> Option<Record> {
         let Context { snapshot, .. } = context;
         let is_its = |record: Record| {
+            let server = snapshot.server(record.server());
             record.protocol().number() == packet.protocol
-                && snapshot.server(record.server()).is_at(packet.source, packet.source_port)
-                && snapshot.server(record.server()).forwarding == Forwarding::Nat
+                && server.replies_from(packet.source, packet.source_port, record.port())
+                && server.forwarding == Forwarding::Nat
         };
         let (client, client_port) = (packet.destination, packet.destination_port);
-        let record = match self.table.find_reply(lookup.hash, client, client_port, is_its) {
+        match self.table.find_reply(hash, client, client_port, is_its) {
             Some((slot, record)) => {
                 self.follow(slot, record, packet.flags, Direction::Output, context);
-                record
+                Some(record)
             }
-            None => match self.find_elsewhere(packet, lookup, is_its, context) {
-                Some(record) => record,
-                None => return self.stray_reply(frame, packet, context, wire),
-            },
+            None => self.find_elsewhere(packet, hash, is_its, context),
+        }
+    }
+
+    /// As [`Director::follow_reply`], for a connection made while its virtual server had the other kind of hash, or where
+    /// virtual servers of both kinds have the real server.
+    #[inline]
+    fn follow_reply_hashed_otherwise(&mut self, packet: &Packet, context: Context<'_>) -> Option<Record> {
+        if !context.snapshot.has_both_hashes {
+            return None;
+        }
+        let socket = (packet.source, packet.source_port, packet.protocol);
+        let client = (packet.destination, packet.destination_port);
+        let [_, other] = self.reply_hashes(socket, client, context.snapshot)?;
+        self.follow_reply(packet, other, context)
+    }
+
+    /// Sends a packet of a connection's real server to its client.
+    #[inline]
+    pub(super) fn reply_of<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        record: Record,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let Context { snapshot, .. } = context;
+        let Some(vip) = snapshot.vips.address(record.vip()) else {
+            return Err((frame, DropReason::StrayReply));
         };
         let server = snapshot.server(record.server());
         let header = match ipv4_mut(frame.bytes_mut(), packet.l3()) {
@@ -63,7 +101,30 @@ impl<F: Frame> Director<F> {
             return self.answer_error(frame, packet, error, context, wire);
         }
         self.count_reply(server, packet);
-        self.return_to_client(frame, packet, (server.vip, record.port()), hop, context, wire)
+        self.return_to_client(frame, packet, (vip, record.port()), hop, context, wire)
+    }
+
+    /// Where the connections are that a NAT real server's packets from this socket to `client` and its port may belong to:
+    /// first by the kind of hash that its virtual servers have.
+    pub(super) fn reply_hashes(
+        &self,
+        (address, port, protocol): (u32, u16, u8),
+        (client, client_port): (u32, u16),
+        snapshot: &Snapshot,
+    ) -> Option<[u64; 2]> {
+        let any_port = snapshot.nat_server(address, port, protocol)?;
+        let other = if any_port.is_some() { None } else { Some(port) };
+        Some([any_port, other].map(|port| self.table.hash(reply_hash_input(client, client_port, port))))
+    }
+
+    /// A packet to a virtual server of a mark that is no request: what a mark matches may hold clients of other virtual
+    /// servers. Gives the connection that it belongs to.
+    #[cold]
+    pub(super) fn find_reply_to_marked(&mut self, packet: &Packet, context: Context<'_>) -> Option<Record> {
+        let socket = (packet.source, packet.source_port, packet.protocol);
+        let client = (packet.destination, packet.destination_port);
+        let hashes = self.reply_hashes(socket, client, context.snapshot)?;
+        hashes.into_iter().find_map(|hash| self.follow_reply(packet, hash, context))
     }
 
     /// Counts a packet from a real server. One that was removed counts no more, as in the kernel.
@@ -80,7 +141,7 @@ impl<F: Frame> Director<F> {
     fn find_elsewhere(
         &self,
         packet: &Packet,
-        lookup: &Lookup,
+        hash: u64,
         is_its: impl Fn(Record) -> bool,
         Context { snapshot, now, .. }: Context<'_>,
     ) -> Option<Record> {
@@ -88,7 +149,7 @@ impl<F: Frame> Director<F> {
         for (worker, view) in
             self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker)
         {
-            if let Some(record) = view.find_reply(lookup.hash, client, client_port, &is_its) {
+            if let Some(record) = view.find_reply(hash, client, client_port, &is_its) {
                 let is_secure = snapshot.switches.secure_tcp;
                 let state = state::next(
                     record.protocol(),

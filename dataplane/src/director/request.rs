@@ -9,6 +9,7 @@ use crate::classify::Lookup;
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
 use crate::conn::state::{self, Direction, State};
+use crate::conn::table::Slot;
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
@@ -37,7 +38,8 @@ impl<F: Frame> Director<F> {
         wire: &mut W,
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = context;
-        if let Some((slot, record)) = self.table.find(lookup.hash, lookup.key) {
+        let found = self.table.find(lookup.hash, lookup.key);
+        if let Some((slot, record)) = found.or_else(|| self.find_hashed_otherwise(lookup, snapshot)) {
             let server = snapshot.server(record.server());
             let age = record.age(now.seconds);
             let is_current = age == 0 || age <= snapshot.lifetimes.of(record.protocol(), record.state());
@@ -51,6 +53,20 @@ impl<F: Frame> Director<F> {
             self.end(slot, record, context);
         }
         self.new_connection(frame, packet, lookup, context, wire)
+    }
+
+    /// The connection of a client's packet, made while its virtual server had the other kind of hash.
+    #[inline]
+    pub(super) fn find_hashed_otherwise(
+        &self,
+        lookup: &Lookup,
+        snapshot: &Snapshot,
+    ) -> Option<(Slot, Record)> {
+        if !snapshot.has_both_hashes {
+            return None;
+        }
+        let key = lookup.key.hashed_otherwise();
+        self.table.find(self.table.hash(key.hash_input()), key)
     }
 
     /// A packet to a virtual server that belongs to no connection.
@@ -68,6 +84,17 @@ impl<F: Frame> Director<F> {
         if snapshot.local(packet.source).is_some() {
             return Err((frame, DropReason::OwnSource));
         }
+        let Some(service) = snapshot.service(lookup.service) else {
+            return self.answer_local(frame, packet, context, wire);
+        };
+        if service.mark.is_some()
+            && let Some(record) = self.find_reply_to_marked(packet, context)
+        {
+            return self.reply_of(frame, packet, record, context, wire);
+        }
+        if service.mark.is_some() && packet.source == packet.destination {
+            return Err((frame, DropReason::OwnSource));
+        }
         let is_suspect = now.seconds < self.untracked_until;
         if !may_open(packet, protocol, snapshot) {
             if is_suspect && packet.flags & flags::RST == 0 && protocol == Protocol::Tcp {
@@ -75,14 +102,11 @@ impl<F: Frame> Director<F> {
             }
             return self.answer_local(frame, packet, context, wire);
         }
-        let Some(service) = snapshot.service(lookup.key.service()) else {
-            return Err((frame, DropReason::NotServed));
-        };
         let Some(choice) = self.choose(packet, service, snapshot, now) else {
             return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
         };
         let server = snapshot.server(choice.server);
-        if service.one_packet {
+        if service.one_packet && protocol == Protocol::Udp {
             if let Some(hold) = choice.template {
                 self.touch(hold, server.id, now);
             }
@@ -130,7 +154,7 @@ impl<F: Frame> Director<F> {
         wire: &mut W,
     ) -> Passed<F> {
         let snapshot = context.snapshot;
-        let service = snapshot.service(lookup.key.service());
+        let service = snapshot.service(lookup.service);
         match service.and_then(|service| service.pick_untracked(snapshot, lookup.hash)) {
             Some(server) => {
                 self.shared.counters.untracked.add(1);

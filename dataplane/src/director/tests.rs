@@ -18,7 +18,7 @@ use crate::packet::heap::{HeapFrame, HeapWire};
 use crate::packet::{Burst, Frame};
 use crate::sched::Options;
 use crate::snapshot::Snapshot;
-use crate::snapshot::registry::Registry;
+use crate::snapshot::registry::{Progress, Registry};
 use crate::stats::{Answer, DropReason, WorkerCounters};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::l4::flags::{ACK, FIN, RST, SYN};
@@ -63,7 +63,7 @@ struct Lab {
 impl Lab {
     fn new(config: &Config, workers: usize) -> Self {
         let mut registry = Registry::new(workers, Options::default());
-        let snapshot = registry.snapshot(config, &[OWN], 0).expect("a valid configuration");
+        let snapshot = registry.snapshot(config, &[OWN], Progress::default()).expect("a valid configuration");
         let capacity = config.connections.capacity as usize;
         let key = HashKey::new([0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15]);
         let tables: Vec<Table> = (0..workers)
@@ -91,8 +91,8 @@ impl Lab {
     }
 
     fn reload(&mut self, config: &Config) {
-        let seen = self.snapshot.generation;
-        self.snapshot = self.registry.snapshot(config, &[OWN], seen).expect("a valid configuration");
+        let progress = Progress::of(self.counters.iter().map(|counters| &**counters));
+        self.snapshot = self.registry.snapshot(config, &[OWN], progress).expect("a valid configuration");
         self.pass_millis(1);
     }
 

@@ -2,7 +2,7 @@
 
 use weir_config::model::{MacAddress, Protocol};
 
-use super::{Context, Director, Message};
+use super::{Context, Director, Message, Round};
 use crate::classify::LastService;
 use crate::clock::Now;
 use crate::conn::state::Direction;
@@ -77,26 +77,38 @@ impl<F: Frame> Director<F> {
         self.swept += lines;
         let worker = self.shared.worker;
         let mut templated = std::mem::take(&mut self.ended_templated);
+        let mut round = self.round;
         self.table.sweep(lines as usize, |record| {
             let server = snapshot.server(record.server());
             let lifetime = snapshot.lifetimes.of(record.protocol(), record.state());
             let is_orphan = !server.is_present
                 && (snapshot.switches.expire_nodest_conn
                     || record.protocol() == Protocol::Udp
-                    || snapshot.service(record.service()).is_none());
+                    || snapshot.service(server.service).is_none());
+            let is_orphan = is_orphan || snapshot.vips.has_left(record.vip());
             let is_over = is_orphan || record.age(now.seconds) > lifetime;
             // What hangs on a template that can't be let go of now is looked at again in the next round.
-            let is_over = is_over && (!record.is_templated() || templated.len() < ENDED_TEMPLATED_MAX);
-            if is_over && record.is_templated() {
+            let can_end = is_over && (!record.is_templated() || templated.len() < ENDED_TEMPLATED_MAX);
+            round.is_whole &= can_end == is_over;
+            if can_end && record.is_templated() {
                 templated.push(record);
             }
-            if is_over {
+            if can_end {
                 server.unbind(worker, record.protocol(), record.state());
             }
-            is_over
+            can_end
         });
         templated.drain(..).for_each(|record| self.detach(record, snapshot, now));
         self.ended_templated = templated;
+        round.is_whole &= !self.table.has_slipped();
+        round.lines += lines;
+        if round.lines >= lines_per_round {
+            if round.is_whole {
+                self.shared.counters.swept.set(round.generation);
+            }
+            round = Round { generation: snapshot.generation, lines: 0, is_whole: true };
+        }
+        self.round = round;
     }
 
     /// Takes in what the other workers had to say.

@@ -4,6 +4,8 @@
 //! ([`publish`]), and frees the old one when no worker holds it any more. All facts that must agree are in this one
 //! value; what changes with packets (counters, scheduler positions) hangs on it by `Arc` and outlives it.
 
+mod addressing;
+pub mod marks;
 pub mod publish;
 pub mod rates;
 pub mod registry;
@@ -11,6 +13,7 @@ pub mod routes;
 pub mod server;
 pub mod service;
 pub mod traffic;
+pub mod vips;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -19,13 +22,15 @@ use hashbrown::HashMap;
 use ipnet::Ipv4Net;
 use weir_config::model::{MacAddress, Protocol};
 
-use crate::conn::record::{ServerId, ServiceId};
+use crate::conn::record::{Key, ServerId, ServiceId, VipId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::Hop;
+use marks::{Marked, Marks};
 use routes::Routes;
 use server::Server;
 use service::Service;
 use traffic::Traffic;
+use vips::Vips;
 
 /// See the module.
 pub struct Snapshot {
@@ -43,13 +48,19 @@ pub struct Snapshot {
     pub bindings_generation: u64,
     /// VIPs to be announced: port and address.
     pub announcements: Box<[(usize, u32)]>,
-    virtual_servers: HashMap<u64, ServiceId>,
+    /// Numbers of VIPs.
+    pub vips: Vips,
+    /// Some connections have the one kind of hash and some the other: who finds nothing by the one asks by the other.
+    pub has_both_hashes: bool,
+    virtual_servers: HashMap<u64, Target>,
+    /// `None`: no virtual server has a mark.
+    marks: Option<Arc<Marks>>,
     services: Box<[Option<Arc<Service>>]>,
     servers: Box<[Server]>,
     /// By virtual server: what real servers carried that have no number any more.
     retired: Box<[Traffic]>,
-    /// By socket; the value is its virtual server, if it is one alone.
-    nat_servers: HashMap<u64, Option<Origin>>,
+    /// By socket.
+    nat_servers: HashMap<u64, NatServer>,
     locals: HashMap<u32, Local>,
     /// Static neighbours by address.
     bindings: Arc<HashMap<u32, Binding>>,
@@ -113,6 +124,56 @@ pub struct Binding {
     pub mac: MacAddress,
 }
 
+/// A packet from a client, as far as it matters for whom it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The client.
+    pub source: u32,
+    /// Whom it talks to.
+    pub destination: u32,
+    /// At which port.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+/// The virtual server of a packet from a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Its number. [`ServiceId::NONE`]: only connections are left to this address and port.
+    pub service: ServiceId,
+    /// The number of the packet's destination.
+    pub vip: VipId,
+    /// Whether replies come from the port that the client talks to; see [`Key::new`].
+    pub any_port: bool,
+}
+
+impl Target {
+    /// What a packet from a client to `port` is looked up by.
+    #[inline]
+    pub fn key(&self, client: u32, client_port: u16, port: u16, protocol: Protocol) -> Key {
+        Key::new(client, client_port, self.vip, port, protocol, self.any_port)
+    }
+}
+
+/// What [`Snapshot::target`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The virtual server.
+    pub target: Target,
+    /// Whether it is the same for every client.
+    pub is_for_all: bool,
+}
+
+/// The socket of NAT real servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct NatServer {
+    /// Whether it is the port that the client talks to.
+    any_port: bool,
+    /// Its virtual server, if it is one alone.
+    origin: Option<Origin>,
+}
+
 /// The virtual server that a NAT real server's packets belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
@@ -138,11 +199,41 @@ fn socket(address: u32, port: u16, protocol: u8) -> u64 {
 }
 
 impl Snapshot {
-    /// The virtual server at an address, port and IP protocol: the exact one, else the one for all ports.
+    /// The virtual server that a packet asks for: that of its mark, else the one at its address and port, else the one for
+    /// all ports. `protocol` is that of [`Ends::protocol`].
     #[inline]
-    pub fn virtual_server(&self, address: u32, port: u16, protocol: u8) -> Option<ServiceId> {
-        let exact = self.virtual_servers.get(&socket(address, port, protocol));
-        exact.or_else(|| self.virtual_servers.get(&socket(address, 0, protocol))).copied()
+    pub fn target(&self, ends: &Ends, protocol: Protocol) -> Option<Found> {
+        match &self.marks {
+            None => Some(Found { target: self.virtual_server(ends)?, is_for_all: true }),
+            Some(marks) => self.marked_target(marks, ends, protocol),
+        }
+    }
+
+    #[inline(never)]
+    fn marked_target(&self, marks: &Marks, ends: &Ends, protocol: Protocol) -> Option<Found> {
+        let marks::Found { marked, is_for_all } = marks.find(ends, protocol);
+        let by_mark = |Marked { service, any_port }| {
+            Some(Target { service, vip: self.vips.number(ends.destination), any_port })
+        };
+        let left = || {
+            let vip = self.vips.own_number(ends.destination)?;
+            Some(Target { service: ServiceId::NONE, vip, any_port: false })
+        };
+        let target = marked.and_then(by_mark).or_else(|| self.virtual_server(ends)).or_else(left)?;
+        Some(Found { target, is_for_all })
+    }
+
+    #[inline]
+    fn virtual_server(&self, ends: &Ends) -> Option<Target> {
+        let &Ends { destination, destination_port, protocol, .. } = ends;
+        let exact = self.virtual_servers.get(&socket(destination, destination_port, protocol));
+        exact.or_else(|| self.virtual_servers.get(&socket(destination, 0, protocol))).copied()
+    }
+
+    /// Whether packets are compared with marks.
+    #[inline]
+    pub fn has_marks(&self) -> bool {
+        self.marks.is_some()
     }
 
     /// The virtual server with this number.
@@ -178,19 +269,23 @@ impl Snapshot {
     /// `Some(None)`, by the client; `Some(Some(port))`, by the client and this port.
     #[inline]
     pub fn nat_server(&self, address: u32, port: u16, protocol: u8) -> Option<Option<u16>> {
-        if self.nat_servers.contains_key(&socket(address, port, protocol)) {
-            return Some(None);
-        }
-        self.nat_servers.contains_key(&socket(address, 0, protocol)).then_some(Some(port))
+        let (server, _) = self.nat_socket(address, port, protocol)?;
+        Some(server.any_port.then_some(port))
     }
 
-    /// What a NAT real server's packet without a record goes out as, if only one virtual server has that real server.
+    /// What a NAT real server's packet without a record goes out as, if only one virtual server has that real server and
+    /// a single address and port.
     pub fn origin(&self, address: u32, port: u16, protocol: u8) -> Option<Origin> {
+        let (server, keeps_port) = self.nat_socket(address, port, protocol)?;
+        server.origin.map(|origin| if keeps_port { Origin { port, ..origin } } else { origin })
+    }
+
+    /// The NAT real servers at this very socket, else those at all ports of the address, and whether it is these.
+    #[inline]
+    fn nat_socket(&self, address: u32, port: u16, protocol: u8) -> Option<(NatServer, bool)> {
         match self.nat_servers.get(&socket(address, port, protocol)) {
-            Some(origin) => *origin,
-            None => {
-                self.nat_servers.get(&socket(address, 0, protocol))?.map(|origin| Origin { port, ..origin })
-            }
+            Some(server) => Some((*server, false)),
+            None => self.nat_servers.get(&socket(address, 0, protocol)).map(|server| (*server, true)),
         }
     }
 

@@ -8,27 +8,33 @@
 //! without it and has counted all its connections out. Until then it comes back to its old connections if it is
 //! configured again, as from the kernel's trash list.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam::utils::CachePadded;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
-use weir_config::model::{Config, Forwarding, Protocol, RealServer, Schedulers, Tunnel, VirtualServer};
+use weir_config::model::{
+    Config, Family, Forwarding, Identity, RealServer, Schedulers, Tunnel, VirtualServer,
+};
 
+use super::addressing::Addressing;
+use super::marks;
 use super::rates::Estimator;
 use super::routes::{NextHop, Routes};
 use super::server::{Live, Server};
 use super::service::Service;
 use super::traffic::Traffic;
-use super::{Binding, Local, Origin, Port, Snapshot, Switches, socket};
+use super::vips::Numbering;
+use super::{Binding, Port, Snapshot, Switches};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::Hop;
 use crate::sched::{
     BuildError, MaglevKeys, Options, Scheduler, ServerDescription, ServiceDescription, State,
 };
+use crate::stats::WorkerCounters;
 use crate::wire::ethernet::MacAddress;
 use crate::wire::ipv4;
 
@@ -41,6 +47,12 @@ pub enum RegistryError {
     /// More real servers, with those whose connections still linger, than there are numbers.
     #[error("more than 1,048,575 real servers in all")]
     TooManyServers,
+    /// More addresses that clients talk to, with those whose connections still linger, than there are numbers.
+    #[error(
+        "more than {} addresses of virtual servers and of networks of marks",
+        weir_config::model::Mark::VIPS_MAX
+    )]
+    TooManyVips,
     /// The scheduler of a virtual server.
     #[error("virtual server {name}: {source}")]
     Scheduler {
@@ -51,8 +63,24 @@ pub enum RegistryError {
     },
 }
 
-/// What identifies a virtual server: address, port, protocol.
-type ServiceKey = (IpAddr, u16, Protocol);
+/// How far the workers are, those that are furthest behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The oldest generation that any worker may still use.
+    pub seen: u64,
+    /// No record is left of what was over when this generation came.
+    pub swept: u64,
+}
+
+impl Progress {
+    /// Of these workers.
+    pub fn of<'a>(workers: impl Iterator<Item = &'a WorkerCounters>) -> Self {
+        let of = |counters: &WorkerCounters| (counters.generation.get(), counters.swept.get());
+        let least = workers.map(of).reduce(|a, b| (a.0.min(b.0), a.1.min(b.1)));
+        least.map_or_else(Self::default, |(seen, swept)| Self { seen, swept })
+    }
+}
+
 /// What identifies a real server within its virtual server.
 type ServerKey = (IpAddr, u16);
 
@@ -91,14 +119,17 @@ pub struct Registry {
     workers: usize,
     options: Options,
     generation: u64,
-    services: HashMap<ServiceKey, ServiceEntry>,
+    services: HashMap<Identity, ServiceEntry>,
+    vips: Numbering,
+    /// Kinds of hash that connections may have had so far: by the client, by the client and the port.
+    hashes: [bool; 2],
     /// Static neighbours, and the generation that brought them.
     bindings: (Arc<HashMap<u32, Binding>>, u64),
 }
 
 /// What is under construction; the registry changes only when all of it stands.
 struct Draft {
-    services: HashMap<ServiceKey, ServiceEntry>,
+    services: HashMap<Identity, ServiceEntry>,
     used_services: HashSet<u16>,
     used_servers: HashSet<u32>,
     next_service: u16,
@@ -108,11 +139,18 @@ struct Draft {
 impl Registry {
     /// For this many workers. `options` holds the schedulers' seeds and sizes.
     pub fn new(workers: usize, options: Options) -> Self {
-        Self { workers, options, generation: 0, services: HashMap::new(), bindings: Default::default() }
+        Self {
+            workers,
+            options,
+            generation: 0,
+            services: HashMap::new(),
+            vips: Numbering::default(),
+            hashes: [false; 2],
+            bindings: Default::default(),
+        }
     }
 
-    /// The snapshot of `config`. `macs` are the ports' Ethernet addresses; `seen` is the oldest generation that any
-    /// worker may still use.
+    /// The snapshot of `config`. `macs` are the ports' Ethernet addresses.
     ///
     /// # Errors
     /// The registry is then as it was.
@@ -120,14 +158,14 @@ impl Registry {
         &mut self,
         config: &Config,
         macs: &[MacAddress],
-        seen: u64,
+        progress: Progress,
     ) -> Result<Snapshot, RegistryError> {
         let generation = self.generation + 1;
         let routes = Routes::new(config);
-        let mut draft = self.draft(seen);
+        let mut draft = self.draft(progress.seen);
         let mut wanted = HashSet::new();
         for virtual_server in &config.virtual_servers {
-            wanted.insert((virtual_server.address, virtual_server.port, virtual_server.protocol));
+            wanted.insert(virtual_server.identity());
             self.place(&mut draft, virtual_server, config, &routes)?;
         }
         for (_, entry) in draft.services.iter_mut().filter(|(key, _)| !wanted.contains(*key)) {
@@ -142,6 +180,7 @@ impl Registry {
                 server.removed.get_or_insert(generation);
             }
         }
+        self.vips = self.vips.next(&vips(config), generation, progress.swept)?;
         self.services = draft.services;
         self.generation = generation;
         let bindings = make_bindings(config);
@@ -182,7 +221,7 @@ impl Registry {
         config: &Config,
         routes: &Routes,
     ) -> Result<(), RegistryError> {
-        let key = (wanted.address, wanted.port, wanted.protocol);
+        let key = wanted.identity();
         let mut entry = match draft.services.remove(&key) {
             Some(entry) => entry,
             None => ServiceEntry {
@@ -252,6 +291,7 @@ impl Registry {
         let service = Service {
             id: entry.id,
             name: wanted.name.clone(),
+            mark: wanted.mark,
             address: wanted.address,
             port: wanted.port,
             protocol: wanted.protocol,
@@ -279,46 +319,34 @@ impl Registry {
         }
     }
 
-    fn assemble(&self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {
+    fn assemble(&mut self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {
         let mut ports: Box<[Port]> =
             config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
         config.vrrp.iter().for_each(|router| ports[router.port].has_vrrp = true);
         let size = self.services.values().map(|entry| usize::from(entry.id.0) + 1).max().unwrap_or(0);
         let mut services: Vec<Option<Arc<Service>>> = vec![None; size];
         let mut retired = vec![Traffic::default(); size];
-        let mut virtual_servers = HashMap::new();
-        let mut nat_servers = HashMap::new();
         let mut servers = vec![nobody(self.workers)];
-        let mut locals = own_addresses(&ports);
-        let mut announcements = Vec::new();
-        for (&(address, port, protocol), entry) in &self.services {
+        let vips = self.vips.vips();
+        let mut addressing = Addressing::new(config, &ports, &vips);
+        for entry in self.services.values() {
             retired[usize::from(entry.id.0)] = entry.retired;
-            let one_packet =
-                entry.current.as_ref().is_some_and(|(virtual_server, ..)| virtual_server.one_packet);
             for ServerEntry { server, .. } in entry.servers.values() {
                 if servers.len() <= server.id.index() {
                     servers.resize(server.id.index() + 1, servers[0].clone());
                 }
-                if server.is_present && server.forwarding == Forwarding::Nat {
-                    nat_servers
-                        .entry(socket(server.address, server.port, protocol.number()))
-                        .and_modify(|origin| *origin = None)
-                        .or_insert(Some(Origin { vip: server.vip, port, one_packet }));
-                }
                 servers[server.id.index()] = server.clone();
             }
-            if let (Some((_, _, service)), IpAddr::V4(vip)) = (&entry.current, address) {
+            if let Some((wanted, _, service)) = &entry.current {
                 services[usize::from(entry.id.0)] = Some(service.clone());
-                virtual_servers.insert(socket(vip.into(), port, protocol.number()), entry.id);
-                let arp_ports = ports_of_vip(&ports, vip.into());
-                let local: &mut Local = locals.entry(vip.into()).or_default();
-                if local.arp_ports | arp_ports != local.arp_ports {
-                    announcements.extend(bits(arp_ports).map(|port| (port, u32::from(vip))));
-                }
-                local.arp_ports |= arp_ports;
+                let servers = entry.servers.values().map(|entry| &entry.server);
+                addressing.add(wanted, entry.id, servers.filter(|server| server.is_present));
             }
         }
+        let marks = addressing.marks();
+        let Addressing { virtual_servers, nat_servers, locals, mut announcements, hashes, .. } = addressing;
         announcements.sort_unstable();
+        self.hashes = [self.hashes[0] || hashes[0] || marks.is_some(), self.hashes[1] || hashes[1]];
         let (bindings, bindings_generation) = self.bindings.clone();
         Snapshot {
             generation: self.generation,
@@ -329,7 +357,10 @@ impl Registry {
             bindings_generation,
             announcements: announcements.into(),
             ports,
+            vips,
+            has_both_hashes: self.hashes == [true; 2],
             virtual_servers,
+            marks,
             services: services.into(),
             servers: servers.into(),
             retired: retired.into(),
@@ -408,18 +439,43 @@ fn make_server(
         is_present: true,
         forwarding: real.forwarding,
         address,
-        port: if virtual_server.port == 0 { 0 } else { real.port },
+        port: server_port(virtual_server, real),
+        named_port: real.port,
         weight: real.weight,
         mtu: port_config.map_or(0, |port| port.mtu.saturating_sub(overhead)),
         next_hop,
         hop: next_hop.map_or(Hop::NOWHERE, |hop| Hop::new(hop, 0)),
         tunnel_source: next_hop.map_or(0, |hop| own_address(config, hop)),
-        vip: v4(virtual_server.address),
         service,
         upper_threshold: real.upper_threshold,
         lower_threshold: real.lower_threshold,
         live,
     }
+}
+
+/// The port to which a real server's packets are translated; 0: they keep the one that the client chose. With a mark it
+/// is the kernel's rule: a persistent connection keeps its port, since it differs from the virtual server's, which is 0.
+fn server_port(virtual_server: &VirtualServer, real: &RealServer) -> u16 {
+    let is_translated = match virtual_server.mark {
+        None => virtual_server.port != 0,
+        Some(_) => real.forwarding == Forwarding::Nat && virtual_server.persistence.is_none(),
+    };
+    if is_translated { real.port } else { 0 }
+}
+
+/// The addresses that have a number of their own: those of virtual servers, and of marks that virtual servers have.
+fn vips(config: &Config) -> HashSet<u32> {
+    let mut vips = HashSet::new();
+    for virtual_server in config.virtual_servers.iter().filter(|server| server.family() == Family::V4) {
+        match virtual_server.mark {
+            Some(mark) => {
+                let its = config.marks.iter().filter(|entry| entry.mark == mark);
+                vips.extend(its.flat_map(marks::numbered));
+            }
+            None => _ = vips.insert(v4(virtual_server.address)),
+        }
+    }
+    vips
 }
 
 /// The own address towards a next hop.
@@ -467,27 +523,6 @@ fn make_switches(config: &Config) -> Switches {
     }
 }
 
-fn own_addresses(ports: &[Port]) -> HashMap<u32, Local> {
-    let mut locals: HashMap<u32, Local> = HashMap::new();
-    for (number, port) in ports.iter().enumerate() {
-        for net in &port.addresses {
-            locals.entry(net.addr().into()).or_default().arp_ports |= 1 << number;
-        }
-    }
-    locals
-}
-
-/// A VIP is answered where its network is; a VIP in no network of ours (one that is routed here) on every port.
-fn ports_of_vip(ports: &[Port], vip: u32) -> u64 {
-    let holds = |port: &Port| port.addresses.iter().any(|net| net.contains(&Ipv4Addr::from(vip)));
-    let near = ports.iter().enumerate().filter(|(_, port)| holds(port)).fold(0, |set, (n, _)| set | 1 << n);
-    if near != 0 { near } else { (1u64 << ports.len()) - 1 }
-}
-
-fn bits(set: u64) -> impl Iterator<Item = usize> {
-    (0..64).filter(move |bit| set & 1 << bit != 0)
-}
-
 /// IPv6 virtual servers and real servers are refused by the configuration.
 fn v4(address: IpAddr) -> u32 {
     match address {
@@ -504,12 +539,12 @@ fn nobody(workers: usize) -> Server {
         forwarding: Forwarding::Dr,
         address: 0,
         port: 0,
+        named_port: 0,
         weight: 0,
         mtu: 0,
         next_hop: None,
         hop: Hop::NOWHERE,
         tunnel_source: 0,
-        vip: 0,
         service: ServiceId(u16::MAX),
         upper_threshold: 0,
         lower_threshold: 0,

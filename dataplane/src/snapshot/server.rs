@@ -26,8 +26,10 @@ pub struct Server {
     pub forwarding: Forwarding,
     /// Its address.
     pub address: u32,
-    /// Its TCP or UDP port; 0: the one that the client used.
+    /// Its L4 port; 0: the one that the client used.
     pub port: u16,
+    /// The port that it is listed with: what the file says. With a mark that may be no more than a part of its name.
+    pub named_port: u16,
     /// Its weight; 0: quiesced.
     pub weight: u16,
     /// Largest packet that reaches it unwrapped, in bytes: the port's MTU, less a tunnel's header.
@@ -38,8 +40,6 @@ pub struct Server {
     pub hop: Hop,
     /// Source address of the outer header.
     pub tunnel_source: u32,
-    /// The virtual server's address: the source of what it sends to clients through NAT.
-    pub vip: u32,
     /// The virtual server.
     pub service: ServiceId,
     /// No new connections from this many on; 0: no limit.
@@ -51,10 +51,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Whether replies from this socket are its.
+    /// Its port for connections to `port`.
     #[inline]
-    pub fn is_at(&self, address: u32, port: u16) -> bool {
-        self.address == address && (self.port == port || self.port == 0)
+    pub fn port_for(&self, port: u16) -> u16 {
+        if self.port == 0 { port } else { self.port }
+    }
+
+    /// Whether replies from this socket belong to a connection of its to `port`.
+    #[inline]
+    pub fn replies_from(&self, address: u32, source_port: u16, port: u16) -> bool {
+        self.address == address && self.port_for(port) == source_port
     }
 
     /// The family-neutral address.

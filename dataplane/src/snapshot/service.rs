@@ -18,11 +18,13 @@ pub struct Service {
     pub id: ServiceId,
     /// Its name in the file.
     pub name: String,
-    /// The VIP.
+    /// The mark that it serves, instead of an address, port and protocol.
+    pub mark: Option<u32>,
+    /// The VIP. With a mark 0.0.0.0.
     pub address: IpAddr,
-    /// 0: every port.
+    /// 0: every port, and with a mark.
     pub port: u16,
-    /// Transport protocol.
+    /// Transport protocol. Means nothing with a mark.
     pub protocol: Protocol,
     /// Whether connections of one client stay together.
     pub persistence: Option<Persistence>,

@@ -1,0 +1,158 @@
+//! Which addresses lead to which virtual server, and which sockets of NAT real servers lead back.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use weir_config::model::{Config, Family, Forwarding, Mark, PortRange, Protocol, VirtualServer};
+
+use super::marks::{Marked, Marks};
+use super::server::Server;
+use super::vips::Vips;
+use super::{Local, NatServer, Origin, Port, Target, socket};
+use crate::conn::record::ServiceId;
+
+/// Grows by one virtual server after the other.
+pub(super) struct Addressing<'a> {
+    config: &'a Config,
+    ports: &'a [Port],
+    vips: &'a Vips,
+    pub(super) virtual_servers: HashMap<u64, Target>,
+    pub(super) nat_servers: HashMap<u64, NatServer>,
+    pub(super) locals: HashMap<u32, Local>,
+    /// VIPs to be announced: port and address.
+    pub(super) announcements: Vec<(usize, u32)>,
+    marked: HashMap<u32, Marked>,
+    /// Kinds of hash that there are: by the client, by the client and the port.
+    pub(super) hashes: [bool; 2],
+}
+
+impl<'a> Addressing<'a> {
+    /// Without virtual servers: own addresses only.
+    pub(super) fn new(config: &'a Config, ports: &'a [Port], vips: &'a Vips) -> Self {
+        Self {
+            config,
+            ports,
+            vips,
+            virtual_servers: HashMap::new(),
+            nat_servers: HashMap::new(),
+            locals: own_addresses(ports),
+            announcements: Vec::new(),
+            marked: HashMap::new(),
+            hashes: [false; 2],
+        }
+    }
+
+    /// Adds a virtual server and its real servers.
+    pub(super) fn add<'s>(
+        &mut self,
+        virtual_server: &VirtualServer,
+        service: ServiceId,
+        servers: impl Iterator<Item = &'s Server> + Clone,
+    ) {
+        let any_port = servers.clone().all(|server| server.port == 0)
+            && (virtual_server.mark.is_some() || virtual_server.port == 0);
+        self.hashes[usize::from(any_port)] = true;
+        if virtual_server.family() != Family::V4 {
+            return;
+        }
+        let nat_servers = servers.filter(|server| server.forwarding == Forwarding::Nat);
+        match (virtual_server.mark, virtual_server.address) {
+            (Some(mark), _) => {
+                self.marked.insert(mark, Marked { service, any_port });
+                let entries: Vec<&Mark> =
+                    self.config.marks.iter().filter(|entry| entry.mark == mark).collect();
+                for entry in &entries {
+                    entry.vips().for_each(|vip| self.add_vip(vip));
+                }
+                let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
+                let protocols = protocols.filter(|protocol| has_protocol(&entries, *protocol));
+                for (server, protocol) in nat_servers.flat_map(|s| protocols.clone().map(move |p| (s, p))) {
+                    let one_packet = virtual_server.one_packet && protocol == Protocol::Udp;
+                    let origin = origin_of_mark(&entries, server.port);
+                    let origin = origin.map(|(vip, port)| Origin { vip, port, one_packet });
+                    self.add_nat_server(server, protocol, any_port, origin);
+                }
+            }
+            (None, IpAddr::V4(vip)) => {
+                let VirtualServer { port, protocol, one_packet, .. } = *virtual_server;
+                let vip = vip.into();
+                let target = Target { service, vip: self.vips.number(vip), any_port };
+                self.virtual_servers.insert(socket(vip, port, protocol.number()), target);
+                self.add_vip(virtual_server.address);
+                for server in nat_servers {
+                    self.add_nat_server(server, protocol, any_port, Some(Origin { vip, port, one_packet }));
+                }
+            }
+            (None, IpAddr::V6(_)) => {}
+        }
+    }
+
+    /// The marks, if any virtual server has one.
+    pub(super) fn marks(&self) -> Option<Arc<Marks>> {
+        (!self.marked.is_empty()).then(|| Arc::new(Marks::new(self.config, &self.marked)))
+    }
+
+    fn add_vip(&mut self, vip: IpAddr) {
+        let IpAddr::V4(vip) = vip else { return };
+        let vip = vip.into();
+        let arp_ports = ports_of_vip(self.ports, vip);
+        let local = self.locals.entry(vip).or_default();
+        if local.arp_ports | arp_ports != local.arp_ports {
+            self.announcements.extend(bits(arp_ports).map(|port| (port, vip)));
+        }
+        local.arp_ports |= arp_ports;
+    }
+
+    fn add_nat_server(
+        &mut self,
+        server: &Server,
+        protocol: Protocol,
+        any_port: bool,
+        origin: Option<Origin>,
+    ) {
+        self.nat_servers
+            .entry(socket(server.address, server.port, protocol.number()))
+            .and_modify(|server| server.origin = None)
+            .or_insert(NatServer { any_port, origin });
+    }
+}
+
+fn has_protocol(entries: &[&Mark], protocol: Protocol) -> bool {
+    entries.iter().any(|entry| entry.protocols.contains(protocol))
+}
+
+/// The address and port that clients of a mark talk to when they have a single one; the port is 0 where it is the real
+/// server's, whose port is `server_port`.
+fn origin_of_mark(entries: &[&Mark], server_port: u16) -> Option<(u32, u16)> {
+    let [Mark { addresses, ports, .. }] = entries else { return None };
+    let [net] = &addresses[..] else { return None };
+    let IpAddr::V4(vip) = net.addr() else { return None };
+    let port = match ports[..] {
+        _ if server_port == 0 => 0,
+        [PortRange { first, last }] if first == last => first,
+        _ => return None,
+    };
+    (net.prefix_len() == net.max_prefix_len()).then_some((vip.into(), port))
+}
+
+fn own_addresses(ports: &[Port]) -> HashMap<u32, Local> {
+    let mut locals: HashMap<u32, Local> = HashMap::new();
+    for (number, port) in ports.iter().enumerate() {
+        for net in &port.addresses {
+            locals.entry(net.addr().into()).or_default().arp_ports |= 1 << number;
+        }
+    }
+    locals
+}
+
+/// A VIP is answered where its network is; a VIP in no network of ours (one that is routed here) on every port.
+fn ports_of_vip(ports: &[Port], vip: u32) -> u64 {
+    let holds = |port: &Port| port.addresses.iter().any(|net| net.contains(&Ipv4Addr::from(vip)));
+    let near = ports.iter().enumerate().filter(|(_, port)| holds(port)).fold(0, |set, (n, _)| set | 1 << n);
+    if near != 0 { near } else { (1u64 << ports.len()) - 1 }
+}
+
+fn bits(set: u64) -> impl Iterator<Item = usize> {
+    (0..64).filter(move |bit| set & 1 << bit != 0)
+}

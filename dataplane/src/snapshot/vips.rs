@@ -1,0 +1,181 @@
+//! Numbers for the addresses that clients talk to.
+//!
+//! A connection's record has 16 bits for its VIP. An address that the file writes, or that lies in a network of a mark of
+//! at most [`Mark::NUMBERED_ADDRESSES`] addresses, has a number of its own, so that its connections are told from all
+//! others and NAT knows what replies come from. It keeps that number as long as it is a VIP and any record names it.
+//!
+//! The addresses of wider networks share the rest of the numbers by a hash. Two connections from one client's port to one
+//! port of two such addresses meet in one record with a chance of one in [`SHARED`]: both go to the same real server then.
+//! NAT, which needs the address, is refused there by the configuration.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use weir_config::model::Mark;
+
+use super::registry::RegistryError;
+use crate::conn::record::VipId;
+
+/// Numbers that one address each can have.
+const OWN: u16 = Mark::VIPS_MAX as u16;
+/// Numbers that all other addresses share.
+pub const SHARED: u32 = (1 << 16) - OWN as u32;
+
+const _: () = assert!(SHARED.is_power_of_two());
+
+/// What packets are looked up in.
+#[derive(Clone, Default)]
+pub struct Vips {
+    numbers: Arc<HashMap<u32, VipId>>,
+    /// By number; 0: nobody has it.
+    addresses: Arc<[u32]>,
+    /// Some addresses are none of ours any more, and records may still name their numbers.
+    has_left: bool,
+}
+
+impl Vips {
+    /// The number of an address that clients talk to.
+    #[inline]
+    pub fn number(&self, address: u32) -> VipId {
+        self.own_number(address).unwrap_or_else(|| shared_number(address))
+    }
+
+    /// The number that an address has for itself.
+    #[inline]
+    pub fn own_number(&self, address: u32) -> Option<VipId> {
+        self.numbers.get(&address).copied()
+    }
+
+    /// The address that has this number for itself.
+    #[inline]
+    pub fn address(&self, number: VipId) -> Option<u32> {
+        self.addresses.get(usize::from(number.0)).copied().filter(|address| *address != 0)
+    }
+
+    /// Whether the address with this number is no VIP any more, so that no packet can reach its connections.
+    #[inline]
+    pub fn has_left(&self, number: VipId) -> bool {
+        self.has_left && number.0 < OWN && self.address(number).is_none()
+    }
+}
+
+/// Fibonacci hashing of the address. It has to stay as it is while weir runs, and needs no secret: clients can only make
+/// connections of their own meet.
+fn shared_number(address: u32) -> VipId {
+    let mixed = address.wrapping_mul(0x9e37_79b1) >> (32 - SHARED.trailing_zeros());
+    VipId(OWN + mixed as u16)
+}
+
+/// Which address has which number, from one snapshot to the next. Control's.
+#[derive(Clone, Default)]
+pub(super) struct Numbering {
+    entries: HashMap<u32, Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    number: VipId,
+    /// The generation that came without it.
+    removed: Option<u64>,
+}
+
+impl Numbering {
+    /// The numbering for the VIPs of generation `generation`. No record names the numbers any more of addresses that
+    /// left by generation `swept`.
+    ///
+    /// # Errors
+    /// There are not enough numbers.
+    pub(super) fn next(
+        &self,
+        vips: &HashSet<u32>,
+        generation: u64,
+        swept: u64,
+    ) -> Result<Self, RegistryError> {
+        let mut entries = self.entries.clone();
+        entries.retain(|address, entry| {
+            vips.contains(address) || entry.removed.is_none_or(|removed| removed > swept)
+        });
+        for (address, entry) in &mut entries {
+            if vips.contains(address) {
+                entry.removed = None;
+            } else {
+                entry.removed.get_or_insert(generation);
+            }
+        }
+        let used: HashSet<u16> = entries.values().map(|entry| entry.number.0).collect();
+        let mut free = (0..OWN).filter(|number| !used.contains(number));
+        // In order, so that equal files get equal numbers.
+        let mut new: Vec<u32> = vips.iter().copied().filter(|vip| !entries.contains_key(vip)).collect();
+        new.sort_unstable();
+        for vip in new {
+            let number = VipId(free.next().ok_or(RegistryError::TooManyVips)?);
+            entries.insert(vip, Entry { number, removed: None });
+        }
+        Ok(Self { entries })
+    }
+
+    /// For packets.
+    pub(super) fn vips(&self) -> Vips {
+        let present = || self.entries.iter().filter(|(_, entry)| entry.removed.is_none());
+        let size = present().map(|(_, entry)| usize::from(entry.number.0) + 1).max().unwrap_or(0);
+        let mut addresses = vec![0; size];
+        for (&address, entry) in present() {
+            addresses[usize::from(entry.number.0)] = address;
+        }
+        Vips {
+            numbers: Arc::new(present().map(|(&address, entry)| (address, entry.number)).collect()),
+            addresses: addresses.into(),
+            has_left: self.entries.values().any(|entry| entry.removed.is_some()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(vips: &[u32]) -> HashSet<u32> {
+        vips.iter().copied().collect()
+    }
+
+    #[test]
+    fn a_number_is_an_addresss_own_until_no_record_can_name_it() {
+        let first = Numbering::default().next(&set(&[7, 8]), 1, 0).unwrap();
+        let (seven, eight) = (first.vips().number(7), first.vips().number(8));
+        assert_ne!(seven, eight);
+        let second = first.next(&set(&[8, 9]), 2, 1).unwrap();
+        let vips = second.vips();
+        assert_eq!((vips.own_number(7), vips.number(8), vips.address(eight)), (None, eight, Some(8)));
+        assert!(vips.number(9) != seven && vips.has_left(seven) && !vips.has_left(eight));
+        // Back before its connections are gone: they go on.
+        assert_eq!(second.next(&set(&[7, 8, 9]), 3, 1).unwrap().vips().number(7), seven);
+        // Swept: somebody else's, and nobody is waited for any more.
+        let third = second.next(&set(&[8, 9, 10]), 3, 2).unwrap();
+        assert_eq!(third.vips().number(10), seven);
+        assert!(!third.vips().has_left(VipId(5)));
+    }
+
+    #[test]
+    fn addresses_without_a_number_of_their_own_share_the_rest_evenly() {
+        let vips = Vips::default();
+        let mut counts = vec![0_u32; SHARED as usize];
+        for address in 0x0a00_0000..0x0a00_0000 + 4 * SHARED {
+            let number = vips.number(address);
+            assert!(number.0 >= OWN && vips.address(number).is_none() && !vips.has_left(number));
+            counts[usize::from(number.0 - OWN)] += 1;
+        }
+        assert!(counts.iter().all(|count| (1..=8).contains(count)));
+    }
+
+    #[test]
+    fn no_number_is_left_when_all_are_taken() {
+        let all: HashSet<u32> = (1..=u32::from(OWN)).collect();
+        let full = Numbering::default().next(&all, 1, 0).unwrap();
+        let mut other = all.clone();
+        other.remove(&1);
+        other.insert(99_999);
+        assert!(matches!(full.next(&other, 2, 1), Err(RegistryError::TooManyVips)));
+        let swept = full.next(&all.iter().copied().skip(1).collect(), 2, 1).unwrap();
+        assert!(swept.next(&all, 3, 2).is_ok());
+    }
+}
