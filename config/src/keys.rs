@@ -12,8 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::report::{Problem, quoted};
 use crate::schema::{
-    Connections, Control, File, HealthCheck, Http, Mark, Memory, Neighbor, Port, RealServer, Route,
-    Schedulers, Timeouts, VirtualServer, Vrrp, VrrpAuthentication,
+    Agent, Connections, Control, File, Health, HealthCheck, Http, Mark, Memory, Neighbor, Passive, Port,
+    RealServer, Route, Schedulers, Timeouts, VirtualServer, Vrrp, VrrpAuthentication,
 };
 use crate::suggest::nearest;
 
@@ -30,6 +30,7 @@ pub(crate) fn remove_unknown(file: &mut DeTable<'_>, problems: &mut Vec<Problem>
         below(t, "timeouts", |t| tables.sift("[connections.timeouts]", t, p));
     });
     below(file, "schedulers", |t| tables.sift("[schedulers]", t, p));
+    below(file, "health", |t| tables.sift("[health]", t, p));
     below(file, "port", |t| tables.sift("[[port]]", t, p));
     below(file, "route", |t| tables.sift("[[route]]", t, p));
     below(file, "neighbor", |t| tables.sift("[[neighbor]]", t, p));
@@ -37,9 +38,13 @@ pub(crate) fn remove_unknown(file: &mut DeTable<'_>, problems: &mut Vec<Problem>
     below(file, "virtual_server", |t| {
         tables.sift("[[virtual_server]]", t, p);
         below(t, "health_check", |t| tables.sift("[virtual_server.health_check]", t, p));
+        below(t, "agent", |t| tables.sift("[virtual_server.agent]", t, p));
+        below(t, "passive", |t| tables.sift("[virtual_server.passive]", t, p));
+        below(t, "sorry_server", |t| tables.sift("[[virtual_server.real_server]]", t, p));
         below(t, "real_server", |t| {
             tables.sift("[[virtual_server.real_server]]", t, p);
             below(t, "health_check", |t| tables.sift("[virtual_server.health_check]", t, p));
+            below(t, "agent", |t| tables.sift("[virtual_server.agent]", t, p));
         });
     });
     below(file, "vrrp", |t| {
@@ -83,6 +88,7 @@ impl Tables {
             ("[connections]", fields_of::<Connections>()),
             ("[connections.timeouts]", fields_of::<Timeouts>()),
             ("[schedulers]", fields_of::<Schedulers>()),
+            ("[health]", fields_of::<Health>()),
             ("[[port]]", fields_of::<Port>()),
             ("[[route]]", fields_of::<Route>()),
             ("[[neighbor]]", fields_of::<Neighbor>()),
@@ -90,6 +96,8 @@ impl Tables {
             ("[[virtual_server]]", fields_of::<VirtualServer>()),
             ("[[virtual_server.real_server]]", fields_of::<RealServer>()),
             ("[virtual_server.health_check]", fields_of::<HealthCheck>()),
+            ("[virtual_server.agent]", fields_of::<Agent>()),
+            ("[virtual_server.passive]", fields_of::<Passive>()),
             ("[[vrrp]]", fields_of::<Vrrp>()),
             ("[vrrp.authentication]", fields_of::<VrrpAuthentication>()),
         ])

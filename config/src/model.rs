@@ -3,14 +3,17 @@
 //! Nothing here can hold a value that weir can't serve: ranges are checked, names are unique and
 //! resolved, defaults are filled in. Built by `validate` only.
 
+pub mod health;
 pub(crate) mod mark;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use health::{Agent, Health, HealthCheck, OnFail, ServiceHealth};
 pub use mark::{Family, Identity, Mark, MarkRange, PortRange, Protocols};
 
 /// The whole file.
@@ -26,6 +29,8 @@ pub struct Config {
     pub connections: Connections,
     /// `[schedulers]`
     pub schedulers: Schedulers,
+    /// `[health]`
+    pub health: Health,
     /// `[[port]]`, in the order of the file. The index of a port here is its number everywhere in weir.
     pub ports: Vec<Port>,
     /// `[[route]]`, without the connected networks, which follow from the ports' addresses.
@@ -438,6 +443,8 @@ pub struct VirtualServer {
     pub one_packet: bool,
     /// In the order of the file, which is the order of adding.
     pub real_servers: Vec<RealServer>,
+    /// What follows from the health of its real servers.
+    pub health: ServiceHealth,
 }
 
 impl VirtualServer {
@@ -477,37 +484,14 @@ pub struct RealServer {
     pub upper_threshold: u32,
     /// Connections below which it takes new ones again; 0: three quarters of the upper threshold.
     pub lower_threshold: u32,
-    /// How its health is checked, from here or from the virtual server.
-    pub health_check: Option<HealthCheck>,
-}
-
-/// `[virtual_server.health_check]`: parsed and checked; not served yet.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HealthCheck {
-    /// What is tried.
-    pub kind: HealthCheckKind,
-    /// Time between two checks.
-    pub interval: Duration,
-    /// Time for one check.
-    pub timeout: Duration,
-    /// Failures in a row that take a server out: at least 1.
-    pub fall: u32,
-    /// Successes in a row that bring it back: at least 1.
-    pub rise: u32,
-}
-
-/// `type` of a health check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum HealthCheckKind {
-    Tcp,
-    Http,
-    Https,
-    Udp,
-    Dns,
-    Smtp,
-    Ping,
-    Exec,
+    /// How its health is checked, from here or from the virtual server: it is up while all of them succeed.
+    pub health_checks: Vec<Arc<HealthCheck>>,
+    /// What becomes of it when it is down.
+    pub on_fail: OnFail,
+    /// Where a program of its tells its weight.
+    pub agent: Option<Arc<Agent>>,
+    /// A file of the director that holds its weight.
+    pub weight_file: Option<PathBuf>,
 }
 
 /// `[[vrrp]]`: parsed and checked; not served yet.

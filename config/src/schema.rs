@@ -5,13 +5,15 @@
 //! each one is kept with its place, and one of a wrong type is kept as the complaint about it, so that one
 //! run shows them all. Unknown keys are found by `keys` before; `deny_unknown_fields` is the net below it.
 
+mod health;
 mod value;
 
 use serde::Deserialize;
 
+pub(crate) use health::{Agent, Health, HealthCheck, Passive};
 pub(crate) use value::{
-    Boolean, Field, Integer, Lenient, List, LongInteger, Number, OneTable, Ports, Span, Switch, Tables,
-    Tabular, Text,
+    Boolean, Field, Integer, Lenient, List, LongInteger, Number, OneTable, Ports, Several, SeveralTables,
+    Span, Switch, Tables, Tabular, Text,
 };
 
 /// The whole file.
@@ -23,6 +25,7 @@ pub(crate) struct File {
     pub(crate) memory: OneTable<Memory>,
     pub(crate) connections: OneTable<Connections>,
     pub(crate) schedulers: OneTable<Schedulers>,
+    pub(crate) health: OneTable<Health>,
     pub(crate) port: Tables<Port>,
     pub(crate) route: Tables<Route>,
     pub(crate) neighbor: Tables<Neighbor>,
@@ -168,7 +171,20 @@ pub(crate) struct VirtualServer {
     pub(crate) persistence_timeout: Field<Integer>,
     pub(crate) persistence_netmask: Field<Integer>,
     pub(crate) one_packet: Field<Boolean>,
-    pub(crate) health_check: OneTable<HealthCheck>,
+    pub(crate) health_check: SeveralTables<HealthCheck>,
+    pub(crate) on_fail: Field<Text>,
+    pub(crate) alpha: Field<Boolean>,
+    pub(crate) omega: Field<Boolean>,
+    pub(crate) quorum: Field<Integer>,
+    pub(crate) hysteresis: Field<Integer>,
+    pub(crate) sorry_server: OneTable<RealServer>,
+    pub(crate) sorry_mode: Field<Text>,
+    pub(crate) notify_up: Field<List<Text>>,
+    pub(crate) notify_down: Field<List<Text>>,
+    pub(crate) quorum_up: Field<List<Text>>,
+    pub(crate) quorum_down: Field<List<Text>>,
+    pub(crate) agent: OneTable<Agent>,
+    pub(crate) passive: OneTable<Passive>,
     pub(crate) real_server: Tables<RealServer>,
 }
 
@@ -185,18 +201,10 @@ pub(crate) struct RealServer {
     pub(crate) tunnel: Field<Text>,
     pub(crate) tunnel_port: Field<Integer>,
     pub(crate) tunnel_checksum: Field<Text>,
-    pub(crate) health_check: OneTable<HealthCheck>,
-}
-
-/// `[virtual_server.health_check]` or `[virtual_server.real_server.health_check]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct HealthCheck {
-    pub(crate) r#type: Field<Text>,
-    pub(crate) interval: Field<Number>,
-    pub(crate) timeout: Field<Number>,
-    pub(crate) fall: Field<Integer>,
-    pub(crate) rise: Field<Integer>,
+    pub(crate) health_check: SeveralTables<HealthCheck>,
+    pub(crate) on_fail: Field<Text>,
+    pub(crate) agent: OneTable<Agent>,
+    pub(crate) weight_file: Field<Text>,
 }
 
 /// `[[vrrp]]`

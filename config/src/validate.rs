@@ -46,6 +46,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
     let (memory, room) = memory(file, &mut root);
     let connections = connections::connections(&file.connections, &mut root);
     let schedulers = schedulers::schedulers(&file.schedulers, &mut root);
+    let health = health::health(&file.health, &mut root);
     let read_ports = read_ports(&file.port, &room, &mut root);
     let routes = tables(&file.route, &mut root);
     let neighbors = tables(&file.neighbor, &mut root);
@@ -85,6 +86,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
         memory,
         connections,
         schedulers,
+        health,
         ports: read_ports.into_iter().filter_map(|read| read.port).collect(),
         routes,
         neighbors,

@@ -126,6 +126,9 @@ fn the_reference_names_every_key() {
         "virtual_server",
         "virtual_server.real_server",
         "virtual_server.health_check",
+        "virtual_server.agent",
+        "virtual_server.passive",
+        "health",
         "vrrp",
         "vrrp.authentication",
     ];

@@ -4,9 +4,12 @@
 
 use std::time::Duration;
 
+use weir_config::model::health::{
+    DnsRecord, Exchange, Expected, Health, HttpMethod, OnFail, Probe, ServiceHealth, SorryMode, TextMatch,
+};
 use weir_config::model::{
-    Config, Forwarding, HealthCheckKind, Identity, MacAddress, Protocol, Scheduler, Schedulers, SctpTimeouts,
-    TcpTimeouts, Tunnel, VrrpAuthentication,
+    Config, Forwarding, Identity, MacAddress, Protocol, Scheduler, Schedulers, SctpTimeouts, TcpTimeouts,
+    Tunnel, VrrpAuthentication,
 };
 
 fn load(name: &str) -> Config {
@@ -59,7 +62,8 @@ fn the_example_of_the_design_says_what_it_shows() {
     let real_server = &web.real_servers[0];
     assert_eq!(real_server.forwarding, Forwarding::Dr);
     assert_eq!(real_server.tunnel, Tunnel::Ipip);
-    assert_eq!(real_server.health_check.as_ref().unwrap().kind, HealthCheckKind::Http);
+    assert_eq!(real_server.health_checks[0].probe.name(), "http");
+    assert_eq!((real_server.on_fail, &web.health), (OnFail::Remove, &ServiceHealth::default()));
     let vrrp = &config.vrrp[0];
     assert_eq!((vrrp.port, vrrp.virtual_router_id, vrrp.version, vrrp.priority), (0, 51, 2, 150));
     assert_eq!(vrrp.authentication, Some(VrrpAuthentication::Pass("...".into())));
@@ -81,12 +85,19 @@ fn real_servers_inherit_and_override() {
     );
     let config = load("warnings.toml");
     let checks: Vec<_> =
-        config.virtual_servers[0].real_servers.iter().map(|rs| rs.health_check.clone().unwrap()).collect();
-    assert_eq!(checks[0].kind, HealthCheckKind::Tcp);
-    assert_eq!((checks[0].interval, checks[0].timeout), (Duration::from_secs(2), Duration::from_secs(1)));
-    assert_eq!((checks[0].fall, checks[0].rise), (3, 1));
-    assert_eq!(checks[1].kind, HealthCheckKind::Http);
-    assert_eq!(checks[1].timeout, Duration::from_millis(2500));
+        config.virtual_servers[0].real_servers.iter().map(|rs| rs.health_checks[0].clone()).collect();
+    assert_eq!(checks[0].probe, Probe::Tcp(Exchange::default()));
+    let (one, two) = (Duration::from_secs(1), Duration::from_secs(2));
+    assert_eq!((checks[0].interval, checks[0].retry_interval, checks[0].warmup), (two, two, two));
+    assert_eq!((checks[0].timeouts.whole, checks[0].timeouts.connect), (one, one));
+    assert_eq!((checks[0].fall, checks[0].rise, checks[0].jitter_permille), (3, 1, 100));
+    let Probe::Http(http) = &checks[1].probe else { panic!("{:?}", checks[1]) };
+    assert_eq!(
+        (http.method, http.path.as_str(), &http.status[..]),
+        (HttpMethod::Get, "/", &[(200, 299)][..])
+    );
+    assert_eq!((http.host.as_ref(), http.body_limit), (None, 65_536));
+    assert_eq!(checks[1].timeouts.whole, Duration::from_millis(2500));
     assert_eq!((checks[1].fall, checks[1].rise), (2, 4));
 }
 
@@ -135,4 +146,43 @@ fn schedulers_have_their_options() {
     let config = load("every_scheduler.toml");
     let served: Vec<_> = config.virtual_servers.iter().map(|server| server.scheduler).collect();
     assert_eq!(served, Scheduler::ALL);
+}
+
+#[test]
+fn health_is_as_the_file_says() {
+    let config = load("health.toml");
+    let (script_user, script_group) = ("weir-scripts".to_owned(), "daemon".to_owned());
+    assert_eq!(config.health, Health { script_user, script_group, concurrent_max: 1000 });
+    let web = &config.virtual_servers[0];
+    let health = &web.health;
+    assert!(health.alpha && health.omega);
+    assert_eq!((health.quorum.weight, health.quorum.hysteresis), (3, 1));
+    let sorry = health.sorry_server.as_ref().unwrap();
+    assert_eq!(
+        (sorry.address.to_string(), sorry.port, sorry.forwarding),
+        ("10.0.0.99".into(), 8080, Forwarding::Nat)
+    );
+    assert!(sorry.health_checks.is_empty() && health.sorry_mode == SorryMode::Add);
+    assert_eq!(health.hooks.up[..], ["/usr/lib/site/notify", "up"]);
+    assert!(health.hooks.down.is_empty());
+    let passive = health.passive.unwrap();
+    assert_eq!((passive.ejection, passive.ejection_max), (Duration::from_secs(60), Duration::from_secs(300)));
+    let [first, bare, pinged] = &web.real_servers[..] else { panic!("three real servers") };
+    let Probe::Https(https, tls) = &first.health_checks[0].probe else { panic!() };
+    assert_eq!(https.status, [(200, 200), (204, 206)]);
+    assert_eq!(https.headers[1], ("content-type".into(), TextMatch::Regex("^text/".into())));
+    assert_eq!(https.body.len(), 2);
+    assert_eq!(https.body_sha256.unwrap()[0], 0xe3);
+    assert!(tls.verify, "authorities are given to be used");
+    assert_eq!((first.on_fail, first.agent.as_ref().unwrap().port), (OnFail::Quiesce, 5480));
+    assert!(bare.health_checks.is_empty() && bare.on_fail == OnFail::Remove);
+    assert_eq!(pinged.health_checks[0].probe, Probe::Ping);
+    let dns = &config.virtual_servers[1].real_servers[0].health_checks;
+    let exchange = |send: &str, expect: &str| Exchange {
+        send: send.into(),
+        expect: Some(Expected::Contains(expect.into())),
+    };
+    assert_eq!(dns[0].probe, Probe::Tcp(exchange("PING\r\n", "PONG")));
+    assert_eq!((dns[1].probe.name(), dns[1].port), ("smtp", Some(25)));
+    assert_eq!(DnsRecord::Aaaa.number(), 28);
 }

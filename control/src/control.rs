@@ -11,10 +11,11 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use weir_config::model::MacAddress;
 use weir_dataplane::conn::table::View;
 use weir_dataplane::director::{Event, Shared};
+use weir_health::checker::Handle;
 
 use crate::http::{self, HttpState};
 use crate::lifecycle::Flags;
@@ -33,6 +34,7 @@ const CONFLICTS_MAX: usize = 1_024;
 /// See the module.
 pub(crate) struct Control {
     publish: Publish,
+    health: Handle,
     shared: Vec<Shared>,
     http: HttpState,
     reload: Arc<ReloadStatus>,
@@ -45,17 +47,18 @@ impl Control {
     /// With everything it steers and watches. `ports` by port number, `capacity` records per worker.
     pub(crate) fn new(
         publish: Publish,
+        health: Handle,
         shared: Vec<Shared>,
         tables: Arc<[View]>,
         ports: Vec<PortSource>,
         capacity: u64,
     ) -> Result<Self> {
-        let sources = Sources::new(shared.clone(), tables, ports, publish.shared(), capacity);
+        let sources = Sources::new(shared.clone(), tables, ports, publish.shared(), health.clone(), capacity);
         let reload = sources.reload.clone();
         let watch = Watch::new(sources.longest.clone(), Instant::now());
         let http = HttpState::new(Arc::new(Metrics::new(sources)?));
         let sampler = Sampler::new(Instant::now());
-        Ok(Self { publish, shared, http, reload, conflicts: HashMap::new(), sampler, watch })
+        Ok(Self { publish, health, shared, http, reload, conflicts: HashMap::new(), sampler, watch })
     }
 
     /// Runs until a signal or a worker's end stops it. `workers` is how many have to poll for weir to be ready.
@@ -75,11 +78,16 @@ impl Control {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_ready = false;
+        let mut overlay = self.health.overlay();
         while !flags.stop.load(SeqCst) {
             tokio::select! {
                 _ = terminate.recv() => { info!("SIGTERM: stopping"); break }
                 _ = interrupt.recv() => { info!("SIGINT: stopping"); break }
                 _ = hangup.recv() => self.reload(),
+                Ok(()) = overlay.changed() => {
+                    let verdicts = overlay.borrow_and_update().clone();
+                    self.publish.overlay(verdicts);
+                }
                 _ = tick.tick() => {
                     if !is_ready && flags.polling.load(SeqCst) == workers {
                         is_ready = true;
@@ -102,6 +110,9 @@ impl Control {
 
     fn reload(&mut self) {
         let successful = self.publish.reload();
+        if successful && !self.health.configure(self.publish.file()) {
+            error!("health checks do not take the new configuration; those of the former one go on");
+        }
         self.reload.record(successful, SystemTime::now());
     }
 

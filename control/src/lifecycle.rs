@@ -21,8 +21,10 @@ use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::punt::Punt;
 use weir_dataplane::worker::Worker;
+use weir_health::checker::{Checker, Handle};
 
 use crate::control::Control;
+use crate::health::HealthThread;
 use crate::metrics::PortSource;
 use crate::ports::Ports;
 use crate::publish::{Publish, random_u64};
@@ -56,6 +58,8 @@ impl Lcores {
 pub(crate) struct Prepared {
     workers: Vec<Worker>,
     control: Control,
+    checker: Checker,
+    health: Handle,
 }
 
 /// The flags that all threads share.
@@ -74,7 +78,7 @@ impl Flags {
         self.stop.store(true, SeqCst);
     }
 
-    fn fail(&self) {
+    pub(crate) fn fail(&self) {
         self.failed.store(true, SeqCst);
         self.stop();
     }
@@ -86,7 +90,8 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let shared = Shared::new(count, config.ports.len());
     let capacity = config.connections.capacity as usize;
     let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
-    let publish = Publish::new(path.to_owned(), config, ports.macs.clone(), shared.clone())?;
+    let (checker, health) = Checker::new(&config, random_u64()?);
+    let publish = Publish::new(path.to_owned(), config, &health, ports.macs.clone(), shared.clone())?;
     let key = HashKey::new([random_u64()?, random_u64()?]);
     let mut tables = Vec::with_capacity(count);
     for queues in &ports.queues {
@@ -121,8 +126,8 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let devices = ports.started.iter().map(|port| port.stats_reader());
     let sources =
         names.into_iter().zip(devices).map(|(name, device)| PortSource::new(name, device)).collect();
-    let control = Control::new(publish, shared, views, sources, capacity as u64)?;
-    Ok(Prepared { workers, control })
+    let control = Control::new(publish, health.clone(), shared, views, sources, capacity as u64)?;
+    Ok(Prepared { workers, control, checker, health })
 }
 
 /// Memory for one table: huge pages of the port's node if there are any.
@@ -143,9 +148,10 @@ fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>>
 
 /// Runs until something stops it.
 pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: TcpListener) -> Result<()> {
-    let Prepared { workers, control } = prepared;
+    let Prepared { workers, control, checker, health } = prepared;
     let flags = Flags::default();
     let count = workers.len();
+    let health = HealthThread::start(checker, health, flags.clone(), lcores.control_cpus.clone())?;
     let control = start_control(control, listener, flags.clone(), lcores.control_cpus.clone(), count)?;
     let mut running = Vec::new();
     if lcores.workers.is_empty() {
@@ -171,6 +177,7 @@ pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: TcpL
     if control.join().is_err() {
         flags.fail();
     }
+    health.stop();
     if flags.failed.load(SeqCst) {
         bail!("stopped after a failure");
     }

@@ -2,6 +2,7 @@
 
 mod cli;
 mod control;
+mod health;
 mod http;
 mod lifecycle;
 mod metrics;

@@ -1,4 +1,7 @@
 //! From configuration to workers: builds snapshots and swaps them in. Reloading is all or nothing.
+//!
+//! What is served is the file with the verdicts of health checks laid over it ([`weir_health::overlay::effective`]); either of
+//! them may change.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,11 +14,16 @@ use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::{Publisher, Reader};
 use weir_dataplane::snapshot::registry::{Progress, Registry};
+use weir_health::checker::Handle;
+use weir_health::overlay::{Overlay, effective};
 
 /// See the module.
 pub(crate) struct Publish {
     path: PathBuf,
-    config: Config,
+    /// As the file says.
+    file: Arc<Config>,
+    /// What health checks say.
+    overlay: Arc<Overlay>,
     macs: Vec<MacAddress>,
     registry: Registry,
     publisher: Publisher,
@@ -23,17 +31,27 @@ pub(crate) struct Publish {
 }
 
 impl Publish {
-    /// With the configuration that weir starts with, read from `path`.
+    /// With the configuration that weir starts with, read from `path`, and who checks it.
     pub(crate) fn new(
         path: PathBuf,
         config: Config,
+        health: &Handle,
         macs: Vec<MacAddress>,
         workers: Vec<Shared>,
     ) -> Result<Self> {
         let locality_keys = [random_u64()?, random_u64()?];
         let mut registry = Registry::new(workers.len(), Options { locality_keys, ..Options::default() });
-        let first = registry.snapshot(&config, &macs, Progress::default())?;
-        Ok(Self { path, config, macs, registry, publisher: Publisher::new(first), workers })
+        let overlay = health.overlay().borrow().clone();
+        let first = registry.snapshot(&effective(&config, &overlay), &macs, Progress::default())?;
+        Ok(Self {
+            path,
+            file: Arc::new(config),
+            overlay,
+            macs,
+            registry,
+            publisher: Publisher::new(first),
+            workers,
+        })
     }
 
     /// A worker's end.
@@ -44,6 +62,20 @@ impl Publish {
     /// What is in force.
     pub(crate) fn current(&self) -> Arc<Snapshot> {
         self.publisher.current()
+    }
+
+    /// What the file says.
+    pub(crate) fn file(&self) -> Arc<Config> {
+        self.file.clone()
+    }
+
+    /// Other verdicts of health checks come into force.
+    pub(crate) fn overlay(&mut self, overlay: Arc<Overlay>) {
+        self.overlay = overlay;
+        if let Err(problem) = self.publish(&self.file.clone()) {
+            // Only numbers may run out, and then with a server that comes back while many linger.
+            error!("what health checks found can't be served: {problem:#}");
+        }
     }
 
     /// For readers that are not workers.
@@ -70,12 +102,18 @@ impl Publish {
         if !loaded.warnings.is_empty() {
             tracing::warn!("\n{}", loaded.warnings);
         }
-        if let Some(table) = needs_restart(&self.config, &loaded.config) {
+        if let Some(table) = needs_restart(&self.file, &loaded.config) {
             anyhow::bail!("{table} can't change while weir runs; restart it for that");
         }
+        self.publish(&loaded.config)?;
+        self.file = Arc::new(loaded.config);
+        Ok(())
+    }
+
+    /// Puts a file in force, with what health checks say.
+    fn publish(&mut self, file: &Config) -> Result<()> {
         let progress = Progress::of(self.workers.iter().map(|worker| &*worker.counters));
-        let next = self.registry.snapshot(&loaded.config, &self.macs, progress)?;
-        self.config = loaded.config;
+        let next = self.registry.snapshot(&effective(file, &self.overlay), &self.macs, progress)?;
         self.publisher.publish(next);
         Ok(())
     }

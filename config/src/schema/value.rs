@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use serde::de::value::MapAccessDeserializer;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
@@ -19,6 +19,9 @@ pub(crate) type OneTable<T> = Field<Tabular<T>>;
 
 /// An array of tables, `[[...]]`.
 pub(crate) type Tables<T> = Field<List<Tabular<T>>>;
+
+/// A table, `[...]`, or an array of them, `[[...]]`.
+pub(crate) type SeveralTables<T> = Field<Several<T>>;
 
 /// A value, or serde's words about why it is not one of type `T`.
 ///
@@ -79,6 +82,32 @@ impl AsRef<str> for Ports {
 /// An array, each element with its own place and complaint.
 #[derive(Debug)]
 pub(crate) struct List<T>(pub(crate) Vec<Spanned<Lenient<T>>>);
+
+/// One table or several.
+#[derive(Debug)]
+pub(crate) enum Several<T> {
+    One(T),
+    Many(List<Tabular<T>>),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SeveralVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for SeveralVisitor<T> {
+            type Value = Several<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table or an array of tables")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Several<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(entries)).map(Several::One)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<Several<T>, A::Error> {
+                List::deserialize(SeqAccessDeserializer::new(elements)).map(Several::Many)
+            }
+        }
+        deserializer.deserialize_any(SeveralVisitor(PhantomData))
+    }
+}
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Tabular<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

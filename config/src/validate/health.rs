@@ -1,53 +1,169 @@
-//! `[virtual_server.health_check]`, and the same table of one real server.
+//! `[health]`, `[virtual_server.health_check]` and the same table of one real server, `[virtual_server.agent]`.
 
+mod probe;
+pub(crate) mod service;
+mod texts;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use toml::Spanned;
+
 use super::table::{Table, word};
-use crate::model::{HealthCheck, HealthCheckKind};
-use crate::schema::{self, OneTable, Tabular};
+use super::values;
+use crate::model::health::{Agent, Health, HealthCheck, OnFail, Timeouts};
+use crate::report::Problem;
+use crate::schema::{self, Field, List, Number, OneTable, Several, SeveralTables, Span, Tabular, Text};
+pub(super) use texts::file;
 
-const KINDS: [(&str, HealthCheckKind); 8] = [
-    ("tcp", HealthCheckKind::Tcp),
-    ("http", HealthCheckKind::Http),
-    ("https", HealthCheckKind::Https),
-    ("udp", HealthCheckKind::Udp),
-    ("dns", HealthCheckKind::Dns),
-    ("smtp", HealthCheckKind::Smtp),
-    ("ping", HealthCheckKind::Ping),
-    ("exec", HealthCheckKind::Exec),
-];
+/// Checks of one real server at most.
+const CHECKS_MAX: usize = 8;
+/// Bytes of a text that is sent or expected at most: such checks are short, and answers are held in memory.
+const TEXT_BYTES_MAX: usize = 4096;
+/// Programs and hooks have so many arguments at most.
+const ARGUMENTS_MAX: usize = 64;
 
-/// keepalived's names of its checkers.
-const SYNONYMS: [(&str, &str); 8] = [
-    ("tcp_check", "tcp"),
-    ("http_get", "http"),
-    ("ssl_get", "https"),
-    ("udp_check", "udp"),
-    ("dns_check", "dns"),
-    ("smtp_check", "smtp"),
-    ("icmp", "ping"),
-    ("misc_check", "exec"),
-];
+/// `[health]`
+pub(crate) fn health(field: &OneTable<schema::Health>, root: &mut Table<'_>) -> Health {
+    let Some((Tabular(written), at)) = root.value(field) else { return Health::default() };
+    let mut table = root.inner(at);
+    let default = Health::default();
+    let user = table.parsed(&written.script_user, texts::account);
+    let group = table.parsed(&written.script_group, texts::account);
+    let concurrent = i64::from(default.concurrent_max);
+    Health {
+        script_user: user.map_or(default.script_user, Spanned::into_inner),
+        script_group: group.map_or(default.script_group, Spanned::into_inner),
+        concurrent_max: table
+            .integer(&written.concurrent_max, "concurrent_max", 1..=65_536, concurrent as u32)
+            .into_inner(),
+    }
+}
 
-pub(crate) fn health_check(
-    field: &OneTable<schema::HealthCheck>,
+/// The checks under a key, `None` if it is not written. An empty array is written, and says "none".
+pub(crate) fn health_checks(
+    field: &SeveralTables<schema::HealthCheck>,
     table: &mut Table<'_>,
-) -> Option<HealthCheck> {
-    let (Tabular(written), at) = table.value(field)?;
-    let mut table = table.inner(at);
-    let schema::HealthCheck { r#type, interval, timeout, fall, rise } = written;
-    let kind = table.required_parsed(r#type, "type", "type = \"tcp\"", |text| {
-        word("health check", &KINDS, &SYNONYMS, text)
-    });
-    let interval = table.seconds(interval, "interval", 0.1..=86_400.0, 2.0);
-    let timeout = table.seconds(timeout, "timeout", 0.01..=3_600.0, 1.0);
-    let fall = table.integer(fall, "fall", 1..=255, 3);
-    let rise = table.integer(rise, "rise", 1..=255, 1);
-    kind.map(|kind| HealthCheck {
-        kind: kind.into_inner(),
-        interval: Duration::from_secs_f64(interval.into_inner()),
-        timeout: Duration::from_secs_f64(timeout.into_inner()),
+) -> Option<Vec<Arc<HealthCheck>>> {
+    let (several, at) = table.value(field)?;
+    let written: Vec<(&schema::HealthCheck, Span)> = match several {
+        Several::One(one) => vec![(one, at.clone())],
+        Several::Many(many) => {
+            let mut found = Vec::with_capacity(many.0.len());
+            for element in &many.0 {
+                found.extend(table.element(element).map(|(Tabular(inner), at)| (inner, at)));
+            }
+            found
+        }
+    };
+    if let Some((_, beyond)) = written.get(CHECKS_MAX) {
+        let label = format!("a real server has at most {CHECKS_MAX}");
+        table.report(Problem::error("too many health checks").at(beyond.clone(), label));
+    }
+    let mut checks = Vec::with_capacity(written.len());
+    for (check, at) in written {
+        checks.extend(health_check(check, &mut table.inner(at)).map(Arc::new));
+    }
+    Some(checks)
+}
+
+fn health_check(written: &schema::HealthCheck, table: &mut Table<'_>) -> Option<HealthCheck> {
+    let probe = probe::probe(written, table);
+    let interval = table.seconds(&written.interval, "interval", 0.1..=86_400.0, 2.0).into_inner();
+    let timeouts = timeouts(written, table);
+    let fall = table.integer(&written.fall, "fall", 1..=255, 3);
+    let rise = table.integer(&written.rise, "rise", 1..=255, 1);
+    let retry = table.seconds(&written.retry_interval, "retry_interval", 0.1..=86_400.0, interval);
+    let jitter = fraction(&written.jitter, "jitter", 0.5, 0.1, table);
+    let warmup = table.seconds(&written.warmup, "warmup", 0.0..=86_400.0, interval);
+    let address = table.parsed(&written.address, values::routable_host);
+    let port = written.port.is_some().then(|| table.integer(&written.port, "port", 1..=65_535, 1));
+    let source = table.parsed(&written.source, values::routable_host);
+    Some(HealthCheck {
+        probe: probe?,
+        address: address.map(Spanned::into_inner),
+        port: port.map(Spanned::into_inner),
+        source: source.map(Spanned::into_inner),
+        interval: Duration::from_secs_f64(interval),
+        retry_interval: Duration::from_secs_f64(retry.into_inner()),
+        jitter_permille: (jitter * 1000.0).round() as u16,
+        warmup: Duration::from_secs_f64(warmup.into_inner()),
+        timeouts,
         fall: fall.into_inner(),
         rise: rise.into_inner(),
     })
+}
+
+/// The whole, and each stage within it.
+fn timeouts(written: &schema::HealthCheck, table: &mut Table<'_>) -> Timeouts {
+    let whole = table.seconds(&written.timeout, "timeout", 0.01..=3_600.0, 1.0);
+    let mut stage = |field: &Field<Number>, key: &str| {
+        let read = table.seconds(field, key, 0.01..=3_600.0, *whole.get_ref());
+        if read.get_ref() > whole.get_ref() {
+            let problem = Problem::error(format!("`{key}` is longer than the whole check"))
+                .at(read.span(), format!("must be at most {} seconds, the `timeout`", whole.get_ref()));
+            table.report(problem);
+        }
+        Duration::from_secs_f64(read.get_ref().min(*whole.get_ref()))
+    };
+    Timeouts {
+        connect: stage(&written.connect_timeout, "connect_timeout"),
+        tls: stage(&written.tls_timeout, "tls_timeout"),
+        response: stage(&written.response_timeout, "response_timeout"),
+        whole: Duration::from_secs_f64(*whole.get_ref()),
+    }
+}
+
+/// A share of one, from 0 on.
+fn fraction(field: &Field<Number>, key: &str, most: f64, default: f64, table: &mut Table<'_>) -> f64 {
+    let Some((&Number(number), span)) = table.value(field) else { return default };
+    if (0.0..=most).contains(&number) {
+        return number;
+    }
+    let label = format!("must be 0 to {most}, a share of `interval`");
+    table.report(Problem::error(format!("`{key}` is out of range")).at(span, label));
+    default
+}
+
+pub(crate) fn on_fail(field: &Field<Text>, default: OnFail, table: &mut Table<'_>) -> OnFail {
+    let words = [("remove", OnFail::Remove), ("quiesce", OnFail::Quiesce)];
+    let synonyms = [("inhibit", "quiesce"), ("inhibit_on_failure", "quiesce"), ("drain", "quiesce")];
+    let read = table.parsed(field, |text| word("answer to a failure", &words, &synonyms, text));
+    read.map_or(default, Spanned::into_inner)
+}
+
+pub(crate) fn agent(field: &OneTable<schema::Agent>, table: &mut Table<'_>) -> Option<Arc<Agent>> {
+    let (Tabular(written), at) = table.value(field)?;
+    let mut table = table.inner(at);
+    let port = table.required_integer(&written.port, "port", 1..=65_535, "port = 5480");
+    let address = table.parsed(&written.address, values::routable_host);
+    let send = table.parsed(&written.send, texts::sent);
+    let interval = table.seconds(&written.interval, "interval", 0.1..=86_400.0, 2.0);
+    let timeout = table.seconds(&written.timeout, "timeout", 0.01..=3_600.0, 1.0);
+    Some(Arc::new(Agent {
+        port: port?.into_inner(),
+        address: address.map(Spanned::into_inner),
+        send: send.map(Spanned::into_inner).unwrap_or_default(),
+        interval: Duration::from_secs_f64(interval.into_inner()),
+        timeout: Duration::from_secs_f64(timeout.into_inner()),
+    }))
+}
+
+/// A program with its arguments. `None`: not written, or not one.
+pub(crate) fn command(field: &Field<List<Text>>, table: &mut Table<'_>) -> Option<Spanned<Vec<String>>> {
+    let (list, at) = table.value(field)?;
+    let help = "write the program's absolute path and its arguments: [\"/usr/lib/site/check\", \"-q\"]";
+    if list.0.is_empty() || list.0.len() > ARGUMENTS_MAX {
+        let label = format!("1 to {ARGUMENTS_MAX} words are needed");
+        table.report(Problem::error("not a command").at(at, label).help(help));
+        return None;
+    }
+    let words = table.list(field, texts::argument);
+    let program = words.first().filter(|_| words.len() == list.0.len())?;
+    if !program.get_ref().starts_with('/') {
+        let label = "the path must be absolute; no shell looks for it";
+        table.report(Problem::error("not a program").at(program.span(), label).help(help));
+        return None;
+    }
+    Some(Spanned::new(at, words.into_iter().map(Spanned::into_inner).collect()))
 }

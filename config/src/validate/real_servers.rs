@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use toml::Spanned;
 
@@ -10,7 +11,8 @@ use super::network::Network;
 use super::table::{Table, word};
 use super::virtual_servers::{FORWARDING, FORWARDING_SYNONYMS};
 use super::{health, tables, values};
-use crate::model::{Family, Forwarding, HealthCheck, RealServer, Tunnel, TunnelChecksum};
+use crate::model::health::{Agent, HealthCheck, OnFail};
+use crate::model::{Family, Forwarding, RealServer, Tunnel, TunnelChecksum};
 use crate::report::Problem;
 use crate::schema::{self, Field, Integer, Span, Tables, Text};
 
@@ -26,7 +28,9 @@ pub(crate) struct Service<'n> {
     pub(crate) is_mark: bool,
     pub(crate) is_persistent: bool,
     pub(crate) forwarding: Forwarding,
-    pub(crate) health_check: Option<HealthCheck>,
+    pub(crate) health_checks: Vec<Arc<HealthCheck>>,
+    pub(crate) on_fail: OnFail,
+    pub(crate) agent: Option<Arc<Agent>>,
     pub(crate) network: &'n Network,
 }
 
@@ -52,6 +56,15 @@ pub(crate) fn real_servers(
     read
 }
 
+/// One that stands beside the list.
+pub(crate) fn alone(
+    written: &schema::RealServer,
+    service: &Service<'_>,
+    table: &mut Table<'_>,
+) -> Option<RealServer> {
+    real_server(written, service, &mut HashMap::new(), table)
+}
+
 fn real_server(
     written: &schema::RealServer,
     service: &Service<'_>,
@@ -69,6 +82,9 @@ fn real_server(
         tunnel_port,
         tunnel_checksum,
         health_check,
+        on_fail,
+        agent,
+        weight_file,
     } = written;
     let address = table.required_parsed(address, "address", "address = \"10.0.0.11\"", values::routable_host);
     let forwarding =
@@ -78,8 +94,13 @@ fn real_server(
     let weight = table.integer(weight, "weight", 0..=65_535, 1);
     let (upper_threshold, lower_threshold) = thresholds(upper_threshold, lower_threshold, table);
     let tunnel = self::tunnel(tunnel, tunnel_port, tunnel_checksum, *forwarding.get_ref(), table);
-    let own_check = health::health_check(health_check, table);
+    let health_checks = health::health_checks(health_check, table);
+    let health_checks = health_checks.unwrap_or_else(|| service.health_checks.clone());
+    let on_fail = health::on_fail(on_fail, service.on_fail, table);
+    let agent = health::agent(agent, table).or_else(|| service.agent.clone());
+    let weight_file = table.parsed(weight_file, health::file);
     let address = address?;
+    checks_have_ports(&health_checks, *port.get_ref(), &address, table);
     place(&address, service, &forwarding, table);
     match taken.entry((*address.get_ref(), *port.get_ref())) {
         Entry::Vacant(free) => {
@@ -100,8 +121,27 @@ fn real_server(
         tunnel,
         upper_threshold,
         lower_threshold,
-        health_check: own_check.or_else(|| service.health_check.clone()),
+        health_checks,
+        on_fail,
+        agent,
+        weight_file: weight_file.map(Spanned::into_inner),
     })
+}
+
+/// A server of every port does not say where to look.
+fn checks_have_ports(
+    checks: &[Arc<HealthCheck>],
+    port: u16,
+    address: &Spanned<IpAddr>,
+    table: &mut Table<'_>,
+) {
+    let lost = checks.iter().find(|check| port == 0 && check.port.is_none() && check.probe.needs_port());
+    if let Some(check) = lost {
+        let problem = Problem::error("a health check without a port")
+            .at(address.span(), "this real server has no port of its own")
+            .help(format!("write the `port` of the {} check", check.probe.name()));
+        table.report(problem);
+    }
 }
 
 /// The real server's port: the virtual server's, unless NAT translates it.

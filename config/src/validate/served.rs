@@ -13,13 +13,6 @@ use crate::schema::{Connections, Field, File, RealServer, Span, Switch, Text, Vi
 /// An entry that is taken out is served; its row of the table in docs/configuration.md goes with it.
 const NOT_SERVED: &[Gap] = &[
     warns(
-        "`health_check`",
-        "health checks are",
-        "real servers are taken to be up",
-        "set `weight = 0` to take one out",
-        health_checks,
-    ),
-    warns(
         "`[[vrrp]]`",
         "vrrp is",
         "its addresses are served from the start",
@@ -112,12 +105,6 @@ fn tunnels(file: &File, find: impl Fn(&VirtualServer, &RealServer) -> Option<Spa
         let inherits = real_server.forwarding.is_none() && is_tun(&server.forwarding);
         (is_tun(&real_server.forwarding) || inherits).then(|| find(server, real_server))?
     })
-}
-
-fn health_checks(file: &File) -> Vec<Span> {
-    let mut places = servers(file, |server| peek(&server.health_check).map(|(_, at)| at));
-    places.extend(real_servers(file, |_, real_server| peek(&real_server.health_check).map(|(_, at)| at)));
-    places
 }
 
 fn ipv6_servers(file: &File) -> Vec<Span> {

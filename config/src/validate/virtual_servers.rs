@@ -11,6 +11,7 @@ use super::real_servers::{self, Service};
 use super::table::{Fault, Table, word};
 use super::traffic::Traffic;
 use super::{health, ports, values};
+use crate::model::health::OnFail;
 use crate::model::{
     Family, Forwarding, Identity, Mark, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags,
     Schedulers, VirtualServer,
@@ -80,7 +81,9 @@ pub(crate) fn virtual_server(
     let one_packet = table.boolean(&written.one_packet, false);
     one_packet_is_for_udp(&one_packet, &traffic, table);
     port_zero_is_persistent(&traffic, persistence.as_ref(), table);
-    let health_check = health::health_check(&written.health_check, table);
+    let health_checks = health::health_checks(&written.health_check, table);
+    let on_fail = health::on_fail(&written.on_fail, OnFail::default(), table);
+    let agent = health::agent(&written.agent, table);
     traffic.is_unique(taken, table);
     let service = Service {
         family: traffic.family,
@@ -88,10 +91,14 @@ pub(crate) fn virtual_server(
         is_mark: traffic.is_mark,
         is_persistent: persistence.is_some(),
         forwarding,
-        health_check,
+        health_checks: health_checks.unwrap_or_default(),
+        on_fail,
+        agent,
         network: around.network,
     };
     let real_servers = real_servers::real_servers(&written.real_server, &service, table);
+    let health = health::service::service_health(written, &service, table);
+    health::service::passive_sees_answers(written, &real_servers, table);
     vips(&traffic, &real_servers, around, table);
     fits_maglev(&scheduler, &real_servers, around.schedulers, table);
     surprises(&scheduler, &traffic, real_servers.len(), table);
@@ -107,6 +114,7 @@ pub(crate) fn virtual_server(
         persistence,
         one_packet: one_packet.into_inner(),
         real_servers,
+        health,
     })
 }
 

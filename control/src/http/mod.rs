@@ -6,6 +6,7 @@
 //! | `/metrics` | Prometheus text format 0.0.4; `docs/metrics.md` explains each metric |
 //! | `/api/v1/connections` | JSON: what the connection tables hold; `?virtual_server=NAME`, `?client=ADDRESS`, `?limit=N` |
 //! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one |
+//! | `/api/v1/health` | JSON: real servers and their checks; `?virtual_server=NAME` |
 //! | `/live` | 200 as long as control runs: a supervisor that gets no answer may restart weir |
 //! | `/ready` | 200 when every worker polls and every port's link is up, else 503 and one line that says what is missing |
 //!
@@ -15,6 +16,7 @@
 //! blocking threads, [`PAGES_MAX`] at a time, so that control's own thread is never held up by them.
 
 mod connections;
+mod health;
 mod listing;
 mod page;
 mod readiness;
@@ -95,6 +97,7 @@ fn router(state: HttpState) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/connections", get(listed_connections))
         .route("/api/v1/virtual_servers", get(listed_servers))
+        .route("/api/v1/health", get(health_listing))
         .route("/live", get(live))
         .route("/ready", get(ready))
         .fallback(not_found)
@@ -157,12 +160,21 @@ async fn listed_servers(State(state): State<HttpState>, uri: Uri) -> Response {
     make(state, JSON, move || servers::render(&metrics, name.as_deref())).await
 }
 
+async fn health_listing(State(state): State<HttpState>, uri: Uri) -> Response {
+    let query = match health::Query::parse(uri.query().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
+    };
+    let metrics = state.metrics.clone();
+    make(state, JSON, move || health::render(&metrics.sources().health.listing(), &query)).await
+}
+
 async fn not_found(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
     plain(
         StatusCode::NOT_FOUND,
         format!(
-            "there is no {path} here; try /, /metrics, /api/v1/virtual_servers, /api/v1/connections, /live or /ready\n"
+            "there is no {path} here; try /, /metrics, /api/v1/virtual_servers, /api/v1/connections, /api/v1/health, /live or /ready\n"
         ),
     )
 }

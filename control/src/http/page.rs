@@ -91,6 +91,7 @@ fn write(html: &mut String, now: &Reading, before: &Before, query: &Query) -> fm
     ports(html, now, before)?;
     workers(html, now, before)?;
     virtual_servers(html, now, query)?;
+    health(html, now)?;
     packets(html, now)?;
     html.write_str("</body></html>\n")
 }
@@ -185,6 +186,54 @@ fn workers(html: &mut String, now: &Reading, before: &Before) -> fmt::Result {
         number(html, Share(worker.connections, worker.capacity))?;
         number(html, Count(worker.generation))?;
         html.write_str("</tr>\n")?;
+    }
+    end(html)
+}
+
+/// What is checked, with what is down first.
+fn health(html: &mut String, now: &Reading) -> fmt::Result {
+    let services = &now.health.services;
+    let servers = services.iter().flat_map(|service| service.servers.iter().map(move |it| (service, it)));
+    let mut shown: Vec<_> = servers.filter(|(_, it)| !it.is_up || !it.checks.is_empty()).collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    shown.sort_by_key(|(_, it)| it.is_up);
+    let left = shown.len().saturating_sub(REAL_SERVERS_PER_PAGE);
+    shown.truncate(REAL_SERVERS_PER_PAGE);
+    table(
+        html,
+        "Health",
+        &["Virtual server", "Real server", "State"],
+        &["For", "Weight"],
+        &["Why", "Last check"],
+    )?;
+    for service in services.iter().filter(|service| !service.has_quorum) {
+        writeln!(
+            html,
+            "<tr><td>{}</td><td colspan=\"6\" class=\"bad\">no quorum: weight {} of {} is up{}</td></tr>",
+            Text(&service.name),
+            service.weight,
+            service.quorum.weight,
+            if service.has_sorry_server { "; the sorry server serves" } else { "" }
+        )?;
+    }
+    for (service, server) in shown {
+        let state = if server.is_up { "<td>up</td>" } else { "<td class=\"bad\">down</td>" };
+        write!(html, "<tr><td>{}</td><td>{}</td>{state}", Text(&service.name), server.server)?;
+        number(html, Span(server.since))?;
+        number(html, Count(u64::from(server.weight)))?;
+        write!(html, "<td>{}</td><td>", Text(&server.reason))?;
+        if let Some(last) =
+            server.checks.iter().filter_map(|check| check.last.as_ref()).max_by_key(|last| last.at)
+        {
+            write!(html, "{}, {:.1} ms", Text(&last.detail), last.took.as_secs_f64() * 1e3)?;
+        }
+        html.write_str("</td></tr>\n")?;
+    }
+    if left > 0 {
+        let left = Count(left as u64);
+        writeln!(html, "<tr><td colspan=\"7\" class=\"dim\">and {left} more, in /api/v1/health</td></tr>")?;
     }
     end(html)
 }

@@ -4,14 +4,15 @@
 //! compares the two. Values are 64-bit floats in Prometheus, so counters are exact up to 2^53; beyond that, 9 PB or
 //! 9 * 10^15 packets, steps of 2 and more appear, which rates do not notice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use dpdk::port::PortStats;
 use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use weir_dataplane::passes::BOUNDS_MICROS;
+use weir_health::judge::{Outcome, ServerListing};
 
-use super::reading::{PortReading, Reading, RealServerReading, VirtualServerReading, WorkerReading};
+use super::reading::{PortReading, Reading, RealServerReading, Times, VirtualServerReading, WorkerReading};
 
 /// One metric family.
 pub(crate) struct Family {
@@ -73,6 +74,23 @@ impl Samples {
         };
         histogram.set_bucket(BOUNDS_MICROS.iter().zip(worker.passes_within).map(bucket).collect());
         let mut metric = self.labelled(values);
+        metric.set_histogram(histogram);
+        self.metrics.push(metric);
+    }
+
+    /// One histogram; `values` are those of the labels, in order.
+    fn times(&mut self, times: &Times) {
+        let mut histogram = Histogram::default();
+        histogram.set_sample_count(times.count);
+        histogram.set_sample_sum(times.sum);
+        let buckets = times.within.iter().map(|(limit, count)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*limit);
+            bucket.set_cumulative_count(*count);
+            bucket
+        });
+        histogram.set_bucket(buckets.collect());
+        let mut metric = Metric::default();
         metric.set_histogram(histogram);
         self.metrics.push(metric);
     }
@@ -148,6 +166,48 @@ fn both_ways_real(reading: &Reading, samples: &mut Samples, figures: fn(&RealSer
             let (to_server, to_client) = figures(real_server);
             samples.count(&[&virtual_server.name, &real_server.socket, "in"], to_server);
             samples.count(&[&virtual_server.name, &real_server.socket, "out"], to_client);
+        }
+    }
+}
+
+fn each_checked_server(reading: &Reading, samples: &mut Samples, figure: fn(&ServerListing) -> f64) {
+    for service in &reading.health.services {
+        for server in &service.servers {
+            samples.add(&[&service.name, &server.server.to_string()], figure(server));
+        }
+    }
+}
+
+/// Those of the file, and those that serve without being checked: sorry servers.
+fn up(reading: &Reading, samples: &mut Samples) {
+    each_checked_server(reading, samples, |server| f64::from(u8::from(server.is_up)));
+    let listed: HashMap<&str, HashSet<String>> = reading
+        .health
+        .services
+        .iter()
+        .map(|it| (it.name.as_str(), it.servers.iter().map(|server| server.server.to_string()).collect()))
+        .collect();
+    for virtual_server in &reading.virtual_servers {
+        let known = listed.get(virtual_server.name.as_str());
+        for real_server in &virtual_server.real_servers {
+            if !known.is_some_and(|known| known.contains(&real_server.socket)) {
+                samples.count(&[&virtual_server.name, &real_server.socket], 1);
+            }
+        }
+    }
+}
+
+/// Successes always, of the other results those that there were.
+fn check_results(reading: &Reading, samples: &mut Samples) {
+    for service in &reading.health.services {
+        for server in service.servers.iter().filter(|server| !server.checks.is_empty()) {
+            let socket = server.server.to_string();
+            for outcome in Outcome::ALL {
+                let count: u64 = server.checks.iter().map(|check| check.counts[outcome as usize]).sum();
+                if count != 0 || outcome == Outcome::Success {
+                    samples.count(&[&service.name, &socket, outcome.label()], count);
+                }
+            }
         }
     }
 }
@@ -287,5 +347,44 @@ families! {
     GAUGE "weir_real_server_weight" ["virtual_server", "real_server"] "Weight of the real server; 0: quiesced."
         |it, to| each_real_server(it, to, |server| u64::from(server.weight));
     GAUGE "weir_real_server_up" ["virtual_server", "real_server"] "1 if the real server is taken for healthy, else 0; without health checks it always is."
-        |it, to| each_real_server(it, to, |_| 1);
+        up;
+
+    COUNTER "weir_health_checks_total" ["virtual_server", "real_server", "result"] "Checks of the real server, its agent and its weight file. A check that several virtual servers share counts for each."
+        check_results;
+    GAUGE "weir_health_last_change_timestamp_seconds" ["virtual_server", "real_server"] "When the real server last went up or down, or was added, in seconds since 1970."
+        |it, to| for service in &it.health.services {
+            for server in &service.servers {
+                let at = super::unix_seconds(it.health.began + server.changed_at);
+                to.add(&[&service.name, &server.server.to_string()], at);
+            }
+        };
+    GAUGE "weir_health_last_check_duration_seconds" ["virtual_server", "real_server"] "How long the last check of the real server took, the longest of several; 0 before the first."
+        |it, to| for service in &it.health.services {
+            for server in service.servers.iter().filter(|server| !server.checks.is_empty()) {
+                let took = server.checks.iter().filter_map(|check| check.last.as_ref()).map(|last| last.took).max();
+                to.add(&[&service.name, &server.server.to_string()], took.unwrap_or_default().as_secs_f64());
+            }
+        };
+    COUNTER "weir_health_ejections_total" ["virtual_server", "real_server"] "Times that passive health took the real server out."
+        |it, to| each_checked_server(it, to, |server| server.ejections as f64);
+    GAUGE "weir_health_quorum" ["virtual_server"] "1 if enough of the virtual server's real servers are up, else 0."
+        |it, to| for service in &it.health.services {
+            to.count(&[&service.name], u64::from(service.has_quorum));
+        };
+    GAUGE "weir_health_weight_up" ["virtual_server"] "Sum of the weights of the virtual server's real servers that are up, which the quorum is measured by."
+        |it, to| for service in &it.health.services {
+            to.count(&[&service.name], service.weight);
+        };
+    GAUGE "weir_health_targets" [] "Things that are checked: equal checks of one address are one."
+        |it, to| to.count(&[], it.health.targets);
+    GAUGE "weir_health_checks_under_way" [] "Checks that have begun and not ended."
+        |it, to| to.count(&[], it.health.under_way);
+    COUNTER "weir_health_checks_crowded_total" [] "Times that checks had to wait because as many as may be were under way."
+        |it, to| to.count(&[], it.health.crowded);
+    HISTOGRAM "weir_health_check_lateness_seconds" [] "From when a check was due to when it began."
+        |it, to| to.times(&it.health.lateness);
+    HISTOGRAM "weir_health_check_duration_seconds" [] "How long checks took."
+        |it, to| to.times(&it.health.duration);
+    COUNTER "weir_health_hooks_total" ["result"] "Programs that were told of changes, by how that went: success, failure, or dropped because too many were waiting."
+        |it, to| it.health.hooks.iter().for_each(|(result, count)| to.count(&[result], *count));
 }

@@ -28,6 +28,7 @@ use prometheus::{Encoder, TextEncoder};
 use weir_dataplane::conn::table::View;
 use weir_dataplane::director::Shared;
 use weir_dataplane::snapshot::Snapshot;
+use weir_health::checker::Handle;
 
 use families::FAMILIES;
 use longest::Longest;
@@ -75,6 +76,8 @@ pub(crate) struct Sources {
     pub(crate) ports: Vec<PortSource>,
     /// The configuration in force.
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What is known of real servers' health.
+    pub(crate) health: Handle,
     /// Records that each worker's connection table has room for.
     pub(crate) capacity: u64,
     /// The longest pass of each worker in the last minute.
@@ -97,6 +100,7 @@ impl Sources {
         tables: Arc<[View]>,
         ports: Vec<PortSource>,
         snapshot: Arc<ArcSwap<Snapshot>>,
+        health: Handle,
         capacity: u64,
     ) -> Self {
         let started = SystemTime::now();
@@ -106,6 +110,7 @@ impl Sources {
             tables,
             ports,
             snapshot,
+            health,
             capacity,
             cycles_per_second: dpdk::tsc_hz(),
             reload: Arc::new(ReloadStatus::loaded(started)),

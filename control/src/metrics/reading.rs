@@ -14,6 +14,9 @@ use weir_dataplane::snapshot::rates::Rates;
 use weir_dataplane::snapshot::server::Server;
 use weir_dataplane::snapshot::traffic::Traffic;
 use weir_dataplane::stats::{Answer, Counter, DropReason, PuntClass, WorkerCounters};
+use weir_health::checker::Handle;
+use weir_health::figures::Histogram;
+use weir_health::judge::ServiceListing;
 
 use super::longest::Longest;
 use super::{PortSource, Sources};
@@ -63,6 +66,65 @@ pub(crate) struct Reading {
     pub(crate) arp_conflicts: u64,
     /// In the order of their numbers, which is that of the file at first.
     pub(crate) virtual_servers: Vec<VirtualServerReading>,
+    /// What is known of health.
+    pub(crate) health: HealthReading,
+}
+
+/// What is known of real servers' health, and of the checker.
+#[derive(Debug, Clone)]
+pub(crate) struct HealthReading {
+    /// When checks began, which moments of the listing count from.
+    pub(crate) began: SystemTime,
+    /// In the order of the file.
+    pub(crate) services: Vec<ServiceListing>,
+    /// Things that are checked.
+    pub(crate) targets: u64,
+    /// Checks under way.
+    pub(crate) under_way: u64,
+    /// How late checks began.
+    pub(crate) lateness: Times,
+    /// How long they took.
+    pub(crate) duration: Times,
+    /// Times that checks had to wait because too many were under way.
+    pub(crate) crowded: u64,
+    /// Hooks that succeeded, failed, and were not run.
+    pub(crate) hooks: [(&'static str, u64); 3],
+}
+
+/// A histogram.
+#[derive(Debug, Clone)]
+pub(crate) struct Times {
+    /// Limits in seconds, each with how many were within it.
+    pub(crate) within: Vec<(f64, u64)>,
+    /// How many there were.
+    pub(crate) count: u64,
+    /// Sum of all, in seconds.
+    pub(crate) sum: f64,
+}
+
+impl HealthReading {
+    fn take(handle: &Handle) -> Self {
+        let figures = handle.figures();
+        let times = |histogram: &Histogram| Times {
+            within: histogram.cumulative(),
+            count: histogram.count(),
+            sum: histogram.sum_seconds(),
+        };
+        Self {
+            began: handle.began(),
+            services: handle.listing(),
+            targets: handle.target_count() as u64,
+            under_way: figures.under_way.get(),
+            lateness: times(&figures.lateness),
+            duration: times(&figures.duration),
+            crowded: figures.crowded.get(),
+            hooks: [
+                ("success", figures.hooks_succeeded.get()),
+                ("failure", figures.hooks_failed.get()),
+                ("dropped", figures.hooks_dropped.get()),
+            ],
+        }
+    }
 }
 
 /// A port.
@@ -184,6 +246,7 @@ impl Reading {
             arp_requests: sum(workers, |counters| counters.arp_requests.get()),
             arp_conflicts: sum(workers, |counters| counters.arp_conflicts.get()),
             virtual_servers: virtual_servers(&snapshot),
+            health: HealthReading::take(&sources.health),
         }
     }
 }

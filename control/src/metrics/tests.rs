@@ -15,6 +15,7 @@ use weir_dataplane::snapshot::publish::Publisher;
 use weir_dataplane::snapshot::registry::{Progress, Registry};
 use weir_dataplane::snapshot::server::Server;
 use weir_dataplane::stats::{Answer, DropReason, PuntClass};
+use weir_health::checker::Checker;
 
 use super::*;
 
@@ -55,6 +56,8 @@ port = 80
 protocol = "tcp"
 forwarding = "nat"
 scheduler = "rr"
+[virtual_server.health_check]
+type = "tcp"
 [[virtual_server.real_server]]
 address = "10.0.0.11"
 port = 8080
@@ -108,6 +111,7 @@ impl Director {
             workers: workers.clone(),
             ports: vec![PortSource::new("lan".to_owned(), device.clone())],
             snapshot: publisher.shared(),
+            health: Checker::new(&parse(tables), 1).1,
             capacity: 1_048_576,
             cycles_per_second: 2_000_000_000,
             reload: Arc::new(ReloadStatus::loaded(started)),

@@ -1,0 +1,254 @@
+//! `type` of a health check and the options of that type.
+
+use toml::Spanned;
+
+use super::{command, texts};
+use crate::model::health::{
+    DnsRecord, Exchange, Expected, HttpMethod, HttpProbe, Probe, TextMatch, TlsOptions,
+};
+use crate::report::Problem;
+use crate::schema::{Field, HealthCheck, List, Span, Text};
+use crate::validate::table::{Fault, Table, word};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Http,
+    Https,
+    Udp,
+    Dns,
+    Smtp,
+    Ping,
+    Exec,
+}
+
+const KINDS: [(&str, Kind); 8] = [
+    ("tcp", Kind::Tcp),
+    ("http", Kind::Http),
+    ("https", Kind::Https),
+    ("udp", Kind::Udp),
+    ("dns", Kind::Dns),
+    ("smtp", Kind::Smtp),
+    ("ping", Kind::Ping),
+    ("exec", Kind::Exec),
+];
+
+/// keepalived's names of its checkers.
+const SYNONYMS: [(&str, &str); 8] = [
+    ("tcp_check", "tcp"),
+    ("http_get", "http"),
+    ("ssl_get", "https"),
+    ("udp_check", "udp"),
+    ("dns_check", "dns"),
+    ("smtp_check", "smtp"),
+    ("icmp", "ping"),
+    ("misc_check", "exec"),
+];
+
+/// Bytes of a body that are looked at unless the file says how many.
+const BODY_LIMIT_DEFAULT: u32 = 65_536;
+const BODY_LIMIT_MAX: i64 = 16 << 20;
+
+pub(super) fn probe(written: &HealthCheck, table: &mut Table<'_>) -> Option<Probe> {
+    let kind = table.required_parsed(&written.r#type, "type", "type = \"tcp\"", |text| {
+        word("health check", &KINDS, &SYNONYMS, text)
+    });
+    let kind = kind?.into_inner();
+    misplaced(written, kind, table);
+    match kind {
+        Kind::Tcp => Some(Probe::Tcp(exchange(written, table))),
+        Kind::Http => Some(Probe::Http(Box::new(http(written, table)))),
+        Kind::Https => {
+            let http = Box::new(http(written, table));
+            Some(Probe::Https(http, tls(written, table)))
+        }
+        Kind::Udp => {
+            let exchange = exchange(written, table);
+            let required = table.boolean(&written.require_reply, exchange.expect.is_some());
+            if exchange.expect.is_some() && !required.get_ref() {
+                let label = "an expected answer is required";
+                table.report(
+                    Problem::error("`require_reply` contradicts `expect`").at(required.span(), label),
+                );
+            }
+            Some(Probe::Udp { exchange, require_reply: required.into_inner() })
+        }
+        Kind::Dns => {
+            let query = table.parsed(&written.query, texts::dns_name).map(Spanned::into_inner);
+            let record = table.parsed(&written.record, record).map(Spanned::into_inner);
+            Some(Probe::Dns { query: query.unwrap_or_default(), record: record.unwrap_or(DnsRecord::Soa) })
+        }
+        Kind::Smtp => {
+            let helo = table.parsed(&written.helo, texts::dns_name).map(Spanned::into_inner);
+            Some(Probe::Smtp { helo: helo.unwrap_or_else(|| "weir.invalid".to_owned()) })
+        }
+        Kind::Ping => Some(Probe::Ping),
+        Kind::Exec => {
+            if written.command.is_none() {
+                let problem = Problem::error("missing key `command`")
+                    .at(table.at.clone(), "an exec check needs `command`")
+                    .help("write such as `command = [\"/usr/lib/site/check\"]`");
+                table.report(problem);
+            }
+            let command = command(&written.command, table);
+            let dynamic_weight = table.boolean(&written.dynamic_weight, false).into_inner();
+            Some(Probe::Exec { command: command?.into_inner(), dynamic_weight })
+        }
+    }
+}
+
+/// Options that belong to another type do nothing, so they are mistakes.
+fn misplaced(written: &HealthCheck, kind: Kind, table: &mut Table<'_>) {
+    fn at<T>(field: &Field<T>) -> Option<Span> {
+        field.as_ref().map(Spanned::span)
+    }
+    const WEB: &[Kind] = &[Kind::Http, Kind::Https];
+    const EXCHANGE: &[Kind] = &[Kind::Tcp, Kind::Udp];
+    let stream: &[Kind] = &[Kind::Tcp, Kind::Http, Kind::Https, Kind::Smtp];
+    let network: &[Kind] =
+        &[Kind::Tcp, Kind::Http, Kind::Https, Kind::Udp, Kind::Dns, Kind::Smtp, Kind::Ping];
+    let ports: &[Kind] = &network[..6];
+    let options: [(&str, Option<Span>, &[Kind]); 28] = [
+        ("connect_timeout", at(&written.connect_timeout), stream),
+        ("tls_timeout", at(&written.tls_timeout), &[Kind::Https]),
+        ("response_timeout", at(&written.response_timeout), stream),
+        ("address", at(&written.address), network),
+        ("port", at(&written.port), ports),
+        ("source", at(&written.source), network),
+        ("method", at(&written.method), WEB),
+        ("path", at(&written.path), WEB),
+        ("host", at(&written.host), WEB),
+        ("status", at(&written.status), WEB),
+        ("expect_header", at(&written.expect_header), WEB),
+        ("expect_header_regex", at(&written.expect_header_regex), WEB),
+        ("expect_body", at(&written.expect_body), WEB),
+        ("expect_body_regex", at(&written.expect_body_regex), WEB),
+        ("expect_sha256", at(&written.expect_sha256), WEB),
+        ("body_limit", at(&written.body_limit), WEB),
+        ("tls_verify", at(&written.tls_verify), &[Kind::Https]),
+        ("tls_ca", at(&written.tls_ca), &[Kind::Https]),
+        ("tls_server_name", at(&written.tls_server_name), &[Kind::Https]),
+        ("send", at(&written.send), EXCHANGE),
+        ("send_hex", at(&written.send_hex), EXCHANGE),
+        ("expect", at(&written.expect), EXCHANGE),
+        ("expect_hex", at(&written.expect_hex), EXCHANGE),
+        ("require_reply", at(&written.require_reply), &[Kind::Udp]),
+        ("query", at(&written.query), &[Kind::Dns]),
+        ("record", at(&written.record), &[Kind::Dns]),
+        ("helo", at(&written.helo), &[Kind::Smtp]),
+        ("command", at(&written.command), &[Kind::Exec]),
+    ];
+    let name = |kind: Kind| KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(name, _)| name);
+    let dynamic = ("dynamic_weight", at(&written.dynamic_weight), &[Kind::Exec][..]);
+    for (key, span, kinds) in options.into_iter().chain([dynamic]) {
+        if let Some(span) = span.filter(|_| !kinds.contains(&kind)) {
+            let homes: Vec<&str> = kinds.iter().map(|kind| name(*kind)).collect();
+            let problem = Problem::error(format!("`{key}` is not an option of this check"))
+                .at(span, format!("the type is {}", name(kind)))
+                .help(format!("`{key}` belongs to the type {}", homes.join(", ")));
+            table.report(problem);
+        }
+    }
+}
+
+fn exchange(written: &HealthCheck, table: &mut Table<'_>) -> Exchange {
+    let send = table.parsed(&written.send, texts::sent);
+    let send_hex = table.parsed(&written.send_hex, texts::hex);
+    let expect = table.parsed(&written.expect, |text| texts::sent(text).map(Expected::Contains));
+    let expect_hex = table.parsed(&written.expect_hex, |text| texts::wild_hex(text).map(Expected::Begins));
+    either("send", send.as_ref(), send_hex.as_ref(), table);
+    either("expect", expect.as_ref(), expect_hex.as_ref(), table);
+    Exchange {
+        send: send.or(send_hex).map(Spanned::into_inner).unwrap_or_default(),
+        expect: expect.or(expect_hex).map(Spanned::into_inner),
+    }
+}
+
+fn either<T>(key: &str, text: Option<&Spanned<T>>, hex: Option<&Spanned<T>>, table: &mut Table<'_>) {
+    if let (Some(text), Some(hex)) = (text, hex) {
+        let problem = Problem::error(format!("both `{key}` and `{key}_hex`"))
+            .at(hex.span(), "only one of them can hold")
+            .related(text.span(), "the other")
+            .help("remove one of them");
+        table.report(problem);
+    }
+}
+
+fn http(written: &HealthCheck, table: &mut Table<'_>) -> HttpProbe {
+    let methods = [("GET", HttpMethod::Get), ("HEAD", HttpMethod::Head), ("OPTIONS", HttpMethod::Options)];
+    let synonyms = [("get", "GET"), ("head", "HEAD"), ("options", "OPTIONS")];
+    let method = table.parsed(&written.method, |text| word("method", &methods, &synonyms, text));
+    let method = table.or(method, HttpMethod::Get);
+    let path = table.parsed(&written.path, texts::url_path).map(Spanned::into_inner);
+    let host = table.parsed(&written.host, texts::host).map(Spanned::into_inner);
+    let mut status: Vec<(u16, u16)> =
+        table.list(&written.status, texts::status).into_iter().map(Spanned::into_inner).collect();
+    if status.is_empty() {
+        status.push((200, 299));
+    }
+    let mut headers = headers(&written.expect_header, texts::header, TextMatch::Contains, table);
+    headers.extend(self::headers(&written.expect_header_regex, texts::header_regex, TextMatch::Regex, table));
+    let text = table.parsed(&written.expect_body, |text| match text.is_empty() {
+        true => Err(Fault::new("not a text to expect", "it is empty").help("remove the line")),
+        false => Ok(TextMatch::Contains(text.to_owned())),
+    });
+    let pattern = table.parsed(&written.expect_body_regex, |text| texts::regex(text).map(TextMatch::Regex));
+    let digest = table.parsed(&written.expect_sha256, texts::sha256);
+    let limit = table.integer(&written.body_limit, "body_limit", 1..=BODY_LIMIT_MAX, BODY_LIMIT_DEFAULT);
+    let first = [text.as_ref().map(Spanned::span), pattern.as_ref().map(Spanned::span)];
+    let first = first.into_iter().flatten().next().or(digest.as_ref().map(Spanned::span));
+    if let (HttpMethod::Head, Some(span)) = (*method.get_ref(), first) {
+        let label = "the answer to HEAD has no body";
+        table.report(Problem::error("a body is expected").at(span, label).help("write `method = \"GET\"`"));
+    }
+    HttpProbe {
+        method: method.into_inner(),
+        path: path.unwrap_or_else(|| "/".to_owned()),
+        host,
+        status,
+        headers,
+        body: [text, pattern].into_iter().flatten().map(Spanned::into_inner).collect(),
+        body_sha256: digest.map(Spanned::into_inner),
+        body_limit: limit.into_inner(),
+    }
+}
+
+fn headers(
+    field: &Field<List<Text>>,
+    parse: fn(&str) -> Result<(String, String), Fault>,
+    matching: fn(String) -> TextMatch,
+    table: &mut Table<'_>,
+) -> Vec<(String, TextMatch)> {
+    let read = table.list(field, parse).into_iter().map(Spanned::into_inner);
+    read.map(|(name, value)| (name, matching(value))).collect()
+}
+
+fn tls(written: &HealthCheck, table: &mut Table<'_>) -> TlsOptions {
+    let ca = table.parsed(&written.tls_ca, texts::file);
+    let verify = table.boolean(&written.tls_verify, ca.is_some());
+    if let (Some(ca), false) = (&ca, verify.get_ref()) {
+        let problem = Problem::error("`tls_ca` without `tls_verify`")
+            .at(ca.span(), "certificates are not verified")
+            .help("write `tls_verify = true`");
+        table.report(problem);
+    }
+    let server_name = table.parsed(&written.tls_server_name, texts::dns_name);
+    TlsOptions {
+        verify: verify.into_inner(),
+        ca: ca.map(Spanned::into_inner),
+        server_name: server_name.map(Spanned::into_inner),
+    }
+}
+
+fn record(text: &str) -> Result<DnsRecord, Fault> {
+    let words = [
+        ("A", DnsRecord::A),
+        ("NS", DnsRecord::Ns),
+        ("CNAME", DnsRecord::Cname),
+        ("SOA", DnsRecord::Soa),
+        ("MX", DnsRecord::Mx),
+        ("TXT", DnsRecord::Txt),
+        ("AAAA", DnsRecord::Aaaa),
+    ];
+    word("record", &words, &[], &text.to_ascii_uppercase())
+}

@@ -1,0 +1,336 @@
+//! The checker: asks the judge what is due, makes it so, and passes on what follows. One thread, one tokio runtime.
+//!
+//! A change reaches the data plane within `SETTLE`. Changes that go on are collected for `GATHER` at a time, so that a
+//! thousand servers failing at once are a few snapshots.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::{debug, info, warn};
+use weir_config::model::Config;
+
+use crate::figures::Figures;
+use crate::hooks::HookRunner;
+use crate::judge::passive::Sample;
+use crate::judge::{Answer, Change, Event, Judge, Moment, ServiceListing, TargetId};
+use crate::overlay::Overlay;
+use crate::probe::{Account, Probes};
+
+/// From a change to the data plane hearing of it, when nothing changed shortly before.
+const SETTLE: Duration = Duration::from_millis(5);
+/// From one telling to the next, while changes go on.
+const GATHER: Duration = Duration::from_millis(100);
+/// What the hooks of `omega` may take in all when weir stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// File descriptors left for everything else in the process.
+const FILES_KEPT: u64 = 256;
+/// Orders that wait for the checker. It takes them at once; control waits if it does not.
+const ORDERS_MAX: usize = 16;
+
+/// An order to the checker.
+enum Order {
+    Configure(Arc<Config>),
+    Observe(Vec<Sample>),
+}
+
+/// Whether each virtual server has its quorum, by name.
+pub type Quorums = Arc<BTreeMap<String, bool>>;
+
+/// Everybody's end: what is known, and orders. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    judge: Arc<Mutex<Judge>>,
+    begun: Instant,
+    began: SystemTime,
+    orders: mpsc::Sender<Order>,
+    stop: Arc<Notify>,
+    overlay: watch::Receiver<Arc<Overlay>>,
+    quorums: watch::Receiver<Quorums>,
+    figures: Arc<Figures>,
+}
+
+impl Handle {
+    /// Another configuration. Never waits; `false`: the checker has ended, or is stuck with orders before this one.
+    pub fn configure(&self, config: Arc<Config>) -> bool {
+        self.orders.try_send(Order::Configure(config)).is_ok()
+    }
+
+    /// What the data plane has counted of real servers; to be called about once a second. Left out if the checker is busy.
+    pub fn observe(&self, samples: Vec<Sample>) {
+        let _ = self.orders.try_send(Order::Observe(samples));
+    }
+
+    /// Ends the checker, after the hooks of `omega`.
+    pub fn stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// The verdicts, and when they change.
+    pub fn overlay(&self) -> watch::Receiver<Arc<Overlay>> {
+        self.overlay.clone()
+    }
+
+    /// The quorums by name, and when one changes. `borrow` needs no runtime.
+    pub fn quorums(&self) -> watch::Receiver<Quorums> {
+        self.quorums.clone()
+    }
+
+    /// What is known now, in the order of the file.
+    pub fn listing(&self) -> Vec<ServiceListing> {
+        lock(&self.judge).listing(self.begun.elapsed())
+    }
+
+    /// When the checker was made: moments of the listing count from then.
+    pub fn began(&self) -> SystemTime {
+        self.began
+    }
+
+    /// How many things are checked.
+    pub fn target_count(&self) -> usize {
+        lock(&self.judge).target_count()
+    }
+
+    /// What the checker counts about itself.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+}
+
+fn lock(judge: &Mutex<Judge>) -> MutexGuard<'_, Judge> {
+    judge.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// See the module.
+pub struct Checker {
+    judge: Arc<Mutex<Judge>>,
+    begun: Instant,
+    orders: mpsc::Receiver<Order>,
+    stop: Arc<Notify>,
+    overlay: watch::Sender<Arc<Overlay>>,
+    quorums: watch::Sender<Quorums>,
+    figures: Arc<Figures>,
+    probes: Arc<Probes>,
+    hooks: HookRunner,
+    under_way: JoinSet<(TargetId, Answer)>,
+    /// Checks under way at most.
+    room: usize,
+    /// When what changed is passed on; `None`: nothing changed.
+    tell_at: Option<Instant>,
+    told_at: Instant,
+}
+
+impl Checker {
+    /// For a configuration, with everybody's end. The overlay there is of use at once. `seed` is random.
+    pub fn new(config: &Config, seed: u64) -> (Self, Handle) {
+        let begun = Instant::now();
+        let mut judge = Judge::new(seed);
+        judge.configure(config, Duration::ZERO);
+        let (overlay, overlay_receiver) = watch::channel(Arc::new(judge.overlay()));
+        let (quorums, quorums_receiver) = watch::channel(quorums(&judge));
+        let (orders, orders_receiver) = mpsc::channel(ORDERS_MAX);
+        let judge = Arc::new(Mutex::new(judge));
+        let figures = Arc::new(Figures::new());
+        let account = account(config);
+        let stop = Arc::new(Notify::new());
+        let checker = Self {
+            judge: judge.clone(),
+            begun,
+            orders: orders_receiver,
+            stop: stop.clone(),
+            overlay,
+            quorums,
+            figures: figures.clone(),
+            probes: Arc::new(Probes::new(account.clone())),
+            hooks: HookRunner::new(account, figures.clone()),
+            under_way: JoinSet::new(),
+            room: room(config.health.concurrent_max as usize),
+            tell_at: None,
+            told_at: begun,
+        };
+        let handle = Handle {
+            judge,
+            begun,
+            began: SystemTime::now(),
+            orders,
+            overlay: overlay_receiver,
+            quorums: quorums_receiver,
+            figures,
+            stop,
+        };
+        (checker, handle)
+    }
+
+    /// Checks until [`Handle::stop`], or until nobody is left who wants to know.
+    pub async fn run(mut self) {
+        let stop = self.stop.clone();
+        loop {
+            self.begin_what_is_due();
+            let next = lock(&self.judge).next_due().map(|due| self.begun + due);
+            let next = next.filter(|_| self.under_way.len() < self.room);
+            tokio::select! {
+                biased;
+                () = stop.notified() => break,
+                order = self.orders.recv() => match order {
+                    Some(Order::Configure(config)) => self.configure(&config),
+                    Some(Order::Observe(samples)) => {
+                        let is_change = lock(&self.judge).observe(self.begun.elapsed(), &samples);
+                        self.follow(is_change);
+                    }
+                    None => break,
+                },
+                () = at(self.tell_at) => self.tell(),
+                Some(ended) = self.under_way.join_next() => self.take(ended),
+                () = self.hooks.next() => {}
+                () = at(next) => {}
+            }
+        }
+        self.farewell().await;
+    }
+
+    /// Takes an answer in.
+    fn take(&mut self, ended: Result<(TargetId, Answer), JoinError>) {
+        match ended {
+            Ok((id, answer)) => {
+                self.figures.under_way.set(self.under_way.len() as u64);
+                self.figures.duration.record(answer.took);
+                let is_change = lock(&self.judge).answer(id, self.begun.elapsed(), answer);
+                self.follow(is_change);
+            }
+            // A check that panics is a fault of weir's, which ends for it as a whole.
+            Err(problem) if problem.is_panic() => std::panic::resume_unwind(problem.into_panic()),
+            Err(_) => {}
+        }
+    }
+
+    fn begin_what_is_due(&mut self) {
+        let now: Moment = self.begun.elapsed();
+        let mut judge = lock(&self.judge);
+        while self.under_way.len() < self.room
+            && let Some(due) = judge.begin(now)
+        {
+            self.figures.checks.add_one();
+            self.figures.lateness.record(due.lateness);
+            let probes = self.probes.clone();
+            self.under_way.spawn(async move { (due.id, probes.run(&due.key).await) });
+        }
+        if self.under_way.len() >= self.room && judge.next_due().is_some_and(|due| due <= now) {
+            self.figures.crowded.add_one();
+        }
+        self.figures.under_way.set(self.under_way.len() as u64);
+    }
+
+    fn configure(&mut self, config: &Config) {
+        let account = account(config);
+        // Certificates are read again.
+        self.probes = Arc::new(Probes::new(account.clone()));
+        self.hooks.run_as(account);
+        self.room = room(config.health.concurrent_max as usize);
+        lock(&self.judge).configure(config, self.begun.elapsed());
+        self.follow(true);
+    }
+
+    /// What follows from something that the judge heard.
+    fn follow(&mut self, is_change: bool) {
+        if !is_change {
+            return;
+        }
+        let events = lock(&self.judge).events();
+        for event in &events {
+            log(event);
+            self.hooks.tell(event);
+        }
+        let earliest = (Instant::now() + SETTLE).max(self.told_at + GATHER);
+        self.tell_at.get_or_insert(earliest);
+    }
+
+    fn tell(&mut self) {
+        self.tell_at = None;
+        self.told_at = Instant::now();
+        let judge = lock(&self.judge);
+        let (overlay, quorums) = (Arc::new(judge.overlay()), quorums(&judge));
+        drop(judge);
+        self.figures.overlays.add_one();
+        self.overlay.send_if_modified(|known| std::mem::replace(known, overlay.clone()) != overlay);
+        self.quorums.send_if_modified(|known| std::mem::replace(known, quorums.clone()) != quorums);
+    }
+
+    /// Tells hooks of the end where the file wants it, and gives them a little time.
+    async fn farewell(mut self) {
+        self.under_way.shutdown().await;
+        let events = lock(&self.judge).farewell(self.begun.elapsed());
+        for event in &events {
+            self.hooks.tell(event);
+        }
+        let end = Instant::now() + FAREWELL;
+        while !self.hooks.is_idle() {
+            if timeout_at(end, self.hooks.next()).await.is_err() {
+                warn!("hooks are still running; they are ended");
+                break;
+            }
+        }
+    }
+}
+
+/// That moment; never, if there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn quorums(judge: &Judge) -> Quorums {
+    Arc::new(judge.quorums().map(|(name, has_quorum)| (name.to_owned(), has_quorum)).collect())
+}
+
+/// Programs have an account of their own where weir could give them any.
+fn account(config: &Config) -> Option<Account> {
+    let health = &config.health;
+    let is_root = rustix::process::geteuid().is_root();
+    is_root.then(|| Account { user: health.script_user.clone(), group: health.script_group.clone() })
+}
+
+/// How many checks may be under way: what the file says, within what the process may open.
+fn room(wanted: usize) -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    // The soft limit protects programs that use select(2); none is here.
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum {
+        match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => limit = getrlimit(Resource::Nofile),
+            Err(problem) => debug!("the limit of open files stays: {problem}"),
+        }
+    }
+    let files = limit.current.unwrap_or(u64::MAX).saturating_sub(FILES_KEPT).max(1);
+    let room = usize::try_from(files).unwrap_or(usize::MAX).min(wanted);
+    if room < wanted {
+        info!(checks = room, "the limit of open files bounds how many checks are under way at a time");
+    }
+    room
+}
+
+fn log(event: &Event) {
+    let (name, after) = (&event.virtual_server, event.after.as_secs_f64());
+    match &event.change {
+        Change::Server { server, is_up: true, reason } => {
+            info!("real server {server} of {name} is up after {after:.1} s: {reason}");
+        }
+        Change::Server { server, is_up: false, reason } => {
+            warn!("real server {server} of {name} is down after {after:.1} s: {reason}");
+        }
+        Change::Weight { server, from, to, source } => {
+            info!("real server {server} of {name} has weight {to} instead of {from}, says the {source}");
+        }
+        Change::Quorum { has_quorum: true, weight, quorum } => {
+            info!("{name} has its quorum again after {after:.1} s: weight {weight} of {quorum} is up");
+        }
+        Change::Quorum { has_quorum: false, weight, quorum } => {
+            warn!("{name} has lost its quorum after {after:.1} s: weight {weight} of {quorum} is up");
+        }
+    }
+}

@@ -1,0 +1,569 @@
+//! The judge on a virtual clock.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bolero::check;
+use weir_config::model::Config;
+use weir_config::model::health::HealthCheck;
+
+use super::passive::Sample;
+use super::track::{Track, Verdict};
+use super::*;
+use crate::overlay::effective;
+
+const HEAD: &str = r#"
+[[port]]
+name = "lan"
+device = "net_null0"
+addresses = ["10.0.0.2/16"]
+"#;
+
+/// Two real servers of "web", and one of them again in "admin", with the same check.
+const SHARED: &str = r#"
+[[virtual_server]]
+name = "web"
+address = "10.0.0.100"
+port = 80
+quorum = 3
+hysteresis = 1
+[virtual_server.health_check]
+type = "tcp"
+interval = 2
+retry_interval = 1
+timeout = 1
+fall = 2
+rise = 2
+warmup = 0
+jitter = 0
+[virtual_server.sorry_server]
+address = "10.0.0.99"
+[[virtual_server.real_server]]
+address = "10.0.0.11"
+weight = 3
+[[virtual_server.real_server]]
+address = "10.0.0.12"
+weight = 2
+on_fail = "quiesce"
+
+[[virtual_server]]
+name = "admin"
+address = "10.0.0.101"
+port = 80
+[virtual_server.health_check]
+type = "tcp"
+interval = 2
+retry_interval = 1
+timeout = 1
+fall = 2
+rise = 2
+warmup = 0
+jitter = 0
+[[virtual_server.real_server]]
+address = "10.0.0.11"
+"#;
+
+fn parse(tables: &str) -> Config {
+    weir_config::parse("weir.toml", &format!("{HEAD}{tables}")).unwrap_or_else(|r| panic!("{r}")).config
+}
+
+fn seconds(seconds: f64) -> Moment {
+    Duration::from_secs_f64(seconds)
+}
+
+/// A judge with its clock, and servers that answer as they are told.
+struct Bench {
+    config: Config,
+    judge: Judge,
+    now: Moment,
+    /// Addresses that fail.
+    dead: Vec<SocketAddr>,
+    events: Vec<Event>,
+    checks: HashMap<SocketAddr, u32>,
+}
+
+impl Bench {
+    fn new(tables: &str) -> Self {
+        let config = parse(tables);
+        let mut judge = Judge::new(1);
+        judge.configure(&config, Duration::ZERO);
+        Self { config, judge, now: Duration::ZERO, dead: vec![], events: vec![], checks: HashMap::new() }
+    }
+
+    /// Makes every check that is due until then. Each takes no time.
+    fn run_until(&mut self, end: f64) {
+        while let Some(due) = self.judge.next_due().filter(|due| *due <= seconds(end)) {
+            self.now = due;
+            while let Some(due) = self.judge.begin(self.now) {
+                let Key::Check(_, at) = due.key else { panic!("{:?}", due.key) };
+                *self.checks.entry(at).or_default() += 1;
+                let outcome = match self.dead.contains(&at) {
+                    true => Outcome::Refused,
+                    false => Outcome::Success,
+                };
+                self.judge.answer(due.id, self.now, Answer::new(outcome, "as told", Duration::ZERO));
+            }
+        }
+        self.now = seconds(end);
+        self.events.extend(self.judge.events());
+    }
+
+    fn kill(&mut self, address: &str) {
+        self.dead.push(address.parse().unwrap());
+    }
+
+    /// `10.0.0.11:3` for each real server of a virtual server, with the weight that is served.
+    fn served(&self, name: &str) -> Vec<String> {
+        let served = effective(&self.config, &self.judge.overlay());
+        let server = served.virtual_servers.iter().find(|it| it.name == name).unwrap();
+        server.real_servers.iter().map(|real| format!("{}:{}", real.address, real.weight)).collect()
+    }
+
+    fn changes(&mut self) -> Vec<(String, Change)> {
+        self.events.drain(..).map(|event| (event.virtual_server, event.change)).collect()
+    }
+}
+
+#[test]
+fn a_target_is_checked_once_however_many_virtual_servers_have_it() {
+    let mut bench = Bench::new(SHARED);
+    assert_eq!(bench.judge.target_count(), 2);
+    bench.run_until(10.0);
+    assert_eq!(bench.checks[&"10.0.0.11:80".parse().unwrap()], 6);
+    assert_eq!(bench.checks[&"10.0.0.12:80".parse().unwrap()], 6);
+}
+
+#[test]
+fn a_dead_server_leaves_every_virtual_server_after_fall_failures_and_returns_after_rise_successes() {
+    let mut bench = Bench::new(SHARED);
+    bench.run_until(4.5);
+    bench.kill("10.0.0.11:80");
+    bench.run_until(6.5);
+    assert_eq!(bench.served("admin"), ["10.0.0.11:1"], "one failure is not enough");
+    bench.run_until(7.0);
+    assert_eq!(bench.served("admin"), [""; 0], "the second came after the retry interval");
+    // 2 of 5 are left, and the quorum is 3 - 1: it holds.
+    assert_eq!(bench.served("web"), ["10.0.0.12:2"]);
+    let changes = bench.changes();
+    let down = "tcp check of 10.0.0.11:80: as told (2 failures in a row within 1.0 s)";
+    let server = "10.0.0.11:80".parse().unwrap();
+    let expected = Change::Server { server, is_up: false, reason: down.to_owned() };
+    assert_eq!(changes[..2], [("web".to_owned(), expected.clone()), ("admin".to_owned(), expected)]);
+    assert_eq!(changes[2], ("admin".to_owned(), Change::Quorum { has_quorum: false, weight: 0, quorum: 1 }));
+    bench.dead.clear();
+    bench.run_until(9.5);
+    assert_eq!(bench.served("admin"), [""; 0], "one success is not enough");
+    bench.run_until(10.0);
+    assert_eq!(bench.served("admin"), ["10.0.0.11:1"]);
+    assert_eq!(bench.served("web"), ["10.0.0.11:3", "10.0.0.12:2"]);
+}
+
+#[test]
+fn a_quorum_has_hysteresis_and_the_sorry_server_replaces_who_is_left() {
+    let mut bench = Bench::new(SHARED);
+    bench.kill("10.0.0.11:80");
+    bench.run_until(5.0);
+    assert_eq!(bench.served("web"), ["10.0.0.12:2"]);
+    bench.kill("10.0.0.12:80");
+    bench.run_until(10.0);
+    assert_eq!(bench.served("web"), ["10.0.0.12:0", "10.0.0.99:1"], "it is quiesced, the other removed");
+    // 2 of 5 were enough to keep the quorum; to gain it again takes 3 + 1.
+    bench.dead.retain(|at| *at != "10.0.0.12:80".parse().unwrap());
+    bench.run_until(20.0);
+    assert_eq!(bench.served("web"), ["10.0.0.12:0", "10.0.0.99:1"], "up, but replaced");
+    bench.dead.clear();
+    bench.run_until(30.0);
+    assert_eq!(bench.served("web"), ["10.0.0.11:3", "10.0.0.12:2"]);
+    bench.config.virtual_servers[0].health.sorry_mode = weir_config::model::health::SorryMode::Add;
+    bench.kill("10.0.0.11:80");
+    bench.kill("10.0.0.12:80");
+    bench.run_until(40.0);
+    bench.dead.remove(1);
+    bench.run_until(50.0);
+    assert_eq!(bench.served("web"), ["10.0.0.12:2", "10.0.0.99:1"], "beside it");
+}
+
+#[test]
+fn alpha_waits_for_the_first_success() {
+    let text =
+        SHARED.replace("quorum = 3\nhysteresis = 1", "alpha = true").replace("warmup = 0", "warmup = 4");
+    let mut bench = Bench::new(&text);
+    assert_eq!(bench.served("web"), ["10.0.0.12:0", "10.0.0.99:1"], "down, and so the sorry server");
+    assert_eq!(bench.served("admin"), ["10.0.0.11:1"], "taken to be up");
+    bench.run_until(4.0);
+    assert_eq!(bench.served("web"), ["10.0.0.11:3", "10.0.0.12:2"], "one success, although rise is 2");
+}
+
+#[test]
+fn a_reload_keeps_what_is_known() {
+    let mut bench = Bench::new(SHARED);
+    bench.kill("10.0.0.11:80");
+    bench.run_until(5.0);
+    let before = bench.served("web");
+    let next = bench.judge.next_due();
+    bench.judge.configure(&bench.config, bench.now);
+    assert_eq!((bench.served("web"), bench.judge.next_due()), (before, next));
+    // A changed check begins with the verdict, too.
+    let slower = parse(&SHARED.replace("interval = 2", "interval = 3"));
+    bench.judge.configure(&slower, bench.now);
+    assert_eq!(bench.served("admin"), [""; 0]);
+    bench.events.clear();
+    bench.run_until(20.0);
+    assert_eq!(bench.changes(), []);
+    // Without the check it is up, and said to be.
+    let start = SHARED.find("[[virtual_server]]\nname = \"admin\"").unwrap();
+    let unchecked = SHARED[start..].replace("[virtual_server.health_check]\ntype = \"tcp\"", "");
+    let unchecked: String = unchecked
+        .lines()
+        .filter(|line| {
+            !["interval", "retry", "timeout", "fall", "rise", "warmup", "jitter"]
+                .iter()
+                .any(|key| line.starts_with(key))
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    bench.config = parse(&unchecked);
+    bench.judge.configure(&bench.config, bench.now);
+    bench.run_until(30.0);
+    assert_eq!(bench.served("admin"), ["10.0.0.11:1"]);
+    let [(_, up), (_, Change::Quorum { has_quorum: true, .. })] = &bench.changes()[..] else { panic!() };
+    let server = "10.0.0.11:80".parse().unwrap();
+    assert_eq!(*up, Change::Server { server, is_up: true, reason: "not checked".to_owned() });
+    assert_eq!(bench.judge.target_count(), 0);
+}
+
+#[test]
+fn an_answer_to_a_target_that_is_gone_changes_nothing() {
+    let mut bench = Bench::new(SHARED);
+    let due = bench.judge.begin(Duration::ZERO).unwrap();
+    bench.judge.configure(&parse(""), Duration::ZERO);
+    bench.judge.configure(&bench.config, Duration::ZERO);
+    let answer =
+        Answer { weight: Some(Weight::Fixed(9)), ..Answer::new(Outcome::Success, "", Duration::ZERO) };
+    assert!(!bench.judge.answer(due.id, Duration::ZERO, answer));
+    assert_eq!(bench.served("admin"), ["10.0.0.11:1"]);
+}
+
+#[test]
+fn weights_come_from_checks_agents_and_files() {
+    let text = SHARED.replace("on_fail = \"quiesce\"", "weight_file = \"/run/weight\"");
+    let config = parse(
+        &text
+            .replace(
+                "[[virtual_server.real_server]]",
+                "[virtual_server.agent]\nport = 9\n[[virtual_server.real_server]]",
+            )
+            .replacen(
+                "[virtual_server.agent]\nport = 9\n[[virtual_server.real_server]]\naddress = \"10.0.0.12\"",
+                "[[virtual_server.real_server]]\naddress = \"10.0.0.12\"",
+                1,
+            ),
+    );
+    let mut judge = Judge::new(1);
+    judge.configure(&config, Duration::ZERO);
+    let now = seconds(10.0);
+    while let Some(due) = judge.begin(now) {
+        let mut answer = Answer::new(Outcome::Success, "told", Duration::ZERO);
+        answer.weight = match &due.key {
+            Key::Check(..) => None,
+            Key::Agent(_, at) if at.ip().to_string() == "10.0.0.11" => Some(Weight::Percent(50)),
+            Key::Agent(..) => Some(Weight::Fixed(1)),
+            Key::File(_) => Some(Weight::Fixed(7)),
+        };
+        judge.answer(due.id, now, answer);
+    }
+    let weights: Vec<_> = effective(&config, &judge.overlay()).virtual_servers[0]
+        .real_servers
+        .iter()
+        .map(|real| real.weight)
+        .collect();
+    assert_eq!(weights, [2, 7], "half of three, rounded up; the file wins over the agent");
+    let told = judge.events();
+    assert!(told.iter().any(|event| matches!(&event.change,
+        Change::Weight { from: 3, to: 2, source, .. } if source == "agent at 10.0.0.11:9")));
+}
+
+#[test]
+fn the_next_check_is_never_later_than_the_interval_and_never_twice_at_a_time() {
+    let mut bench = Bench::new(&SHARED.replace("jitter = 0", "jitter = 0.5"));
+    let mut last: HashMap<usize, Moment> = HashMap::new();
+    let mut pauses = Vec::new();
+    for _ in 0..400 {
+        let Some(now) = bench.judge.next_due() else { panic!("nothing is due") };
+        let due = bench.judge.begin(now).unwrap();
+        if let Some(before) = last.insert(due.id.number, now) {
+            pauses.push((now - before).as_secs_f64());
+        }
+        assert_eq!(bench.judge.under_way(), 1);
+        bench.judge.answer(due.id, now, Answer::new(Outcome::Success, "", Duration::ZERO));
+    }
+    let (least, most) =
+        (pauses.iter().copied().fold(9.0, f64::min), pauses.iter().copied().fold(0.0, f64::max));
+    assert!((1.0..1.2).contains(&least) && (1.8..=2.0).contains(&most), "{least} {most}");
+    // One that takes longer than its interval is followed by the next at once, and is alone until then.
+    let due = std::iter::from_fn(|| bench.judge.begin(seconds(1e6))).last().unwrap();
+    assert_eq!(bench.judge.next_due(), None);
+    bench.judge.answer(due.id, seconds(1e6 + 5.0), Answer::new(Outcome::Timeout, "", seconds(5.0)));
+    assert_eq!(bench.judge.next_due(), Some(seconds(1e6 + 5.0)));
+}
+
+#[test]
+fn omega_says_that_all_is_down() {
+    let mut bench = Bench::new(&SHARED.replace("quorum = 3", "omega = true\nquorum = 3"));
+    let events = bench.judge.farewell(bench.now);
+    assert_eq!(events.len(), 3, "two real servers and the quorum of web");
+    assert!(events.iter().all(|event| event.virtual_server == "web"));
+}
+
+#[test]
+fn a_track_is_what_a_count_of_the_last_answers_says() {
+    let config = parse(SHARED);
+    let check = &config.virtual_servers[0].real_servers[0].health_checks[0];
+    check!().with_type::<(u8, u8, Vec<bool>)>().for_each(|(fall, rise, answers)| {
+        let check = HealthCheck {
+            fall: u32::from(fall % 5) + 1,
+            rise: u32::from(rise % 5) + 1,
+            ..HealthCheck::clone(check)
+        };
+        let mut track = Track::from(Verdict::Untried);
+        let mut model = Verdict::Untried;
+        let run =
+            |answers: &[bool], of: bool| answers.iter().rev().take_while(|it| **it == of).count() as u32;
+        for end in 1..=answers.len() {
+            let change = track.answer(&check, answers[end - 1]);
+            let next = match model {
+                Verdict::Untried if answers[end - 1] => Verdict::Up,
+                Verdict::Untried | Verdict::Up if run(&answers[..end], false) >= check.fall => Verdict::Down,
+                Verdict::Down if run(&answers[..end], true) >= check.rise => Verdict::Up,
+                same => same,
+            };
+            assert_eq!(change, (next != model).then_some(next));
+            assert_eq!(track.verdict(), next);
+            model = next;
+        }
+    });
+}
+
+/// Any sequence of reloads, answers and time: events tell the overlay, every target is either under way or due, and the
+/// quorum is what its definition says.
+#[test]
+fn events_tell_the_whole_story() {
+    let variants = [
+        SHARED.to_owned(),
+        SHARED.replace("weight = 2", "weight = 5").replace("fall = 2", "fall = 1"),
+        SHARED.replace(
+            "[[virtual_server.real_server]]\naddress = \"10.0.0.12\"",
+            "[[virtual_server.real_server]]\naddress = \"10.0.0.13\"",
+        ),
+        SHARED.replace("quorum = 3\nhysteresis = 1", "quorum = 1\nalpha = true"),
+    ]
+    .map(|text| parse(&text));
+    check!().with_type::<(u64, Vec<(u8, u8)>)>().for_each(|(seed, steps)| {
+        let mut judge = Judge::new(*seed);
+        let mut config = &variants[0];
+        let mut now = Duration::ZERO;
+        judge.configure(config, now);
+        judge.events();
+        let mut told = judge.overlay();
+        let mut under_way: Vec<Due> = Vec::new();
+        for (what, value) in steps {
+            match what % 4 {
+                0 => now += Duration::from_millis(u64::from(*value) * 20),
+                1 => under_way.extend(judge.begin(now)),
+                2 if !under_way.is_empty() => {
+                    let due = under_way.swap_remove(usize::from(*value) % under_way.len());
+                    let outcome = Outcome::ALL[usize::from(value / 16 % 2) * 3];
+                    judge.answer(due.id, now, Answer::new(outcome, "", Duration::ZERO));
+                }
+                3 if value % 8 == 0 => {
+                    config = &variants[usize::from(value / 8) % variants.len()];
+                    judge.configure(config, now);
+                    // Who is new begins without an event.
+                    let fresh = judge.overlay();
+                    told.services.retain(|identity, _| fresh.services.contains_key(identity));
+                    for (identity, standing) in fresh.services {
+                        let known = told.services.entry(identity).or_insert(standing.clone());
+                        known.servers.retain(|key, _| standing.servers.contains_key(key));
+                        for (key, standing) in standing.servers {
+                            known.servers.entry(key).or_insert(standing);
+                        }
+                    }
+                }
+                _ => {}
+            }
+            for event in judge.events() {
+                let file = config.virtual_servers.iter().find(|it| it.name == event.virtual_server).unwrap();
+                let service = told.services.get_mut(&file.identity()).unwrap();
+                match event.change {
+                    Change::Server { server, is_up, .. } => {
+                        let standing = service.servers.get_mut(&(server.ip(), server.port())).unwrap();
+                        assert_ne!(standing.is_up, is_up, "an event without a change");
+                        standing.is_up = is_up;
+                    }
+                    Change::Quorum { has_quorum, .. } => {
+                        assert_ne!(service.has_quorum, has_quorum);
+                        service.has_quorum = has_quorum;
+                    }
+                    Change::Weight { .. } => panic!("nobody tells weights here"),
+                }
+            }
+            assert_eq!(judge.overlay(), told);
+            assert_eq!(
+                judge.under_way()
+                    + judge
+                        .queue
+                        .iter()
+                        .filter(|Reverse((_, number, life))| {
+                            judge.targets[*number].as_ref().is_some_and(|target| target.life == *life)
+                        })
+                        .count(),
+                judge.target_count()
+            );
+            for listing in judge.listing(now) {
+                let up: u64 =
+                    listing.servers.iter().filter(|it| it.is_up).map(|it| u64::from(it.weight)).sum();
+                assert_eq!(listing.weight, up);
+                let (quorum, slack) =
+                    (u64::from(listing.quorum.weight), u64::from(listing.quorum.hysteresis));
+                assert!(!listing.has_quorum || (up > 0 && up >= quorum - slack), "{listing:?}");
+                assert!(listing.has_quorum || up < quorum + slack, "{listing:?}");
+            }
+        }
+    });
+}
+
+const PASSIVE: &str = r#"
+[[virtual_server]]
+name = "web"
+address = "10.0.0.100"
+port = 80
+forwarding = "nat"
+[virtual_server.passive]
+window = 10
+connections_min = 20
+failures_percent = 50
+ejection = 30
+ejection_max = 100
+ejected_percent_max = 50
+[[virtual_server.real_server]]
+address = "10.0.0.11"
+[[virtual_server.real_server]]
+address = "10.0.0.12"
+[[virtual_server.real_server]]
+address = "10.0.0.13"
+"#;
+
+/// Traffic of 100 connections a second to each real server; who is `silent` answers none, who is `rude` refuses all.
+struct Traffic {
+    judge: Judge,
+    config: Config,
+    second: u64,
+    counts: [(u64, u64, u64); 3],
+    events: Vec<Event>,
+}
+
+impl Traffic {
+    fn new() -> Self {
+        let config = parse(PASSIVE);
+        let mut judge = Judge::new(1);
+        judge.configure(&config, Duration::ZERO);
+        Self { judge, config, second: 0, counts: [(0, 0, 0); 3], events: vec![] }
+    }
+
+    fn run(&mut self, seconds: u64, silent: &[usize], rude: &[usize]) {
+        for _ in 0..seconds {
+            self.second += 1;
+            let service = &self.config.virtual_servers[0];
+            let now = Duration::from_secs(self.second);
+            let overlay = self.judge.overlay();
+            let standing = &overlay.services[&service.identity()];
+            let mut samples = Vec::new();
+            for (place, real) in service.real_servers.iter().enumerate() {
+                let (opened, answered, refused) = &mut self.counts[place];
+                if standing.servers[&(real.address, real.port)].is_up {
+                    *opened += 100;
+                    match (silent.contains(&place), rude.contains(&place)) {
+                        (true, _) => {}
+                        (_, true) => *refused += 100,
+                        _ => *answered += 100,
+                    }
+                }
+                let (opened, answered, refused) = (*opened, *answered, *refused);
+                let (address, port) = (real.address, real.port);
+                samples.push(Sample {
+                    service: service.identity(),
+                    address,
+                    port,
+                    opened,
+                    answered,
+                    refused,
+                });
+            }
+            self.judge.observe(now, &samples);
+            self.events.extend(self.judge.events());
+        }
+    }
+
+    fn up(&self) -> Vec<bool> {
+        self.judge.listing(Duration::from_secs(self.second))[0].servers.iter().map(|it| it.is_up).collect()
+    }
+}
+
+#[test]
+fn a_silent_or_rude_server_is_ejected_and_comes_back() {
+    let mut traffic = Traffic::new();
+    traffic.run(60, &[], &[]);
+    assert_eq!(traffic.up(), [true; 3]);
+    traffic.run(10, &[1], &[]);
+    assert_eq!(traffic.up(), [true, false, true]);
+    let Change::Server { reason, .. } = &traffic.events[0].change else { panic!() };
+    assert!(reason.contains("connections failed within 10 s; out for 30 s"), "{reason}");
+    traffic.run(35, &[], &[]);
+    assert_eq!(traffic.up(), [true; 3], "its time is over");
+    traffic.run(8, &[], &[2]);
+    assert_eq!(traffic.up(), [true, true, false], "refusals count at once");
+}
+
+#[test]
+fn the_time_out_doubles_up_to_its_limit_and_shrinks_again() {
+    let mut traffic = Traffic::new();
+    traffic.run(400, &[1], &[]);
+    let downs: Vec<f64> = traffic
+        .events
+        .iter()
+        .filter(|event| matches!(event.change, Change::Server { is_up: true, .. }))
+        .map(|event| event.after.as_secs_f64())
+        .collect();
+    assert_eq!(downs[..3], [30.0, 60.0, 100.0]);
+    traffic.run(1000, &[], &[]);
+    traffic.events.clear();
+    traffic.run(60, &[1], &[]);
+    let up = traffic.events.iter().find(|event| matches!(event.change, Change::Server { is_up: true, .. }));
+    assert_eq!(up.unwrap().after.as_secs_f64(), 30.0);
+}
+
+#[test]
+fn no_more_are_ejected_than_may_be_out() {
+    let mut traffic = Traffic::new();
+    traffic.run(20, &[0, 1, 2], &[]);
+    assert_eq!(traffic.up().iter().filter(|up| !**up).count(), 1, "half of three, rounded down");
+}
+
+#[test]
+fn too_few_connections_say_nothing() {
+    let mut traffic = Traffic::new();
+    let service = traffic.config.virtual_servers[0].clone();
+    let real = &service.real_servers[0];
+    for second in 1..100 {
+        let sample = Sample {
+            service: service.identity(),
+            address: real.address,
+            port: real.port,
+            opened: second,
+            answered: 0,
+            refused: second,
+        };
+        assert!(!traffic.judge.observe(Duration::from_secs(second), &[sample]));
+    }
+}

@@ -1,0 +1,114 @@
+//! Who tells a weight: an agent on the real server, or a file on the director. Both in the same words.
+//!
+//! Words are separated by blanks or commas; what follows a `#` is a remark. Each telling is whole: without a word for it a
+//! server is up and has the weight of the configuration.
+
+use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use weir_config::model::health::{Agent, Timeouts};
+
+use super::connect::{self, read_until};
+use super::matching::shown;
+use super::{ANSWER_BYTES_MAX, Failure, Found, Limits, Success, Target};
+use crate::judge::Outcome;
+use crate::overlay::Weight;
+
+/// A file that can't be read within this is on a file system that hangs.
+const FILE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Asks an agent.
+pub(super) async fn ask(agent: &Agent, at: SocketAddr) -> Found {
+    let limit = agent.timeout;
+    let timeouts = Timeouts { connect: limit, tls: limit, response: limit, whole: limit };
+    let target = Target { at, source: None, timeouts, limits: Limits::new(limit) };
+    let mut stream = connect::tcp(&target).await?;
+    let converse = async {
+        stream.write_all(&agent.send).await.map_err(|problem| Failure::io("sending", &problem))?;
+        read_until(&mut stream, ANSWER_BYTES_MAX, |answer| answer.contains(&b'\n')).await
+    };
+    let (answer, _) = target.limits.stage(limit, "answer", converse).await?;
+    let line = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.trim_ascii().is_empty() {
+        return Err(Failure::new(Outcome::Closed, "closed without an answer"));
+    }
+    understand(line)
+}
+
+/// Reads a file. One that is not there says nothing, which is no failure.
+pub(super) async fn read(path: &Path) -> Found {
+    let path = path.to_owned();
+    let read = async {
+        let work = move || {
+            let mut text = Vec::new();
+            std::fs::File::open(path)?.take(ANSWER_BYTES_MAX as u64).read_to_end(&mut text)?;
+            Ok(text)
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(text)) => Ok(Some(text)),
+            Ok(Err(problem)) if std::io::Error::kind(&problem) == ErrorKind::NotFound => Ok(None),
+            Ok(Err(problem)) => Err(Failure::io("reading", &problem)),
+            Err(problem) => Err(Failure::new(Outcome::Error, problem.to_string())),
+        }
+    };
+    match Limits::new(FILE_TIMEOUT).stage(FILE_TIMEOUT, "end of the file", read).await? {
+        Some(text) => understand(&text),
+        None => Ok(Success {
+            detail: "there is no file".to_owned(),
+            weight: Some(Weight::Configured),
+            says_down: Some(false),
+        }),
+    }
+}
+
+fn understand(text: &[u8]) -> Found {
+    let unexpected = || {
+        let detail = format!("not understood: {}", shown(text.trim_ascii()));
+        Failure::new(Outcome::Unexpected, detail)
+    };
+    let readable = std::str::from_utf8(text).map_err(|_| unexpected())?;
+    let mut weight = Weight::Configured;
+    let mut says_down = false;
+    let said = readable.lines().map(|line| line.split('#').next().unwrap_or_default());
+    for word in said.flat_map(|line| line.split([' ', '\t', ',', '\r'])).filter(|word| !word.is_empty()) {
+        match word.to_ascii_lowercase().as_str() {
+            "up" | "ready" => says_down = false,
+            "down" | "fail" | "failed" | "stopped" => says_down = true,
+            "drain" | "maint" => weight = Weight::Fixed(0),
+            number => {
+                weight = match number.strip_suffix('%') {
+                    Some(percent) => Weight::Percent(percent.parse().map_err(|_| unexpected())?),
+                    None => Weight::Fixed(number.parse().map_err(|_| unexpected())?),
+                }
+            }
+        }
+    }
+    let detail = shown(text.trim_ascii());
+    Ok(Success { detail, weight: Some(weight), says_down: Some(says_down) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tellings_are_understood() {
+        let told =
+            |text: &str| understand(text.as_bytes()).map(|it| (it.weight.unwrap(), it.says_down.unwrap()));
+        assert_eq!(told("75%\n"), Ok((Weight::Percent(75), false)));
+        assert_eq!(told("up 100%\r\n"), Ok((Weight::Percent(100), false)));
+        assert_eq!(told("30"), Ok((Weight::Fixed(30), false)));
+        assert_eq!(told("down # on fire, 3%"), Ok((Weight::Configured, true)));
+        assert_eq!(told("up,drain"), Ok((Weight::Fixed(0), false)));
+        assert_eq!(told(""), Ok((Weight::Configured, false)));
+        for bad in ["yes", "-1", "65536", "1e3", "%", "70000%", "\u{fffd}"] {
+            assert!(told(bad).is_err(), "{bad}");
+        }
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let _ = understand(bytes);
+        });
+    }
+}

@@ -1,0 +1,163 @@
+//! Programs: checks and hooks. No shell, an empty environment, an account of their own, a time limit.
+//!
+//! A program is started as a group of processes and the whole group is killed at the limit, so that what it started does not stay.
+//!
+//! weir maps gigabytes. `fork` would copy the tables of all that memory, and make workers fault at each page they write until the
+//! child has its own program. So the standard library must be left free to use `posix_spawn`, which shares memory until
+//! then: the account is changed by `setpriv` (util-linux) in the child, not by the library before `exec`.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+
+use super::matching::shown;
+use super::{Failure, Found, Limits, Success, Target};
+use crate::judge::Outcome;
+use crate::overlay::Weight;
+
+/// Bytes of a program's output that are kept for the log.
+const OUTPUT_BYTES_MAX: usize = 512;
+/// What programs find others in.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Changes the account. util-linux, which every Linux system has.
+const SETPRIV: &str = "/usr/bin/setpriv";
+
+/// Who programs run as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// Name or number.
+    pub(crate) user: String,
+    /// Name or number.
+    pub(crate) group: String,
+}
+
+pub(super) async fn check(
+    target: &Target,
+    command: &[String],
+    dynamic_weight: bool,
+    account: Option<&Account>,
+) -> Found {
+    let variables = vec![
+        ("WEIR_ADDRESS".to_owned(), target.at.ip().to_string()),
+        ("WEIR_PORT".to_owned(), target.at.port().to_string()),
+    ];
+    let (status, output) = run(command, &variables, account, target.limits).await?;
+    let said = output.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let said = if said.is_empty() { String::new() } else { format!(": {}", shown(said)) };
+    let detail = |code| format!("status {code}{said}");
+    match status.code() {
+        Some(0) => Ok(Success {
+            detail: detail(0),
+            weight: dynamic_weight.then_some(Weight::Configured),
+            says_down: None,
+        }),
+        Some(code @ 2..=255) if dynamic_weight => Ok(Success {
+            detail: detail(code),
+            weight: Some(Weight::Fixed(code as u16 - 2)),
+            says_down: None,
+        }),
+        // setpriv's own, and what shells made of them.
+        Some(code @ (126 | 127)) => {
+            Err(Failure::new(Outcome::Error, format!("the program can't be run, {}", detail(code))))
+        }
+        Some(code) => Err(Failure::new(Outcome::Unexpected, detail(code))),
+        None => Err(Failure::new(Outcome::Unexpected, format!("ended by a signal, {status}"))),
+    }
+}
+
+/// Runs a hook to its end.
+///
+/// # Errors
+/// Why it did not end with status 0, in words.
+pub(crate) async fn run_hook(
+    command: &[String],
+    variables: &[(String, String)],
+    account: Option<&Account>,
+    limit: Duration,
+) -> Result<(), String> {
+    match run(command, variables, account, Limits::new(limit)).await {
+        Ok((status, _)) if status.success() => Ok(()),
+        Ok((status, output)) => Err(format!("{status}, said {}", shown(output.trim_ascii()))),
+        Err(failure) => Err(failure.detail),
+    }
+}
+
+/// The status of a program and the beginning of what it said.
+async fn run(
+    command: &[String],
+    variables: &[(String, String)],
+    account: Option<&Account>,
+    limits: Limits,
+) -> Result<(ExitStatus, Vec<u8>), Failure> {
+    let mut words = Vec::new();
+    if let Some(Account { user, group }) = account {
+        words = vec![
+            SETPRIV.to_owned(),
+            format!("--reuid={user}"),
+            format!("--regid={group}"),
+            "--clear-groups".to_owned(),
+            "--no-new-privs".to_owned(),
+            "--inh-caps=-all".to_owned(),
+            "--".to_owned(),
+        ];
+    }
+    words.extend_from_slice(command);
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(Failure::new(Outcome::Error, "there is no program"));
+    };
+    let spawned = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    let child = spawned.map_err(|problem| Failure::io(&format!("starting {program}"), &problem))?;
+    let mut group = Group(child);
+    let ends = finish(&mut group.0);
+    // Dropping the group kills what is left of it at the limit.
+    limits.stage(limits.whole, "end of the program", ends).await
+}
+
+/// Waits for the end of a child and keeps the beginning of its output; the rest is read and thrown away, so that a talkative
+/// program does not stop half-way.
+async fn finish(child: &mut Child) -> Result<(ExitStatus, Vec<u8>), Failure> {
+    let mut output = Vec::new();
+    let mut piece = [0; 1024];
+    let mut pipe = child.stdout.take();
+    while let Some(reader) = &mut pipe {
+        tokio::select! {
+            biased;
+            read = reader.read(&mut piece) => match read {
+                Ok(0) | Err(_) => pipe = None,
+                Ok(count) => {
+                    let room = OUTPUT_BYTES_MAX - output.len();
+                    output.extend_from_slice(&piece[..count.min(room)]);
+                }
+            },
+            // It may end while something it started holds the pipe.
+            _ = child.wait() => break,
+        }
+    }
+    let status = child.wait().await.map_err(|problem| Failure::io("waiting for the program", &problem))?;
+    Ok((status, output))
+}
+
+/// A child that leads a group of processes.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Without an id it was waited for, and its number may be another's by now.
+        let leader = self.0.id().and_then(|id| Pid::from_raw(id as i32));
+        if let Some(leader) = leader {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}

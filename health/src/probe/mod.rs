@@ -1,0 +1,189 @@
+//! Making one check: each type has its file.
+//!
+//! Every stage has its time limit, every answer its size limit, and whatever goes wrong becomes a [`Failure`] in words. A check
+//! that is dropped half-way closes its socket and kills its program.
+
+mod agent;
+mod connect;
+mod dns;
+mod exec;
+mod http;
+mod matching;
+mod ping;
+mod smtp;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod udp;
+
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use weir_config::model::health::{HealthCheck, Probe};
+
+use crate::judge::target::Key;
+use crate::judge::{Answer, Outcome};
+use crate::overlay::Weight;
+pub(crate) use exec::{Account, run_hook};
+use tls::Connectors;
+
+/// Bytes of an answer that are looked at where the file does not say how many.
+const ANSWER_BYTES_MAX: usize = 4096;
+
+/// What the checks of one configuration share.
+pub(crate) struct Probes {
+    connectors: Connectors,
+    account: Option<Account>,
+}
+
+/// What a check found that went well.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Success {
+    detail: String,
+    weight: Option<Weight>,
+    says_down: Option<bool>,
+}
+
+impl Success {
+    fn new(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..Self::default() }
+    }
+}
+
+/// Why a check failed.
+#[derive(Debug, PartialEq, Eq)]
+struct Failure {
+    outcome: Outcome,
+    detail: String,
+}
+
+impl Failure {
+    fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self { outcome, detail: detail.into() }
+    }
+
+    /// What the system says about a socket. `doing` goes before it: "connecting".
+    fn io(doing: &str, problem: &io::Error) -> Self {
+        let outcome = match problem.kind() {
+            ErrorKind::ConnectionRefused => Outcome::Refused,
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
+                Outcome::Unreachable
+            }
+            ErrorKind::TimedOut => Outcome::Timeout,
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof => Outcome::Closed,
+            _ => Outcome::Error,
+        };
+        let said = problem.to_string();
+        let said = said.split(" (os error").next().unwrap_or_default();
+        Self::new(outcome, format!("{doing}: {}", lower_first(said)))
+    }
+}
+
+/// The system's messages begin with a capital, a detail of ours stands within a sentence.
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+type Found = Result<Success, Failure>;
+
+/// The time limits of one check.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// The end of all of it.
+    end: Instant,
+    whole: Duration,
+}
+
+impl Limits {
+    fn new(whole: Duration) -> Self {
+        Self { end: Instant::now() + whole, whole }
+    }
+
+    /// One stage: within its own limit and the whole. `what` did not come otherwise: "connection".
+    async fn stage<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        stage: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let end = self.end.min(Instant::now() + limit);
+        match timeout_at(end, stage).await {
+            Ok(done) => done,
+            Err(_) => {
+                let limit = limit.min(self.whole).as_secs_f64();
+                Err(Failure::new(Outcome::Timeout, format!("no {what} within {limit} s")))
+            }
+        }
+    }
+}
+
+impl Probes {
+    /// Programs run as this account; `None`: as weir does.
+    pub(crate) fn new(account: Option<Account>) -> Self {
+        Self { connectors: Connectors::default(), account }
+    }
+
+    /// Makes one check.
+    pub(crate) async fn run(&self, key: &Key) -> Answer {
+        let begun = Instant::now();
+        let found = match key {
+            Key::Check(check, at) => self.check(check, *at).await,
+            Key::Agent(agent, at) => agent::ask(agent, *at).await,
+            Key::File(path) => agent::read(path).await,
+        };
+        let took = begun.elapsed();
+        match found {
+            Ok(Success { detail, weight, says_down }) => {
+                Answer { weight, says_down, ..Answer::new(Outcome::Success, detail, took) }
+            }
+            Err(Failure { outcome, detail }) => Answer::new(outcome, detail, took),
+        }
+    }
+
+    async fn check(&self, check: &HealthCheck, at: SocketAddr) -> Found {
+        let limits = Limits::new(check.timeouts.whole);
+        let target = Target { at, source: check.source, timeouts: check.timeouts, limits };
+        match &check.probe {
+            Probe::Tcp(exchange) => tcp::check(&target, exchange).await,
+            Probe::Http(http) => http::check(&target, http).await,
+            Probe::Https(http, options) => {
+                let connector = self.connectors.with(options)?;
+                http::check_tls(&target, http, options, connector).await
+            }
+            Probe::Udp { exchange, require_reply } => udp::check(&target, exchange, *require_reply).await,
+            Probe::Dns { query, record } => dns::check(&target, query, *record).await,
+            Probe::Smtp { helo } => smtp::check(&target, helo).await,
+            Probe::Ping => ping::check(&target).await,
+            Probe::Exec { command, dynamic_weight } => {
+                exec::check(&target, command, *dynamic_weight, self.account.as_ref()).await
+            }
+        }
+    }
+}
+
+/// Where a check goes and how long it may take.
+struct Target {
+    at: SocketAddr,
+    source: Option<IpAddr>,
+    timeouts: weir_config::model::health::Timeouts,
+    limits: Limits,
+}
+
+impl Target {
+    /// A number that the next check hardly has, and that nobody far off the path can guess.
+    fn token(&self) -> u64 {
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(self.at)
+    }
+}
