@@ -238,6 +238,8 @@ pub struct Port {
     pub rx_queues: u16,
     /// Prefixes for whose addresses ARP is answered on this port besides VIPs and own addresses.
     pub proxy_arp: Vec<IpNet>,
+    /// The kernel's interface that carries what is not for weir: unique, a name that the kernel accepts.
+    pub host_interface: Option<String>,
 }
 
 /// `[[route]]`

@@ -126,6 +126,7 @@ pub(crate) struct Port {
     pub(crate) mtu: Field<Integer>,
     pub(crate) rx_queues: Field<Integer>,
     pub(crate) proxy_arp: Field<List<Text>>,
+    pub(crate) host_interface: Field<Text>,
 }
 
 /// `[[route]]`

@@ -25,6 +25,7 @@ use weir_health::checker::{Checker, Handle};
 
 use crate::control::Control;
 use crate::health::HealthThread;
+use crate::host::Host;
 use crate::metrics::PortSource;
 use crate::ports::Ports;
 use crate::publish::{Publish, random_u64};
@@ -60,6 +61,7 @@ pub(crate) struct Prepared {
     control: Control,
     checker: Checker,
     health: Handle,
+    host: Option<Host>,
 }
 
 /// The flags that all threads share.
@@ -91,7 +93,11 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let capacity = config.connections.capacity as usize;
     let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
     let (checker, health) = Checker::new(&config, random_u64()?);
-    let publish = Publish::new(path.to_owned(), config, &health, ports.macs.clone(), shared.clone())?;
+    let links = ports.started.iter().map(|port| port.stats_reader());
+    let mut punts: Vec<Punt> = (0..count).map(|_| Punt::default()).collect();
+    let (host, host_control) = Host::create(&config, &ports.macs, links, &mut punts)?.unzip();
+    let publish = Publish::new(path.to_owned(), config, &health, ports.macs.clone(), shared.clone())?
+        .with_host(host_control);
     let key = HashKey::new([random_u64()?, random_u64()?]);
     let mut tables = Vec::with_capacity(count);
     for queues in &ports.queues {
@@ -104,14 +110,14 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let templates = Arc::new(Templates::new(lines, key));
     let mut workers = Vec::with_capacity(count);
     let queues = std::mem::take(&mut ports.queues);
-    for ((queues, table), shared) in queues.into_iter().zip(tables).zip(&shared) {
+    for (((queues, table), shared), punt) in queues.into_iter().zip(tables).zip(&shared).zip(punts) {
         workers.push(Worker {
             shared: shared.clone(),
             table,
             views: views.clone(),
             templates: templates.clone(),
             reader: publish.reader(),
-            punt: Punt::default(),
+            punt,
             pool: ports.pool_of(&queues),
             receive: queues.receive,
             transmit: queues.transmit,
@@ -124,10 +130,12 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
         "connection tables ready"
     );
     let devices = ports.started.iter().map(|port| port.stats_reader());
-    let sources =
-        names.into_iter().zip(devices).map(|(name, device)| PortSource::new(name, device)).collect();
-    let control = Control::new(publish, health.clone(), shared, views, sources, capacity as u64)?;
-    Ok(Prepared { workers, control, checker, health })
+    let sources = names.into_iter().zip(devices).enumerate().map(|(number, (name, device))| {
+        let counters = host.as_ref().and_then(|host| host.counters(number));
+        PortSource::new(name, device).with_host(counters)
+    });
+    let control = Control::new(publish, health.clone(), shared, views, sources.collect(), capacity as u64)?;
+    Ok(Prepared { workers, control, host, checker, health })
 }
 
 /// Memory for one table: huge pages of the port's node if there are any.
@@ -148,11 +156,20 @@ fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>>
 
 /// Runs until something stops it.
 pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: TcpListener) -> Result<()> {
-    let Prepared { workers, control, checker, health } = prepared;
+    let Prepared { workers, control, host, checker, health } = prepared;
     let flags = Flags::default();
     let count = workers.len();
     let health = HealthThread::start(checker, health, flags.clone(), lcores.control_cpus.clone())?;
     let control = start_control(control, listener, flags.clone(), lcores.control_cpus.clone(), count)?;
+    let host = host.map(|host| {
+        let theirs = flags.clone();
+        let run = move || {
+            host.run(&theirs);
+            Ok(())
+        };
+        start_thread("weir-host", run, flags.clone(), lcores.control_cpus.clone())
+    });
+    let host = host.transpose().inspect_err(|_| flags.fail())?;
     let mut running = Vec::new();
     if lcores.workers.is_empty() {
         for worker in workers {
@@ -174,8 +191,10 @@ pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: TcpL
         }
         running.iter().for_each(|&lcore| eal.wait(lcore));
     }
-    if control.join().is_err() {
-        flags.fail();
+    for thread in [Some(control), host].into_iter().flatten() {
+        if thread.join().is_err() {
+            flags.fail();
+        }
     }
     health.stop();
     if flags.failed.load(SeqCst) {
@@ -198,12 +217,22 @@ fn start_control(
     cpus: Vec<usize>,
     workers: usize,
 ) -> Result<thread::JoinHandle<()>> {
+    let theirs = flags.clone();
+    start_thread("weir-control", move || control.run(listener, &theirs, workers), flags, cpus)
+}
+
+/// A thread of control's, whose end is the end of weir.
+fn start_thread(
+    name: &str,
+    work: impl FnOnce() -> Result<()> + Send + 'static,
+    flags: Flags,
+    cpus: Vec<usize>,
+) -> Result<thread::JoinHandle<()>> {
     let run = move || {
         if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
             warn!("control runs on a worker's core: {problem}");
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| control.run(listener, &flags, workers)));
-        match outcome {
+        match catch_unwind(AssertUnwindSafe(work)) {
             Ok(Ok(())) => flags.stop(),
             Ok(Err(problem)) => {
                 tracing::error!("{problem:#}");
@@ -213,7 +242,7 @@ fn start_control(
         }
     };
     thread::Builder::new()
-        .name("weir-control".to_owned())
+        .name(name.to_owned())
         .spawn(run)
-        .context("control's thread does not start")
+        .with_context(|| format!("the thread {name} does not start"))
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod control;
 mod health;
+mod host;
 mod http;
 mod lifecycle;
 mod metrics;

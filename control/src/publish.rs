@@ -17,6 +17,8 @@ use weir_dataplane::snapshot::registry::{Progress, Registry};
 use weir_health::checker::Handle;
 use weir_health::overlay::{Overlay, effective};
 
+use crate::host::HostControl;
+
 /// See the module.
 pub(crate) struct Publish {
     path: PathBuf,
@@ -28,6 +30,7 @@ pub(crate) struct Publish {
     registry: Registry,
     publisher: Publisher,
     workers: Vec<Shared>,
+    host: Option<HostControl>,
 }
 
 impl Publish {
@@ -51,7 +54,13 @@ impl Publish {
             registry,
             publisher: Publisher::new(first),
             workers,
+            host: None,
         })
+    }
+
+    /// Has the host interfaces follow the configuration.
+    pub(crate) fn with_host(self, host: Option<HostControl>) -> Self {
+        Self { host, ..self }
     }
 
     /// A worker's end.
@@ -106,6 +115,9 @@ impl Publish {
             anyhow::bail!("{table} can't change while weir runs; restart it for that");
         }
         self.publish(&loaded.config)?;
+        if let Some(host) = &self.host {
+            host.set_addresses(&loaded.config);
+        }
         self.file = Arc::new(loaded.config);
         Ok(())
     }
@@ -128,10 +140,12 @@ impl Publish {
 fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
     let device = |config: &Config| -> Vec<_> {
         let ports = config.ports.iter();
-        ports.map(|p| (p.name.clone(), p.device.clone(), p.mac, p.mtu, p.rx_queues)).collect()
+        ports
+            .map(|p| (p.name.clone(), p.device.clone(), p.mac, p.mtu, p.rx_queues, p.host_interface.clone()))
+            .collect()
     };
     if device(old) != device(new) {
-        Some("name, device, mac, mtu or rx_queues of a [[port]]")
+        Some("name, device, mac, mtu, rx_queues or host_interface of a [[port]]")
     } else if old.http != new.http {
         Some("[http]")
     } else if old.memory != new.memory {

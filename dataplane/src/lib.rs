@@ -6,7 +6,7 @@
 //!                                |                                                  v
 //!                                |                rewrite (dr | tun | nat) -> neighbor -> transmit
 //!                                +- ARP, echo, errors --------> reply -----------------> transmit
-//!                                +- VRRP ---------------------> punt ring -> control -> inject ring -> transmit
+//!                                +- VRRP, for the host -------> punt ring -> control -> inject ring -> transmit
 //!                                `- anything else ------------> DropReason, counted
 //! ```
 //! Each word is a file. [`worker`] polls the ports, [`director`] calls the stages, one function each.

@@ -111,6 +111,18 @@ labels! {
     PuntClass {
         VrrpMulticast "vrrp_multicast" "VRRP to the routers' group.",
         VrrpUnicast "vrrp_unicast" "VRRP to an address of the port, from a unicast peer.",
+        Established "established" "Of a connection or request that the host itself has sent a packet of.",
+        Routing "routing" "OSPF, and BFD that came over no router.",
+        ArpReply "arp_reply" "ARP to the port's MAC.",
+        Neighbor "neighbor" "IPv6 neighbour and router discovery.",
+        ArpRequest "arp_request" "ARP to everybody that weir does not answer.",
+        TcpSyn "tcp_syn" "TCP segments that open a connection.",
+        Tcp "tcp" "Other TCP segments.",
+        Udp "udp" "UDP datagrams.",
+        Icmp "icmp" "ICMP for IPv4 and IPv6.",
+        Fragments "fragments" "Pieces of packets that were cut.",
+        Group "group" "To everybody or to a group of this link.",
+        Other "other" "Anything else to the port's MAC.",
     }
 }
 

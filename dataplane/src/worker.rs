@@ -106,7 +106,7 @@ impl Polling {
             counters.receive_bytes.add(self.burst.iter().map(|frame| frame.len() as u64).sum());
             self.director.process(&mut self.burst, *port, snapshot, now, &mut self.ports);
         }
-        self.was_busy |= self.director.inject(snapshot, &mut self.ports);
+        self.was_busy |= self.director.inject(snapshot, now, &mut self.ports);
         self.director.upkeep(snapshot, now, &mut self.ports);
         self.ports.flush();
     }

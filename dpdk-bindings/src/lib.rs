@@ -1,4 +1,4 @@
-//! A safe layer over DPDK, as much of it as a packet forwarder needs.
+//! A safe layer over DPDK, as much of it as a packet forwarder needs, and over the kernel's taps.
 //!
 //! This is the only crate of weir with `unsafe` in it. No raw integer, pointer or error number of C leaves it.
 //!
@@ -37,6 +37,7 @@ pub mod mempool;
 pub mod port;
 pub mod queue;
 pub mod rss;
+pub mod tap;
 
 pub use eal::{Eal, EalError, LaunchError, version};
 pub use error::Errno;
@@ -49,3 +50,4 @@ pub use port::{
     PortStatsReader, RssConfig, RssState, RssTypes, Shortcoming, StartedPort,
 };
 pub use queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle};
+pub use tap::{Tap, TapError};

@@ -38,6 +38,7 @@ pub(crate) struct Taken {
     names: HashMap<String, Span>,
     devices: HashMap<String, Span>,
     macs: HashMap<MacAddress, Span>,
+    host_interfaces: HashMap<String, Span>,
 }
 
 /// Room for a frame in one mbuf, `[memory] mbuf_data_bytes`.
@@ -56,7 +57,7 @@ pub(crate) fn port(
     taken: &mut Taken,
     table: &mut Table<'_>,
 ) -> ReadPort {
-    let schema::Port { name, device, mac, addresses, mtu, rx_queues, proxy_arp } = port;
+    let schema::Port { name, device, mac, addresses, mtu, rx_queues, proxy_arp, host_interface } = port;
     let name = table.required_parsed(name, "name", "name = \"lan\"", values::name);
     let example = "device = \"0000:03:00.0\"";
     let device = table.required_parsed(device, "device", example, values::device);
@@ -71,9 +72,11 @@ pub(crate) fn port(
     let mtu = table.integer(mtu, "mtu", 576..=9600, 1500);
     let rx_queues = table.integer(rx_queues, "rx_queues", 0..=RX_QUEUES_MAX, 0);
     let proxy_arp = table.list(proxy_arp, proxied);
+    let host_interface = table.parsed(host_interface, values::interface);
 
     unique(&mut taken.names, name.as_ref(), "port name", table);
     unique(&mut taken.devices, device.as_ref(), "device", table);
+    unique(&mut taken.host_interfaces, host_interface.as_ref(), "host interface", table);
     if let Some(mac) = &mac {
         unique_mac(&mut taken.macs, mac, table);
     }
@@ -96,6 +99,7 @@ pub(crate) fn port(
         mtu: mtu.into_inner(),
         rx_queues: rx_queues.into_inner(),
         proxy_arp: proxy_arp.into_iter().map(Spanned::into_inner).collect(),
+        host_interface: host_interface.map(Spanned::into_inner),
     });
     ReadPort { port, name: read_name, at: table.at.clone(), addresses, complete }
 }

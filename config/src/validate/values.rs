@@ -18,6 +18,9 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Bytes of DPDK's device name at most: RTE_DEV_NAME_MAX_LEN less its closing zero.
 const DEVICE_BYTES_MAX: usize = 63;
 
+/// Bytes of the name of a network interface at most: the kernel's IFNAMSIZ less its closing zero.
+const INTERFACE_BYTES_MAX: usize = 15;
+
 /// A name: of a port, a virtual server, a VRRP instance.
 pub(crate) fn name(text: &str) -> Result<String, Fault> {
     let fault = |label: String| {
@@ -33,6 +36,28 @@ pub(crate) fn name(text: &str) -> Result<String, Fault> {
     }
     if text.len() > NAME_CHARS_MAX {
         return fault(format!("{} characters long", text.len()));
+    }
+    Ok(text.to_owned())
+}
+
+/// The name of a network interface of the kernel.
+pub(crate) fn interface(text: &str) -> Result<String, Fault> {
+    let fault = |label: String| {
+        Err(Fault::new("invalid interface name", label)
+            .help(format!("write 1 to {INTERFACE_BYTES_MAX} letters, digits and any of - _ .")))
+    };
+    if text.is_empty() {
+        return fault("a name is not empty".into());
+    }
+    if let Some(odd) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(*c)) {
+        let what = if odd.is_whitespace() { "a blank".to_owned() } else { quoted(&odd.to_string()) };
+        return fault(format!("{what} does not belong in an interface name"));
+    }
+    if text.len() > INTERFACE_BYTES_MAX {
+        return fault(format!("{} characters long", text.len()));
+    }
+    if matches!(text, "." | ".." | "lo" | "all" | "default") {
+        return fault("the kernel uses this name itself".into());
     }
     Ok(text.to_owned())
 }
@@ -335,6 +360,10 @@ mod tests {
         assert!(name("web-1.example:80").is_ok());
         assert!(label(name("web 1")).contains("a blank"));
         assert!(label(name(&"x".repeat(64))).contains("64"));
+        assert!(interface("weir0.100").is_ok());
+        assert!(label(interface("weir 0")).contains("a blank"));
+        assert!(label(interface(&"x".repeat(16))).contains("16"));
+        assert!(label(interface("lo")).contains("itself"));
         assert!(device("net_pcap0,rx_pcap=a").unwrap_err().help.unwrap().contains("`net_pcap0`"));
         assert!(socket_path("weir.sock").is_err());
         assert!(socket_path("/run/weir/").is_err());

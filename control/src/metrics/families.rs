@@ -12,7 +12,9 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use weir_dataplane::passes::BOUNDS_MICROS;
 use weir_health::judge::{Outcome, ServerListing};
 
-use super::reading::{PortReading, Reading, RealServerReading, Times, VirtualServerReading, WorkerReading};
+use super::reading::{
+    HostReading, PortReading, Reading, RealServerReading, Times, VirtualServerReading, WorkerReading,
+};
 
 /// One metric family.
 pub(crate) struct Family {
@@ -124,6 +126,15 @@ impl Family {
 fn each_port(reading: &Reading, samples: &mut Samples, figure: fn(&PortReading) -> u64) {
     for port in &reading.ports {
         samples.count(&[&port.name], figure(port));
+    }
+}
+
+/// Nothing for a port without host interface.
+fn each_host(reading: &Reading, samples: &mut Samples, figure: fn(&HostReading) -> u64) {
+    for port in &reading.ports {
+        if let Some(host) = &port.host {
+            samples.count(&[&port.name], figure(host));
+        }
     }
 }
 
@@ -276,6 +287,20 @@ families! {
         |it, to| it.punts.iter().for_each(|(class, _, lost)| to.count(&[class.label()], *lost));
     COUNTER "weir_injected_packets_total" ["owner"] "Frames that control made and a worker sent."
         |it, to| it.injected.iter().for_each(|(owner, count)| to.count(&[owner.label()], *count));
+    COUNTER "weir_host_receive_packets_total" ["port"] "Frames that the kernel received through the port's host interface."
+        |it, to| each_host(it, to, |host| host.receive_packets);
+    COUNTER "weir_host_receive_bytes_total" ["port"] "Bytes of the frames that the kernel received through the port's host interface, FCS aside."
+        |it, to| each_host(it, to, |host| host.receive_bytes);
+    COUNTER "weir_host_transmit_packets_total" ["port"] "Frames that the kernel sent through the port's host interface."
+        |it, to| each_host(it, to, |host| host.transmit_packets);
+    COUNTER "weir_host_transmit_bytes_total" ["port"] "Bytes of the frames that the kernel sent through the port's host interface, FCS aside."
+        |it, to| each_host(it, to, |host| host.transmit_bytes);
+    COUNTER "weir_host_drops_total" ["port", "reason"] "Frames lost between the port and its host interface, the limits and rings of workers aside."
+        |it, to| for port in &it.ports {
+            for (reason, count) in port.host.iter().flat_map(|host| &host.drops) {
+                to.count(&[&port.name, reason.label()], *count);
+            }
+        };
     COUNTER "weir_drops_total" ["reason"] "Frames that went nowhere."
         |it, to| it.drops.iter().for_each(|(reason, count)| to.count(&[reason.label()], *count));
 

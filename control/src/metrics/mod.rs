@@ -30,6 +30,7 @@ use weir_dataplane::director::Shared;
 use weir_dataplane::snapshot::Snapshot;
 use weir_health::checker::Handle;
 
+use crate::host::HostCounters;
 use families::FAMILIES;
 use longest::Longest;
 use reading::Reading;
@@ -57,12 +58,19 @@ pub(crate) struct PortSource {
     pub(crate) name: String,
     /// Its device.
     pub(crate) device: Box<dyn Device>,
+    /// What passes its host interface, if it has one.
+    pub(crate) host: Option<Arc<HostCounters>>,
 }
 
 impl PortSource {
     /// The port called `name`.
     pub(crate) fn new(name: String, device: impl Device + 'static) -> Self {
-        Self { name, device: Box::new(device) }
+        Self { name, device: Box::new(device), host: None }
+    }
+
+    /// With a host interface.
+    pub(crate) fn with_host(self, host: Option<Arc<HostCounters>>) -> Self {
+        Self { host, ..self }
     }
 }
 

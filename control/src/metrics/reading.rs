@@ -20,6 +20,7 @@ use weir_health::judge::ServiceListing;
 
 use super::longest::Longest;
 use super::{PortSource, Sources};
+use crate::host::{HostCounters, HostDrop};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -144,6 +145,23 @@ pub(crate) struct PortReading {
     pub(crate) transmit_bytes: u64,
     /// The device's own counters; `None` if it keeps none.
     pub(crate) device: Option<PortStats>,
+    /// Of its host interface, if it has one.
+    pub(crate) host: Option<HostReading>,
+}
+
+/// A host interface.
+#[derive(Debug, Clone)]
+pub(crate) struct HostReading {
+    /// Frames that the kernel received.
+    pub(crate) receive_packets: u64,
+    /// Their bytes, FCS aside.
+    pub(crate) receive_bytes: u64,
+    /// Frames that the kernel sent.
+    pub(crate) transmit_packets: u64,
+    /// Their bytes, FCS aside.
+    pub(crate) transmit_bytes: u64,
+    /// Every reason, with how many frames were lost for it.
+    pub(crate) drops: Vec<(HostDrop, u64)>,
 }
 
 /// A worker.
@@ -264,6 +282,19 @@ impl PortReading {
             transmit_packets: count(|port| &port.transmit_packets),
             transmit_bytes: count(|port| &port.transmit_bytes),
             device: port.device.stats(),
+            host: port.host.as_deref().map(HostReading::take),
+        }
+    }
+}
+
+impl HostReading {
+    fn take(counters: &HostCounters) -> Self {
+        Self {
+            receive_packets: counters.receive_packets.get(),
+            receive_bytes: counters.receive_bytes.get(),
+            transmit_packets: counters.transmit_packets.get(),
+            transmit_bytes: counters.transmit_bytes.get(),
+            drops: HostDrop::ALL.iter().map(|&it| (it, counters.drops(it))).collect(),
         }
     }
 }

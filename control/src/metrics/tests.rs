@@ -18,6 +18,7 @@ use weir_dataplane::stats::{Answer, DropReason, PuntClass};
 use weir_health::checker::Checker;
 
 use super::*;
+use crate::host::HostDrop;
 
 /// What the device of a test's port says.
 #[derive(Clone, Default)]
@@ -109,7 +110,7 @@ impl Director {
             longest: Longest::of(2),
             tables: Arc::new([]),
             workers: workers.clone(),
-            ports: vec![PortSource::new("lan".to_owned(), device.clone())],
+            ports: vec![PortSource::new("lan".to_owned(), device.clone()).with_host(Some(Arc::default()))],
             snapshot: publisher.shared(),
             health: Checker::new(&parse(tables), 1).1,
             capacity: 1_048_576,
@@ -250,6 +251,10 @@ fn what_workers_count_is_summed() {
         (0..n).for_each(|_| counters.punt(PuntClass::VrrpMulticast));
         (0..n * 2).for_each(|_| counters.punt_dropped(PuntClass::VrrpUnicast));
         counters.inject(Owner::Vrrp, n * 3);
+        let host = director.metrics.sources().ports[0].host.clone().unwrap();
+        host.receive_packets.add(n);
+        host.transmit_bytes.add(n * 100);
+        (0..n).for_each(|_| host.dropped(HostDrop::Refused));
     }
     let mut watch = longest::Watch::new(director.metrics.sources().longest.clone(), Instant::now());
     watch.run(&director.workers, Instant::now());
@@ -282,6 +287,9 @@ fn what_workers_count_is_summed() {
         ("weir_answers_total{kind=\"echo\"}", 43.0),
         ("weir_punted_packets_total{class=\"vrrp_multicast\"}", 43.0),
         ("weir_punt_drops_total{class=\"vrrp_unicast\"}", 86.0),
+        ("weir_host_receive_packets_total{port=\"lan\"}", 43.0),
+        ("weir_host_transmit_bytes_total{port=\"lan\"}", 4300.0),
+        ("weir_host_drops_total{port=\"lan\",reason=\"refused\"}", 43.0),
         ("weir_injected_packets_total{owner=\"vrrp\"}", 129.0),
         ("weir_worker_cycles_total{worker=\"0\",state=\"busy\"}", 3.0),
         ("weir_worker_cycles_total{worker=\"1\",state=\"idle\"}", 400.0),
@@ -420,6 +428,10 @@ fn the_docs_have_every_metric_and_every_reason_as_the_program_has_them() {
     }
     for answer in Answer::ALL {
         assert_eq!(rows.get(answer.label()), Some(&vec![answer.help()]), "{answer:?}");
+        known += 1;
+    }
+    for reason in HostDrop::ALL {
+        assert_eq!(rows.get(reason.label()), Some(&vec![reason.help()]), "{reason:?}");
         known += 1;
     }
     for class in PuntClass::ALL {

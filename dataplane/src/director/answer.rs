@@ -30,7 +30,7 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        if let Some(punted) = self.punted_class(&frame, packet, context) {
+        if let Some(punted) = self.punted_class(&frame, packet, class, context) {
             return self.hand_over(frame, punted, context, wire);
         }
         let is_own_source = context.snapshot.local(packet.source).is_some();
@@ -39,7 +39,10 @@ impl<F: Frame> Director<F> {
                 Err((frame, DropReason::OwnSource))
             }
             Class::Echo => self.answer_echo(frame, packet, context, wire),
-            Class::IcmpError => self.icmp_error(frame, packet, context, wire),
+            Class::IcmpError => {
+                let passed = self.icmp_error(frame, packet, context, wire);
+                self.punt_stray_error(passed, packet, context, wire)
+            }
             Class::Local => self.answer_local(frame, packet, context, wire),
             Class::Drop(reason) => Err((frame, reason)),
             Class::Request | Class::Reply => Err((frame, DropReason::NotServed)),
@@ -348,9 +351,15 @@ impl<F: Frame> Director<F> {
         if outcome.is_reply {
             return self.send_answer(frame, Answer::Arp, context, wire);
         }
-        if !is_known {
-            return Err((frame, DropReason::ForeignArp));
-        }
+        // What the host asked for, or what others tell, is its to know as well.
+        let frame = match self.host_class(&frame, context) {
+            Some(class) => match self.hand_over(frame, class, context, wire) {
+                Err((frame, _)) if is_known => frame,
+                passed => return passed,
+            },
+            None if !is_known => return Err((frame, DropReason::ForeignArp)),
+            None => frame,
+        };
         self.shared.counters.absorbed.add(1);
         wire.release(frame);
         Ok(())

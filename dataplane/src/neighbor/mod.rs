@@ -307,6 +307,18 @@ impl<F> Neighbors<F> {
         }
     }
 
+    /// Somebody else has asked for `hop` just now: the answer is learned as if it had been asked for here.
+    pub fn expect(&mut self, hop: Hop, now: Now) {
+        let Some(slot) = self.slot_of(hop, now) else { return };
+        let entry = &mut self.entries[slot as usize];
+        if entry.state == State::Failed {
+            entry.state = State::Asking;
+            entry.tries = 1;
+            entry.deadline = now.millis + RETRY_MS;
+            self.look_after(slot);
+        }
+    }
+
     fn slot_of(&mut self, hop: Hop, now: Now) -> Option<Slot> {
         if let Some(&slot) = self.index.get(&hop) {
             return Some(slot);

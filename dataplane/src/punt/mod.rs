@@ -12,7 +12,11 @@
 //! millisecond at most when there is nothing.
 
 pub mod class;
+pub mod flows;
+pub mod headers;
 pub mod ring;
+
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
@@ -20,14 +24,17 @@ use crate::clock::Now;
 use crate::limit::Bucket;
 use crate::stats::{DropReason, PuntClass};
 use crate::wire::ethernet::HEADER_LEN;
+use flows::Flows;
 use ring::{FRAME_LEN_MAX, Full, Head, Reader, Writer};
 
 /// Bytes of VRRP that wait for its thread, for each worker: a second of advertisements of 255 routers.
 const VRRP_UP_BYTES: usize = 64 << 10;
 /// Bytes of VRRP that wait for the worker.
 const VRRP_DOWN_BYTES: usize = 64 << 10;
-/// Bytes for the host that wait for its thread, for each worker: 5 ms of a gigabit a second.
-const HOST_UP_BYTES: usize = 640 << 10;
+/// Bytes of what the host must not miss that wait for its thread, for each worker: 8 ms of a gigabit a second.
+const HOST_UP_BYTES: usize = 1 << 20;
+/// Bytes of anything else for the host that wait for its thread, for each worker.
+const STRAY_UP_BYTES: usize = 256 << 10;
 /// Bytes of the host that wait for the worker.
 const HOST_DOWN_BYTES: usize = 640 << 10;
 
@@ -61,11 +68,49 @@ impl Owner {
     }
 }
 
+/// A way up. An owner takes what is in its first lane first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Vrrp,
+    /// What keeps the host's sessions up.
+    Host,
+    /// What a stranger can send as much of as he likes.
+    Stray,
+}
+
+impl Lane {
+    const ALL: [Lane; 3] = [Lane::Vrrp, Lane::Host, Lane::Stray];
+
+    fn owner(self) -> Owner {
+        match self {
+            Lane::Vrrp => Owner::Vrrp,
+            Lane::Host | Lane::Stray => Owner::Host,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Lane::Vrrp => VRRP_UP_BYTES,
+            Lane::Host => HOST_UP_BYTES,
+            Lane::Stray => STRAY_UP_BYTES,
+        }
+    }
+}
+
 impl PuntClass {
     /// Who gets its frames.
     pub fn owner(self) -> Owner {
+        self.lane().owner()
+    }
+
+    fn lane(self) -> Lane {
+        use PuntClass as C;
         match self {
-            PuntClass::VrrpMulticast | PuntClass::VrrpUnicast => Owner::Vrrp,
+            C::VrrpMulticast | C::VrrpUnicast => Lane::Vrrp,
+            C::Established | C::Routing | C::ArpReply | C::Neighbor => Lane::Host,
+            C::ArpRequest | C::TcpSyn | C::Tcp | C::Udp | C::Icmp | C::Fragments | C::Group | C::Other => {
+                Lane::Stray
+            }
         }
     }
 
@@ -76,6 +121,16 @@ impl PuntClass {
             PuntClass::VrrpMulticast => (8_000, 512),
             // Anybody on the way can send these.
             PuntClass::VrrpUnicast => (2_000, 256),
+            // 1.2 gigabits a second in full frames.
+            PuntClass::Established => (100_000, 1_024),
+            PuntClass::Routing => (4_000, 256),
+            PuntClass::ArpReply | PuntClass::Neighbor => (1_000, 128),
+            PuntClass::Tcp | PuntClass::Udp | PuntClass::Fragments => (2_000, 128),
+            PuntClass::ArpRequest
+            | PuntClass::TcpSyn
+            | PuntClass::Icmp
+            | PuntClass::Group
+            | PuntClass::Other => (1_000, 128),
         }
     }
 }
@@ -83,8 +138,9 @@ impl PuntClass {
 /// A worker's end of all channels. Without one, nothing is punted.
 #[derive(Debug)]
 pub struct Punt {
-    up: [Option<Writer>; Owner::ALL.len()],
+    up: [Option<Writer>; Lane::ALL.len()],
     down: ArrayVec<(Owner, Reader), { Owner::ALL.len() }>,
+    flows: Option<Arc<Flows>>,
     limits: Box<[Bucket]>,
 }
 
@@ -94,7 +150,12 @@ impl Default for Punt {
             let (per_second, burst) = class.limit();
             Bucket::new(per_second, burst)
         };
-        Self { up: [None, None], down: ArrayVec::new(), limits: PuntClass::ALL.iter().map(limit).collect() }
+        Self {
+            up: [const { None }; Lane::ALL.len()],
+            down: ArrayVec::new(),
+            flows: None,
+            limits: PuntClass::ALL.iter().map(limit).collect(),
+        }
     }
 }
 
@@ -110,7 +171,7 @@ impl Punt {
         frame: &[u8],
         now: Now,
     ) -> Result<(), DropReason> {
-        let Some(writer) = &mut self.up[class.owner() as usize] else { return Err(DropReason::PuntFull) };
+        let Some(writer) = &mut self.up[class.lane() as usize] else { return Err(DropReason::PuntFull) };
         if !self.limits[class as usize].take(now) {
             return Err(DropReason::PuntRateLimited);
         }
@@ -121,7 +182,16 @@ impl Punt {
     /// Whether somebody reads what is punted for `owner`.
     #[inline]
     pub fn is_connected(&self, owner: Owner) -> bool {
-        self.up[owner as usize].is_some()
+        let lane = match owner {
+            Owner::Vrrp => Lane::Vrrp,
+            Owner::Host => Lane::Host,
+        };
+        self.up[lane as usize].is_some()
+    }
+
+    /// The host's sessions, when there is a host.
+    pub(crate) fn flows(&self) -> Option<&Flows> {
+        self.flows.as_deref()
     }
 
     /// Whether control has something to send: one load for each channel.
@@ -139,9 +209,17 @@ impl Punt {
 /// The end of a thread of control: what workers punt for one [`Owner`], and what that owner sends.
 #[derive(Debug)]
 pub struct Channel {
-    up: Vec<Reader>,
-    next: usize,
+    /// By lane.
+    up: Vec<Readers>,
     down: Writer,
+}
+
+/// The ends of one lane.
+#[derive(Debug)]
+struct Readers {
+    /// By worker.
+    readers: Vec<Reader>,
+    next: usize,
 }
 
 /// A punted frame, its bytes aside.
@@ -158,39 +236,40 @@ pub struct Punted {
 impl Channel {
     /// Connects an owner with all workers. The first of them sends what the owner injects.
     pub fn connect(owner: Owner, workers: &mut [Punt]) -> Self {
-        let (up_bytes, down_bytes) = match owner {
-            Owner::Vrrp => (VRRP_UP_BYTES, VRRP_DOWN_BYTES),
-            Owner::Host => (HOST_UP_BYTES, HOST_DOWN_BYTES),
-        };
-        let mut up = Vec::with_capacity(workers.len());
-        for worker in workers.iter_mut() {
-            let (writer, reader) = ring::ring(up_bytes);
-            worker.up[owner as usize] = Some(writer);
-            up.push(reader);
+        let mut up = Vec::new();
+        for lane in Lane::ALL.into_iter().filter(|lane| lane.owner() == owner) {
+            let mut readers = Vec::with_capacity(workers.len());
+            for worker in workers.iter_mut() {
+                let (writer, reader) = ring::ring(lane.bytes());
+                worker.up[lane as usize] = Some(writer);
+                readers.push(reader);
+            }
+            up.push(Readers { readers, next: 0 });
         }
-        let (writer, reader) = ring::ring(down_bytes);
+        let (writer, reader) = ring::ring(match owner {
+            Owner::Vrrp => VRRP_DOWN_BYTES,
+            Owner::Host => HOST_DOWN_BYTES,
+        });
         if let Some(first) = workers.first_mut() {
             first.down.retain(|(other, _)| *other != owner);
             // Kept in the order of the owners; there is room for all of them.
             let at = first.down.iter().filter(|(other, _)| (*other as u8) < owner as u8).count();
             first.down.insert(at, (owner, reader));
         }
-        Self { up, next: 0, down: writer }
+        Self { up, down: writer }
+    }
+
+    /// As [`Channel::connect`], for the host, whose sessions the workers look up in `flows`.
+    pub fn connect_host(workers: &mut [Punt], flows: &Arc<Flows>) -> Self {
+        workers.iter_mut().for_each(|worker| worker.flows = Some(flows.clone()));
+        Self::connect(Owner::Host, workers)
     }
 
     /// Puts the next punted frame into `frame`, whatever that held. `None`: there is none now. Workers take turns.
     pub fn pop(&mut self, frame: &mut Vec<u8>) -> Option<Punted> {
-        for _ in 0..self.up.len() {
-            self.next = (self.next + 1) % self.up.len();
-            let reader = &mut self.up[self.next];
-            if let Some((head, len)) = reader.peek() {
-                frame.resize(len, 0);
-                reader.pop(frame);
-                let class = *PuntClass::ALL.get(usize::from(head.tag))?;
-                return Some(Punted { port: usize::from(head.port), class, cycles: head.cycles });
-            }
-        }
-        None
+        let head = self.up.iter_mut().find_map(|lane| lane.pop(frame))?;
+        let class = *PuntClass::ALL.get(usize::from(head.tag))?;
+        Some(Punted { port: usize::from(head.port), class, cycles: head.cycles })
     }
 
     /// Has a worker send `frame`, without FCS, out of the port with this number.
@@ -202,6 +281,21 @@ impl Channel {
             return Err(Refused::Length);
         }
         self.down.push(Head { port: port as u16, ..Head::default() }, frame).map_err(|Full| Refused::Full)
+    }
+}
+
+impl Readers {
+    fn pop(&mut self, frame: &mut Vec<u8>) -> Option<Head> {
+        for _ in 0..self.readers.len() {
+            self.next = (self.next + 1) % self.readers.len();
+            let reader = &mut self.readers[self.next];
+            if let Some((head, len)) = reader.peek() {
+                frame.resize(len, 0);
+                reader.pop(frame);
+                return Some(head);
+            }
+        }
+        None
     }
 }
 

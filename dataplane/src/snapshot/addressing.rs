@@ -102,6 +102,7 @@ impl<'a> Addressing<'a> {
             self.announcements.extend(bits(arp_ports).map(|port| (port, vip)));
         }
         local.arp_ports |= arp_ports;
+        local.is_vip = true;
     }
 
     fn add_nat_server(

@@ -79,6 +79,8 @@ pub struct Port {
     pub proxy_arp: Box<[Ipv4Net]>,
     /// Whether a VRRP router runs on it.
     pub has_vrrp: bool,
+    /// Whether it has a host interface.
+    pub has_host: bool,
 }
 
 impl Port {
@@ -190,6 +192,8 @@ pub struct Origin {
 pub struct Local {
     /// Ports, as a bit set, on which ARP for it is answered.
     pub arp_ports: u64,
+    /// Whether it is the address of a virtual server.
+    pub is_vip: bool,
 }
 
 /// A socket address and protocol as one number.

@@ -498,6 +498,7 @@ fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Port {
         addresses: v4_only(&port.addresses),
         proxy_arp: v4_only(&port.proxy_arp),
         has_vrrp: false,
+        has_host: port.host_interface.is_some(),
     }
 }
 

@@ -188,7 +188,7 @@ fn the_first_worker_sends_what_control_has_a_few_each_pass() {
     let mut sent = Vec::new();
     let mut passes = Vec::new();
     for worker in [1, 0, 0, 0] {
-        let had_some = lab.directors[worker].inject(&lab.snapshot, &mut lab.wire);
+        let had_some = lab.directors[worker].inject(&lab.snapshot, lab.now, &mut lab.wire);
         passes.push((had_some, lab.wire.sent.len()));
         sent.extend(lab.wire.sent.drain(..).map(|(port, frame)| (port, frame.bytes().to_vec())));
     }
@@ -206,13 +206,13 @@ fn control_hears_when_the_worker_takes_no_more() {
     let pushed = (0..10_000).take_while(|_| channel.push(0, &[0; 1514]).is_ok()).count();
     assert!((40..50).contains(&pushed), "{pushed}");
     assert_eq!(channel.push(0, &[0; 1514]), Err(Refused::Full));
-    lab.directors[0].inject(&lab.snapshot, &mut lab.wire);
+    lab.directors[0].inject(&lab.snapshot, lab.now, &mut lab.wire);
     assert_eq!(channel.push(0, &[0; 1514]), Ok(()));
     // There is no such port, and no buffer that long.
     let (mut lab, mut channel) = self::lab(VRRP, 1);
     channel.push(7, &[0; 60]).expect("room");
     channel.push(0, &[0; 9_000]).expect("room");
-    lab.directors[0].inject(&lab.snapshot, &mut lab.wire);
+    lab.directors[0].inject(&lab.snapshot, lab.now, &mut lab.wire);
     assert_eq!((lab.wire.sent.len(), lab.dropped(DropReason::NoBuffer)), (0, 2));
 }
 
@@ -226,7 +226,7 @@ fn vrrp_goes_before_the_host() {
     lab.directors.push(director);
     (0..BURST).for_each(|_| host.push(0, &[2; 60]).expect("room"));
     vrrp.push(0, &[1; 60]).expect("room");
-    lab.directors[0].inject(&lab.snapshot, &mut lab.wire);
+    lab.directors[0].inject(&lab.snapshot, lab.now, &mut lab.wire);
     let first: Vec<u8> = lab.wire.sent.iter().map(|(_, frame)| frame.bytes()[0]).collect();
     assert_eq!(first, [vec![1], vec![2; 32]].concat());
 }

@@ -1,0 +1,280 @@
+//! The host interfaces: taps through which the kernel uses weir's ports, for ssh, routing daemons and all else on the
+//! director that is not a virtual server's.
+//!
+//! A tap has its port's MAC, MTU and addresses, and is gone with the process. One thread moves frames between all taps
+//! and the workers: what workers punted for the host goes into the tap of the port it came in on, what the kernel sends
+//! goes through the first worker out of the tap's port. Both ways are bounded: the rings and limits are those of
+//! [`weir_dataplane::punt`], and the kernel's queue in front of a tap is the kernel's.
+//!
+//! The thread sleeps in the kernel while nothing comes, for a millisecond at most, since workers make no system call to
+//! wake it; while traffic flows it looks every 50 microseconds.
+
+mod counters;
+mod netlink;
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use dpdk::Tap;
+use dpdk::port::PortStatsReader;
+use ipnet::IpNet;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracing::{debug, error, info, warn};
+use weir_config::model::{Config, MacAddress};
+use weir_dataplane::punt::flows::Flows;
+use weir_dataplane::punt::headers::{self, Content};
+use weir_dataplane::punt::ring::FRAME_LEN_MAX;
+use weir_dataplane::punt::{Channel, Punt};
+
+pub(crate) use counters::{HostCounters, HostDrop};
+use netlink::Netlink;
+
+use crate::lifecycle::Flags;
+use crate::publish::random_u64;
+
+/// Frames one way before the other way has its turn.
+const TURN: usize = 64;
+/// How long the thread sleeps when nothing has come for a while.
+const IDLE_SLEEP: Duration = Duration::from_millis(1);
+/// How long it sleeps while there is traffic.
+const BUSY_SLEEP: Duration = Duration::from_micros(50);
+/// Traffic counts as flowing for so long after a frame.
+const BUSY_FOR: Duration = Duration::from_millis(5);
+/// How often the ports' links are looked at.
+const LINK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// All host interfaces, ready to run.
+pub(crate) struct Host {
+    interfaces: Vec<Interface>,
+    channel: Channel,
+    flows: Arc<Flows>,
+    netlink: Netlink,
+    changes: mpsc::Receiver<Vec<Vec<IpNet>>>,
+}
+
+struct Interface {
+    /// Port number.
+    port: usize,
+    name: String,
+    tap: Tap,
+    /// The kernel's number for it.
+    index: u32,
+    /// Those that weir has given it.
+    addresses: Vec<IpNet>,
+    counters: Arc<HostCounters>,
+    link: PortStatsReader,
+    /// As the kernel was told last.
+    has_carrier: bool,
+    /// Somebody removed it.
+    is_gone: bool,
+}
+
+/// Control's hold on the host's thread.
+#[derive(Clone)]
+pub(crate) struct HostControl(mpsc::Sender<Vec<Vec<IpNet>>>);
+
+impl HostControl {
+    /// Gives the interfaces the addresses of another configuration.
+    pub(crate) fn set_addresses(&self, config: &Config) {
+        let addresses = config.ports.iter().map(|port| port.addresses.clone()).collect();
+        // The thread ends with the process alone; then nobody needs addresses any more.
+        let _ = self.0.send(addresses);
+    }
+}
+
+impl Host {
+    /// Makes the interfaces that the file asks for; `None` if it asks for none. `macs` and `links` are by port number;
+    /// `workers` are connected.
+    pub(crate) fn create(
+        config: &Config,
+        macs: &[MacAddress],
+        links: impl Iterator<Item = PortStatsReader>,
+        workers: &mut [Punt],
+    ) -> Result<Option<(Self, HostControl)>> {
+        if config.ports.iter().all(|port| port.host_interface.is_none()) {
+            return Ok(None);
+        }
+        let netlink = Netlink::open()?;
+        let mut interfaces = Vec::new();
+        for (number, ((port, &mac), link)) in config.ports.iter().zip(macs).zip(links).enumerate() {
+            let Some(name) = &port.host_interface else { continue };
+            let what = || format!("host_interface of port {}", port.name);
+            let tap = Tap::create(name).with_context(what)?;
+            promote_secondaries(name);
+            let index = netlink.set_up(name, mac, port.mtu).with_context(what)?;
+            for &net in &port.addresses {
+                netlink.add(index, net).with_context(what)?;
+            }
+            info!(port = port.name, interface = name, mac = %dpdk::MacAddress(mac.0), mtu = port.mtu, "host interface ready");
+            interfaces.push(Interface {
+                port: number,
+                name: name.clone(),
+                tap,
+                index,
+                addresses: port.addresses.clone(),
+                counters: Arc::default(),
+                link,
+                has_carrier: true,
+                is_gone: false,
+            });
+        }
+        let flows = Arc::new(Flows::new([random_u64()?, random_u64()?], dpdk::tsc_hz()));
+        let channel = Channel::connect_host(workers, &flows);
+        let (sender, changes) = mpsc::channel();
+        Ok(Some((Self { interfaces, channel, flows, netlink, changes }, HostControl(sender))))
+    }
+
+    /// The counters of a port's interface, if it has one.
+    pub(crate) fn counters(&self, port: usize) -> Option<Arc<HostCounters>> {
+        self.interfaces.iter().find(|it| it.port == port).map(|it| it.counters.clone())
+    }
+
+    /// Moves frames until weir stops.
+    pub(crate) fn run(mut self, flags: &Flags) {
+        let mut frame = Vec::with_capacity(FRAME_LEN_MAX);
+        let mut busy_until = Instant::now();
+        let mut links_due = Instant::now();
+        while !flags.stop.load(SeqCst) {
+            let mut moved = self.deliver(&mut frame);
+            frame.resize(FRAME_LEN_MAX, 0);
+            for interface in &mut self.interfaces {
+                moved += interface.collect(&mut self.channel, &self.flows, &mut frame);
+            }
+            let now = Instant::now();
+            if now >= links_due {
+                links_due = now + LINK_INTERVAL;
+                self.follow();
+            }
+            if moved > 0 {
+                busy_until = now + BUSY_FOR;
+            } else {
+                self.sleep(if now < busy_until { BUSY_SLEEP } else { IDLE_SLEEP });
+            }
+        }
+    }
+
+    /// What workers punted, into the taps. Returns how many frames.
+    fn deliver(&mut self, frame: &mut Vec<u8>) -> usize {
+        for moved in 0..TURN {
+            let Some(punted) = self.channel.pop(frame) else { return moved };
+            if let Some(interface) = self.interfaces.iter().find(|it| it.port == punted.port) {
+                interface.give(frame);
+            }
+        }
+        TURN
+    }
+
+    /// Sleeps until the kernel has something to send, for `longest` at most.
+    fn sleep(&self, longest: Duration) {
+        let present = self.interfaces.iter().filter(|it| !it.is_gone);
+        let mut taps: Vec<PollFd<'_>> =
+            present.map(|it| PollFd::from_borrowed_fd(it.tap.as_fd(), PollFlags::IN)).collect();
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(longest.subsec_nanos()) };
+        if let Err(problem) = poll(&mut taps, Some(&timeout)) {
+            debug!("poll: {problem}");
+        }
+    }
+
+    /// Follows changes of the configuration and of the ports' links.
+    fn follow(&mut self) {
+        while let Ok(addresses) = self.changes.try_recv() {
+            for interface in &mut self.interfaces {
+                if let Some(wanted) = addresses.get(interface.port) {
+                    interface.set_addresses(&self.netlink, wanted);
+                }
+            }
+        }
+        for interface in &mut self.interfaces {
+            let Some(is_up) = interface.link.link().map(|link| link.up) else { continue };
+            if is_up == interface.has_carrier || interface.is_gone {
+                continue;
+            }
+            interface.has_carrier = is_up;
+            if let Err(problem) = self.netlink.set_carrier(interface.index, is_up) {
+                debug!(interface = interface.name, "the kernel is not told about the link: {problem:#}");
+            }
+        }
+    }
+}
+
+impl Interface {
+    /// Gives the kernel a frame.
+    fn give(&self, frame: &[u8]) {
+        match self.tap.send(frame) {
+            Ok(()) => {
+                self.counters.receive_packets.add(1);
+                self.counters.receive_bytes.add(frame.len() as u64);
+            }
+            Err(problem) if problem.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                self.counters.dropped(HostDrop::InterfaceDown);
+            }
+            Err(_) => self.counters.dropped(HostDrop::Refused),
+        }
+    }
+
+    /// What the kernel sends, to the worker. Returns how many frames.
+    fn collect(&mut self, channel: &mut Channel, flows: &Flows, buffer: &mut [u8]) -> usize {
+        for moved in 0..TURN {
+            if self.is_gone {
+                return moved;
+            }
+            let frame = match self.tap.receive(buffer) {
+                Ok(len) => &buffer[..len],
+                Err(problem) => {
+                    if !matches!(problem.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+                        error!(
+                            interface = self.name,
+                            "the host interface is gone until weir is restarted: {problem}"
+                        );
+                        self.is_gone = true;
+                    }
+                    return moved;
+                }
+            };
+            if let (_, Content::Ip(ip)) = headers::read(frame) {
+                flows.sent(&ip, dpdk::tsc());
+            }
+            match channel.push(self.port, frame) {
+                Ok(()) => {
+                    self.counters.transmit_packets.add(1);
+                    self.counters.transmit_bytes.add(frame.len() as u64);
+                }
+                Err(_) => self.counters.dropped(HostDrop::InjectFull),
+            }
+        }
+        TURN
+    }
+
+    /// Adds and removes addresses until those that weir gives are the wanted ones; others are the operator's.
+    fn set_addresses(&mut self, netlink: &Netlink, wanted: &[IpNet]) {
+        let present: HashSet<IpNet> = self.addresses.iter().copied().collect();
+        let kept: HashSet<IpNet> = wanted.iter().copied().collect();
+        let changes = wanted.iter().filter(|net| !present.contains(*net)).map(|&net| (net, true));
+        let changes =
+            changes.chain(self.addresses.iter().filter(|net| !kept.contains(*net)).map(|&net| (net, false)));
+        for (net, is_new) in changes {
+            let done = if is_new { netlink.add(self.index, net) } else { netlink.remove(self.index, net) };
+            match done {
+                Ok(()) => {
+                    info!(interface = self.name, "address {net} {}", if is_new { "added" } else { "removed" })
+                }
+                Err(problem) => warn!(interface = self.name, "{problem:#}"),
+            }
+        }
+        self.addresses = wanted.to_vec();
+    }
+}
+
+/// Removing the first address of a network takes the others with it, unless the kernel is told otherwise.
+fn promote_secondaries(name: &str) {
+    let switch = format!("/proc/sys/net/ipv4/conf/{name}/promote_secondaries");
+    if let Err(problem) = std::fs::write(&switch, "1") {
+        debug!("{switch}: {problem}");
+    }
+}

@@ -1,0 +1,70 @@
+//! What the kernel is told about a host interface: MAC, MTU, state, addresses. The connected routes follow from these.
+
+use anyhow::{Context, Result};
+use ipnet::IpNet;
+use rtnetlink::{Handle, LinkUnspec};
+use tokio::runtime::Runtime;
+use weir_config::model::MacAddress;
+
+/// A netlink socket, and what it takes to talk through it and wait for the answer.
+pub(super) struct Netlink {
+    runtime: Runtime,
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Opens the socket. Not from within a runtime: its calls wait.
+    pub(super) fn open() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let handle = runtime.block_on(async {
+            let (connection, handle, _) = rtnetlink::new_connection()?;
+            tokio::spawn(connection);
+            Ok::<_, std::io::Error>(handle)
+        });
+        Ok(Self { handle: handle.context("no netlink socket")?, runtime })
+    }
+
+    /// Gives an interface its MAC and MTU and sets it up; returns its index.
+    pub(super) fn set_up(&self, name: &str, mac: MacAddress, mtu: u16) -> Result<u32> {
+        let index = std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex"))
+            .with_context(|| format!("/sys/class/net/{name}"))?;
+        let index: u32 = index.trim().parse().context("no number")?;
+        let link = LinkUnspec::new_with_index(index).address(mac.0.to_vec()).mtu(u32::from(mtu)).up().build();
+        self.runtime.block_on(self.handle.link().set(link).execute()).map_err(said).with_context(|| {
+            format!("host interface {name}: MAC {}, MTU {mtu}, up", dpdk::MacAddress(mac.0))
+        })?;
+        Ok(index)
+    }
+
+    /// Whether the interface has a wire.
+    pub(super) fn set_carrier(&self, index: u32, is_on: bool) -> Result<()> {
+        let link = LinkUnspec::new_with_index(index).carrier(is_on).build();
+        Ok(self.runtime.block_on(self.handle.link().set(link).execute()).map_err(said)?)
+    }
+
+    /// Gives an interface an address, which it may have already.
+    pub(super) fn add(&self, index: u32, net: IpNet) -> Result<()> {
+        let request = self.handle.address().add(index, net.addr(), net.prefix_len()).replace();
+        self.runtime
+            .block_on(request.execute())
+            .map_err(said)
+            .with_context(|| format!("address {net} is not added"))
+    }
+
+    /// Takes an address from an interface.
+    pub(super) fn remove(&self, index: u32, net: IpNet) -> Result<()> {
+        let message = self.handle.address().add(index, net.addr(), net.prefix_len()).message_mut().clone();
+        self.runtime
+            .block_on(self.handle.address().del(message).execute())
+            .map_err(said)
+            .with_context(|| format!("address {net} is not removed"))
+    }
+}
+
+/// The kernel's answer in its own words.
+fn said(problem: rtnetlink::Error) -> std::io::Error {
+    match problem {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => std::io::Error::other(other),
+    }
+}

@@ -1,0 +1,260 @@
+//! What goes to the host, as what, and what stays weir's.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::punt::flows::Flows;
+use crate::punt::{Channel, Punt};
+use crate::stats::PuntClass;
+use crate::wire::ethernet::Arp;
+use crate::wire::ipv6::Ipv6;
+use zerocopy::byteorder::network_endian::{U16, U32};
+
+const OWN_ADDRESS: u32 = 0x0a00_0002;
+const PEER: u32 = 0x0a00_0009;
+const PEER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
+const BROADCAST: MacAddress = MacAddress([0xff; 6]);
+const HZ: u64 = 1 << 30;
+
+struct Hosted {
+    lab: Lab,
+    channel: Channel,
+    flows: Arc<Flows>,
+}
+
+impl Hosted {
+    /// One port with a host interface, and a virtual server at 10.0.0.100.
+    fn new() -> Self {
+        let mut config = config("dr", "rr", &[(11, 1)], "");
+        config.ports[0].host_interface = Some("weir0".to_owned());
+        let mut lab = Lab::new(&config, 1);
+        let flows = Arc::new(Flows::new([1, 2], HZ));
+        let mut punts = vec![Punt::default()];
+        let channel = Channel::connect_host(&mut punts, &flows);
+        lab.directors = lab.directors.into_iter().zip(punts).map(|(it, punt)| it.with_punt(punt)).collect();
+        Self { lab, channel, flows }
+    }
+
+    /// What the host gets for a frame.
+    fn host_gets(&mut self, frame: &[u8]) -> Option<PuntClass> {
+        self.lab.send(frame.to_vec());
+        let mut taken = Vec::new();
+        let punted = self.channel.pop(&mut taken)?;
+        assert_eq!(taken, frame, "the host gets it as it came");
+        Some(punted.class)
+    }
+}
+
+fn packet(to: MacAddress, protocol: u8, ends: (u32, u32), payload: &[u8]) -> Vec<u8> {
+    let mut frame = to.0.to_vec();
+    frame.extend_from_slice(&PEER_MAC.0);
+    frame.extend_from_slice(&[8, 0]);
+    frame.extend_from_slice(Ipv4::new(protocol, ends.0, ends.1, payload.len(), 255).as_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn segment(source: (u32, u16), destination: (u32, u16), flags: u8) -> Vec<u8> {
+    let mut frame = frame(OWN, source, destination, flags);
+    frame[6..12].copy_from_slice(&PEER_MAC.0);
+    frame
+}
+
+fn datagram(to: MacAddress, destination: (u32, u16)) -> Vec<u8> {
+    let port = destination.1.to_be_bytes();
+    packet(to, 17, (PEER, destination.0), &[0x30, 0, port[0], port[1], 0, 12, 0, 0, 1, 2, 3, 4])
+}
+
+fn echo(destination: u32) -> Vec<u8> {
+    packet(OWN, 1, (PEER, destination), &[8, 0, 0xe5, 0xca, 0x12, 0x34, 0, 1])
+}
+
+fn arp(to: MacAddress, operation: u16, sender: u32, target: u32) -> Vec<u8> {
+    let mut frame = to.0.to_vec();
+    frame.extend_from_slice(&PEER_MAC.0);
+    frame.extend_from_slice(&[8, 6]);
+    let packet = Arp::new(operation, (PEER_MAC, sender), (MacAddress([0; 6]), target));
+    frame.extend_from_slice(packet.as_bytes());
+    frame
+}
+
+fn icmp_v6(to: MacAddress, kind: u8) -> Vec<u8> {
+    let mut source = [0; 16];
+    source[0] = 0xfe;
+    let header = Ipv6 {
+        version_class_flow: U32::new(6 << 28),
+        payload_len: U16::new(8),
+        next_header: 58,
+        hop_limit: 255,
+        source,
+        destination: source,
+    };
+    let mut frame = to.0.to_vec();
+    frame.extend_from_slice(&PEER_MAC.0);
+    frame.extend_from_slice(&[0x86, 0xdd]);
+    frame.extend_from_slice(header.as_bytes());
+    frame.extend_from_slice(&[kind, 0, 0, 0, 0, 0, 0, 0]);
+    frame
+}
+
+fn tagged(mut frame: Vec<u8>) -> Vec<u8> {
+    frame.splice(12..12, [0x81, 0, 0, 7]);
+    frame
+}
+
+fn with_checksum(mut frame: Vec<u8>) -> Vec<u8> {
+    Ipv4::mut_from_bytes(&mut frame[14..34]).expect("20 bytes").refresh_checksum();
+    frame
+}
+
+#[test]
+fn the_host_gets_what_is_not_weirs() {
+    let mut hosted = Hosted::new();
+    let mut fragment = datagram(OWN, (OWN_ADDRESS, 500));
+    fragment[20] = 0x20;
+    let cases = [
+        (PuntClass::TcpSyn, segment((PEER, 4000), (OWN_ADDRESS, 22), SYN)),
+        (PuntClass::Tcp, segment((PEER, 4000), (OWN_ADDRESS, 22), ACK)),
+        (PuntClass::Tcp, segment((PEER, 4000), (OWN_ADDRESS, 22), SYN | ACK)),
+        (PuntClass::Udp, datagram(OWN, (OWN_ADDRESS, 123))),
+        (PuntClass::Icmp, echo(OWN_ADDRESS)),
+        (PuntClass::Other, packet(OWN, 47, (PEER, OWN_ADDRESS), &[0; 20])),
+        // An address that the operator has given the interface himself.
+        (PuntClass::TcpSyn, segment((PEER, 4000), (0x0a00_004d, 22), SYN)),
+        (PuntClass::Icmp, echo(0x0a00_004d)),
+        (PuntClass::Routing, packet(OWN, 89, (PEER, OWN_ADDRESS), &[0; 24])),
+        (PuntClass::Routing, packet(MacAddress([1, 0, 0x5e, 0, 0, 5]), 89, (PEER, 0xe000_0005), &[0; 24])),
+        (PuntClass::Routing, datagram(OWN, (OWN_ADDRESS, 3784))),
+        (PuntClass::Group, datagram(BROADCAST, (0xffff_ffff, 67))),
+        (PuntClass::Group, datagram(MacAddress([1, 0, 0x5e, 0, 0, 251]), (0xe000_00fb, 5353))),
+        (PuntClass::Fragments, with_checksum(fragment)),
+        (PuntClass::Neighbor, icmp_v6(OWN, 136)),
+        (PuntClass::Neighbor, icmp_v6(MacAddress([0x33, 0x33, 0, 0, 0, 1]), 134)),
+        (PuntClass::Icmp, icmp_v6(OWN, 128)),
+        (PuntClass::Other, [OWN.0, PEER_MAC.0].concat().into_iter().chain([0x88, 0x63, 1, 2]).collect()),
+        (
+            PuntClass::Group,
+            [[1, 0x80, 0xc2, 0, 0, 0x0e], PEER_MAC.0].concat().into_iter().chain([0x88, 0xcc, 1]).collect(),
+        ),
+        (PuntClass::ArpRequest, arp(BROADCAST, Arp::REQUEST, PEER, 0x0a00_004d)),
+        (PuntClass::ArpReply, arp(OWN, Arp::REPLY, PEER, OWN_ADDRESS)),
+        (PuntClass::Udp, tagged(datagram(OWN, (OWN_ADDRESS, 123)))),
+        (PuntClass::ArpRequest, tagged(arp(BROADCAST, Arp::REQUEST, PEER, 0x0a00_004d))),
+    ];
+    for (count, (class, frame)) in cases.iter().enumerate() {
+        assert_eq!(hosted.host_gets(frame), Some(*class), "case {count}");
+    }
+    let punted: u64 = PuntClass::ALL.iter().map(|class| hosted.lab.counters[0].punted(*class)).sum();
+    assert_eq!(punted, cases.len() as u64);
+}
+
+#[test]
+fn the_host_gets_nothing_that_is_weirs_or_nobodys() {
+    let mut hosted = Hosted::new();
+    let mut fragment = datagram(OWN, (VIP, 80));
+    fragment[20] = 0x20;
+    let mut broken = datagram(OWN, (OWN_ADDRESS, 123));
+    broken[25] ^= 1;
+    let cases = [
+        segment((PEER, 4000), (VIP, 80), SYN),
+        segment((PEER, 4000), (VIP, 81), SYN),
+        echo(VIP),
+        datagram(OWN, (VIP, 53)),
+        with_checksum(fragment),
+        broken,
+        // To other stations, to a group of another link, from a group.
+        datagram(PEER_MAC, (OWN_ADDRESS, 123)),
+        datagram(MacAddress([1, 0, 0x5e, 1, 0, 5]), (0xe001_0005, 123)),
+        [OWN.0, BROADCAST.0].concat().into_iter().chain([0x88, 0x63, 1, 2]).collect(),
+        // Who has weir's addresses is weir's to say, and what others claim of them is nobody's to hear.
+        arp(BROADCAST, Arp::REQUEST, PEER, VIP),
+        arp(BROADCAST, Arp::REQUEST, PEER, OWN_ADDRESS),
+        arp(BROADCAST, Arp::REPLY, OWN_ADDRESS, OWN_ADDRESS),
+        arp(BROADCAST, Arp::REQUEST, VIP, VIP),
+        packet(OWN, 17, (OWN_ADDRESS, OWN_ADDRESS), &[0, 1, 0, 2, 0, 8, 0, 0]),
+    ];
+    for (count, frame) in cases.iter().enumerate() {
+        assert_eq!(hosted.host_gets(frame), None, "case {count}");
+    }
+    assert_eq!(hosted.lab.counters[0].answers(Answer::Arp), 2);
+    assert_eq!(hosted.lab.counters[0].answers(Answer::Echo), 1);
+    assert_eq!(hosted.lab.dropped(DropReason::Conflict), 2);
+}
+
+#[test]
+fn an_icmp_error_goes_to_who_sent_what_it_is_about() {
+    let mut hosted = Hosted::new();
+    hosted.lab.send(from_client(1000, SYN));
+    let about = |source: (u32, u16), destination: (u32, u16)| {
+        let quoted = &frame(OWN, source, destination, ACK)[14..42];
+        let mut message = vec![3, 1, 0, 0, 0, 0, 0, 0];
+        message.extend_from_slice(quoted);
+        let sum = crate::wire::checksum::Sum::default().bytes(&message).finish();
+        message[2..4].copy_from_slice(sum.as_bytes());
+        packet(OWN, 1, (PEER, source.0), &message)
+    };
+    assert_eq!(hosted.host_gets(&about((OWN_ADDRESS, 5000), (PEER, 179))), Some(PuntClass::Icmp));
+    assert_eq!(hosted.host_gets(&about((VIP, 80), (CLIENT, 1000))), None);
+    assert_eq!(hosted.host_gets(&about((VIP, 80), (CLIENT, 1001))), None);
+    assert_eq!(hosted.lab.dropped(DropReason::StrayIcmp), 1);
+}
+
+#[test]
+fn a_flood_from_strangers_leaves_the_hosts_sessions_alone() {
+    let mut hosted = Hosted::new();
+    let ours = segment((OWN_ADDRESS, 179), (PEER, 4000), ACK);
+    match crate::punt::headers::read(&ours).1 {
+        crate::punt::headers::Content::Ip(ip) => assert!(hosted.flows.sent(&ip, 0)),
+        other => panic!("{other:?}"),
+    }
+    let mut taken = Vec::new();
+    for n in 0..5_000u32 {
+        hosted.lab.send(segment((0x0b00_0000 + n, 4000), (OWN_ADDRESS, 179), SYN));
+        hosted.lab.send(segment((0x0b00_0000 + n, 4000), (OWN_ADDRESS, 179), ACK));
+        hosted.lab.send(echo(OWN_ADDRESS));
+        if n % 10 == 0 {
+            hosted.lab.send(segment((PEER, 4000), (OWN_ADDRESS, 179), ACK));
+            let class = hosted.channel.pop(&mut taken).map(|punted| punted.class);
+            assert_eq!(class, Some(PuntClass::Established), "they are taken first");
+        }
+    }
+    let counters = &hosted.lab.counters[0];
+    assert_eq!(counters.punted(PuntClass::Established), 500);
+    for class in [PuntClass::TcpSyn, PuntClass::Tcp, PuntClass::Icmp] {
+        assert_eq!(counters.punted(class), 128, "{class:?}");
+        assert_eq!(counters.punt_drops(class), 4_872, "{class:?}");
+    }
+    let strangers = std::iter::from_fn(|| hosted.channel.pop(&mut taken)).count();
+    assert_eq!(strangers, 3 * 128);
+}
+
+#[test]
+fn an_answer_to_the_hosts_arp_teaches_weir_too() {
+    let mut hosted = Hosted::new();
+    hosted.channel.push(0, &arp(BROADCAST, Arp::REQUEST, OWN_ADDRESS, 0x0a00_0014)).expect("room");
+    hosted.lab.directors[0].inject(&hosted.lab.snapshot, hosted.lab.now, &mut hosted.lab.wire);
+    assert_eq!(hosted.lab.wire.sent.len(), 1);
+    hosted.lab.wire.sent.clear();
+    assert_eq!(
+        hosted.host_gets(&arp(OWN, Arp::REPLY, 0x0a00_0014, OWN_ADDRESS)),
+        Some(PuntClass::ArpReply),
+        "the host gets it"
+    );
+    let hop = crate::neighbor::Hop { address: 0x0a00_0014, port: 0, network: 0 };
+    let (_, resolution) = hosted.lab.directors[0].neighbors.resolve(u32::MAX, hop, None, hosted.lab.now);
+    assert_eq!(resolution, crate::neighbor::Resolution::To(crate::neighbor::link(PEER_MAC, OWN)));
+}
+
+#[test]
+fn without_a_host_interface_everything_is_answered_and_dropped_as_ever() {
+    let mut hosted = Hosted::new();
+    hosted.lab.reload(&config("dr", "rr", &[(11, 1)], ""));
+    assert_eq!(hosted.host_gets(&echo(OWN_ADDRESS)), None);
+    assert_eq!(hosted.host_gets(&segment((PEER, 4000), (OWN_ADDRESS, 22), SYN)), None);
+    assert_eq!(hosted.host_gets(&arp(OWN, Arp::REPLY, PEER, OWN_ADDRESS)), None);
+    assert_eq!(hosted.host_gets(&icmp_v6(OWN, 136)), None);
+    assert_eq!(hosted.lab.counters[0].answers(Answer::Echo), 1);
+    assert_eq!(hosted.lab.counters[0].answers(Answer::TcpReset), 1);
+    assert_eq!(hosted.lab.dropped(DropReason::ForeignArp), 1);
+    assert_eq!(hosted.lab.dropped(DropReason::EtherType), 1);
+}
