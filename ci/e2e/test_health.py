@@ -16,6 +16,8 @@ INTERVAL, TIMEOUT, FALL = 0.4, 0.3, 2
 OUT_WITHIN = FALL * INTERVAL + TIMEOUT
 NOTICED_WITHIN = 0.5
 ALL = set(lab.REAL_SERVERS.values())
+# Of the shell: standard input, output and error, the script, and the pipe from `ls`.
+FILES = "011023"
 A, B, C = (lab.REAL_SERVERS[name] for name in "ABC")
 
 
@@ -234,7 +236,7 @@ for line in sys.stdin:
         told.write_text("")
         told.chmod(0o666)
         hook = place / "hook"
-        hook.write_text(f'#!/bin/sh\necho "$1 $WEIR_VIRTUAL_SERVER $WEIR_EVENT $WEIR_ADDRESS $(id -un) $#" >> {told}\n')
+        hook.write_text(f'#!/bin/sh\necho "$1 $WEIR_VIRTUAL_SERVER $WEIR_EVENT $WEIR_ADDRESS $(id -un) $# $(ls /proc/$$/fd | tr -d "\\n")" >> {told}\n')
         hook.chmod(0o755)
         hooks = "".join(f'{name} = ["{hook}", "{name} $(id) ; true"]\n'
                         for name in ("notify_up", "notify_down", "quorum_up", "quorum_down"))
@@ -248,16 +250,16 @@ for line in sys.stdin:
         weir.stop()
         lines = [line.replace(" $(id) ; true", "") for line in told.read_text().splitlines()]
         self.assertEqual(lines[:5], [
-            f"notify_down nat down {A} nobody 1",
-            f"notify_down nat down {B} nobody 1",
-            "quorum_down nat quorum_down  nobody 1",
-            f"notify_up nat up {A} nobody 1",
-            "quorum_up nat quorum_up  nobody 1",
+            f"notify_down nat down {A} nobody 1 {FILES}",
+            f"notify_down nat down {B} nobody 1 {FILES}",
+            f"quorum_down nat quorum_down  nobody 1 {FILES}",
+            f"notify_up nat up {A} nobody 1 {FILES}",
+            f"quorum_up nat quorum_up  nobody 1 {FILES}",
         ])
         self.assertEqual(lines[5:], [
-            f"notify_down nat down {A} nobody 1",
-            f"notify_down nat down {C} nobody 1",
-            "quorum_down nat quorum_down  nobody 1",
+            f"notify_down nat down {A} nobody 1 {FILES}",
+            f"notify_down nat down {C} nobody 1 {FILES}",
+            f"quorum_down nat quorum_down  nobody 1 {FILES}",
         ], "the farewell of omega")
 
     def test_weights_come_from_a_file_and_an_agent(self):
@@ -291,6 +293,35 @@ socketserver.TCPServer(("", 5480), Agent).serve_forever()
         health.wait_until_up(weir, "nat", ALL, 5)
         lab.wait_for("weights", lambda: weights() == [50, 100, 100], 5)
         self.assertIn("has weight 50 instead of 100, says the agent at", weir.said())
+
+
+class Passive(unittest.TestCase):
+    """Real servers that are judged by what they say to clients."""
+
+    def test_a_server_that_refuses_clients_is_ejected_and_comes_back(self):
+        passive = "[virtual_server.passive]\nwindow = 2\nconnections_min = 5\nejection = 4\n"
+        text = lab.config()
+        for weight in (4, 3, 2):
+            text = text.replace(f"weight = {weight}", "weight = 1")
+        before, after = text.split('name = "nat"')
+        head, servers = after.split("\n\n", 1)
+        with lab.Weir(f'{before}name = "nat"{head}\n{passive}\n{servers}') as weir:
+            health.wait_until_up(weir, "nat", ALL, 5)
+            with Traffic(lab.VIPS["nat"]) as traffic:
+                with health.killed("A"):
+                    health.wait_until_up(weir, "nat", {B, C}, 15)
+                    out = time.monotonic()
+                    time.sleep(2)
+                    during = traffic.since(out + 0.3)
+                    self.assertEqual(set(during), {"B", "C"})
+                health.wait_until_up(weir, "nat", ALL, 15)
+                time.sleep(1)
+                self.assertIn("A", traffic.since(time.monotonic() - 0.9))
+            labels = {"virtual_server": "nat", "real_server": f"{A}:8080"}
+            metrics = weir.metrics()
+            self.assertEqual(metrics.total("weir_health_ejections_total", **labels), 1)
+            self.assertGreater(metrics.total("weir_real_server_tcp_answers_total", answer="refused", **labels), 4)
+            self.assertIn("connections failed within 2 s; out for 4 s", weir.said())
 
 
 class Types(unittest.TestCase):

@@ -67,6 +67,10 @@ fn run(line: &CommandLine, Loaded { config, .. }: Loaded) -> anyhow::Result<()> 
     let eal = Eal::init(&line.eal_arguments())?;
     let lcores = lifecycle::Lcores::of(&eal);
     let mut ports = ports::Ports::start(&eal, &config, lcores.workers())?;
+    // Health checks and hooks may be programs of another user.
+    if let Err(problem) = dpdk::files::close_on_exec() {
+        tracing::warn!("programs started by weir will have its files open: {problem}");
+    }
     let prepared = lifecycle::prepare(&eal, &line.own.config, config, &mut ports)?;
     lifecycle::run(&eal, &lcores, prepared, listener)
     // Ports close, memory goes back and EAL ends as `ports` and `eal` are dropped.

@@ -30,6 +30,7 @@
 
 pub mod eal;
 pub mod error;
+pub mod files;
 pub mod lcore;
 pub mod mbuf;
 pub mod memory;
