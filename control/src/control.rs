@@ -17,6 +17,7 @@ use weir_dataplane::conn::table::View;
 use weir_dataplane::director::{Event, Shared};
 use weir_health::checker::Handle;
 
+use crate::health::PassiveSampler;
 use crate::http::{self, HttpState};
 use crate::lifecycle::Flags;
 use crate::metrics::longest::Watch;
@@ -40,6 +41,7 @@ pub(crate) struct Control {
     reload: Arc<ReloadStatus>,
     conflicts: HashMap<(u32, MacAddress), Instant>,
     sampler: Sampler,
+    passive: PassiveSampler,
     watch: Watch,
 }
 
@@ -58,7 +60,8 @@ impl Control {
         let watch = Watch::new(sources.longest.clone(), Instant::now());
         let http = HttpState::new(Arc::new(Metrics::new(sources)?));
         let sampler = Sampler::new(Instant::now());
-        Ok(Self { publish, health, shared, http, reload, conflicts: HashMap::new(), sampler, watch })
+        let passive = PassiveSampler::new(Instant::now());
+        Ok(Self { publish, health, shared, http, reload, conflicts: HashMap::new(), sampler, passive, watch })
     }
 
     /// Runs until a signal or a worker's end stops it. `workers` is how many have to poll for weir to be ready.
@@ -97,6 +100,8 @@ impl Control {
                     self.publish.reclaim();
                     self.watch.run(&self.shared, Instant::now());
                     self.sampler.run(&self.publish.current(), Instant::now());
+                    let (file, snapshot) = (self.publish.file(), self.publish.current());
+                    self.passive.run(&file, &snapshot, &self.health, Instant::now());
                     self.log_events();
                 }
             }

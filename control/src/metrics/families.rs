@@ -10,6 +10,7 @@ use dpdk::port::PortStats;
 use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use weir_dataplane::passes::BOUNDS_MICROS;
+use weir_dataplane::snapshot::server::Openings;
 use weir_health::judge::{Outcome, ServerListing};
 
 use super::reading::{
@@ -185,6 +186,17 @@ fn each_checked_server(reading: &Reading, samples: &mut Samples, figure: fn(&Ser
     for service in &reading.health.services {
         for server in &service.servers {
             samples.add(&[&service.name, &server.server.to_string()], figure(server));
+        }
+    }
+}
+
+/// Real servers behind NAT.
+fn each_opening(reading: &Reading, samples: &mut Samples, add: fn(&mut Samples, &[&str; 2], &Openings)) {
+    for virtual_server in &reading.virtual_servers {
+        for real_server in &virtual_server.real_servers {
+            if let Some(openings) = &real_server.openings {
+                add(samples, &[&virtual_server.name, &real_server.socket], openings);
+            }
         }
     }
 }
@@ -365,6 +377,13 @@ families! {
         |it, to| both_ways_real(it, to, |server| (server.rates.in_packets, server.rates.out_packets));
     GAUGE "weir_real_server_bytes_per_second" ["virtual_server", "real_server", "direction"] "Bytes of those packets in a second, IP header included."
         |it, to| both_ways_real(it, to, |server| (server.rates.in_bytes, server.rates.out_bytes));
+    COUNTER "weir_real_server_tcp_answers_total" ["virtual_server", "real_server", "answer"] "What real servers behind NAT said to clients' SYNs: SYN-ACK (accepted, each time it is said) or RST (refused). Modulo 2^32 for each worker."
+        |it, to| each_opening(it, to, |to, labels, openings| {
+            to.count(&[labels[0], labels[1], "accepted"], openings.answered);
+            to.count(&[labels[0], labels[1], "refused"], openings.refused);
+        });
+    COUNTER "weir_real_server_tcp_opened_total" ["virtual_server", "real_server"] "TCP connections through NAT that a client's SYN opened. Modulo 2^32 for each worker."
+        |it, to| each_opening(it, to, |to, labels, openings| to.count(labels, openings.opened));
     GAUGE "weir_real_server_active_connections" ["virtual_server", "real_server"] "Connections of the real server in an active state, as IPVS counts them: TCP from SYN to FIN."
         |it, to| each_real_server(it, to, |server| u64::from(server.active));
     GAUGE "weir_real_server_inactive_connections" ["virtual_server", "real_server"] "Connections of the real server in any other state."

@@ -11,7 +11,7 @@ use weir_dataplane::passes::BOUNDS_MICROS;
 use weir_dataplane::punt::Owner;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::rates::Rates;
-use weir_dataplane::snapshot::server::Server;
+use weir_dataplane::snapshot::server::{Openings, Server};
 use weir_dataplane::snapshot::traffic::Traffic;
 use weir_dataplane::stats::{Answer, Counter, DropReason, PuntClass, WorkerCounters};
 use weir_health::checker::Handle;
@@ -223,6 +223,8 @@ pub(crate) struct RealServerReading {
     pub(crate) traffic: Traffic,
     /// What it carries in a second.
     pub(crate) rates: Rates,
+    /// What became of clients' TCP connections; of NAT only.
+    pub(crate) openings: Option<Openings>,
 }
 
 impl Reading {
@@ -331,6 +333,7 @@ impl RealServerReading {
             inactive: server.live.inactive(),
             traffic,
             rates: server.live.rates.rates(),
+            openings: (server.forwarding == Forwarding::Nat).then(|| server.live.openings()),
         }
     }
 }

@@ -5,7 +5,7 @@ use weir_config::model::Forwarding;
 use super::{Context, Director, Message, Passed, trim_surplus};
 use crate::classify::Lookup;
 use crate::conn::record::{Record, reply_hash_input};
-use crate::conn::state::{self, Direction};
+use crate::conn::state::{self, Direction, tcp};
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
@@ -101,7 +101,23 @@ impl<F: Frame> Director<F> {
             return self.answer_error(frame, packet, error, context, wire);
         }
         self.count_reply(server, packet);
+        if packet.flags & (flags::SYN | flags::RST) != 0 {
+            self.count_answer(server, packet, record);
+        }
         self.return_to_client(frame, packet, (vip, record.port()), hop, context, wire)
+    }
+
+    /// Counts what a real server says to a client's SYN, for passive health. `record` is as it was before.
+    #[cold]
+    fn count_answer(&self, server: &Server, packet: &Packet, record: Record) {
+        if packet.protocol != ipv4::TCP || record.state() != tcp::SYN_RECV {
+            return;
+        }
+        let tally = &server.live.workers[self.shared.worker];
+        match packet.flags & flags::RST {
+            0 => tally.answered.count(),
+            _ => tally.refused.count(),
+        }
     }
 
     /// Where the connections are that a NAT real server's packets from this socket to `client` and its port may belong to:

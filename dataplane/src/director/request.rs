@@ -124,6 +124,9 @@ impl<F: Frame> Director<F> {
             self.table.update(slot, Record::new(lookup.key, server.id, state, now.seconds, true));
         }
         server.bind(self.shared.worker, protocol, state);
+        if protocol == Protocol::Tcp && direction == Direction::Input && packet.flags & flags::SYN != 0 {
+            server.live.workers[self.shared.worker].opened.count();
+        }
         self.forward(frame, packet, server, context, wire)
     }
 

@@ -20,6 +20,7 @@ use crate::packet::{Burst, Frame};
 use crate::sched::Options;
 use crate::snapshot::Snapshot;
 use crate::snapshot::registry::{Progress, Registry};
+use crate::snapshot::server::Openings;
 use crate::stats::{Answer, DropReason, WorkerCounters};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::l4::flags::{ACK, FIN, RST, SYN};
@@ -194,6 +195,27 @@ fn nat_replies_come_back_as_the_virtual_server_on_any_worker() {
         assert_eq!(&sent[0][34..36], [0, 80]);
     }
     lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn what_nat_servers_say_to_a_syn_is_counted_once_and_for_dr_nothing() {
+    let openings = |lab: &Lab, octet: u8| {
+        let mut servers = lab.snapshot.servers();
+        servers.find(|server| server.address.to_be_bytes()[3] == octet).unwrap().live.openings()
+    };
+    let mut lab = Lab::new(&config("nat", "rr", &[(11, 1)], ""), 2);
+    for port in 1000..1003 {
+        lab.send_to(0, from_client(port, SYN));
+    }
+    lab.send_to(0, from_server(11, 1000, SYN | ACK));
+    lab.send_to(1, from_server(11, 1001, RST | ACK));
+    lab.send_to(0, from_client(1000, ACK));
+    // Later resets and answers of connections that stand are not about the SYN.
+    lab.send_to(0, from_server(11, 1000, RST));
+    assert_eq!(openings(&lab, 11), Openings { opened: 3, answered: 1, refused: 1 });
+    let mut lab = Lab::new(&config("dr", "rr", &[(11, 1)], ""), 1);
+    lab.send_to(0, from_client(1000, SYN));
+    assert_eq!(openings(&lab, 11), Openings::default());
 }
 
 #[test]

@@ -147,6 +147,29 @@ impl Live {
     pub fn total(&self) -> u32 {
         self.active() + self.inactive()
     }
+
+    /// TCP connections through NAT, all workers: how many were made, answered and refused.
+    pub fn openings(&self) -> Openings {
+        let sum = |count: fn(&Tally) -> &Gauge| {
+            self.workers.iter().map(|tally| u64::from(count(tally).get())).sum()
+        };
+        Openings {
+            opened: sum(|tally| &tally.opened),
+            answered: sum(|tally| &tally.answered),
+            refused: sum(|tally| &tally.refused),
+        }
+    }
+}
+
+/// What became of clients' TCP connections through NAT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Openings {
+    /// Made.
+    pub opened: u64,
+    /// Answered by SYN-ACK.
+    pub answered: u64,
+    /// Answered by a reset.
+    pub refused: u64,
 }
 
 /// What one worker counts for one real server: one cache line.
@@ -168,6 +191,12 @@ pub struct Tally {
     pub out_bytes: Counter,
     /// Where the worker's neighbour cache keeps the next hop.
     pub neighbor: Gauge,
+    /// TCP connections made through NAT, modulo 2^32.
+    pub opened: Gauge,
+    /// SYN-ACKs of those that were waiting for one, modulo 2^32. A repeated one counts again.
+    pub answered: Gauge,
+    /// Those that it answered by a reset instead, modulo 2^32.
+    pub refused: Gauge,
 }
 const _: () = assert!(size_of::<Tally>() <= 64);
 
@@ -197,6 +226,11 @@ impl Gauge {
     #[inline]
     pub fn set(&self, value: u32) {
         self.0.store(value, Relaxed);
+    }
+
+    /// Counts one more, modulo 2^32.
+    pub fn count(&self) {
+        self.set(self.get().wrapping_add(1));
     }
 
     fn add_one(&self) {
