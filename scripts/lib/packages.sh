@@ -42,7 +42,7 @@ install_quietly() {
         tail -n 30 "$log" >&2
         printf 'apt-get could not install %s\n' "$*" >&2
     elif [[ -d /run/systemd/system ]]; then
-        for service in nginx prometheus; do
+        for service in nginx prometheus bird; do
             [[ " $* " != *" $service"* ]] || systemctl disable --quiet "$service" 2>/dev/null || true
         done
     fi
