@@ -27,10 +27,9 @@ use ipnet::IpNet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{debug, error, info, warn};
 use weir_config::model::{Config, MacAddress};
-use weir_dataplane::punt::flows::Flows;
 use weir_dataplane::punt::headers::{self, Content};
 use weir_dataplane::punt::ring::FRAME_LEN_MAX;
-use weir_dataplane::punt::{Channel, Punt};
+use weir_dataplane::punt::{Channel, Hosted, Punt};
 
 pub(crate) use counters::{HostCounters, HostDrop};
 use netlink::Netlink;
@@ -53,7 +52,7 @@ const LINK_INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) struct Host {
     interfaces: Vec<Interface>,
     channel: Channel,
-    flows: Arc<Flows>,
+    hosted: Arc<Hosted>,
     netlink: Netlink,
     changes: mpsc::Receiver<Vec<Vec<IpNet>>>,
 }
@@ -106,7 +105,7 @@ impl Host {
             let Some(name) = &port.host_interface else { continue };
             let what = || format!("host_interface of port {}", port.name);
             let tap = Tap::create(name).with_context(what)?;
-            promote_secondaries(name);
+            set_switches(name);
             let index = netlink.set_up(name, mac, port.mtu).with_context(what)?;
             for &net in &port.addresses {
                 netlink.add(index, net).with_context(what)?;
@@ -124,10 +123,10 @@ impl Host {
                 is_gone: false,
             });
         }
-        let flows = Arc::new(Flows::new([random_u64()?, random_u64()?], dpdk::tsc_hz()));
-        let channel = Channel::connect_host(workers, &flows);
+        let hosted = Arc::new(Hosted::new([random_u64()?, random_u64()?], dpdk::tsc_hz()));
+        let channel = Channel::connect_host(workers, &hosted);
         let (sender, changes) = mpsc::channel();
-        Ok(Some((Self { interfaces, channel, flows, netlink, changes }, HostControl(sender))))
+        Ok(Some((Self { interfaces, channel, hosted, netlink, changes }, HostControl(sender))))
     }
 
     /// The counters of a port's interface, if it has one.
@@ -144,7 +143,7 @@ impl Host {
             let mut moved = self.deliver(&mut frame);
             frame.resize(FRAME_LEN_MAX, 0);
             for interface in &mut self.interfaces {
-                moved += interface.collect(&mut self.channel, &self.flows, &mut frame);
+                moved += interface.collect(&mut self.channel, &self.hosted, &mut frame);
             }
             let now = Instant::now();
             if now >= links_due {
@@ -219,7 +218,7 @@ impl Interface {
     }
 
     /// What the kernel sends, to the worker. Returns how many frames.
-    fn collect(&mut self, channel: &mut Channel, flows: &Flows, buffer: &mut [u8]) -> usize {
+    fn collect(&mut self, channel: &mut Channel, hosted: &Hosted, buffer: &mut [u8]) -> usize {
         for moved in 0..TURN {
             if self.is_gone {
                 return moved;
@@ -238,7 +237,7 @@ impl Interface {
                 }
             };
             if let (_, Content::Ip(ip)) = headers::read(frame) {
-                flows.sent(&ip, dpdk::tsc());
+                hosted.flows.sent(&ip, dpdk::tsc());
             }
             match channel.push(self.port, frame) {
                 Ok(()) => {
@@ -271,10 +270,19 @@ impl Interface {
     }
 }
 
-/// Removing the first address of a network takes the others with it, unless the kernel is told otherwise.
-fn promote_secondaries(name: &str) {
-    let switch = format!("/proc/sys/net/ipv4/conf/{name}/promote_secondaries");
-    if let Err(problem) = std::fs::write(&switch, "1") {
-        debug!("{switch}: {problem}");
+/// Sets the kernel's switches that a host interface needs. Where they can't be written, their defaults do for most.
+fn set_switches(name: &str) {
+    let switches = [
+        // Removing the first address of a network takes the others with it otherwise.
+        ("promote_secondaries", "1"),
+        // A director's traffic comes in on another port than it goes out on as often as not: the source has to be
+        // reachable, not by this interface.
+        ("rp_filter", "2"),
+    ];
+    for (switch, value) in switches {
+        let path = format!("/proc/sys/net/ipv4/conf/{name}/{switch}");
+        if let Err(problem) = std::fs::write(&path, value) {
+            debug!("{path}: {problem}");
+        }
     }
 }

@@ -4,18 +4,21 @@
 //! the port's addresses, to addresses that weir does not know, IPv6, other protocols, and what goes to everybody on the
 //! link. ARP for VIPs and the port's addresses is weir's to answer; what it learns from ARP goes to the host too.
 
-use zerocopy::FromBytes;
+use weir_config::model::Forwarding;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Context, Director, Passed};
 use crate::classify::Class;
 use crate::clock::Now;
+use crate::conn::record::ServerId;
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
-use crate::parse::Packet;
+use crate::parse::{self, Packet, parse};
+use crate::punt::headers::{self, Content};
 use crate::punt::{Owner, class};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::{DropReason, PuntClass};
-use crate::wire::ethernet::FRAME_LEN_MIN;
+use crate::wire::ethernet::{self, Arp, FRAME_LEN_MIN, HEADER_LEN, MacAddress, Vlan};
 use crate::wire::ipv4::Ipv4;
 
 impl<F: Frame> Director<F> {
@@ -36,8 +39,15 @@ impl<F: Frame> Director<F> {
             Class::Drop(DropReason::ForeignAddress) => true,
             _ => false,
         };
-        let is_own_source = || context.snapshot.local(packet.source).is_some();
-        if is_hosts && !is_own_source() { self.host_class(frame, context) } else { None }
+        if !is_hosts {
+            return None;
+        }
+        let class = self.host_class(frame, context)?;
+        match context.snapshot.local(packet.source) {
+            None => Some(class),
+            // A real server's answer to a check that went to the VIP; nobody else speaks for one.
+            Some(local) => (local.is_vip && class == PuntClass::Established).then_some(class),
+        }
     }
 
     fn vrrp_class(&self, frame: &F, packet: &Packet, context: Context<'_>) -> Option<PuntClass> {
@@ -59,8 +69,8 @@ impl<F: Frame> Director<F> {
     /// What a frame for the host is taken for, if its port has a host interface.
     pub(super) fn host_class(&self, frame: &F, context: Context<'_>) -> Option<PuntClass> {
         let port = &context.snapshot.ports[context.port];
-        let flows = self.punt.flows().filter(|_| port.has_host)?;
-        Some(class::host(frame.bytes(), flows, context.now.cycles))
+        let host = self.punt.host().filter(|_| port.has_host)?;
+        Some(class::host(frame.bytes(), &host.flows, context.now.cycles))
     }
 
     /// A frame that the data path would drop: it may be for control. `packet` holds the packet if the reason is its MAC,
@@ -162,36 +172,103 @@ impl<F: Frame> Director<F> {
 
     #[cold]
     fn send_injected<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
-        let counters = &self.shared.counters;
-        for (owner, reader, per_pass) in self.punt.injected() {
+        for (way, (owner, per_pass)) in self.punt.ways_down().into_iter().enumerate() {
             for _ in 0..per_pass {
-                let Some((head, len)) = reader.peek() else { break };
+                let Some((head, len, reader)) = self.punt.next_injected(way) else { break };
                 let port = usize::from(head.port);
                 let room = wire.allocate().filter(|_| port < snapshot.ports.len());
                 let Some(mut frame) = room else {
                     reader.skip(len);
-                    counters.dropped(DropReason::NoBuffer);
+                    self.shared.counters.dropped(DropReason::NoBuffer);
                     continue;
                 };
                 if !frame.resize(len.max(FRAME_LEN_MIN)) {
                     reader.skip(len);
-                    counters.dropped(DropReason::NoBuffer);
-                    wire.release(frame);
+                    self.drop(frame, DropReason::NoBuffer, wire);
                     continue;
                 }
                 let (bytes, padding) = frame.bytes_mut().split_at_mut(len);
                 reader.pop(bytes);
                 padding.fill(0);
-                if owner == Owner::Host
-                    && let Some(address) = class::asked_by_host(bytes)
-                    && snapshot.local(address).is_none()
-                {
-                    // The answer teaches weir as well as the host.
-                    self.neighbors.expect(Hop { address, port: head.port, network: 0 }, now);
+                self.shared.counters.inject(owner, 1);
+                let context = Context { snapshot, now, port };
+                if owner == Owner::Host {
+                    self.send_for_host(frame, context, wire);
+                } else {
+                    wire.transmit(port, frame);
                 }
-                counters.inject(owner, 1);
-                wire.transmit(port, frame);
             }
         }
+    }
+
+    /// A frame of the host: out of its port, unless it is a matter between the host and weir.
+    fn send_for_host<W: Wire<Frame = F>>(&mut self, frame: F, context: Context<'_>, wire: &mut W) {
+        let Context { snapshot, now, port } = context;
+        match headers::read(frame.bytes()) {
+            (Vlan::NONE, Content::Arp(Arp::REQUEST, address)) => match snapshot.local(address) {
+                Some(local) if local.is_vip => {
+                    self.tell_host_of_vip(&frame, context);
+                    return wire.release(frame);
+                }
+                Some(_) => {}
+                // The answer teaches weir as well as the host.
+                None => self.neighbors.expect(Hop { address, port: port as u16, network: 0 }, now),
+            },
+            (Vlan::NONE, Content::Ip(ip)) if !ip.is_v6 => {
+                let probed = self.punt.host().and_then(|host| host.probes.server(ip.source_port));
+                if let Some(server) = probed {
+                    if let Err((frame, reason)) = self.send_probe(frame, server, context, wire) {
+                        self.drop(frame, reason, wire);
+                    }
+                    return;
+                }
+            }
+            _ => {}
+        }
+        wire.transmit(port, frame);
+    }
+
+    /// The host asks who has a VIP: nobody on the wire does, weir has it.
+    fn tell_host_of_vip(&mut self, frame: &F, context: Context<'_>) {
+        let mac = context.snapshot.ports[context.port].mac;
+        let asked = frame.bytes().get(HEADER_LEN..).and_then(|bytes| Arp::ref_from_prefix(bytes).ok());
+        let Some((asked, _)) = asked else { return };
+        let mut answer = [0; HEADER_LEN + Arp::LEN];
+        let arp = Arp::new(
+            Arp::REPLY,
+            (mac, asked.target.get()),
+            (MacAddress(asked.sender_mac), asked.sender.get()),
+        );
+        let at = ethernet::write_header(&mut answer, mac, mac, Vlan::NONE, ethernet::TYPE_ARP);
+        answer[at..].copy_from_slice(arp.as_bytes());
+        // One that is lost is asked for again.
+        let _ = self.punt.offer(PuntClass::ArpReply, context.port, &answer, context.now);
+    }
+
+    /// A check of one real server, as a client's packet: only to the virtual server that it belongs to.
+    fn send_probe<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        server: ServerId,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let snapshot = context.snapshot;
+        let mut packet = Packet::default();
+        if parse(&frame, &mut packet) != parse::Content::Ipv4 {
+            return Err((frame, DropReason::BadIpHeader));
+        }
+        let server = snapshot.server(server);
+        let Packet { source, destination, destination_port, protocol: number, .. } = packet;
+        let ends = Ends { source, destination, destination_port, protocol: number };
+        let asked = protocol(number).and_then(|protocol| snapshot.target(&ends, protocol));
+        if !server.is_present || asked.is_none_or(|found| found.target.service != server.service) {
+            return Err((frame, DropReason::NotServed));
+        }
+        // An ICMP error would go out to the wire: the host is told by its socket's time-out.
+        if packet.total_len > server.mtu || server.forwarding == Forwarding::Nat {
+            return Err((frame, DropReason::TooBig));
+        }
+        self.forward(frame, &packet, server, context, wire)
     }
 }

@@ -7,7 +7,7 @@ use super::headers::{self, Content, ICMPV6, Ip};
 use crate::parse::Packet;
 use crate::snapshot::Port;
 use crate::stats::PuntClass;
-use crate::wire::ethernet::{Arp, BROADCAST, Ethernet, HEADER_LEN, MacAddress, TYPE_IPV6, Vlan};
+use crate::wire::ethernet::{BROADCAST, Ethernet, HEADER_LEN, MacAddress, TYPE_IPV6, Vlan};
 use crate::wire::ipv4;
 use crate::wire::ipv6;
 use crate::wire::l4::flags;
@@ -109,13 +109,5 @@ fn host_ip(ip: &Ip, is_group: bool, flows: &Flows, cycles: u64) -> PuntClass {
             ipv4::ICMP | ICMPV6 => PuntClass::Icmp,
             _ => PuntClass::Other,
         }
-    }
-}
-
-/// The address that an ARP request of the host asks for, on the port's own network.
-pub fn asked_by_host(bytes: &[u8]) -> Option<u32> {
-    match headers::read(bytes) {
-        (Vlan::NONE, Content::Arp(Arp::REQUEST, target)) => Some(target),
-        _ => None,
     }
 }

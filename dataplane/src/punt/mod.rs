@@ -14,6 +14,7 @@
 pub mod class;
 pub mod flows;
 pub mod headers;
+pub mod probes;
 pub mod ring;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::limit::Bucket;
 use crate::stats::{DropReason, PuntClass};
 use crate::wire::ethernet::HEADER_LEN;
 use flows::Flows;
+use probes::Probes;
 use ring::{FRAME_LEN_MAX, Full, Head, Reader, Writer};
 
 /// Bytes of VRRP that wait for its thread, for each worker: a second of advertisements of 255 routers.
@@ -135,12 +137,28 @@ impl PuntClass {
     }
 }
 
+/// What control knows about the host and workers look up.
+#[derive(Debug)]
+pub struct Hosted {
+    /// What the host takes part in.
+    pub flows: Flows,
+    /// The checks that go through a forwarding method.
+    pub probes: Arc<Probes>,
+}
+
+impl Hosted {
+    /// Of a host that does nothing yet. `key` is random; `hz` the frequency of the time stamp counter.
+    pub fn new(key: [u64; 2], hz: u64) -> Self {
+        Self { flows: Flows::new(key, hz), probes: Arc::default() }
+    }
+}
+
 /// A worker's end of all channels. Without one, nothing is punted.
 #[derive(Debug)]
 pub struct Punt {
     up: [Option<Writer>; Lane::ALL.len()],
     down: ArrayVec<(Owner, Reader), { Owner::ALL.len() }>,
-    flows: Option<Arc<Flows>>,
+    host: Option<Arc<Hosted>>,
     limits: Box<[Bucket]>,
 }
 
@@ -153,7 +171,7 @@ impl Default for Punt {
         Self {
             up: [const { None }; Lane::ALL.len()],
             down: ArrayVec::new(),
-            flows: None,
+            host: None,
             limits: PuntClass::ALL.iter().map(limit).collect(),
         }
     }
@@ -189,9 +207,9 @@ impl Punt {
         self.up[lane as usize].is_some()
     }
 
-    /// The host's sessions, when there is a host.
-    pub(crate) fn flows(&self) -> Option<&Flows> {
-        self.flows.as_deref()
+    /// What control knows about the host, when there is one.
+    pub(crate) fn host(&self) -> Option<&Hosted> {
+        self.host.as_deref()
     }
 
     /// Whether control has something to send: one load for each channel.
@@ -200,9 +218,16 @@ impl Punt {
         self.down.iter().any(|(_, reader)| !reader.is_empty())
     }
 
-    /// What one pass may take, VRRP's first: for each channel its reader and how many frames.
-    pub(crate) fn injected(&mut self) -> impl Iterator<Item = (Owner, &mut Reader, usize)> {
-        self.down.iter_mut().map(|(owner, reader)| (*owner, reader, owner.per_pass()))
+    /// The ways down, VRRP's first: for each its owner and how many frames one pass may take.
+    pub(crate) fn ways_down(&self) -> ArrayVec<(Owner, usize), { Owner::ALL.len() }> {
+        self.down.iter().map(|(owner, _)| (*owner, owner.per_pass())).collect()
+    }
+
+    /// The next frame to be sent on one of the ways down: its head and length.
+    pub(crate) fn next_injected(&mut self, way: usize) -> Option<(Head, usize, &mut Reader)> {
+        let (_, reader) = self.down.get_mut(way)?;
+        let (head, len) = reader.peek()?;
+        Some((head, len, reader))
     }
 }
 
@@ -259,9 +284,9 @@ impl Channel {
         Self { up, down: writer }
     }
 
-    /// As [`Channel::connect`], for the host, whose sessions the workers look up in `flows`.
-    pub fn connect_host(workers: &mut [Punt], flows: &Arc<Flows>) -> Self {
-        workers.iter_mut().for_each(|worker| worker.flows = Some(flows.clone()));
+    /// As [`Channel::connect`], for the host.
+    pub fn connect_host(workers: &mut [Punt], host: &Arc<Hosted>) -> Self {
+        workers.iter_mut().for_each(|worker| worker.host = Some(host.clone()));
         Self::connect(Owner::Host, workers)
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::punt::flows::Flows;
-use crate::punt::{Channel, Punt};
+use crate::conn::record::ServerId;
+use crate::punt::{self, Channel, Punt};
 use crate::stats::PuntClass;
 use crate::wire::ethernet::Arp;
 use crate::wire::ipv6::Ipv6;
@@ -19,20 +19,24 @@ const HZ: u64 = 1 << 30;
 struct Hosted {
     lab: Lab,
     channel: Channel,
-    flows: Arc<Flows>,
+    host: Arc<punt::Hosted>,
 }
 
 impl Hosted {
     /// One port with a host interface, and a virtual server at 10.0.0.100.
     fn new() -> Self {
-        let mut config = config("dr", "rr", &[(11, 1)], "");
+        Self::with_method("dr")
+    }
+
+    fn with_method(method: &str) -> Self {
+        let mut config = config(method, "rr", &[(11, 1), (12, 1)], "");
         config.ports[0].host_interface = Some("weir0".to_owned());
         let mut lab = Lab::new(&config, 1);
-        let flows = Arc::new(Flows::new([1, 2], HZ));
+        let host = Arc::new(punt::Hosted::new([1, 2], HZ));
         let mut punts = vec![Punt::default()];
-        let channel = Channel::connect_host(&mut punts, &flows);
+        let channel = Channel::connect_host(&mut punts, &host);
         lab.directors = lab.directors.into_iter().zip(punts).map(|(it, punt)| it.with_punt(punt)).collect();
-        Self { lab, channel, flows }
+        Self { lab, channel, host }
     }
 
     /// What the host gets for a frame.
@@ -203,8 +207,8 @@ fn an_icmp_error_goes_to_who_sent_what_it_is_about() {
 fn a_flood_from_strangers_leaves_the_hosts_sessions_alone() {
     let mut hosted = Hosted::new();
     let ours = segment((OWN_ADDRESS, 179), (PEER, 4000), ACK);
-    match crate::punt::headers::read(&ours).1 {
-        crate::punt::headers::Content::Ip(ip) => assert!(hosted.flows.sent(&ip, 0)),
+    match punt::headers::read(&ours).1 {
+        punt::headers::Content::Ip(ip) => assert!(hosted.host.flows.sent(&ip, 0)),
         other => panic!("{other:?}"),
     }
     let mut taken = Vec::new();
@@ -257,4 +261,79 @@ fn without_a_host_interface_everything_is_answered_and_dropped_as_ever() {
     assert_eq!(hosted.lab.counters[0].answers(Answer::TcpReset), 1);
     assert_eq!(hosted.lab.dropped(DropReason::ForeignArp), 1);
     assert_eq!(hosted.lab.dropped(DropReason::EtherType), 1);
+}
+
+/// Has the host send a frame; what goes out.
+fn host_sends(hosted: &mut Hosted, frame: &[u8]) -> Vec<Vec<u8>> {
+    hosted.channel.push(0, frame).expect("room");
+    let lab = &mut hosted.lab;
+    lab.directors[0].inject(&lab.snapshot, lab.now, &mut lab.wire);
+    lab.wire.sent.drain(..).map(|(_, frame)| frame.bytes().to_vec()).collect()
+}
+
+fn number_of(hosted: &Hosted, octet: u8) -> ServerId {
+    let address = 0x0a00_0000 | u32::from(octet);
+    hosted.lab.snapshot.servers().find(|server| server.address == address).expect("a real server").id
+}
+
+#[test]
+fn a_probe_reaches_its_real_server_by_the_forwarding_method_and_the_answer_the_host() {
+    for (method, octet) in [("dr", 11), ("dr", 12), ("tun", 11), ("tun", 12)] {
+        let mut hosted = Hosted::with_method(method);
+        let probe = hosted.host.probes.reserve(number_of(&hosted, octet)).expect("a port");
+        let mut syn = segment((OWN_ADDRESS, probe.number()), (VIP, 80), SYN);
+        syn[6..12].copy_from_slice(&OWN.0);
+        match punt::headers::read(&syn).1 {
+            // The host's thread does this before it hands the frame over.
+            punt::headers::Content::Ip(ip) => assert!(hosted.host.flows.sent(&ip, 0)),
+            other => panic!("{other:?}"),
+        }
+        let sent = host_sends(&mut hosted, &syn);
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0][..12], [2, 0, 0, 0, 0, octet, 2, 0, 0, 0, 0, 1]);
+        let inner = if method == "dr" { 14 } else { 34 };
+        assert_eq!(
+            sent[0][inner + 12..inner + 24],
+            syn[26..38],
+            "from the host to the VIP, inside a tunnel or not"
+        );
+        if method == "tun" {
+            assert_eq!(sent[0][30..34], [10, 0, 0, octet]);
+        }
+        let answer = segment((VIP, 80), (OWN_ADDRESS, probe.number()), SYN | ACK);
+        assert_eq!(hosted.host_gets(&answer), Some(PuntClass::Established));
+        // Somebody who pretends to be the VIP is nobody's concern.
+        let forged = segment((VIP, 80), (OWN_ADDRESS, probe.number() - 1), SYN | ACK);
+        assert_eq!(hosted.host_gets(&forged), None);
+        assert_eq!(hosted.lab.dropped(DropReason::OwnSource), 1);
+        assert_eq!(hosted.lab.directors[0].table.len(), 0, "no connection is made");
+    }
+}
+
+#[test]
+fn a_probe_goes_nowhere_but_to_the_virtual_server_of_its_real_server() {
+    let mut hosted = Hosted::new();
+    let probe = hosted.host.probes.reserve(number_of(&hosted, 11)).expect("a port");
+    let number = probe.number();
+    let elsewhere = segment((OWN_ADDRESS, number), (VIP, 81), SYN);
+    assert_eq!(host_sends(&mut hosted, &elsewhere).len(), 0);
+    let gone = hosted.host.probes.reserve(ServerId(999)).expect("a port");
+    assert_eq!(host_sends(&mut hosted, &segment((OWN_ADDRESS, gone.number()), (VIP, 80), SYN)).len(), 0);
+    assert_eq!(hosted.lab.dropped(DropReason::NotServed), 2);
+    drop(probe);
+    let plain = segment((OWN_ADDRESS, number), (VIP, 80), SYN);
+    assert_eq!(host_sends(&mut hosted, &plain), [[&plain[..], &[0; 6]].concat()]);
+}
+
+#[test]
+fn the_host_is_told_who_has_a_vip() {
+    let mut hosted = Hosted::new();
+    let mut request = arp(BROADCAST, Arp::REQUEST, OWN_ADDRESS, VIP);
+    request[6..12].copy_from_slice(&OWN.0);
+    request[22..28].copy_from_slice(&OWN.0);
+    assert_eq!(host_sends(&mut hosted, &request).len(), 0);
+    let mut answer = Vec::new();
+    hosted.channel.pop(&mut answer).expect("an answer");
+    let expected = Arp::new(Arp::REPLY, (OWN, VIP), (OWN, OWN_ADDRESS));
+    assert_eq!(answer, [&OWN.0[..], &OWN.0, &[8, 6], expected.as_bytes()].concat());
 }
