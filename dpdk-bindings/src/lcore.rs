@@ -145,6 +145,23 @@ pub fn run_on_cpus(cpus: &[usize]) -> io::Result<()> {
     }
 }
 
+/// Has the kernel run the calling thread before every ordinary one, as soon as it can run: `SCHED_FIFO` with this priority,
+/// 1 to 99. For threads that mostly sleep.
+///
+/// # Errors
+/// What the kernel says: `EPERM` without `CAP_SYS_NICE` and with too small an `RLIMIT_RTPRIO`, `EINVAL` for a priority out
+/// of range.
+pub fn run_in_real_time(priority: u8) -> io::Result<()> {
+    // SAFETY: a sched_param is made of integers, for which zero is a value.
+    let mut parameter: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameter.sched_priority = i32::from(priority);
+    // SAFETY: 0 is the calling thread; the pointer is to a whole sched_param that outlives the call.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameter) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The CPUs the calling thread may run on.
 pub(crate) fn allowed_cpus() -> Vec<usize> {
     // SAFETY: as in `run_on_cpus`.
@@ -178,6 +195,22 @@ mod tests {
     fn the_counter_goes_up() {
         let before = tsc();
         assert!(tsc() > before);
+    }
+
+    #[test]
+    fn real_time_is_granted_or_refused_in_words() {
+        let policy_of = || {
+            // SAFETY: 0 is the calling thread.
+            unsafe { libc::sched_getscheduler(0) }
+        };
+        std::thread::spawn(move || match run_in_real_time(10) {
+            Ok(()) => assert_eq!(policy_of(), libc::SCHED_FIFO),
+            Err(problem) => assert_eq!(problem.raw_os_error(), Some(libc::EPERM)),
+        })
+        .join()
+        .unwrap();
+        assert!(run_in_real_time(0).is_err());
+        assert_ne!(policy_of(), libc::SCHED_FIFO);
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub use mbuf::{BURST_MAX, Burst, ChecksumStatus, Mbuf, free_bulk};
 pub use memory::{Line, MemoryError, Slab, Zeroable};
 pub use mempool::{Mempool, MempoolConfig, MempoolError};
 pub use port::{
-    ConfiguredPort, DeviceInfo, Link, MacAddress, MtuLimit, Port, PortConfig, PortError, PortStats,
-    PortStatsReader, RssConfig, RssState, RssTypes, Shortcoming, StartedPort,
+    ConfiguredPort, DeviceInfo, Link, MacAddress, MtuLimit, Port, PortConfig, PortError, PortFilter,
+    PortStats, PortStatsReader, RssConfig, RssState, RssTypes, Shortcoming, StartedPort,
 };
 pub use queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle};
 pub use tap::{Tap, TapError};

@@ -13,7 +13,7 @@ mod started;
 pub use configure::{ConfiguredPort, PortConfig, RssConfig};
 pub use info::{DeviceInfo, MacAddress, RssTypes};
 pub use shortcoming::{MtuLimit, Shortcoming};
-pub use started::{Link, PortStats, PortStatsReader, RssState, StartedPort};
+pub use started::{Link, PortFilter, PortStats, PortStatsReader, RssState, StartedPort};
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};

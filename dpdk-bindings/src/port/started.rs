@@ -109,6 +109,11 @@ impl StartedPort {
         PortStatsReader { device: Arc::downgrade(&self.device) }
     }
 
+    /// A handle that changes what is received from any thread and does not keep the device open.
+    pub fn filter(&self) -> PortFilter {
+        PortFilter { device: Arc::downgrade(&self.device) }
+    }
+
     /// Receives frames for one more unicast address, such as the virtual MAC address of VRRP.
     ///
     /// # Errors
@@ -216,6 +221,33 @@ impl StartedPort {
             return Vec::new();
         }
         table.iter().flat_map(|entry| entry.reta).take(usize::from(size)).collect()
+    }
+}
+
+/// Changes what a port receives from any thread. Cheap to clone; does not keep the device open.
+#[derive(Debug, Clone)]
+pub struct PortFilter {
+    device: Weak<Device>,
+}
+
+impl PortFilter {
+    /// Receives frames for one more unicast address: in the device's filter, else by receiving everything. Returns
+    /// whether it is the latter; `Ok(false)` once the port is closed.
+    ///
+    /// # Errors
+    /// [`PortError::Promiscuous`], for a device that can do neither.
+    pub fn receive_for(&self, mac: [u8; 6]) -> Result<bool, PortError> {
+        let Some(device) = self.device.upgrade() else { return Ok(false) };
+        let mut raw = sys::rte_ether_addr { addr_bytes: mac };
+        // SAFETY: as in `StartedPort::add_mac`.
+        let added = device.control(|id| unsafe { sys::rte_eth_dev_mac_addr_add(id, &mut raw, 0) });
+        if added.is_ok() {
+            return Ok(false);
+        }
+        // SAFETY: the port is ours, by the claim.
+        let promiscuous = device.control(|id| unsafe { sys::rte_eth_promiscuous_enable(id) });
+        let failed = |errno| PortError::Promiscuous { device: device.name().to_owned(), errno };
+        promiscuous.map(|_| true).map_err(failed)
     }
 }
 
