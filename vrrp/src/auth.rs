@@ -122,19 +122,25 @@ impl Sequence {
         self.last
     }
 
-    /// Makes the header of the next advertisement. `ip` is the header in front of it, complete but for its checksum.
-    /// `None`: the numbers are used up, and the password has to change before more can be sent.
+    /// Takes the number of the next advertisement. All its copies for unicast peers have the same one: with one each, a
+    /// master would be ahead of what it sends to the first of them, and refuse an equally busy one there.
+    /// False: the numbers are used up, and the password has to change before more can be sent.
+    #[must_use]
+    pub fn advance(&mut self) -> bool {
+        let is_left = self.last < SEQUENCE_MAX;
+        self.last += u32::from(is_left);
+        is_left
+    }
+
+    /// Makes the header of an advertisement with the number that was taken last. `ip` is the header in front of it,
+    /// complete but for its checksum.
     pub fn sign(
-        &mut self,
+        &self,
         key: &[u8; PASSWORD_LEN],
         ip: &[u8; 20],
         message: &[u8],
         is_unicast: bool,
-    ) -> Option<[u8; AH_LEN]> {
-        if self.last >= SEQUENCE_MAX {
-            return None;
-        }
-        self.last += 1;
+    ) -> [u8; AH_LEN] {
         let mut ah = [0; AH_LEN];
         ah[0] = VRRP;
         ah[1] = AH_WORDS;
@@ -142,7 +148,7 @@ impl Sequence {
         ah[8..12].copy_from_slice(&self.last.to_be_bytes());
         let full = value(key, ip, &ah, message, is_unicast).finalize().into_bytes();
         ah[VALUE_AT..].copy_from_slice(&full[..AH_LEN - VALUE_AT]);
-        Some(ah)
+        ah
     }
 
     /// Judges a received header, and takes over its number if it is right.

@@ -191,6 +191,9 @@ impl Instance {
     pub(crate) fn advertise(&mut self, priority: u8) -> Option<Vec<Outgoing>> {
         let to_group = [frame::group(self.settings.is_ipv6())];
         let is_unicast = !self.settings.unicast_peers.is_empty();
+        if matches!(self.settings.authentication, Authentication::Ah(_)) && !self.sequence.advance() {
+            return None;
+        }
         let destinations = if is_unicast { self.settings.unicast_peers.clone() } else { to_group.to_vec() };
         let mut frames = Vec::with_capacity(destinations.len());
         for destination in destinations {
@@ -238,7 +241,7 @@ impl Instance {
         };
         let ip = header(PROTOCOL_AH, AH_LEN + message.len());
         let is_unicast = !self.settings.unicast_peers.is_empty();
-        let ah = self.sequence.sign(&key, &ip, message, is_unicast)?;
+        let ah = self.sequence.sign(&key, &ip, message, is_unicast);
         Some(frame::ipv4_frame(to, from, ip, &[&ah, message]))
     }
 

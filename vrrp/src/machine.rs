@@ -474,10 +474,13 @@ impl Machine {
             Cause::HigherAddress { from: heard.from }
         } else {
             // The other learns at once that it has to go, and neighbours where the addresses are.
-            if self.asserted.is_none_or(|last| now.since(last) >= ASSERTION_INTERVAL) {
-                self.asserted = Some(now);
-                actions.push(Action::Advertise(self.priority));
-                actions.push(Action::AnnounceAgain);
+            match self.asserted.map(|last| last + ASSERTION_INTERVAL).filter(|next| now < *next) {
+                Some(next) => self.next_advertisement = self.next_advertisement.min(next),
+                None => {
+                    self.asserted = Some(now);
+                    actions.push(Action::Advertise(self.priority));
+                    actions.push(Action::AnnounceAgain);
+                }
             }
             return;
         };

@@ -214,3 +214,13 @@ fn no_bytes_upset_a_router() {
         router.receive(0, &frame, Micros(1), &mut out);
     });
 }
+
+#[test]
+fn copies_for_several_peers_bear_one_number() {
+    let peers = [2, 3, 4].map(|host| IpAddr::V4(Ipv4Addr::new(192, 168, 200, host))).to_vec();
+    let key = Authentication::Ah(password("secret"));
+    let settings = Settings { unicast_peers: peers, authentication: key, ..settings4("a", 1, 255) };
+    let frames = advertisements(&started([settings]).1);
+    let numbers: Vec<&[u8]> = frames.iter().map(|frame| &frame[42..46]).collect();
+    assert_eq!(numbers, [[0, 0, 0, 1]; 3]);
+}
