@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 use crate::report::{Problem, quoted};
 use crate::schema::{
     Agent, Connections, Control, File, Health, HealthCheck, Http, Mark, Memory, Neighbor, Passive, Port,
-    RealServer, Route, Schedulers, Timeouts, VirtualServer, Vrrp, VrrpAuthentication,
+    RealServer, Route, Schedulers, Timeouts, VirtualServer, Vrrp, VrrpAuthentication, VrrpTrack,
 };
 use crate::suggest::nearest;
 
@@ -50,6 +50,7 @@ pub(crate) fn remove_unknown(file: &mut DeTable<'_>, problems: &mut Vec<Problem>
     below(file, "vrrp", |t| {
         tables.sift("[[vrrp]]", t, p);
         below(t, "authentication", |t| tables.sift("[vrrp.authentication]", t, p));
+        below(t, "track", |t| tables.sift("[[vrrp.track]]", t, p));
     });
 }
 
@@ -100,6 +101,7 @@ impl Tables {
             ("[virtual_server.passive]", fields_of::<Passive>()),
             ("[[vrrp]]", fields_of::<Vrrp>()),
             ("[vrrp.authentication]", fields_of::<VrrpAuthentication>()),
+            ("[[vrrp.track]]", fields_of::<VrrpTrack>()),
         ])
     }
 

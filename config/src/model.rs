@@ -496,7 +496,7 @@ pub struct RealServer {
     pub weight_file: Option<PathBuf>,
 }
 
-/// `[[vrrp]]`: parsed and checked; not served yet.
+/// `[[vrrp]]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vrrp {
     /// Unique.
@@ -513,7 +513,7 @@ pub struct Vrrp {
     pub advertisement_interval: Duration,
     /// A higher priority takes over from a lower one.
     pub preempt: bool,
-    /// How long a router waits after start before it preempts.
+    /// From the first advertisement of a lower priority until this router takes over.
     pub preempt_delay: Duration,
     /// 00:00:5e:00:01:{VRID} (or -02-) instead of the port's MAC.
     pub virtual_mac: bool,
@@ -521,8 +521,55 @@ pub struct Vrrp {
     pub addresses: Vec<IpAddr>,
     /// Advertisements go to these instead of the multicast group.
     pub unicast_peers: Vec<IpAddr>,
+    /// As master, the addresses themselves answer (ping, and what their host would). Virtual servers are served anyway.
+    pub accept: bool,
+    /// Instances with the same name here are master together or not at all.
+    pub sync_group: Option<String>,
+    /// Version 3 over IPv4: sum up the message alone, without a pseudo-header.
+    pub v3_checksum_as_v2: bool,
+    /// Announcements of the addresses.
+    pub garp: VrrpGarp,
+    /// What else its right to be master hangs on.
+    pub track: Vec<VrrpTrack>,
     /// Version 2 only.
     pub authentication: Option<VrrpAuthentication>,
+}
+
+/// The keys `garp_*` of `[[vrrp]]`: gratuitous ARP, and unsolicited neighbour advertisements of IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VrrpGarp {
+    /// From becoming master to the second burst, up to 1000 s; zero: there is none.
+    pub master_delay: Duration,
+    /// Announcements of each address in a burst, up to 60.
+    pub master_repeat: u8,
+    /// Between later announcements, up to 86,400 s; zero: there are none.
+    pub master_refresh: Duration,
+    /// Announcements of each address at each of those, 1 to 60.
+    pub master_refresh_repeat: u8,
+    /// As `master_delay`, after a master of lower priority was heard.
+    pub lower_prio_delay: Duration,
+    /// As `master_repeat`, after that.
+    pub lower_prio_repeat: u8,
+}
+
+/// `[[vrrp.track]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VrrpTrack {
+    /// What is looked at.
+    pub what: VrrpTracked,
+    /// -253 to 253, not 0. `None`: while it is down the instance must not be master.
+    pub weight: Option<i16>,
+}
+
+/// What an instance of VRRP tracks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VrrpTracked {
+    /// The link of [`Config::ports`] at this index.
+    Port(usize),
+    /// Whether the virtual server of this name has a usable real server.
+    VirtualServer(String),
+    /// The number in a file.
+    File(PathBuf),
 }
 
 /// `[vrrp.authentication]`

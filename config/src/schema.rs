@@ -223,7 +223,27 @@ pub(crate) struct Vrrp {
     pub(crate) virtual_mac: Field<Boolean>,
     pub(crate) addresses: Field<List<Text>>,
     pub(crate) unicast_peers: Field<List<Text>>,
+    pub(crate) accept: Field<Boolean>,
+    pub(crate) sync_group: Field<Text>,
+    pub(crate) v3_checksum_as_v2: Field<Boolean>,
+    pub(crate) garp_master_delay: Field<Number>,
+    pub(crate) garp_master_repeat: Field<Integer>,
+    pub(crate) garp_master_refresh: Field<Number>,
+    pub(crate) garp_master_refresh_repeat: Field<Integer>,
+    pub(crate) garp_lower_prio_delay: Field<Number>,
+    pub(crate) garp_lower_prio_repeat: Field<Integer>,
     pub(crate) authentication: OneTable<VrrpAuthentication>,
+    pub(crate) track: Tables<VrrpTrack>,
+}
+
+/// `[[vrrp.track]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VrrpTrack {
+    pub(crate) port: Field<Text>,
+    pub(crate) virtual_server: Field<Text>,
+    pub(crate) file: Field<Text>,
+    pub(crate) weight: Field<Integer>,
 }
 
 /// `[vrrp.authentication]`

@@ -72,7 +72,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
         .collect();
     marks.compare(taken.identities(), &network, problems);
     marks.vips_fit(taken.identities(), problems);
-    let mut taken = vrrp::Taken::default();
+    let mut taken = vrrp::Taken::new(file);
     let vrrp = instances
         .into_iter()
         .filter_map(|(instance, at)| {

@@ -131,6 +131,7 @@ fn the_reference_names_every_key() {
         "health",
         "vrrp",
         "vrrp.authentication",
+        "vrrp.track",
     ];
     for table in tables {
         let is_about = |section: &&&str| {

@@ -24,6 +24,7 @@ use crate::metrics::longest::Watch;
 use crate::metrics::{Metrics, PortSource, ReloadStatus, Sources};
 use crate::publish::Publish;
 use crate::rates::Sampler;
+use crate::vrrp::Vrrp;
 
 /// How often control looks at what workers left for it.
 const TICK: Duration = Duration::from_millis(100);
@@ -36,6 +37,7 @@ const CONFLICTS_MAX: usize = 1_024;
 pub(crate) struct Control {
     publish: Publish,
     health: Handle,
+    vrrp: Vrrp,
     shared: Vec<Shared>,
     http: HttpState,
     reload: Arc<ReloadStatus>,
@@ -50,18 +52,21 @@ impl Control {
     pub(crate) fn new(
         publish: Publish,
         health: Handle,
+        vrrp: Vrrp,
         shared: Vec<Shared>,
         tables: Arc<[View]>,
         ports: Vec<PortSource>,
         capacity: u64,
     ) -> Result<Self> {
         let sources = Sources::new(shared.clone(), tables, ports, publish.shared(), health.clone(), capacity);
+        let sources = sources.with_vrrp(vrrp.status());
         let reload = sources.reload.clone();
         let watch = Watch::new(sources.longest.clone(), Instant::now());
         let http = HttpState::new(Arc::new(Metrics::new(sources)?));
         let sampler = Sampler::new(Instant::now());
         let passive = PassiveSampler::new(Instant::now());
-        Ok(Self { publish, health, shared, http, reload, conflicts: HashMap::new(), sampler, passive, watch })
+        let conflicts = HashMap::new();
+        Ok(Self { publish, health, vrrp, shared, http, reload, conflicts, sampler, passive, watch })
     }
 
     /// Runs until a signal or a worker's end stops it. `workers` is how many have to poll for weir to be ready.
@@ -91,6 +96,11 @@ impl Control {
                     let verdicts = overlay.borrow_and_update().clone();
                     self.publish.overlay(verdicts);
                 }
+                masters = self.vrrp.changed() => {
+                    self.publish.masters(masters.names);
+                    self.vrrp.applied(masters.sequence);
+                    self.vrrp.log();
+                }
                 _ = tick.tick() => {
                     if !is_ready && flags.polling.load(SeqCst) == workers {
                         is_ready = true;
@@ -103,10 +113,15 @@ impl Control {
                     let (file, snapshot) = (self.publish.file(), self.publish.current());
                     self.passive.run(&file, &snapshot, &self.health, Instant::now());
                     self.log_events();
+                    self.track();
+                    self.vrrp.log();
                 }
             }
         }
         tell_supervisor(NotifyState::Stopping);
+        // While the workers still send.
+        self.vrrp.stop();
+        self.vrrp.log();
         flags.stop();
         stop.notify_one();
         http.await??;
@@ -119,12 +134,22 @@ impl Control {
             error!("health checks do not take the new configuration; those of the former one go on");
         }
         self.reload.record(successful, SystemTime::now());
+        if successful {
+            self.vrrp.configure(&self.publish.file());
+        }
+    }
+
+    fn track(&mut self) {
+        let ports = &self.http.sources().ports;
+        let is_up = |port: usize| ports.get(port).and_then(|port| port.device.link_up()).unwrap_or(true);
+        self.vrrp.track(&self.publish.current(), is_up);
     }
 
     fn log_events(&mut self) {
         let Some(first) = self.shared.first() else { return };
         while let Some(Event::Conflict(conflict)) = first.events.pop() {
             let now = Instant::now();
+            self.vrrp.claimed(conflict.port, Ipv4Addr::from(conflict.address).into());
             let key = (conflict.address, conflict.mac);
             if self.conflicts.get(&key).is_some_and(|last| now - *last < CONFLICT_LOG_INTERVAL) {
                 continue;

@@ -13,9 +13,10 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 use dpdk::memory::{MemoryError, Slab};
+use dpdk::port::StartedPort;
 use dpdk::{Eal, LcoreId, Line, SocketId};
 use tracing::{info, warn};
-use weir_config::model::Config;
+use weir_config::model::{Config, MacAddress};
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
@@ -23,12 +24,14 @@ use weir_dataplane::punt::Punt;
 use weir_dataplane::worker::Worker;
 use weir_health::checker::{Checker, Handle};
 
+use crate::carrier::Carrier;
 use crate::control::Control;
 use crate::health::HealthThread;
 use crate::host::Host;
 use crate::metrics::PortSource;
 use crate::ports::Ports;
 use crate::publish::{Publish, random_u64};
+use crate::vrrp::{self, PortEnd, Vrrp};
 
 /// There is room for one persistence template for so many connections of one worker.
 const CONNECTIONS_PER_TEMPLATE: usize = 4;
@@ -62,6 +65,7 @@ pub(crate) struct Prepared {
     checker: Checker,
     health: Handle,
     host: Option<Host>,
+    vrrp: vrrp::Thread,
 }
 
 /// The flags that all threads share.
@@ -96,7 +100,10 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let links = ports.started.iter().map(|port| port.stats_reader());
     let mut punts: Vec<Punt> = (0..count).map(|_| Punt::default()).collect();
     let (host, host_control) = Host::create(&config, &ports.macs, links, &mut punts)?.unzip();
-    let publish = Publish::new(path.to_owned(), config, &health, ports.macs.clone(), shared.clone())?
+    let ends = port_ends(&config, ports);
+    let fences = ends.iter().map(|end| end.fence.clone()).collect();
+    let (vrrp, vrrp_thread) = Vrrp::new(&config, ends, &mut punts, &shared);
+    let publish = Publish::new(path.to_owned(), config, &health, ports.macs.clone(), fences, shared.clone())?
         .with_host(host_control);
     let key = HashKey::new([random_u64()?, random_u64()?]);
     let mut tables = Vec::with_capacity(count);
@@ -129,13 +136,27 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
         mebibytes = (count * Table::lines_for(capacity) * size_of::<Line>()) >> 20,
         "connection tables ready"
     );
-    let devices = ports.started.iter().map(|port| port.stats_reader());
+    let devices = ports.started.iter().zip(&ports.interfaces);
+    let devices = devices.map(|(port, index)| Carrier::new(port.stats_reader(), *index));
     let sources = names.into_iter().zip(devices).enumerate().map(|(number, (name, device))| {
         let counters = host.as_ref().and_then(|host| host.counters(number));
         PortSource::new(name, device).with_host(counters)
     });
-    let control = Control::new(publish, health.clone(), shared, views, sources.collect(), capacity as u64)?;
-    Ok(Prepared { workers, control, host, checker, health })
+    let sources = sources.collect();
+    let control = Control::new(publish, health.clone(), vrrp, shared, views, sources, capacity as u64)?;
+    Ok(Prepared { workers, control, host, checker, health, vrrp: vrrp_thread })
+}
+
+/// What VRRP needs of each port.
+fn port_ends(config: &Config, ports: &Ports) -> Vec<PortEnd> {
+    let ends = config.ports.iter().zip(&ports.macs).zip(&ports.started);
+    let end = |((port, mac), started): ((&weir_config::model::Port, &MacAddress), &StartedPort)| PortEnd {
+        name: port.name.clone(),
+        mac: *mac,
+        filter: started.filter(),
+        fence: Arc::default(),
+    };
+    ends.map(end).collect()
 }
 
 /// Memory for one table: huge pages of the port's node if there are any.
@@ -156,7 +177,7 @@ fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>>
 
 /// Runs until something stops it.
 pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: TcpListener) -> Result<()> {
-    let Prepared { workers, control, host, checker, health } = prepared;
+    let Prepared { workers, control, host, checker, health, vrrp } = prepared;
     let flags = Flags::default();
     let count = workers.len();
     let health = HealthThread::start(checker, health, flags.clone(), lcores.control_cpus.clone())?;
@@ -170,6 +191,7 @@ pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: TcpL
         start_thread("weir-host", run, flags.clone(), lcores.control_cpus.clone())
     });
     let host = host.transpose().inspect_err(|_| flags.fail())?;
+    let vrrp = start_vrrp(vrrp, flags.clone(), lcores.control_cpus.clone()).inspect_err(|_| flags.fail())?;
     let mut running = Vec::new();
     if lcores.workers.is_empty() {
         for worker in workers {
@@ -191,7 +213,7 @@ pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: TcpL
         }
         running.iter().for_each(|&lcore| eal.wait(lcore));
     }
-    for thread in [Some(control), host].into_iter().flatten() {
+    for thread in [Some(control), host, Some(vrrp)].into_iter().flatten() {
         if thread.join().is_err() {
             flags.fail();
         }
@@ -208,6 +230,19 @@ fn run_worker(worker: Worker, flags: &Flags) {
     worker.run(&flags.stop, || {
         flags.polling.fetch_add(1, SeqCst);
     });
+}
+
+/// A thread that ends with VRRP; one that fails ends weir, so that no addresses are held by half of it.
+fn start_vrrp(vrrp: vrrp::Thread, flags: Flags, cpus: Vec<usize>) -> Result<thread::JoinHandle<()>> {
+    let run = move || {
+        if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
+            warn!("VRRP runs on a worker's core: {problem}");
+        }
+        if catch_unwind(AssertUnwindSafe(|| vrrp.run(&flags.stop, &flags.polling))).is_err() {
+            flags.fail();
+        }
+    };
+    thread::Builder::new().name("weir-vrrp".to_owned()).spawn(run).context("VRRP's thread does not start")
 }
 
 fn start_control(

@@ -1,5 +1,6 @@
 //! `weir`, the daemon: the start order on one screen.
 
+mod carrier;
 mod cli;
 mod control;
 mod health;
@@ -11,6 +12,7 @@ mod ports;
 mod publish;
 mod rates;
 mod spread;
+mod vrrp;
 
 use std::process::ExitCode;
 

@@ -26,6 +26,8 @@ pub(crate) struct Ports {
     pub(crate) started: Vec<StartedPort>,
     /// By port number: what ARP answers with.
     pub(crate) macs: Vec<MacAddress>,
+    /// By port number: index of the kernel's interface, 0 if there is none.
+    pub(crate) interfaces: Vec<u32>,
     /// By worker.
     pub(crate) queues: Vec<WorkerQueues>,
     pools: HashMap<Option<u16>, Mempool>,
@@ -58,6 +60,7 @@ impl Ports {
         let mut ports = Ports {
             started: Vec::new(),
             macs: Vec::new(),
+            interfaces: infos.iter().map(|info| info.interface_index).collect(),
             queues: (0..workers).map(|_| WorkerQueues::default()).collect(),
             sockets: infos.iter().map(|info| info.socket).collect(),
             pools,

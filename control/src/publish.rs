@@ -14,6 +14,7 @@ use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::{Publisher, Reader};
 use weir_dataplane::snapshot::registry::{Progress, Registry};
+use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_health::checker::Handle;
 use weir_health::overlay::{Overlay, effective};
 
@@ -40,10 +41,12 @@ impl Publish {
         config: Config,
         health: &Handle,
         macs: Vec<MacAddress>,
+        fences: Vec<Arc<Fence>>,
         workers: Vec<Shared>,
     ) -> Result<Self> {
         let locality_keys = [random_u64()?, random_u64()?];
-        let mut registry = Registry::new(workers.len(), Options { locality_keys, ..Options::default() });
+        let registry = Registry::new(workers.len(), Options { locality_keys, ..Options::default() });
+        let mut registry = registry.with_fences(fences);
         let overlay = health.overlay().borrow().clone();
         let first = registry.snapshot(&effective(&config, &overlay), &macs, Progress::default())?;
         Ok(Self {
@@ -122,7 +125,15 @@ impl Publish {
         Ok(())
     }
 
-    /// Puts a file in force, with what health checks say.
+    /// Other instances of VRRP are master: their addresses are served from now on, and no others.
+    pub(crate) fn masters(&mut self, names: Vec<String>) {
+        self.registry.set_masters(names);
+        if let Err(problem) = self.publish(&self.file.clone()) {
+            error!("what VRRP decided can't be served: {problem:#}");
+        }
+    }
+
+    /// Puts a file in force, with what health checks and VRRP say.
     fn publish(&mut self, file: &Config) -> Result<()> {
         let progress = Progress::of(self.workers.iter().map(|worker| &*worker.counters));
         let next = self.registry.snapshot(&effective(file, &self.overlay), &self.macs, progress)?;

@@ -63,6 +63,9 @@ labels! {
     /// Why a frame was not sent on.
     DropReason {
         Truncated "truncated" "The frame is shorter than its headers say.",
+        Stale "stale" "A frame of VRRP that waited too long for the worker: what it says may no longer be true.",
+        VrrpBackup "vrrp_backup" "The destination MAC is that of a virtual router that another director is master of.",
+        NotAccepted "not_accepted" "To an address of VRRP itself, with `accept` off.",
         ForeignMac "foreign_mac" "The destination MAC is neither the port's nor a group that weir listens to, or the source MAC is a group.",
         EtherType "ether_type" "Neither IPv4 nor ARP, or more than one 802.1Q tag.",
         BadIpHeader "bad_ip_header" "The IP version, header length or total length is wrong, or the source can't be a host.",
@@ -171,6 +174,8 @@ pub struct WorkerCounters {
     pub arp_requests: Counter,
     /// Another host claimed an address of ours or a bound one.
     pub arp_conflicts: Counter,
+    /// Masters of VRRP that were fenced, their lease being over.
+    pub vrrp_fenced: Counter,
     /// Gauge: the worker's clock, in seconds.
     pub seconds: Counter,
     /// Gauge: generation of the snapshot in use.
@@ -203,6 +208,7 @@ impl WorkerCounters {
             waiting: Counter::default(),
             arp_requests: Counter::default(),
             arp_conflicts: Counter::default(),
+            vrrp_fenced: Counter::default(),
             seconds: Counter::default(),
             generation: Counter::default(),
             swept: Counter::default(),

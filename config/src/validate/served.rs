@@ -12,13 +12,6 @@ use crate::schema::{Connections, Field, File, RealServer, Span, Switch, Text, Vi
 ///
 /// An entry that is taken out is served; its row of the table in docs/configuration.md goes with it.
 const NOT_SERVED: &[Gap] = &[
-    warns(
-        "`[[vrrp]]`",
-        "vrrp is",
-        "its addresses are served from the start",
-        "start no second director with the same addresses",
-        |file| peeked(&file.vrrp).map(|(_, at)| at).collect(),
-    ),
     warns("`schedule_icmp` switched on", "`schedule_icmp` is", "has no effect", "remove the line", |file| {
         connections(file, |c| on(&c.schedule_icmp))
     }),

@@ -103,6 +103,18 @@ pub(crate) fn socket_path(text: &str) -> Result<PathBuf, Fault> {
     Ok(PathBuf::from(text))
 }
 
+/// A file to be read.
+pub(crate) fn path(text: &str) -> Result<PathBuf, Fault> {
+    let fault = |label: &str| Fault::new("invalid path", label);
+    if !text.starts_with('/') {
+        return Err(fault("the path must be absolute").help("write a path from the root"));
+    }
+    if text.ends_with('/') || text.contains('\0') {
+        return Err(fault("this is no file"));
+    }
+    Ok(PathBuf::from(text))
+}
+
 /// Address and TCP port of the HTTP listener.
 pub(crate) fn listen(text: &str) -> Result<SocketAddr, Fault> {
     const HELP: &str = "write address and port, such as \"127.0.0.1:9292\" or \"[::1]:9292\"";

@@ -8,12 +8,13 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::network::Network;
+use super::peeked;
 use super::ports::{self, ReadPort};
-use super::table::{Fault, Table, word};
+use super::table::{Fault, Table, peek, word};
 use super::values::{self, family};
-use crate::model::{Vrrp, VrrpAuthentication};
+use crate::model::{Vrrp, VrrpAuthentication, VrrpGarp, VrrpTrack, VrrpTracked};
 use crate::report::{Problem, quoted};
-use crate::schema::{self, Field, List, Number, OneTable, Span, Tabular, Text};
+use crate::schema::{self, Field, List, Number, OneTable, Span, Tables, Tabular, Text};
 use crate::suggest::nearest;
 
 /// Bytes of a version 2 password: the field of the packet.
@@ -25,13 +26,26 @@ const ADDRESSES_MAX: usize = 255;
 /// Priority of the router that has the addresses as its own.
 const OWNER: u8 = 255;
 
-/// What is unique among instances.
+/// Trackers of an instance: each is looked at ten times a second.
+const TRACKERS_MAX: usize = 32;
+
+/// What is unique among instances, and what they may name.
 #[derive(Default)]
 pub(crate) struct Taken {
+    /// Names of virtual servers.
+    servers: Vec<String>,
     names: HashMap<String, Span>,
     /// By port, family (IPv6 or not) and VRID.
     routers: HashMap<(usize, bool, u8), Span>,
     addresses: HashMap<IpAddr, Span>,
+}
+
+impl Taken {
+    /// Nothing yet, in this file.
+    pub(crate) fn new(file: &schema::File) -> Self {
+        let names = peeked(&file.virtual_server).filter_map(|(server, _)| peek(&server.name));
+        Self { servers: names.map(|(name, _)| name.0.clone()).collect(), ..Self::default() }
+    }
 }
 
 pub(crate) fn vrrp(
@@ -53,7 +67,12 @@ pub(crate) fn vrrp(
         virtual_mac,
         addresses,
         unicast_peers,
+        accept,
+        sync_group,
+        v3_checksum_as_v2,
         authentication,
+        track,
+        ..
     } = written;
     let name = table.required_parsed(name, "name", "name = \"vi_1\"", values::name);
     ports::unique(&mut taken.names, name.as_ref(), "VRRP instance name", table);
@@ -77,6 +96,11 @@ pub(crate) fn vrrp(
     let virtual_mac = table.boolean(virtual_mac, true);
     let unicast_peers = peers(unicast_peers, &addresses, network, table);
     let authentication = self::authentication(authentication, &version, table);
+    let accept = table.boolean(accept, true);
+    let sync_group = table.parsed(sync_group, values::name);
+    let checksum = checksum(v3_checksum_as_v2, &version, is_ipv6, table);
+    let garp = garp(written, table);
+    let track = self::track(track, read_ports, &taken.servers, table);
     if let (Some(port), Some(router)) = (&port, &router) {
         unique_router(taken, *port.get_ref(), is_ipv6, router, table);
         source(port, &read_ports[*port.get_ref()], is_ipv6, table);
@@ -94,6 +118,11 @@ pub(crate) fn vrrp(
         virtual_mac: virtual_mac.into_inner(),
         addresses: addresses.into_iter().map(Spanned::into_inner).collect(),
         unicast_peers,
+        accept: accept.into_inner(),
+        sync_group: sync_group.map(Spanned::into_inner),
+        v3_checksum_as_v2: checksum,
+        garp,
+        track,
         authentication,
     })
 }
@@ -290,6 +319,104 @@ fn authentication(
         Err(Fault::new("password of a wrong length", label))
     });
     kind.zip(password).map(|(kind, password)| kind.into_inner()(password.into_inner()))
+}
+
+/// Only version 3 over IPv4 has a choice.
+fn checksum(
+    field: &Field<schema::Boolean>,
+    version: &Spanned<u8>,
+    is_ipv6: bool,
+    table: &mut Table<'_>,
+) -> bool {
+    let as_v2 = table.boolean(field, false);
+    if *as_v2.get_ref() && (*version.get_ref() == 2 || is_ipv6) {
+        let problem = Problem::warning("`v3_checksum_as_v2` has no effect")
+            .at(as_v2.span(), "only version 3 over IPv4 has two forms of the checksum")
+            .help("remove the line");
+        table.report(problem);
+    }
+    as_v2.into_inner()
+}
+
+fn garp(written: &schema::Vrrp, table: &mut Table<'_>) -> VrrpGarp {
+    let delay = table.seconds(&written.garp_master_delay, "garp_master_delay", 0.0..=1000.0, 5.0);
+    let delay = delay.into_inner();
+    let repeat = table.integer(&written.garp_master_repeat, "garp_master_repeat", 0..=60, 5).into_inner();
+    let refresh = table.seconds(&written.garp_master_refresh, "garp_master_refresh", 0.0..=86_400.0, 0.0);
+    let refresh_repeat = &written.garp_master_refresh_repeat;
+    let refresh_repeat = table.integer(refresh_repeat, "garp_master_refresh_repeat", 1..=60, 1);
+    let lower_delay = &written.garp_lower_prio_delay;
+    let lower_delay = table.seconds(lower_delay, "garp_lower_prio_delay", 0.0..=1000.0, delay);
+    let lower_repeat = &written.garp_lower_prio_repeat;
+    let lower_repeat = table.integer(lower_repeat, "garp_lower_prio_repeat", 0..=60, repeat);
+    VrrpGarp {
+        master_delay: Duration::from_secs_f64(delay),
+        master_repeat: repeat,
+        master_refresh: Duration::from_secs_f64(refresh.into_inner()),
+        master_refresh_repeat: refresh_repeat.into_inner(),
+        lower_prio_delay: Duration::from_secs_f64(lower_delay.into_inner()),
+        lower_prio_repeat: lower_repeat.into_inner(),
+    }
+}
+
+fn track(
+    field: &Tables<schema::VrrpTrack>,
+    ports: &[ReadPort],
+    servers: &[String],
+    table: &mut Table<'_>,
+) -> Vec<VrrpTrack> {
+    let written = super::tables(field, table);
+    if let Some((_, at)) = written.get(TRACKERS_MAX) {
+        let label = format!("{} of them; at most {TRACKERS_MAX}", written.len());
+        table.report(Problem::error("too many trackers").at(at.clone(), label));
+    }
+    let one = |(tracker, at)| tracker_of(tracker, ports, servers, &mut table.inner(at));
+    written.into_iter().filter_map(one).collect()
+}
+
+fn tracker_of(
+    written: &schema::VrrpTrack,
+    ports: &[ReadPort],
+    servers: &[String],
+    table: &mut Table<'_>,
+) -> Option<VrrpTrack> {
+    let port = table.parsed(&written.port, |text| port_index(text, ports));
+    let server = table.parsed(&written.virtual_server, |text| server_name(text, servers));
+    let file = table.parsed(&written.file, values::path);
+    let given = [written.port.is_some(), written.virtual_server.is_some(), written.file.is_some()];
+    if given.iter().filter(|given| **given).count() != 1 {
+        let problem = Problem::error("a tracker looks at one thing")
+            .at(table.at.clone(), "needs one of `port`, `virtual_server` and `file`")
+            .help("write a [[vrrp.track]] for each");
+        table.report(problem);
+    }
+    let weight =
+        written.weight.is_some().then(|| table.integer::<i16>(&written.weight, "weight", -253..=253, 1));
+    if let Some(zero) = weight.as_ref().filter(|weight| *weight.get_ref() == 0) {
+        let problem = Problem::error("a weight of 0 changes nothing")
+            .at(zero.span(), "must be -253 to -1 or 1 to 253")
+            .help("leave `weight` out to have the instance in fault while this is down");
+        table.report(problem);
+    }
+    let what = match (port, server, file) {
+        (Some(port), _, _) => VrrpTracked::Port(port.into_inner()),
+        (_, Some(server), _) => VrrpTracked::VirtualServer(server.into_inner()),
+        (_, _, Some(file)) => VrrpTracked::File(file.into_inner()),
+        (None, None, None) => return None,
+    };
+    Some(VrrpTrack { what, weight: weight.map(Spanned::into_inner) })
+}
+
+fn server_name(text: &str, servers: &[String]) -> Result<String, Fault> {
+    if servers.iter().any(|name| name == text) {
+        return Ok(text.to_owned());
+    }
+    let fault =
+        Fault::new(format!("unknown virtual server {}", quoted(text)), "no [[virtual_server]] has this name");
+    Err(match nearest(text, servers.iter().map(String::as_str)) {
+        Some(meant) => fault.help(format!("did you mean \"{meant}\"?")),
+        None => fault,
+    })
 }
 
 fn unique_router(taken: &mut Taken, port: usize, is_ipv6: bool, router: &Spanned<u8>, table: &mut Table<'_>) {

@@ -40,7 +40,7 @@ use axum::routing::get;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::error;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Sources};
 
 pub(crate) use connections::serve;
 
@@ -91,6 +91,13 @@ impl HttpState {
     }
 }
 
+impl HttpState {
+    /// Where the figures come from.
+    pub(crate) fn sources(&self) -> &Sources {
+        self.metrics.sources()
+    }
+}
+
 fn router(state: HttpState) -> Router {
     Router::new()
         .route("/", get(status))
@@ -98,6 +105,7 @@ fn router(state: HttpState) -> Router {
         .route("/api/v1/connections", get(listed_connections))
         .route("/api/v1/virtual_servers", get(listed_servers))
         .route("/api/v1/health", get(health_listing))
+        .route("/api/v1/vrrp", get(listed_vrrp))
         .route("/live", get(live))
         .route("/ready", get(ready))
         .fallback(not_found)
@@ -169,12 +177,17 @@ async fn health_listing(State(state): State<HttpState>, uri: Uri) -> Response {
     make(state, JSON, move || health::render(&metrics.sources().health.listing(), &query)).await
 }
 
+async fn listed_vrrp(State(state): State<HttpState>) -> Response {
+    let status = state.metrics.sources().vrrp.load_full();
+    make(state, JSON, move || serde_json::to_vec(&*status).map_err(|problem| problem.to_string())).await
+}
+
 async fn not_found(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
     plain(
         StatusCode::NOT_FOUND,
         format!(
-            "there is no {path} here; try /, /metrics, /api/v1/virtual_servers, /api/v1/connections, /api/v1/health, /live or /ready\n"
+            "there is no {path} here; try /, /metrics, /api/v1/virtual_servers, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
         ),
     )
 }

@@ -90,6 +90,7 @@ fn write(html: &mut String, now: &Reading, before: &Before, query: &Query) -> fm
     head(html, now, query)?;
     ports(html, now, before)?;
     workers(html, now, before)?;
+    vrrp(html, now)?;
     virtual_servers(html, now, query)?;
     health(html, now)?;
     packets(html, now)?;
@@ -185,6 +186,51 @@ fn workers(html: &mut String, now: &Reading, before: &Before) -> fmt::Result {
         number(html, Count(worker.capacity))?;
         number(html, Share(worker.connections, worker.capacity))?;
         number(html, Count(worker.generation))?;
+        html.write_str("</tr>\n")?;
+    }
+    end(html)
+}
+
+/// The instances of VRRP, if there are any.
+fn vrrp(html: &mut String, now: &Reading) -> fmt::Result {
+    if now.vrrp.instances.is_empty() {
+        return Ok(());
+    }
+    let left = ["Instance", "State", "Port", "Addresses", "Last heard from"];
+    table(
+        html,
+        "VRRP",
+        &left,
+        &["VRID", "Priority", "Age", "Received", "Sent", "Refused", "Became master"],
+        &[],
+    )?;
+    for instance in &now.vrrp.instances {
+        let state = match &instance.fault {
+            Some(fault) => format!("{}: {fault} is down", instance.state),
+            None => instance.state.to_owned(),
+        };
+        let addresses: Vec<String> = instance.addresses.iter().take(4).map(ToString::to_string).collect();
+        let more = if instance.addresses.len() > 4 { ", …" } else { "" };
+        let heard = instance.last_heard.as_ref();
+        write!(
+            html,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}{more}</td><td>{}</td>",
+            Text(&instance.instance),
+            Text(&state),
+            Text(&instance.port),
+            Text(&addresses.join(", ")),
+            Text(&heard.map_or("nobody".to_owned(), |heard| heard.from.to_string())),
+        )?;
+        number(html, Count(instance.virtual_router_id.into()))?;
+        number(html, Count(instance.priority.into()))?;
+        match heard {
+            Some(heard) => number(html, Span(Duration::from_secs_f64(heard.age_seconds)))?,
+            None => html.write_str("<td class=\"n\">–</td>")?,
+        }
+        number(html, Count(instance.advertisements_received))?;
+        number(html, Count(instance.advertisements_sent))?;
+        number(html, Count(instance.discarded.iter().sum()))?;
+        number(html, Count(instance.became_master))?;
         html.write_str("</tr>\n")?;
     }
     end(html)

@@ -152,7 +152,7 @@ fn unknown_paths_and_methods_are_refused_in_plain_text() {
     assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
     assert_eq!(
         body,
-        "there is no /metric here; try /, /metrics, /api/v1/virtual_servers, /api/v1/connections, /api/v1/health, /live or /ready\n"
+        "there is no /metric here; try /, /metrics, /api/v1/virtual_servers, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
     );
     for method in ["POST", "DELETE", "BREW"] {
         let (head, body) = server.ask(method, "/metrics");

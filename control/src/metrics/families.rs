@@ -12,10 +12,12 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use weir_dataplane::passes::BOUNDS_MICROS;
 use weir_dataplane::snapshot::server::Openings;
 use weir_health::judge::{Outcome, ServerListing};
+use weir_vrrp::discard::Discard;
 
 use super::reading::{
     HostReading, PortReading, Reading, RealServerReading, Times, VirtualServerReading, WorkerReading,
 };
+use crate::vrrp::status::InstanceStatus;
 
 /// One metric family.
 pub(crate) struct Family {
@@ -151,6 +153,12 @@ fn each_device(reading: &Reading, samples: &mut Samples, figure: fn(&PortStats) 
 fn each_virtual_server(reading: &Reading, samples: &mut Samples, figure: fn(&VirtualServerReading) -> u64) {
     for virtual_server in &reading.virtual_servers {
         samples.count(&[&virtual_server.name], figure(virtual_server));
+    }
+}
+
+fn each_instance(reading: &Reading, samples: &mut Samples, figure: fn(&InstanceStatus) -> f64) {
+    for instance in &reading.vrrp.instances {
+        samples.add(&[&instance.instance], figure(instance));
     }
 }
 
@@ -322,6 +330,53 @@ families! {
         |it, to| to.count(&[], it.arp_requests);
     COUNTER "weir_arp_conflicts_total" [] "ARP packets in which another host claimed a VIP, an own address or a bound neighbour's address."
         |it, to| to.count(&[], it.arp_conflicts);
+
+    GAUGE "weir_vrrp_state" ["instance"] "State of the VRRP instance: 0 initialize, 1 backup, 2 master, 3 fault."
+        |it, to| each_instance(it, to, |i| f64::from(i.state_number));
+    GAUGE "weir_vrrp_priority" ["instance"] "Priority of the VRRP instance with what tracking adds."
+        |it, to| each_instance(it, to, |i| f64::from(i.priority));
+    COUNTER "weir_vrrp_advertisements_received_total" ["instance"] "Advertisements accepted."
+        |it, to| each_instance(it, to, |i| i.advertisements_received as f64);
+    COUNTER "weir_vrrp_advertisements_sent_total" ["instance"] "Advertisements sent, each copy for a unicast peer."
+        |it, to| each_instance(it, to, |i| i.advertisements_sent as f64);
+    COUNTER "weir_vrrp_advertisements_refused_total" ["instance", "reason"] "Advertisements for the instance that broke a rule. They touch no timer."
+        |it, to| for i in &it.vrrp.instances {
+            for (reason, &count) in Discard::ALL.iter().zip(&i.discarded) {
+                if !matches!(reason, Discard::Malformed | Discard::UnknownRouter) {
+                    to.count(&[&i.instance, reason.label()], count);
+                }
+            }
+        };
+    COUNTER "weir_vrrp_unclaimed_total" ["port", "reason"] "Advertisements on the port that belong to no instance, with an unknown virtual router id or cut short; absent while there were none."
+        |it, to| for unclaimed in &it.vrrp.unclaimed {
+            to.count(&[&unclaimed.port, unclaimed.reason], unclaimed.count);
+        };
+    COUNTER "weir_vrrp_priority_zero_received_total" ["instance"] "Accepted advertisements in which a master stops."
+        |it, to| each_instance(it, to, |i| i.priority_zero_received as f64);
+    COUNTER "weir_vrrp_priority_zero_sent_total" ["instance"] "Sent advertisements in which the instance stops being master."
+        |it, to| each_instance(it, to, |i| i.priority_zero_sent as f64);
+    COUNTER "weir_vrrp_became_master_total" ["instance"] "Times that the instance became master."
+        |it, to| each_instance(it, to, |i| i.became_master as f64);
+    COUNTER "weir_vrrp_released_master_total" ["instance"] "Times that the instance stopped being master."
+        |it, to| each_instance(it, to, |i| i.released_master as f64);
+    COUNTER "weir_vrrp_address_mismatches_total" ["instance"] "Accepted advertisements that list other addresses than ours."
+        |it, to| each_instance(it, to, |i| i.address_mismatches as f64);
+    COUNTER "weir_vrrp_announcements_total" ["instance"] "Gratuitous ARP requests and unsolicited neighbour advertisements sent."
+        |it, to| each_instance(it, to, |i| i.announcements as f64);
+    COUNTER "weir_vrrp_defences_total" ["instance"] "Of those, answers to another host that claimed an address of this master."
+        |it, to| each_instance(it, to, |i| i.defences as f64);
+    GAUGE "weir_vrrp_last_advertisement_age_seconds" ["instance"] "Since the last advertisement was accepted; absent before the first."
+        |it, to| for i in &it.vrrp.instances {
+            if let Some(heard) = &i.last_heard {
+                to.add(&[&i.instance], heard.age_seconds);
+            }
+        };
+    GAUGE "weir_vrrp_lateness_seconds" [] "By how much a timer of VRRP was late at worst in the last 10 to 20 seconds."
+        |it, to| to.add(&[], it.vrrp.lateness_seconds);
+    COUNTER "weir_vrrp_stalls_total" [] "Times that VRRP's thread, or the worker that sends for it, did not run for 20 ms or more."
+        |it, to| to.count(&[], it.vrrp.stalls);
+    COUNTER "weir_vrrp_fenced_total" [] "Masters that a worker stopped serving by itself because their lease was over."
+        |it, to| to.count(&[], it.vrrp_fenced);
 
     COUNTER "weir_worker_cycles_total" ["worker", "state"] "Cycles of the time stamp counter that a worker spent in polls that received something (busy) and in those that did not (idle)."
         |it, to| for (number, worker) in it.workers.iter().enumerate() {

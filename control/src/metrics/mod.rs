@@ -35,6 +35,8 @@ use families::FAMILIES;
 use longest::Longest;
 use reading::Reading;
 
+use crate::vrrp::status::Status;
+
 /// What a device says about itself.
 pub(crate) trait Device: Send + Sync {
     /// Its counters; `None` if it is closed or keeps none.
@@ -92,6 +94,8 @@ pub(crate) struct Sources {
     pub(crate) longest: Arc<[Longest]>,
     /// Frequency of the counter that workers measure time with.
     pub(crate) cycles_per_second: u64,
+    /// What VRRP's thread shows.
+    pub(crate) vrrp: Arc<ArcSwap<Status>>,
     /// How the last reload went.
     pub(crate) reload: Arc<ReloadStatus>,
     /// When weir was started.
@@ -121,10 +125,18 @@ impl Sources {
             health,
             capacity,
             cycles_per_second: dpdk::tsc_hz(),
+            vrrp: Arc::new(ArcSwap::from_pointee(Status::default())),
             reload: Arc::new(ReloadStatus::loaded(started)),
             started,
             dpdk_version: dpdk::version().trim_start_matches("DPDK ").to_owned(),
         }
+    }
+}
+
+impl Sources {
+    /// With what VRRP's thread shows.
+    pub(crate) fn with_vrrp(self, vrrp: Arc<ArcSwap<Status>>) -> Self {
+        Self { vrrp, ..self }
     }
 }
 

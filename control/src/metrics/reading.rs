@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use dpdk::port::PortStats;
@@ -21,6 +22,7 @@ use weir_health::judge::ServiceListing;
 use super::longest::Longest;
 use super::{PortSource, Sources};
 use crate::host::{HostCounters, HostDrop};
+use crate::vrrp::status::Status;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -65,6 +67,10 @@ pub(crate) struct Reading {
     pub(crate) arp_requests: u64,
     /// ARP packets in which another host claimed an address that it can't have.
     pub(crate) arp_conflicts: u64,
+    /// Masters of VRRP that workers fenced.
+    pub(crate) vrrp_fenced: u64,
+    /// VRRP.
+    pub(crate) vrrp: Arc<Status>,
     /// In the order of their numbers, which is that of the file at first.
     pub(crate) virtual_servers: Vec<VirtualServerReading>,
     /// What is known of health.
@@ -265,6 +271,8 @@ impl Reading {
             waiting: sum(workers, |counters| counters.waiting.get()),
             arp_requests: sum(workers, |counters| counters.arp_requests.get()),
             arp_conflicts: sum(workers, |counters| counters.arp_conflicts.get()),
+            vrrp_fenced: sum(workers, |counters| counters.vrrp_fenced.get()),
+            vrrp: sources.vrrp.load_full(),
             virtual_servers: virtual_servers(&snapshot),
             health: HealthReading::take(&sources.health),
         }

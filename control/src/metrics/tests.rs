@@ -33,6 +33,30 @@ impl Device for FakeDevice {
     }
 }
 
+/// One instance of VRRP, and something that belongs to none.
+fn vrrp() -> Status {
+    use crate::vrrp::status::Unclaimed;
+    use weir_vrrp::router::Router;
+    use weir_vrrp::time::Micros;
+    let text =
+        "[[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 51\naddresses = [\"10.0.9.9\"]\n";
+    let setups = crate::vrrp::settings::setups(&parse(text), &[MacAddress([2, 0, 0, 0, 0, 1])]);
+    let (mut router, mut peer) = (Router::new(), setups.clone());
+    router.configure(setups, &mut |_| weir_vrrp::track::Reading::Up, Micros(0), &mut Vec::new());
+    peer[0].settings.priority = 255;
+    peer[0].settings.source = "10.0.0.3".parse().unwrap();
+    let mut sent = Vec::new();
+    Router::new().configure(peer, &mut |_| weir_vrrp::track::Reading::Up, Micros(0), &mut sent);
+    for output in sent {
+        if let weir_vrrp::router::Output::Advertise { frame, .. } = output {
+            router.receive(0, &frame, Micros(1), &mut Vec::new());
+        }
+    }
+    let mut status = Status::of(&router, &["lan".to_owned()], Micros(500_001));
+    status.unclaimed.push(Unclaimed { port: "lan".to_owned(), reason: "unknown_router", count: 3 });
+    status
+}
+
 /// A director whose counters a test sets.
 pub(crate) struct Director {
     pub(crate) metrics: Arc<Metrics>,
@@ -113,6 +137,7 @@ impl Director {
             ports: vec![PortSource::new("lan".to_owned(), device.clone()).with_host(Some(Arc::default()))],
             snapshot: publisher.shared(),
             health: Checker::new(&parse(tables), 1).1,
+            vrrp: Arc::new(ArcSwap::from_pointee(vrrp())),
             capacity: 1_048_576,
             cycles_per_second: 2_000_000_000,
             reload: Arc::new(ReloadStatus::loaded(started)),
@@ -438,6 +463,12 @@ fn the_docs_have_every_metric_and_every_reason_as_the_program_has_them() {
         let (per_second, burst) = class.limit();
         let limit = format!("{}, {}", thousands(per_second), thousands(burst));
         assert_eq!(rows.get(class.label()), Some(&vec![class.help(), &limit]), "{class:?}");
+        known += 1;
+    }
+    for reason in weir_vrrp::discard::Discard::ALL {
+        let (first, rest) = reason.help().split_at(1);
+        let sentence = format!("{}{rest}.", first.to_uppercase());
+        assert_eq!(rows.get(reason.label()), Some(&vec![&*sentence]), "{reason:?}");
         known += 1;
     }
     assert_eq!(rows.len(), known, "the docs have rows that the program does not know");

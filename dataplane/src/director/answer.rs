@@ -38,6 +38,11 @@ impl<F: Frame> Director<F> {
             Class::Echo | Class::IcmpError | Class::Local if is_own_source => {
                 Err((frame, DropReason::OwnSource))
             }
+            Class::Echo | Class::Local
+                if context.snapshot.local(packet.destination).is_some_and(|local| !local.is_accepted()) =>
+            {
+                Err((frame, DropReason::NotAccepted))
+            }
             Class::Echo => self.answer_echo(frame, packet, context, wire),
             Class::IcmpError => {
                 let passed = self.icmp_error(frame, packet, context, wire);

@@ -36,8 +36,8 @@ use crate::parse::{Content, Packet, Plain, parse};
 use crate::punt::Punt;
 use crate::reply::arp;
 use crate::rewrite;
-use crate::snapshot::Snapshot;
 use crate::snapshot::server::Gauge;
+use crate::snapshot::{Port, Snapshot};
 use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::FRAME_LEN_MIN;
 
@@ -256,12 +256,12 @@ impl<F: Frame> Director<F> {
         for frame in burst {
             frame.prefetch();
         }
-        let mac = context.snapshot.ports[context.port].mac;
+        let port = &context.snapshot.ports[context.port];
         for (frame, Finding { step, packet, lookup }) in burst.iter().zip(findings) {
             let bytes = frame.bytes();
             if let Ok((plain, _)) = Plain::ref_from_prefix(bytes)
                 && self.last_service.is_asked_again(plain, lookup)
-                && is_for(bytes, mac)
+                && is_for(bytes, port)
                 && plain.is_right(frame.len())
             {
                 lookup.hash = self.table.hash(lookup.key.hash_input());
@@ -270,7 +270,7 @@ impl<F: Frame> Director<F> {
                 continue;
             }
             *step = match parse(frame, packet) {
-                Content::Ipv4 if !is_for(bytes, mac) => Step::Drop(DropReason::ForeignMac),
+                Content::Ipv4 if !is_for(bytes, port) => Step::Drop(foreign(bytes, port)),
                 Content::Ipv4 => Step::Ipv4(self.classify(packet, lookup, context)),
                 Content::Arp => Step::Arp,
                 Content::Bad(reason) => Step::Drop(reason),
@@ -338,10 +338,17 @@ fn trim_surplus<F: Frame>(frame: &mut F, packet: &Packet) -> Result<(), DropReas
     rewrite::trim(frame, (packet.l3() + usize::from(packet.total_len)).max(FRAME_LEN_MIN))
 }
 
-/// Whether a frame goes to `mac` and comes from a single station.
+/// Why a frame to another MAC is dropped.
+#[cold]
+fn foreign(bytes: &[u8], port: &Port) -> DropReason {
+    if port.virtual_macs.is_for_another(bytes) { DropReason::VrrpBackup } else { DropReason::ForeignMac }
+}
+
+/// Whether a frame goes to the port, or to a virtual router that is master there, and comes from a single station.
 #[inline]
-fn is_for(bytes: &[u8], mac: MacAddress) -> bool {
-    bytes.first_chunk::<12>().is_some_and(|macs| macs.starts_with(&mac.0) && macs[6] & 1 == 0)
+fn is_for(bytes: &[u8], port: &Port) -> bool {
+    let Some(macs) = bytes.first_chunk::<12>() else { return false };
+    macs[6] & 1 == 0 && (macs.starts_with(&port.mac.0) || port.virtual_macs.receives(macs))
 }
 
 #[inline]

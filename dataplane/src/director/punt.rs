@@ -16,6 +16,7 @@ use crate::packet::{Frame, Wire};
 use crate::parse::{self, Packet, parse};
 use crate::punt::headers::{self, Content};
 use crate::punt::{Owner, class};
+use crate::snapshot::server::Gauge;
 use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::{DropReason, PuntClass};
 use crate::wire::ethernet::{self, Arp, FRAME_LEN_MIN, HEADER_LEN, MacAddress, Vlan};
@@ -176,6 +177,11 @@ impl<F: Frame> Director<F> {
             for _ in 0..per_pass {
                 let Some((head, len, reader)) = self.punt.next_injected(way) else { break };
                 let port = usize::from(head.port);
+                if now.cycles > head.cycles {
+                    reader.skip(len);
+                    self.shared.counters.dropped(DropReason::Stale);
+                    continue;
+                }
                 let room = wire.allocate().filter(|_| port < snapshot.ports.len());
                 let Some(mut frame) = room else {
                     reader.skip(len);
@@ -192,12 +198,29 @@ impl<F: Frame> Director<F> {
                 padding.fill(0);
                 self.shared.counters.inject(owner, 1);
                 let context = Context { snapshot, now, port };
-                if owner == Owner::Host {
-                    self.send_for_host(frame, context, wire);
-                } else {
-                    wire.transmit(port, frame);
+                match owner {
+                    Owner::Host => self.send_for_host(frame, context, wire),
+                    Owner::Vrrp if is_unaddressed(frame.bytes()) => {
+                        self.address_and_send(frame, context, wire);
+                    }
+                    Owner::Vrrp => wire.transmit(port, frame),
                 }
             }
+        }
+    }
+
+    /// Sends an IPv4 packet of control's to its next hop, whose MAC control left to the worker.
+    fn address_and_send<W: Wire<Frame = F>>(&mut self, frame: F, context: Context<'_>, wire: &mut W) {
+        /// Where an untagged frame has the destination of its IPv4 packet.
+        const DESTINATION: std::ops::Range<usize> = 30..34;
+        let destination = frame.bytes().get(DESTINATION).and_then(|bytes| bytes.first_chunk::<4>());
+        let routes = &context.snapshot.routes;
+        let next_hop = destination.and_then(|octets| routes.next_hop(u32::from_be_bytes(*octets)));
+        let Some(next_hop) = next_hop else { return self.drop(frame, DropReason::NoRoute, wire) };
+        let hint = Gauge::default();
+        let hop = Hop::new(next_hop, 0);
+        if let Err((frame, reason)) = self.send(frame, Vlan::NONE, &hint, hop, context, wire) {
+            self.drop(frame, reason, wire);
         }
     }
 
@@ -271,4 +294,9 @@ impl<F: Frame> Director<F> {
         }
         self.forward(frame, &packet, server, context, wire)
     }
+}
+
+/// Whether a frame holds an IPv4 packet and no MAC to send it to.
+fn is_unaddressed(frame: &[u8]) -> bool {
+    frame.starts_with(&[0; 6]) && frame.get(12..14) == Some(&[8, 0])
 }

@@ -2,6 +2,7 @@
 
 mod host;
 mod punt;
+mod vrrp;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -52,6 +52,9 @@ impl<F: Frame> Director<F> {
             return;
         }
         self.kept_until = now.millis;
+        for port in &snapshot.ports {
+            self.shared.counters.vrrp_fenced.add(port.virtual_macs.watch(now.cycles));
+        }
         self.read_inbox(snapshot, now, wire);
         self.age_neighbors(snapshot, now, wire);
         if self.shared.worker == 0 {

@@ -297,15 +297,31 @@ impl Channel {
         Some(Punted { port: usize::from(head.port), class, cycles: head.cycles })
     }
 
+    /// Whether the worker has taken everything it was given.
+    pub fn is_drained(&self) -> bool {
+        self.down.is_drained()
+    }
+
     /// Has a worker send `frame`, without FCS, out of the port with this number.
     ///
     /// # Errors
     /// See [`Refused`]; the frame is not sent.
     pub fn push(&mut self, port: usize, frame: &[u8]) -> Result<(), Refused> {
+        self.push_until(port, frame, u64::MAX)
+    }
+
+    /// As [`Channel::push`], for a frame that must not come out late: after this cycle of the time stamp counter the
+    /// worker drops it.
+    ///
+    /// # Errors
+    /// See [`Refused`]; the frame is not sent.
+    pub fn push_until(&mut self, port: usize, frame: &[u8], expires: u64) -> Result<(), Refused> {
         if !(HEADER_LEN..=FRAME_LEN_MAX).contains(&frame.len()) {
             return Err(Refused::Length);
         }
-        self.down.push(Head { port: port as u16, ..Head::default() }, frame).map_err(|Full| Refused::Full)
+        self.down
+            .push(Head { port: port as u16, cycles: expires, ..Head::default() }, frame)
+            .map_err(|Full| Refused::Full)
     }
 }
 

@@ -67,6 +67,11 @@ impl Writer {
         self.0.push_entire_slice(frame).map_err(|_| Full)
     }
 
+    /// Whether the reader has taken everything.
+    pub fn is_drained(&self) -> bool {
+        self.0.slots() == self.0.buffer().capacity()
+    }
+
     /// Whether the reader is gone.
     pub fn is_abandoned(&self) -> bool {
         self.0.is_abandoned()

@@ -59,7 +59,8 @@ pub fn receive<F: Frame>(
     let bytes = frame.bytes_mut();
     let at = vlan.header_len();
     let (link, _) = Ethernet::ref_from_prefix(bytes).map_err(|_| Refused::Drop(DropReason::Truncated))?;
-    if link.destination != mac.0 && link.destination != ethernet::BROADCAST.0 {
+    let is_ours = link.destination == mac.0 || snapshot.ports[port].virtual_macs.receives(bytes);
+    if !is_ours && link.destination != ethernet::BROADCAST.0 {
         return Err(Refused::Drop(DropReason::ForeignMac));
     }
     let (arp, _) = Arp::ref_from_prefix(&bytes[at..]).map_err(|_| Refused::Drop(DropReason::Truncated))?;
@@ -68,7 +69,8 @@ pub fn receive<F: Frame>(
     if !arp.is_valid() || sender != 0 && !ipv4::is_unicast(sender) {
         return Err(Refused::Drop(DropReason::BadArp));
     }
-    if sender_mac == mac {
+    // A router of our group that was master a moment ago has its addresses at the virtual MAC as well.
+    if sender_mac == mac || sender_mac == snapshot.mac_of(port, sender) {
         return Err(Refused::Drop(DropReason::ForeignArp));
     }
     let is_ours = snapshot.local(sender).is_some();
@@ -77,6 +79,7 @@ pub fn receive<F: Frame>(
     }
     let is_reply = arp.operation.get() == Arp::REQUEST && is_answered(snapshot, port, sender, target);
     if is_reply {
+        let mac = snapshot.mac_of(port, target);
         let answer = Arp::new(Arp::REPLY, (mac, target), (sender_mac, sender));
         bytes[at..at + Arp::LEN].copy_from_slice(answer.as_bytes());
         bytes[..6].copy_from_slice(&sender_mac.0);

@@ -17,6 +17,8 @@ pub(super) struct Addressing<'a> {
     config: &'a Config,
     ports: &'a [Port],
     vips: &'a Vips,
+    /// Addresses of VRRP: what they have as long as this director is master, `None` while it is not.
+    held: &'a HashMap<u32, Option<Local>>,
     pub(super) virtual_servers: HashMap<u64, Target>,
     pub(super) nat_servers: HashMap<u64, NatServer>,
     pub(super) locals: HashMap<u32, Local>,
@@ -29,14 +31,22 @@ pub(super) struct Addressing<'a> {
 
 impl<'a> Addressing<'a> {
     /// Without virtual servers: own addresses only.
-    pub(super) fn new(config: &'a Config, ports: &'a [Port], vips: &'a Vips) -> Self {
+    pub(super) fn new(
+        config: &'a Config,
+        ports: &'a [Port],
+        vips: &'a Vips,
+        held: &'a HashMap<u32, Option<Local>>,
+    ) -> Self {
+        let mut locals = own_addresses(ports);
+        locals.extend(held.iter().filter_map(|(&address, local)| Some((address, (*local)?))));
         Self {
             config,
             ports,
             vips,
+            held,
             virtual_servers: HashMap::new(),
             nat_servers: HashMap::new(),
-            locals: own_addresses(ports),
+            locals,
             announcements: Vec::new(),
             marked: HashMap::new(),
             hashes: [false; 2],
@@ -78,7 +88,9 @@ impl<'a> Addressing<'a> {
                 let VirtualServer { port, protocol, one_packet, .. } = *virtual_server;
                 let vip = vip.into();
                 let target = Target { service, vip: self.vips.number(vip), any_port };
-                self.virtual_servers.insert(socket(vip, port, protocol.number()), target);
+                if self.held.get(&vip).is_none_or(Option::is_some) {
+                    self.virtual_servers.insert(socket(vip, port, protocol.number()), target);
+                }
                 self.add_vip(virtual_server.address);
                 for server in nat_servers {
                     self.add_nat_server(server, protocol, any_port, Some(Origin { vip, port, one_packet }));
@@ -96,6 +108,10 @@ impl<'a> Addressing<'a> {
     fn add_vip(&mut self, vip: IpAddr) {
         let IpAddr::V4(vip) = vip else { return };
         let vip = vip.into();
+        // VRRP answers for its addresses, and announces them.
+        if self.held.contains_key(&vip) {
+            return;
+        }
         let arp_ports = ports_of_vip(self.ports, vip);
         let local = self.locals.entry(vip).or_default();
         if local.arp_ports | arp_ports != local.arp_ports {

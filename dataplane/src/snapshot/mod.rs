@@ -14,11 +14,12 @@ pub mod server;
 pub mod service;
 pub mod traffic;
 pub mod vips;
+pub mod virtual_router;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use ipnet::Ipv4Net;
 use weir_config::model::{MacAddress, Protocol};
 
@@ -31,6 +32,7 @@ use server::Server;
 use service::Service;
 use traffic::Traffic;
 use vips::Vips;
+use virtual_router::VirtualMacs;
 
 /// See the module.
 pub struct Snapshot {
@@ -62,6 +64,8 @@ pub struct Snapshot {
     /// By socket.
     nat_servers: HashMap<u64, NatServer>,
     locals: HashMap<u32, Local>,
+    /// Addresses of VRRP of which another director is master.
+    held_elsewhere: HashSet<u32>,
     /// Static neighbours by address.
     bindings: Arc<HashMap<u32, Binding>>,
 }
@@ -81,6 +85,8 @@ pub struct Port {
     pub has_vrrp: bool,
     /// Whether it has a host interface.
     pub has_host: bool,
+    /// The virtual MACs of IPv4 that are received on it.
+    pub virtual_macs: VirtualMacs,
 }
 
 impl Port {
@@ -194,6 +200,26 @@ pub struct Local {
     pub arp_ports: u64,
     /// Whether it is the address of a virtual server.
     pub is_vip: bool,
+    /// The virtual router that holds it, as master.
+    pub router: Option<Router>,
+}
+
+/// What an address of a virtual router has from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Router {
+    /// VRID.
+    pub id: u8,
+    /// ARP is answered with the virtual MAC rather than the port's.
+    pub virtual_mac: bool,
+    /// Whether the address itself answers, besides virtual servers.
+    pub accept: bool,
+}
+
+impl Local {
+    /// Whether packets to the address itself are taken in.
+    pub fn is_accepted(&self) -> bool {
+        self.router.is_none_or(|router| router.accept)
+    }
 }
 
 /// A socket address and protocol as one number.
@@ -215,6 +241,9 @@ impl Snapshot {
 
     #[inline(never)]
     fn marked_target(&self, marks: &Marks, ends: &Ends, protocol: Protocol) -> Option<Found> {
+        if self.held_elsewhere.contains(&ends.destination) {
+            return None;
+        }
         let marks::Found { marked, is_for_all } = marks.find(ends, protocol);
         let by_mark = |Marked { service, any_port }| {
             Some(Target { service, vip: self.vips.number(ends.destination), any_port })
@@ -310,9 +339,22 @@ impl Snapshot {
         (binding.port == usize::from(hop.port)).then_some(binding.mac)
     }
 
+    /// The MAC that `address` is at, for others on `port`.
+    pub fn mac_of(&self, port: usize, address: u32) -> MacAddress {
+        let router = self.local(address).and_then(|local| local.router);
+        match router.filter(|router| router.virtual_mac) {
+            Some(router) => virtual_router::mac(router.id),
+            None => self.ports[port].mac,
+        }
+    }
+
     /// Whether ARP requests for `address` are answered on `port`: VIPs and own addresses there, proxied prefixes.
     pub fn answers_arp(&self, port: usize, address: u32) -> bool {
-        let is_ours = self.local(address).is_some_and(|local| local.arp_ports & 1 << port != 0);
+        let is_ours = self.local(address).is_some_and(|local| {
+            let router = local.router.map(|router| router.id);
+            local.arp_ports & 1 << port != 0
+                && router.is_none_or(|id| !self.ports[port].virtual_macs.is_fenced(id))
+        });
         is_ours || self.ports[port].proxy_arp.iter().any(|net| net.contains(&Ipv4Addr::from(address)))
     }
 }

@@ -27,7 +27,8 @@ use super::server::{Live, Server};
 use super::service::Service;
 use super::traffic::Traffic;
 use super::vips::Numbering;
-use super::{Binding, Port, Snapshot, Switches};
+use super::virtual_router::{Fence, VirtualMacs};
+use super::{Binding, Local, Port, Router, Snapshot, Switches};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::Hop;
@@ -125,6 +126,10 @@ pub struct Registry {
     hashes: [bool; 2],
     /// Static neighbours, and the generation that brought them.
     bindings: (Arc<HashMap<u32, Binding>>, u64),
+    /// Names of the VRRP instances that are master.
+    masters: HashSet<String>,
+    /// By port number.
+    fences: Vec<Arc<Fence>>,
 }
 
 /// What is under construction; the registry changes only when all of it stands.
@@ -147,7 +152,19 @@ impl Registry {
             vips: Numbering::default(),
             hashes: [false; 2],
             bindings: Default::default(),
+            masters: HashSet::new(),
+            fences: Vec::new(),
         }
+    }
+
+    /// With the fences of the ports' virtual routers, by port number.
+    pub fn with_fences(self, fences: Vec<Arc<Fence>>) -> Self {
+        Self { fences, ..self }
+    }
+
+    /// Names the VRRP instances that are master from the next snapshot on.
+    pub fn set_masters(&mut self, masters: impl IntoIterator<Item = String>) {
+        self.masters = masters.into_iter().collect();
     }
 
     /// The snapshot of `config`. `macs` are the ports' Ethernet addresses.
@@ -319,16 +336,47 @@ impl Registry {
         }
     }
 
+    /// Tells each port its virtual MACs, and each address of VRRP whether it is served now: `None`, another director
+    /// has it.
+    fn virtual_routers(&self, config: &Config, ports: &mut [Port]) -> HashMap<u32, Option<Local>> {
+        let mut held = HashMap::new();
+        for (port, fence) in ports.iter_mut().zip(&self.fences) {
+            port.virtual_macs = VirtualMacs::new(fence.clone());
+        }
+        for instance in &config.vrrp {
+            let port = &mut ports[instance.port];
+            port.has_vrrp = true;
+            let is_master = self.masters.contains(&instance.name);
+            let (id, virtual_mac) = (instance.virtual_router_id, instance.virtual_mac);
+            if instance.addresses.iter().any(IpAddr::is_ipv4) {
+                port.virtual_macs.insert(id, virtual_mac, is_master);
+            }
+            // An owner accepts whatever it is told (RFC 9568 section 6.1).
+            let accept = instance.accept || instance.priority == u8::MAX;
+            for address in &instance.addresses {
+                let IpAddr::V4(address) = address else { continue };
+                let router = Some(Router { id, virtual_mac, accept });
+                let local =
+                    is_master.then_some(Local { arp_ports: 1 << instance.port, is_vip: true, router });
+                // The owner's own address stays its own.
+                if !port.has_address((*address).into()) || is_master {
+                    held.insert((*address).into(), local);
+                }
+            }
+        }
+        held
+    }
+
     fn assemble(&mut self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {
         let mut ports: Box<[Port]> =
             config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
-        config.vrrp.iter().for_each(|router| ports[router.port].has_vrrp = true);
+        let held = self.virtual_routers(config, &mut ports);
         let size = self.services.values().map(|entry| usize::from(entry.id.0) + 1).max().unwrap_or(0);
         let mut services: Vec<Option<Arc<Service>>> = vec![None; size];
         let mut retired = vec![Traffic::default(); size];
         let mut servers = vec![nobody(self.workers)];
         let vips = self.vips.vips();
-        let mut addressing = Addressing::new(config, &ports, &vips);
+        let mut addressing = Addressing::new(config, &ports, &vips, &held);
         for entry in self.services.values() {
             retired[usize::from(entry.id.0)] = entry.retired;
             for ServerEntry { server, .. } in entry.servers.values() {
@@ -366,6 +414,7 @@ impl Registry {
             retired: retired.into(),
             nat_servers,
             locals,
+            held_elsewhere: held.iter().filter(|(_, local)| local.is_none()).map(|(vip, _)| *vip).collect(),
         }
     }
 }
@@ -499,6 +548,7 @@ fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Port {
         proxy_arp: v4_only(&port.proxy_arp),
         has_vrrp: false,
         has_host: port.host_interface.is_some(),
+        virtual_macs: VirtualMacs::default(),
     }
 }
 

@@ -230,3 +230,26 @@ fn vrrp_goes_before_the_host() {
     let first: Vec<u8> = lab.wire.sent.iter().map(|(_, frame)| frame.bytes()[0]).collect();
     assert_eq!(first, [vec![1], vec![2; 32]].concat());
 }
+
+#[test]
+fn what_control_sends_too_late_is_not_sent() {
+    let (mut lab, mut channel) = lab(VRRP, 1);
+    channel.push_until(0, &advertisement(), 1_000).expect("room");
+    channel.push_until(0, &advertisement(), 2_000).expect("room");
+    let now = Now { cycles: 1_001, ..Now::default() };
+    lab.directors[0].inject(&lab.snapshot, now, &mut lab.wire);
+    assert_eq!((lab.wire.sent.len(), lab.counters[0].drops(DropReason::Stale)), (1, 1));
+    assert!(channel.is_drained());
+}
+
+#[test]
+fn a_packet_without_a_mac_goes_to_its_next_hop() {
+    let (mut lab, mut channel) =
+        lab(&format!("{VRRP}[[neighbor]]\naddress = \"10.0.0.3\"\nmac = \"02:00:00:00:00:33\"\n"), 1);
+    let unicast = packet(MacAddress([0; 6]), 112, ROUTER, &[0x21; 20]);
+    channel.push(0, &unicast).expect("room");
+    lab.directors[0].inject(&lab.snapshot, lab.now, &mut lab.wire);
+    let sent = lab.wire.sent.pop().expect("a frame").1;
+    assert_eq!(sent.bytes()[..12], [2, 0, 0, 0, 0, 0x33, 2, 0, 0, 0, 0, 1]);
+    assert_eq!(sent.bytes()[14..34], unicast[14..34]);
+}

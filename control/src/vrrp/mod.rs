@@ -1,0 +1,321 @@
+//! VRRP: a thread of its own for the timers, and its end in control.
+//!
+//! ```text
+//!  workers -- advertisements --> [thread: weir_vrrp::router] -- who is master --> control: one snapshot --> workers
+//!     ^ <---- advertisements, announcements ----' ^----- file, readings of what is tracked, claims ----'
+//! ```
+//! * The thread has real-time priority where the kernel grants it, reads the monotonic clock, and never waits for
+//!   control, a file or the log: what it has to say goes into a bounded queue.
+//! * An advertisement is sent before the data plane serves the addresses, and they are announced after that.
+//! * It goes through the first worker. While that does not take what it is given the thread counts as not running: it
+//!   makes no advertisement that would come out late, and takes over nothing.
+//! * What a worker serves of a master has a lease ([`weir_dataplane::snapshot::virtual_router`]) that ends when other
+//!   routers may take over, and that this thread renews.
+
+pub(crate) mod settings;
+pub(crate) mod status;
+mod thread;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use crossbeam::queue::ArrayQueue;
+use dpdk::port::PortFilter;
+use tokio::sync::watch;
+use tracing::{info, warn};
+use weir_config::model::{Config, MacAddress};
+use weir_dataplane::director::Shared;
+use weir_dataplane::punt::{Channel, Owner, Punt};
+use weir_dataplane::snapshot::Snapshot;
+use weir_dataplane::snapshot::virtual_router::Fence;
+use weir_vrrp::discard::Discard;
+use weir_vrrp::machine::{Cause, State};
+use weir_vrrp::router::Setup;
+use weir_vrrp::settings::Mac;
+use weir_vrrp::track::{Reading, Tracked};
+
+use status::{Status, name_of};
+pub(crate) use thread::Thread;
+
+/// Updates that wait for the thread at most: it takes all of them every millisecond.
+const UPDATES_MAX: usize = 1_024;
+/// Notes for the log that wait for control at most.
+const NOTES_MAX: usize = 1_024;
+/// The same refusal is logged this often at most.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Refusals whose last time in the log is remembered.
+const REFUSALS_MAX: usize = 1_024;
+/// How long a clean stop waits for the last advertisements.
+const RESIGN_TIMEOUT: Duration = Duration::from_millis(500);
+/// A file that is tracked holds a number and no more.
+const FILE_BYTES_MAX: u64 = 64;
+
+/// What control tells the thread.
+enum Update {
+    /// The file's instances.
+    Configure(Vec<Setup>),
+    /// How what is tracked is now.
+    Readings(HashMap<Tracked, Reading>),
+    /// Another host on this port claims this address.
+    Claimed(usize, IpAddr),
+    /// Resign, say when that is sent, and end.
+    Stop(SyncSender<()>),
+}
+
+/// What the thread has to say.
+#[derive(Debug)]
+enum Note {
+    Transition { instance: String, from: State, to: State, cause: Cause, fault: Option<Tracked> },
+    Refused { port: usize, instance: Option<String>, source: Option<IpAddr>, reason: Discard },
+    AddressMismatch { instance: String, source: IpAddr },
+    Stalled { millis: u128, by_worker: bool },
+    NotInRealTime(std::io::Error),
+    Unsent { port: usize, why: &'static str },
+}
+
+/// The instances that are master, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Masters {
+    /// Counts changes.
+    pub(crate) sequence: u64,
+    /// Their names.
+    pub(crate) names: Vec<String>,
+}
+
+/// A port, as far as VRRP needs it.
+pub(crate) struct PortEnd {
+    /// Its name in the file.
+    pub(crate) name: String,
+    /// Its Ethernet address.
+    pub(crate) mac: MacAddress,
+    /// Makes it receive virtual MACs.
+    pub(crate) filter: PortFilter,
+    /// Its virtual routers' leases.
+    pub(crate) fence: Arc<Fence>,
+}
+
+/// Control's end.
+pub(crate) struct Vrrp {
+    ports: Vec<PortEnd>,
+    updates: SyncSender<Update>,
+    masters: watch::Receiver<Masters>,
+    /// The last change of masters that is in force.
+    applied: Arc<AtomicU64>,
+    notes: Arc<ArrayQueue<Note>>,
+    status: Arc<ArcSwap<Status>>,
+    tracked: Vec<Tracked>,
+    readings: HashMap<Tracked, Reading>,
+    received: HashMap<usize, Vec<Mac>>,
+    refusals: HashMap<(Option<String>, Discard), Instant>,
+}
+
+impl Vrrp {
+    /// Both ends, with the instances of the file, which start when the thread runs. `workers` are the ends of the
+    /// workers' channels.
+    pub(crate) fn new(
+        config: &Config,
+        ports: Vec<PortEnd>,
+        workers: &mut [Punt],
+        shared: &[Shared],
+    ) -> (Self, Thread) {
+        let (updates, inbox) = sync_channel(UPDATES_MAX);
+        let (sender, masters) = watch::channel(Masters::default());
+        let applied = Arc::new(AtomicU64::new(0));
+        let notes = Arc::new(ArrayQueue::new(NOTES_MAX));
+        let status = Arc::new(ArcSwap::from_pointee(Status::default()));
+        let ends = thread::Ends {
+            channel: Channel::connect(Owner::Vrrp, workers),
+            inbox,
+            masters: sender,
+            applied: applied.clone(),
+            notes: notes.clone(),
+            status: status.clone(),
+            ports: ports.iter().map(|port| port.name.clone()).collect(),
+            fences: ports.iter().map(|port| port.fence.clone()).collect(),
+            workers: shared.len(),
+        };
+        let mut vrrp = Self {
+            ports,
+            updates,
+            masters,
+            applied,
+            notes,
+            status,
+            tracked: Vec::new(),
+            readings: HashMap::new(),
+            received: HashMap::new(),
+            refusals: HashMap::new(),
+        };
+        vrrp.configure(config);
+        (vrrp, Thread::new(ends))
+    }
+
+    /// For whoever shows it.
+    pub(crate) fn status(&self) -> Arc<ArcSwap<Status>> {
+        self.status.clone()
+    }
+
+    /// The instances of another file.
+    pub(crate) fn configure(&mut self, config: &Config) {
+        let macs: Vec<MacAddress> = self.ports.iter().map(|port| port.mac).collect();
+        let setups = settings::setups(config, &macs);
+        self.tracked.clear();
+        for Setup { settings, trackers } in &setups {
+            self.tracked.extend(trackers.iter().map(|tracker| tracker.what.clone()));
+            self.receive(settings.port, settings.mac);
+        }
+        self.tracked.sort_by_key(|tracked| format!("{tracked:?}"));
+        self.tracked.dedup();
+        self.send(Update::Configure(setups));
+    }
+
+    /// Has a port receive an Ethernet address.
+    fn receive(&mut self, port: usize, mac: Mac) {
+        let PortEnd { name, mac: own, filter, .. } = &self.ports[port];
+        let received = self.received.entry(port).or_default();
+        if own.0 == mac || received.contains(&mac) {
+            return;
+        }
+        received.push(mac);
+        let mac = dpdk::MacAddress(mac);
+        match filter.receive_for(mac.0) {
+            Ok(false) => {}
+            Ok(true) => {
+                info!(port = name, %mac, "the device has no filter for the virtual MAC: it receives everything")
+            }
+            Err(problem) => warn!(
+                port = name, %mac,
+                "the virtual MAC can't be received, write `virtual_mac = false`: {problem}"
+            ),
+        }
+    }
+
+    fn send(&self, update: Update) {
+        if self.updates.try_send(update).is_err() {
+            warn!("VRRP's thread does not take what it is told");
+        }
+    }
+
+    /// Waits until other instances are master.
+    pub(crate) async fn changed(&mut self) -> Masters {
+        if self.masters.changed().await.is_err() {
+            // The thread has ended, and weir with it.
+            std::future::pending::<()>().await;
+        }
+        self.masters.borrow_and_update().clone()
+    }
+
+    /// The masters of this change are in force.
+    pub(crate) fn applied(&self, sequence: u64) {
+        self.applied.store(sequence, Relaxed);
+    }
+
+    /// Another host claims an address.
+    pub(crate) fn claimed(&self, port: usize, address: IpAddr) {
+        let _ = self.updates.try_send(Update::Claimed(port, address));
+    }
+
+    /// Looks at everything that is tracked. `link_up` by port number; what does not say is taken to be up.
+    pub(crate) fn track(&mut self, snapshot: &Snapshot, link_up: impl Fn(usize) -> bool) {
+        let mut readings = HashMap::with_capacity(self.tracked.len());
+        for tracked in &self.tracked {
+            let up = |up| if up { Reading::Up } else { Reading::Down };
+            let reading = match tracked {
+                Tracked::Port(port) => up(link_up(*port)),
+                Tracked::VirtualServer(name) => up(has_usable_server(snapshot, name)),
+                Tracked::File(path) => match number_in(path) {
+                    Some(number) => Reading::Number(number),
+                    // Not a number now: what it said before stays.
+                    None => self.readings.get(tracked).copied().unwrap_or(Reading::Number(0)),
+                },
+            };
+            readings.insert(tracked.clone(), reading);
+        }
+        if readings != self.readings {
+            self.readings = readings.clone();
+            self.send(Update::Readings(readings));
+        }
+    }
+
+    /// Has the masters resign, and waits until that is sent.
+    pub(crate) fn stop(&self) {
+        let (done, wait): (_, Receiver<()>) = sync_channel(1);
+        if self.updates.try_send(Update::Stop(done)).is_ok() {
+            let _ = wait.recv_timeout(RESIGN_TIMEOUT);
+        }
+    }
+
+    /// Writes what the thread has to say to the log.
+    pub(crate) fn log(&mut self) {
+        while let Some(note) = self.notes.pop() {
+            self.log_one(note);
+        }
+    }
+
+    fn log_one(&mut self, note: Note) {
+        let names: Vec<String> = self.ports.iter().map(|port| port.name.clone()).collect();
+        match note {
+            Note::Transition { instance, from, to, cause, fault } => {
+                let (from, to) = (from.name(), to.name());
+                match fault {
+                    Some(fault) => {
+                        let down = name_of(&fault, &names);
+                        warn!(instance, from, to, "VRRP: {down} is down");
+                    }
+                    None => info!(instance, from, to, "VRRP: {cause}"),
+                }
+            }
+            Note::Refused { reason: Discard::UnknownRouter, .. } => {}
+            Note::Refused { port, instance, source, reason } => {
+                if self.may_log((instance.clone(), reason)) {
+                    let (port, instance) = (&names[port], instance.unwrap_or_default());
+                    let source = source.map(|source| source.to_string()).unwrap_or_default();
+                    warn!(port, instance, source, "VRRP: advertisement refused: {}", reason.help());
+                }
+            }
+            Note::AddressMismatch { instance, source } => {
+                if self.may_log((Some(instance.clone()), Discard::UnknownRouter)) {
+                    warn!(instance, %source, "VRRP: the other router lists other addresses than ours");
+                }
+            }
+            Note::Stalled { millis, by_worker } => {
+                let who = if by_worker { "the first worker" } else { "VRRP's thread" };
+                warn!(millis, "VRRP: {who} did not run; the machine is too busy or was stopped");
+            }
+            Note::NotInRealTime(problem) => {
+                warn!("VRRP runs without real-time priority, so a busy machine may delay it: {problem}");
+            }
+            Note::Unsent { port, why } => warn!(port = names[port], "VRRP: not sent: {why}"),
+        }
+    }
+
+    fn may_log(&mut self, key: (Option<String>, Discard)) -> bool {
+        let now = Instant::now();
+        if self.refusals.get(&key).is_some_and(|last| now - *last < REFUSAL_LOG_INTERVAL) {
+            return false;
+        }
+        if self.refusals.len() >= REFUSALS_MAX {
+            self.refusals.retain(|_, last| now - *last < REFUSAL_LOG_INTERVAL);
+        }
+        self.refusals.len() < REFUSALS_MAX && self.refusals.insert(key, now).is_none_or(|_| true)
+    }
+}
+
+fn has_usable_server(snapshot: &Snapshot, name: &str) -> bool {
+    let Some(service) = snapshot.services().find(|service| service.name == name) else { return false };
+    snapshot.servers().any(|server| server.service == service.id && server.is_present && server.weight > 0)
+}
+
+/// The number in a file, 0 if there is no file, `None` if it holds none.
+fn number_in(path: &str) -> Option<i64> {
+    use std::io::Read;
+    let Ok(file) = std::fs::File::open(path) else { return Some(0) };
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}

@@ -1,0 +1,122 @@
+//! From the file to what the routers of [`weir_vrrp`] are told.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use weir_config::model::{Config, MacAddress, Port, Vrrp, VrrpAuthentication, VrrpTrack, VrrpTracked};
+use weir_vrrp::auth::{Authentication, password};
+use weir_vrrp::packet::{ChecksumForm, Version};
+use weir_vrrp::router::Setup;
+use weir_vrrp::settings::{Announce, Settings, virtual_mac};
+use weir_vrrp::track::{Effect, Tracked, Tracker};
+
+/// The instances of a file; `macs` by port number.
+pub(crate) fn setups(config: &Config, macs: &[MacAddress]) -> Vec<Setup> {
+    config.vrrp.iter().map(|vrrp| setup(vrrp, &config.ports[vrrp.port], macs[vrrp.port])).collect()
+}
+
+fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress) -> Setup {
+    let is_ipv6 = vrrp.addresses.first().is_some_and(IpAddr::is_ipv6);
+    let garp = &vrrp.garp;
+    let settings = Settings {
+        name: vrrp.name.clone(),
+        port: vrrp.port,
+        virtual_router_id: vrrp.virtual_router_id,
+        version: if vrrp.version == 2 { Version::V2 } else { Version::V3 },
+        priority: vrrp.priority,
+        interval: vrrp.advertisement_interval,
+        preempt: vrrp.preempt,
+        preempt_delay: vrrp.preempt_delay,
+        addresses: vrrp.addresses.clone(),
+        unicast_peers: vrrp.unicast_peers.clone(),
+        authentication: match &vrrp.authentication {
+            None => Authentication::None,
+            Some(VrrpAuthentication::Pass(text)) => Authentication::Pass(password(text)),
+            Some(VrrpAuthentication::Ah(text)) => Authentication::Ah(password(text)),
+        },
+        checksum: if vrrp.v3_checksum_as_v2 { ChecksumForm::MessageOnly } else { ChecksumForm::PseudoHeader },
+        source: source(vrrp, port, mac),
+        mac: if vrrp.virtual_mac { virtual_mac(is_ipv6, vrrp.virtual_router_id) } else { mac.0 },
+        announce: Announce {
+            repeat: garp.master_repeat,
+            delay: garp.master_delay,
+            refresh: garp.master_refresh,
+            refresh_repeat: garp.master_refresh_repeat,
+            lower_priority_repeat: garp.lower_prio_repeat,
+            lower_priority_delay: garp.lower_prio_delay,
+        },
+        group: vrrp.sync_group.clone(),
+    };
+    let own_link = Tracker { what: Tracked::Port(vrrp.port), effect: Effect::Fault };
+    Setup { settings, trackers: std::iter::once(own_link).chain(vrrp.track.iter().map(tracker)).collect() }
+}
+
+fn tracker(track: &VrrpTrack) -> Tracker {
+    let what = match &track.what {
+        VrrpTracked::Port(port) => Tracked::Port(*port),
+        VrrpTracked::VirtualServer(name) => Tracked::VirtualServer(name.clone()),
+        VrrpTracked::File(path) => Tracked::File(path.to_string_lossy().into_owned()),
+    };
+    Tracker { what, effect: track.weight.map_or(Effect::Fault, Effect::Weight) }
+}
+
+/// Where advertisements come from: IPv6 from the port's link-local address, IPv4 from the own address in the network of
+/// the peers or the virtual addresses, else the first.
+fn source(vrrp: &Vrrp, port: &Port, mac: MacAddress) -> IpAddr {
+    let towards = vrrp.unicast_peers.first().or(vrrp.addresses.first());
+    if towards.is_some_and(IpAddr::is_ipv6) {
+        let mut own = port.addresses.iter().map(|net| net.addr());
+        let is_link_local =
+            |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        return own.find(is_link_local).unwrap_or_else(|| link_local(mac).into());
+    }
+    let own = || port.addresses.iter().filter(|net| net.addr().is_ipv4());
+    let near = own().find(|net| towards.is_some_and(|address| net.contains(address)));
+    near.or_else(|| own().next()).map_or(IpAddr::from([0; 4]), |net| net.addr())
+}
+
+/// The address that a port gives itself (RFC 4291 appendix A).
+fn link_local(mac: MacAddress) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    let word = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+[[port]]
+name = "lan"
+device = "net_null0"
+addresses = ["10.1.0.2/24", "10.0.0.2/24"]
+[[vrrp]]
+name = "v4"
+port = "lan"
+virtual_router_id = 51
+addresses = ["10.0.0.100"]
+[[vrrp]]
+name = "v6"
+port = "lan"
+virtual_router_id = 51
+addresses = ["fe80::5:1"]
+virtual_mac = false
+[[vrrp.track]]
+file = "/run/drain"
+weight = -2
+"#;
+
+    #[test]
+    fn sources_and_macs_follow_the_port() {
+        let config = weir_config::parse("weir.toml", FILE).unwrap().config;
+        let setups = setups(&config, &[MacAddress([2, 0, 0, 0, 0, 1])]);
+        let [v4, v6] = &setups[..] else { panic!("two instances") };
+        assert_eq!(v4.settings.source, "10.0.0.2".parse::<IpAddr>().unwrap());
+        assert_eq!(v4.settings.mac, [0, 0, 0x5e, 0, 1, 51]);
+        assert_eq!(v6.settings.source, "fe80::ff:fe00:1".parse::<IpAddr>().unwrap());
+        assert_eq!(v6.settings.mac, [2, 0, 0, 0, 0, 1]);
+        assert_eq!(v4.trackers, [Tracker { what: Tracked::Port(0), effect: Effect::Fault }]);
+        let file = Tracker { what: Tracked::File("/run/drain".into()), effect: Effect::Weight(-2) };
+        assert_eq!(v6.trackers[1], file);
+    }
+}

@@ -1,0 +1,349 @@
+//! The thread that runs the routers.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use crossbeam::queue::ArrayQueue;
+use tokio::sync::watch;
+use weir_dataplane::punt::Channel;
+use weir_dataplane::snapshot::virtual_router::Fence;
+use weir_dataplane::stats::PuntClass;
+use weir_vrrp::instance::Instance;
+use weir_vrrp::machine::State;
+use weir_vrrp::router::{Output, Router};
+use weir_vrrp::settings::Mac;
+use weir_vrrp::time::Micros;
+use weir_vrrp::track::{Reading, Tracked};
+
+use super::status::Status;
+use super::{Masters, Note, Update};
+
+/// Between two looks at the ring and the timers.
+const TURN: Duration = Duration::from_millis(1);
+/// The same without instances.
+const IDLE: Duration = Duration::from_millis(50);
+/// A thread that did not run for this long has missed something.
+const STALL: Duration = Duration::from_millis(20);
+/// From here on that is worth a line in the log.
+const STALL_LOGGED: Duration = Duration::from_millis(100);
+/// Between two of those lines.
+const STALL_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How long announcements wait for the data plane to serve the addresses.
+const APPLY_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long a frame may wait for the worker.
+const FRESH: Duration = Duration::from_millis(50);
+/// Between two values for readers.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+/// Over which lateness is looked back.
+const LATENESS_WINDOW: Duration = Duration::from_secs(10);
+/// Frames taken from the workers in one turn.
+const FRAMES_PER_TURN: usize = 256;
+/// Among those below the kernel's own threads, above all that other programs usually take.
+const REAL_TIME_PRIORITY: u8 = 50;
+/// Where a peer of IPv6 is looked for that was not heard yet.
+const ALL_NODES: Mac = [0x33, 0x33, 0, 0, 0, 1];
+/// A last advertisement is given to the worker for this long.
+const RESIGN_WAIT: Duration = Duration::from_millis(200);
+
+/// What connects it with the rest.
+pub(super) struct Ends {
+    pub(super) channel: Channel,
+    pub(super) inbox: Receiver<Update>,
+    pub(super) masters: watch::Sender<Masters>,
+    pub(super) applied: Arc<AtomicU64>,
+    pub(super) notes: Arc<ArrayQueue<Note>>,
+    pub(super) status: Arc<ArcSwap<Status>>,
+    /// Names, by port number.
+    pub(super) ports: Vec<String>,
+    pub(super) fences: Vec<Arc<Fence>>,
+    pub(super) workers: usize,
+}
+
+/// See the module.
+pub(crate) struct Thread {
+    ends: Ends,
+    router: Router,
+    begin: Instant,
+    readings: HashMap<Tracked, Reading>,
+    /// Frames that wait for the data plane to serve what they announce, and since when.
+    announcements: VecDeque<(Micros, u64, usize, Vec<u8>)>,
+    last_turn: Micros,
+    stuck_since: Option<Micros>,
+    /// Whether it has asked for real-time priority.
+    has_priority: bool,
+    stalls: u64,
+    stall_logged: Option<Micros>,
+    /// The worst lateness of this window and of the one before.
+    lateness: [Duration; 2],
+    window_began: Micros,
+    status_at: Micros,
+    /// Ethernet addresses of unicast peers of IPv6, as they were heard.
+    peers6: HashMap<Ipv6Addr, Mac>,
+    frame: Vec<u8>,
+}
+
+impl Thread {
+    pub(super) fn new(ends: Ends) -> Self {
+        Self {
+            ends,
+            router: Router::new(),
+            begin: Instant::now(),
+            readings: HashMap::new(),
+            announcements: VecDeque::new(),
+            last_turn: Micros(0),
+            stuck_since: None,
+            has_priority: false,
+            stalls: 0,
+            stall_logged: None,
+            lateness: [Duration::ZERO; 2],
+            window_began: Micros(0),
+            status_at: Micros(0),
+            peers6: HashMap::new(),
+            frame: Vec::new(),
+        }
+    }
+
+    /// Runs until it is told to stop, or `stop` is set. Waits until `polling` says that all workers poll: before that
+    /// nobody could send.
+    pub(crate) fn run(mut self, stop: &AtomicBool, polling: &AtomicUsize) {
+        while !stop.load(SeqCst) && polling.load(SeqCst) < self.ends.workers {
+            sleep(TURN);
+        }
+        self.last_turn = self.now();
+        while !stop.load(SeqCst) {
+            if let Some(done) = self.turn() {
+                return self.resign(&done);
+            }
+            self.rest();
+        }
+    }
+
+    /// Sleeps until the next turn; without instances only a reload brings something to do.
+    fn rest(&mut self) {
+        if self.router.instances().is_empty() {
+            sleep(IDLE);
+            self.last_turn = self.now();
+        } else {
+            if !self.has_priority {
+                self.has_priority = true;
+                if let Err(problem) = dpdk::lcore::run_in_real_time(REAL_TIME_PRIORITY) {
+                    self.note(Note::NotInRealTime(problem));
+                }
+            }
+            sleep(TURN);
+        }
+    }
+
+    fn now(&self) -> Micros {
+        Micros(0) + self.begin.elapsed()
+    }
+
+    fn note(&self, note: Note) {
+        // When the log can't keep up the counters still tell.
+        let _ = self.ends.notes.push(note);
+    }
+
+    /// Everything that is due. Returns who wants it to end.
+    fn turn(&mut self) -> Option<SyncSender<()>> {
+        let now = self.now();
+        if self.is_worker_stuck(now) {
+            // It may be the end of weir that it does not run any more.
+            return self.ends.inbox.try_iter().find_map(|update| match update {
+                Update::Stop(done) => Some(done),
+                Update::Configure(_) | Update::Readings(_) | Update::Claimed(..) => None,
+            });
+        }
+        let mut out = Vec::new();
+        let gap = now.since(self.last_turn);
+        if gap >= STALL {
+            self.stalled(gap, now, &mut out);
+        }
+        self.last_turn = now;
+        let stop = self.take_updates(now, &mut out);
+        for _ in 0..FRAMES_PER_TURN {
+            let Some(punted) = self.ends.channel.pop(&mut self.frame) else { break };
+            self.learn_peer(punted.class);
+            self.router.receive(punted.port, &self.frame, now, &mut out);
+        }
+        if let Some(deadline) = self.router.deadline() {
+            self.lateness[0] = self.lateness[0].max(now.since(deadline));
+        }
+        self.router.run(now, &mut out);
+        self.carry_out(out, now);
+        self.send_announcements(now);
+        self.renew_leases(now);
+        if now.since(self.status_at) >= STATUS_INTERVAL {
+            self.show(now);
+        }
+        stop
+    }
+
+    /// Remembers where an IPv6 peer is: workers know no neighbours of IPv6.
+    fn learn_peer(&mut self, class: PuntClass) {
+        let (mac, source) = (self.frame.get(6..12), self.frame.get(22..38));
+        let source = source.and_then(|bytes| bytes.first_chunk::<16>()).map(|bytes| Ipv6Addr::from(*bytes));
+        let mac = mac.and_then(|bytes| bytes.first_chunk::<6>()).copied();
+        let is_ipv6 = self.frame.get(12..14) == Some(&[0x86, 0xdd]);
+        if let (PuntClass::VrrpUnicast, true, Some(source), Some(mac)) = (class, is_ipv6, source, mac) {
+            let is_peer = |i: &Instance| i.settings().unicast_peers.contains(&IpAddr::V6(source));
+            if self.router.instances().iter().any(is_peer) {
+                self.peers6.insert(source, mac);
+            }
+        }
+    }
+
+    /// Whether the worker has not taken what it was given for longer than a busy one needs.
+    fn is_worker_stuck(&mut self, now: Micros) -> bool {
+        if self.ends.channel.is_drained() {
+            self.stuck_since = None;
+            return false;
+        }
+        now.since(*self.stuck_since.get_or_insert(now)) >= STALL
+    }
+
+    fn stalled(&mut self, gap: Duration, now: Micros, out: &mut Vec<Output>) {
+        self.stalls += 1;
+        let is_news = self.stall_logged.is_none_or(|last| now.since(last) >= STALL_LOG_INTERVAL);
+        if gap >= STALL_LOGGED && is_news {
+            self.stall_logged = Some(now);
+            let by_worker = self.stuck_since.is_some();
+            self.note(Note::Stalled { millis: gap.as_millis(), by_worker });
+        }
+        self.router.stalled(gap, now, out);
+    }
+
+    fn take_updates(&mut self, now: Micros, out: &mut Vec<Output>) -> Option<SyncSender<()>> {
+        while let Ok(update) = self.ends.inbox.try_recv() {
+            match update {
+                Update::Configure(setups) => {
+                    let readings = &self.readings;
+                    self.router.configure(setups, &mut |tracked| read(readings, tracked), now, out);
+                }
+                Update::Readings(readings) => {
+                    self.readings = readings;
+                    let readings = &self.readings;
+                    self.router.track(&mut |tracked| read(readings, tracked), now, out);
+                }
+                Update::Claimed(port, address) => self.router.claimed(port, address, now, out),
+                Update::Stop(done) => return Some(done),
+            }
+        }
+        None
+    }
+
+    fn carry_out(&mut self, out: Vec<Output>, now: Micros) {
+        let has_transition = out.iter().any(|output| matches!(output, Output::Transition { .. }));
+        let mut announcements = Vec::new();
+        for output in out {
+            match output {
+                Output::Advertise { port, peer, mut frame } => {
+                    if let Some(IpAddr::V6(peer)) = peer {
+                        frame[..6].copy_from_slice(self.peers6.get(&peer).unwrap_or(&ALL_NODES));
+                    }
+                    self.send(port, &frame);
+                }
+                Output::Announce { port, frame } => announcements.push((port, frame)),
+                Output::Transition { instance, from, to, cause, fault } => {
+                    self.note(Note::Transition { instance, from, to, cause, fault });
+                }
+                Output::Discarded { port, instance, source, reason } => {
+                    self.note(Note::Refused { port, instance, source, reason });
+                }
+                Output::AddressMismatch { instance, source } => {
+                    self.note(Note::AddressMismatch { instance, source });
+                }
+            }
+        }
+        if has_transition {
+            self.renew_leases(now);
+            self.tell_masters();
+            self.show(now);
+        }
+        let sequence = self.ends.masters.borrow().sequence;
+        self.announcements
+            .extend(announcements.into_iter().map(|(port, frame)| (now, sequence, port, frame)));
+    }
+
+    fn send(&mut self, port: usize, frame: &[u8]) {
+        let expires = dpdk::tsc().saturating_add(dpdk::tsc_hz() / 1_000 * FRESH.as_millis() as u64);
+        if self.ends.channel.push_until(port, frame, expires).is_err() {
+            self.note(Note::Unsent { port, why: "the worker does not take it" });
+        }
+    }
+
+    fn tell_masters(&self) {
+        let masters = self.router.instances().iter().filter(|instance| instance.state() == State::Master);
+        let names: Vec<String> = masters.map(|instance| instance.settings().name.clone()).collect();
+        self.ends.masters.send_if_modified(|now| {
+            let changes = now.names != names;
+            if changes {
+                *now = Masters { sequence: now.sequence + 1, names };
+            }
+            changes
+        });
+    }
+
+    /// Announces what the data plane serves by now.
+    fn send_announcements(&mut self, now: Micros) {
+        let applied = self.ends.applied.load(Relaxed);
+        while let Some((since, sequence, ..)) = self.announcements.front() {
+            if *sequence > applied && now.since(*since) < APPLY_TIMEOUT {
+                return;
+            }
+            if let Some((_, _, port, frame)) = self.announcements.pop_front() {
+                self.send(port, &frame);
+            }
+        }
+    }
+
+    /// Lets the workers serve masters until others may take over.
+    fn renew_leases(&self, now: Micros) {
+        let cycles = dpdk::tsc();
+        for instance in self.router.instances() {
+            let settings = instance.settings();
+            if let Some(end) = instance.lease_end().filter(|_| !settings.is_ipv6()) {
+                let left = end.since(now).as_micros() * u128::from(dpdk::tsc_hz()) / 1_000_000;
+                let until = cycles.saturating_add(u64::try_from(left).unwrap_or(u64::MAX));
+                self.ends.fences[settings.port].renew(settings.virtual_router_id, until);
+            }
+        }
+    }
+
+    fn show(&mut self, now: Micros) {
+        self.status_at = now;
+        if now.since(self.window_began) >= LATENESS_WINDOW {
+            self.window_began = now;
+            self.lateness = [Duration::ZERO, self.lateness[0]];
+        }
+        let mut status = Status::of(&self.router, &self.ends.ports, now);
+        status.stalls = self.stalls;
+        status.lateness_seconds = self.lateness[0].max(self.lateness[1]).as_secs_f64();
+        self.ends.status.store(Arc::new(status));
+    }
+
+    /// Stops all instances and waits until the worker has sent that.
+    fn resign(mut self, done: &SyncSender<()>) {
+        let now = self.now();
+        let mut out = Vec::new();
+        self.router.stop(now, &mut out);
+        self.announcements.clear();
+        self.carry_out(out, now);
+        while !self.ends.channel.is_drained() && self.now().since(now) < RESIGN_WAIT {
+            sleep(TURN);
+        }
+        // The worker takes a frame a little before the device does.
+        sleep(TURN);
+        let _ = done.try_send(());
+    }
+}
+
+/// What nobody has looked at yet is taken to be up.
+fn read(readings: &HashMap<Tracked, Reading>, tracked: &Tracked) -> Reading {
+    readings.get(tracked).copied().unwrap_or(Reading::Up)
+}

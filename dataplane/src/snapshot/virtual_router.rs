@@ -1,0 +1,162 @@
+//! Virtual routers of VRRP as the data path sees them: whose MAC is received, and until when.
+//!
+//! A master that VRRP's thread does not keep up is one no longer: once other routers may have taken over, its lease is
+//! over, and workers fence it by themselves: they answer no ARP for its addresses and drop frames to its MAC, so that no
+//! switch or neighbour is led back here by a director that only half runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::wire::ethernet::MacAddress;
+
+/// The virtual MACs of IPv4 but for the last byte (RFC 9568 section 7.3).
+const PREFIX: [u8; 5] = [0x00, 0x00, 0x5e, 0x00, 0x01];
+
+/// The MAC of the virtual router of IPv4 with this VRID.
+pub fn mac(id: u8) -> MacAddress {
+    let [a, b, c, d, e] = PREFIX;
+    MacAddress([a, b, c, d, e, id])
+}
+
+/// A set of VRIDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ids([u64; 4]);
+
+impl Ids {
+    /// Adds one.
+    pub fn insert(&mut self, id: u8) {
+        self.0[usize::from(id >> 6)] |= 1 << (id & 63);
+    }
+
+    /// Whether it is in the set.
+    #[inline]
+    pub fn contains(&self, id: u8) -> bool {
+        self.0[usize::from(id >> 6)] >> (id & 63) & 1 == 1
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+}
+
+/// The leases of a port's virtual routers, kept up by VRRP's thread and watched by the workers. Outlives snapshots.
+#[derive(Debug)]
+pub struct Fence {
+    /// By VRID: the cycle up to which it may be served.
+    until: Box<[AtomicU64]>,
+    expired: [AtomicU64; 4],
+}
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self { until: (0..256).map(|_| AtomicU64::new(0)).collect(), expired: Default::default() }
+    }
+}
+
+impl Fence {
+    /// Lets a master be served until its lease ends, in cycles of the time stamp counter.
+    pub fn renew(&self, id: u8, until: u64) {
+        self.until[usize::from(id)].store(until, Relaxed);
+    }
+}
+
+/// The virtual MACs of one port.
+#[derive(Debug, Clone, Default)]
+pub struct VirtualMacs {
+    /// Routers of which this one is master.
+    masters: Ids,
+    /// Of those, the ones whose virtual MAC is used.
+    received: Ids,
+    /// Routers with a virtual MAC of which it is not.
+    backups: Ids,
+    fence: Arc<Fence>,
+}
+
+impl VirtualMacs {
+    /// On a port with this fence.
+    pub fn new(fence: Arc<Fence>) -> Self {
+        Self { fence, ..Self::default() }
+    }
+
+    /// Adds a virtual router.
+    pub fn insert(&mut self, id: u8, virtual_mac: bool, is_master: bool) {
+        if is_master {
+            self.masters.insert(id);
+        }
+        match (virtual_mac, is_master) {
+            (true, true) => self.received.insert(id),
+            (true, false) => self.backups.insert(id),
+            (false, _) => {}
+        }
+    }
+
+    /// Whether the frame goes to the MAC of a virtual router that is master here.
+    #[inline]
+    pub fn receives(&self, frame: &[u8]) -> bool {
+        match frame.first_chunk() {
+            Some([a, b, c, d, e, id]) => {
+                [*a, *b, *c, *d, *e] == PREFIX && self.received.contains(*id) && !self.is_fenced(*id)
+            }
+            None => false,
+        }
+    }
+
+    /// Whether the frame goes to the MAC of a virtual router that another director is master of, or may be.
+    pub fn is_for_another(&self, frame: &[u8]) -> bool {
+        let Some([a, b, c, d, e, id]) = frame.first_chunk() else { return false };
+        [*a, *b, *c, *d, *e] == PREFIX && (self.backups.contains(*id) || self.received.contains(*id))
+    }
+
+    /// Whether the lease of a master is over.
+    #[inline]
+    pub fn is_fenced(&self, id: u8) -> bool {
+        self.fence.expired[usize::from(id >> 6)].load(Relaxed) >> (id & 63) & 1 == 1
+    }
+
+    /// Fences masters whose lease is over at this cycle, and lets those that were renewed go on. Returns how many were
+    /// fenced just now.
+    pub fn watch(&self, cycles: u64) -> u64 {
+        if self.masters.is_empty() {
+            return 0;
+        }
+        let mut fenced = 0;
+        for id in (1..=u8::MAX).filter(|id| self.masters.contains(*id)) {
+            let is_over = cycles > self.fence.until[usize::from(id)].load(Relaxed);
+            if is_over != self.is_fenced(id) {
+                let (word, bit) = (&self.fence.expired[usize::from(id >> 6)], 1 << (id & 63));
+                if is_over {
+                    word.fetch_or(bit, Relaxed)
+                } else {
+                    word.fetch_and(!bit, Relaxed)
+                };
+                fenced += u64::from(is_over);
+            }
+        }
+        fenced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_whose_lease_is_over_is_fenced_until_it_is_renewed() {
+        let fence = Arc::new(Fence::default());
+        let mut macs = VirtualMacs::new(fence.clone());
+        macs.insert(51, true, true);
+        macs.insert(200, true, false);
+        let frame = |id| [mac(id).0.as_slice(), &[0; 54]].concat();
+        fence.renew(51, 1_000);
+        assert_eq!((macs.watch(1_000), macs.receives(&frame(51))), (0, true));
+        assert_eq!((macs.watch(1_001), macs.receives(&frame(51))), (1, false));
+        assert_eq!((macs.watch(1_002), macs.is_for_another(&frame(51))), (0, true));
+        fence.renew(51, 2_000);
+        assert_eq!((macs.watch(1_003), macs.receives(&frame(51))), (0, true));
+        assert!(!macs.receives(&frame(200)) && macs.is_for_another(&frame(200)));
+        assert!(!macs.receives(&frame(52)) && !macs.is_for_another(&frame(52)));
+        assert!(!macs.receives(&[0, 0, 0x5e, 0, 1]));
+    }
+}
