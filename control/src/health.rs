@@ -85,9 +85,9 @@ impl PassiveSampler {
         }
         let sample = |server: &Server| {
             let service = identities.get(snapshot.service(server.service)?.name.as_str())?;
-            let Openings { opened, answered, refused } = server.live.openings();
+            let Openings { opened, answered, .. } = server.live.openings();
             let (address, port) = (server.ip(), server.named_port);
-            Some(Sample { service: *service, address, port, opened, answered, refused })
+            Some(Sample { service: *service, address, port, opened, answered })
         };
         let is_watched = |server: &&Server| server.is_present && server.forwarding == Forwarding::Nat;
         handle.observe(snapshot.servers().filter(is_watched).filter_map(sample).collect());

@@ -13,11 +13,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 use weir_config::model::Config;
+use weir_config::model::health::{Hooks, Probe};
 
 use crate::figures::Figures;
 use crate::hooks::HookRunner;
 use crate::judge::passive::Sample;
-use crate::judge::{Answer, Change, Event, Judge, Moment, ServiceListing, TargetId};
+use crate::judge::{Answer, Change, Event, Judge, Moment, Outcome, ServiceListing, TargetId};
 use crate::overlay::Overlay;
 use crate::probe::{Account, Probes};
 
@@ -146,7 +147,7 @@ impl Checker {
             quorums,
             figures: figures.clone(),
             probes: Arc::new(Probes::new(account.clone())),
-            hooks: HookRunner::new(account, figures.clone()),
+            hooks: HookRunner::new(account, runs_programs(config), figures.clone()),
             under_way: JoinSet::new(),
             room: room(config.health.concurrent_max as usize),
             tell_at: None,
@@ -168,6 +169,9 @@ impl Checker {
     /// Checks until [`Handle::stop`], or until nobody is left who wants to know.
     pub async fn run(mut self) {
         let stop = self.stop.clone();
+        // Memory for tables was taken since the checker was made; what was due meanwhile would all come at once.
+        lock(&self.judge).postpone(self.begun.elapsed());
+        self.hooks.try_account();
         loop {
             self.begin_what_is_due();
             let next = lock(&self.judge).next_due().map(|due| self.begun + due);
@@ -198,12 +202,24 @@ impl Checker {
             Ok((id, answer)) => {
                 self.figures.under_way.set(self.under_way.len() as u64);
                 self.figures.duration.record(answer.took);
+                if answer.outcome != Outcome::Success {
+                    self.log_failure(id, &answer);
+                }
                 let is_change = lock(&self.judge).answer(id, self.begun.elapsed(), answer);
                 self.follow(is_change);
             }
             // A check that panics is a fault of weir's, which ends for it as a whole.
             Err(problem) if problem.is_panic() => std::panic::resume_unwind(problem.into_panic()),
             Err(_) => {}
+        }
+    }
+
+    /// Verdicts are what matters; single failures are for who looks closely.
+    fn log_failure(&self, id: TargetId, answer: &Answer) {
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Some(what) = lock(&self.judge).describe(id)
+        {
+            debug!("{what}: {}", answer.detail);
         }
     }
 
@@ -228,7 +244,8 @@ impl Checker {
         let account = account(config);
         // Certificates are read again.
         self.probes = Arc::new(Probes::new(account.clone()));
-        self.hooks.run_as(account);
+        self.hooks.run_as(account, runs_programs(config));
+        self.hooks.try_account();
         self.room = room(config.health.concurrent_max as usize);
         lock(&self.judge).configure(config, self.begun.elapsed());
         self.follow(true);
@@ -254,8 +271,10 @@ impl Checker {
         let judge = lock(&self.judge);
         let (overlay, quorums) = (Arc::new(judge.overlay()), quorums(&judge));
         drop(judge);
-        self.figures.overlays.add_one();
-        self.overlay.send_if_modified(|known| std::mem::replace(known, overlay.clone()) != overlay);
+        // A first success changes a verdict and nothing that is served.
+        if self.overlay.send_if_modified(|known| std::mem::replace(known, overlay.clone()) != overlay) {
+            self.figures.overlays.add_one();
+        }
         self.quorums.send_if_modified(|known| std::mem::replace(known, quorums.clone()) != quorums);
     }
 
@@ -295,6 +314,16 @@ fn account(config: &Config) -> Option<Account> {
     is_root.then(|| Account { user: health.script_user.clone(), group: health.script_group.clone() })
 }
 
+/// Whether anything in the file is a program.
+fn runs_programs(config: &Config) -> bool {
+    config.virtual_servers.iter().any(|server| {
+        let Hooks { up, down, quorum_up, quorum_down } = &server.health.hooks;
+        let mut checks = server.real_servers.iter().flat_map(|real| &real.health_checks);
+        [up, down, quorum_up, quorum_down].iter().any(|hook| !hook.is_empty())
+            || checks.any(|check| matches!(check.probe, Probe::Exec { .. }))
+    })
+}
+
 /// How many checks may be under way: what the file says, within what the process may open.
 fn room(wanted: usize) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
@@ -332,5 +361,81 @@ fn log(event: &Event) {
         Change::Quorum { has_quorum: false, weight, quorum } => {
             warn!("{name} has lost its quorum after {after:.1} s: weight {weight} of {quorum} is up");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, TcpListener};
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::thread::{self, JoinHandle};
+
+    use super::*;
+
+    /// `count` real servers on addresses of the loopback device, checked by tcp.
+    fn config(count: u32, port: u16) -> Config {
+        let mut text = format!(
+            "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.0.0.2/8\"]\n\
+             [[virtual_server]]\nname = \"web\"\naddress = \"10.0.0.100\"\nport = {port}\n\
+             [virtual_server.health_check]\ntype = \"tcp\"\ninterval = 0.4\nwarmup = 0.4\ntimeout = 20\nfall = 1\n"
+        );
+        for number in 0..count {
+            text += &format!(
+                "[[virtual_server.real_server]]\naddress = \"10.1.{}.{}\"\n",
+                number >> 8,
+                number & 255
+            );
+        }
+        let mut config = weir_config::parse("t", &text).unwrap_or_else(|report| panic!("{report}")).config;
+        for (number, real) in config.virtual_servers[0].real_servers.iter_mut().enumerate() {
+            real.address = IpAddr::V4(Ipv4Addr::from(0x7f01_0001 + number as u32));
+        }
+        config
+    }
+
+    /// Takes connections on all addresses of the loopback device until it is told to stop.
+    fn serve(port: u16, is_serving: Arc<AtomicBool>) -> JoinHandle<()> {
+        let listener = TcpListener::bind(("0.0.0.0", port)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        thread::spawn(move || {
+            while is_serving.load(Relaxed) {
+                if listener.accept().is_err() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn a_thousand_failures_are_a_few_changes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let is_serving = Arc::new(AtomicBool::new(true));
+        let server = serve(port, is_serving.clone());
+        let (checker, handle) = Checker::new(&config(1000, port), 1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let up = |handle: &Handle| handle.listing()[0].servers.iter().filter(|server| server.is_up).count();
+        runtime.block_on(async {
+            tokio::spawn(checker.run());
+            while handle.figures().duration.count() < 2000 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!((up(&handle), handle.figures().overlays.get()), (1000, 0));
+            let mut quorums = handle.quorums();
+            assert!(quorums.borrow_and_update()["web"]);
+            let begun = Instant::now();
+            is_serving.store(false, Relaxed);
+            let lost = tokio::time::timeout(Duration::from_secs(60), quorums.changed());
+            lost.await.unwrap().unwrap();
+            assert_eq!((up(&handle), quorums.borrow()["web"]), (0, false));
+            let most = begun.elapsed().as_millis() / GATHER.as_millis() + 2;
+            let told = handle.figures().overlays.get();
+            assert!(u128::from(told) <= most, "{told} in {:?}", begun.elapsed());
+            handle.stop();
+        });
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+        server.join().unwrap();
+        assert!(!handle.configure(Arc::new(config(1, port))), "it has ended");
     }
 }

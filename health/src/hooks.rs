@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::task::JoinSet;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::figures::Figures;
 use crate::judge::{Change, Event};
@@ -15,6 +15,8 @@ use crate::probe::{Account, run_hook};
 
 /// A hook may take so long.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// A program that does nothing.
+const TRUE: &str = "/bin/true";
 /// Hooks that wait for others, in all.
 const WAITING_MAX: usize = 4096;
 /// Hooks that run at a time.
@@ -28,6 +30,8 @@ struct Job {
 /// See the module.
 pub(crate) struct HookRunner {
     account: Option<Account>,
+    /// Whether the file names any program.
+    is_needed: bool,
     figures: Arc<Figures>,
     /// By virtual server. One that is here has a hook running, or waits for its turn in `ready`.
     waiting: HashMap<String, VecDeque<Job>>,
@@ -38,9 +42,10 @@ pub(crate) struct HookRunner {
 }
 
 impl HookRunner {
-    pub(crate) fn new(account: Option<Account>, figures: Arc<Figures>) -> Self {
+    pub(crate) fn new(account: Option<Account>, is_needed: bool, figures: Arc<Figures>) -> Self {
         Self {
             account,
+            is_needed,
             figures,
             waiting: HashMap::new(),
             ready: VecDeque::new(),
@@ -50,8 +55,22 @@ impl HookRunner {
     }
 
     /// From the next hook on they run as this account.
-    pub(crate) fn run_as(&mut self, account: Option<Account>) {
+    pub(crate) fn run_as(&mut self, account: Option<Account>, is_needed: bool) {
         self.account = account;
+        self.is_needed = is_needed;
+    }
+
+    /// Says so at once if programs can't be run as their account, instead of when one is needed.
+    pub(crate) fn try_account(&self) {
+        if let Some(account) = self.account.clone().filter(|_| self.is_needed) {
+            tokio::spawn(async move {
+                let nothing = [TRUE.to_owned()];
+                if let Err(problem) = run_hook(&nothing, &[], Some(&account), TIME_LIMIT).await {
+                    let Account { user, group } = account;
+                    error!("programs can't be run as user {user}, group {group} ([health]): {problem}");
+                }
+            });
+        }
     }
 
     /// Takes in the hook of a change, if there is one.

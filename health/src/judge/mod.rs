@@ -261,6 +261,15 @@ impl Judge {
         number
     }
 
+    /// Moves every check by this much: nothing could be made so far.
+    pub fn postpone(&mut self, by: Duration) {
+        for target in self.targets.iter_mut().flatten() {
+            target.due += by;
+        }
+        let later = |Reverse((due, number, life))| Reverse((due + by, number, life));
+        self.queue = std::mem::take(&mut self.queue).into_iter().map(later).collect();
+    }
+
     /// When the next check is due; `None`: all are under way, or there is none.
     pub fn next_due(&mut self) -> Option<Moment> {
         while let Some(Reverse((due, number, life))) = self.queue.peek().copied() {
@@ -309,6 +318,12 @@ impl Judge {
             target.doubt_since = None;
         }
         true
+    }
+
+    /// What a target is, in a few words; `None`: it is gone.
+    pub fn describe(&self, id: TargetId) -> Option<String> {
+        let target = self.targets.get(id.number)?.as_ref().filter(|target| target.life == id.life)?;
+        Some(target.key.describe())
     }
 
     /// Takes in what the data plane counted for the real servers of virtual servers with passive health. True:

@@ -1,8 +1,9 @@
 //! Passive health: what clients' connections say of a real server.
 //!
-//! The data plane counts, for each real server behind NAT, connections opened, answered (SYN-ACK) and refused (RST instead).
-//! Over a sliding window a server fails when enough connections were opened and enough of them were refused or left without
-//! an answer. An answer needs time, so the window for openings lies `GRACE` before the one for answers.
+//! The data plane counts, for each real server behind NAT, connections opened and answered by SYN-ACK.
+//! Over a sliding window a server fails when enough connections were opened and enough of them were not answered, whether
+//! they were refused or met silence. An answer needs time, so the window of what was opened ends `GRACE` ago, and that of
+//! answers now: who answers within that time is never ejected.
 //!
 //! A server that fails is out for a while: twice as long each further time, and once less for each such time that it
 //! behaved. How many may be out at a time is limited, so that a fault of the network can't empty a virtual server.
@@ -36,8 +37,6 @@ pub struct Sample {
     pub opened: u64,
     /// Connections that it answered.
     pub answered: u64,
-    /// Connections that it refused.
-    pub refused: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +44,6 @@ struct Counts {
     at: Moment,
     opened: u64,
     answered: u64,
-    refused: u64,
 }
 
 /// The record of one real server.
@@ -102,10 +100,13 @@ impl Ejection {
         passive: &Passive,
         may_eject: bool,
     ) -> bool {
-        let counts =
-            Counts { at: now, opened: sample.opened, answered: sample.answered, refused: sample.refused };
-        // Counters that went back are those of another server with the same address.
-        if self.samples.back().is_some_and(|last| last.opened > counts.opened) {
+        let counts = Counts { at: now, opened: sample.opened, answered: sample.answered };
+        // Counters that went back are those of another server with the same address, or went round.
+        if self
+            .samples
+            .back()
+            .is_some_and(|last| last.opened > counts.opened || last.answered > counts.answered)
+        {
             self.samples.clear();
         }
         self.samples.push_back(counts);
@@ -144,15 +145,13 @@ impl Ejection {
     fn failures(&self, now: Moment, passive: &Passive) -> Option<(u64, u64)> {
         let at = |moment: Moment| self.samples.iter().rev().find(|counts| counts.at <= moment);
         let newest = self.samples.back()?;
+        // Whatever was opened until then had its time to be answered.
         let settled = at(now.checked_sub(GRACE)?)?;
         let first = self.samples.front()?;
         let oldest = now.checked_sub(passive.window + GRACE).and_then(at).unwrap_or(first);
         let opened = settled.opened - oldest.opened;
-        // The same stretch, `GRACE` later. Before the first sample nothing was opened that is counted here.
-        let from = at(oldest.at + GRACE).unwrap_or(oldest);
-        let from = if oldest.at == first.at && first.at + passive.window > now { first } else { from };
-        let answered = newest.answered.saturating_sub(from.answered);
-        let refused = newest.refused.saturating_sub(from.refused);
-        Some((opened, refused.max(opened.saturating_sub(answered)).min(opened)))
+        // Some of the latest answers are to connections opened since, which counts in the server's favour.
+        let answered = newest.answered.saturating_sub(oldest.answered);
+        Some((opened, opened.saturating_sub(answered)))
     }
 }

@@ -454,12 +454,12 @@ address = "10.0.0.12"
 address = "10.0.0.13"
 "#;
 
-/// Traffic of 100 connections a second to each real server; who is `silent` answers none, who is `rude` refuses all.
+/// Traffic of 100 connections a second to each real server; who is `silent` answers none.
 struct Traffic {
     judge: Judge,
     config: Config,
     second: u64,
-    counts: [(u64, u64, u64); 3],
+    counts: [(u64, u64); 3],
     events: Vec<Event>,
 }
 
@@ -468,10 +468,10 @@ impl Traffic {
         let config = parse(PASSIVE);
         let mut judge = Judge::new(1);
         judge.configure(&config, Duration::ZERO);
-        Self { judge, config, second: 0, counts: [(0, 0, 0); 3], events: vec![] }
+        Self { judge, config, second: 0, counts: [(0, 0); 3], events: vec![] }
     }
 
-    fn run(&mut self, seconds: u64, silent: &[usize], rude: &[usize]) {
+    fn run(&mut self, seconds: u64, silent: &[usize]) {
         for _ in 0..seconds {
             self.second += 1;
             let service = &self.config.virtual_servers[0];
@@ -480,25 +480,14 @@ impl Traffic {
             let standing = &overlay.services[&service.identity()];
             let mut samples = Vec::new();
             for (place, real) in service.real_servers.iter().enumerate() {
-                let (opened, answered, refused) = &mut self.counts[place];
+                let (opened, answered) = &mut self.counts[place];
                 if standing.servers[&(real.address, real.port)].is_up {
                     *opened += 100;
-                    match (silent.contains(&place), rude.contains(&place)) {
-                        (true, _) => {}
-                        (_, true) => *refused += 100,
-                        _ => *answered += 100,
-                    }
+                    *answered += if silent.contains(&place) { 0 } else { 100 };
                 }
-                let (opened, answered, refused) = (*opened, *answered, *refused);
+                let (opened, answered) = (*opened, *answered);
                 let (address, port) = (real.address, real.port);
-                samples.push(Sample {
-                    service: service.identity(),
-                    address,
-                    port,
-                    opened,
-                    answered,
-                    refused,
-                });
+                samples.push(Sample { service: service.identity(), address, port, opened, answered });
             }
             self.judge.observe(now, &samples);
             self.events.extend(self.judge.events());
@@ -511,24 +500,24 @@ impl Traffic {
 }
 
 #[test]
-fn a_silent_or_rude_server_is_ejected_and_comes_back() {
+fn a_server_that_does_not_answer_is_ejected_and_comes_back() {
     let mut traffic = Traffic::new();
-    traffic.run(60, &[], &[]);
+    traffic.run(60, &[]);
     assert_eq!(traffic.up(), [true; 3]);
-    traffic.run(10, &[1], &[]);
+    traffic.run(10, &[1]);
     assert_eq!(traffic.up(), [true, false, true]);
     let Change::Server { reason, .. } = &traffic.events[0].change else { panic!() };
     assert!(reason.contains("connections failed within 10 s; out for 30 s"), "{reason}");
-    traffic.run(35, &[], &[]);
+    traffic.run(35, &[]);
     assert_eq!(traffic.up(), [true; 3], "its time is over");
-    traffic.run(8, &[], &[2]);
-    assert_eq!(traffic.up(), [true, true, false], "refusals count at once");
+    traffic.run(10, &[2]);
+    assert_eq!(traffic.up(), [true, true, false]);
 }
 
 #[test]
 fn the_time_out_doubles_up_to_its_limit_and_shrinks_again() {
     let mut traffic = Traffic::new();
-    traffic.run(400, &[1], &[]);
+    traffic.run(400, &[1]);
     let downs: Vec<f64> = traffic
         .events
         .iter()
@@ -536,9 +525,9 @@ fn the_time_out_doubles_up_to_its_limit_and_shrinks_again() {
         .map(|event| event.after.as_secs_f64())
         .collect();
     assert_eq!(downs[..3], [30.0, 60.0, 100.0]);
-    traffic.run(1000, &[], &[]);
+    traffic.run(1000, &[]);
     traffic.events.clear();
-    traffic.run(60, &[1], &[]);
+    traffic.run(60, &[1]);
     let up = traffic.events.iter().find(|event| matches!(event.change, Change::Server { is_up: true, .. }));
     assert_eq!(up.unwrap().after.as_secs_f64(), 30.0);
 }
@@ -546,7 +535,7 @@ fn the_time_out_doubles_up_to_its_limit_and_shrinks_again() {
 #[test]
 fn no_more_are_ejected_than_may_be_out() {
     let mut traffic = Traffic::new();
-    traffic.run(20, &[0, 1, 2], &[]);
+    traffic.run(20, &[0, 1, 2]);
     assert_eq!(traffic.up().iter().filter(|up| !**up).count(), 1, "half of three, rounded down");
 }
 
@@ -562,8 +551,57 @@ fn too_few_connections_say_nothing() {
             port: real.port,
             opened: second,
             answered: 0,
-            refused: second,
         };
         assert!(!traffic.judge.observe(Duration::from_secs(second), &[sample]));
     }
+}
+
+#[test]
+fn who_answers_in_time_is_never_ejected_however_traffic_comes() {
+    let config = parse(PASSIVE);
+    let service = &config.virtual_servers[0];
+    let real = &service.real_servers[0];
+    check!().with_type::<Vec<(u8, bool)>>().for_each(|seconds| {
+        let mut judge = Judge::new(1);
+        judge.configure(&config, Duration::ZERO);
+        let (mut opened, mut answered, mut waiting) = (0, 0, 0);
+        for (second, (connections, is_slow)) in seconds.iter().enumerate() {
+            answered += std::mem::take(&mut waiting);
+            opened += u64::from(*connections);
+            // A second is all that a slow one takes.
+            *(if *is_slow { &mut waiting } else { &mut answered }) += u64::from(*connections);
+            let (address, port) = (real.address, real.port);
+            let sample = Sample { service: service.identity(), address, port, opened, answered };
+            assert!(!judge.observe(Duration::from_secs(second as u64 + 1), &[sample]));
+        }
+    });
+}
+
+#[test]
+fn a_share_of_failures_below_the_limit_is_borne_and_above_it_is_not() {
+    for (percent, is_up) in [(60, true), (40, false)] {
+        let config = parse(PASSIVE);
+        let service = &config.virtual_servers[0];
+        let real = &service.real_servers[0];
+        let mut judge = Judge::new(1);
+        judge.configure(&config, Duration::ZERO);
+        for second in 1..30 {
+            let (opened, answered) = (second * 100, second * percent);
+            let (address, port) = (real.address, real.port);
+            let sample = Sample { service: service.identity(), address, port, opened, answered };
+            judge.observe(Duration::from_secs(second), &[sample]);
+        }
+        assert_eq!(judge.listing(seconds(30.0))[0].servers[0].is_up, is_up, "{percent} % answered");
+    }
+}
+
+#[test]
+fn checks_that_wait_for_the_start_spread_as_if_it_were_later() {
+    let text = SHARED.replace("warmup = 0", "warmup = 2");
+    let mut judge = Judge::new(1);
+    judge.configure(&parse(&text), Duration::ZERO);
+    let first = judge.next_due().unwrap();
+    judge.postpone(seconds(5.0));
+    assert_eq!(judge.next_due(), Some(first + seconds(5.0)));
+    assert_eq!(std::iter::from_fn(|| judge.begin(seconds(10.0))).count(), 2);
 }

@@ -6,11 +6,13 @@
 //! child has its own program. So the standard library must be left free to use `posix_spawn`, which shares memory until
 //! then: the account is changed by `setpriv` (util-linux) in the child, not by the library before `exec`.
 
+use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 
 use super::matching::shown;
@@ -108,29 +110,40 @@ async fn run(
     let Some((program, arguments)) = words.split_first() else {
         return Err(Failure::new(Outcome::Error, "there is no program"));
     };
-    let spawned = Command::new(program)
+    let spawned = spawn(program, arguments, variables);
+    let (child, output) = spawned.map_err(|problem| Failure::io(&format!("starting {program}"), &problem))?;
+    let mut group = Group(child);
+    let ends = finish(&mut group.0, output);
+    // Dropping the group kills what is left of it at the limit.
+    limits.stage(limits.whole, "end of the program", ends).await
+}
+
+/// A child that leads a group, and what it says on standard output and error.
+fn spawn(
+    program: &str,
+    arguments: &[String],
+    variables: &[(String, String)],
+) -> io::Result<(Child, Receiver)> {
+    let (output, input) = io::pipe()?;
+    let child = Command::new(program)
         .args(arguments)
         .env_clear()
         .env("PATH", PATH)
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stdout(input.try_clone()?)
+        .stderr(input)
         .process_group(0)
-        .spawn();
-    let child = spawned.map_err(|problem| Failure::io(&format!("starting {program}"), &problem))?;
-    let mut group = Group(child);
-    let ends = finish(&mut group.0);
-    // Dropping the group kills what is left of it at the limit.
-    limits.stage(limits.whole, "end of the program", ends).await
+        .spawn()?;
+    Ok((child, Receiver::from_owned_fd(output.into())?))
 }
 
 /// Waits for the end of a child and keeps the beginning of its output; the rest is read and thrown away, so that a talkative
 /// program does not stop half-way.
-async fn finish(child: &mut Child) -> Result<(ExitStatus, Vec<u8>), Failure> {
+async fn finish(child: &mut Child, pipe: Receiver) -> Result<(ExitStatus, Vec<u8>), Failure> {
     let mut output = Vec::new();
     let mut piece = [0; 1024];
-    let mut pipe = child.stdout.take();
+    let mut pipe = Some(pipe);
     while let Some(reader) = &mut pipe {
         tokio::select! {
             biased;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use weir_config::model::health::{HttpMethod, HttpProbe, TlsOptions};
 
-use super::matching::{describe, is_match, shown};
+use super::matching::{Patterns, describe, shown};
 use super::{Failure, Found, Success, Target, connect, tls};
 use crate::judge::Outcome;
 
@@ -27,9 +27,9 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const FIELDS_MAX: usize = 128;
 
 /// Without TLS.
-pub(super) async fn check(target: &Target, probe: &HttpProbe) -> Found {
+pub(super) async fn check(target: &Target, probe: &HttpProbe, patterns: &Patterns) -> Found {
     let stream = connect::tcp(target).await?;
-    let answer = ask(stream, target, probe);
+    let answer = ask(stream, target, probe, patterns);
     target.limits.stage(target.timeouts.response, "complete answer", answer).await
 }
 
@@ -37,6 +37,7 @@ pub(super) async fn check(target: &Target, probe: &HttpProbe) -> Found {
 pub(super) async fn check_tls(
     target: &Target,
     probe: &HttpProbe,
+    patterns: &Patterns,
     options: &TlsOptions,
     connector: TlsConnector,
 ) -> Found {
@@ -44,7 +45,7 @@ pub(super) async fn check_tls(
     let stream = connect::tcp(target).await?;
     let handshake = async { connector.connect(name, stream).await.map_err(|problem| tls::failure(&problem)) };
     let stream = target.limits.stage(target.timeouts.tls, "TLS handshake", handshake).await?;
-    let answer = ask(stream, target, probe);
+    let answer = ask(stream, target, probe, patterns);
     target.limits.stage(target.timeouts.response, "complete answer", answer).await
 }
 
@@ -66,7 +67,12 @@ fn server_name(
     }
 }
 
-async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: S, target: &Target, probe: &HttpProbe) -> Found {
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    target: &Target,
+    probe: &HttpProbe,
+    patterns: &Patterns,
+) -> Found {
     let request = request(target, probe)?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
@@ -76,7 +82,7 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: S, target: &Target, prob
     let mut is_open = true;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|problem| failure(&problem))?;
-        judge(response, probe).await
+        judge(response, probe, patterns).await
     };
     let mut exchange = pin!(exchange);
     loop {
@@ -123,7 +129,7 @@ fn failure(problem: &hyper::Error) -> Failure {
     Failure::new(Outcome::Unexpected, format!("not an HTTP answer: {problem}"))
 }
 
-async fn judge(response: Response<Incoming>, probe: &HttpProbe) -> Found {
+async fn judge(response: Response<Incoming>, probe: &HttpProbe, patterns: &Patterns) -> Found {
     let status = response.status().as_u16();
     if !probe.status.iter().any(|(from, to)| (*from..=*to).contains(&status)) {
         let accepted: Vec<String> = probe.status.iter().map(range).collect();
@@ -134,7 +140,7 @@ async fn judge(response: Response<Incoming>, probe: &HttpProbe) -> Found {
         let mut has_it = false;
         if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
             for value in response.headers().get_all(name) {
-                has_it |= is_match(value.as_bytes(), wanted)?;
+                has_it |= patterns.is_match(value.as_bytes(), wanted)?;
             }
         }
         if !has_it {
@@ -144,7 +150,7 @@ async fn judge(response: Response<Incoming>, probe: &HttpProbe) -> Found {
     }
     // A body that nobody asks about may be as long as it likes.
     if !probe.body.is_empty() || probe.body_sha256.is_some() {
-        judge_body(response.into_body(), probe).await?;
+        judge_body(response.into_body(), probe, patterns).await?;
     }
     Ok(Success::new(format!("status {status}")))
 }
@@ -154,7 +160,7 @@ fn range((from, to): &(u16, u16)) -> String {
 }
 
 /// Texts are looked for in the first bytes of the body, a digest needs all of it.
-async fn judge_body(mut body: Incoming, probe: &HttpProbe) -> Result<(), Failure> {
+async fn judge_body(mut body: Incoming, probe: &HttpProbe, patterns: &Patterns) -> Result<(), Failure> {
     let limit = probe.body_limit as usize;
     let mut text: Vec<u8> = Vec::new();
     let mut is_whole = true;
@@ -170,7 +176,7 @@ async fn judge_body(mut body: Incoming, probe: &HttpProbe) -> Result<(), Failure
         }
     }
     for wanted in &probe.body {
-        if !is_match(&text, wanted)? {
+        if !patterns.is_match(&text, wanted)? {
             let detail = format!("no {} in the body {}", describe(wanted), shown(&text));
             return Err(Failure::new(Outcome::Unexpected, detail));
         }

@@ -1,5 +1,8 @@
 //! Whether an answer is the one expected.
 
+use std::sync::{Mutex, PoisonError};
+
+use hashbrown::HashMap;
 use regex::bytes::Regex;
 use weir_config::model::health::{Expected, TextMatch};
 
@@ -20,15 +23,28 @@ pub(super) fn is_expected(expected: &Expected, answer: &[u8]) -> bool {
     }
 }
 
-/// Whether the text is like that. The pattern is compiled anew for each check: what that costs is small beside a
-/// connection, and thousands of compiled patterns are not.
-pub(super) fn is_match(text: &[u8], wanted: &TextMatch) -> Result<bool, Failure> {
-    match wanted {
-        TextMatch::Contains(part) => Ok(contains(text, part.as_bytes())),
-        TextMatch::Regex(pattern) => match Regex::new(pattern) {
-            Ok(regex) => Ok(regex.is_match(text)),
-            Err(problem) => Err(Failure::new(Outcome::Error, format!("regular expression: {problem}"))),
-        },
+/// Compiled patterns of one configuration: compiling one takes longer than many a check.
+#[derive(Default)]
+pub(super) struct Patterns(Mutex<HashMap<String, Regex>>);
+
+impl Patterns {
+    /// Whether the text is like that.
+    pub(super) fn is_match(&self, text: &[u8], wanted: &TextMatch) -> Result<bool, Failure> {
+        match wanted {
+            TextMatch::Contains(part) => Ok(contains(text, part.as_bytes())),
+            TextMatch::Regex(pattern) => {
+                let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(regex) = known.get(pattern) {
+                    return Ok(regex.is_match(text));
+                }
+                let regex = Regex::new(pattern).map_err(|problem| {
+                    Failure::new(Outcome::Error, format!("regular expression: {problem}"))
+                })?;
+                let is_match = regex.is_match(text);
+                known.insert(pattern.clone(), regex);
+                Ok(is_match)
+            }
+        }
     }
 }
 

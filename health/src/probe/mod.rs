@@ -29,6 +29,7 @@ use crate::judge::target::Key;
 use crate::judge::{Answer, Outcome};
 use crate::overlay::Weight;
 pub(crate) use exec::{Account, run_hook};
+use matching::Patterns;
 use tls::Connectors;
 
 /// Bytes of an answer that are looked at where the file does not say how many.
@@ -37,6 +38,7 @@ const ANSWER_BYTES_MAX: usize = 4096;
 /// What the checks of one configuration share.
 pub(crate) struct Probes {
     connectors: Connectors,
+    patterns: Patterns,
     account: Option<Account>,
 }
 
@@ -131,7 +133,7 @@ impl Limits {
 impl Probes {
     /// Programs run as this account; `None`: as weir does.
     pub(crate) fn new(account: Option<Account>) -> Self {
-        Self { connectors: Connectors::default(), account }
+        Self { connectors: Connectors::default(), patterns: Patterns::default(), account }
     }
 
     /// Makes one check.
@@ -156,10 +158,10 @@ impl Probes {
         let target = Target { at, source: check.source, timeouts: check.timeouts, limits };
         match &check.probe {
             Probe::Tcp(exchange) => tcp::check(&target, exchange).await,
-            Probe::Http(http) => http::check(&target, http).await,
+            Probe::Http(http) => http::check(&target, http, &self.patterns).await,
             Probe::Https(http, options) => {
                 let connector = self.connectors.with(options)?;
-                http::check_tls(&target, http, options, connector).await
+                http::check_tls(&target, http, &self.patterns, options, connector).await
             }
             Probe::Udp { exchange, require_reply } => udp::check(&target, exchange, *require_reply).await,
             Probe::Dns { query, record } => dns::check(&target, query, *record).await,
