@@ -48,7 +48,6 @@ EXPECTED_DEVIATIONS = {
 # What is not served yet: (mode pattern, case) -> the feature it waits for. A case that passes must leave the list.
 NOT_SERVED_YET = {
     ("*", "udp_fragments"): "fragments",
-    ("*", "schedule_icmp"): "schedule_icmp",
 }
 
 LIVE = None

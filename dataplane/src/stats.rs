@@ -287,6 +287,7 @@ mod tests {
             include_str!("director/mod.rs"),
             include_str!("director/answer.rs"),
             include_str!("director/reply.rs"),
+            include_str!("director/open.rs"),
             include_str!("director/request.rs"),
             include_str!("director/upkeep.rs"),
             include_str!("director/punt.rs"),

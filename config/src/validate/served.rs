@@ -4,17 +4,14 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::peeked;
 use super::table::peek;
-use crate::report::{Problem, Severity};
-use crate::schema::{Connections, Field, File, RealServer, Span, Switch, Text, VirtualServer};
+use crate::report::Problem;
+use crate::schema::{Field, File, RealServer, Span, Text, VirtualServer};
 
-/// What is not served yet, in the order of the documentation. Where serving the rest without it would do
-/// something else than the file says, it stops weir; where it only adds to the rest, it warns.
+/// What is not served yet, in the order of the documentation. Serving the rest without it would do something else
+/// than the file says, so it stops weir.
 ///
 /// An entry that is taken out is served; its row of the table in docs/configuration.md goes with it.
 const NOT_SERVED: &[Gap] = &[
-    warns("`schedule_icmp` switched on", "`schedule_icmp` is", "has no effect", "remove the line", |file| {
-        connections(file, |c| on(&c.schedule_icmp))
-    }),
     stops("an IPv6 virtual server", "IPv6 virtual servers are", "remove this virtual server", ipv6_servers),
     stops(
         "an IPv6 real server of an IPv4 virtual server (`tun`)",
@@ -32,27 +29,14 @@ const NOT_SERVED: &[Gap] = &[
 
 /// Something that is not served yet.
 struct Gap {
-    severity: Severity,
     /// The first cell of its row in the documentation.
     #[cfg_attr(not(test), expect(dead_code, reason = "a test compares it"))]
     documented: &'static str,
-    /// What, with its verb: "sctp is".
+    /// What, with its verb: "gue and gre tunnels are".
     what: &'static str,
-    /// What weir does instead.
-    label: &'static str,
     help: &'static str,
     /// The places of a file that want it.
     places: fn(&File) -> Vec<Span>,
-}
-
-const fn warns(
-    documented: &'static str,
-    what: &'static str,
-    label: &'static str,
-    help: &'static str,
-    places: fn(&File) -> Vec<Span>,
-) -> Gap {
-    Gap { severity: Severity::Warning, documented, what, label, help, places }
 }
 
 const fn stops(
@@ -61,24 +45,16 @@ const fn stops(
     help: &'static str,
     places: fn(&File) -> Vec<Span>,
 ) -> Gap {
-    Gap { severity: Severity::Error, documented, what, label: "weir can't do this yet", help, places }
+    Gap { documented, what, help, places }
 }
 
 /// A problem for everything not served yet.
 pub(crate) fn not_served_yet(file: &File) -> Vec<Problem> {
     let problem = |gap: &Gap, span| {
-        let message = format!("{} not served yet", gap.what);
-        let problem = match gap.severity {
-            Severity::Error => Problem::error(message),
-            Severity::Warning => Problem::warning(message),
-        };
-        problem.at(span, gap.label).help(gap.help)
+        let problem = Problem::error(format!("{} not served yet", gap.what));
+        problem.at(span, "weir can't do this yet").help(gap.help)
     };
     NOT_SERVED.iter().flat_map(|gap| (gap.places)(file).into_iter().map(move |at| problem(gap, at))).collect()
-}
-
-fn connections(file: &File, find: impl Fn(&Connections) -> Option<Span>) -> Vec<Span> {
-    peek(&file.connections).and_then(|(connections, _)| find(&connections.0)).into_iter().collect()
 }
 
 fn servers(file: &File, find: impl Fn(&VirtualServer) -> Option<Span>) -> Vec<Span> {
@@ -109,10 +85,6 @@ fn tunnels_over_ipv6(file: &File) -> Vec<Span> {
         ipv6(&server.address).is_some() || says(&server.family, |family| family == "ipv6").is_some()
     };
     tunnels(file, |server, real_server| ipv6(&real_server.address).filter(|_| !is_ipv6(server)))
-}
-
-fn on(field: &Field<Switch>) -> Option<Span> {
-    peek(field).filter(|(on, _)| on.0).map(|(_, span)| span)
 }
 
 fn says(field: &Field<Text>, is: impl FnOnce(&str) -> bool) -> Option<Span> {

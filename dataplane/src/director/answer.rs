@@ -11,7 +11,7 @@ use crate::packet::{Frame, Wire};
 use crate::parse::{Packet, Quoted, parse_quoted};
 use crate::reply::{self, arp};
 use crate::rewrite::{ipv4_mut, quoted};
-use crate::snapshot::server::Gauge;
+use crate::snapshot::server::{Gauge, Server};
 use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::{Answer, DropReason};
 use crate::wire::ethernet::Vlan;
@@ -176,12 +176,17 @@ impl<F: Frame> Director<F> {
         if let Some(record) = self.find_replier(&quoted, snapshot) {
             return self.error_to_client(frame, packet, &quoted, record, context, wire);
         }
+        if snapshot.switches.schedule_icmp {
+            return self.open_by_error(frame, packet, &quoted, context, wire);
+        }
         Err((frame, DropReason::StrayIcmp))
     }
 
     /// The connection of a quoted packet between a VIP and a client.
     fn find_client(&self, quoted: &Quoted, snapshot: &Snapshot, vip: u32, client: u32) -> Option<Record> {
-        let protocol = protocol(quoted.protocol).filter(|_| !quoted.is_later_fragment)?;
+        if quoted.is_later_fragment {
+            return None;
+        }
         let (port, client_port) = if vip == quoted.source {
             (quoted.source_port, quoted.destination_port)
         } else {
@@ -189,7 +194,7 @@ impl<F: Frame> Director<F> {
         };
         let ends =
             Ends { source: client, destination: vip, destination_port: port, protocol: quoted.protocol };
-        let key = snapshot.target(&ends, protocol)?.target.key(client, client_port, port, protocol);
+        let key = self.lookup(&ends, client_port, snapshot)?.key;
         let find = |key: Key| {
             let hash = self.table.hash(key.hash_input());
             let elsewhere = || {
@@ -224,7 +229,7 @@ impl<F: Frame> Director<F> {
     /// From the clients' side, about a packet to the client: to the real server, by its method.
     fn error_to_server<W: Wire<Frame = F>>(
         &mut self,
-        mut frame: F,
+        frame: F,
         packet: &Packet,
         quoted: &Quoted,
         record: Record,
@@ -235,8 +240,21 @@ impl<F: Frame> Director<F> {
         if !server.is_present {
             return Err((frame, DropReason::RealServerRemoved));
         }
+        self.forward_error(frame, packet, quoted, (server, record.port()), context, wire)
+    }
+
+    /// Sends an error about a packet from `port` of a VIP to the real server.
+    pub(super) fn forward_error<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        quoted: &Quoted,
+        (server, port): (&Server, u16),
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
         if server.forwarding == Forwarding::Nat {
-            let own = (server.address, server.port_for(record.port()));
+            let own = (server.address, server.port_for(port));
             let translated = quoted::translate(frame.bytes_mut(), packet, quoted, quoted::End::Source, own);
             if let Err(reason) = translated {
                 return Err((frame, reason));

@@ -7,6 +7,7 @@
 
 mod answer;
 mod express;
+mod open;
 mod persist;
 mod punt;
 mod reply;

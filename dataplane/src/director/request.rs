@@ -1,31 +1,25 @@
 //! A client's packet: to its connection's real server, or to one that is scheduled now; rewritten and sent.
 
-use std::net::Ipv4Addr;
-
 use weir_config::model::{Forwarding, Protocol};
 
+use super::open::{Opened, Opener};
 use super::{Context, Director, Passed, trim_surplus};
 use crate::classify::Lookup;
-use crate::clock::Now;
-use crate::conn::record::{Record, ServerId};
-use crate::conn::state::{self, Direction, State};
+use crate::conn::record::Record;
+use crate::conn::state::{self, Direction};
 use crate::conn::table::Slot;
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
 use crate::reply;
 use crate::rewrite::{self, ipv4_mut};
-use crate::sched::PickKey;
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::Server;
-use crate::snapshot::service::Service;
 use crate::stats::DropReason;
 use crate::wire::l4::flags;
 
 /// Source port of active FTP data, which IPVS never schedules.
-const FTP_DATA: u16 = 20;
-/// A table that was full stays under suspicion for so long, in seconds: flows without a record may live on.
-const UNTRACKED_SECS: u32 = 900;
+pub(super) const FTP_DATA: u16 = 20;
 
 impl<F: Frame> Director<F> {
     /// A client's packet: to its connection's real server, or to one that is scheduled now.
@@ -102,53 +96,18 @@ impl<F: Frame> Director<F> {
             }
             return self.answer_local(frame, packet, context, wire);
         }
-        let Some(choice) = self.choose(packet, service, snapshot, now) else {
-            return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
-        };
-        let server = snapshot.server(choice.server);
-        if service.one_packet && protocol == Protocol::Udp {
-            if let Some(hold) = choice.template {
-                self.touch(hold, server.id, now);
+        match self.open(packet, lookup, service, Opener::Packet, context) {
+            Opened::To(server) => self.forward(frame, packet, snapshot.server(server), context, wire),
+            Opened::Full => self.untracked(frame, packet, lookup, context, wire),
+            Opened::Refused => {
+                self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire)
             }
-            server.live.workers[self.shared.worker].connections.add(1);
-            return self.forward(frame, packet, server, context, wire);
         }
-        let direction = direction_to(server);
-        let state = state::next(protocol, direction, packet.flags, State::NONE, snapshot.switches.secure_tcp);
-        let record = Record::new(lookup.key, server.id, state, now.seconds, false);
-        let Ok(slot) = self.table.insert(lookup.hash, record) else {
-            self.untracked_until = now.seconds + UNTRACKED_SECS;
-            return self.untracked(frame, packet, lookup, context, wire);
-        };
-        if choice.template.is_some_and(|hold| self.attach(hold, server.id, now)) {
-            self.table.update(slot, Record::new(lookup.key, server.id, state, now.seconds, true));
-        }
-        server.bind(self.shared.worker, protocol, state);
-        if protocol == Protocol::Tcp && direction == Direction::Input && packet.flags & flags::SYN != 0 {
-            server.live.workers[self.shared.worker].opened.count();
-        }
-        self.forward(frame, packet, server, context, wire)
-    }
-
-    pub(super) fn schedule(
-        &self,
-        packet: &Packet,
-        service: &Service,
-        snapshot: &Snapshot,
-        now: Now,
-    ) -> Option<ServerId> {
-        let key = PickKey {
-            source: Ipv4Addr::from(packet.source).into(),
-            destination: Ipv4Addr::from(packet.destination).into(),
-            source_port: packet.source_port,
-            now_secs: now.seconds,
-        };
-        service.pick(snapshot, self.shared.worker, &key)
     }
 
     /// Forwards a packet that gets no record: by its hash alone, the same way each time.
     #[cold]
-    fn untracked<W: Wire<Frame = F>>(
+    pub(super) fn untracked<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
         packet: &Packet,
@@ -221,7 +180,7 @@ impl<F: Frame> Director<F> {
 
 /// The direction of a client's packets to this real server.
 #[inline]
-fn direction_to(server: &Server) -> Direction {
+pub(super) fn direction_to(server: &Server) -> Direction {
     match server.forwarding {
         Forwarding::Nat => Direction::Input,
         Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,

@@ -118,6 +118,8 @@ pub struct Switches {
     /// See [`weir_config::model::Connections`].
     pub expire_quiescent_template: bool,
     /// See [`weir_config::model::Connections`].
+    pub schedule_icmp: bool,
+    /// See [`weir_config::model::Connections`].
     pub sloppy_sctp: bool,
     /// See [`weir_config::model::Connections`].
     pub secure_tcp: bool,

@@ -568,6 +568,7 @@ fn make_switches(config: &Config) -> Switches {
         conn_reuse_mode: connections.conn_reuse_mode,
         nat_icmp_send: connections.nat_icmp_send,
         pmtu_disc: connections.pmtu_disc,
+        schedule_icmp: connections.schedule_icmp,
         expire_quiescent_template: connections.expire_quiescent_template,
         sloppy_sctp: connections.sloppy_sctp,
         secure_tcp: connections.secure_tcp,

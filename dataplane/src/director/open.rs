@@ -1,0 +1,177 @@
+//! New connections: the real server that takes one, and its record.
+
+use std::net::Ipv4Addr;
+
+use weir_config::model::Protocol;
+
+use super::request::{FTP_DATA, direction_to};
+use super::{Context, Director, Passed};
+use crate::classify::Lookup;
+use crate::clock::Now;
+use crate::conn::record::{Record, ServerId};
+use crate::conn::state::{self, Direction, State};
+use crate::packet::{Frame, Wire};
+use crate::parse::{Packet, Quoted};
+use crate::sched::PickKey;
+use crate::snapshot::server::Server;
+use crate::snapshot::service::Service;
+use crate::snapshot::{Ends, Snapshot, protocol};
+use crate::stats::DropReason;
+use crate::wire::l4::flags;
+
+/// A table that was full stays under suspicion for so long, in seconds: flows without a record may live on.
+const UNTRACKED_SECS: u32 = 900;
+/// What a connection has to go on with a packet of its own when an ICMP error opened it, as in the kernel. Seconds.
+const QUOTED_SECS: u32 = 3;
+
+/// What opens a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opener {
+    /// A packet of the client's.
+    Packet,
+    /// Another host's ICMP error about a packet to the client (`schedule_icmp`).
+    Quote,
+}
+
+/// What became of a packet that may open a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// It goes to this real server.
+    To(ServerId),
+    /// There is no room for a record.
+    Full,
+    /// No real server takes it.
+    Refused,
+}
+
+impl<F: Frame> Director<F> {
+    /// Opens a connection for a packet from a client: picks the real server, makes the record and counts it in.
+    #[inline]
+    pub(super) fn open(
+        &mut self,
+        packet: &Packet,
+        lookup: &Lookup,
+        service: &Service,
+        opener: Opener,
+        context: Context<'_>,
+    ) -> Opened {
+        let Context { snapshot, now, .. } = context;
+        let protocol = lookup.key.protocol();
+        let Some(choice) = self.choose(packet, service, snapshot, now) else { return Opened::Refused };
+        let server = snapshot.server(choice.server);
+        if service.one_packet && protocol == Protocol::Udp {
+            if let Some(hold) = choice.template {
+                self.touch(hold, server.id, now);
+            }
+            server.live.workers[self.shared.worker].connections.add(1);
+            return Opened::To(server.id);
+        }
+        let (state, seen) = beginning(packet, protocol, server, opener, context);
+        let record = Record::new(lookup.key, server.id, state, seen, false);
+        let Ok(slot) = self.table.insert(lookup.hash, record) else {
+            self.untracked_until = now.seconds + UNTRACKED_SECS;
+            return Opened::Full;
+        };
+        if choice.template.is_some_and(|hold| self.attach(hold, server.id, now)) {
+            self.table.update(slot, Record::new(lookup.key, server.id, state, seen, true));
+        }
+        server.bind(self.shared.worker, protocol, state);
+        let is_syn = opener == Opener::Packet && protocol == Protocol::Tcp && packet.flags & flags::SYN != 0;
+        if is_syn && direction_to(server) == Direction::Input {
+            server.live.workers[self.shared.worker].opened.count();
+        }
+        Opened::To(server.id)
+    }
+
+    /// An ICMP error about a packet from a VIP to a client that belongs to no connection: opens one, whatever packet is
+    /// quoted, and goes to its real server, as in the kernel (`schedule_icmp`).
+    #[cold]
+    pub(super) fn open_by_error<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        quoted: &Quoted,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let snapshot = context.snapshot;
+        // What the client would have sent.
+        let client = Packet {
+            protocol: quoted.protocol,
+            source: quoted.destination,
+            source_port: quoted.destination_port,
+            destination: quoted.source,
+            destination_port: quoted.source_port,
+            ..*packet
+        };
+        let ends = Ends {
+            source: client.source,
+            destination: client.destination,
+            destination_port: client.destination_port,
+            protocol: client.protocol,
+        };
+        let lookup = self.lookup(&ends, client.source_port, snapshot).filter(|_| {
+            let is_own = snapshot.local(client.source).is_some();
+            !quoted.is_later_fragment && !is_own && client.source_port != FTP_DATA
+        });
+        let Some((lookup, service)) =
+            lookup.and_then(|lookup| Some((lookup, snapshot.service(lookup.service)?)))
+        else {
+            return Err((frame, DropReason::StrayIcmp));
+        };
+        let server = match self.open(&client, &lookup, service, Opener::Quote, context) {
+            Opened::To(server) => Some(server),
+            Opened::Full => service.pick_untracked(snapshot, lookup.hash),
+            Opened::Refused => None,
+        };
+        let Some(server) = server else { return Err((frame, DropReason::StrayIcmp)) };
+        let server = (snapshot.server(server), client.destination_port);
+        self.forward_error(frame, packet, quoted, server, context, wire)
+    }
+
+    /// What a packet from a client's port is looked up by.
+    pub(super) fn lookup(&self, ends: &Ends, client_port: u16, snapshot: &Snapshot) -> Option<Lookup> {
+        let protocol = protocol(ends.protocol)?;
+        let target = snapshot.target(ends, protocol)?.target;
+        let key = target.key(ends.source, client_port, ends.destination_port, protocol);
+        Some(Lookup { hash: self.table.hash(key.hash_input()), key, service: target.service })
+    }
+
+    pub(super) fn schedule(
+        &self,
+        packet: &Packet,
+        service: &Service,
+        snapshot: &Snapshot,
+        now: Now,
+    ) -> Option<ServerId> {
+        let key = PickKey {
+            source: Ipv4Addr::from(packet.source).into(),
+            destination: Ipv4Addr::from(packet.destination).into(),
+            source_port: packet.source_port,
+            now_secs: now.seconds,
+        };
+        service.pick(snapshot, self.shared.worker, &key)
+    }
+}
+
+/// The state of a new connection, and the second of its last packet. A quote moves no state, and what it opens lasts a
+/// moment only: as if the last packet had come that much earlier.
+#[inline]
+fn beginning(
+    packet: &Packet,
+    protocol: Protocol,
+    server: &Server,
+    opener: Opener,
+    Context { snapshot, now, .. }: Context<'_>,
+) -> (State, u32) {
+    match opener {
+        Opener::Packet => {
+            let is_secure = snapshot.switches.secure_tcp;
+            (state::next(protocol, direction_to(server), packet.flags, State::NONE, is_secure), now.seconds)
+        }
+        Opener::Quote => {
+            let early = snapshot.lifetimes.of(protocol, State::NONE).saturating_sub(QUOTED_SECS);
+            (State::NONE, now.seconds.wrapping_sub(early))
+        }
+    }
+}
