@@ -4,6 +4,8 @@ mod host;
 mod punt;
 mod vrrp;
 
+mod marks;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
