@@ -10,7 +10,7 @@ use weir_benches::lab::{HASH_KEY, base, read};
 use weir_config::model::Protocol;
 use weir_dataplane::conn::record::{Key, Record, ServerId, VipId};
 use weir_dataplane::conn::state::{Lifetimes, tcp};
-use weir_dataplane::conn::table::{HashKey, Table};
+use weir_dataplane::conn::table::{HashKey, Table, Verdict};
 
 const CAPACITY: usize = 131_072;
 const RECORDS: u32 = 100_000;
@@ -90,14 +90,14 @@ fn benches(criterion: &mut Criterion) {
     group.bench_function("sweep, nothing over", |bencher| {
         bencher.iter(|| {
             changing.sweep(lines as usize, |record| {
-                record.age(black_box(1)) > lifetimes.of(record.protocol(), record.state())
+                Verdict::end_if(record.age(black_box(1)) > lifetimes.of(record.protocol(), record.state()))
             });
         });
     });
     group.bench_function("sweep, all over", |bencher| {
         bencher.iter_batched_ref(
             || table(RECORDS / 8),
-            |table| table.sweep(lines as usize, |record| record.age(black_box(1_000)) > 900),
+            |table| table.sweep(lines as usize, |record| Verdict::end_if(record.age(black_box(1_000)) > 900)),
             BatchSize::LargeInput,
         );
     });

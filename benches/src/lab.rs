@@ -104,7 +104,7 @@ impl Lab {
     /// # Panics
     /// If the file is not valid.
     pub fn reload(&mut self, file: &str) {
-        let progress = Progress::of(self.counters.iter().map(|counters| &**counters));
+        let progress = Progress::of(self.counters.iter().map(|counters| &**counters), None);
         self.snapshot = self.registry.snapshot(&read(file), &[OWN], progress).expect("a valid configuration");
     }
 

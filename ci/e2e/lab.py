@@ -60,6 +60,11 @@ def run(node, *command, timeout=60, check=False, **options):
     return done
 
 
+def start(node, *command):
+    """Starts a command in a node and does not wait for it; the process, with its output as text."""
+    return subprocess.Popen(inside(node, *command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 def get(url, *options):
     """curl in the client; the finished process. No retry: an error is an error."""
     return run("client", "curl", "--silent", "--show-error", "--fail", "--max-time", "10", *options, url)

@@ -103,8 +103,6 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let ends = port_ends(&config, ports);
     let fences = ends.iter().map(|end| end.fence.clone()).collect();
     let (vrrp, vrrp_thread) = Vrrp::new(&config, ends, &mut punts, &shared);
-    let publish = Publish::new(path.to_owned(), config, &health, ports.macs.clone(), fences, shared.clone())?
-        .with_host(host_control);
     let key = HashKey::new([random_u64()?, random_u64()?]);
     let mut tables = Vec::with_capacity(count);
     for queues in &ports.queues {
@@ -115,6 +113,15 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let lines =
         table_memory(eal, Templates::lines_for(capacity / CONNECTIONS_PER_TEMPLATE), ports.first_socket())?;
     let templates = Arc::new(Templates::new(lines, key));
+    let publish = Publish::new(
+        path.to_owned(),
+        config,
+        &health,
+        ports.macs.clone(),
+        fences,
+        (shared.clone(), templates.clone()),
+    )?
+    .with_host(host_control);
     let mut workers = Vec::with_capacity(count);
     let queues = std::mem::take(&mut ports.queues);
     for (((queues, table), shared), punt) in queues.into_iter().zip(tables).zip(&shared).zip(punts) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tracing::{error, info};
 use weir_config::model::{Config, MacAddress};
+use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::Snapshot;
@@ -31,6 +32,7 @@ pub(crate) struct Publish {
     registry: Registry,
     publisher: Publisher,
     workers: Vec<Shared>,
+    templates: Arc<Templates>,
     host: Option<HostControl>,
 }
 
@@ -42,7 +44,7 @@ impl Publish {
         health: &Handle,
         macs: Vec<MacAddress>,
         fences: Vec<Arc<Fence>>,
-        workers: Vec<Shared>,
+        (workers, templates): (Vec<Shared>, Arc<Templates>),
     ) -> Result<Self> {
         let locality_keys = [random_u64()?, random_u64()?];
         let registry = Registry::new(workers.len(), Options { locality_keys, ..Options::default() });
@@ -57,6 +59,7 @@ impl Publish {
             registry,
             publisher: Publisher::new(first),
             workers,
+            templates,
             host: None,
         })
     }
@@ -135,7 +138,8 @@ impl Publish {
 
     /// Puts a file in force, with what health checks and VRRP say.
     fn publish(&mut self, file: &Config) -> Result<()> {
-        let progress = Progress::of(self.workers.iter().map(|worker| &*worker.counters));
+        let workers = self.workers.iter().map(|worker| &*worker.counters);
+        let progress = Progress::of(workers, Some(&self.templates));
         let next = self.registry.snapshot(&effective(file, &self.overlay), &self.macs, progress)?;
         self.publisher.publish(next);
         Ok(())

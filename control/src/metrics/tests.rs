@@ -154,7 +154,7 @@ impl Director {
 
     /// Reloads with these virtual servers, after which all workers use them.
     fn reload(&mut self, tables: &str) {
-        let progress = Progress::of(self.workers.iter().map(|worker| &*worker.counters));
+        let progress = Progress::of(self.workers.iter().map(|worker| &*worker.counters), None);
         let macs = [MacAddress([2, 0, 0, 0, 0, 1])];
         self.publisher.publish(self.registry.snapshot(&parse(tables), &macs, progress).unwrap());
         for worker in &self.workers {

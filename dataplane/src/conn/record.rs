@@ -188,6 +188,11 @@ impl Record {
         self.value & TEMPLATED != 0
     }
 
+    /// The same connection, held by no persistence template.
+    pub fn without_template(self) -> Self {
+        Self { key: self.key, value: self.value & !TEMPLATED }
+    }
+
     /// Whether a segment with these flags, from either end, certainly leaves the state as it is: an established TCP
     /// connection's next segment, any packet of UDP.
     #[inline]
@@ -245,6 +250,11 @@ mod tests {
                 assert_eq!(record.state(), state);
                 assert_eq!(record.protocol(), Protocol::Udp);
                 assert_eq!(record.is_templated(), flag);
+                let alone = record.without_template();
+                assert!(
+                    !alone.is_templated()
+                        && alone.touched(state, now) == Record::new(key, server, state, now, false)
+                );
                 assert_eq!(record.age(now.wrapping_add(7)), 7);
                 assert_eq!(record.value & KEY_MASK, key.value);
                 assert_eq!(record.hash_input(), key.hash_input());

@@ -62,6 +62,25 @@ pub struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
+/// What the sweep does with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It stays as it is.
+    Keep,
+    /// It becomes this later version of itself.
+    Update(Record),
+    /// It is removed.
+    End,
+}
+
+impl Verdict {
+    /// Of a record that is over or is not.
+    #[inline]
+    pub fn end_if(is_over: bool) -> Self {
+        if is_over { Self::End } else { Self::Keep }
+    }
+}
+
 /// What others may see of a worker's table.
 #[derive(Clone)]
 pub struct View(Arc<Lines>);
@@ -227,8 +246,8 @@ impl Table {
         })
     }
 
-    /// Visits the next `count` lines, round and round, and removes each record that `is_over` says is over.
-    pub fn sweep(&mut self, count: usize, mut is_over: impl FnMut(Record) -> bool) {
+    /// Visits the next `count` lines, round and round, and does with each record what `judge` says.
+    pub fn sweep(&mut self, count: usize, mut judge: impl FnMut(Record) -> Verdict) {
         for _ in 0..count {
             let line = self.sweep_line;
             let mut slot = 0;
@@ -237,11 +256,14 @@ impl Table {
                 if record.value == 0 {
                     break;
                 }
-                if is_over(record) {
+                match judge(record) {
                     // Another record may have moved into this slot: look at it again.
-                    self.remove(Slot { line, slot });
-                } else {
-                    slot += 1;
+                    Verdict::End => self.remove(Slot { line, slot }),
+                    Verdict::Keep => slot += 1,
+                    Verdict::Update(record) => {
+                        self.update(Slot { line, slot }, record);
+                        slot += 1;
+                    }
                 }
             }
             self.sweep_line = self.shared.behind(line, 1);
@@ -517,7 +539,7 @@ mod tests {
             let before = table.iter().count();
             let over = table.iter().filter(|record| record.client() % 3 == 0).count();
             // A record that moves back over the end of the table is seen in the next round.
-            table.sweep(2 * table.lines(), |record| record.client() % 3 == 0);
+            table.sweep(2 * table.lines(), |record| Verdict::end_if(record.client() % 3 == 0));
             assert_eq!(table.len(), before - over);
             for client in 0..2000 {
                 assert!(client % 3 != 0 || find(&table, client).is_none());

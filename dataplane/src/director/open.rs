@@ -72,7 +72,7 @@ impl<F: Frame> Director<F> {
             self.untracked_until = now.seconds + UNTRACKED_SECS;
             return Opened::Full;
         };
-        if choice.template.is_some_and(|hold| self.attach(hold, server.id, now)) {
+        if choice.template.is_some_and(|hold| self.attach(hold, service, server.id, now)) {
             self.table.update(slot, Record::new(lookup.key, server.id, state, seen, true));
         }
         server.bind(self.shared.worker, protocol, state);

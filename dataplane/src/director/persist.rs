@@ -66,8 +66,13 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// Hangs a new connection on its template. False: it has just changed, so the connection goes without.
-    pub(super) fn attach(&self, hold: Hold, server: ServerId, now: Now) -> bool {
+    /// Hangs a new connection on its template. False: it has just changed, or connections of a former epoch are not told
+    /// from new ones yet, so the connection goes without.
+    pub(super) fn attach(&self, hold: Hold, service: &Service, server: ServerId, now: Now) -> bool {
+        if self.shared.counters.swept.get() < service.epoch.since {
+            self.touch(hold, server, now);
+            return false;
+        }
         self.templates.attach(hold.slot, hold.key, server, hold.lifetime, now.seconds)
     }
 
@@ -79,7 +84,7 @@ impl<F: Frame> Director<F> {
     /// A connection that hangs on a template is established, or its UDP was answered.
     #[cold]
     pub(super) fn assure(&self, record: Record, snapshot: &Snapshot) {
-        if let Some((key, _)) = template_of(record, snapshot) {
+        if let Some((key, _)) = self.template_of(record, snapshot) {
             self.templates.assure(key, record.server());
         }
     }
@@ -87,7 +92,7 @@ impl<F: Frame> Director<F> {
     /// A connection that hangs on a template is over.
     #[cold]
     pub(super) fn detach(&self, record: Record, snapshot: &Snapshot, now: Now) {
-        if let Some((key, lifetime)) = template_of(record, snapshot) {
+        if let Some((key, lifetime)) = self.template_of(record, snapshot) {
             self.templates.detach(key, record.server(), lifetime, now.seconds);
         }
     }
@@ -100,20 +105,34 @@ impl<F: Frame> Director<F> {
         self.swept_bucket = (from + BUCKETS) % self.templates.buckets();
         self.templates.sweep(from..from + BUCKETS, now.seconds, |template| {
             let service = snapshot.service(template.key().service())?;
-            Some(service.persistence?.timeout_secs)
+            let persistence =
+                service.persistence.filter(|_| template.key().epoch() == service.epoch.number)?;
+            Some(persistence.timeout_secs)
         });
+    }
+
+    /// The template that a connection of a virtual server that still exists hangs on, and how long that one lives.
+    fn template_of(&self, record: Record, snapshot: &Snapshot) -> Option<(TemplateKey, u32)> {
+        if !hangs_on_template(record, snapshot, self.shared.counters.swept.get()) {
+            return None;
+        }
+        let service = snapshot.service(snapshot.server(record.server()).service)?;
+        let persistence = service.persistence?;
+        Some((template_key(record.client(), service, persistence), persistence.timeout_secs))
     }
 }
 
-/// The template that a connection of a virtual server that still exists hangs on, and how long that one lives.
-fn template_of(record: Record, snapshot: &Snapshot) -> Option<(TemplateKey, u32)> {
-    let service = snapshot.service(snapshot.server(record.server()).service)?;
-    let persistence = service.persistence?;
-    Some((template_key(record.client(), service, persistence), persistence.timeout_secs))
+/// Whether the template that a connection hangs on, by its record, is of the present epoch. `swept` is the generation of
+/// the last whole sweep over the worker's table: up to one that began in the epoch, records that say so are older.
+#[inline]
+pub(super) fn hangs_on_template(record: Record, snapshot: &Snapshot, swept: u64) -> bool {
+    let is_settled = |service: &Service| swept >= service.epoch.since;
+    swept >= snapshot.epochs_since
+        || snapshot.service(snapshot.server(record.server()).service).is_none_or(is_settled)
 }
 
 fn template_key(client: u32, service: &Service, persistence: Persistence) -> TemplateKey {
-    TemplateKey::new(client, persistence.netmask, service.id, service.port)
+    TemplateKey::new(client, persistence.netmask, service.id, service.epoch.number)
 }
 
 /// Whether a template may go on sending clients to its real server. Weight 0 and thresholds do not count, unless

@@ -5,6 +5,7 @@ mod punt;
 mod vrrp;
 
 mod marks;
+mod persistence;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -96,7 +97,8 @@ impl Lab {
     }
 
     fn reload(&mut self, config: &Config) {
-        let progress = Progress::of(self.counters.iter().map(|counters| &**counters));
+        let templates = self.directors[0].templates.clone();
+        let progress = Progress::of(self.counters.iter().map(|counters| &**counters), Some(&templates));
         self.snapshot = self.registry.snapshot(config, &[OWN], progress).expect("a valid configuration");
         self.pass_millis(1);
     }

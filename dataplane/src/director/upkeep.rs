@@ -2,10 +2,12 @@
 
 use weir_config::model::{MacAddress, Protocol};
 
+use super::persist::hangs_on_template;
 use super::{Context, Director, Message, Round};
 use crate::classify::LastService;
 use crate::clock::Now;
 use crate::conn::state::Direction;
+use crate::conn::table::Verdict;
 use crate::neighbor::{Ask, Due, Hop, link};
 use crate::packet::{Frame, Wire};
 use crate::reply::arp;
@@ -79,6 +81,7 @@ impl<F: Frame> Director<F> {
         let lines = due.min(SWEEP_LINES_MAX);
         self.swept += lines;
         let worker = self.shared.worker;
+        let swept = self.shared.counters.swept.get();
         let mut templated = std::mem::take(&mut self.ended_templated);
         let mut round = self.round;
         self.table.sweep(lines as usize, |record| {
@@ -90,16 +93,25 @@ impl<F: Frame> Director<F> {
                     || snapshot.service(server.service).is_none());
             let is_orphan = is_orphan || snapshot.vips.has_left(record.vip());
             let is_over = is_orphan || record.age(now.seconds) > lifetime;
-            // What hangs on a template that can't be let go of now is looked at again in the next round.
-            let can_end = is_over && (!record.is_templated() || templated.len() < ENDED_TEMPLATED_MAX);
-            round.is_whole &= can_end == is_over;
-            if can_end && record.is_templated() {
+            let is_templated = record.is_templated() && hangs_on_template(record, snapshot, swept);
+            if !is_over {
+                let has_lost_template = record.is_templated() && !is_templated;
+                return if has_lost_template {
+                    Verdict::Update(record.without_template())
+                } else {
+                    Verdict::Keep
+                };
+            }
+            if is_templated {
+                // What hangs on a template that can't be let go of now is looked at again in the next round.
+                if templated.len() == ENDED_TEMPLATED_MAX {
+                    round.is_whole = false;
+                    return Verdict::Keep;
+                }
                 templated.push(record);
             }
-            if can_end {
-                server.unbind(worker, record.protocol(), record.state());
-            }
-            can_end
+            server.unbind(worker, record.protocol(), record.state());
+            Verdict::End
         });
         templated.drain(..).for_each(|record| self.detach(record, snapshot, now));
         self.ended_templated = templated;

@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub vips: Vips,
     /// Some connections have the one kind of hash and some the other: who finds nothing by the one asks by the other.
     pub has_both_hashes: bool,
+    /// When the youngest epoch of persistence began, of all virtual servers.
+    pub epochs_since: u64,
     virtual_servers: HashMap<u64, Target>,
     /// `None`: no virtual server has a mark.
     marks: Option<Arc<Marks>>,

@@ -24,13 +24,14 @@ use super::marks;
 use super::rates::Estimator;
 use super::routes::{NextHop, Routes};
 use super::server::{Live, Server};
-use super::service::Service;
+use super::service::{Epoch, Service};
 use super::traffic::Traffic;
 use super::vips::Numbering;
 use super::virtual_router::{Fence, VirtualMacs};
 use super::{Binding, Local, Port, Router, Snapshot, Switches};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
+use crate::conn::template::Templates;
 use crate::neighbor::Hop;
 use crate::sched::{
     BuildError, MaglevKeys, Options, Scheduler, ServerDescription, ServiceDescription, State,
@@ -65,20 +66,25 @@ pub enum RegistryError {
 }
 
 /// How far the workers are, those that are furthest behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
+#[derive(Clone, Copy, Default)]
+pub struct Progress<'a> {
     /// The oldest generation that any worker may still use.
     pub seen: u64,
     /// No record is left of what was over when this generation came.
     pub swept: u64,
+    /// The workers' persistence templates, which may name real servers that have no connections.
+    pub templates: Option<&'a Templates>,
 }
 
-impl Progress {
-    /// Of these workers.
-    pub fn of<'a>(workers: impl Iterator<Item = &'a WorkerCounters>) -> Self {
+impl<'a> Progress<'a> {
+    /// Of these workers, and their templates.
+    pub fn of<'w>(
+        workers: impl Iterator<Item = &'w WorkerCounters>,
+        templates: Option<&'a Templates>,
+    ) -> Self {
         let of = |counters: &WorkerCounters| (counters.generation.get(), counters.swept.get());
         let least = workers.map(of).reduce(|a, b| (a.0.min(b.0), a.1.min(b.1)));
-        least.map_or_else(Self::default, |(seen, swept)| Self { seen, swept })
+        least.map_or_else(Self::default, |(seen, swept)| Self { seen, swept, templates })
     }
 }
 
@@ -91,6 +97,7 @@ struct ServiceEntry {
     /// `None`: removed.
     current: Option<(VirtualServer, ServiceDescription, Arc<Service>)>,
     servers: HashMap<ServerKey, ServerEntry>,
+    epoch: Epoch,
     /// What those have carried that are no longer in `servers`: totals of a virtual server never go back.
     retired: Traffic,
 }
@@ -124,6 +131,8 @@ pub struct Registry {
     vips: Numbering,
     /// Kinds of hash that connections may have had so far: by the client, by the client and the port.
     hashes: [bool; 2],
+    /// Some virtual server has or had persistence.
+    was_persistent: bool,
     /// Static neighbours, and the generation that brought them.
     bindings: (Arc<HashMap<u32, Binding>>, u64),
     /// Names of the VRRP instances that are master.
@@ -151,6 +160,7 @@ impl Registry {
             services: HashMap::new(),
             vips: Numbering::default(),
             hashes: [false; 2],
+            was_persistent: false,
             bindings: Default::default(),
             masters: HashSet::new(),
             fences: Vec::new(),
@@ -175,11 +185,11 @@ impl Registry {
         &mut self,
         config: &Config,
         macs: &[MacAddress],
-        progress: Progress,
+        progress: Progress<'_>,
     ) -> Result<Snapshot, RegistryError> {
         let generation = self.generation + 1;
         let routes = Routes::new(config);
-        let mut draft = self.draft(progress.seen);
+        let mut draft = self.draft(&progress);
         let mut wanted = HashSet::new();
         for virtual_server in &config.virtual_servers {
             wanted.insert(virtual_server.identity());
@@ -200,6 +210,7 @@ impl Registry {
         self.vips = self.vips.next(&vips(config), generation, progress.swept)?;
         self.services = draft.services;
         self.generation = generation;
+        self.was_persistent |= config.virtual_servers.iter().any(|server| server.persistence.is_some());
         let bindings = make_bindings(config);
         if bindings != *self.bindings.0 {
             self.bindings = (Arc::new(bindings), generation);
@@ -208,11 +219,22 @@ impl Registry {
     }
 
     /// The present state less what nothing refers to any more.
-    fn draft(&self, seen: u64) -> Draft {
+    fn draft(&self, progress: &Progress<'_>) -> Draft {
         let mut services = self.services.clone();
+        let is_idle = |server: &ServerEntry| {
+            server.removed.is_some_and(|since| since <= progress.seen) && server.live.total() == 0
+        };
+        let servers = services.values().flat_map(|entry| entry.servers.values());
+        let idle: HashSet<ServerId> =
+            servers.filter(|server| is_idle(server)).map(|server| server.id).collect();
+        // Reads the whole table of templates, so it is left out where there can't be any.
+        let named = match progress.templates {
+            Some(templates) if self.was_persistent && !idle.is_empty() => templates.names(&idle),
+            _ => HashSet::new(),
+        };
         services.retain(|_, entry| {
             entry.servers.retain(|_, server| {
-                let is_needed = server.removed.is_none_or(|since| since > seen || server.live.total() != 0);
+                let is_needed = !idle.contains(&server.id) || named.contains(&server.id);
                 if !is_needed {
                     entry.retired += server.live.traffic();
                 }
@@ -240,11 +262,12 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let key = wanted.identity();
         let mut entry = match draft.services.remove(&key) {
-            Some(entry) => entry,
+            Some(entry) => entry.in_epoch_of(wanted, self.generation + 1),
             None => ServiceEntry {
                 id: draft.service_id()?,
                 current: None,
                 servers: HashMap::new(),
+                epoch: Epoch::default(),
                 retired: Traffic::default(),
             },
         };
@@ -313,6 +336,7 @@ impl Registry {
             port: wanted.port,
             protocol: wanted.protocol,
             persistence: wanted.persistence,
+            epoch: entry.epoch,
             one_packet: wanted.one_packet,
             list: description.servers.iter().map(|server| ServerId(server.id)).collect(),
             scheduler,
@@ -406,6 +430,7 @@ impl Registry {
             announcements: announcements.into(),
             ports,
             vips,
+            epochs_since: self.services.values().map(|entry| entry.epoch.since).max().unwrap_or(0),
             has_both_hashes: self.hashes == [true; 2],
             virtual_servers,
             marks,
@@ -416,6 +441,18 @@ impl Registry {
             locals,
             held_elsewhere: held.iter().filter(|(_, local)| local.is_none()).map(|(vip, _)| *vip).collect(),
         }
+    }
+}
+
+impl ServiceEntry {
+    /// The entry with a new epoch, if the templates that there are lose their meaning with `wanted`.
+    fn in_epoch_of(mut self, wanted: &VirtualServer, generation: u64) -> Self {
+        let netmask = |server: &VirtualServer| server.persistence.map(|persistence| persistence.netmask);
+        let is_same = self.current.as_ref().is_some_and(|(old, ..)| netmask(old) == netmask(wanted));
+        if !is_same {
+            self.epoch = Epoch { number: self.epoch.number.wrapping_add(1), since: generation };
+        }
+        self
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// Whether connections of one client stay together.
     pub persistence: Option<Persistence>,
+    /// The epoch of its persistence.
+    pub epoch: Epoch,
     /// Whether each datagram is scheduled by itself, without a record.
     pub one_packet: bool,
     /// Its real servers in IPVS's list order: the one added last comes first.
@@ -38,6 +40,16 @@ pub struct Service {
     pub state: Box<[CachePadded<State>]>,
     /// What it carries in a second, all real servers together; control's.
     pub rates: Arc<Estimator>,
+}
+
+/// What counts up when the templates there are lose their meaning: when `persistence_netmask` changes, persistence is
+/// switched, or the virtual server comes back. They are given up then, and connections that hang on them go without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Epoch {
+    /// Part of the templates' keys.
+    pub number: u16,
+    /// The generation that began it; 0: the first one.
+    pub since: u64,
 }
 
 impl Service {

@@ -43,9 +43,9 @@
 //!    changed: begin again, once; then go without.
 //! 4. When a connection that was attached is established, [`Templates::assure`]; when it ends, [`Templates::detach`].
 //!
-//! All the time, [`Templates::sweep`]. It also has to give up the templates of a virtual server whose netmask, port
-//! or number changes hands, before it does: connections that hang on them could not be counted out any more. A real
-//! server's number is in use as long as a template names it.
+//! All the time, [`Templates::sweep`]. It also has to give up the templates of former epochs: connections that hang on
+//! them can't be counted out any more. A real server's number is in use as long as a template names it
+//! ([`Templates::names`]).
 
 mod word;
 
@@ -57,6 +57,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use dpdk::memory::{Line, Slab};
+use hashbrown::HashSet;
 
 use self::word::Word;
 pub use self::word::{CONNECTIONS_MAX, LIFETIME_SECS_MAX, STEP_SECS, Template, TemplateKey};
@@ -273,6 +274,12 @@ impl Templates {
             }
         }
         counts
+    }
+
+    /// Those of `servers` that a template names, over or not. Reads the whole table, so it is for control; to be asked
+    /// when no worker ties clients to them any more.
+    pub fn names(&self, servers: &HashSet<ServerId>) -> HashSet<ServerId> {
+        self.iter().map(Template::server).filter(|server| servers.contains(server)).collect()
     }
 
     /// The template of `key`, over or not.

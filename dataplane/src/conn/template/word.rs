@@ -1,7 +1,7 @@
 //! A template in two words: its key, and everything that changes.
 //!
 //! ```text
-//!  key    | client network 32 | virtual server + 1, 16 | port 16 |
+//!  key    | client network 32 | virtual server + 1, 16 | epoch 16 |
 //!  value  | extended 1 | assured 1 | pending 1 | connections 19 | last use 22 | real server 20 |
 //! ```
 //! A value without a real server is a free slot; it keeps the last use of the template that was there, for the
@@ -33,18 +33,19 @@ const EXTENDED: u64 = 1 << 63;
 const _: () = assert!(LIFETIME_SECS_MAX + SKEW_SECS < LAST_MASK / 3 * 2);
 const _: () = assert!(ServerId::MAX < 1 << LAST_SHIFT && CONNECTIONS_SHIFT + CONNECTIONS_BITS == 61);
 
-/// What a template is looked up by: a network of clients, a virtual server, a port.
+/// What a template is looked up by: a network of clients, a virtual server, and the epoch of its persistence. The port,
+/// which IPVS has here, follows from the virtual server: its own, or 0 for all ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TemplateKey(pub(super) u64);
 
 impl TemplateKey {
-    /// The network of `client` that has a prefix of `prefix` bits (0 to 32), towards `service`. `port` is the
-    /// virtual server's; 0 where all ports share a template: for firewall marks, port 0 and FTP.
+    /// The network of `client` that has a prefix of `prefix` bits (0 to 32), towards `service`. `epoch` is another one
+    /// when the prefix is.
     #[inline]
-    pub fn new(client: u32, prefix: u8, service: ServiceId, port: u16) -> Self {
+    pub fn new(client: u32, prefix: u8, service: ServiceId, epoch: u16) -> Self {
         debug_assert!(prefix <= 32 && service.0 != u16::MAX);
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-        Self(u64::from(client & mask) << 32 | (u64::from(service.0) + 1) << 16 | u64::from(port))
+        Self(u64::from(client & mask) << 32 | (u64::from(service.0) + 1) << 16 | u64::from(epoch))
     }
 
     /// First address of the client network.
@@ -57,8 +58,8 @@ impl TemplateKey {
         ServiceId((self.0 >> 16) as u16 - 1)
     }
 
-    /// The port; 0: all.
-    pub fn port(self) -> u16 {
+    /// The epoch of the virtual server's persistence.
+    pub fn epoch(self) -> u16 {
         self.0 as u16
     }
 }
@@ -229,9 +230,9 @@ mod tests {
     }
 
     #[test]
-    fn keys_hold_the_network_the_virtual_server_and_the_port() {
+    fn keys_hold_the_network_the_virtual_server_and_the_epoch() {
         let key = TemplateKey::new(0x0a01_02ff, 24, ServiceId(65_534), 443);
-        assert_eq!((key.client(), key.service(), key.port()), (0x0a01_0200, ServiceId(65_534), 443));
+        assert_eq!((key.client(), key.service(), key.epoch()), (0x0a01_0200, ServiceId(65_534), 443));
         assert_eq!(key, TemplateKey::new(0x0a01_0207, 24, ServiceId(65_534), 443));
         assert_eq!(TemplateKey::new(u32::MAX, 0, ServiceId(0), 0).client(), 0);
         assert_eq!(TemplateKey::new(u32::MAX, 1, ServiceId(0), 0).client(), 0x8000_0000);

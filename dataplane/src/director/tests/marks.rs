@@ -300,13 +300,15 @@ fn layout_of(number: u8) -> (&'static str, &'static [&'static str], &'static str
                           [[mark]]\nmark = 1\naddresses = [\"10.0.0.101\"]\nsources = [\"10.0.0.200/31\"]\n";
     const NET: &str = "[[mark]]\nmark = 1\naddresses = [\"10.0.0.96/28\"]\n";
     const PERSISTENT: &str = "mark = 1\npersistence_timeout = 30\npersistence_netmask = 24";
-    match number % 7 {
+    const WIDER: &str = "mark = 1\npersistence_timeout = 40\npersistence_netmask = 16";
+    match number % 8 {
         0 => ("", &[ADDRESS], "port = 8080"),
         1 => (BOTH, &["mark = 1"], ""),
         2 => (BOTH, &["mark = 1", ADDRESS], "port = 8080"),
         3 => (HALVES, &["mark = 1", "mark = 2"], ""),
         4 => (NET, &[PERSISTENT], ""),
-        5 => (HALVES, &[PERSISTENT, "mark = 2", ADDRESS], ""),
+        5 => (BOTH, &[WIDER, ADDRESS], ""),
+        6 => (HALVES, &[PERSISTENT, "mark = 2", ADDRESS], ""),
         _ => ("", &["address = \"10.0.0.100\"\nport = 0\npersistence_timeout = 30"], ""),
     }
 }
@@ -355,6 +357,10 @@ fn run_history(method: &str, history: &[(u8, u8, u8)]) {
             }
         }
         lab.assert_counts_equal_a_recount();
+        lab.assert_templates_can_end();
+    }
+    if history.len().is_multiple_of(4) {
+        lab.assert_that_all_ends();
     }
 }
 
