@@ -46,6 +46,24 @@ pub struct Config {
     pub vrrp: Vec<Vrrp>,
 }
 
+impl Config {
+    /// Whether any virtual server is persistent.
+    pub fn is_persistent(&self) -> bool {
+        self.virtual_servers.iter().any(|virtual_server| virtual_server.persistence.is_some())
+    }
+
+    /// Persistence templates to make room for: what the file says, else one for every four connections of a worker, or
+    /// one for every 64 if nothing is persistent yet.
+    pub fn templates(&self) -> usize {
+        let capacity = self.connections.capacity as usize;
+        match self.connections.templates {
+            0 if self.is_persistent() => capacity / 4,
+            0 => capacity / 64,
+            templates => templates as usize,
+        }
+    }
+}
+
 /// `[control]`: where weirctl knocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
@@ -74,6 +92,9 @@ pub struct Memory {
 pub struct Connections {
     /// Connections per worker; memory is taken at start. 1,024 to 16,777,216.
     pub capacity: u32,
+    /// Persistence templates that all workers share; memory is taken at start. 1,024 to 67,108,864, or 0: see
+    /// [`Config::templates`].
+    pub templates: u32,
     /// A TCP segment without SYN may open a connection (unless RST).
     pub sloppy_tcp: bool,
     /// An SCTP packet whose first chunk is not INIT may open a connection (unless ABORT).

@@ -186,3 +186,18 @@ fn health_is_as_the_file_says() {
     assert_eq!((dns[1].probe.name(), dns[1].port), ("smtp", Some(25)));
     assert_eq!(DnsRecord::Aaaa.number(), 28);
 }
+
+#[test]
+fn room_for_templates_follows_from_capacity_and_persistence() {
+    let read = |connections: &str, virtual_server: &str| {
+        let text = format!(
+            "[connections]\ncapacity = 65536\n{connections}\n[[port]]\nname = \"lan\"\ndevice = \"x\"\n\
+             addresses = [\"10.0.0.2/24\"]\n\
+             [[virtual_server]]\nname = \"web\"\naddress = \"10.0.0.100\"\nport = 80\n{virtual_server}\n"
+        );
+        weir_config::parse("test", &text).unwrap().config.templates()
+    };
+    assert_eq!(read("", ""), 1_024);
+    assert_eq!(read("", "persistence_timeout = 300"), 16_384);
+    assert_eq!(read("templates = 5000", "persistence_timeout = 300"), 5_000);
+}

@@ -33,9 +33,6 @@ use crate::ports::Ports;
 use crate::publish::{Publish, random_u64};
 use crate::vrrp::{self, PortEnd, Vrrp};
 
-/// There is room for one persistence template for so many connections of one worker.
-const CONNECTIONS_PER_TEMPLATE: usize = 4;
-
 /// Who runs where.
 pub(crate) struct Lcores {
     workers: Vec<LcoreId>,
@@ -95,6 +92,7 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let count = ports.queues.len();
     let shared = Shared::new(count, config.ports.len());
     let capacity = config.connections.capacity as usize;
+    let templates = config.templates();
     let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
     let (checker, health) = Checker::new(&config, random_u64()?);
     let links = ports.started.iter().map(|port| port.stats_reader());
@@ -110,8 +108,7 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
         tables.push(Table::new(lines, capacity, key));
     }
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
-    let lines =
-        table_memory(eal, Templates::lines_for(capacity / CONNECTIONS_PER_TEMPLATE), ports.first_socket())?;
+    let lines = table_memory(eal, Templates::lines_for(templates), ports.first_socket())?;
     let templates = Arc::new(Templates::new(lines, key));
     let publish = Publish::new(
         path.to_owned(),

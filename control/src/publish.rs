@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use weir_config::model::{Config, MacAddress};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
@@ -28,6 +28,8 @@ pub(crate) struct Publish {
     file: Arc<Config>,
     /// What health checks say.
     overlay: Arc<Overlay>,
+    /// Persistence templates that there is room for.
+    room_for_templates: usize,
     macs: Vec<MacAddress>,
     registry: Registry,
     publisher: Publisher,
@@ -51,10 +53,12 @@ impl Publish {
         let mut registry = registry.with_fences(fences);
         let overlay = health.overlay().borrow().clone();
         let first = registry.snapshot(&effective(&config, &overlay), &macs, Progress::default())?;
+        let room_for_templates = config.templates();
         Ok(Self {
             path,
             file: Arc::new(config),
             overlay,
+            room_for_templates,
             macs,
             registry,
             publisher: Publisher::new(first),
@@ -115,7 +119,7 @@ impl Publish {
     fn try_reload(&mut self) -> Result<()> {
         let loaded = weir_config::load(&self.path).map_err(|report| anyhow::anyhow!("\n{report}"))?;
         if !loaded.warnings.is_empty() {
-            tracing::warn!("\n{}", loaded.warnings);
+            warn!("\n{}", loaded.warnings);
         }
         if let Some(table) = needs_restart(&self.file, &loaded.config) {
             anyhow::bail!("{table} can't change while weir runs; restart it for that");
@@ -123,6 +127,13 @@ impl Publish {
         self.publish(&loaded.config)?;
         if let Some(host) = &self.host {
             host.set_addresses(&loaded.config);
+        }
+        if self.file.connections.templates == 0 && !self.file.is_persistent() && loaded.config.is_persistent()
+        {
+            warn!(
+                room = self.room_for_templates,
+                "a virtual server is persistent now and none was at the start: should templates run out, restart weir"
+            );
         }
         self.file = Arc::new(loaded.config);
         Ok(())
@@ -167,6 +178,8 @@ fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
         Some("[memory]")
     } else if old.connections.capacity != new.connections.capacity {
         Some("capacity of [connections]")
+    } else if old.connections.templates != new.connections.templates {
+        Some("templates of [connections]")
     } else if old.control != new.control {
         Some("[control]")
     } else {

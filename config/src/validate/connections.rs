@@ -2,6 +2,7 @@
 
 use super::table::Table;
 use crate::model::{Connections, SctpTimeouts, TcpTimeouts, Timeouts};
+use crate::report::Problem;
 use crate::schema::{self, Field, Integer, OneTable, Tabular};
 
 /// UDP connections stay this long: `udp_timeouts` of ip_vs_proto_udp.
@@ -13,6 +14,7 @@ const TIMEOUT_SECS: std::ops::RangeInclusive<i64> = 1..=864_000;
 pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Table<'_>) -> Connections {
     let mut connections = Connections {
         capacity: 1_048_576,
+        templates: 0,
         sloppy_tcp: false,
         sloppy_sctp: false,
         expire_nodest_conn: false,
@@ -29,6 +31,14 @@ pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Tab
     let c = &mut connections;
     let capacity = table.integer(&written.capacity, "capacity", 1024..=16_777_216, c.capacity);
     c.capacity = capacity.into_inner();
+    let templates = table.integer::<u32>(&written.templates, "templates", 0..=67_108_864, 0);
+    if (1..1024).contains(templates.get_ref()) {
+        let problem = Problem::error("too few templates")
+            .at(templates.span(), "must be 0 or 1024 to 67108864")
+            .help("write 0 to have them computed from `capacity`");
+        table.report(problem);
+    }
+    c.templates = templates.into_inner();
     c.sloppy_tcp = table.switch(&written.sloppy_tcp, c.sloppy_tcp);
     c.sloppy_sctp = table.switch(&written.sloppy_sctp, c.sloppy_sctp);
     c.expire_nodest_conn = table.switch(&written.expire_nodest_conn, c.expire_nodest_conn);
