@@ -52,7 +52,7 @@ fn benches(criterion: &mut Criterion) {
                 servers,
             };
             let scheduler = Scheduler::build(&service).expect("mh has room for 64");
-            let state = State::new(&service, 0);
+            let state = State::new(&service, 0, 1);
             let standing = Standing { weights };
             let mut flow = 0;
             group.bench_function(BenchmarkId::new(kind.name(), count), |bencher| {

@@ -4,6 +4,7 @@
 //! this. Nothing here allocates once a [`Lab`] is made, so what is counted is the data path's.
 
 pub mod cases;
+pub mod fairness;
 pub mod frames;
 pub mod lab;
 pub mod pool;

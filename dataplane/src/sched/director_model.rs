@@ -114,7 +114,7 @@ impl Director {
     pub(super) fn from_service(service: ServiceDescription) -> Self {
         Self {
             scheduler: Scheduler::build(&service).unwrap(),
-            state: State::new(&service, 0),
+            state: State::new(&service, 0, 1),
             servers: service
                 .servers
                 .iter()

@@ -11,8 +11,8 @@
 //!   control may read. Control takes the state over into the next version of the list with
 //!   [`State::carry_over`], by the kernel's rules.
 //!
-//! With several workers every worker runs its own round (rr, wrr), its own random sequence (twos) and its
-//! own memory (lblc, lblcr). The methods that look at connections (lc, wlc, sed, nq, ovf, twos, lblc,
+//! With several workers every worker runs its own round (rr, wrr; they start evenly spread over one), its own
+//! random sequence (twos) and its own memory (lblc, lblcr). The methods that look at connections (lc, wlc, sed, nq, ovf, twos, lblc,
 //! lblcr) see the sum over all workers through [`Servers`]; sh, dh, mh and fo keep no state at all.
 //!
 //! Invariants:

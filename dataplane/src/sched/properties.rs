@@ -220,7 +220,7 @@ fn directors_with_the_same_list_pick_alike_by_hash() {
     let mut random = Lcg::new(8);
     for kind in [Kind::Sh, Kind::Dh, Kind::Mh] {
         let [first, mut second] = [(); 2].map(|()| Director::new(kind, &[3, 2, 1, 7]));
-        second.state = State::new(&second.service, 5);
+        second.state = State::new(&second.service, 5, 8);
         for _ in 0..1000 {
             let key = random_key(&mut random);
             let picks = [&first, &second].map(|d| d.scheduler.pick(&d.state, &d.servers, &key));

@@ -92,6 +92,46 @@ impl Wrr {
         pass_weight
     }
 
+    /// Picks in one round, in which each server is picked as often as its weight asks for.
+    pub(super) fn round(self, servers: &[ServerDescription]) -> u64 {
+        servers.iter().map(|server| u64::from(server.weight / self.step())).sum()
+    }
+
+    /// Pass and position after `picks` picks that begin at the head of the list in the pass `pass_weight`, if every
+    /// server with a weight is usable.
+    ///
+    /// Passes that take the same servers are stepped over together, so the work does not depend on the weights.
+    pub(super) fn after(
+        self,
+        servers: &[ServerDescription],
+        mut pass_weight: u32,
+        mut picks: u64,
+    ) -> (u32, u32) {
+        let (step, top) = (self.step(), self.top());
+        if top == 0 || pass_weight == 0 {
+            return (pass_weight, 0);
+        }
+        let mut weights: Vec<u32> = servers.iter().map(|server| server.weight).collect();
+        weights.sort_unstable();
+        loop {
+            let lighter = weights.partition_point(|&weight| weight < pass_weight);
+            let taken = (weights.len() - lighter) as u64;
+            let next_weight = weights[..lighter].last().copied().unwrap_or(0);
+            let passes = u64::from((pass_weight - next_weight).div_ceil(step));
+            let whole = picks.checked_div(taken).unwrap_or(passes);
+            if whole < passes {
+                pass_weight -= whole as u32 * step;
+                picks -= whole * taken;
+                let mut takes = servers.iter().enumerate().filter(|(_, server)| server.weight >= pass_weight);
+                let last = picks.checked_sub(1).and_then(|before| takes.nth(before as usize));
+                return (pass_weight, last.map_or(0, |(index, _)| index as u32 + 1));
+            }
+            picks -= passes * taken;
+            let last_pass = pass_weight - (passes as u32 - 1) * step;
+            pass_weight = if last_pass > step { last_pass - step } else { top };
+        }
+    }
+
     /// Picks by wrr.
     ///
     /// The walk gives up when a pass that takes every weight has been over the whole list. Passes that can
@@ -252,6 +292,72 @@ mod tests {
                 assert_eq!(director.state.pass_weight.get(), pass);
             }
         }
+    }
+
+    #[test]
+    fn a_state_moved_on_is_that_after_so_many_picks() {
+        let mut random = Lcg::new(11);
+        for _ in 0..2000 {
+            let factor = 1 + random.below(5);
+            let weights: Vec<u32> = (0..1 + random.below(7)).map(|_| random.below(12) * factor).collect();
+            let [mut picked, moved] =
+                [(); 2].map(|()| Director::new(weir_config::model::Scheduler::Wrr, &weights));
+            let wrr = Wrr::build(&picked.service.servers);
+            let picks = random.below(100);
+            picked.picks(picks as usize, false);
+            let (pass_weight, position) =
+                wrr.after(&moved.service.servers, moved.state.pass_weight.get(), picks.into());
+            moved.state.pass_weight.set(pass_weight);
+            moved.state.position.set(position);
+            let mut moved = moved;
+            assert_eq!(moved.picks(60, false), picked.picks(60, false), "{weights:?} after {picks}");
+        }
+    }
+
+    #[test]
+    fn workers_together_go_once_over_a_round() {
+        let mut random = Lcg::new(12);
+        for kind in [weir_config::model::Scheduler::Rr, weir_config::model::Scheduler::Wrr] {
+            for _ in 0..300 {
+                let workers = 1 + random.below(8);
+                let factor = 1 + random.below(3);
+                let weights: Vec<u32> = (0..workers).map(|_| (1 + random.below(4)) * factor).collect();
+                let model = Director::new(kind, &weights);
+                let round = match kind {
+                    weir_config::model::Scheduler::Rr => u64::from(workers),
+                    _ => Wrr::build(&model.service.servers).round(&model.service.servers),
+                };
+                let mut counts = vec![0u64; weights.len()];
+                for worker in 0..workers {
+                    let part = |worker: u32| round * u64::from(worker) / u64::from(workers);
+                    let mut director = Director::new(kind, &weights);
+                    director.state = State::new(&director.service, worker, workers);
+                    for _ in part(worker)..part(worker + 1) {
+                        let key = crate::sched::director_model::any_key();
+                        counts[director.connect(&key, false).unwrap()] += 1;
+                    }
+                }
+                let wrr = Wrr::build(&model.service.servers);
+                for (count, server) in counts.iter().zip(&model.service.servers) {
+                    let share = match kind {
+                        weir_config::model::Scheduler::Rr => 1,
+                        _ => server.weight / wrr.step(),
+                    };
+                    assert_eq!(*count, u64::from(share), "{weights:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn moving_on_by_extreme_weights_is_quick() {
+        let weights: Vec<u32> = (0..1000).map(|n| 65_535 - n).collect();
+        let director = Director::new(weir_config::model::Scheduler::Wrr, &weights);
+        let begun = std::time::Instant::now();
+        for worker in 0..64 {
+            State::new(&director.service, worker, 64);
+        }
+        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     }
 
     #[test]

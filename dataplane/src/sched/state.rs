@@ -53,6 +53,8 @@ impl Cell64 {
 pub struct State {
     /// The worker this belongs to; makes the random sequences of workers differ.
     worker: u32,
+    /// How many workers there are.
+    workers: u32,
     /// rr, wrr: 0 is the head of the list, `i + 1` the server at index `i`, which was picked last.
     pub(super) position: Cell32,
     /// wrr: a server is taken in this pass if it weighs at least this much. 0 only while no server was
@@ -67,20 +69,42 @@ pub struct State {
 impl State {
     /// The state of a virtual server that was created empty and then got its real servers one by one, as
     /// `ipvsadm -A` and `-a` line after line do. (wrr tells this from a list that was there before.)
-    pub fn new(service: &ServiceDescription, worker: u32) -> Self {
-        let state = Self::blank(service, worker);
+    ///
+    /// `worker` is one of `workers`. The first one starts where the kernel does; the others start their rounds of rr and
+    /// wrr further on, evenly spread over one round, so that what all of them pick is spread as one round is.
+    pub fn new(service: &ServiceDescription, worker: u32, workers: u32) -> Self {
+        let state = Self::blank(service, worker, workers);
         state.pass_weight.set(Wrr::pass_weight_after(0, &[], &service.servers));
+        state.stagger(service);
         state
     }
 
     /// The state of a virtual server with real servers when its scheduler is changed (`ipvsadm -E -s`).
-    fn bound(service: &ServiceDescription, worker: u32) -> Self {
-        let state = Self::blank(service, worker);
+    fn bound(service: &ServiceDescription, worker: u32, workers: u32) -> Self {
+        let state = Self::blank(service, worker, workers);
         state.pass_weight.set(Wrr::build(&service.servers).top());
+        state.stagger(service);
         state
     }
 
-    fn blank(service: &ServiceDescription, worker: u32) -> Self {
+    /// Moves a fresh state on by this worker's part of a round.
+    fn stagger(&self, service: &ServiceDescription) {
+        let servers = &service.servers;
+        let part = |round: u64| round * u64::from(self.worker) / u64::from(self.workers.max(1));
+        match service.scheduler {
+            Scheduler::Rr => self.position.set(part(servers.len() as u64) as u32),
+            Scheduler::Wrr => {
+                let wrr = Wrr::build(servers);
+                let (pass_weight, position) =
+                    wrr.after(servers, self.pass_weight.get(), part(wrr.round(servers)));
+                self.pass_weight.set(pass_weight);
+                self.position.set(position);
+            }
+            _ => {}
+        }
+    }
+
+    fn blank(service: &ServiceDescription, worker: u32, workers: u32) -> Self {
         let options = &service.options;
         let memory = match service.scheduler {
             Scheduler::Lblc => Some(Arc::new(Memory::single(options))),
@@ -91,6 +115,7 @@ impl State {
         let random = options.twos_seed ^ (u64::from(worker) << 32);
         Self {
             worker,
+            workers,
             position: Cell32::new(0),
             pass_weight: Cell32::new(0),
             random: Cell64::new(random),
@@ -106,7 +131,7 @@ impl State {
     /// so a version per change is as the kernel would do it.
     pub fn carry_over(&self, old: &ServiceDescription, new: &ServiceDescription) -> State {
         if old.scheduler != new.scheduler {
-            return Self::bound(new, self.worker);
+            return Self::bound(new, self.worker, self.workers);
         }
         let transition = Transition::between(&old.servers, &new.servers);
         let changed = !transition.is_empty(&old.servers, &new.servers);
@@ -122,6 +147,7 @@ impl State {
         };
         Self {
             worker: self.worker,
+            workers: self.workers,
             position: Cell32::new(position),
             pass_weight: Cell32::new(pass_weight),
             random: Cell64::new(self.random.get()),

@@ -222,7 +222,7 @@ fn lblcr_spreads_a_crowded_destination_and_shrinks_its_set_after_a_day() {
 fn twos_repeats_with_the_same_seed_and_differs_between_workers() {
     let sequence = |worker| {
         let mut director = Director::new(Kind::Twos, &[1, 2, 3]);
-        director.state = State::new(&director.service, worker);
+        director.state = State::new(&director.service, worker, 2);
         director.picks(40, true)
     };
     assert_eq!(sequence(0), sequence(0));

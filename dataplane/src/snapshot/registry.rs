@@ -324,7 +324,7 @@ impl Registry {
             .map(|worker| {
                 CachePadded::new(match old {
                     Some((_, old, service)) => service.state[worker].carry_over(old, &description),
-                    None => State::new(&description, worker as u32),
+                    None => State::new(&description, worker as u32, self.workers as u32),
                 })
             })
             .collect();
