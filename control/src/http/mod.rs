@@ -7,6 +7,7 @@
 //! | `/api/v1/connections` | JSON: what the connection tables hold; `?virtual_server=NAME`, `?client=ADDRESS`, `?limit=N` |
 //! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one |
 //! | `/api/v1/health` | JSON: real servers and their checks; `?virtual_server=NAME` |
+//! | `/api/v1/workers` | JSON: what each worker has done, how long its passes take |
 //! | `/live` | 200 as long as control runs: a supervisor that gets no answer may restart weir |
 //! | `/ready` | 200 when every worker polls and every port's link is up, else 503 and one line that says what is missing |
 //!
@@ -23,6 +24,7 @@ mod readiness;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
@@ -106,6 +108,7 @@ fn router(state: HttpState) -> Router {
         .route("/api/v1/virtual_servers", get(listed_servers))
         .route("/api/v1/health", get(health_listing))
         .route("/api/v1/vrrp", get(listed_vrrp))
+        .route("/api/v1/workers", get(listed_workers))
         .route("/live", get(live))
         .route("/ready", get(ready))
         .fallback(not_found)
@@ -182,12 +185,17 @@ async fn listed_vrrp(State(state): State<HttpState>) -> Response {
     make(state, JSON, move || serde_json::to_vec(&*status).map_err(|problem| problem.to_string())).await
 }
 
+async fn listed_workers(State(state): State<HttpState>) -> Response {
+    let metrics = state.metrics.clone();
+    make(state, JSON, move || workers::render(metrics.sources())).await
+}
+
 async fn not_found(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
     plain(
         StatusCode::NOT_FOUND,
         format!(
-            "there is no {path} here; try /, /metrics, /api/v1/virtual_servers, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
+            "there is no {path} here; try /, /metrics, /api/v1/virtual_servers, /api/v1/workers, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
         ),
     )
 }

@@ -152,7 +152,7 @@ fn unknown_paths_and_methods_are_refused_in_plain_text() {
     assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
     assert_eq!(
         body,
-        "there is no /metric here; try /, /metrics, /api/v1/virtual_servers, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
+        "there is no /metric here; try /, /metrics, /api/v1/virtual_servers, /api/v1/workers, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
     );
     for method in ["POST", "DELETE", "BREW"] {
         let (head, body) = server.ask(method, "/metrics");
@@ -256,6 +256,28 @@ fn virtual_servers_are_listed_with_counters_and_rates() {
     assert_eq!(real["per_second"]["in_bytes"], 125);
     assert_eq!(listed("/api/v1/virtual_servers?name=none")["virtual_servers"].as_array().unwrap().len(), 0);
     assert_eq!(server.get("/api/v1/virtual_servers?page=1").0, 400);
+}
+
+#[test]
+fn workers_are_listed_with_their_passes() {
+    let director = Director::usual();
+    let counters = &director.workers[1].counters;
+    counters.ports[0].receive_packets.add(9);
+    counters.forwarded.add(7);
+    counters.dropped(weir_dataplane::stats::DropReason::TooBig);
+    counters.answer(weir_dataplane::stats::Answer::Echo);
+    // 15 microseconds of the test's clock.
+    weir_dataplane::passes::Stopwatch::new(2_000_000_000).note(30_000, &counters.pass_times);
+    let (status, body) = Server::usual(&director).get("/api/v1/workers");
+    assert_eq!(status, 200, "{body}");
+    let listed: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let worker = &listed["workers"][1];
+    let figures = ["worker", "received", "forwarded", "dropped", "answered", "passes"];
+    assert_eq!(figures.map(|name| worker[name].as_u64().unwrap()), [1, 9, 7, 1, 1, 1]);
+    let within: Vec<u64> =
+        worker["passes_within"].as_array().unwrap().iter().map(|it| it["passes"].as_u64().unwrap()).collect();
+    assert_eq!(within[..2], [0, 1]);
+    assert_eq!(listed["workers"][0]["passes"], 0);
 }
 
 #[test]
