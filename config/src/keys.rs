@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 use crate::report::{Problem, quoted};
 use crate::schema::{
     Agent, Connections, Control, File, Health, HealthCheck, Http, Mark, Memory, Neighbor, Passive, Port,
-    RealServer, Route, Schedulers, Timeouts, VirtualServer, Vrrp, VrrpAuthentication, VrrpTrack,
+    RealServer, Route, Schedulers, Timeouts, VirtualServer, Vrrp, VrrpAuthentication, VrrpTrack, Workers,
 };
 use crate::suggest::nearest;
 
@@ -25,6 +25,7 @@ pub(crate) fn remove_unknown(file: &mut DeTable<'_>, problems: &mut Vec<Problem>
     below(file, "control", |t| tables.sift("[control]", t, p));
     below(file, "http", |t| tables.sift("[http]", t, p));
     below(file, "memory", |t| tables.sift("[memory]", t, p));
+    below(file, "workers", |t| tables.sift("[workers]", t, p));
     below(file, "connections", |t| {
         tables.sift("[connections]", t, p);
         below(t, "timeouts", |t| tables.sift("[connections.timeouts]", t, p));
@@ -86,6 +87,7 @@ impl Tables {
             ("[control]", fields_of::<Control>()),
             ("[http]", fields_of::<Http>()),
             ("[memory]", fields_of::<Memory>()),
+            ("[workers]", fields_of::<Workers>()),
             ("[connections]", fields_of::<Connections>()),
             ("[connections.timeouts]", fields_of::<Timeouts>()),
             ("[schedulers]", fields_of::<Schedulers>()),

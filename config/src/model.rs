@@ -25,6 +25,8 @@ pub struct Config {
     pub http: Http,
     /// `[memory]`
     pub memory: Memory,
+    /// `[workers]`
+    pub workers: Workers,
     /// `[connections]`
     pub connections: Connections,
     /// `[schedulers]`
@@ -76,6 +78,24 @@ pub struct Control {
 pub struct Http {
     /// Address and TCP port to listen on.
     pub listen: SocketAddr,
+}
+
+/// `[workers]`: the threads that poll.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workers {
+    /// What a worker does when nothing comes.
+    pub idle: Idle,
+    /// The longest sleep of [`Idle::Sleep`] where a device has no interrupts: 1 to 1000 microseconds.
+    pub sleep_max: Duration,
+}
+
+/// What a worker does when nothing comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// It polls on: no packet waits for it.
+    Poll,
+    /// It sleeps, longer and longer up to a bound, or until a device that can wakes it.
+    Sleep,
 }
 
 /// `[memory]`: packet buffers.

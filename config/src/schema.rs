@@ -22,6 +22,7 @@ pub(crate) use value::{
 pub(crate) struct File {
     pub(crate) control: OneTable<Control>,
     pub(crate) http: OneTable<Http>,
+    pub(crate) workers: OneTable<Workers>,
     pub(crate) memory: OneTable<Memory>,
     pub(crate) connections: OneTable<Connections>,
     pub(crate) schedulers: OneTable<Schedulers>,
@@ -46,6 +47,14 @@ pub(crate) struct Control {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Http {
     pub(crate) listen: Field<Text>,
+}
+
+/// `[workers]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Workers {
+    pub(crate) idle: Field<Text>,
+    pub(crate) sleep_max_us: Field<Integer>,
 }
 
 /// `[memory]`

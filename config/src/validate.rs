@@ -19,6 +19,7 @@ mod traffic;
 mod values;
 mod virtual_servers;
 mod vrrp;
+mod workers;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -44,6 +45,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
     let control = control(file, &mut root);
     let http = http(file, &mut root);
     let (memory, room) = memory(file, &mut root);
+    let workers = workers::workers(&file.workers, &mut root);
     let connections = connections::connections(&file.connections, &mut root);
     let schedulers = schedulers::schedulers(&file.schedulers, &mut root);
     let health = health::health(&file.health, &mut root);
@@ -84,6 +86,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
         control,
         http,
         memory,
+        workers,
         connections,
         schedulers,
         health,

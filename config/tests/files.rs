@@ -116,6 +116,7 @@ fn the_reference_names_every_key() {
         "control",
         "http",
         "memory",
+        "workers",
         "connections",
         "connections.timeouts",
         "schedulers",

@@ -59,7 +59,7 @@ fn seeds() -> Vec<String> {
     seeds
 }
 
-const FRAGMENTS: [&str; 44] = [
+const FRAGMENTS: [&str; 45] = [
     "",
     "0",
     "-1",
@@ -98,6 +98,7 @@ const FRAGMENTS: [&str; 44] = [
     "\n[[virtual_server.real_server]]\n",
     "\n[[mark]]\n",
     "\n[schedulers]\n",
+    "\n[workers]\nidle = \"sleep\"\n",
     "mark = 1\n",
     "\"1-65535\"",
     "\"10.0.0.2\"",

@@ -94,6 +94,7 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let capacity = config.connections.capacity as usize;
     let templates = config.templates();
     let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
+    let sleep = ports.sleep(&config);
     let (checker, health) = Checker::new(&config, random_u64()?);
     let links = ports.started.iter().map(|port| port.stats_reader());
     let mut punts: Vec<Punt> = (0..count).map(|_| Punt::default()).collect();
@@ -132,6 +133,7 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
             pool: ports.pool_of(&queues),
             receive: queues.receive,
             transmit: queues.transmit,
+            sleep,
         });
     }
     info!(

@@ -8,9 +8,10 @@ use dpdk::port::{DeviceInfo, Port, PortConfig, StartedPort};
 use dpdk::queue::{RxQueueHandle, TxQueueHandle};
 use dpdk::{Eal, SocketId};
 use tracing::{info, warn};
-use weir_config::model::{Config, MacAddress};
+use weir_config::model::{Config, Idle, MacAddress};
 use weir_dataplane::neighbor;
 use weir_dataplane::packet::BURST;
+use weir_dataplane::worker::Sleep;
 
 use crate::publish::random_u64;
 use crate::spread::{PortSpread, Spread};
@@ -86,6 +87,7 @@ impl Ports {
             mac: port.mac.map(|mac| mac.0),
             rss: (rx_queues > 1).then(|| self.spread.rss(number)),
             promiscuous: false,
+            rx_interrupts: config.workers.idle == Idle::Sleep,
         };
         let pool = self.pool(self.sockets[number]).clone();
         let mut configured =
@@ -160,6 +162,24 @@ impl Ports {
     /// The pool that a worker makes frames of its own from: that of its first port.
     pub(crate) fn pool_of(&self, queues: &WorkerQueues) -> Mempool {
         self.pool(self.socket_of(queues)).clone()
+    }
+
+    /// How workers rest, which is said once.
+    pub(crate) fn sleep(&self, config: &Config) -> Option<Sleep> {
+        if config.workers.idle == Idle::Poll {
+            return None;
+        }
+        let without = self.started.iter().zip(&config.ports).find(|(port, _)| !port.has_rx_interrupts());
+        let max = config.workers.sleep_max;
+        match without {
+            Some((_, port)) => info!(
+                port = port.name,
+                "idle workers sleep up to {} microseconds: the device has no receive interrupts",
+                max.as_micros()
+            ),
+            None => info!("idle workers sleep until a device wakes them"),
+        }
+        Some(Sleep { max, interrupts: without.is_none() })
     }
 
     /// The NUMA node of the first port, where what all workers share lies.

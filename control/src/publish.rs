@@ -176,6 +176,8 @@ fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
         Some("[http]")
     } else if old.memory != new.memory {
         Some("[memory]")
+    } else if old.workers != new.workers {
+        Some("[workers]")
     } else if old.connections.capacity != new.connections.capacity {
         Some("capacity of [connections]")
     } else if old.connections.templates != new.connections.templates {

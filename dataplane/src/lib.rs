@@ -19,6 +19,7 @@ pub mod classify;
 pub mod clock;
 pub mod conn;
 pub mod director;
+pub mod idle;
 pub mod limit;
 pub mod neighbor;
 pub mod packet;

@@ -162,6 +162,8 @@ pub struct WorkerCounters {
     pub idle_cycles: Counter,
     /// How long passes took.
     pub pass_times: PassTimes,
+    /// Cycles of those in which the CPU slept.
+    pub sleep_cycles: Counter,
     /// Gauge: records in the connection table.
     pub connections: Counter,
     /// Packets forwarded without a record because the table was full.
@@ -202,6 +204,7 @@ impl WorkerCounters {
             busy_cycles: Counter::default(),
             idle_cycles: Counter::default(),
             pass_times: PassTimes::default(),
+            sleep_cycles: Counter::default(),
             connections: Counter::default(),
             untracked: Counter::default(),
             templates_full: Counter::default(),

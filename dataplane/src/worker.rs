@@ -5,20 +5,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use dpdk::mbuf::{Burst, Mbuf, free_bulk};
 use dpdk::mempool::Mempool;
 use dpdk::queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::conn::table::{Table, View};
 use crate::conn::template::Templates;
 use crate::director::{Director, Shared};
+use crate::idle::{Idle, Rest};
 use crate::packet::Wire;
 use crate::passes::Stopwatch;
 use crate::punt::Punt;
 use crate::snapshot::publish::Reader;
 use crate::stats::{DropReason, WorkerCounters};
+
+/// Pause instructions between two polls of a worker that may rest: some hundreds of cycles.
+const PAUSES: usize = 16;
 
 /// What a worker is made of.
 pub struct Worker {
@@ -40,6 +45,17 @@ pub struct Worker {
     pub punt: Punt,
     /// Where frames of its own come from.
     pub pool: Mempool,
+    /// Whether its CPU may rest between packets.
+    pub sleep: Option<Sleep>,
+}
+
+/// How a worker's CPU rests; see [`crate::idle`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sleep {
+    /// The longest sleep where there are no interrupts.
+    pub max: Duration,
+    /// Whether all devices raise interrupts.
+    pub interrupts: bool,
 }
 
 impl Worker {
@@ -48,8 +64,16 @@ impl Worker {
         let hz = dpdk::tsc_hz();
         let begin = dpdk::tsc();
         let counters = self.shared.counters.clone();
+        let mut receive: Vec<_> =
+            self.receive.into_iter().map(|(port, queue)| (port, queue.start_polling())).collect();
+        let idle = self.sleep.map(|sleep| {
+            // Without it sleeps are longer than asked for, which is no reason to stop.
+            let _ = dpdk::lcore::sleep_precisely();
+            let interrupts = sleep.interrupts && receive.iter_mut().all(|(_, queue)| queue.watch().is_ok());
+            Idle::new(hz, begin, sleep.max, interrupts)
+        });
         let mut polling = Polling {
-            receive: self.receive.into_iter().map(|(port, queue)| (port, queue.start_polling())).collect(),
+            receive,
             ports: Ports {
                 transmit: self.transmit.into_iter().map(Transmit::new).collect(),
                 pool: self.pool,
@@ -59,16 +83,19 @@ impl Worker {
             director: Director::new(self.shared, self.table, self.views, self.templates).with_punt(self.punt),
             reader: self.reader,
             clock: Clock::new(hz, begin),
+            now: Now::default(),
             burst: Burst::new(),
             counters,
             last: begin,
             stopwatch: Stopwatch::new(hz),
             was_busy: false,
+            idle,
         };
         polling.poll();
         started();
         while !stop.load(Relaxed) {
             polling.poll();
+            polling.rest();
         }
         polling.ports.flush();
     }
@@ -80,11 +107,15 @@ struct Polling {
     director: Director<Mbuf>,
     reader: Reader,
     clock: Clock,
+    /// Of the last poll.
+    now: Now,
     burst: Burst,
     counters: Arc<WorkerCounters>,
     last: u64,
     stopwatch: Stopwatch,
     was_busy: bool,
+    /// `None`: it polls on.
+    idle: Option<Idle>,
 }
 
 impl Polling {
@@ -108,7 +139,48 @@ impl Polling {
         }
         self.was_busy |= self.director.inject(snapshot, now, &mut self.ports);
         self.director.upkeep(snapshot, now, &mut self.ports);
+        self.now = now;
         self.ports.flush();
+    }
+
+    /// Lets the CPU rest if there is nothing to do and the configuration allows it. The one place where a worker makes
+    /// a system call, and no packet waits there but those that come meanwhile.
+    #[inline]
+    fn rest(&mut self) {
+        let Some(idle) = &mut self.idle else { return };
+        let has_work = self.was_busy || self.director.is_behind(self.now);
+        match idle.after_poll(self.last, has_work) {
+            Rest::Not => {}
+            Rest::Pause => (0..PAUSES).for_each(|_| std::hint::spin_loop()),
+            rest => self.sleep(rest),
+        }
+    }
+
+    #[cold]
+    fn sleep(&mut self, rest: Rest) {
+        match rest {
+            Rest::Sleep(time) => self.asleep(|| std::thread::sleep(time)),
+            Rest::Interrupt(time) => {
+                let armed = self.receive.iter_mut().all(|(_, queue)| queue.arm().is_ok());
+                // What came before they were armed raises none with some devices.
+                self.poll();
+                if armed && !self.was_busy {
+                    self.asleep(|| dpdk::wait_for_frames(time));
+                }
+                self.receive.iter_mut().for_each(|(_, queue)| queue.disarm());
+            }
+            Rest::Not | Rest::Pause => {}
+        }
+    }
+
+    /// Books the time of `sleep` as idle, and not as part of a pass.
+    fn asleep(&mut self, sleep: impl FnOnce()) {
+        let begin = dpdk::tsc();
+        sleep();
+        let slept = dpdk::tsc().wrapping_sub(begin);
+        self.counters.sleep_cycles.add(slept);
+        self.counters.idle_cycles.add(slept);
+        self.last = self.last.wrapping_add(slept);
     }
 
     /// Books the time since the last poll as busy or idle.

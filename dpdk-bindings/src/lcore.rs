@@ -162,6 +162,18 @@ pub fn run_in_real_time(priority: u8) -> io::Result<()> {
     }
 }
 
+/// Lets the calling thread sleep as precisely as the kernel can: without this it adds up to 50 microseconds.
+///
+/// # Errors
+/// What the kernel says.
+pub fn sleep_precisely() -> io::Result<()> {
+    // SAFETY: sets a number of the calling thread, in nanoseconds; 1 is the least.
+    match unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_u64) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The CPUs the calling thread may run on.
 pub(crate) fn allowed_cpus() -> Vec<usize> {
     // SAFETY: as in `run_on_cpus`.

@@ -50,5 +50,5 @@ pub use port::{
     ConfiguredPort, DeviceInfo, Link, MacAddress, MtuLimit, Port, PortConfig, PortError, PortFilter,
     PortStats, PortStatsReader, RssConfig, RssState, RssTypes, Shortcoming, StartedPort,
 };
-pub use queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle};
+pub use queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle, wait_for_frames};
 pub use tap::{Tap, TapError};

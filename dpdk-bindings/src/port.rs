@@ -255,7 +255,10 @@ impl Device {
     }
 
     /// Calls a control function of DPDK with the device's number, with no other control function running.
-    fn control(&self, call: impl FnOnce(u16) -> std::ffi::c_int) -> Result<std::ffi::c_int, Errno> {
+    pub(crate) fn control(
+        &self,
+        call: impl FnOnce(u16) -> std::ffi::c_int,
+    ) -> Result<std::ffi::c_int, Errno> {
         let _one_at_a_time = lock(&self.control);
         Errno::check(call(self.id))
     }

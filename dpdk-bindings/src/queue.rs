@@ -26,9 +26,11 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dpdk_sys as sys;
 
+use crate::error::Errno;
 use crate::mbuf::{BURST_MAX, Burst, forget_front};
 use crate::port::Device;
 
@@ -44,6 +46,8 @@ pub struct RxQueueHandle {
 /// A receive queue, polled by the thread that has it.
 #[derive(Debug)]
 pub struct RxQueue {
+    /// First, since it ends before the hold on the device does.
+    watch: Option<Watch>,
     queue: RawQueue,
     _stays_on_its_thread: PhantomData<*mut ()>,
 }
@@ -80,7 +84,7 @@ impl RxQueueHandle {
     /// If the port is not started: DPDK does not allow polling then.
     pub fn start_polling(self) -> RxQueue {
         self.queue.assert_started();
-        RxQueue { queue: self.queue, _stays_on_its_thread: PhantomData }
+        RxQueue { watch: None, queue: self.queue, _stays_on_its_thread: PhantomData }
     }
 
     /// The number of the port.
@@ -114,8 +118,48 @@ impl RxQueue {
         received
     }
 
+    /// Makes the queue's interrupt one that [`wait_for_frames`] waits for on this thread, once it is armed. Ends when
+    /// the thread gives the queue up.
+    ///
+    /// # Errors
+    /// The device has no such interrupts, or was configured without (`PortConfig::rx_interrupts`).
+    pub fn watch(&mut self) -> Result<(), Errno> {
+        if self.watch.is_some() {
+            return Ok(());
+        }
+        let queue = self.queue.queue;
+        // SAFETY: the port is started, and stays so while the queue holds its device. What the call leaves in this
+        // thread's epoll instance is taken out by the `Watch`, on this thread, before the device closes.
+        self.queue.device.control(|id| unsafe { sys::weir_rx_intr_watch(id, queue, true) })?;
+        self.watch = Some(Watch { queue, device: Arc::clone(&self.queue.device) });
+        Ok(())
+    }
+
+    /// Has the device raise an interrupt when a frame comes. Poll once more before waiting: some devices tell nothing of
+    /// what came before.
+    ///
+    /// # Errors
+    /// What the driver says; do not wait then.
+    pub fn arm(&mut self) -> Result<(), Errno> {
+        let queue = self.queue.queue;
+        // SAFETY: the port is started, by `start_polling`.
+        match self.queue.device.control(|id| unsafe { sys::rte_eth_dev_rx_intr_enable(id, queue) }) {
+            // Some drivers always raise them.
+            Err(errno) if !errno.is_unsupported() => Err(errno),
+            _ => Ok(()),
+        }
+    }
+
+    /// Undoes [`RxQueue::arm`].
+    pub fn disarm(&mut self) {
+        let queue = self.queue.queue;
+        // SAFETY: as in `arm`. What can't be disarmed wakes the worker once more than needed.
+        let _ = self.queue.device.control(|id| unsafe { sys::rte_eth_dev_rx_intr_disable(id, queue) });
+    }
+
     /// Unties the queue from the thread, so that another may have it.
     pub fn stop_polling(self) -> RxQueueHandle {
+        drop(self.watch);
         RxQueueHandle { queue: self.queue }
     }
 
@@ -187,6 +231,30 @@ impl TxQueue {
     pub fn index(&self) -> u16 {
         self.queue.queue
     }
+}
+
+/// The registration of a queue's interrupt with the thread that polls the queue.
+#[derive(Debug)]
+struct Watch {
+    queue: u16,
+    device: Arc<Device>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // SAFETY: the port is started, by the device it holds, and the queue is registered with this thread: the queue
+        // that holds this does not change threads. A failure leaves what the device's end takes away.
+        let _ = self.device.control(|id| unsafe { sys::weir_rx_intr_watch(id, self.queue, false) });
+    }
+}
+
+/// Waits until a device raises an interrupt for one of the queues that this thread watches and has armed; `timeout`,
+/// rounded up to milliseconds, is the most it takes.
+pub fn wait_for_frames(timeout: Duration) {
+    let millis = timeout.as_micros().div_ceil(1_000).min(60_000) as i32;
+    // SAFETY: waits on this thread's epoll instance and writes to events of its own. Which queue it was does not
+    // matter, and a signal is as good as an interrupt.
+    unsafe { sys::weir_rx_intr_wait(millis) };
 }
 
 impl RawQueue {

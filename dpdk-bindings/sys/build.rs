@@ -13,7 +13,7 @@ const TOO_NEW: &str = "24.12";
 
 const LIBRARIES: [&str; 4] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"];
 
-const FUNCTIONS: [&str; 53] = [
+const FUNCTIONS: [&str; 56] = [
     "rte_version",
     "rte_strerror",
     "rte_eal_init",
@@ -59,6 +59,9 @@ const FUNCTIONS: [&str; 53] = [
     "rte_eth_dev_rss_reta_query",
     "rte_eth_dev_rss_reta_update",
     "rte_eth_stats_get",
+    "rte_eth_dev_rx_intr_enable",
+    "rte_eth_dev_rx_intr_disable",
+    "rte_eth_dev_rx_intr_ctl_q_get_fd",
     "weir_errno",
     "weir_lcore_id",
     "weir_socket_id_any",
@@ -66,7 +69,7 @@ const FUNCTIONS: [&str; 53] = [
     "weir_prefetch0",
     "weir_mbuf_.*",
     "weir_[rt]x_burst",
-    "weir_(link_get_nowait|mempool_size|softrss)",
+    "weir_(link_get_nowait|mempool_size|softrss|rx_intr_watch|rx_intr_wait)",
 ];
 
 /// Types whose members Rust never reads, or whose layout (bit fields, packed unions) bindgen cannot express.

@@ -6,8 +6,9 @@ mod common;
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use common::{numbered, pool, start};
+use common::{numbered, pool, receive, start};
 use dpdk::{Burst, Eal, Mempool, Port, PortConfig, RxQueue, Shortcoming, StartedPort, TxQueue};
 
 const INSIDE: &str = "WEIR_DPDK_TEST_INSIDE";
@@ -86,9 +87,9 @@ fn frames(pool: &Mempool, first: u8, count: u8) -> Burst {
 
 /// The numbers of those among the next frames of `queue`; the kernel adds some of its own (IPv6).
 fn arrived(queue: &mut RxQueue, wanted: usize) -> Vec<u8> {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(5);
     let mut numbers = Vec::new();
-    while numbers.len() < wanted && std::time::Instant::now() < deadline {
+    while numbers.len() < wanted && Instant::now() < deadline {
         let mut burst = Burst::new();
         queue.receive(&mut burst);
         let ours = burst.iter().filter(|mbuf| mbuf.bytes().get(12..14) == Some(&[0x88, 0xb5]));
@@ -162,4 +163,62 @@ fn a_tap_has_several_queues() {
         drop((port, rx, tx));
         assert_eq!(pool.in_use(), 0);
     });
+}
+
+#[test]
+fn a_tap_wakes_the_thread_that_waits_for_frames() {
+    inside_a_namespace("a_tap_wakes_the_thread_that_waits_for_frames", || {
+        let eal = start(&["-l", "0", "--vdev", "net_tap0,iface=wtap0", "--vdev", "net_af_packet1,iface=wd1"]);
+        let pool = pool(&eal, "tap", 16_383);
+        let wakes = PortConfig { rx_interrupts: true, ..PortConfig::default() };
+        let (port, mut rx, _tx) = open(&eal, &pool, "net_tap0", wakes.clone());
+        assert!(port.has_rx_interrupts());
+        rx.watch().unwrap();
+        rx.watch().unwrap();
+
+        let frame_in = |after: Duration| {
+            std::thread::spawn(move || {
+                std::thread::sleep(after);
+                // An address of the interface's own network that nobody has: the kernel asks for it.
+                Command::new("ping")
+                    .args(["-c", "1", "-W", "1", "-I", "wtap0", "192.0.2.9"])
+                    .output()
+                    .unwrap();
+            })
+        };
+        std::fs::write("/proc/sys/net/ipv6/conf/wtap0/disable_ipv6", "1").unwrap();
+        ip(&["address", "add", "192.0.2.1/24", "dev", "wtap0"]);
+        settle(&mut rx);
+        let long = Duration::from_secs(3);
+        let (began, sender) = (Instant::now(), frame_in(Duration::from_millis(300)));
+        rx.arm().unwrap();
+        dpdk::wait_for_frames(long);
+        let waited = began.elapsed();
+        rx.disarm();
+        assert!(waited >= Duration::from_millis(250) && waited < long, "{waited:?}");
+        // The driver hands it out once its own signal handler has run too.
+        assert!(!receive(&mut rx, 1).is_empty(), "the interrupt was for a frame");
+        sender.join().unwrap();
+
+        settle(&mut rx);
+        let began = Instant::now();
+        dpdk::wait_for_frames(Duration::from_millis(50));
+        assert!(began.elapsed() >= Duration::from_millis(50), "without a frame the time passes");
+
+        // Without interrupts a device is not watched.
+        let (port, mut rx, _tx) = open(&eal, &pool, "net_af_packet1", wakes);
+        assert!(!port.has_rx_interrupts());
+        assert!(rx.watch().is_err());
+    });
+}
+
+/// Takes what the kernel sends by itself until it has been quiet for a while.
+fn settle(queue: &mut RxQueue) {
+    let mut quiet = Instant::now();
+    while quiet.elapsed() < Duration::from_millis(300) {
+        let mut burst = Burst::new();
+        if queue.receive(&mut burst) > 0 {
+            quiet = Instant::now();
+        }
+    }
 }

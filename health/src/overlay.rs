@@ -77,6 +77,7 @@ pub fn effective(file: &Config, overlay: &Overlay) -> Config {
         control: file.control.clone(),
         http: file.http.clone(),
         memory: file.memory.clone(),
+        workers: file.workers.clone(),
         connections: file.connections.clone(),
         schedulers: file.schedulers,
         health: file.health.clone(),

@@ -383,6 +383,10 @@ families! {
             to.count(&[&number.to_string(), "busy"], worker.busy_cycles);
             to.count(&[&number.to_string(), "idle"], worker.idle_cycles);
         };
+    COUNTER "weir_worker_sleep_cycles_total" ["worker"] "Of a worker's idle cycles those in which its CPU slept (idle = \"sleep\")."
+        |it, to| for (number, worker) in it.workers.iter().enumerate() {
+            to.count(&[&number.to_string()], worker.sleep_cycles);
+        };
     GAUGE "weir_worker_cycle_frequency_hertz" [] "Cycles of the time stamp counter in a second."
         |it, to| to.count(&[], it.cycles_per_second);
     HISTOGRAM "weir_worker_pass_seconds" ["worker"] "Time of a worker's passes over its queues, with everything that happens in one."

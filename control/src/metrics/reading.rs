@@ -177,6 +177,8 @@ pub(crate) struct WorkerReading {
     pub(crate) busy_cycles: u64,
     /// Cycles of polls that did not.
     pub(crate) idle_cycles: u64,
+    /// Cycles of those in which its CPU slept.
+    pub(crate) sleep_cycles: u64,
     /// Records in its connection table.
     pub(crate) connections: u64,
     /// Records that it has room for.
@@ -316,6 +318,7 @@ impl WorkerReading {
         Self {
             busy_cycles: counters.busy_cycles.get(),
             idle_cycles: counters.idle_cycles.get(),
+            sleep_cycles: counters.sleep_cycles.get(),
             connections: counters.connections.get(),
             capacity,
             generation: counters.generation.get(),

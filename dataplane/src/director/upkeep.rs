@@ -68,6 +68,12 @@ impl<F: Frame> Director<F> {
         self.shared.counters.waiting.set(self.neighbors.waiting() as u64);
     }
 
+    /// Whether the sweep over old connections has more to do at `now` than the last [`Director::upkeep`] did.
+    #[inline]
+    pub fn is_behind(&self, now: Now) -> bool {
+        now.millis * self.table.lines() as u64 / SWEEP_ROUND_MS > self.swept
+    }
+
     /// Removes connections that are over: as many lines as the time that has passed is worth.
     #[inline]
     fn sweep(&mut self, snapshot: &Snapshot, now: Now) {

@@ -11,6 +11,7 @@ use dpdk_sys as sys;
 use super::info::{mac_of, raw_info, socket_of};
 use super::plan::Plan;
 use super::{Device, MacAddress, PortError, RssTypes, Shortcoming, StartedPort};
+use crate::error::Errno;
 use crate::queue::{RxQueueHandle, TxQueueHandle};
 
 /// The MTU every Ethernet device starts with, in octets.
@@ -38,6 +39,8 @@ pub struct PortConfig {
     pub rss: Option<RssConfig>,
     /// Receive frames for every address.
     pub promiscuous: bool,
+    /// Have receive queues raise interrupts when a worker asks for them; left out where the device can't.
+    pub rx_interrupts: bool,
 }
 
 impl Default for PortConfig {
@@ -51,6 +54,7 @@ impl Default for PortConfig {
             mac: None,
             rss: None,
             promiscuous: false,
+            rx_interrupts: false,
         }
     }
 }
@@ -80,8 +84,8 @@ impl RssConfig {
 pub struct ConfiguredPort {
     device: Arc<Device>,
     mac: MacAddress,
-    mtu: u16,
-    shortcomings: Vec<Shortcoming>,
+    plan: Plan,
+    descriptors: (u16, u16),
     rx: Vec<RxQueueHandle>,
     tx: Vec<TxQueueHandle>,
 }
@@ -103,14 +107,14 @@ impl ConfiguredPort {
             tx: (0..plan.tx_queues).map(|queue| TxQueueHandle::new(Arc::clone(&device), queue)).collect(),
             device,
             mac,
-            mtu: plan.mtu,
-            shortcomings: plan.shortcomings,
+            plan,
+            descriptors,
         })
     }
 
     /// What the device does not do of what was asked.
     pub fn shortcomings(&self) -> &[Shortcoming] {
-        &self.shortcomings
+        &self.plan.shortcomings
     }
 
     /// The queues, receive and transmit, in the order of their numbers. A second call returns none.
@@ -127,7 +131,7 @@ impl ConfiguredPort {
 
     /// The MTU in octets, after clamping.
     pub fn mtu(&self) -> u16 {
-        self.mtu
+        self.plan.mtu
     }
 
     /// The name DPDK gave the device.
@@ -144,13 +148,24 @@ impl ConfiguredPort {
     ///
     /// # Errors
     /// [`PortError::Start`].
-    pub fn start(self) -> Result<StartedPort, PortError> {
-        self.device
-            // SAFETY: the port is configured with all its queues and not started: this uses up the one ConfiguredPort.
-            .control(|id| unsafe { sys::rte_eth_dev_start(id) })
-            .map_err(|errno| PortError::Start(self.device.name.clone(), errno))?;
+    pub fn start(mut self) -> Result<StartedPort, PortError> {
+        let mut started = self.try_start();
+        // Some devices find out only now that they have no vectors for interrupts.
+        if started.is_err() && self.plan.rx_interrupts {
+            self.plan.rx_interrupts = false;
+            self.plan.apply(&self.device)?;
+            let info = raw_info(self.device.id, &self.device.name)?;
+            setup_queues(&self.device, &info, &self.plan, self.descriptors)?;
+            started = self.try_start();
+        }
+        started.map_err(|errno| PortError::Start(self.device.name.clone(), errno))?;
         self.device.started.store(true, Ordering::Release);
-        Ok(StartedPort::new(self.device, self.mac, self.mtu))
+        Ok(StartedPort::new(self.device, self.mac, self.plan.mtu, self.plan.rx_interrupts))
+    }
+
+    fn try_start(&self) -> Result<(), Errno> {
+        // SAFETY: the port is configured with all its queues and not started: `start` uses up the one ConfiguredPort.
+        self.device.control(|id| unsafe { sys::rte_eth_dev_start(id) }).map(drop)
     }
 }
 

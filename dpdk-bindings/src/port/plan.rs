@@ -16,6 +16,7 @@ use crate::mempool::Mempool;
 const DEFAULT_DESCRIPTORS: u16 = 1024;
 
 /// What will be asked of a device: the configuration, cut to what it can do.
+#[derive(Debug)]
 pub(super) struct Plan {
     pub(super) rx_queues: u16,
     pub(super) tx_queues: u16,
@@ -24,6 +25,7 @@ pub(super) struct Plan {
     pub(super) tx_offloads: u64,
     rss: RssTypes,
     rss_key: Option<Vec<u8>>,
+    pub(super) rx_interrupts: bool,
     pub(super) shortcomings: Vec<Shortcoming>,
 }
 
@@ -61,12 +63,27 @@ impl Plan {
         // Not RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE: it demands that all frames of a transmit queue come from one pool, and
         // frames of other ports and of control do not.
         let tx_offloads = info.tx_offload_capa & sys::weir_RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
-        Ok(Self { rx_queues, tx_queues, mtu, rx_offloads, tx_offloads, rss, rss_key, shortcomings })
+        let rx_interrupts = config.rx_interrupts;
+        Ok(Self {
+            rx_queues,
+            tx_queues,
+            mtu,
+            rx_offloads,
+            tx_offloads,
+            rss,
+            rss_key,
+            rx_interrupts,
+            shortcomings,
+        })
     }
 
-    /// `rte_eth_dev_configure`, once more without RSS if a device that says it can refuses.
+    /// `rte_eth_dev_configure`, once more without interrupts, and once without RSS if a device that says it can refuses.
     pub(super) fn apply(&mut self, device: &Device) -> Result<(), PortError> {
         let mut result = self.configure(device);
+        if result.is_err() && self.rx_interrupts {
+            self.rx_interrupts = false;
+            result = self.configure(device);
+        }
         if result.is_err() && self.rss.any() {
             self.rss = RssTypes::default();
             self.rx_offloads &= !sys::weir_RTE_ETH_RX_OFFLOAD_RSS_HASH;
@@ -87,6 +104,7 @@ impl Plan {
         conf.rxmode.mtu = u32::from(self.mtu);
         conf.rxmode.offloads = self.rx_offloads;
         conf.txmode.offloads = self.tx_offloads;
+        conf.intr_conf.set_rxq(u32::from(self.rx_interrupts));
         if self.rss.any() {
             conf.rxmode.mq_mode = sys::RTE_ETH_MQ_RX_RSS;
             conf.rx_adv_conf.rss_conf.rss_hf = self.rss_bits(device.id);

@@ -59,11 +59,20 @@ pub struct StartedPort {
     device: Arc<Device>,
     mac: MacAddress,
     mtu: u16,
+    rx_interrupts: bool,
 }
 
 impl StartedPort {
-    pub(super) fn new(device: Arc<Device>, mac: MacAddress, mtu: u16) -> Self {
-        Self { device, mac, mtu }
+    pub(super) fn new(device: Arc<Device>, mac: MacAddress, mtu: u16, rx_interrupts: bool) -> Self {
+        Self { device, mac, mtu, rx_interrupts }
+    }
+
+    /// Whether its receive queues raise interrupts. The driver of a device that was configured for them and has none
+    /// complains on stderr.
+    pub fn has_rx_interrupts(&self) -> bool {
+        // SAFETY: the port is ours, by the claim, and started; the function reads what the driver set up.
+        let descriptor = |id| unsafe { sys::rte_eth_dev_rx_intr_ctl_q_get_fd(id, 0) };
+        self.rx_interrupts && self.device.control(descriptor).is_ok()
     }
 
     /// The address to send from: the one asked for, in the device or in software, else the device's own.

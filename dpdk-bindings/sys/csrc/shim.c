@@ -6,6 +6,7 @@
 #include "wrapper.h"
 
 #include <rte_cycles.h>
+#include <rte_interrupts.h>
 #include <rte_prefetch.h>
 #include <rte_thash.h>
 
@@ -73,6 +74,19 @@ int weir_link_get_nowait(uint16_t port, uint32_t *speed_mbps, uint8_t *duplex, u
 	*duplex = link.link_duplex;
 	*status = link.link_status;
 	return rc;
+}
+
+int weir_rx_intr_watch(uint16_t port, uint16_t queue, bool on)
+{
+	return rte_eth_dev_rx_intr_ctl_q(port, queue, RTE_EPOLL_PER_THREAD, on ? RTE_INTR_EVENT_ADD : RTE_INTR_EVENT_DEL,
+					 NULL);
+}
+
+int weir_rx_intr_wait(int timeout_ms)
+{
+	struct rte_epoll_event events[16];
+
+	return rte_epoll_wait_interruptible(RTE_EPOLL_PER_THREAD, events, 16, timeout_ms);
 }
 
 uint32_t weir_mempool_size(const struct rte_mempool *pool)

@@ -102,6 +102,11 @@ uint16_t weir_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, u
 /* struct rte_eth_link is bit fields in 22.11 and a union of them from 24.07 on. */
 int weir_link_get_nowait(uint16_t port, uint32_t *speed_mbps, uint8_t *duplex, uint8_t *status);
 
+/* Adds a receive queue's interrupt to what the calling thread waits for, or takes it out again. */
+int weir_rx_intr_watch(uint16_t port, uint16_t queue, bool on);
+/* Waits for an interrupt of those queues; returns at a signal too. */
+int weir_rx_intr_wait(int timeout_ms);
+
 /* rte_softrss(): Toeplitz of `count` words in host order; `key` has 4 octets more than those. Tests compare with it. */
 uint32_t weir_softrss(uint32_t *words, uint32_t count, const uint8_t *key);
 
