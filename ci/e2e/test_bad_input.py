@@ -118,6 +118,16 @@ class MissingDevice(Refusal):
         self.assertRefused(lab.ends(lab.config() + "\n[memory]\nmbufs = 20_000_000\n"), FAILED, "memory")
 
 
+    def test_what_it_says_is_needed_is_enough(self):
+        small = ["--no-huge", "-m", "16"]
+        ended = lab.ends(eal=small)
+        self.assertRefused(ended, FAILED, "not enough memory", "[memory]")
+        needed = re.search(r"write -m (\d+) or more", ended.output)
+        self.assertIsNotNone(needed, ended.output)
+        with lab.Weir(eal=["--no-huge", "-m", needed[1]]):
+            lab.answers(lab.VIPS["dr"], 1)
+
+
 class Questions(Refusal):
     """Options that answer and exit, without touching EAL."""
 

@@ -14,7 +14,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use dpdk::memory::{MemoryError, Slab};
 use dpdk::port::StartedPort;
-use dpdk::{Eal, LcoreId, Line, SocketId};
+use dpdk::{Eal, EalError, LcoreId, Line, SocketId};
 use tracing::{info, warn};
 use weir_config::model::{Config, MacAddress};
 use weir_dataplane::conn::table::{HashKey, Table, View};
@@ -28,6 +28,7 @@ use crate::carrier::Carrier;
 use crate::control::Control;
 use crate::health::HealthThread;
 use crate::host::Host;
+use crate::memory::{Need, Shortage, Supply};
 use crate::metrics::PortSource;
 use crate::ports::Ports;
 use crate::publish::{Publish, random_u64};
@@ -35,7 +36,10 @@ use crate::vrrp::{self, PortEnd, Vrrp};
 
 /// Who runs where.
 pub(crate) struct Lcores {
+    /// Those besides the first: none where that one is the worker.
     workers: Vec<LcoreId>,
+    /// By worker number.
+    of_workers: Vec<LcoreId>,
     /// Cores that control's threads may use.
     control_cpus: Vec<usize>,
 }
@@ -46,12 +50,13 @@ impl Lcores {
         let main = eal.main_lcore();
         let workers = eal.worker_lcores();
         let control_cpus = if workers.is_empty() { eal.initial_cpus().to_vec() } else { vec![main.cpu()] };
-        Self { workers, control_cpus }
+        let of_workers = if workers.is_empty() { vec![main] } else { workers.clone() };
+        Self { workers, of_workers, control_cpus }
     }
 
     /// How many workers there can be.
     pub(crate) fn workers(&self) -> usize {
-        self.workers.len().max(1)
+        self.of_workers.len()
     }
 }
 
@@ -88,8 +93,16 @@ impl Flags {
 }
 
 /// Takes the memory of all tables and makes the workers and control.
-pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports) -> Result<Prepared> {
+pub(crate) fn prepare(
+    eal: &Eal,
+    lcores: &Lcores,
+    path: &Path,
+    config: Config,
+    ports: &mut Ports,
+) -> Result<Prepared> {
     let count = ports.queues.len();
+    ports.warn_of_distance(&config, &lcores.of_workers);
+    let shortage = ports.shortage(eal, &config);
     let shared = Shared::new(count, config.ports.len());
     let capacity = config.connections.capacity as usize;
     let templates = config.templates();
@@ -104,12 +117,13 @@ pub(crate) fn prepare(eal: &Eal, path: &Path, config: Config, ports: &mut Ports)
     let (vrrp, vrrp_thread) = Vrrp::new(&config, ends, &mut punts, &shared);
     let key = HashKey::new([random_u64()?, random_u64()?]);
     let mut tables = Vec::with_capacity(count);
-    for queues in &ports.queues {
-        let lines = table_memory(eal, Table::lines_for(capacity), ports.socket_of(queues))?;
+    for lcore in &lcores.of_workers[..count] {
+        let lines = table_memory(eal, Table::lines_for(capacity), lcore.socket()).with_context(shortage)?;
         tables.push(Table::new(lines, capacity, key));
     }
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
-    let lines = table_memory(eal, Templates::lines_for(templates), ports.first_socket())?;
+    let lines = Templates::lines_for(templates);
+    let lines = table_memory(eal, lines, ports.first_socket()).with_context(shortage)?;
     let templates = Arc::new(Templates::new(lines, key));
     let publish = Publish::new(
         path.to_owned(),
@@ -165,7 +179,18 @@ fn port_ends(config: &Config, ports: &Ports) -> Vec<PortEnd> {
     ends.map(end).collect()
 }
 
-/// Memory for one table: huge pages of the port's node if there are any.
+/// A failure of EAL to start, with how much memory weir is going to want if it is that.
+pub(crate) fn explain_eal(problem: EalError, config: &Config) -> anyhow::Error {
+    let is_memory = matches!(problem, EalError::NoMemory(_) | EalError::PermissionDenied);
+    let explained = anyhow::Error::new(problem);
+    if !is_memory {
+        return explained;
+    }
+    // How many workers there would be EAL did not get to say.
+    explained.context(Shortage { need: Need::of(config, 1, 1), supply: Supply::now(true), workers: 1 })
+}
+
+/// Memory for one table: huge pages of the worker's node if there are any.
 fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>> {
     let wanted = || {
         format!("{} MiB for a connection table ([connections] capacity)", (lines * size_of::<Line>()) >> 20)
@@ -176,7 +201,11 @@ fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>>
     let slab: Result<Slab<Line>, MemoryError> = Slab::hugepages(eal, lines, socket);
     let slab = slab.with_context(wanted)?;
     if !slab.is_local() {
-        warn!("a connection table is on another NUMA node than its worker's port: expect less speed");
+        let node = socket.node().map_or_else(String::new, |node| format!(" {node}"));
+        warn!(
+            "a connection table is not on NUMA node{node}, where its worker is, for lack of hugepages there: expect less \
+             speed"
+        );
     }
     Ok(slab)
 }

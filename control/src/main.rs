@@ -7,6 +7,7 @@ mod health;
 mod host;
 mod http;
 mod lifecycle;
+mod memory;
 mod metrics;
 mod ports;
 mod publish;
@@ -66,14 +67,14 @@ fn main() -> ExitCode {
 /// in reverse order, also when a later step fails.
 fn run(line: &CommandLine, Loaded { config, .. }: Loaded) -> anyhow::Result<()> {
     let listener = http::bind(config.http.listen)?;
-    let eal = Eal::init(&line.eal_arguments())?;
+    let eal = Eal::init(&line.eal_arguments()).map_err(|problem| lifecycle::explain_eal(problem, &config))?;
     let lcores = lifecycle::Lcores::of(&eal);
     let mut ports = ports::Ports::start(&eal, &config, lcores.workers())?;
     // Health checks and hooks may be programs of another user.
     if let Err(problem) = dpdk::files::close_on_exec() {
         tracing::warn!("programs started by weir will have its files open: {problem}");
     }
-    let prepared = lifecycle::prepare(&eal, &line.own.config, config, &mut ports)?;
+    let prepared = lifecycle::prepare(&eal, &lcores, &line.own.config, config, &mut ports)?;
     lifecycle::run(&eal, &lcores, prepared, listener)
     // Ports close, memory goes back and EAL ends as `ports` and `eal` are dropped.
 }

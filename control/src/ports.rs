@@ -1,23 +1,24 @@
 //! From the configuration's ports to running devices, packet buffers and the queues each worker polls.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result, bail, ensure};
 use dpdk::mempool::{Mempool, MempoolConfig};
 use dpdk::port::{DeviceInfo, Port, PortConfig, StartedPort};
 use dpdk::queue::{RxQueueHandle, TxQueueHandle};
-use dpdk::{Eal, SocketId};
+use dpdk::{Eal, LcoreId, SocketId};
 use tracing::{info, warn};
 use weir_config::model::{Config, Idle, MacAddress};
 use weir_dataplane::neighbor;
 use weir_dataplane::packet::BURST;
 use weir_dataplane::worker::Sleep;
 
+use crate::memory::{self, Need, Shortage, Supply, WorkerPlace};
 use crate::publish::random_u64;
 use crate::spread::{PortSpread, Spread};
 
 /// Descriptors per queue: a millisecond of 64-byte frames at a million a second.
-const DESCRIPTORS: u16 = 1024;
+pub(crate) const DESCRIPTORS: u16 = 1024;
 /// Mbufs that a lcore keeps at hand.
 const POOL_CACHE: u32 = 256;
 
@@ -164,6 +165,29 @@ impl Ports {
         self.pool(self.socket_of(queues)).clone()
     }
 
+    /// Says which workers are on another NUMA node than a port they poll.
+    pub(crate) fn warn_of_distance(&self, config: &Config, lcores: &[LcoreId]) {
+        let place = |(lcore, queues): (&LcoreId, &WorkerQueues)| WorkerPlace {
+            lcore: lcore.index(),
+            node: lcore.socket().node(),
+            ports: queues.receive.iter().map(|(port, _)| *port).collect(),
+        };
+        let workers: Vec<WorkerPlace> = lcores.iter().zip(&self.queues).map(place).collect();
+        let names = config.ports.iter().map(|port| port.name.as_str());
+        let ports: Vec<_> = names.zip(self.sockets.iter().map(|socket| socket.node())).collect();
+        for sentence in memory::misplaced(&workers, &ports, memory::cpus_of_node) {
+            warn!("{sentence}");
+        }
+    }
+
+    /// What to say if there is not enough memory for tables.
+    pub(crate) fn shortage(&self, eal: &Eal, config: &Config) -> impl Fn() -> Shortage + Copy + use<> {
+        let workers = self.queues.len();
+        let need = Need::of(config, workers, self.pools.len());
+        let has_hugepages = eal.has_hugepages();
+        move || Shortage { need, supply: Supply::now(has_hugepages), workers }
+    }
+
     /// How workers rest, which is said once.
     pub(crate) fn sleep(&self, config: &Config) -> Option<Sleep> {
         if config.workers.idle == Idle::Poll {
@@ -257,18 +281,28 @@ fn make_pools(
             socket: info.socket,
         };
         let pool = Mempool::new(eal, wanted).with_context(|| {
-            format!("{mbufs} packet buffers of {} bytes ([memory])", config.memory.mbuf_data_bytes)
+            let need = Need::of(config, workers, node_count(infos));
+            Shortage { need, supply: Supply::now(eal.has_hugepages()), workers }
         })?;
-        if !pool.is_local() {
-            warn!("packet buffers are on another NUMA node than the device: expect less speed");
+        if let Some(node) = node.filter(|_| !pool.is_local()) {
+            warn!(
+                "packet buffers are not on NUMA node {node}, where device {} is, for lack of hugepages there: expect \
+                 less speed",
+                info.name
+            );
         }
         pools.insert(node, pool);
     }
     Ok(pools)
 }
 
+/// On how many NUMA nodes the devices are.
+fn node_count(infos: &[&DeviceInfo]) -> usize {
+    infos.iter().map(|info| info.socket.node()).collect::<BTreeSet<_>>().len()
+}
+
 /// Every descriptor of every queue filled, what each worker may hold, and as much again in caches.
-fn mbufs_needed(config: &Config, workers: usize) -> u32 {
+pub(crate) fn mbufs_needed(config: &Config, workers: usize) -> u32 {
     let queues: usize = config
         .ports
         .iter()
