@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use crossbeam::utils::CachePadded;
 use dpdk::memory::{MemoryError, Slab};
 use dpdk::port::StartedPort;
 use dpdk::{Eal, EalError, LcoreId, Line, SocketId};
@@ -73,8 +74,8 @@ pub(crate) struct Prepared {
 /// The flags that all threads share.
 #[derive(Clone, Default)]
 pub(crate) struct Flags {
-    /// Set once: everything stops.
-    pub(crate) stop: Arc<AtomicBool>,
+    /// Set once: everything stops. On a line of its own, since workers read it with every poll.
+    pub(crate) stop: Arc<CachePadded<AtomicBool>>,
     /// Set with `stop` when the reason is a failure.
     pub(crate) failed: Arc<AtomicBool>,
     /// Workers that poll.

@@ -13,7 +13,7 @@ use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::Snapshot;
-use weir_dataplane::snapshot::publish::{Publisher, Reader};
+use weir_dataplane::snapshot::publish::{Current, Publisher, Reader};
 use weir_dataplane::snapshot::registry::{Progress, Registry};
 use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_health::checker::Handle;
@@ -98,7 +98,7 @@ impl Publish {
     }
 
     /// For readers that are not workers.
-    pub(crate) fn shared(&self) -> Arc<arc_swap::ArcSwap<Snapshot>> {
+    pub(crate) fn shared(&self) -> Current {
         self.publisher.shared()
     }
 

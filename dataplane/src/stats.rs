@@ -142,15 +142,17 @@ pub struct PortCounters {
     pub transmit_bytes: Counter,
 }
 
-/// All that one worker counts, real servers aside.
+/// All that one worker counts, real servers aside. It writes to them with every burst, so none of them shares a line
+/// (or the line beside it, which processors fetch along) with anything of another worker or of control.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct WorkerCounters {
     /// By port number.
     pub ports: Box<[CachePadded<PortCounters>]>,
-    drops: Box<[Counter]>,
-    answers: Box<[Counter]>,
-    punted: Box<[Counter]>,
-    punt_drops: Box<[Counter]>,
+    drops: [Counter; DropReason::ALL.len()],
+    answers: [Counter; Answer::ALL.len()],
+    punted: [Counter; PuntClass::ALL.len()],
+    punt_drops: [Counter; PuntClass::ALL.len()],
     injected: [Counter; Owner::ALL.len()],
     /// Packets sent towards a real server or client.
     pub forwarded: Counter,
@@ -189,15 +191,12 @@ pub struct WorkerCounters {
 impl WorkerCounters {
     /// All zero, for a director with `ports` ports.
     pub fn new(ports: usize) -> Self {
-        fn zeros<T: Default>(len: usize) -> Box<[T]> {
-            (0..len).map(|_| T::default()).collect()
-        }
         Self {
-            ports: zeros(ports),
-            drops: zeros(DropReason::ALL.len()),
-            answers: zeros(Answer::ALL.len()),
-            punted: zeros(PuntClass::ALL.len()),
-            punt_drops: zeros(PuntClass::ALL.len()),
+            ports: (0..ports).map(|_| CachePadded::default()).collect(),
+            drops: std::array::from_fn(|_| Counter::default()),
+            answers: std::array::from_fn(|_| Counter::default()),
+            punted: std::array::from_fn(|_| Counter::default()),
+            punt_drops: std::array::from_fn(|_| Counter::default()),
             injected: Default::default(),
             forwarded: Counter::default(),
             absorbed: Counter::default(),
@@ -274,6 +273,25 @@ impl WorkerCounters {
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn what_a_worker_counts_shares_no_line_with_another() {
+        let workers: Vec<_> = (0..4).map(|_| std::sync::Arc::new(WorkerCounters::new(2))).collect();
+        let mut owners = std::collections::HashMap::new();
+        for (number, counters) in workers.iter().enumerate() {
+            let own = std::ptr::from_ref(&**counters) as usize;
+            let ports = counters.ports.as_ptr() as usize;
+            for (start, len) in
+                [(own, size_of::<WorkerCounters>()), (ports, size_of_val::<[_]>(&counters.ports))]
+            {
+                assert_eq!(start % 128, 0, "counters begin with a pair of lines");
+                assert_eq!(len % 128, 0, "and end with one");
+                for pair in start / 128..(start + len) / 128 {
+                    assert_eq!(*owners.entry(pair).or_insert(number), number);
+                }
+            }
+        }
+    }
 
     #[test]
     fn labels_are_unique_words() {

@@ -27,15 +27,14 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
 use weir_dataplane::conn::table::View;
 use weir_dataplane::director::Shared;
-use weir_dataplane::snapshot::Snapshot;
+use weir_dataplane::snapshot::publish::Current;
 use weir_health::checker::Handle;
 
 use crate::host::HostCounters;
+use crate::vrrp::status::Status;
 use families::FAMILIES;
 use longest::Longest;
 use reading::Reading;
-
-use crate::vrrp::status::Status;
 
 /// What a device says about itself.
 pub(crate) trait Device: Send + Sync {
@@ -85,7 +84,7 @@ pub(crate) struct Sources {
     /// By port number.
     pub(crate) ports: Vec<PortSource>,
     /// The configuration in force.
-    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) snapshot: Current,
     /// What is known of real servers' health.
     pub(crate) health: Handle,
     /// Records that each worker's connection table has room for.
@@ -111,7 +110,7 @@ impl Sources {
         workers: Vec<Shared>,
         tables: Arc<[View]>,
         ports: Vec<PortSource>,
-        snapshot: Arc<ArcSwap<Snapshot>>,
+        snapshot: Current,
         health: Handle,
         capacity: u64,
     ) -> Self {

@@ -85,6 +85,8 @@ impl Verdict {
 #[derive(Clone)]
 pub struct View(Arc<Lines>);
 
+/// On lines of its own, since `moves` is written and another worker's table may lie beside it.
+#[repr(align(128))]
 struct Lines {
     lines: Slab<Line>,
     key: HashKey,

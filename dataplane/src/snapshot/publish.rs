@@ -1,21 +1,40 @@
 //! From control to workers: one pointer swap, and the old value freed by control.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
+use crossbeam::utils::CachePadded;
 
 use super::Snapshot;
 
+/// The pointer to what is in force, on a line of its own: workers read it with every burst, and what control writes
+/// beside it would take it out of their caches. A clone is the same pointer.
+#[derive(Clone)]
+pub struct Current(Arc<CachePadded<ArcSwap<Snapshot>>>);
+
+impl Deref for Current {
+    type Target = ArcSwap<Snapshot>;
+
+    #[inline]
+    fn deref(&self) -> &ArcSwap<Snapshot> {
+        &self.0
+    }
+}
+
 /// Control's end.
 pub struct Publisher {
-    current: Arc<ArcSwap<Snapshot>>,
+    current: Current,
     retired: Vec<Arc<Snapshot>>,
 }
 
 impl Publisher {
     /// Starts with `first`.
     pub fn new(first: Snapshot) -> Self {
-        Self { current: Arc::new(ArcSwap::from_pointee(first)), retired: Vec::new() }
+        Self {
+            current: Current(Arc::new(CachePadded::new(ArcSwap::from_pointee(first)))),
+            retired: Vec::new(),
+        }
     }
 
     /// A worker's end.
@@ -24,7 +43,7 @@ impl Publisher {
     }
 
     /// For readers that are not workers, such as metrics.
-    pub fn shared(&self) -> Arc<ArcSwap<Snapshot>> {
+    pub fn shared(&self) -> Current {
         self.current.clone()
     }
 
@@ -47,7 +66,7 @@ impl Publisher {
 }
 
 /// A worker's end: one pointer comparison when nothing changed.
-pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+pub struct Reader(Cache<Current, Arc<Snapshot>>);
 
 impl Reader {
     /// What is in force, for one burst.
