@@ -4,11 +4,10 @@
 //! and its hash) is enough to prefetch with.
 
 use weir_config::model::Protocol;
-use zerocopy::byteorder::network_endian::{U16, U32};
 
-use crate::conn::record::{Key, ServiceId, VipId, reply_hash_input};
+use crate::conn::record::{Key, ServiceId, Usual, VipId, reply_hash_input};
 use crate::conn::table::Table;
-use crate::parse::{Packet, Plain};
+use crate::parse::{Packet, Plain, Socket};
 use crate::snapshot::{Ends, Snapshot, Target, protocol};
 use crate::stats::DropReason;
 use crate::wire::ipv4;
@@ -46,38 +45,34 @@ pub struct Lookup {
 /// The virtual server that was asked for last: consecutive packets of a burst mostly ask for the same one.
 #[derive(Debug)]
 pub struct LastService {
-    destination: U32,
-    port: U16,
+    destination: Socket,
     /// No protocol is 0, so this stands for none.
     number: u8,
-    protocol: Protocol,
     target: Target,
+    usual: Usual,
 }
 
 impl LastService {
     /// None was asked for yet.
     pub fn none() -> Self {
         Self {
-            destination: U32::ZERO,
-            port: U16::ZERO,
+            destination: Socket::default(),
             number: 0,
-            protocol: Protocol::Tcp,
             target: Target { service: ServiceId::NONE, vip: VipId(0), any_port: false },
+            usual: Usual::default(),
         }
     }
 
-    /// Fills in what a plain packet is looked up by, its hash aside, if it asks for the same virtual server again.
+    /// Whether a plain packet asks for the same virtual server again.
     #[inline]
-    pub fn is_asked_again(&self, plain: &Plain, lookup: &mut Lookup) -> bool {
-        let Plain { ip, tcp, .. } = plain;
-        let is_same =
-            ip.destination == self.destination && tcp.destination == self.port && ip.protocol == self.number;
-        if is_same {
-            lookup.service = self.target.service;
-            lookup.key =
-                self.target.key(ip.source.get(), tcp.source.get(), tcp.destination.get(), self.protocol);
-        }
-        is_same
+    pub fn is_asked_by(&self, plain: &Plain) -> bool {
+        plain.destination() == self.destination && plain.ip.protocol == self.number
+    }
+
+    /// What it is in the keys of such packets.
+    #[inline]
+    pub fn usual(&self) -> &Usual {
+        &self.usual
     }
 
     /// Asks for the virtual server of a packet, and fills in what it is looked up by, its hash aside.
@@ -89,21 +84,22 @@ impl LastService {
         protocol: Protocol,
         lookup: &mut Lookup,
     ) -> Option<()> {
-        let (destination, port, number) = (packet.destination, packet.destination_port, packet.protocol);
+        let (address, port, number) = (packet.destination, packet.destination_port, packet.protocol);
+        let destination = Socket::of(address, port);
         let mut target = self.target;
-        if self.destination.get() != destination || self.port.get() != port || self.number != number {
-            let ends = Ends { source: packet.source, destination, destination_port: port, protocol: number };
+        if self.destination != destination || self.number != number {
+            let ends = Ends {
+                source: packet.source,
+                destination: address,
+                destination_port: port,
+                protocol: number,
+            };
             let found = snapshot.target(&ends, protocol)?;
             target = found.target;
             // What another client would not find is not kept.
             if found.is_for_all {
-                *self = Self {
-                    destination: U32::new(destination),
-                    port: U16::new(port),
-                    number,
-                    protocol,
-                    target,
-                };
+                let usual = target.key(0, 0, port, protocol).usual();
+                *self = Self { destination, number, target, usual };
             }
         }
         lookup.service = target.service;

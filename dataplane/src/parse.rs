@@ -8,9 +8,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::packet::Frame;
 use crate::stats::DropReason;
-use crate::wire::ethernet::{self, Ethernet, Tag, Vlan};
+use crate::wire::ethernet::{self, Ethernet, MacAddress, Tag, Vlan};
 use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::l4::{self, Icmp, Ports, Tcp, Udp};
+use crate::wire::l4::{self, Icmp, Ports, Tcp, Udp, flags};
 use crate::wire::sctp::{self, Chunk, Sctp};
 
 /// What a frame holds.
@@ -81,6 +81,35 @@ pub struct Plain {
     pub tcp: Tcp,
 }
 
+/// A port's MAC, as [`Plain::is_for`] looks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Station(u64);
+
+impl Station {
+    /// The destination, and of the source the bit that says group.
+    const LOOKED_AT: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0]);
+
+    /// Of this MAC.
+    pub fn new(MacAddress([a, b, c, d, e, f]): MacAddress) -> Self {
+        Self(u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+}
+
+/// Where a plain packet goes to, as it stands in the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Socket(u64);
+
+impl Socket {
+    /// The source port lies between them.
+    const LOOKED_AT: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
+
+    /// Of this address and port.
+    pub fn of(address: u32, port: u16) -> Self {
+        let ([a, b, c, d], [e, f]) = (address.to_be_bytes(), port.to_be_bytes());
+        Self(u64::from_ne_bytes([a, b, c, d, 0, 0, e, f]))
+    }
+}
+
 /// Reads a received frame into `packet`; of ARP, its tag alone.
 #[inline]
 pub fn parse<F: Frame>(frame: &F, packet: &mut Packet) -> Content {
@@ -104,23 +133,74 @@ impl Plain {
     /// Whether this really is the beginning of a plain TCP or UDP frame of `frame_len` bytes, and right in all respects.
     #[inline]
     pub fn is_right(&self, frame_len: usize) -> bool {
-        let Plain { link, ip, tcp } = self;
+        self.is_whole_ipv4() && self.has_right_lengths(frame_len) && self.has_right_values()
+    }
+
+    /// Whether it is right, leaves the state of an established connection as it is (any datagram, a TCP segment with ACK
+    /// alone), may be passed on as far as its TTL goes, and is padded no more than Ethernet asks for.
+    #[inline]
+    pub fn is_usual(&self, frame_len: usize) -> bool {
+        const DECIDING: u8 = flags::SYN | flags::FIN | flags::RST | flags::ACK;
+        let Plain { ip, tcp, .. } = self;
+        let surplus = frame_len.wrapping_sub(ethernet::HEADER_LEN + usize::from(ip.total_len.get()));
+        (ip.protocol != ipv4::TCP || tcp.flags & DECIDING == flags::ACK)
+            && ip.ttl > 1
+            && (surplus == 0 || frame_len <= ethernet::FRAME_LEN_MIN)
+            && self.is_right(frame_len)
+    }
+
+    /// Whether it is IPv4 without options, and no piece of a larger packet.
+    #[inline]
+    fn is_whole_ipv4(&self) -> bool {
+        const WANTED: u32 = u32::from_ne_bytes([8, 0, 0x45, 0]);
+        const LOOKED_AT: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
+        const FRAGMENT: u16 =
+            u16::from_ne_bytes((ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET).to_be_bytes());
+        let bytes = self.as_bytes();
+        let type_and_version = u32::from_ne_bytes(std::array::from_fn(|n| bytes[12 + n]));
+        let fragment = u16::from_ne_bytes(self.ip.fragment.to_bytes());
+        type_and_version & LOOKED_AT == WANTED && fragment & FRAGMENT == 0
+    }
+
+    /// Whether frame, packet, transport header and payload lie within each other.
+    #[inline]
+    fn has_right_lengths(&self, frame_len: usize) -> bool {
+        let Plain { ip, tcp, .. } = self;
         let total_len = usize::from(ip.total_len.get());
-        let l4_len = total_len.wrapping_sub(ipv4::HEADER_LEN);
-        let (header_len, least) = match ip.protocol {
-            ipv4::TCP => (usize::from(tcp.data_offset >> 4) * 4, l4::TCP_LEN),
+        let (l4_len, least) = match ip.protocol {
+            ipv4::TCP => (usize::from(tcp.data_offset & 0xf0) >> 2, l4::TCP_LEN),
             // The UDP length stands where TCP has the upper half of the sequence number.
             ipv4::UDP => ((tcp.sequence.get() >> 16) as usize, l4::UDP_LEN),
             _ => return false,
         };
-        link.ether_type.get() == ethernet::TYPE_IPV4
-            && ip.version_ihl == 0x45
-            && total_len >= ipv4::HEADER_LEN
-            && ethernet::HEADER_LEN + total_len <= frame_len
-            && !ip.is_fragment()
-            && (least..=l4_len).contains(&header_len)
-            && ipv4::is_unicast(ip.source.get())
-            && ip.plain_checksum_is_right()
+        ethernet::HEADER_LEN + total_len <= frame_len
+            && l4_len >= least
+            && ipv4::HEADER_LEN + l4_len <= total_len
+    }
+
+    /// Whether the source can be a host and the IP checksum is right.
+    #[inline]
+    fn has_right_values(&self) -> bool {
+        ipv4::is_unicast(self.ip.source.get()) && self.ip.plain_checksum_is_right()
+    }
+
+    /// Whether it goes to the station `own` and comes from a single one.
+    #[inline]
+    pub fn is_for(&self, own: Station) -> bool {
+        self.word::<0>() & Station::LOOKED_AT == own.0
+    }
+
+    /// Destination address and port, to be compared as a whole: see [`Socket::of`].
+    #[inline]
+    pub fn destination(&self) -> Socket {
+        Socket(self.word::<30>() & Socket::LOOKED_AT)
+    }
+
+    /// Eight bytes of the frame, as they lie in memory.
+    #[inline]
+    fn word<const AT: usize>(&self) -> u64 {
+        let bytes = self.as_bytes();
+        u64::from_ne_bytes(std::array::from_fn(|n| bytes[AT + n]))
     }
 
     /// What [`parse`] says about it when it is right.

@@ -12,7 +12,6 @@
 use weir_config::model::Protocol;
 
 use super::state::{State, tcp};
-use crate::wire::l4::flags;
 
 /// Number of a virtual server, 0 to 65,534. Stable for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -55,6 +54,9 @@ const PORT_SHIFT: u32 = 48;
 /// The bits of `value` that belong to the key.
 pub(super) const KEY_MASK: u64 = 0xffff << PORT_SHIFT | 3 << PROTOCOL_SHIFT;
 
+/// Those and the state.
+pub(super) const GOING_ON_MASK: u64 = KEY_MASK | 15 << STATE_SHIFT;
+
 /// What a packet from a client is looked up by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Key {
@@ -91,10 +93,56 @@ impl Key {
         Self { any_port: !self.any_port, ..self }
     }
 
+    /// The bits of [`GOING_ON_MASK`] in the record of a connection that goes on as it is with any datagram, or with a
+    /// TCP segment from its middle: TCP's is established. Never 0.
+    pub(super) fn going_on(&self) -> u64 {
+        const ESTABLISHED: u64 = (tcp::ESTABLISHED.0 as u64) << STATE_SHIFT;
+        self.value | if self.value & 3 << PROTOCOL_SHIFT == 0 { ESTABLISHED } else { 0 }
+    }
+
+    /// What is the same for all clients of this one's virtual server.
+    pub fn usual(&self) -> Usual {
+        Usual { vip: self.key & 0xffff, hash_tail: self.hash_input() & 0xffff, going_on: self.going_on() }
+    }
+
     /// What [`super::table::Table::hash`] is taken of.
     #[inline]
     pub fn hash_input(&self) -> u64 {
         hash_input(self.key, self.value, self.any_port)
+    }
+}
+
+/// What is the same in keys and records for the usual packets of all clients of one virtual server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usual {
+    vip: u64,
+    hash_tail: u64,
+    going_on: u64,
+}
+
+/// A usual packet's connection: where to look and what to look for. See [`super::table::Table::find_usual`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UsualKey {
+    pub(super) home: usize,
+    pub(super) key: u64,
+    /// What [`GOING_ON_MASK`] leaves of the record's value. 0: this is no key.
+    pub(super) going_on: u64,
+}
+
+impl UsualKey {
+    /// Whether there is one.
+    #[inline]
+    pub fn is_some(&self) -> bool {
+        self.going_on != 0
+    }
+}
+
+impl Usual {
+    /// The key of this client's packet, with what its place is told by.
+    #[inline]
+    pub(super) fn key(&self, client: u32, client_port: u16) -> (UsualKey, u64) {
+        let client = u64::from(client) << 32 | u64::from(client_port) << 16;
+        (UsualKey { home: 0, key: client | self.vip, going_on: self.going_on }, client | self.hash_tail)
     }
 }
 
@@ -191,17 +239,6 @@ impl Record {
     /// The same connection, held by no persistence template.
     pub fn without_template(self) -> Self {
         Self { key: self.key, value: self.value & !TEMPLATED }
-    }
-
-    /// Whether a segment with these flags, from either end, certainly leaves the state as it is: an established TCP
-    /// connection's next segment, any packet of UDP.
-    #[inline]
-    pub fn goes_on(self, segment: u8) -> bool {
-        let is_middle = segment & (flags::SYN | flags::FIN | flags::RST | flags::ACK) == flags::ACK;
-        let established = u64::from(tcp::ESTABLISHED.0) << STATE_SHIFT;
-        const MASK: u64 = 3 << PROTOCOL_SHIFT | 15 << STATE_SHIFT;
-        let udp = (Protocol::Udp as u64) << PROTOCOL_SHIFT;
-        self.value & MASK == established && is_middle || self.value & MASK == udp
     }
 
     /// Seconds since its last packet.

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use dpdk::memory::{Line, Slab};
 
-use super::record::{KEY_MASK, Key, Record};
+use super::record::{GOING_ON_MASK, KEY_MASK, Key, Record, Usual, UsualKey};
 
 /// Records in a line.
 const SLOTS: usize = 4;
@@ -160,6 +160,29 @@ impl Table {
             |candidate| candidate == key.key,
             |record| record.value & KEY_MASK == key.value,
         )
+    }
+
+    /// The key of a usual packet, and asks the processor for the line to look for it in.
+    #[inline]
+    pub fn usual_key(&self, usual: &Usual, client: u32, client_port: u16) -> UsualKey {
+        let (key, hash_input) = usual.key(client, client_port);
+        let home = self.shared.home(self.hash(hash_input));
+        if let Some(line) = self.shared.lines.get(home) {
+            dpdk::lcore::prefetch(line);
+        }
+        UsualKey { home, ..key }
+    }
+
+    /// The connection of a usual packet, which goes on as it is with it: TCP's is established. Found only if it lies in
+    /// the line where it belongs, without a branch that depends on where in the line, which no processor could guess.
+    #[inline]
+    pub fn find_usual(&self, UsualKey { home, key, going_on }: UsualKey) -> Option<(Slot, Record)> {
+        let line = &self.shared.lines.get(home)?.0;
+        let is_its = |slot: usize| line[slot].load(Relaxed) == key;
+        let slot = (1..SLOTS).fold(0, |found, slot| if is_its(slot) { slot } else { found });
+        let record = Record { key: line[slot].load(Relaxed), value: line[SLOTS + slot].load(Relaxed) };
+        let is_it = record.key == key && record.value & GOING_ON_MASK == going_on;
+        is_it.then_some((Slot { line: home, slot }, record))
     }
 
     /// The connection of a reply to `client`: the first of that client's that `is_it` accepts.

@@ -2,44 +2,41 @@
 //! server's MAC is at hand.
 //!
 //! It decides nothing: whatever is not as usual takes the common way of [`super::Director::request`], which would do
-//! with these packets exactly the same (a test holds the two against each other). It is here because it is fast.
+//! with these packets exactly the same (a test holds the two against each other). It is here because it is fast: what
+//! it needs of a frame was looked at in the first round, it has no branch that a processor can't guess, and it can't
+//! panic, so that the compiler has nothing to keep in memory for that case.
 
 use weir_config::model::Forwarding;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Context, Director, write_link};
-use crate::classify::Lookup;
+use crate::conn::record::UsualKey;
+use crate::neighbor::Link;
 use crate::packet::Frame;
 use crate::parse::Plain;
-use crate::rewrite;
-use crate::wire::ethernet::{FRAME_LEN_MIN, HEADER_LEN};
+use crate::rewrite::plain::{into_tunnel, to_server};
+use crate::snapshot::Snapshot;
+use crate::snapshot::server::Server;
 
 impl<F: Frame> Director<F> {
-    /// Makes a plain frame from a client ready for its real server. Returns the port to send it out of, or `None` if
+    /// Makes a usual frame from a client ready for its real server. Returns the port to send it out of, or `None` if
     /// nothing was done; or if a tunnel's header finds no room, which it finds on the common way no more than here.
     #[inline(always)]
-    pub(super) fn express(&mut self, frame: &mut F, lookup: &Lookup, context: Context<'_>) -> Option<usize> {
+    pub(super) fn express(&mut self, frame: &mut F, key: UsualKey, context: Context<'_>) -> Option<u16> {
         #[cfg(test)]
         if self.no_express {
             return None;
         }
         let Context { snapshot, now, .. } = context;
-        let (slot, record) = self.table.find(lookup.hash, lookup.key)?;
-        let server = snapshot.server(record.server());
-        let hop = server.hop;
-        let tally = &server.live.workers[self.shared.worker];
-        let link = self.neighbors.link(tally.neighbor.get(), hop, now)?;
-        let frame_len = frame.len();
+        let (slot, record) = self.table.find_usual(key)?;
+        let server = snapshot.get_server(record.server())?;
         let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
         let total_len = plain.ip.total_len.get();
-        let is_usual = server.is_present
-            && record.goes_on(plain.flags())
-            && plain.ip.ttl > 1
-            && total_len <= server.mtu
-            && frame_len <= (HEADER_LEN + usize::from(total_len)).max(FRAME_LEN_MIN);
-        if !is_usual {
+        if !server.is_present || total_len > server.mtu {
             return None;
         }
+        let tally = server.live.workers.get(self.shared.worker)?;
+        let link = self.neighbors.link(tally.neighbor.get(), server.hop, now)?;
         let age = record.age(now.seconds);
         if age != 0 {
             if age > snapshot.lifetimes.of(record.protocol(), record.state()) {
@@ -47,22 +44,33 @@ impl<F: Frame> Director<F> {
             }
             self.table.update(slot, record.touched(record.state(), now.seconds));
         }
-        plain.ip.decrement_ttl();
-        if server.forwarding == Forwarding::Dr {
-            write_link(plain.as_mut_bytes(), link);
-        } else {
-            let packet = plain.packet();
-            if server.forwarding == Forwarding::Nat {
-                rewrite::to_server(frame.bytes_mut(), &packet, server.address, server.port).ok()?;
-            } else {
-                self.ident = self.ident.wrapping_add(1);
-                let ends = (server.tunnel_source, server.address);
-                rewrite::into_tunnel(frame, &packet, ends, snapshot.switches.pmtu_disc, self.ident).ok()?;
+        match server.forwarding {
+            Forwarding::Dr => {
+                plain.ip.decrement_ttl();
+                write_link(plain.as_mut_bytes(), link);
             }
-            write_link(frame.bytes_mut(), link);
+            Forwarding::Nat => {
+                to_server(plain, server.address, server.port)?;
+                write_link(plain.as_mut_bytes(), link);
+            }
+            Forwarding::Tun => wrap(frame, server, link, snapshot, &mut self.ident)?,
         }
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(total_len));
-        Some(usize::from(hop.port))
+        Some(server.hop.port)
     }
+}
+
+/// As [`into_tunnel`]. Not inlined: the other methods need the registers.
+#[inline(never)]
+fn wrap<F: Frame>(
+    frame: &mut F,
+    server: &Server,
+    link: &Link,
+    snapshot: &Snapshot,
+    ident: &mut u16,
+) -> Option<()> {
+    *ident = ident.wrapping_add(1);
+    let ends = (server.tunnel_source, server.address);
+    into_tunnel(frame, link, ends, snapshot.switches.pmtu_disc, *ident)
 }

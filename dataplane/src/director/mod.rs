@@ -26,14 +26,14 @@ use zerocopy::FromBytes;
 
 use crate::classify::{Class, LastService, Lookup, classify};
 use crate::clock::Now;
-use crate::conn::record::Record;
+use crate::conn::record::{Record, UsualKey};
 use crate::conn::state::{self, Direction, is_active, tcp};
 use crate::conn::table::{Slot, Table, View};
 use crate::conn::template::Templates;
 use crate::limit::RateLimit;
 use crate::neighbor::{Hop, Link, Neighbors};
 use crate::packet::{BURST, Burst, Frame, Wire};
-use crate::parse::{Content, Packet, Plain, parse};
+use crate::parse::{Content, Packet, Plain, Station, parse};
 use crate::punt::Punt;
 use crate::reply::arp;
 use crate::rewrite;
@@ -155,6 +155,10 @@ struct Round {
 /// What the first round found out about a frame. Written in place, so nothing is moved between the rounds.
 #[derive(Clone, Copy, Default)]
 struct Finding {
+    /// Of a usual packet; all else is unset then.
+    usual: UsualKey,
+    /// Where it goes out, once it is ready to.
+    out: Option<u16>,
     step: Step,
     packet: Packet,
     lookup: Lookup,
@@ -163,8 +167,6 @@ struct Finding {
 /// What the second round does with a frame.
 #[derive(Clone, Copy, Default)]
 enum Step {
-    /// A plain frame to the virtual server of the one before: its connection's key is known, the rest is not read yet.
-    Plain,
     Ipv4(Class),
     #[default]
     Arp,
@@ -223,32 +225,45 @@ impl<F: Frame> Director<F> {
         let mut findings = std::mem::take(&mut self.findings);
         self.read(burst, &mut findings, context);
         let mut expressed = 0;
-        for (mut frame, finding) in burst.drain(..).zip(findings.iter_mut()) {
-            let Finding { step, packet, lookup } = finding;
-            if let Step::Plain = step {
-                if let Some(port) = self.express(&mut frame, lookup, context) {
-                    expressed += 1;
-                    wire.transmit(port, frame);
-                    continue;
-                }
-                // It is plain and right, so this only fills in the facts.
-                parse(&frame, packet);
-            }
-            let passed = match *step {
-                Step::Plain | Step::Ipv4(Class::Request) => {
-                    self.request(frame, packet, lookup, context, wire)
-                }
-                Step::Ipv4(Class::Reply) => self.reply(frame, packet, lookup, context, wire),
-                Step::Ipv4(class) => self.answer_or_drop(frame, packet, class, context, wire),
-                Step::Arp => self.arp(frame, packet.vlan, context, wire),
-                Step::Drop(reason) => self.punt_or_drop(frame, packet, reason, context, wire),
-            };
-            if let Err((frame, reason)) = passed {
-                self.drop(frame, reason, wire);
-            }
+        for (frame, finding) in burst.iter_mut().zip(findings.iter_mut()) {
+            finding.out = self.express(frame, finding.usual, context);
+            expressed += u64::from(finding.out.is_some());
         }
         self.shared.counters.forwarded.add(expressed);
+        for (frame, finding) in burst.drain(..).zip(findings.iter_mut()) {
+            match finding.out {
+                Some(port) => wire.transmit(usize::from(port), frame),
+                None => self.take_common_way(frame, finding, context, wire),
+            }
+        }
         self.findings = findings;
+    }
+
+    /// Second round of a frame that does not take the short way. Not inlined: the loop that calls it is left with few
+    /// enough values to keep them in registers.
+    #[inline(never)]
+    fn take_common_way<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        finding: &mut Finding,
+        context: Context<'_>,
+        wire: &mut W,
+    ) {
+        if finding.usual.is_some() {
+            // All that is known of it is its key.
+            self.read_any(&frame, finding, context);
+        }
+        let Finding { step, packet, lookup, .. } = finding;
+        let passed = match *step {
+            Step::Ipv4(Class::Request) => self.request(frame, packet, lookup, context, wire),
+            Step::Ipv4(Class::Reply) => self.reply(frame, packet, lookup, context, wire),
+            Step::Ipv4(class) => self.answer_or_drop(frame, packet, class, context, wire),
+            Step::Arp => self.arp(frame, packet.vlan, context, wire),
+            Step::Drop(reason) => self.punt_or_drop(frame, packet, reason, context, wire),
+        };
+        if let Err((frame, reason)) = passed {
+            self.drop(frame, reason, wire);
+        }
     }
 
     /// First round: parse, classify, prefetch.
@@ -258,25 +273,33 @@ impl<F: Frame> Director<F> {
             frame.prefetch();
         }
         let port = &context.snapshot.ports[context.port];
-        for (frame, Finding { step, packet, lookup }) in burst.iter().zip(findings) {
-            let bytes = frame.bytes();
-            if let Ok((plain, _)) = Plain::ref_from_prefix(bytes)
-                && self.last_service.is_asked_again(plain, lookup)
-                && is_for(bytes, port)
-                && plain.is_right(frame.len())
+        let own = Station::new(port.mac);
+        for (frame, finding) in burst.iter().zip(findings) {
+            if let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes())
+                && self.last_service.is_asked_by(plain)
+                && (plain.is_for(own) || is_for(frame.bytes(), port))
+                && plain.is_usual(frame.len())
             {
-                lookup.hash = self.table.hash(lookup.key.hash_input());
-                self.table.prefetch(lookup.hash);
-                *step = Step::Plain;
-                continue;
+                let (client, client_port) = (plain.ip.source.get(), plain.tcp.source.get());
+                finding.usual = self.table.usual_key(self.last_service.usual(), client, client_port);
+            } else {
+                finding.usual = UsualKey::default();
+                self.read_any(frame, finding, context);
             }
-            *step = match parse(frame, packet) {
-                Content::Ipv4 if !is_for(bytes, port) => Step::Drop(foreign(bytes, port)),
-                Content::Ipv4 => Step::Ipv4(self.classify(packet, lookup, context)),
-                Content::Arp => Step::Arp,
-                Content::Bad(reason) => Step::Drop(reason),
-            };
         }
+    }
+
+    /// First round of a frame that is anything but a usual one to the virtual server of the one before.
+    #[inline(never)]
+    fn read_any(&mut self, frame: &F, finding: &mut Finding, context: Context<'_>) {
+        let port = &context.snapshot.ports[context.port];
+        let Finding { step, packet, lookup, .. } = finding;
+        *step = match parse(frame, packet) {
+            Content::Ipv4 if !is_for(frame.bytes(), port) => Step::Drop(foreign(frame.bytes(), port)),
+            Content::Ipv4 => Step::Ipv4(self.classify(packet, lookup, context)),
+            Content::Arp => Step::Arp,
+            Content::Bad(reason) => Step::Drop(reason),
+        };
     }
 
     #[inline]

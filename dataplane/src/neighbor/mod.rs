@@ -46,7 +46,9 @@ pub const VISITS_MAX: usize = 256;
 const IDLE_MS: u64 = 60_000;
 
 /// A next hop on one of the networks (by VLAN) of its port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Eq, Hash)]
+#[allow(clippy::derived_hash_with_manual_eq, reason = "equal by the same fields")]
+#[repr(C)]
 pub struct Hop {
     /// The neighbour's address.
     pub address: u32,
@@ -54,6 +56,16 @@ pub struct Hop {
     pub port: u16,
     /// See [`crate::wire::ethernet::Vlan::network`].
     pub network: u16,
+}
+
+impl PartialEq for Hop {
+    /// As one number: this is asked for each packet.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let bits =
+            |hop: &Hop| u64::from(hop.address) | u64::from(hop.port) << 32 | u64::from(hop.network) << 48;
+        bits(self) == bits(other)
+    }
 }
 
 impl Hop {

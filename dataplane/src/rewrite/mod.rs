@@ -4,6 +4,7 @@
 //! tunnel. Checksums are updated incrementally (RFC 1624) and never verified, so a wrong one arrives wrong.
 
 pub mod fragment;
+pub mod plain;
 pub mod quoted;
 pub mod sctp;
 

@@ -290,6 +290,12 @@ impl Snapshot {
         self.servers.get(id.index()).unwrap_or(&self.servers[0])
     }
 
+    /// As [`Snapshot::server`], for a path that has no place for a panic.
+    #[inline]
+    pub fn get_server(&self, id: ServerId) -> Option<&Server> {
+        self.servers.get(id.index())
+    }
+
     /// Every real server that has a number, in the order of the numbers, with removed ones that connections may
     /// still name.
     pub fn servers(&self) -> impl Iterator<Item = &Server> {

@@ -50,30 +50,43 @@ impl Sum {
     }
 }
 
+/// A sum of less than 2^48 folded to 16 bits: 0 only if it is 0.
+#[inline]
+pub(super) fn fold(sum: u64) -> u16 {
+    debug_assert!(sum < 1 << 48);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
 /// The change of a set of header words, to be applied to each checksum that covers them.
 ///
-/// RFC 1624 equation 3: `HC' = ~(~HC + ~m + m')`.
+/// RFC 1624 equation 3: `HC' = ~(~HC + ~m + m')`. Added up in the byte order of memory, which makes no difference
+/// (RFC 1071 section 2), so that nothing that came from a header has to be swapped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Delta(Sum);
+pub struct Delta(u64);
 
 impl Delta {
     /// Nothing changed.
-    pub const NONE: Delta = Delta(Sum(0));
+    pub const NONE: Delta = Delta(0);
 
     /// `old` became `new`, 16 bits.
+    #[inline]
     pub fn word(self, old: u16, new: u16) -> Self {
-        Delta(self.0.word(!old).word(new))
+        Delta(self.0 + u64::from(!old.to_be()) + u64::from(new.to_be()))
     }
 
     /// `old` became `new`, 32 bits.
+    #[inline]
     pub fn long(self, old: u32, new: u32) -> Self {
-        Delta(self.0.long(!old).long(new))
+        Delta(self.0 + u64::from(!old.to_be()) + u64::from(new.to_be()))
     }
 
     /// The checksum field after the change.
+    #[inline]
     pub fn apply(self, checksum: U16) -> U16 {
-        let sum = Sum(self.0.0 + u64::from(!checksum.get()));
-        U16::new(!sum.fold())
+        let sum = self.0 + u64::from(!u16::from_ne_bytes(checksum.to_bytes()));
+        U16::from_bytes((!fold(sum)).to_ne_bytes())
     }
 }
 

@@ -3,7 +3,7 @@
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::checksum::{Delta, Sum};
+use super::checksum::{Delta, Sum, fold};
 
 /// Length of the header without options, in bytes.
 pub const HEADER_LEN: usize = 20;
@@ -86,9 +86,10 @@ impl Ipv4 {
     }
 
     /// Computes the checksum of a header without options.
+    #[inline]
     pub fn refresh_checksum(&mut self) {
         self.checksum = U16::ZERO;
-        self.checksum = Sum::default().bytes(self.as_bytes()).finish();
+        self.checksum = U16::from_bytes((!fold(self.sum())).to_ne_bytes());
     }
 
     /// Header length with options, in bytes.
@@ -100,16 +101,20 @@ impl Ipv4 {
     /// difference to that (RFC 1071 section 2).
     #[inline]
     pub fn plain_checksum_is_right(&self) -> bool {
-        let (longs, _) = self.as_bytes().as_chunks::<8>();
-        let (words, _) = self.as_bytes()[16..].as_chunks::<4>();
-        let longs = longs.iter().map(|long| u128::from(u64::from_ne_bytes(*long)));
-        let words = words.iter().map(|word| u128::from(u32::from_ne_bytes(*word)));
-        let sum: u128 = longs.chain(words).sum();
-        let sum = (sum as u64 as u128) + (sum >> 64);
-        let sum = (sum as u32 as u64) + ((sum as u64) >> 32) + (sum >> 64) as u64;
-        let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        sum == 0xffff || sum == 0x1_fffe
+        // 32-bit words add up like 16-bit ones, and the sum folds to 0xffff if 0xffff divides it; it is never 0, as the
+        // version is not. 0xffff * 0x0001_0001_0001_0001 is 2^64 - 1, so minus the latter is the inverse of 0xffff modulo
+        // 2^64: products with it are at most as large as the largest quotient for multiples of 0xffff, and for no others.
+        const LARGEST: u64 = 0x0001_0001_0001_0001;
+        const INVERSE: u64 = LARGEST.wrapping_neg();
+        self.sum().wrapping_mul(INVERSE) <= LARGEST
+    }
+
+    /// The words of a header without options added up, in the byte order of memory.
+    #[inline]
+    fn sum(&self) -> u64 {
+        let bytes = self.as_bytes();
+        let long = |at: usize| u64::from(u32::from_ne_bytes(std::array::from_fn(|n| bytes[at + n])));
+        long(0) + long(4) + long(8) + long(12) + long(16)
     }
 
     /// Takes one from the TTL. The caller has seen that it is above 1.
@@ -117,8 +122,10 @@ impl Ipv4 {
     pub fn decrement_ttl(&mut self) {
         self.ttl -= 1;
         // RFC 1141: the checksum goes up by what the TTL goes down, with end-around carry.
-        let sum = u32::from(self.checksum.get()) + 0x100;
-        self.checksum = U16::new((sum + u32::from(sum >= 0xffff)) as u16);
+        // In what order the bytes are added makes no difference (RFC 1071 section 2), so none are swapped.
+        let step = u16::from_ne_bytes([1, 0]);
+        let sum = u32::from(u16::from_ne_bytes(self.checksum.to_bytes())) + u32::from(step);
+        self.checksum = U16::from_bytes(((sum + u32::from(sum >= 0xffff)) as u16).to_ne_bytes());
     }
 
     /// Replaces the source address and returns what changed, for the checksums of the layer above.

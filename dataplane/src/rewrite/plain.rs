@@ -1,0 +1,158 @@
+//! NAT towards the real server and the IPIP tunnel for plain frames, whose headers are where they always are. TTL,
+//! addresses, ports and checksums change in one go. What comes out is, byte for byte, what the general ways in
+//! [`crate::rewrite`] make of the same frame behind [`Ipv4::decrement_ttl`]; `tests` holds them against each other.
+
+use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{not_zero, outer_tos};
+use crate::neighbor::Link;
+use crate::packet::Frame;
+use crate::parse::Plain;
+use crate::wire::checksum::Delta;
+use crate::wire::ethernet;
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::l4::{Tcp, Udp};
+
+/// NAT towards the real server. `port` 0: the client's choice stays. `None`, and nothing is done, for a datagram without
+/// a checksum, which has to get one.
+#[inline]
+pub fn to_server(plain: &mut Plain, address: u32, port: u16) -> Option<()> {
+    let Plain { ip, tcp, .. } = plain;
+    let old_port = tcp.destination.get();
+    let port = if port == 0 { old_port } else { port };
+    let delta = Delta::NONE.long(ip.destination.get(), address);
+    update_l4(ip.protocol, tcp, delta.word(old_port, port))?;
+    tcp.destination = U16::new(port);
+    let (old, new) = ([ip.ttl, ip.protocol], [ip.ttl - 1, ip.protocol]);
+    ip.checksum = delta.word(u16::from_be_bytes(old), u16::from_be_bytes(new)).apply(ip.checksum);
+    ip.ttl -= 1;
+    ip.destination = U32::new(address);
+    Some(())
+}
+
+#[inline]
+fn update_l4(protocol: u8, tcp: &mut Tcp, delta: Delta) -> Option<()> {
+    if protocol == ipv4::TCP {
+        tcp.checksum = delta.apply(tcp.checksum);
+        return Some(());
+    }
+    let (udp, _) = Udp::mut_from_prefix(tcp.as_mut_bytes()).ok()?;
+    if udp.checksum == U16::ZERO {
+        return None;
+    }
+    udp.checksum = not_zero(delta.apply(udp.checksum));
+    Some(())
+}
+
+/// Wraps the packet in an outer IPv4 header behind `link`. `None`: there is no room; the packet's TTL has gone down then.
+#[inline]
+pub fn into_tunnel<F: Frame>(
+    frame: &mut F,
+    link: &Link,
+    (source, destination): (u32, u32),
+    keep_df: bool,
+    ident: u16,
+) -> Option<()> {
+    let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
+    plain.ip.decrement_ttl();
+    let inner = plain.ip;
+    let total_len = inner.total_len.get();
+    // Ethernet padding stays out of the tunnel.
+    let len = ethernet::HEADER_LEN + usize::from(total_len);
+    if frame.len() > len && !frame.resize(len) || !frame.prepend(ipv4::HEADER_LEN) {
+        return None;
+    }
+    let keeps_df = keep_df && inner.dont_fragment();
+    let mut outer = Ipv4 {
+        version_ihl: 0x45,
+        tos: outer_tos(inner.tos),
+        total_len: U16::new(total_len + ipv4::HEADER_LEN as u16),
+        ident: U16::new(if keeps_df { 0 } else { ident }),
+        fragment: U16::new(if keeps_df { ipv4::DONT_FRAGMENT } else { 0 }),
+        ttl: inner.ttl,
+        protocol: ipv4::IPIP,
+        checksum: U16::ZERO,
+        source: U32::new(source),
+        destination: U32::new(destination),
+    };
+    outer.refresh_checksum();
+    let head = frame.bytes_mut().first_chunk_mut::<{ ethernet::HEADER_LEN + ipv4::HEADER_LEN }>()?;
+    head[..12].copy_from_slice(link);
+    head[12..14].copy_from_slice(&ethernet::TYPE_IPV4.to_be_bytes());
+    head[14..].copy_from_slice(outer.as_bytes());
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::heap::HeapFrame;
+    use crate::parse::{Content, Packet, parse};
+    use crate::rewrite;
+
+    /// A plain frame of any contents, right as far as `parse` looks.
+    fn frame(is_udp: bool, tos: u8, fragment: u16, ttl: u8, l4: &[u8; 26]) -> HeapFrame {
+        let protocol = if is_udp { ipv4::UDP } else { ipv4::TCP };
+        let mut header = Ipv4::new(protocol, 0x0a00_0001, 0xc000_0201, l4.len(), ttl.max(2));
+        header.tos = tos;
+        header.fragment = U16::new(fragment & ipv4::DONT_FRAGMENT);
+        header.refresh_checksum();
+        let mut bytes = vec![2; 12];
+        bytes.extend_from_slice(&[8, 0]);
+        bytes.extend_from_slice(header.as_bytes());
+        let mut l4 = *l4;
+        if is_udp {
+            l4[4..6].copy_from_slice(&[0, 26]);
+        } else {
+            l4[12] = 0x50;
+        }
+        bytes.extend_from_slice(&l4);
+        bytes.resize(64, 0);
+        HeapFrame::new(&bytes)
+    }
+
+    fn packet(frame: &HeapFrame) -> Packet {
+        let mut packet = Packet::default();
+        assert_eq!(parse(frame, &mut packet), Content::Ipv4);
+        packet
+    }
+
+    #[test]
+    fn nat_of_a_plain_frame_is_nat() {
+        bolero::check!().with_type::<(bool, u8, [u8; 26], u32, u16)>().for_each(
+            |(is_udp, ttl, l4, address, port)| {
+                let mut frame = frame(*is_udp, 0, 0, *ttl, l4);
+                let mut expected = frame.clone();
+                let facts = packet(&expected);
+                rewrite::ipv4_mut(expected.bytes_mut(), 14).expect("it is there").decrement_ttl();
+                rewrite::to_server(expected.bytes_mut(), &facts, *address, *port).expect("headers are there");
+                let before = frame.clone();
+                let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).expect("it is long enough");
+                let done = to_server(plain, *address, *port);
+                let has_checksum = !*is_udp || l4[6..8] != [0, 0];
+                assert_eq!(done.is_some(), has_checksum);
+                assert_eq!(frame, if has_checksum { expected } else { before });
+            },
+        );
+    }
+
+    #[test]
+    fn a_plain_frame_is_wrapped_as_any() {
+        bolero::check!().with_type::<(bool, u8, u16, u8, [u8; 26], bool, u16)>().for_each(
+            |(is_udp, tos, fragment, ttl, l4, keep_df, ident)| {
+                let link: Link = [7; 12];
+                let ends = (0x0101_0101, 0x0202_0202);
+                let mut frame = frame(*is_udp, *tos, *fragment, *ttl, l4);
+                let mut expected = frame.clone();
+                let facts = packet(&expected);
+                rewrite::ipv4_mut(expected.bytes_mut(), 14).expect("it is there").decrement_ttl();
+                rewrite::into_tunnel(&mut expected, &facts, ends, *keep_df, *ident)
+                    .expect("there is headroom");
+                expected.bytes_mut()[..12].copy_from_slice(&link);
+                into_tunnel(&mut frame, &link, ends, *keep_df, *ident).expect("there is headroom");
+                assert_eq!(frame, expected);
+            },
+        );
+    }
+}
