@@ -1,7 +1,10 @@
 //! The path of a packet, one call a stage: parse, classify, look up or schedule, rewrite, next hop, transmit.
 //!
-//! A burst passes in two rounds. The first reads every frame and asks the processor for the cache line of its
-//! connection; the second finds those lines waiting. A [`Director`] is one worker's half of the data path: its
+//! A burst passes in three rounds. The first reads every frame and asks the processor for the cache line of its
+//! connection; the second finds those lines waiting and makes the frames of connections that go on as they are ready in
+//! place; the third sends these and takes all others the common way, in the order they came. So within one burst a
+//! connection's usual packets may pass one that changes its state: they are passed on the same either way, as they are
+//! when a network swaps the two. A [`Director`] is one worker's half of the data path: its
 //! connection table, its neighbours, its counters. It knows nothing of DPDK; frames and ports are behind
 //! [`Wire`].
 
@@ -239,7 +242,7 @@ impl<F: Frame> Director<F> {
         self.findings = findings;
     }
 
-    /// Second round of a frame that does not take the short way. Not inlined: the loop that calls it is left with few
+    /// Third round of a frame that does not take the short way. Not inlined: the loop that calls it is left with few
     /// enough values to keep them in registers.
     #[inline(never)]
     fn take_common_way<W: Wire<Frame = F>>(
