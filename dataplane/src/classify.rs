@@ -124,6 +124,12 @@ pub fn classify(
         lookup.hash = table.hash(lookup.key.hash_input());
         return Class::Request;
     }
+    classify_unasked(packet, snapshot, table, lookup)
+}
+
+/// As [`classify`], for a packet that asks for no virtual server.
+#[inline]
+pub fn classify_unasked(packet: &Packet, snapshot: &Snapshot, table: &Table, lookup: &mut Lookup) -> Class {
     if snapshot.local(packet.destination).is_some() {
         return Class::Local;
     }

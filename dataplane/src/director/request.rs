@@ -4,7 +4,7 @@ use weir_config::model::{Forwarding, Protocol};
 
 use super::open::{Opened, Opener};
 use super::{Context, Director, Passed, trim_surplus};
-use crate::classify::Lookup;
+use crate::classify::{Class, Lookup, classify_unasked};
 use crate::conn::record::Record;
 use crate::conn::state::{self, Direction};
 use crate::conn::table::Slot;
@@ -79,7 +79,7 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::OwnSource));
         }
         let Some(service) = snapshot.service(lookup.service) else {
-            return self.answer_local(frame, packet, context, wire);
+            return self.unasked(frame, packet, context, wire);
         };
         if service.mark.is_some()
             && let Some(record) = self.find_reply_to_marked(packet, context)
@@ -102,6 +102,26 @@ impl<F: Frame> Director<F> {
             Opened::Refused => {
                 self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire)
             }
+        }
+    }
+
+    /// A packet to a VIP of a mark that it does not have, and of no connection that began when it had: as any other
+    /// packet that asks for no virtual server.
+    #[cold]
+    fn unasked<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let mut lookup = Lookup::default();
+        match classify_unasked(packet, context.snapshot, &self.table, &mut lookup) {
+            Class::Reply => self.reply(frame, packet, &lookup, context, wire),
+            class => match self.punted_class(&frame, packet, class, context) {
+                Some(class) => self.hand_over(frame, class, context, wire),
+                None => self.answer_or_drop(frame, packet, class, context, wire),
+            },
         }
     }
 

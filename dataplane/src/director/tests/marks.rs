@@ -203,6 +203,16 @@ fn nat_for_a_mark_answers_with_the_address_and_port_that_was_asked() {
 }
 
 #[test]
+fn what_a_network_does_not_mark_is_foreign_and_at_a_vip_refused() {
+    let some = "[[mark]]\nmark = 1\naddresses = [\"10.0.0.96/28\", \"10.0.0.50\"]\nports = [80]\n";
+    let mut lab = Lab::new(&Layout { head: some, servers: &["mark = 1"], ..DR }.config(), 1);
+    assert_eq!(server_of(&mut lab, (CLIENT, 1000), (VIP, 81), SYN), None);
+    assert_eq!(lab.dropped(DropReason::ForeignAddress), 1);
+    assert_eq!(server_of(&mut lab, (CLIENT, 1000), (0x0a00_0032, 81), SYN), None);
+    assert_eq!(lab.counters[0].answers(Answer::TcpReset), 1);
+}
+
+#[test]
 fn replies_to_clients_that_a_mark_holds_are_replies() {
     let all = "[[mark]]\nmark = 1\naddresses = [\"0.0.0.0/0\"]\n";
     let mut text = Layout { head: all, servers: &["mark = 1"], set: &[(13, 1)], ..DR }.text();
