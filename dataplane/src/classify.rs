@@ -128,7 +128,7 @@ pub fn classify(
 }
 
 /// As [`classify`], for a packet that asks for no virtual server.
-#[inline]
+#[inline(always)]
 pub fn classify_unasked(packet: &Packet, snapshot: &Snapshot, table: &Table, lookup: &mut Lookup) -> Class {
     if snapshot.local(packet.destination).is_some() {
         return Class::Local;

@@ -235,7 +235,7 @@ fn socket(address: u32, port: u16, protocol: u8) -> u64 {
 impl Snapshot {
     /// The virtual server that a packet asks for: that of its mark, else the one at its address and port, else the one for
     /// all ports. `protocol` is that of [`Ends::protocol`].
-    #[inline]
+    #[inline(always)]
     pub fn target(&self, ends: &Ends, protocol: Protocol) -> Option<Found> {
         match &self.marks {
             None => Some(Found { target: self.virtual_server(ends)?, is_for_all: true }),
@@ -312,23 +312,20 @@ impl Snapshot {
     /// `Some(None)`, by the client; `Some(Some(port))`, by the client and this port.
     #[inline]
     pub fn nat_server(&self, address: u32, port: u16, protocol: u8) -> Option<Option<u16>> {
-        let (server, _) = self.nat_socket(address, port, protocol)?;
+        let exact = self.nat_servers.get(&socket(address, port, protocol));
+        let server = exact.or_else(|| self.nat_servers.get(&socket(address, 0, protocol)))?;
         Some(server.any_port.then_some(port))
     }
 
     /// What a NAT real server's packet without a record goes out as, if only one virtual server has that real server and
     /// a single address and port.
     pub fn origin(&self, address: u32, port: u16, protocol: u8) -> Option<Origin> {
-        let (server, keeps_port) = self.nat_socket(address, port, protocol)?;
-        server.origin.map(|origin| if keeps_port { Origin { port, ..origin } } else { origin })
-    }
-
-    /// The NAT real servers at this very socket, else those at all ports of the address, and whether it is these.
-    #[inline]
-    fn nat_socket(&self, address: u32, port: u16, protocol: u8) -> Option<(NatServer, bool)> {
         match self.nat_servers.get(&socket(address, port, protocol)) {
-            Some(server) => Some((*server, false)),
-            None => self.nat_servers.get(&socket(address, 0, protocol)).map(|server| (*server, true)),
+            Some(server) => server.origin,
+            None => {
+                let server = self.nat_servers.get(&socket(address, 0, protocol))?;
+                server.origin.map(|origin| Origin { port, ..origin })
+            }
         }
     }
 
