@@ -1,0 +1,1 @@
+"""What benches/latency is made of."""
