@@ -10,6 +10,7 @@ import unittest
 
 import health
 import lab
+import test_host
 
 INTERVAL, TIMEOUT, FALL = 0.4, 0.3, 2
 # The promise of the documentation, and what curl and a busy machine take to notice.
@@ -21,9 +22,9 @@ FILES = "011023"
 A, B, C = (lab.REAL_SERVERS[name] for name in "ABC")
 
 
-def checked(check, service="nat", more=""):
-    """The lab's file with a health check for one virtual server, without the weights."""
-    text = lab.config()
+def checked(check, service="nat", more="", text=None):
+    """The lab's file, or this one, with a health check for one virtual server, without the weights."""
+    text = text or lab.config()
     for weight in (4, 3, 2):
         text = text.replace(f"weight = {weight}", "weight = 1")
     before, after = text.split(f'name = "{service}"')
@@ -293,6 +294,48 @@ socketserver.TCPServer(("", 5480), Agent).serve_forever()
         health.wait_until_up(weir, "nat", ALL, 5)
         lab.wait_for("weights", lambda: weights() == [50, 100, 100], 5)
         self.assertIn("has weight 50 instead of 100, says the agent at", weir.said())
+
+
+class Through(unittest.TestCase):
+    """Checks by the way of clients' packets see what a check of the real server's own address can't."""
+
+    @contextlib.contextmanager
+    def without(self, node, vip):
+        """A real server that lacks a VIP, as one does whose set-up was forgotten."""
+        shown = lab.run(node, "ip", "-j", "-4", "address", "show", "to", vip, check=True).stdout
+        link = next(link for link in json.loads(shown) if link)
+        lab.run(node, "ip", "address", "del", f"{vip}/32", "dev", link["ifname"], check=True)
+        try:
+            yield
+        finally:
+            lab.run(node, "ip", "address", "add", f"{vip}/32", "dev", link["ifname"], check=True)
+
+    def test_a_server_that_lacks_the_vip_or_the_tunnel_is_quiesced(self):
+        text = test_host.config()
+        for service in ("dr", "tun"):
+            text = checked('type = "http"\n  via = "forwarding"', service, 'on_fail = "quiesce"', text)
+        text = checked('type = "http"', "nat", text=text)
+        with lab.Weir(text) as weir:
+            for service in ("dr", "tun", "nat"):
+                lab.wait_for(f"{service} checked", lambda: all(
+                    server["checks"][0]["verdict"] == "up" for server in health.listing(weir, service)["real_servers"]), 15)
+            for service, other in (("dr", "tun"), ("tun", "dr")):
+                with self.without("A", lab.VIPS[service]):
+                    took = health.wait_until_up(weir, service, {B, C}, 10)
+                    self.assertLess(took, OUT_WITHIN + NOTICED_WITHIN)
+                    lab.wait_for("A quiesced", lambda: {who for who, _ in lab.answers(lab.VIPS[service], 3)} == {"B", "C"}, 2)
+                    self.assertEqual(health.up(weir, other), ALL)
+                    self.assertEqual(health.up(weir, "nat"), ALL)
+                    print(f"{service}: {health.listing(weir, service)['real_servers'][0]['reason']}")
+                health.wait_until_up(weir, service, ALL, 10)
+            with health.killed("B"):
+                health.wait_until_up(weir, "dr", {A, C}, 10)
+                self.assertIn(f"http check of {lab.VIPS['dr']}:80 at {B}: connecting: connection refused",
+                              health.listing(weir, "dr")["real_servers"][1]["reason"])
+            health.wait_until_up(weir, "dr", ALL, 10)
+            # Nothing is left of the checks on the real servers.
+            left = lab.run("A", "ss", "-Htn", "state", "established", "src", lab.VIPS["dr"]).stdout
+            self.assertLessEqual(len(left.splitlines()), 1, left)
 
 
 class Passive(unittest.TestCase):

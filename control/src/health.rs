@@ -1,17 +1,24 @@
 //! The checker's thread, beside control's, and what the data plane tells it.
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tracing::warn;
 use weir_config::model::{Config, Forwarding, Identity, VirtualServer};
+use weir_dataplane::punt::probes::Probes;
 use weir_dataplane::snapshot::Snapshot;
+use weir_dataplane::snapshot::publish::Current;
 use weir_dataplane::snapshot::server::{Openings, Server};
+use weir_dataplane::snapshot::service::Service;
 use weir_health::checker::{Checker, Handle};
 use weir_health::judge::passive::Sample;
+use weir_health::judge::target::Through;
+use weir_health::way::{Way, Ways};
 
 use crate::lifecycle::Flags;
 
@@ -91,5 +98,38 @@ impl PassiveSampler {
         };
         let is_watched = |server: &&Server| server.is_present && server.forwarding == Forwarding::Nat;
         handle.observe(snapshot.servers().filter(is_watched).filter_map(sample).collect());
+    }
+}
+
+/// Ways by the forwarding methods: a reserved source port for each check, which the worker that sends for the host knows the
+/// real server by.
+pub(crate) struct ForwardingWays {
+    snapshot: Current,
+    probes: Arc<Probes>,
+}
+
+impl ForwardingWays {
+    pub(crate) fn new(snapshot: Current, probes: Arc<Probes>) -> Self {
+        Self { snapshot, probes }
+    }
+}
+
+impl Ways for ForwardingWays {
+    fn reserve(&self, at: SocketAddr, through: Through) -> Result<Way, String> {
+        let snapshot = self.snapshot.load();
+        let is_it = |service: &&Arc<Service>| {
+            service.mark.is_none()
+                && (service.address, service.port, service.protocol) == (at.ip(), at.port(), through.protocol)
+        };
+        let service = snapshot.services().find(is_it).ok_or("the virtual server is not served now")?;
+        let mut servers = service.list.iter().map(|&id| snapshot.server(id));
+        let server = servers.find(|it| it.ip() == through.address && it.named_port == through.port);
+        let server = server.ok_or("the real server is not served now")?;
+        let hop = server.next_hop.ok_or("there is no route to the real server")?;
+        let source = snapshot.ports[hop.port].address_towards(hop.address);
+        let source = source.ok_or("the port towards the real server has no address")?;
+        let port = self.probes.reserve(server.id).ok_or("all source ports of such checks are in use")?;
+        let source = SocketAddr::new(Ipv4Addr::from(source).into(), port.number());
+        Ok(Way { source, hold: Box::new(port) })
     }
 }

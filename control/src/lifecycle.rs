@@ -27,7 +27,7 @@ use weir_health::checker::{Checker, Handle};
 
 use crate::carrier::Carrier;
 use crate::control::Control;
-use crate::health::HealthThread;
+use crate::health::{ForwardingWays, HealthThread};
 use crate::host::Host;
 use crate::memory::{Need, Shortage, Supply};
 use crate::metrics::PortSource;
@@ -116,6 +116,7 @@ pub(crate) fn prepare(
     let ends = port_ends(&config, ports);
     let fences = ends.iter().map(|end| end.fence.clone()).collect();
     let (vrrp, vrrp_thread) = Vrrp::new(&config, ends, &mut punts, &shared);
+    let file = config.clone();
     let key = HashKey::new([random_u64()?, random_u64()?]);
     let mut tables = Vec::with_capacity(count);
     for lcore in &lcores.of_workers[..count] {
@@ -135,6 +136,12 @@ pub(crate) fn prepare(
         (shared.clone(), templates.clone()),
     )?
     .with_host(host_control);
+    let checker = match &host {
+        Some(host) => {
+            checker.with_ways(&file, Arc::new(ForwardingWays::new(publish.shared(), host.probes())))
+        }
+        None => checker,
+    };
     let mut workers = Vec::with_capacity(count);
     let queues = std::mem::take(&mut ports.queues);
     for (((queues, table), shared), punt) in queues.into_iter().zip(tables).zip(&shared).zip(punts) {

@@ -21,6 +21,7 @@ use crate::judge::passive::Sample;
 use crate::judge::{Answer, Change, Event, Judge, Moment, Outcome, ServiceListing, TargetId};
 use crate::overlay::Overlay;
 use crate::probe::{Account, Probes};
+use crate::way::{NoWay, Ways};
 
 /// From a change to the data plane hearing of it, when nothing changed shortly before.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -116,6 +117,7 @@ pub struct Checker {
     quorums: watch::Sender<Quorums>,
     figures: Arc<Figures>,
     probes: Arc<Probes>,
+    ways: Arc<dyn Ways>,
     hooks: HookRunner,
     under_way: JoinSet<(TargetId, Answer)>,
     /// Checks under way at most.
@@ -146,7 +148,8 @@ impl Checker {
             overlay,
             quorums,
             figures: figures.clone(),
-            probes: Arc::new(Probes::new(account.clone())),
+            probes: Arc::new(Probes::new(account.clone(), Arc::new(NoWay))),
+            ways: Arc::new(NoWay),
             hooks: HookRunner::new(account, runs_programs(config), figures.clone()),
             under_way: JoinSet::new(),
             room: room(config.health.concurrent_max as usize),
@@ -164,6 +167,12 @@ impl Checker {
             stop,
         };
         (checker, handle)
+    }
+
+    /// Knows the ways that clients' packets take.
+    pub fn with_ways(self, config: &Config, ways: Arc<dyn Ways>) -> Self {
+        let probes = Arc::new(Probes::new(account(config), ways.clone()));
+        Self { ways, probes, ..self }
     }
 
     /// Checks until [`Handle::stop`], or until nobody is left who wants to know.
@@ -243,7 +252,7 @@ impl Checker {
     fn configure(&mut self, config: &Config) {
         let account = account(config);
         // Certificates are read again.
-        self.probes = Arc::new(Probes::new(account.clone()));
+        self.probes = Arc::new(Probes::new(account.clone(), self.ways.clone()));
         self.hooks.run_as(account, runs_programs(config));
         self.hooks.try_account();
         self.room = room(config.health.concurrent_max as usize);

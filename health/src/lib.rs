@@ -19,3 +19,4 @@ mod hooks;
 pub mod judge;
 pub mod overlay;
 mod probe;
+pub mod way;

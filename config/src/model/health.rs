@@ -31,6 +31,8 @@ impl Default for Health {
 pub struct HealthCheck {
     /// What is tried.
     pub probe: Probe,
+    /// Goes to the VIP by the way of clients' packets, `dr` or `tun`, and has none of the three below.
+    pub via_forwarding: bool,
     /// Goes here instead of to the real server's address.
     pub address: Option<IpAddr>,
     /// Goes here instead of to the real server's port. There wherever the probe needs a port and the real server has

@@ -29,6 +29,7 @@ pub(crate) struct HealthCheck {
     pub(crate) connect_timeout: Field<Number>,
     pub(crate) tls_timeout: Field<Number>,
     pub(crate) response_timeout: Field<Number>,
+    pub(crate) via: Field<Text>,
     pub(crate) address: Field<Text>,
     pub(crate) port: Field<Integer>,
     pub(crate) source: Field<Text>,

@@ -79,8 +79,10 @@ fn health_check(written: &schema::HealthCheck, table: &mut Table<'_>) -> Option<
     let address = table.parsed(&written.address, values::routable_host);
     let port = written.port.is_some().then(|| table.integer(&written.port, "port", 1..=65_535, 1));
     let source = table.parsed(&written.source, values::routable_host);
+    let via_forwarding = via_forwarding(written, table);
     Some(HealthCheck {
         probe: probe?,
+        via_forwarding,
         address: address.map(Spanned::into_inner),
         port: port.map(Spanned::into_inner),
         source: source.map(Spanned::into_inner),
@@ -92,6 +94,28 @@ fn health_check(written: &schema::HealthCheck, table: &mut Table<'_>) -> Option<
         fall: fall.into_inner(),
         rise: rise.into_inner(),
     })
+}
+
+/// Such a check goes where clients go and comes from where weir sends, so nothing of that is for the file to say.
+fn via_forwarding(written: &schema::HealthCheck, table: &mut Table<'_>) -> bool {
+    let words = [("address", false), ("forwarding", true)];
+    let via = table.parsed(&written.via, |text| word("way of a check", &words, &[], text));
+    let Some(via) = via.filter(|via| *via.get_ref()) else { return false };
+    let spans = [
+        ("address", written.address.as_ref().map(Spanned::span)),
+        ("port", written.port.as_ref().map(Spanned::span)),
+        ("source", written.source.as_ref().map(Spanned::span)),
+    ];
+    for (key, span) in spans {
+        if let Some(span) = span {
+            let problem = Problem::error(format!("`{key}` of a check by the way of clients' packets"))
+                .at(span, "it goes to the virtual server's address and port, from weir's")
+                .related(via.span(), "as this says")
+                .help("remove one of the two");
+            table.report(problem);
+        }
+    }
+    true
 }
 
 /// The whole, and each stage within it.

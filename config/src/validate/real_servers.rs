@@ -101,6 +101,7 @@ fn real_server(
     let weight_file = table.parsed(weight_file, health::file);
     let address = address?;
     checks_have_ports(&health_checks, *port.get_ref(), &address, table);
+    checks_have_a_way(&health_checks, service, *forwarding.get_ref(), on_fail, &address, table);
     place(&address, service, &forwarding, table);
     match taken.entry((*address.get_ref(), *port.get_ref())) {
         Entry::Vacant(free) => {
@@ -126,6 +127,31 @@ fn real_server(
         agent,
         weight_file: weight_file.map(Spanned::into_inner),
     })
+}
+
+/// A check that goes as clients' packets do needs weir to know the way also while the server is down.
+fn checks_have_a_way(
+    checks: &[Arc<HealthCheck>],
+    service: &Service<'_>,
+    forwarding: Forwarding,
+    on_fail: OnFail,
+    address: &Spanned<IpAddr>,
+    table: &mut Table<'_>,
+) {
+    if !checks.iter().any(|check| check.via_forwarding) {
+        return;
+    }
+    let (why, help) = if forwarding == Forwarding::Nat {
+        ("a nat real server is reached at its own address", "write `via = \"address\"`, or remove the line")
+    } else if service.is_mark || service.port == Some(0) {
+        ("the virtual server has no one address and port", "write `via = \"address\"` and a `port`")
+    } else if on_fail == OnFail::Remove {
+        ("one that is removed is on no way any more", "write `on_fail = \"quiesce\"`")
+    } else {
+        return;
+    };
+    let problem = Problem::error("no way for a check with `via = \"forwarding\"`");
+    table.report(problem.at(address.span(), why).help(help));
 }
 
 /// A server of every port does not say where to look.

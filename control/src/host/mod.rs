@@ -28,6 +28,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{debug, error, info, warn};
 use weir_config::model::{Config, MacAddress};
 use weir_dataplane::punt::headers::{self, Content};
+use weir_dataplane::punt::probes::Probes;
 use weir_dataplane::punt::ring::FRAME_LEN_MAX;
 use weir_dataplane::punt::{Channel, Hosted, Punt};
 
@@ -127,6 +128,11 @@ impl Host {
         let channel = Channel::connect_host(workers, &hosted);
         let (sender, changes) = mpsc::channel();
         Ok(Some((Self { interfaces, channel, hosted, netlink, changes }, HostControl(sender))))
+    }
+
+    /// Who the reserved source ports stand for.
+    pub(crate) fn probes(&self) -> Arc<Probes> {
+        self.hosted.probes.clone()
     }
 
     /// The counters of a port's interface, if it has one.

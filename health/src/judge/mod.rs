@@ -219,7 +219,7 @@ impl Judge {
             let mut service = Service::new(file, old.remove(&file.identity()), now);
             for place in 0..service.members.len() {
                 let member = &mut service.members[place];
-                for key in service::keys(&file.real_servers[place]) {
+                for key in service::keys(file, &file.real_servers[place]) {
                     let target = self.target(key, member.known(), now);
                     wanted.insert(target);
                     let checked = self.targets[target].as_mut();

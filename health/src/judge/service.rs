@@ -45,9 +45,12 @@ pub(super) struct Member {
 }
 
 /// The targets of a real server: checks, agent, file.
-pub(super) fn keys(server: &RealServer) -> impl Iterator<Item = Key> {
-    let checks = server.health_checks.iter().map(|check| Key::of_check(check, server));
-    let agent = server.agent.iter().map(|agent| Key::of_agent(agent, server));
+pub(super) fn keys<'f>(
+    service: &'f VirtualServer,
+    server: &'f RealServer,
+) -> impl Iterator<Item = Key> + use<'f> {
+    let checks = server.health_checks.iter().map(move |check| Key::of_check(check, service, server));
+    let agent = server.agent.iter().map(move |agent| Key::of_agent(agent, server));
     checks.chain(agent).chain(server.weight_file.iter().cloned().map(Key::File))
 }
 

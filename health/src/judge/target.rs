@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_config::model::RealServer;
 use weir_config::model::health::{Agent, HealthCheck, Probe};
+use weir_config::model::{Protocol, RealServer, VirtualServer};
 
 use super::random::Random;
 use super::track::{Track, Verdict};
@@ -18,23 +18,54 @@ const FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// What makes a target the one it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
-    /// A health check of an address. The port is 0 where the check has no use for one.
-    Check(Arc<HealthCheck>, SocketAddr),
+    /// A health check of a place.
+    Check(Arc<HealthCheck>, Place),
     /// An agent that tells a weight.
     Agent(Arc<Agent>, SocketAddr),
     /// A file that holds a weight.
     File(PathBuf),
 }
 
+/// Where a check goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Address and port; the port is 0 where the check has no use for one.
+    pub at: SocketAddr,
+    /// Whom it is to reach there, if that takes more than the address.
+    pub through: Option<Through>,
+}
+
+/// A real server that is reached at its VIP, by the way of clients' packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Through {
+    /// The virtual server's protocol.
+    pub protocol: Protocol,
+    /// The real server's address.
+    pub address: IpAddr,
+    /// The real server's port.
+    pub port: u16,
+}
+
+impl From<SocketAddr> for Place {
+    fn from(at: SocketAddr) -> Self {
+        Self { at, through: None }
+    }
+}
+
 impl Key {
     /// The target of one check of a real server.
-    pub fn of_check(check: &Arc<HealthCheck>, server: &RealServer) -> Self {
+    pub fn of_check(check: &Arc<HealthCheck>, service: &VirtualServer, server: &RealServer) -> Self {
+        if check.via_forwarding {
+            let through = Through { protocol: service.protocol, address: server.address, port: server.port };
+            let at = SocketAddr::new(service.address, service.port);
+            return Key::Check(check.clone(), Place { at, through: Some(through) });
+        }
         let address = check.address.unwrap_or(server.address);
         let port = match check.probe {
             Probe::Ping => 0,
             _ => check.port.unwrap_or(server.port),
         };
-        Key::Check(check.clone(), SocketAddr::new(address, port))
+        Key::Check(check.clone(), SocketAddr::new(address, port).into())
     }
 
     /// The target of a real server's agent.
@@ -45,8 +76,13 @@ impl Key {
     /// What it is, in a few words for a log: `http check of 10.0.0.11:80`.
     pub fn describe(&self) -> String {
         match self {
-            Key::Check(check, at) if at.port() == 0 => format!("{} check of {}", check.probe.name(), at.ip()),
-            Key::Check(check, at) => format!("{} check of {at}", check.probe.name()),
+            Key::Check(check, Place { at, through: None }) if at.port() == 0 => {
+                format!("{} check of {}", check.probe.name(), at.ip())
+            }
+            Key::Check(check, Place { at, through: None }) => format!("{} check of {at}", check.probe.name()),
+            Key::Check(check, Place { at, through: Some(through) }) => {
+                format!("{} check of {at} at {}", check.probe.name(), through.address)
+            }
             Key::Agent(_, at) => format!("agent at {at}"),
             Key::File(path) => format!("weight file {}", path.display()),
         }
@@ -55,7 +91,8 @@ impl Key {
     /// The address that is asked; `None`: a file.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
-            Key::Check(_, at) | Key::Agent(_, at) => Some(at.ip()),
+            Key::Check(_, place) => Some(place.at.ip()),
+            Key::Agent(_, at) => Some(at.ip()),
             Key::File(_) => None,
         }
     }

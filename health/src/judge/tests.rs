@@ -9,6 +9,7 @@ use weir_config::model::Config;
 use weir_config::model::health::HealthCheck;
 
 use super::passive::Sample;
+use super::target::Place;
 use super::track::{Track, Verdict};
 use super::*;
 use crate::overlay::effective;
@@ -96,7 +97,7 @@ impl Bench {
         while let Some(due) = self.judge.next_due().filter(|due| *due <= seconds(end)) {
             self.now = due;
             while let Some(due) = self.judge.begin(self.now) {
-                let Key::Check(_, at) = due.key else { panic!("{:?}", due.key) };
+                let Key::Check(_, Place { at, .. }) = due.key else { panic!("{:?}", due.key) };
                 *self.checks.entry(at).or_default() += 1;
                 let outcome = match self.dead.contains(&at) {
                     true => Outcome::Refused,

@@ -21,7 +21,7 @@ async fn open(target: &Target) -> io::Result<TcpStream> {
     let socket = if target.at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_zero_linger()?;
     if let Some(source) = target.source {
-        socket.bind(SocketAddr::new(source, 0))?;
+        socket.bind(source)?;
     }
     let stream = socket.connect(target.at).await?;
     stream.set_nodelay(true)?;
@@ -31,11 +31,11 @@ async fn open(target: &Target) -> io::Result<TcpStream> {
 /// A UDP socket that takes only what comes from the target, and its ICMP errors.
 pub(super) async fn udp(target: &Target) -> Result<UdpSocket, Failure> {
     let any = match target.at {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
     let open = async {
-        let socket = UdpSocket::bind(SocketAddr::new(target.source.unwrap_or(any), 0)).await?;
+        let socket = UdpSocket::bind(target.source.unwrap_or(any)).await?;
         socket.connect(target.at).await?;
         io::Result::Ok(socket)
     };

@@ -19,19 +19,23 @@ mod udp;
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use weir_config::model::health::{HealthCheck, Probe};
 
-use crate::judge::target::Key;
+use crate::judge::target::{Key, Place};
 use crate::judge::{Answer, Outcome};
 use crate::overlay::Weight;
+use crate::way::Ways;
 pub(crate) use exec::{Account, run_hook};
 use matching::Patterns;
 use tls::Connectors;
 
+/// How long a way to a real server is kept after the check: for the reset that closes its connection.
+const WAY_KEPT: Duration = Duration::from_millis(250);
 /// Bytes of an answer that are looked at where the file does not say how many.
 const ANSWER_BYTES_MAX: usize = 4096;
 
@@ -40,6 +44,7 @@ pub(crate) struct Probes {
     connectors: Connectors,
     patterns: Patterns,
     account: Option<Account>,
+    ways: Arc<dyn Ways>,
 }
 
 /// What a check found that went well.
@@ -132,15 +137,15 @@ impl Limits {
 
 impl Probes {
     /// Programs run as this account; `None`: as weir does.
-    pub(crate) fn new(account: Option<Account>) -> Self {
-        Self { connectors: Connectors::default(), patterns: Patterns::default(), account }
+    pub(crate) fn new(account: Option<Account>, ways: Arc<dyn Ways>) -> Self {
+        Self { connectors: Connectors::default(), patterns: Patterns::default(), account, ways }
     }
 
     /// Makes one check.
     pub(crate) async fn run(&self, key: &Key) -> Answer {
         let begun = Instant::now();
         let found = match key {
-            Key::Check(check, at) => self.check(check, *at).await,
+            Key::Check(check, place) => self.check(check, *place).await,
             Key::Agent(agent, at) => agent::ask(agent, *at).await,
             Key::File(path) => agent::read(path).await,
         };
@@ -153,22 +158,43 @@ impl Probes {
         }
     }
 
-    async fn check(&self, check: &HealthCheck, at: SocketAddr) -> Found {
+    async fn check(&self, check: &HealthCheck, place: Place) -> Found {
         let limits = Limits::new(check.timeouts.whole);
-        let target = Target { at, source: check.source, timeouts: check.timeouts, limits };
+        let way = match place.through {
+            Some(through) => {
+                let way = self.ways.reserve(place.at, through);
+                Some(way.map_err(|problem| Failure::new(Outcome::Error, problem))?)
+            }
+            None => None,
+        };
+        let source = way.as_ref().map(|way| way.source);
+        let source = source.or(check.source.map(|address| SocketAddr::new(address, 0)));
+        let target = Target { at: place.at, source, timeouts: check.timeouts, limits };
+        let found = self.made(check, &target).await;
+        // What closes the connection still has to find its way.
+        if let Some(way) = way {
+            tokio::spawn(async move {
+                tokio::time::sleep(WAY_KEPT).await;
+                drop(way);
+            });
+        }
+        found
+    }
+
+    async fn made(&self, check: &HealthCheck, target: &Target) -> Found {
         match &check.probe {
-            Probe::Tcp(exchange) => tcp::check(&target, exchange).await,
-            Probe::Http(http) => http::check(&target, http, &self.patterns).await,
+            Probe::Tcp(exchange) => tcp::check(target, exchange).await,
+            Probe::Http(http) => http::check(target, http, &self.patterns).await,
             Probe::Https(http, options) => {
                 let connector = self.connectors.with(options)?;
-                http::check_tls(&target, http, &self.patterns, options, connector).await
+                http::check_tls(target, http, &self.patterns, options, connector).await
             }
-            Probe::Udp { exchange, require_reply } => udp::check(&target, exchange, *require_reply).await,
-            Probe::Dns { query, record } => dns::check(&target, query, *record).await,
-            Probe::Smtp { helo } => smtp::check(&target, helo).await,
-            Probe::Ping => ping::check(&target).await,
+            Probe::Udp { exchange, require_reply } => udp::check(target, exchange, *require_reply).await,
+            Probe::Dns { query, record } => dns::check(target, query, *record).await,
+            Probe::Smtp { helo } => smtp::check(target, helo).await,
+            Probe::Ping => ping::check(target).await,
             Probe::Exec { command, dynamic_weight } => {
-                exec::check(&target, command, *dynamic_weight, self.account.as_ref()).await
+                exec::check(target, command, *dynamic_weight, self.account.as_ref()).await
             }
         }
     }
@@ -177,7 +203,8 @@ impl Probes {
 /// Where a check goes and how long it may take.
 struct Target {
     at: SocketAddr,
-    source: Option<IpAddr>,
+    /// Comes from there; port 0: any.
+    source: Option<SocketAddr>,
     timeouts: weir_config::model::health::Timeouts,
     limits: Limits,
 }

@@ -54,7 +54,7 @@ fn open(target: &Target) -> io::Result<(UdpSocket, bool)> {
         Err(problem) => return Err(problem),
     };
     if let Some(source) = target.source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.bind(&source.into())?;
     }
     socket.set_nonblocking(true)?;
     socket.connect(&SocketAddr::new(target.at.ip(), 0).into())?;

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
-use std::sync::Arc;
 use std::thread;
 use std::time::Instant as Clock;
 
@@ -10,6 +9,7 @@ use weir_config::model::Config;
 
 use super::*;
 use crate::judge::target::Key;
+use crate::way::NoWay;
 
 /// What weir makes of a check with these lines, of this address.
 fn outcome(lines: &str, at: SocketAddr) -> Answer {
@@ -25,7 +25,7 @@ fn outcome(lines: &str, at: SocketAddr) -> Answer {
     let config: Config = weir_config::parse("t", &text).unwrap_or_else(|report| panic!("{report}")).config;
     let check = config.virtual_servers[0].real_servers[0].health_checks[0].clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(Probes::new(None).run(&Key::Check(check, at)))
+    runtime.block_on(Probes::new(None, Arc::new(NoWay)).run(&Key::Check(check, at.into())))
 }
 
 /// A server with a thread for each connection.
@@ -272,7 +272,7 @@ fn programs_are_judged_by_their_status_and_killed_with_their_children() {
 fn a_weight_file_may_come_and_go() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let path = std::env::temp_dir().join(format!("weir-weight-{}", std::process::id()));
-    let read = || runtime.block_on(Probes::new(None).run(&Key::File(path.clone())));
+    let read = || runtime.block_on(Probes::new(None, Arc::new(NoWay)).run(&Key::File(path.clone())));
     assert_eq!(read().weight, Some(Weight::Configured));
     std::fs::write(&path, "50%\n").unwrap();
     assert_eq!((read().weight, read().says_down), (Some(Weight::Percent(50)), Some(false)));

@@ -108,7 +108,8 @@ fn misplaced(written: &HealthCheck, kind: Kind, table: &mut Table<'_>) {
     let network: &[Kind] =
         &[Kind::Tcp, Kind::Http, Kind::Https, Kind::Udp, Kind::Dns, Kind::Smtp, Kind::Ping];
     let ports: &[Kind] = &network[..6];
-    let options: [(&str, Option<Span>, &[Kind]); 28] = [
+    let options: [(&str, Option<Span>, &[Kind]); 29] = [
+        ("via", at(&written.via), ports),
         ("connect_timeout", at(&written.connect_timeout), stream),
         ("tls_timeout", at(&written.tls_timeout), &[Kind::Https]),
         ("response_timeout", at(&written.response_timeout), stream),
