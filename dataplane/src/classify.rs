@@ -108,6 +108,46 @@ impl LastService {
     }
 }
 
+/// The NAT real server that sent last: its next packet to a client is told without asking for virtual servers.
+#[derive(Debug, Default)]
+pub struct LastServer {
+    source: Socket,
+    /// No protocol is 0, so this stands for none.
+    number: u8,
+    usual: Usual,
+}
+
+impl LastServer {
+    /// Whether a plain packet is another one of its to somebody who is certainly no virtual server.
+    #[inline]
+    pub fn is_source_of(&self, plain: &Plain, snapshot: &Snapshot) -> bool {
+        plain.source() == self.source
+            && plain.ip.protocol == self.number
+            && snapshot.is_surely_foreign(plain.ip.destination.get())
+    }
+
+    /// What is the same in the keys of such packets.
+    #[inline]
+    pub fn usual(&self) -> &Usual {
+        &self.usual
+    }
+
+    /// Remembers the real server of a reply. With marks any address may be one that clients talk to.
+    #[inline]
+    pub fn remember(&mut self, packet: &Packet, snapshot: &Snapshot) {
+        let (address, port, number) = (packet.source, packet.source_port, packet.protocol);
+        let source = Socket::of(address, port);
+        if snapshot.has_marks() || self.source == source && self.number == number {
+            return;
+        }
+        if let Some(protocol) = protocol(number)
+            && let Some(any_port) = snapshot.nat_server(address, port, number)
+        {
+            *self = Self { source, number, usual: Usual::of_server(protocol, any_port) };
+        }
+    }
+}
+
 /// Classifies a packet, and fills in `lookup` for a request or reply.
 #[inline]
 pub fn classify(

@@ -95,7 +95,7 @@ impl Station {
     }
 }
 
-/// Where a plain packet goes to, as it stands in the frame.
+/// Where a plain packet goes to or comes from, as it stands in the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Socket(u64);
 
@@ -194,6 +194,13 @@ impl Plain {
     #[inline]
     pub fn destination(&self) -> Socket {
         Socket(self.word::<30>() & Socket::LOOKED_AT)
+    }
+
+    /// Source address and port, likewise.
+    #[inline]
+    pub fn source(&self) -> Socket {
+        let ([a, b, c, d], [e, f]) = (self.ip.source.to_bytes(), self.tcp.source.to_bytes());
+        Socket(u64::from_ne_bytes([a, b, c, d, 0, 0, e, f]))
     }
 
     /// Eight bytes of the frame, as they lie in memory.

@@ -56,6 +56,8 @@ pub(super) const KEY_MASK: u64 = 0xffff << PORT_SHIFT | 3 << PROTOCOL_SHIFT;
 
 /// Those and the state.
 pub(super) const GOING_ON_MASK: u64 = KEY_MASK | 15 << STATE_SHIFT;
+/// Those without the port, which replies do not know.
+pub(super) const REPLY_GOING_ON_MASK: u64 = GOING_ON_MASK & !(0xffff << PORT_SHIFT);
 
 /// What a packet from a client is looked up by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -102,7 +104,8 @@ impl Key {
 
     /// What is the same for all clients of this one's virtual server.
     pub fn usual(&self) -> Usual {
-        Usual { vip: self.key & 0xffff, hash_tail: self.hash_input() & 0xffff, going_on: self.going_on() }
+        let (vip, hash_tail) = (self.key & 0xffff, self.hash_input() & 0xffff);
+        Usual { vip, hash_tail, going_on: self.going_on(), is_reply: false }
     }
 
     /// What [`super::table::Table::hash`] is taken of.
@@ -118,6 +121,7 @@ pub struct Usual {
     vip: u64,
     hash_tail: u64,
     going_on: u64,
+    is_reply: bool,
 }
 
 /// A usual packet's connection: where to look and what to look for. See [`super::table::Table::find_usual`].
@@ -127,6 +131,8 @@ pub struct UsualKey {
     pub(super) key: u64,
     /// What [`GOING_ON_MASK`] leaves of the record's value. 0: this is no key.
     pub(super) going_on: u64,
+    /// Whether it is a real server's packet, which does not know VIP and port.
+    pub is_reply: bool,
 }
 
 impl UsualKey {
@@ -142,7 +148,15 @@ impl Usual {
     #[inline]
     pub(super) fn key(&self, client: u32, client_port: u16) -> (UsualKey, u64) {
         let client = u64::from(client) << 32 | u64::from(client_port) << 16;
-        (UsualKey { home: 0, key: client | self.vip, going_on: self.going_on }, client | self.hash_tail)
+        let key =
+            UsualKey { home: 0, key: client | self.vip, going_on: self.going_on, is_reply: self.is_reply };
+        (key, client | self.hash_tail)
+    }
+
+    /// The same for the usual packets of a NAT real server. `any_port` is as for [`reply_hash_input`].
+    pub fn of_server(protocol: Protocol, any_port: Option<u16>) -> Self {
+        let going_on = Key::new(0, 0, VipId(0), 0, protocol, false).going_on();
+        Self { vip: 0, hash_tail: u64::from(any_port.unwrap_or(0)), going_on, is_reply: true }
     }
 }
 

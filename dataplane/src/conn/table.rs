@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use dpdk::memory::{Line, Slab};
 
-use super::record::{GOING_ON_MASK, KEY_MASK, Key, Record, Usual, UsualKey};
+use super::record::{GOING_ON_MASK, KEY_MASK, Key, REPLY_GOING_ON_MASK, Record, Usual, UsualKey};
 
 /// Records in a line.
 const SLOTS: usize = 4;
@@ -176,12 +176,24 @@ impl Table {
     /// The connection of a usual packet, which goes on as it is with it: TCP's is established. Found only if it lies in
     /// the line where it belongs, without a branch that depends on where in the line, which no processor could guess.
     #[inline]
-    pub fn find_usual(&self, UsualKey { home, key, going_on }: UsualKey) -> Option<(Slot, Record)> {
+    pub fn find_usual(&self, UsualKey { home, key, going_on, .. }: UsualKey) -> Option<(Slot, Record)> {
         let line = &self.shared.lines.get(home)?.0;
         let is_its = |slot: usize| line[slot].load(Relaxed) == key;
         let slot = (1..SLOTS).fold(0, |found, slot| if is_its(slot) { slot } else { found });
         let record = Record { key: line[slot].load(Relaxed), value: line[SLOTS + slot].load(Relaxed) };
         let is_it = record.key == key && record.value & GOING_ON_MASK == going_on;
+        is_it.then_some((Slot { line: home, slot }, record))
+    }
+
+    /// As [`Table::find_usual`], of a real server's packet: the connection of its client that lies last in the line. It may
+    /// be another one of that client's.
+    #[inline]
+    pub fn find_usual_reply(&self, UsualKey { home, key, going_on, .. }: UsualKey) -> Option<(Slot, Record)> {
+        let line = &self.shared.lines.get(home)?.0;
+        let is_its = |slot: usize| line[slot].load(Relaxed) & !0xffff == key;
+        let slot = (1..SLOTS).fold(0, |found, slot| if is_its(slot) { slot } else { found });
+        let record = Record { key: line[slot].load(Relaxed), value: line[SLOTS + slot].load(Relaxed) };
+        let is_it = record.key & !0xffff == key && record.value & REPLY_GOING_ON_MASK == going_on;
         is_it.then_some((Slot { line: home, slot }, record))
     }
 

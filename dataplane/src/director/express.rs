@@ -11,10 +11,10 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Context, Director, write_link};
 use crate::conn::record::UsualKey;
-use crate::neighbor::Link;
+use crate::neighbor::{Hop, Link};
 use crate::packet::Frame;
 use crate::parse::Plain;
-use crate::rewrite::plain::{into_tunnel, to_server};
+use crate::rewrite::plain::{into_tunnel, to_client, to_server};
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::Server;
 
@@ -58,6 +58,54 @@ impl<F: Frame> Director<F> {
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(total_len));
         Some(server.hop.port)
+    }
+}
+
+impl<F: Frame> Director<F> {
+    /// Makes a usual frame from a NAT real server ready for its client; as [`Director::express`] otherwise. Connections of
+    /// other workers, and those on templates, take the common way.
+    #[inline(never)]
+    pub(super) fn express_reply(
+        &mut self,
+        frame: &mut F,
+        key: UsualKey,
+        context: Context<'_>,
+    ) -> Option<u16> {
+        #[cfg(test)]
+        if self.no_express {
+            return None;
+        }
+        let Context { snapshot, now, .. } = context;
+        let (slot, record) = self.table.find_usual_reply(key)?;
+        let server = snapshot.get_server(record.server())?;
+        let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
+        let (source, source_port) = (plain.ip.source.get(), plain.tcp.source.get());
+        let is_its = server.forwarding == Forwarding::Nat
+            && server.replies_from(source, source_port, record.port())
+            && !record.is_templated();
+        if !is_its {
+            return None;
+        }
+        let vip = snapshot.vips.address(record.vip())?;
+        let hop = snapshot.routes.next_hop(plain.ip.destination.get())?;
+        let total_len = plain.ip.total_len.get();
+        if total_len > snapshot.ports.get(hop.port)?.mtu {
+            return None;
+        }
+        let hop = Hop::new(hop, 0);
+        let link = self.neighbors.link(self.reply_hint.get(), hop, now)?;
+        let tally = server.live.workers.get(self.shared.worker)?;
+        to_client(plain, vip, record.port())?;
+        write_link(plain.as_mut_bytes(), link);
+        if record.age(now.seconds) != 0 {
+            self.table.update(slot, record.touched(record.state(), now.seconds));
+        }
+        // One that was removed counts no more, as in the kernel.
+        if server.is_present {
+            tally.out_packets.add(1);
+            tally.out_bytes.add(u64::from(total_len));
+        }
+        Some(hop.port)
     }
 }
 

@@ -27,7 +27,7 @@ use crossbeam::queue::ArrayQueue;
 use weir_config::model::{MacAddress, Protocol};
 use zerocopy::FromBytes;
 
-use crate::classify::{Class, LastService, Lookup, classify};
+use crate::classify::{Class, LastServer, LastService, Lookup, classify};
 use crate::clock::Now;
 use crate::conn::record::{Record, UsualKey};
 use crate::conn::state::{self, Direction, is_active, tcp};
@@ -125,6 +125,8 @@ pub struct Director<F> {
     findings: Box<[Finding]>,
     /// Good for the present snapshot.
     last_service: LastService,
+    /// Good for the present snapshot.
+    last_server: LastServer,
     /// Connections that the sweep ended and that still hang on their templates. Has its memory from the start.
     ended_templated: Vec<Record>,
     /// Milliseconds of the clock up to which the rest of the upkeep is done.
@@ -201,6 +203,7 @@ impl<F: Frame> Director<F> {
             round: Round { generation: 0, lines: 0, is_whole: true },
             ended_templated: Vec::with_capacity(upkeep::ENDED_TEMPLATED_MAX),
             last_service: LastService::none(),
+            last_server: LastServer::default(),
             findings: vec![Finding::default(); BURST].into(),
             kept_until: 0,
             ident: 0,
@@ -229,7 +232,11 @@ impl<F: Frame> Director<F> {
         self.read(burst, &mut findings, context);
         let mut expressed = 0;
         for (frame, finding) in burst.iter_mut().zip(findings.iter_mut()) {
-            finding.out = self.express(frame, finding.usual, context);
+            finding.out = if finding.usual.is_reply {
+                self.express_reply(frame, finding.usual, context)
+            } else {
+                self.express(frame, finding.usual, context)
+            };
             expressed += u64::from(finding.out.is_some());
         }
         self.shared.counters.forwarded.add(expressed);
@@ -279,16 +286,23 @@ impl<F: Frame> Director<F> {
         let own = Station::new(port.mac);
         for (frame, finding) in burst.iter().zip(findings) {
             if let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes())
-                && self.last_service.is_asked_by(plain)
                 && (plain.is_for(own) || is_for(frame.bytes(), port))
                 && plain.is_usual(frame.len())
             {
-                let (client, client_port) = (plain.ip.source.get(), plain.tcp.source.get());
-                finding.usual = self.table.usual_key(self.last_service.usual(), client, client_port);
-            } else {
-                finding.usual = UsualKey::default();
-                self.read_any(frame, finding, context);
+                let Plain { ip, tcp, .. } = plain;
+                if self.last_service.is_asked_by(plain) {
+                    let usual = self.last_service.usual();
+                    finding.usual = self.table.usual_key(usual, ip.source.get(), tcp.source.get());
+                    continue;
+                }
+                if self.last_server.is_source_of(plain, context.snapshot) {
+                    let usual = self.last_server.usual();
+                    finding.usual = self.table.usual_key(usual, ip.destination.get(), tcp.destination.get());
+                    continue;
+                }
             }
+            finding.usual = UsualKey::default();
+            self.read_any(frame, finding, context);
         }
     }
 
@@ -311,7 +325,10 @@ impl<F: Frame> Director<F> {
         match class {
             Class::Request => self.table.prefetch(lookup.hash),
             // The queue it came in on says nothing about whose connection it is.
-            Class::Reply => self.views.iter().for_each(|view| view.prefetch(lookup.hash)),
+            Class::Reply => {
+                self.views.iter().for_each(|view| view.prefetch(lookup.hash));
+                self.last_server.remember(packet, context.snapshot);
+            }
             _ => {}
         }
         class

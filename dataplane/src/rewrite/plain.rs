@@ -31,6 +31,20 @@ pub fn to_server(plain: &mut Plain, address: u32, port: u16) -> Option<()> {
     Some(())
 }
 
+/// NAT towards the client; otherwise as [`to_server`].
+#[inline]
+pub fn to_client(plain: &mut Plain, vip: u32, port: u16) -> Option<()> {
+    let Plain { ip, tcp, .. } = plain;
+    let delta = Delta::NONE.long(ip.source.get(), vip);
+    update_l4(ip.protocol, tcp, delta.word(tcp.source.get(), port))?;
+    tcp.source = U16::new(port);
+    let (old, new) = ([ip.ttl, ip.protocol], [ip.ttl - 1, ip.protocol]);
+    ip.checksum = delta.word(u16::from_be_bytes(old), u16::from_be_bytes(new)).apply(ip.checksum);
+    ip.ttl -= 1;
+    ip.source = U32::new(vip);
+    Some(())
+}
+
 #[inline]
 fn update_l4(protocol: u8, tcp: &mut Tcp, delta: Delta) -> Option<()> {
     if protocol == ipv4::TCP {
@@ -132,6 +146,14 @@ mod tests {
                 let done = to_server(plain, *address, *port);
                 let has_checksum = !*is_udp || l4[6..8] != [0, 0];
                 assert_eq!(done.is_some(), has_checksum);
+                assert_eq!(frame, if has_checksum { &expected } else { &before }.clone());
+
+                let mut frame = before.clone();
+                let mut expected = before.clone();
+                rewrite::ipv4_mut(expected.bytes_mut(), 14).expect("it is there").decrement_ttl();
+                rewrite::to_client(expected.bytes_mut(), &facts, *address, *port).expect("headers are there");
+                let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).expect("it is long enough");
+                assert_eq!(to_client(plain, *address, *port).is_some(), has_checksum);
                 assert_eq!(frame, if has_checksum { expected } else { before });
             },
         );

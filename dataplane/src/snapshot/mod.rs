@@ -68,8 +68,38 @@ pub struct Snapshot {
     locals: HashMap<u32, Local>,
     /// Addresses of VRRP of which another director is master.
     held_elsewhere: HashSet<u32>,
+    /// Of all addresses that are not foreign.
+    familiar: Familiar,
     /// Static neighbours by address.
     bindings: Arc<HashMap<u32, Binding>>,
+}
+
+/// Some addresses, as a bit for each of their hashes: most others are told from them by one look.
+struct Familiar(Box<[u64; FAMILIAR_BITS / 64]>);
+
+/// Few hundred addresses leave most bits unset.
+const FAMILIAR_BITS: usize = 4_096;
+
+impl Familiar {
+    fn new(addresses: impl Iterator<Item = u32>) -> Self {
+        let mut familiar = Self(Box::new([0; FAMILIAR_BITS / 64]));
+        for bit in addresses.map(Self::bit) {
+            familiar.0[bit / 64] |= 1 << (bit % 64);
+        }
+        familiar
+    }
+
+    #[inline]
+    fn may_hold(&self, address: u32) -> bool {
+        let bit = Self::bit(address);
+        self.0[bit / 64] >> (bit % 64) & 1 != 0
+    }
+
+    /// Fibonacci hashing.
+    #[inline]
+    fn bit(address: u32) -> usize {
+        (address.wrapping_mul(0x9e37_79b1) >> (32 - FAMILIAR_BITS.trailing_zeros())) as usize
+    }
 }
 
 /// A port as the data path sees it.
@@ -327,6 +357,12 @@ impl Snapshot {
                 server.origin.map(|origin| Origin { port, ..origin })
             }
         }
+    }
+
+    /// Whether `address` is certainly neither a VIP nor an own address. Marks aside: see [`Snapshot::has_marks`].
+    #[inline]
+    pub fn is_surely_foreign(&self, address: u32) -> bool {
+        !self.familiar.may_hold(address)
     }
 
     /// Whether `address` is a VIP or an own address.

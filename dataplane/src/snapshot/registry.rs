@@ -28,7 +28,7 @@ use super::service::{Epoch, Service};
 use super::traffic::Traffic;
 use super::vips::Numbering;
 use super::virtual_router::{Fence, VirtualMacs};
-use super::{Binding, Local, Port, Router, Snapshot, Switches};
+use super::{Binding, Familiar, Local, Port, Router, Snapshot, Switches};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::conn::template::Templates;
@@ -417,6 +417,8 @@ impl Registry {
         }
         let marks = addressing.marks();
         let Addressing { virtual_servers, nat_servers, locals, mut announcements, hashes, .. } = addressing;
+        let asked_for = virtual_servers.keys().map(|socket| (socket >> 32) as u32);
+        let familiar = Familiar::new(locals.keys().chain(held.keys()).copied().chain(asked_for));
         announcements.sort_unstable();
         self.hashes = [self.hashes[0] || hashes[0] || marks.is_some(), self.hashes[1] || hashes[1]];
         let (bindings, bindings_generation) = self.bindings.clone();
@@ -439,6 +441,7 @@ impl Registry {
             retired: retired.into(),
             nat_servers,
             locals,
+            familiar,
             held_elsewhere: held.iter().filter(|(_, local)| local.is_none()).map(|(vip, _)| *vip).collect(),
         }
     }
