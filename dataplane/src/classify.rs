@@ -108,28 +108,42 @@ impl LastService {
     }
 }
 
-/// The NAT real server that sent last: its next packet to a client is told without asking for virtual servers.
-#[derive(Debug, Default)]
-pub struct LastServer {
+/// NAT real servers that sent of late: their packets to clients are told without asking for virtual servers.
+#[derive(Debug)]
+pub struct LastServers(Box<[LastServer; LAST_SERVERS]>);
+
+/// Each real server has one place among these, by [`Socket::hash`].
+const LAST_SERVERS: usize = 256;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct LastServer {
     source: Socket,
     /// No protocol is 0, so this stands for none.
     number: u8,
     usual: Usual,
 }
 
-impl LastServer {
-    /// Whether a plain packet is another one of its to somebody who is certainly no virtual server.
-    #[inline]
-    pub fn is_source_of(&self, plain: &Plain, snapshot: &Snapshot) -> bool {
-        plain.source() == self.source
-            && plain.ip.protocol == self.number
-            && snapshot.is_surely_foreign(plain.ip.destination.get())
+impl LastServers {
+    /// None sent yet.
+    pub fn none() -> Self {
+        Self(Box::new([LastServer::default(); LAST_SERVERS]))
     }
 
-    /// What is the same in the keys of such packets.
+    /// Forgets them all.
+    pub fn clear(&mut self) {
+        self.0.fill(LastServer::default());
+    }
+
+    /// If a plain packet is another one of a real server's to somebody who is certainly no virtual server, what is the
+    /// same in the keys of such packets.
     #[inline]
-    pub fn usual(&self) -> &Usual {
-        &self.usual
+    pub fn usual(&self, plain: &Plain, snapshot: &Snapshot) -> Option<&Usual> {
+        let source = plain.source();
+        let last = &self.0[source.hash()];
+        let is_its = last.source == source
+            && last.number == plain.ip.protocol
+            && snapshot.is_surely_foreign(plain.ip.destination.get());
+        is_its.then_some(&last.usual)
     }
 
     /// Remembers the real server of a reply. With marks any address may be one that clients talk to.
@@ -137,13 +151,14 @@ impl LastServer {
     pub fn remember(&mut self, packet: &Packet, snapshot: &Snapshot) {
         let (address, port, number) = (packet.source, packet.source_port, packet.protocol);
         let source = Socket::of(address, port);
-        if snapshot.has_marks() || self.source == source && self.number == number {
+        let last = &mut self.0[source.hash()];
+        if snapshot.has_marks() || last.source == source && last.number == number {
             return;
         }
         if let Some(protocol) = protocol(number)
             && let Some(any_port) = snapshot.nat_server(address, port, number)
         {
-            *self = Self { source, number, usual: Usual::of_server(protocol, any_port) };
+            *last = LastServer { source, number, usual: Usual::of_server(protocol, any_port) };
         }
     }
 }

@@ -100,6 +100,12 @@ impl Station {
 pub struct Socket(u64);
 
 impl Socket {
+    /// Eight bits that depend on address and port: the upper ones of the product, which depend on all below.
+    #[inline]
+    pub fn hash(self) -> usize {
+        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+    }
+
     /// The source port lies between them.
     const LOOKED_AT: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
 

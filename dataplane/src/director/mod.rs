@@ -27,7 +27,7 @@ use crossbeam::queue::ArrayQueue;
 use weir_config::model::{MacAddress, Protocol};
 use zerocopy::FromBytes;
 
-use crate::classify::{Class, LastServer, LastService, Lookup, classify};
+use crate::classify::{Class, LastServers, LastService, Lookup, classify};
 use crate::clock::Now;
 use crate::conn::record::{Record, UsualKey};
 use crate::conn::state::{self, Direction, is_active, tcp};
@@ -126,7 +126,7 @@ pub struct Director<F> {
     /// Good for the present snapshot.
     last_service: LastService,
     /// Good for the present snapshot.
-    last_server: LastServer,
+    last_servers: LastServers,
     /// Connections that the sweep ended and that still hang on their templates. Has its memory from the start.
     ended_templated: Vec<Record>,
     /// Milliseconds of the clock up to which the rest of the upkeep is done.
@@ -203,7 +203,7 @@ impl<F: Frame> Director<F> {
             round: Round { generation: 0, lines: 0, is_whole: true },
             ended_templated: Vec::with_capacity(upkeep::ENDED_TEMPLATED_MAX),
             last_service: LastService::none(),
-            last_server: LastServer::default(),
+            last_servers: LastServers::none(),
             findings: vec![Finding::default(); BURST].into(),
             kept_until: 0,
             ident: 0,
@@ -295,8 +295,7 @@ impl<F: Frame> Director<F> {
                     finding.usual = self.table.usual_key(usual, ip.source.get(), tcp.source.get());
                     continue;
                 }
-                if self.last_server.is_source_of(plain, context.snapshot) {
-                    let usual = self.last_server.usual();
+                if let Some(usual) = self.last_servers.usual(plain, context.snapshot) {
                     finding.usual = self.table.usual_key(usual, ip.destination.get(), tcp.destination.get());
                     continue;
                 }
@@ -327,7 +326,7 @@ impl<F: Frame> Director<F> {
             // The queue it came in on says nothing about whose connection it is.
             Class::Reply => {
                 self.views.iter().for_each(|view| view.prefetch(lookup.hash));
-                self.last_server.remember(packet, context.snapshot);
+                self.last_servers.remember(packet, context.snapshot);
             }
             _ => {}
         }

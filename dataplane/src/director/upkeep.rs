@@ -4,7 +4,7 @@ use weir_config::model::{MacAddress, Protocol};
 
 use super::persist::hangs_on_template;
 use super::{Context, Director, Message, Round};
-use crate::classify::{LastServer, LastService};
+use crate::classify::LastService;
 use crate::clock::Now;
 use crate::conn::state::Direction;
 use crate::conn::table::Verdict;
@@ -39,7 +39,7 @@ impl<F: Frame> Director<F> {
     fn take_in(&mut self, snapshot: &Snapshot) {
         self.generation = snapshot.generation;
         self.last_service = LastService::none();
-        self.last_server = LastServer::default();
+        self.last_servers.clear();
         self.neighbors.set_own(snapshot.ports.iter().map(|port| port.mac));
         if self.bindings_generation != snapshot.bindings_generation {
             self.bindings_generation = snapshot.bindings_generation;
