@@ -70,11 +70,11 @@ fn run(line: &CommandLine, Loaded { config, .. }: Loaded) -> anyhow::Result<()> 
     let eal = Eal::init(&line.eal_arguments()).map_err(|problem| lifecycle::explain_eal(problem, &config))?;
     let lcores = lifecycle::Lcores::of(&eal);
     let mut ports = ports::Ports::start(&eal, &config, lcores.workers())?;
-    // Health checks and hooks may be programs of another user.
+    let prepared = lifecycle::prepare(&eal, &lcores, &line.own.config, config, &mut ports)?;
+    // Health checks and hooks may be programs of another user. Only now, for the memory of tables has files, too.
     if let Err(problem) = dpdk::files::close_on_exec() {
         tracing::warn!("programs started by weir will have its files open: {problem}");
     }
-    let prepared = lifecycle::prepare(&eal, &lcores, &line.own.config, config, &mut ports)?;
     lifecycle::run(&eal, &lcores, prepared, listener)
     // Ports close, memory goes back and EAL ends as `ports` and `eal` are dropped.
 }
