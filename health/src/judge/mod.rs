@@ -287,8 +287,9 @@ impl Judge {
         let Reverse((_, number, life)) = self.queue.pop()?;
         let target = self.targets[number].as_mut()?;
         target.is_under_way = true;
-        // The next one is counted from here.
-        target.due = now;
+        // The next one is counted from when this one was due, or lateness would add up and targets that were late together
+        // stay together. Times that were missed altogether are left out: nothing is made up for after a stall.
+        target.due = target.last_due(now);
         Some(Due { id: TargetId { number, life }, key: target.key.clone(), lateness: now - due })
     }
 

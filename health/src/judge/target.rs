@@ -203,10 +203,21 @@ impl Target {
         is_change
     }
 
-    /// From the start of this check to that of the next.
-    pub(super) fn pause(&self, random: &mut Random) -> Duration {
+    /// The last of the times by `now` at which it was due, if it was due once in each interval.
+    pub(super) fn last_due(&self, now: Moment) -> Moment {
+        let late = now.saturating_sub(self.due);
+        let missed = late.as_nanos().checked_rem(self.interval().as_nanos());
+        now - missed.and_then(|past| u64::try_from(past).ok()).map_or(Duration::ZERO, Duration::from_nanos)
+    }
+
+    fn interval(&self) -> Duration {
         let (interval, retry) = self.key.intervals();
-        let pause = if self.track.is_in_doubt() { retry } else { interval };
+        if self.track.is_in_doubt() { retry } else { interval }
+    }
+
+    /// From the time of this check to that of the next.
+    pub(super) fn pause(&self, random: &mut Random) -> Duration {
+        let pause = self.interval();
         let share = pause.mul_f64(self.key.jitter_permille() as f64 / 1000.0);
         pause - random.below(share)
     }

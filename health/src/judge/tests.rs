@@ -606,3 +606,41 @@ fn checks_that_wait_for_the_start_spread_as_if_it_were_later() {
     assert_eq!(judge.next_due(), Some(first + seconds(5.0)));
     assert_eq!(std::iter::from_fn(|| judge.begin(seconds(10.0))).count(), 2);
 }
+
+/// Thousands of targets that are each begun a little late, as by a checker that looks each few milliseconds.
+#[test]
+fn lateness_neither_adds_up_nor_bunches_checks() {
+    let mut text = SHARED.split("[[virtual_server]]").take(2).collect::<Vec<_>>().join("[[virtual_server]]");
+    text = text.replace("interval = 2\n", "interval = 1\n").replace("warmup = 0", "warmup = 1");
+    for number in 0..1_000 {
+        let (high, low) = (1 + number / 250, 1 + number % 250);
+        text += &format!("[[virtual_server.real_server]]\naddress = \"10.0.{high}.{low}\"\n");
+    }
+    let mut bench = Bench::new(&text);
+    let mut begun = vec![0_u32; 10_000];
+    let mut work_until = |bench: &mut Bench, from: u32, to: u32| {
+        for tick in (from..to).step_by(7) {
+            bench.now = Duration::from_millis(tick.into());
+            while let Some(due) = bench.judge.begin(bench.now) {
+                begun[tick as usize] += 1;
+                bench.judge.answer(
+                    due.id,
+                    bench.now,
+                    Answer::new(Outcome::Success, "as told", Duration::ZERO),
+                );
+            }
+        }
+        begun.clone()
+    };
+    let counts = work_until(&mut bench, 0, 6_000);
+    let in_second = |counts: &[u32], second: usize| counts[second * 1_000..][..1_000].iter().sum::<u32>();
+    for second in 1..6 {
+        assert!((990..=1_010).contains(&in_second(&counts, second)), "{}", in_second(&counts, second));
+    }
+    // A stall of two and a half intervals: each is late once, nothing is made up for, and then all is as before.
+    let counts = work_until(&mut bench, 8_500, 10_000);
+    assert!((1_000..=1_020).contains(&counts[8_500]), "{}", counts[8_500]);
+    let most = counts[8_501..].iter().max().unwrap();
+    assert!(*most < 30, "{most} at once after a stall");
+    assert!((990..=1_010).contains(&in_second(&counts, 9)), "{}", in_second(&counts, 9));
+}
