@@ -26,7 +26,10 @@ pub(crate) struct Network {
     /// VIPs of virtual servers and VRRP instances, with the place of the first mention.
     vips: HashMap<IpAddr, Span>,
     connected: Prefixes<Vec<usize>>,
-    routes: Prefixes<()>,
+    /// To the port of the gateway; `None`: it is not known.
+    routes: Prefixes<Option<usize>>,
+    /// By port, whether the kernel has an interface there; `None`: the table is wrong in some way.
+    hosted: Vec<Option<bool>>,
     /// No `[[port]]` or `[[route]]` is left out for its errors, so that what is not here is not anywhere.
     complete: bool,
 }
@@ -46,6 +49,7 @@ impl Network {
         let mut network = Network { vips, complete: ports.iter().all(|p| p.complete), ..Network::default() };
         let mut links = Vec::new();
         for (index, port) in ports.iter().enumerate() {
+            network.hosted.push(port.port.as_ref().map(|port| port.host_interface.is_some()));
             for address in &port.addresses {
                 let net = *address.get_ref();
                 match network.own.entry(net.addr()) {
@@ -104,6 +108,16 @@ impl Network {
     /// Whether it is known that no port and no route leads to the address.
     pub(crate) fn is_unreachable(&self, address: IpAddr) -> bool {
         self.is_elsewhere(address) && self.routes.lookup(address).is_none()
+    }
+
+    /// Whether it is known that packets to the address leave by a port without a host interface.
+    pub(crate) fn is_beyond_the_host(&self, address: IpAddr) -> bool {
+        let port = match self.link(address) {
+            Link::Port(port) => Some(port),
+            Link::Several => None,
+            Link::None => self.routes.lookup(address).and_then(|(_, port)| *port),
+        };
+        port.is_some_and(|port| self.hosted.get(port) == Some(&Some(false)))
     }
 
     fn link(&self, address: IpAddr) -> Link {
@@ -170,6 +184,9 @@ impl Network {
                 None => self.complete = false,
             }
             let port = gateway.as_ref().and_then(|gateway| self.port_of(gateway, "gateway", &mut table));
+            if let Some(destination) = &destination {
+                *self.routes.entry(*destination.get_ref()) = port;
+            }
             let Some((destination, gateway)) = destination.zip(gateway) else { continue };
             if destination.get_ref().addr().is_ipv4() != gateway.get_ref().is_ipv4() {
                 let problem = Problem::error("address families of a route differ")
@@ -218,7 +235,6 @@ impl Network {
                     .help("weir uses one gateway per destination: remove one of them"),
             ),
         }
-        self.routes.entry(net);
     }
 
     /// `[[neighbor]]`

@@ -147,6 +147,11 @@ fn checks_have_a_way(
         ("the virtual server has no one address and port", "write `via = \"address\"` and a `port`")
     } else if on_fail == OnFail::Remove {
         ("one that is removed is on no way any more", "write `on_fail = \"quiesce\"`")
+    } else if service.network.is_beyond_the_host(*address.get_ref()) {
+        (
+            "the port towards it has no host interface, and checks are the kernel's",
+            "write `host_interface = \"weir0\"` at that [[port]], or `via = \"address\"`",
+        )
     } else {
         return;
     };
