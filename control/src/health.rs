@@ -1,7 +1,7 @@
 //! The checker's thread, beside control's, and what the data plane tells it.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -14,7 +14,6 @@ use weir_dataplane::punt::probes::Probes;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::Current;
 use weir_dataplane::snapshot::server::{Openings, Server};
-use weir_dataplane::snapshot::service::Service;
 use weir_health::checker::{Checker, Handle};
 use weir_health::judge::passive::Sample;
 use weir_health::judge::target::Through;
@@ -117,11 +116,11 @@ impl ForwardingWays {
 impl Ways for ForwardingWays {
     fn reserve(&self, at: SocketAddr, through: Through) -> Result<Way, String> {
         let snapshot = self.snapshot.load();
-        let is_it = |service: &&Arc<Service>| {
-            service.mark.is_none()
-                && (service.address, service.port, service.protocol) == (at.ip(), at.port(), through.protocol)
+        let service = match at.ip() {
+            IpAddr::V4(vip) => snapshot.service_at(vip, at.port(), through.protocol),
+            IpAddr::V6(_) => None,
         };
-        let service = snapshot.services().find(is_it).ok_or("the virtual server is not served now")?;
+        let service = service.ok_or("the virtual server is not served now")?;
         let mut servers = service.list.iter().map(|&id| snapshot.server(id));
         let server = servers.find(|it| it.ip() == through.address && it.named_port == through.port);
         let server = server.ok_or("the real server is not served now")?;

@@ -20,6 +20,8 @@ pub(super) struct Addressing<'a> {
     /// Addresses of VRRP: what they have as long as this director is master, `None` while it is not.
     held: &'a HashMap<u32, Option<Local>>,
     pub(super) virtual_servers: HashMap<u64, Target>,
+    /// Those whose address another director holds.
+    pub(super) unserved: HashMap<u64, Target>,
     pub(super) nat_servers: HashMap<u64, NatServer>,
     pub(super) locals: HashMap<u32, Local>,
     /// VIPs to be announced: port and address.
@@ -45,6 +47,7 @@ impl<'a> Addressing<'a> {
             vips,
             held,
             virtual_servers: HashMap::new(),
+            unserved: HashMap::new(),
             nat_servers: HashMap::new(),
             locals,
             announcements: Vec::new(),
@@ -88,9 +91,9 @@ impl<'a> Addressing<'a> {
                 let VirtualServer { port, protocol, one_packet, .. } = *virtual_server;
                 let vip = vip.into();
                 let target = Target { service, vip: self.vips.number(vip), any_port };
-                if self.held.get(&vip).is_none_or(Option::is_some) {
-                    self.virtual_servers.insert(socket(vip, port, protocol.number()), target);
-                }
+                let is_served = self.held.get(&vip).is_none_or(Option::is_some);
+                let place = if is_served { &mut self.virtual_servers } else { &mut self.unserved };
+                place.insert(socket(vip, port, protocol.number()), target);
                 self.add_vip(virtual_server.address);
                 for server in nat_servers {
                     self.add_nat_server(server, protocol, any_port, Some(Origin { vip, port, one_packet }));

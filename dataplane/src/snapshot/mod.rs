@@ -57,6 +57,8 @@ pub struct Snapshot {
     /// When the youngest epoch of persistence began, of all virtual servers.
     pub epochs_since: u64,
     virtual_servers: HashMap<u64, Target>,
+    /// Those whose address another director holds.
+    unserved: HashMap<u64, Target>,
     /// `None`: no virtual server has a mark.
     marks: Option<Arc<Marks>>,
     services: Box<[Option<Arc<Service>>]>,
@@ -307,6 +309,13 @@ impl Snapshot {
     #[inline]
     pub fn service(&self, id: ServiceId) -> Option<&Service> {
         self.services.get(usize::from(id.0))?.as_deref()
+    }
+
+    /// The virtual server with this address, port and protocol, also while another director is master of its address.
+    pub fn service_at(&self, address: Ipv4Addr, port: u16, protocol: Protocol) -> Option<&Service> {
+        let socket = socket(address.into(), port, protocol.number());
+        let target = self.virtual_servers.get(&socket).or_else(|| self.unserved.get(&socket))?;
+        self.service(target.service)
     }
 
     /// The virtual servers there are.

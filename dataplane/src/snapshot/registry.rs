@@ -416,7 +416,8 @@ impl Registry {
             }
         }
         let marks = addressing.marks();
-        let Addressing { virtual_servers, nat_servers, locals, mut announcements, hashes, .. } = addressing;
+        let Addressing { virtual_servers, unserved, nat_servers, locals, mut announcements, hashes, .. } =
+            addressing;
         let asked_for = virtual_servers.keys().map(|socket| (socket >> 32) as u32);
         let familiar = Familiar::new(locals.keys().chain(held.keys()).copied().chain(asked_for));
         announcements.sort_unstable();
@@ -435,6 +436,7 @@ impl Registry {
             epochs_since: self.services.values().map(|entry| entry.epoch.since).max().unwrap_or(0),
             has_both_hashes: self.hashes == [true; 2],
             virtual_servers,
+            unserved,
             marks,
             services: services.into(),
             servers: servers.into(),

@@ -1,5 +1,7 @@
 //! Addresses of VRRP: what a master serves, what a backup and a master whose lease is over leave alone.
 
+use weir_config::model::Protocol;
+
 use super::*;
 use crate::snapshot::virtual_router;
 use crate::wire::ethernet::{Arp, BROADCAST};
@@ -58,6 +60,11 @@ fn a_backup_answers_no_arp_and_serves_nothing() {
     assert_eq!(lab.send(who_has()), Vec::<Vec<u8>>::new());
     assert_eq!(lab.send(to(mac(), 1000, SYN)), Vec::<Vec<u8>>::new());
     assert_eq!(lab.drops(DropReason::VrrpBackup), 1);
+    // Its real servers are known for all that, to who checks them.
+    let known = |lab: &Lab, port| {
+        lab.snapshot.service_at(VIP.into(), port, Protocol::Tcp).map(|service| service.name.clone())
+    };
+    assert_eq!((known(&lab, 80), known(&lab, 81)), (Some("web".to_owned()), None));
     assert_eq!(lab.send(to(OWN, 1000, SYN)), Vec::<Vec<u8>>::new());
     assert_eq!(lab.drops(DropReason::ForeignAddress), 1);
     assert!(lab.snapshot.announcements.is_empty());
