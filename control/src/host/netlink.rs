@@ -48,7 +48,7 @@ impl Netlink {
         self.runtime
             .block_on(request.execute())
             .map_err(said)
-            .with_context(|| format!("address {net} is not added"))
+            .with_context(|| format!("address {net} is not added{}", why_not(net)))
     }
 
     /// Takes an address from an interface.
@@ -58,6 +58,20 @@ impl Netlink {
             .block_on(self.handle.address().del(message).execute())
             .map_err(said)
             .with_context(|| format!("address {net} is not removed"))
+    }
+}
+
+/// What the kernel's answer does not say: it calls IPv6 being off a lack of permission.
+fn why_not(net: IpNet) -> &'static str {
+    let says =
+        |switch: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{switch}/disable_ipv6"));
+    let is_on = |switch: &str| says(switch).is_ok_and(|value| value.trim() == "0");
+    match net {
+        IpNet::V6(_) if !is_on("all") || !is_on("default") => {
+            ": the kernel's IPv6 is off here (set net.ipv6.conf.all.disable_ipv6 and net.ipv6.conf.default.disable_ipv6 to \
+             0, or remove the address from the port)"
+        }
+        _ => "",
     }
 }
 
