@@ -1,0 +1,77 @@
+//! Frames that are made in place of others: another client, another virtual server.
+
+use weir_benches::frames::{VIP, tcp};
+use weir_dataplane::wire::l4::flags::{ACK, SYN};
+
+/// Where the virtual servers' addresses begin.
+pub(crate) const VIPS: u32 = 0xc612_0000;
+
+/// A TCP flow: whose, and to whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Flow {
+    pub(crate) client: u32,
+    pub(crate) client_port: u16,
+    pub(crate) vip: u32,
+}
+
+impl Flow {
+    /// Flow number `flow` to the one virtual server. The numbers are scattered over 100.64.0.0/10 and 32,768 ports.
+    pub(crate) fn of_one(flow: u64) -> Self {
+        let scattered = (flow + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        // Different for different flows: the lower bits are the number's own.
+        let bits = (flow & 0x1f_ffff_ffff) ^ (scattered << 25 & 0x1f_fe00_0000);
+        Self {
+            client: 0x6440_0000 | (bits >> 15) as u32 & 0x3f_ffff,
+            client_port: 0x8000 | bits as u16 & 0x7fff,
+            vip: VIP,
+        }
+    }
+
+    /// As [`Flow::of_one`], the flows' virtual servers taking turns in a scattered order.
+    pub(crate) fn of_many(flow: u64, services: u64) -> Self {
+        Self { vip: VIPS + (flow.wrapping_mul(4_099) % services) as u32, ..Self::of_one(flow) }
+    }
+
+    /// One of four connections of client number `flow / 4`.
+    pub(crate) fn of_client(flow: u64) -> Self {
+        let client = 0x6440_0000 + ((flow >> 2) as u32).wrapping_mul(0x9e37_79b1) % 0x40_0000;
+        Self { client, client_port: 0x8000 | (flow & 3) as u16, vip: VIP }
+    }
+}
+
+/// Frames to be filled in.
+pub(crate) struct Segments {
+    syn: Vec<u8>,
+    ack: Vec<u8>,
+}
+
+/// What a segment is in its connection.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    First,
+    Middle,
+}
+
+impl Segments {
+    pub(crate) fn new() -> Self {
+        let of = |flags| tcp((0, 0), (VIP, 80), flags);
+        Self { syn: of(SYN), ack: of(ACK) }
+    }
+
+    /// The frame of this kind, with the ends of a flow.
+    pub(crate) fn of(&mut self, kind: Kind, flow: Flow) -> &[u8] {
+        let frame = match kind {
+            Kind::First => &mut self.syn,
+            Kind::Middle => &mut self.ack,
+        };
+        frame[26..30].copy_from_slice(&flow.client.to_be_bytes());
+        frame[30..34].copy_from_slice(&flow.vip.to_be_bytes());
+        frame[34..36].copy_from_slice(&flow.client_port.to_be_bytes());
+        frame[24..26].fill(0);
+        let sum: u32 = frame[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+}
