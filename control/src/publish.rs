@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tracing::{error, info, warn};
-use weir_config::model::{Config, MacAddress};
+use weir_config::model::{Config, MacAddress, VirtualServer};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::sched::Options;
@@ -17,7 +17,7 @@ use weir_dataplane::snapshot::publish::{Current, Publisher, Reader};
 use weir_dataplane::snapshot::registry::{Progress, Registry};
 use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_health::checker::Handle;
-use weir_health::overlay::{Overlay, effective};
+use weir_health::overlay::{Overlay, effective, effective_service};
 
 use crate::host::HostControl;
 
@@ -90,10 +90,29 @@ impl Publish {
 
     /// Other verdicts of health checks come into force.
     pub(crate) fn overlay(&mut self, overlay: Arc<Overlay>) {
-        self.overlay = overlay;
-        if let Err(problem) = self.publish(&self.file.clone()) {
+        let former = std::mem::replace(&mut self.overlay, overlay);
+        let servers = self.file.virtual_servers.iter();
+        let changed = servers.filter(|server| self.overlay.differs(&former, &server.identity()));
+        let changed: Vec<VirtualServer> =
+            changed.map(|server| effective_service(server, &self.overlay)).collect();
+        if changed.is_empty() {
+            return;
+        }
+        if let Err(problem) = self.amend(&changed) {
             // Only numbers may run out, and then with a server that comes back while many linger.
             error!("what health checks found can't be served: {problem:#}");
+        }
+    }
+
+    /// Puts some virtual servers in force as they are now, and leaves the others alone.
+    fn amend(&mut self, changed: &[VirtualServer]) -> Result<()> {
+        match self.registry.amend(self.publisher.base(), changed, &self.file) {
+            Ok(Some(next)) => {
+                self.publisher.publish(next);
+                Ok(())
+            }
+            // As a whole it may have numbers again that were given back.
+            Ok(None) | Err(_) => self.publish(&self.file.clone()),
         }
     }
 

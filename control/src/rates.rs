@@ -42,8 +42,8 @@ impl Sampler {
     /// Takes the samples that are due. To be called more often than every 100 ms on the whole; turns that are late are
     /// made up for, and what was carried is divided by the time that really passed.
     pub(crate) fn run(&mut self, snapshot: &Snapshot, now: Instant) {
-        if self.generation != snapshot.generation {
-            self.generation = snapshot.generation;
+        if self.generation != snapshot.numbers_generation {
+            self.generation = snapshot.numbers_generation;
             self.groups = groups(snapshot);
         }
         for _ in 0..TURNS {

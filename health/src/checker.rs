@@ -135,6 +135,8 @@ impl Checker {
         judge.configure(config, Duration::ZERO);
         let (overlay, overlay_receiver) = watch::channel(Arc::new(judge.overlay()));
         let (quorums, quorums_receiver) = watch::channel(quorums(&judge));
+        // Who holds these ends knows.
+        judge.news();
         let (orders, orders_receiver) = mpsc::channel(ORDERS_MAX);
         let judge = Arc::new(Mutex::new(judge));
         let figures = Arc::new(Figures::new());
@@ -277,14 +279,19 @@ impl Checker {
     fn tell(&mut self) {
         self.tell_at = None;
         self.told_at = Instant::now();
-        let judge = lock(&self.judge);
-        let (overlay, quorums) = (Arc::new(judge.overlay()), quorums(&judge));
-        drop(judge);
+        let mut judge = lock(&self.judge);
         // A first success changes a verdict and nothing that is served.
-        if self.overlay.send_if_modified(|known| std::mem::replace(known, overlay.clone()) != overlay) {
+        let news = judge.news();
+        let overlay = news.overlay.then(|| Arc::new(judge.overlay()));
+        let quorums = news.quorums.then(|| quorums(&judge));
+        drop(judge);
+        if let Some(overlay) = overlay {
             self.figures.overlays.add_one();
+            self.overlay.send_replace(overlay);
         }
-        self.quorums.send_if_modified(|known| std::mem::replace(known, quorums.clone()) != quorums);
+        if let Some(quorums) = quorums {
+            self.quorums.send_replace(quorums);
+        }
     }
 
     /// Tells hooks of the end where the file wants it, and gives them a little time.

@@ -4,6 +4,7 @@
 //! that two versions of a file have in common.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use weir_config::model::health::{OnFail, ServiceHealth, SorryMode};
@@ -13,7 +14,17 @@ use weir_config::model::{Config, Identity, RealServer, VirtualServer};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overlay {
     /// By virtual server. One that is missing is as its file says.
-    pub services: HashMap<Identity, ServiceStanding>,
+    pub services: HashMap<Identity, Arc<ServiceStanding>>,
+}
+
+impl Overlay {
+    /// Whether a virtual server stands differently in another overlay.
+    pub fn differs(&self, other: &Self, service: &Identity) -> bool {
+        match (self.services.get(service), other.services.get(service)) {
+            (Some(one), Some(other)) => !Arc::ptr_eq(one, other) && one != other,
+            (one, other) => one.is_some() != other.is_some(),
+        }
+    }
 }
 
 /// Where a virtual server stands.
@@ -73,7 +84,7 @@ impl Weight {
 pub fn effective(file: &Config, overlay: &Overlay) -> Config {
     let virtual_servers = file.virtual_servers.iter();
     Config {
-        virtual_servers: virtual_servers.map(|server| service(server, overlay)).collect(),
+        virtual_servers: virtual_servers.map(|server| effective_service(server, overlay)).collect(),
         control: file.control.clone(),
         http: file.http.clone(),
         memory: file.memory.clone(),
@@ -89,7 +100,8 @@ pub fn effective(file: &Config, overlay: &Overlay) -> Config {
     }
 }
 
-fn service(file: &VirtualServer, overlay: &Overlay) -> VirtualServer {
+/// What is to be served of one virtual server of the file.
+pub fn effective_service(file: &VirtualServer, overlay: &Overlay) -> VirtualServer {
     let standing = overlay.services.get(&file.identity());
     let sorry = file.health.sorry_server.as_ref().filter(|_| standing.is_some_and(|it| !it.has_quorum));
     let replaces = sorry.is_some() && file.health.sorry_mode == SorryMode::Replace;

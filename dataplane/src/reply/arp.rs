@@ -138,9 +138,9 @@ pub struct Announcer {
 impl Announcer {
     /// Sends what is due.
     pub fn run<W: Wire>(&mut self, wire: &mut W, snapshot: &Snapshot, now: Now) {
-        if self.generation != snapshot.generation {
+        if self.generation != snapshot.announcements_generation {
             *self = Announcer {
-                generation: snapshot.generation,
+                generation: snapshot.announcements_generation,
                 round: ANNOUNCE_ROUNDS,
                 next: 0,
                 due: now.millis,

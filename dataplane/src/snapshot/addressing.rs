@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use weir_config::model::{Config, Family, Forwarding, Mark, PortRange, Protocol, VirtualServer};
 
 use super::marks::{Marked, Marks};
+use super::nat::NatSockets;
 use super::server::Server;
 use super::vips::Vips;
 use super::{Local, NatServer, Origin, Port, Target, socket};
@@ -22,7 +23,7 @@ pub(super) struct Addressing<'a> {
     pub(super) virtual_servers: HashMap<u64, Target>,
     /// Those whose address another director holds.
     pub(super) unserved: HashMap<u64, Target>,
-    pub(super) nat_servers: HashMap<u64, NatServer>,
+    pub(super) nat_sockets: NatSockets,
     pub(super) locals: HashMap<u32, Local>,
     /// VIPs to be announced: port and address.
     pub(super) announcements: Vec<(usize, u32)>,
@@ -48,7 +49,7 @@ impl<'a> Addressing<'a> {
             held,
             virtual_servers: HashMap::new(),
             unserved: HashMap::new(),
-            nat_servers: HashMap::new(),
+            nat_sockets: NatSockets::default(),
             locals,
             announcements: Vec::new(),
             marked: HashMap::new(),
@@ -84,7 +85,7 @@ impl<'a> Addressing<'a> {
                     let one_packet = virtual_server.one_packet && protocol == Protocol::Udp;
                     let origin = origin_of_mark(&entries, server.port);
                     let origin = origin.map(|(vip, port)| Origin { vip, port, one_packet });
-                    self.add_nat_server(server, protocol, any_port, origin);
+                    self.nat_sockets.insert(server, protocol, NatServer { any_port, origin });
                 }
             }
             (None, IpAddr::V4(vip)) => {
@@ -96,7 +97,8 @@ impl<'a> Addressing<'a> {
                 place.insert(socket(vip, port, protocol.number()), target);
                 self.add_vip(virtual_server.address);
                 for server in nat_servers {
-                    self.add_nat_server(server, protocol, any_port, Some(Origin { vip, port, one_packet }));
+                    let origin = Some(Origin { vip, port, one_packet });
+                    self.nat_sockets.insert(server, protocol, NatServer { any_port, origin });
                 }
             }
             (None, IpAddr::V6(_)) => {}
@@ -122,19 +124,6 @@ impl<'a> Addressing<'a> {
         }
         local.arp_ports |= arp_ports;
         local.is_vip = true;
-    }
-
-    fn add_nat_server(
-        &mut self,
-        server: &Server,
-        protocol: Protocol,
-        any_port: bool,
-        origin: Option<Origin>,
-    ) {
-        self.nat_servers
-            .entry(socket(server.address, server.port, protocol.number()))
-            .and_modify(|server| server.origin = None)
-            .or_insert(NatServer { any_port, origin });
     }
 }
 

@@ -3,9 +3,13 @@
 //! Control builds a [`Snapshot`] ([`registry`] keeps numbers stable from one to the next), swaps one pointer
 //! ([`publish`]), and frees the old one when no worker holds it any more. All facts that must agree are in this one
 //! value; what changes with packets (counters, scheduler positions) hangs on it by `Arc` and outlives it.
+//!
+//! What is large hangs on it by `Arc`, too. A verdict of the health checks changes little of it: the snapshot before the one in
+//! force, which nobody holds any more, is brought up to date in place and put in force next ([`registry::Registry::amend`]).
 
 mod addressing;
 pub mod marks;
+mod nat;
 pub mod publish;
 pub mod rates;
 pub mod registry;
@@ -35,9 +39,12 @@ use vips::Vips;
 use virtual_router::VirtualMacs;
 
 /// See the module.
+#[derive(Clone)]
 pub struct Snapshot {
     /// Counts snapshots, from 1.
     pub generation: u64,
+    /// The generation in which numbers of real servers were given or taken last.
+    pub numbers_generation: u64,
     /// By port number.
     pub ports: Box<[Port]>,
     /// Where packets go.
@@ -49,25 +56,27 @@ pub struct Snapshot {
     /// The generation in which static neighbours changed last.
     pub bindings_generation: u64,
     /// VIPs to be announced: port and address.
-    pub announcements: Box<[(usize, u32)]>,
+    pub announcements: Arc<[(usize, u32)]>,
+    /// The generation in which these changed last.
+    pub announcements_generation: u64,
     /// Numbers of VIPs.
     pub vips: Vips,
     /// Some connections have the one kind of hash and some the other: who finds nothing by the one asks by the other.
     pub has_both_hashes: bool,
     /// When the youngest epoch of persistence began, of all virtual servers.
     pub epochs_since: u64,
-    virtual_servers: HashMap<u64, Target>,
+    virtual_servers: Arc<HashMap<u64, Target>>,
     /// Those whose address another director holds.
-    unserved: HashMap<u64, Target>,
+    unserved: Arc<HashMap<u64, Target>>,
     /// `None`: no virtual server has a mark.
     marks: Option<Arc<Marks>>,
-    services: Box<[Option<Arc<Service>>]>,
-    servers: Box<[Server]>,
+    services: Arc<[Option<Arc<Service>>]>,
+    servers: Arc<[Server]>,
     /// By virtual server: what real servers carried that have no number any more.
-    retired: Box<[Traffic]>,
+    retired: Arc<[Traffic]>,
     /// By socket.
-    nat_servers: HashMap<u64, NatServer>,
-    locals: HashMap<u32, Local>,
+    nat_servers: Arc<HashMap<u64, NatServer>>,
+    locals: Arc<HashMap<u32, Local>>,
     /// Addresses of VRRP of which another director is master.
     held_elsewhere: HashSet<u32>,
     /// Of all addresses that are not foreign.
@@ -77,6 +86,7 @@ pub struct Snapshot {
 }
 
 /// Some addresses, as a bit for each of their hashes: most others are told from them by one look.
+#[derive(Clone)]
 struct Familiar(Box<[u64; FAMILIAR_BITS / 64]>);
 
 /// Few hundred addresses leave most bits unset.

@@ -58,10 +58,26 @@ impl Publisher {
         self.reclaim();
     }
 
-    /// Frees what no worker holds any more, here and not on a worker. Returns how many are still held.
+    /// A snapshot to make the next one of: the former one if nobody holds it any more, else a copy of what is in force.
+    pub fn base(&mut self) -> Snapshot {
+        self.reclaim();
+        match self.retired.pop().map(Arc::try_unwrap) {
+            Some(Ok(former)) => former,
+            held => {
+                self.retired.extend(held.and_then(Result::err));
+                Snapshot::clone(&self.current.load())
+            }
+        }
+    }
+
+    /// Frees what no worker holds any more, here and not on a worker, but for the former one, which [`Publisher::base`] has a
+    /// use for. Returns how many are still held.
     pub fn reclaim(&mut self) -> usize {
+        let former = self.retired.pop();
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-        self.retired.len()
+        let held = self.retired.len();
+        self.retired.extend(former);
+        held + usize::from(self.retired.last().is_some_and(|former| Arc::strong_count(former) > 1))
     }
 }
 

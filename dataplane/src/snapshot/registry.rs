@@ -8,6 +8,11 @@
 //! without it and has counted all its connections out. Until then it comes back to its old connections if it is
 //! configured again, as from the kernel's trash list.
 
+mod amend;
+mod numbers;
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,6 +26,7 @@ use weir_config::model::{
 
 use super::addressing::Addressing;
 use super::marks;
+use super::nat::NatSockets;
 use super::rates::Estimator;
 use super::routes::{NextHop, Routes};
 use super::server::{Live, Server};
@@ -39,6 +45,8 @@ use crate::sched::{
 use crate::stats::WorkerCounters;
 use crate::wire::ethernet::MacAddress;
 use crate::wire::ipv4;
+use amend::Journal;
+use numbers::Numbers;
 
 /// Why a configuration can't become a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -137,17 +145,24 @@ pub struct Registry {
     bindings: (Arc<HashMap<u32, Binding>>, u64),
     /// Names of the VRRP instances that are master.
     masters: HashSet<String>,
+    /// VIPs to be announced, and the generation that brought them.
+    announcements: (Arc<[(usize, u32)]>, u64),
     /// By port number.
     fences: Vec<Arc<Fence>>,
+    /// Those of real servers that are free.
+    numbers: Numbers,
+    /// The generation in which some were given or taken.
+    numbers_generation: u64,
+    nat_sockets: NatSockets,
+    journal: Journal,
 }
 
 /// What is under construction; the registry changes only when all of it stands.
 struct Draft {
     services: HashMap<Identity, ServiceEntry>,
     used_services: HashSet<u16>,
-    used_servers: HashSet<u32>,
     next_service: u16,
-    next_server: u32,
+    numbers: Numbers,
 }
 
 impl Registry {
@@ -163,7 +178,12 @@ impl Registry {
             was_persistent: false,
             bindings: Default::default(),
             masters: HashSet::new(),
+            announcements: Default::default(),
             fences: Vec::new(),
+            numbers: Numbers::default(),
+            numbers_generation: 0,
+            nat_sockets: NatSockets::default(),
+            journal: Journal::default(),
         }
     }
 
@@ -209,7 +229,10 @@ impl Registry {
         }
         self.vips = self.vips.next(&vips(config), generation, progress.swept)?;
         self.services = draft.services;
+        self.numbers = draft.numbers;
+        self.numbers_generation = generation;
         self.generation = generation;
+        self.journal = Journal::begin(generation);
         self.was_persistent |= config.virtual_servers.iter().any(|server| server.persistence.is_some());
         let bindings = make_bindings(config);
         if bindings != *self.bindings.0 {
@@ -244,11 +267,10 @@ impl Registry {
         });
         let servers = services.values().flat_map(|entry| entry.servers.values());
         Draft {
-            used_servers: servers.map(|server| server.id.0).collect(),
+            numbers: Numbers::without(servers.map(|server| server.id)),
             used_services: services.values().map(|entry| entry.id.0).collect(),
             services,
             next_service: 0,
-            next_server: 1,
         }
     }
 
@@ -279,7 +301,7 @@ impl Registry {
             let old = entry.servers.remove(&key);
             let (id, live) = match &old {
                 Some(old) => (old.id, old.live.clone()),
-                None => (draft.server_id()?, Live::new(self.workers)),
+                None => (draft.numbers.take()?, Live::new(self.workers)),
             };
             let old_threshold = old.as_ref().map(|old| old.upper_threshold);
             if real.upper_threshold == 0 || old_threshold.is_some_and(|old| real.upper_threshold > old) {
@@ -416,33 +438,39 @@ impl Registry {
             }
         }
         let marks = addressing.marks();
-        let Addressing { virtual_servers, unserved, nat_servers, locals, mut announcements, hashes, .. } =
+        let Addressing { virtual_servers, unserved, nat_sockets, locals, mut announcements, hashes, .. } =
             addressing;
         let asked_for = virtual_servers.keys().map(|socket| (socket >> 32) as u32);
         let familiar = Familiar::new(locals.keys().chain(held.keys()).copied().chain(asked_for));
         announcements.sort_unstable();
+        if self.announcements.0[..] != announcements[..] || self.announcements.1 == 0 {
+            self.announcements = (announcements.into(), self.generation);
+        }
+        self.nat_sockets = nat_sockets;
         self.hashes = [self.hashes[0] || hashes[0] || marks.is_some(), self.hashes[1] || hashes[1]];
         let (bindings, bindings_generation) = self.bindings.clone();
         Snapshot {
             generation: self.generation,
+            numbers_generation: self.numbers_generation,
             routes,
             lifetimes: Lifetimes::new(&config.connections.timeouts),
             switches: make_switches(config),
             bindings,
             bindings_generation,
-            announcements: announcements.into(),
+            announcements: self.announcements.0.clone(),
+            announcements_generation: self.announcements.1,
             ports,
             vips,
             epochs_since: self.services.values().map(|entry| entry.epoch.since).max().unwrap_or(0),
             has_both_hashes: self.hashes == [true; 2],
-            virtual_servers,
-            unserved,
+            virtual_servers: Arc::new(virtual_servers),
+            unserved: Arc::new(unserved),
             marks,
             services: services.into(),
             servers: servers.into(),
             retired: retired.into(),
-            nat_servers,
-            locals,
+            nat_servers: Arc::new(self.nat_sockets.all()),
+            locals: Arc::new(locals),
             familiar,
             held_elsewhere: held.iter().filter(|(_, local)| local.is_none()).map(|(vip, _)| *vip).collect(),
         }
@@ -472,17 +500,6 @@ impl Draft {
         }
         self.used_services.insert(self.next_service);
         Ok(ServiceId(self.next_service))
-    }
-
-    fn server_id(&mut self) -> Result<ServerId, RegistryError> {
-        while self.used_servers.contains(&self.next_server) {
-            self.next_server += 1;
-        }
-        if self.next_server > ServerId::MAX {
-            return Err(RegistryError::TooManyServers);
-        }
-        self.used_servers.insert(self.next_server);
-        Ok(ServerId(self.next_server))
     }
 }
 

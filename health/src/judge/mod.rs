@@ -27,10 +27,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
-use weir_config::model::Config;
 use weir_config::model::health::{Hooks, ServiceHealth};
+use weir_config::model::{Config, Identity};
 
-use crate::overlay::{Overlay, Weight};
+use crate::overlay::{Overlay, ServiceStanding, Weight};
 pub use listing::{CheckListing, ServerListing, ServiceListing};
 use passive::Sample;
 use random::Random;
@@ -190,6 +190,17 @@ pub struct Judge {
     random: Random,
     lives: u32,
     events: Vec<Event>,
+    standings: HashMap<Identity, Arc<ServiceStanding>>,
+    news: News,
+}
+
+/// What changed since somebody asked last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct News {
+    /// [`Judge::overlay`] says something else now.
+    pub overlay: bool,
+    /// [`Judge::quorums`] says something else now.
+    pub quorums: bool,
 }
 
 impl Judge {
@@ -204,6 +215,8 @@ impl Judge {
             random: Random::new(seed),
             lives: 0,
             events: Vec::new(),
+            standings: HashMap::new(),
+            news: News::default(),
         }
     }
 
@@ -239,6 +252,25 @@ impl Judge {
         }
         for service in &mut self.services {
             service.settle(&self.targets, now, &mut self.events);
+        }
+        let present: HashSet<Identity> = self.services.iter().map(|service| service.identity).collect();
+        let before = self.standings.len();
+        self.standings.retain(|identity, _| present.contains(identity));
+        self.news.overlay |= self.standings.len() != before;
+        (0..self.services.len()).for_each(|number| self.stand(number));
+        // One may have another name.
+        self.news.quorums = true;
+    }
+
+    /// Takes down where a virtual server stands now.
+    fn stand(&mut self, number: usize) {
+        let service = &self.services[number];
+        let now = service.standing();
+        let known = self.standings.get(&service.identity);
+        if known.is_none_or(|known| **known != now) {
+            self.news.overlay = true;
+            self.news.quorums |= known.is_none_or(|known| known.has_quorum != now.has_quorum);
+            self.standings.insert(service.identity, Arc::new(now));
         }
     }
 
@@ -307,10 +339,11 @@ impl Judge {
             return false;
         }
         let members = target.members.clone();
-        for (service, place) in members {
-            let service = &mut self.services[service];
+        for (number, place) in members {
+            let service = &mut self.services[number];
             service.review(place, &self.targets, now, &mut self.events);
             service.count(now, &mut self.events);
+            self.stand(number);
         }
         // The doubt that led here is over.
         if let Some(target) = &mut self.targets[id.number]
@@ -335,9 +368,16 @@ impl Judge {
         for sample in samples {
             by_service.entry(sample.service).or_default().push(sample);
         }
-        for service in self.services.iter_mut().filter(|service| service.health.passive.is_some()) {
+        for number in 0..self.services.len() {
+            let service = &mut self.services[number];
+            if service.health.passive.is_none() {
+                continue;
+            }
             let seen = by_service.get(&service.identity).map(Vec::as_slice).unwrap_or_default();
-            is_change |= service.observe(now, seen, &self.targets, &mut self.events);
+            if service.observe(now, seen, &self.targets, &mut self.events) {
+                is_change = true;
+                self.stand(number);
+            }
         }
         is_change
     }
@@ -347,9 +387,14 @@ impl Judge {
         std::mem::take(&mut self.events)
     }
 
+    /// What changed since the last call.
+    pub fn news(&mut self) -> News {
+        std::mem::take(&mut self.news)
+    }
+
     /// The verdicts now.
     pub fn overlay(&self) -> Overlay {
-        Overlay { services: self.services.iter().map(|it| (it.identity, it.standing())).collect() }
+        Overlay { services: self.standings.clone() }
     }
 
     /// Virtual servers by name, with whether each has its quorum.

@@ -367,6 +367,10 @@ fn events_tell_the_whole_story() {
         judge.configure(config, now);
         judge.events();
         let mut told = judge.overlay();
+        let quorums =
+            |judge: &Judge| -> Vec<_> { judge.quorums().map(|(name, has)| (name.to_owned(), has)).collect() };
+        let mut heard = (judge.overlay(), quorums(&judge));
+        judge.news();
         let mut under_way: Vec<Due> = Vec::new();
         for (what, value) in steps {
             match what % 4 {
@@ -385,8 +389,9 @@ fn events_tell_the_whole_story() {
                     told.services.retain(|identity, _| fresh.services.contains_key(identity));
                     for (identity, standing) in fresh.services {
                         let known = told.services.entry(identity).or_insert(standing.clone());
+                        let known = Arc::make_mut(known);
                         known.servers.retain(|key, _| standing.servers.contains_key(key));
-                        for (key, standing) in standing.servers {
+                        for (&key, &standing) in &standing.servers {
                             known.servers.entry(key).or_insert(standing);
                         }
                     }
@@ -395,7 +400,7 @@ fn events_tell_the_whole_story() {
             }
             for event in judge.events() {
                 let file = config.virtual_servers.iter().find(|it| it.name == event.virtual_server).unwrap();
-                let service = told.services.get_mut(&file.identity()).unwrap();
+                let service = Arc::make_mut(told.services.get_mut(&file.identity()).unwrap());
                 match event.change {
                     Change::Server { server, is_up, .. } => {
                         let standing = service.servers.get_mut(&(server.ip(), server.port())).unwrap();
@@ -410,6 +415,10 @@ fn events_tell_the_whole_story() {
                 }
             }
             assert_eq!(judge.overlay(), told);
+            let news = judge.news();
+            assert!(news.overlay || judge.overlay() == heard.0, "a change that nobody is told");
+            assert!(news.quorums || quorums(&judge) == heard.1, "a quorum that nobody is told");
+            heard = (judge.overlay(), quorums(&judge));
             assert_eq!(
                 judge.under_way()
                     + judge
