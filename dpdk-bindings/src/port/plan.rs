@@ -21,6 +21,9 @@ pub(super) struct Plan {
     pub(super) rx_queues: u16,
     pub(super) tx_queues: u16,
     pub(super) mtu: u16,
+    /// The MTU that it is configured with: less than that where it says that its frames are shorter. It may not know
+    /// better, as net_af_packet, and is told the other one later.
+    configured_mtu: u16,
     pub(super) rx_offloads: u64,
     pub(super) tx_offloads: u64,
     rss: RssTypes,
@@ -68,6 +71,7 @@ impl Plan {
             rx_queues,
             tx_queues,
             mtu,
+            configured_mtu: configured_mtu(info, mtu),
             rx_offloads,
             tx_offloads,
             rss,
@@ -101,7 +105,7 @@ impl Plan {
 
     fn configure(&mut self, device: &Device) -> Result<(), Errno> {
         let mut conf = sys::rte_eth_conf::default();
-        conf.rxmode.mtu = u32::from(self.mtu);
+        conf.rxmode.mtu = u32::from(self.configured_mtu);
         conf.rxmode.offloads = self.rx_offloads;
         conf.txmode.offloads = self.tx_offloads;
         conf.intr_conf.set_rxq(u32::from(self.rx_interrupts));
@@ -223,6 +227,13 @@ fn plan_mtu(
     mtu
 }
 
+/// What ethdev takes for this MTU when a device is configured.
+fn configured_mtu(info: &sys::rte_eth_dev_info, mtu: u16) -> u16 {
+    let most = info.max_rx_pktlen.saturating_sub(frame_overhead(info));
+    // A device that says nothing, or nonsense, is asked.
+    if most < u32::from(ETHERNET_MTU) { mtu } else { u16::try_from(most).map_or(mtu, |most| mtu.min(most)) }
+}
+
 /// Octets of a frame that are not MTU, as ethdev computes them: what the device says, else Ethernet header and FCS.
 fn frame_overhead(info: &sys::rte_eth_dev_info) -> u32 {
     const ETHERNET_HEADER_AND_FCS: u32 = 14 + 4;
@@ -330,6 +341,23 @@ mod tests {
             let (mut offloads, mut shortcomings) = (0, vec![]);
             let planned = plan_mtu(info, asked, Some(room), &mut offloads, &mut shortcomings);
             assert_eq!((planned, offloads != 0, shortcomings), (mtu, offload, told), "{asked} in {room}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_knows_of_no_long_frames_is_configured_for_the_longest_it_knows() {
+        let info =
+            |max_mtu, max_rx_pktlen| sys::rte_eth_dev_info { max_mtu, max_rx_pktlen, ..device(NONE, 0) };
+        // As net_af_packet, net_tap, a NIC, and a device that says nothing.
+        for (info, mtu, configured) in [
+            (info(u16::MAX, 1518), 9000, 1500),
+            (info(u16::MAX, 1518), 1400, 1400),
+            (info(u16::MAX, 1522), 9000, 1504),
+            (info(9000, 9018), 9000, 9000),
+            (info(u16::MAX, u32::MAX), 9000, 9000),
+            (info(u16::MAX, 0), 9000, 9000),
+        ] {
+            assert_eq!(configured_mtu(&info, mtu), configured);
         }
     }
 }
