@@ -6,12 +6,14 @@ import sys
 import time
 import unittest
 
+import adverts
 import lab
 from test_host import config, service
 
 # Nothing of BGP may be missed for longer than this.
 HOLD_SECONDS = 6
 FLOOD_SECONDS = 9
+ADVERT_SECONDS = 0.2
 ECHO_PORT = 2222
 ECHO = """
 import socket
@@ -85,7 +87,7 @@ class Flood(unittest.TestCase):
         return grown[0] / max(grown[1], 1), grown[1] / seconds
 
     def test_sessions_and_virtual_servers_stay_up(self):
-        with lab.Weir(config()) as weir:
+        with lab.Weir(config() + adverts.instance(ADVERT_SECONDS)) as weir:
             asks = [self.bird("director", 1, lab.DIRECTOR_OUTER, lab.CLIENT),
                     self.bird("client", 2, lab.CLIENT, lab.DIRECTOR_OUTER)]
             lab.wait_for("BGP", lambda: all("Established" in ask() for ask in asks), 20)
@@ -99,14 +101,16 @@ class Flood(unittest.TestCase):
                            str(FLOOD_SECONDS - 1)), stdout=subprocess.PIPE, text=True)
             lab.wait_for("a line typed", lambda: lab.run(
                 "director", "ss", "-Htn", "state", "established", f"sport = :{ECHO_PORT}").stdout, 5)
+            lab.wait_for("master", lambda: weir.metrics().total("weir_vrrp_state") == 2, 5)
             flood = self.flood()
-            time.sleep(1)
-            cost, rate = self.cost(weir, 2)
             requests = 0
-            while flood.poll() is None:
-                lab.answers(lab.VIPS["nat"], 1)
-                lab.answers(lab.VIPS["dr"], 1)
-                requests += 2
+            with adverts.listening(ADVERT_SECONDS) as heard:
+                time.sleep(1)
+                cost, rate = self.cost(weir, 2)
+                while flood.poll() is None:
+                    lab.answers(lab.VIPS["nat"], 1)
+                    lab.answers(lab.VIPS["dr"], 1)
+                    requests += 2
             frames = int(flood.communicate()[0])
             echoed, worst = typist.communicate()[0].split()
             metrics = weir.metrics()
@@ -118,6 +122,9 @@ class Flood(unittest.TestCase):
         self.assertEqual(metrics.total("weir_punt_drops_total", **{"class": "established"}), 0)
         print(f"{frames} frames in {FLOOD_SECONDS} s, {refused:.0f} over the limits; {cost:.0f} cycles each at {rate:.0f}/s; "
               f"{echoed} lines echoed, {float(worst) * 1000:.0f} ms at most; {requests} requests")
+        print(f"advertisements: {heard}")
+        self.assertGreater(len(heard.times), (FLOOD_SECONDS - 2) / ADVERT_SECONDS)
+        self.assertEqual(heard.backups_take_over(), 0, "VRRP is not starved")
         # Five kinds of at most 2,000 a second, and what they may have saved up.
         passed = sum(metrics.total("weir_punted_packets_total", **{"class": kind})
                      for kind in ("tcp_syn", "tcp", "icmp", "udp", "other"))
