@@ -1,7 +1,7 @@
 //! Control's thread: signals, the HTTP listener, the log of what workers saw, reloading. Never on the packet path.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant, SystemTime};
@@ -41,7 +41,7 @@ pub(crate) struct Control {
     shared: Vec<Shared>,
     http: HttpState,
     reload: Arc<ReloadStatus>,
-    conflicts: HashMap<(u32, MacAddress), Instant>,
+    conflicts: HashMap<(IpAddr, MacAddress), Instant>,
     sampler: Sampler,
     passive: PassiveSampler,
     watch: Watch,
@@ -87,6 +87,7 @@ impl Control {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_ready = false;
         let mut overlay = self.health.overlay();
+        let mut quorums = self.health.quorums();
         while !flags.stop.load(SeqCst) {
             tokio::select! {
                 _ = terminate.recv() => { info!("SIGTERM: stopping"); break }
@@ -96,11 +97,8 @@ impl Control {
                     let verdicts = overlay.borrow_and_update().clone();
                     self.publish.overlay(verdicts);
                 }
-                masters = self.vrrp.changed() => {
-                    self.publish.masters(masters.names);
-                    self.vrrp.applied(masters.sequence);
-                    self.vrrp.log();
-                }
+                Ok(()) = quorums.changed() => self.track(),
+                () = self.vrrp.changed() => self.vrrp.log(),
                 _ = tick.tick() => {
                     if !is_ready && flags.polling.load(SeqCst) == workers {
                         is_ready = true;
@@ -142,14 +140,15 @@ impl Control {
     fn track(&mut self) {
         let ports = &self.http.sources().ports;
         let is_up = |port: usize| ports.get(port).and_then(|port| port.device.link_up()).unwrap_or(true);
-        self.vrrp.track(&self.publish.current(), is_up);
+        let quorums = self.health.quorums().borrow().clone();
+        self.vrrp.track(&self.publish.current(), &quorums, is_up);
     }
 
     fn log_events(&mut self) {
         let Some(first) = self.shared.first() else { return };
         while let Some(Event::Conflict(conflict)) = first.events.pop() {
             let now = Instant::now();
-            self.vrrp.claimed(conflict.port, Ipv4Addr::from(conflict.address).into());
+            self.vrrp.claimed(conflict.port, conflict.address);
             let key = (conflict.address, conflict.mac);
             if self.conflicts.get(&key).is_some_and(|last| now - *last < CONFLICT_LOG_INTERVAL) {
                 continue;
@@ -160,7 +159,7 @@ impl Control {
             if self.conflicts.len() < CONFLICTS_MAX {
                 self.conflicts.insert(key, now);
             }
-            let address = Ipv4Addr::from(conflict.address);
+            let address = conflict.address;
             let mac = dpdk::MacAddress(conflict.mac.0);
             warn!(port = conflict.port, %address, %mac, "another host claims an address of ours or a bound one");
         }

@@ -115,7 +115,6 @@ pub(crate) fn prepare(
     let (host, host_control) = Host::create(&config, &ports.macs, links, &mut punts)?.unzip();
     let ends = port_ends(&config, ports);
     let fences = ends.iter().map(|end| end.fence.clone()).collect();
-    let (vrrp, vrrp_thread) = Vrrp::new(&config, ends, &mut punts, &shared);
     let file = config.clone();
     let key = HashKey::new([random_u64()?, random_u64()?]);
     let mut tables = Vec::with_capacity(count);
@@ -136,6 +135,7 @@ pub(crate) fn prepare(
         (shared.clone(), templates.clone()),
     )?
     .with_host(host_control);
+    let (vrrp, vrrp_thread) = Vrrp::new(&file, ends, &mut punts, &shared, publish.masters());
     let checker = match &host {
         Some(host) => {
             checker.with_ways(&file, Arc::new(ForwardingWays::new(publish.shared(), host.probes())))

@@ -13,7 +13,7 @@ use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::Snapshot;
-use weir_dataplane::snapshot::publish::{Current, Publisher, Reader};
+use weir_dataplane::snapshot::publish::{Current, Masters, Publisher, Reader};
 use weir_dataplane::snapshot::registry::{Progress, Registry};
 use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_health::checker::Handle;
@@ -158,15 +158,12 @@ impl Publish {
         Ok(())
     }
 
-    /// Other instances of VRRP are master: their addresses are served from now on, and no others.
-    pub(crate) fn masters(&mut self, names: Vec<String>) {
-        self.registry.set_masters(names);
-        if let Err(problem) = self.publish(&self.file.clone()) {
-            error!("what VRRP decided can't be served: {problem:#}");
-        }
+    /// For VRRP's thread, which says by itself who is master.
+    pub(crate) fn masters(&self) -> Masters {
+        self.publisher.masters()
     }
 
-    /// Puts a file in force, with what health checks and VRRP say.
+    /// Puts a file in force, with what health checks say.
     fn publish(&mut self, file: &Config) -> Result<()> {
         let workers = self.workers.iter().map(|worker| &*worker.counters);
         let progress = Progress::of(workers, Some(&self.templates));

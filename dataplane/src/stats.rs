@@ -75,6 +75,7 @@ labels! {
         SourceRoute "source_route" "IP options with a source route, or that can't be told apart.",
         OwnSource "own_source" "The source is an address of ours.",
         BadArp "bad_arp" "Not a valid ARP packet for IPv4 over Ethernet.",
+        BadNd "bad_nd" "Neighbour discovery about an address of VRRP that is not valid: hop limit, checksum, options or addresses.",
         ForeignArp "foreign_arp" "ARP between other hosts, or a request for an address that is not answered on this port.",
         ForeignAddress "foreign_address" "The destination is no virtual server, no own address, and the source is no NAT real server.",
         NotServed "not_served" "To an own address or VIP, but nothing here answers it.",
@@ -92,7 +93,7 @@ labels! {
         TransmitFull "transmit_full" "The device's transmit queue was full.",
         PuntRateLimited "punt_rate_limited" "For VRRP or the host, but too many of its kind came of late.",
         PuntFull "punt_full" "For VRRP or the host, which has not taken the former ones yet.",
-        Conflict "address_conflict" "ARP in which another host claims a VIP, an own address or a bound neighbour's address.",
+        Conflict "address_conflict" "ARP or neighbour discovery in which another host claims a VIP, an own address or a bound neighbour's address.",
     }
 }
 
@@ -100,6 +101,7 @@ labels! {
     /// What weir answered by itself.
     Answer {
         Arp "arp" "ARP reply for a VIP, an own address or a proxied prefix.",
+        Nd "nd" "Neighbour advertisement for an IPv6 address of VRRP.",
         Echo "echo" "ICMP echo reply for a VIP or an own address.",
         TcpReset "tcp_reset" "TCP segment that belongs to no connection: RST.",
         PortUnreachable "port_unreachable" "No real server, no such virtual server or protocol: ICMP port unreachable.",
@@ -318,6 +320,7 @@ mod tests {
             include_str!("rewrite/quoted.rs"),
             include_str!("reply/mod.rs"),
             include_str!("reply/arp.rs"),
+            include_str!("reply/nd.rs"),
             include_str!("worker.rs"),
         ];
         for reason in DropReason::ALL {

@@ -119,7 +119,7 @@ struct Polling {
 }
 
 impl Polling {
-    /// One pass over all receive queues. Reads the clock and the snapshot once.
+    /// One pass over all receive queues. Reads the snapshot once, and the clock, which is read again if control has something to send.
     #[inline]
     fn poll(&mut self) {
         let cycles = dpdk::tsc();
@@ -137,7 +137,12 @@ impl Polling {
             counters.receive_bytes.add(self.burst.iter().map(|frame| frame.len() as u64).sum());
             self.director.process(&mut self.burst, *port, snapshot, now, &mut self.ports);
         }
-        self.was_busy |= self.director.inject(snapshot, now, &mut self.ports);
+        if self.director.has_injected() {
+            self.was_busy = true;
+            // The pass may have stood still since it began, and what is too old now must not look fresh.
+            let now = Now { cycles: dpdk::tsc(), ..now };
+            self.director.inject(snapshot, now, &mut self.ports);
+        }
         self.director.upkeep(snapshot, now, &mut self.ports);
         self.now = now;
         self.ports.flush();

@@ -163,10 +163,16 @@ impl<'a> Rig<'a> {
         config: &Config,
         masters: impl IntoIterator<Item = String>,
     ) -> Result<()> {
-        self.registry.set_masters(masters);
         let progress = Progress::of(std::iter::once(&*self.counters), Some(&self.templates));
         let next = self.registry.snapshot(config, &[OWN], progress)?;
         self.publisher.publish(next);
+        self.set_masters(masters)
+    }
+
+    /// Makes these VRRP instances master, and no others, as VRRP's thread does.
+    pub(crate) fn set_masters(&mut self, masters: impl IntoIterator<Item = String>) -> Result<()> {
+        let is_set = self.publisher.masters().try_set(&masters.into_iter().collect());
+        ensure!(is_set, "somebody else publishes");
         self.empty_caches();
         Ok(())
     }

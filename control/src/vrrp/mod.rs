@@ -1,8 +1,8 @@
 //! VRRP: a thread of its own for the timers, and its end in control.
 //!
 //! ```text
-//!  workers -- advertisements --> [thread: weir_vrrp::router] -- who is master --> control: one snapshot --> workers
-//!     ^ <---- advertisements, announcements ----' ^----- file, readings of what is tracked, claims ----'
+//!  workers -- advertisements --> [thread: weir_vrrp::router] -- who is master: one snapshot --> workers
+//!     ^ <---- advertisements, announcements ----' ^-- file, readings of what is tracked, claims -- control
 //! ```
 //! * The thread has real-time priority where the kernel grants it, reads the monotonic clock, and never waits for
 //!   control, a file or the log: what it has to say goes into a bounded queue.
@@ -19,20 +19,21 @@ mod thread;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
 use dpdk::port::PortFilter;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tracing::{info, warn};
 use weir_config::model::{Config, MacAddress};
 use weir_dataplane::director::Shared;
 use weir_dataplane::punt::{Channel, Owner, Punt};
 use weir_dataplane::snapshot::Snapshot;
+use weir_dataplane::snapshot::publish::Masters;
 use weir_dataplane::snapshot::virtual_router::Fence;
+use weir_health::checker::Quorums;
 use weir_vrrp::discard::Discard;
 use weir_vrrp::machine::{Cause, State};
 use weir_vrrp::router::Setup;
@@ -78,15 +79,6 @@ enum Note {
     Unsent { port: usize, why: &'static str },
 }
 
-/// The instances that are master, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Masters {
-    /// Counts changes.
-    pub(crate) sequence: u64,
-    /// Their names.
-    pub(crate) names: Vec<String>,
-}
-
 /// A port, as far as VRRP needs it.
 pub(crate) struct PortEnd {
     /// Its name in the file.
@@ -103,9 +95,8 @@ pub(crate) struct PortEnd {
 pub(crate) struct Vrrp {
     ports: Vec<PortEnd>,
     updates: SyncSender<Update>,
-    masters: watch::Receiver<Masters>,
-    /// The last change of masters that is in force.
-    applied: Arc<AtomicU64>,
+    /// There are notes that should not wait.
+    news: Arc<Notify>,
     notes: Arc<ArrayQueue<Note>>,
     status: Arc<ArcSwap<Status>>,
     tracked: Vec<Tracked>,
@@ -116,23 +107,23 @@ pub(crate) struct Vrrp {
 
 impl Vrrp {
     /// Both ends, with the instances of the file, which start when the thread runs. `workers` are the ends of the
-    /// workers' channels.
+    /// workers' channels, `masters` is where the thread says who is master.
     pub(crate) fn new(
         config: &Config,
         ports: Vec<PortEnd>,
         workers: &mut [Punt],
         shared: &[Shared],
+        masters: Masters,
     ) -> (Self, Thread) {
         let (updates, inbox) = sync_channel(UPDATES_MAX);
-        let (sender, masters) = watch::channel(Masters::default());
-        let applied = Arc::new(AtomicU64::new(0));
+        let news = Arc::new(Notify::new());
         let notes = Arc::new(ArrayQueue::new(NOTES_MAX));
         let status = Arc::new(ArcSwap::from_pointee(Status::default()));
         let ends = thread::Ends {
             channel: Channel::connect(Owner::Vrrp, workers),
             inbox,
-            masters: sender,
-            applied: applied.clone(),
+            masters,
+            news: news.clone(),
             notes: notes.clone(),
             status: status.clone(),
             ports: ports.iter().map(|port| port.name.clone()).collect(),
@@ -142,8 +133,7 @@ impl Vrrp {
         let mut vrrp = Self {
             ports,
             updates,
-            masters,
-            applied,
+            news,
             notes,
             status,
             tracked: Vec::new(),
@@ -201,18 +191,9 @@ impl Vrrp {
         }
     }
 
-    /// Waits until other instances are master.
-    pub(crate) async fn changed(&mut self) -> Masters {
-        if self.masters.changed().await.is_err() {
-            // The thread has ended, and weir with it.
-            std::future::pending::<()>().await;
-        }
-        self.masters.borrow_and_update().clone()
-    }
-
-    /// The masters of this change are in force.
-    pub(crate) fn applied(&self, sequence: u64) {
-        self.applied.store(sequence, Relaxed);
+    /// Waits until an instance has changed its state.
+    pub(crate) async fn changed(&self) {
+        self.news.notified().await;
     }
 
     /// Another host claims an address.
@@ -220,14 +201,17 @@ impl Vrrp {
         let _ = self.updates.try_send(Update::Claimed(port, address));
     }
 
-    /// Looks at everything that is tracked. `link_up` by port number; what does not say is taken to be up.
-    pub(crate) fn track(&mut self, snapshot: &Snapshot, link_up: impl Fn(usize) -> bool) {
+    /// Looks at everything that is tracked. `link_up` by port number; what does not say is taken to be up. `quorums` are
+    /// what health checks say.
+    pub(crate) fn track(&mut self, snapshot: &Snapshot, quorums: &Quorums, link_up: impl Fn(usize) -> bool) {
         let mut readings = HashMap::with_capacity(self.tracked.len());
         for tracked in &self.tracked {
             let up = |up| if up { Reading::Up } else { Reading::Down };
             let reading = match tracked {
                 Tracked::Port(port) => up(link_up(*port)),
-                Tracked::VirtualServer(name) => up(has_usable_server(snapshot, name)),
+                Tracked::VirtualServer(name) => {
+                    up(quorums.get(name).copied().unwrap_or_else(|| has_usable_server(snapshot, name)))
+                }
                 Tracked::File(path) => match number_in(path) {
                     Some(number) => Reading::Number(number),
                     // Not a number now: what it said before stays.
@@ -306,6 +290,7 @@ impl Vrrp {
     }
 }
 
+/// For a virtual server that health checks know nothing of yet.
 fn has_usable_server(snapshot: &Snapshot, name: &str) -> bool {
     let Some(service) = snapshot.services().find(|service| service.name == name) else { return false };
     snapshot.servers().any(|server| server.service == service.id && server.is_present && server.weight > 0)

@@ -3,15 +3,17 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
-use tokio::sync::watch;
+use hashbrown::HashSet;
+use tokio::sync::Notify;
 use weir_dataplane::punt::Channel;
+use weir_dataplane::snapshot::publish::Masters;
 use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_dataplane::stats::PuntClass;
 use weir_vrrp::instance::Instance;
@@ -22,7 +24,7 @@ use weir_vrrp::time::Micros;
 use weir_vrrp::track::{Reading, Tracked};
 
 use super::status::Status;
-use super::{Masters, Note, Update};
+use super::{Note, Update};
 
 /// Between two looks at the ring and the timers.
 const TURN: Duration = Duration::from_millis(1);
@@ -34,8 +36,6 @@ const STALL: Duration = Duration::from_millis(20);
 const STALL_LOGGED: Duration = Duration::from_millis(100);
 /// Between two of those lines.
 const STALL_LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// How long announcements wait for the data plane to serve the addresses.
-const APPLY_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long a frame may wait for the worker.
 const FRESH: Duration = Duration::from_millis(50);
 /// Between two values for readers.
@@ -55,8 +55,9 @@ const RESIGN_WAIT: Duration = Duration::from_millis(200);
 pub(super) struct Ends {
     pub(super) channel: Channel,
     pub(super) inbox: Receiver<Update>,
-    pub(super) masters: watch::Sender<Masters>,
-    pub(super) applied: Arc<AtomicU64>,
+    pub(super) masters: Masters,
+    /// Has control look at the notes.
+    pub(super) news: Arc<Notify>,
     pub(super) notes: Arc<ArrayQueue<Note>>,
     pub(super) status: Arc<ArcSwap<Status>>,
     /// Names, by port number.
@@ -71,8 +72,10 @@ pub(crate) struct Thread {
     router: Router,
     begin: Instant,
     readings: HashMap<Tracked, Reading>,
-    /// Frames that wait for the data plane to serve what they announce, and since when.
-    announcements: VecDeque<(Micros, u64, usize, Vec<u8>)>,
+    /// The data plane does not know yet who is master now.
+    owes_masters: bool,
+    /// Frames that wait for the data plane to serve what they announce: port and frame.
+    announcements: VecDeque<(usize, Vec<u8>)>,
     last_turn: Micros,
     stuck_since: Option<Micros>,
     /// Whether it has asked for real-time priority.
@@ -95,6 +98,7 @@ impl Thread {
             router: Router::new(),
             begin: Instant::now(),
             readings: HashMap::new(),
+            owes_masters: false,
             announcements: VecDeque::new(),
             last_turn: Micros(0),
             stuck_since: None,
@@ -176,7 +180,8 @@ impl Thread {
         }
         self.router.run(now, &mut out);
         self.carry_out(out, now);
-        self.send_announcements(now);
+        self.tell_masters();
+        self.send_announcements();
         self.renew_leases(now);
         if now.since(self.status_at) >= STATUS_INTERVAL {
             self.show(now);
@@ -239,7 +244,6 @@ impl Thread {
 
     fn carry_out(&mut self, out: Vec<Output>, now: Micros) {
         let has_transition = out.iter().any(|output| matches!(output, Output::Transition { .. }));
-        let mut announcements = Vec::new();
         for output in out {
             match output {
                 Output::Advertise { port, peer, mut frame } => {
@@ -248,7 +252,7 @@ impl Thread {
                     }
                     self.send(port, &frame);
                 }
-                Output::Announce { port, frame } => announcements.push((port, frame)),
+                Output::Announce { port, frame } => self.announcements.push_back((port, frame)),
                 Output::Transition { instance, from, to, cause, fault } => {
                     self.note(Note::Transition { instance, from, to, cause, fault });
                 }
@@ -262,12 +266,11 @@ impl Thread {
         }
         if has_transition {
             self.renew_leases(now);
+            self.owes_masters = true;
             self.tell_masters();
             self.show(now);
+            self.ends.news.notify_one();
         }
-        let sequence = self.ends.masters.borrow().sequence;
-        self.announcements
-            .extend(announcements.into_iter().map(|(port, frame)| (now, sequence, port, frame)));
     }
 
     fn send(&mut self, port: usize, frame: &[u8]) {
@@ -277,28 +280,21 @@ impl Thread {
         }
     }
 
-    fn tell_masters(&self) {
-        let masters = self.router.instances().iter().filter(|instance| instance.state() == State::Master);
-        let names: Vec<String> = masters.map(|instance| instance.settings().name.clone()).collect();
-        self.ends.masters.send_if_modified(|now| {
-            let changes = now.names != names;
-            if changes {
-                *now = Masters { sequence: now.sequence + 1, names };
-            }
-            changes
-        });
+    /// Has the data plane serve who is master, unless control puts something in force right now: next turn then.
+    fn tell_masters(&mut self) {
+        if self.owes_masters {
+            let masters = self.router.instances().iter().filter(|instance| instance.state() == State::Master);
+            let names: HashSet<String> = masters.map(|instance| instance.settings().name.clone()).collect();
+            self.owes_masters = !self.ends.masters.try_set(&names);
+        }
     }
 
     /// Announces what the data plane serves by now.
-    fn send_announcements(&mut self, now: Micros) {
-        let applied = self.ends.applied.load(Relaxed);
-        while let Some((since, sequence, ..)) = self.announcements.front() {
-            if *sequence > applied && now.since(*since) < APPLY_TIMEOUT {
-                return;
-            }
-            if let Some((_, _, port, frame)) = self.announcements.pop_front() {
-                self.send(port, &frame);
-            }
+    fn send_announcements(&mut self) {
+        while !self.owes_masters
+            && let Some((port, frame)) = self.announcements.pop_front()
+        {
+            self.send(port, &frame);
         }
     }
 
@@ -307,10 +303,10 @@ impl Thread {
         let cycles = dpdk::tsc();
         for instance in self.router.instances() {
             let settings = instance.settings();
-            if let Some(end) = instance.lease_end().filter(|_| !settings.is_ipv6()) {
+            if let Some(end) = instance.lease_end() {
                 let left = end.since(now).as_micros() * u128::from(dpdk::tsc_hz()) / 1_000_000;
                 let until = cycles.saturating_add(u64::try_from(left).unwrap_or(u64::MAX));
-                self.ends.fences[settings.port].renew(settings.virtual_router_id, until);
+                self.ends.fences[settings.port].renew(settings.is_ipv6(), settings.virtual_router_id, until);
             }
         }
     }

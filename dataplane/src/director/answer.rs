@@ -9,7 +9,7 @@ use crate::conn::record::{Key, Record};
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
 use crate::parse::{Packet, Quoted, parse_quoted};
-use crate::reply::{self, arp};
+use crate::reply::{self, arp, nd};
 use crate::rewrite::{ipv4_mut, quoted};
 use crate::snapshot::server::{Gauge, Server};
 use crate::snapshot::{Ends, Snapshot, protocol};
@@ -358,12 +358,7 @@ impl<F: Frame> Director<F> {
         let outcome = match arp::receive(&mut frame, port, vlan, snapshot) {
             Ok(outcome) => outcome,
             Err(arp::Refused::Drop(reason)) => return Err((frame, reason)),
-            Err(arp::Refused::Conflict(conflict)) => {
-                self.shared.counters.arp_conflicts.add(1);
-                // When the log can't keep up, the counter still tells.
-                let _ = self.shared.events.push(Event::Conflict(conflict));
-                return Err((frame, DropReason::Conflict));
-            }
+            Err(arp::Refused::Conflict(conflict)) => return self.conflict(frame, conflict),
         };
         let mut is_known = false;
         if let Some((address, mac)) = outcome.sender {
@@ -386,6 +381,31 @@ impl<F: Frame> Director<F> {
         self.shared.counters.absorbed.add(1);
         wire.release(frame);
         Ok(())
+    }
+
+    /// Another host claims what it can't have.
+    fn conflict(&mut self, frame: F, conflict: arp::Conflict) -> Passed<F> {
+        self.shared.counters.arp_conflicts.add(1);
+        // When the log can't keep up, the counter still tells.
+        let _ = self.shared.events.push(Event::Conflict(conflict));
+        Err((frame, DropReason::Conflict))
+    }
+
+    /// An IPv6 frame: answered if it is about an address of a virtual router that is master here. `None`: it is not.
+    #[cold]
+    pub(super) fn discovery<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Result<Passed<F>, F> {
+        let mut frame = frame;
+        match nd::receive(&mut frame, context.port, context.snapshot) {
+            nd::Outcome::Foreign => Err(frame),
+            nd::Outcome::Answer(answer) => Ok(self.send_answer(frame, answer, context, wire)),
+            nd::Outcome::Conflict(conflict) => Ok(self.conflict(frame, conflict)),
+            nd::Outcome::Drop(reason) => Ok(Err((frame, reason))),
+        }
     }
 
     fn tell_others(&self, hop: Hop, mac: MacAddress) {

@@ -116,6 +116,7 @@ pub struct Director<F> {
     announcer: arp::Announcer,
     punt: Punt,
     generation: u64,
+    edition: u64,
     bindings_generation: u64,
     /// While this lies ahead, segments of unknown flows are taken for flows that got no record. Seconds.
     untracked_until: u32,
@@ -197,6 +198,7 @@ impl<F: Frame> Director<F> {
             announcer: arp::Announcer::default(),
             punt: Punt::default(),
             generation: 0,
+            edition: 0,
             bindings_generation: 0,
             untracked_until: 0,
             swept: 0,

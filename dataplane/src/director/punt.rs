@@ -86,6 +86,16 @@ impl<F: Frame> Director<F> {
         wire: &mut W,
     ) -> Passed<F> {
         let port = &context.snapshot.ports[context.port];
+        let (frame, reason) = match reason {
+            DropReason::EtherType if port.has_vrrp => match self.discovery(frame, context, wire) {
+                Ok(passed) => return passed,
+                Err(frame) if port.virtual_macs.is_for_another(frame.bytes()) => {
+                    (frame, DropReason::VrrpBackup)
+                }
+                Err(frame) => (frame, reason),
+            },
+            _ => (frame, reason),
+        };
         let vrrp = match reason {
             DropReason::ForeignMac => self.vrrp_class(&frame, packet, context),
             DropReason::EtherType if port.has_vrrp && self.punt.is_connected(Owner::Vrrp) => {
@@ -160,19 +170,15 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// Sends what control has to send, so many frames at most. Called once a pass; costs a load for each channel when
-    /// there is nothing. Returns whether there was something.
+    /// Whether control has something to send. Asked once a pass; costs a load for each channel.
     #[inline]
-    pub fn inject<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) -> bool {
-        let is_due = self.punt.has_injected();
-        if is_due {
-            self.send_injected(snapshot, now, wire);
-        }
-        is_due
+    pub fn has_injected(&self) -> bool {
+        self.punt.has_injected()
     }
 
+    /// Sends what control has to send, so many frames at most, unless it is too old at `now`.
     #[cold]
-    fn send_injected<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
+    pub fn inject<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
         for (way, (owner, per_pass)) in self.punt.ways_down().into_iter().enumerate() {
             for _ in 0..per_pass {
                 let Some((head, len, reader)) = self.punt.next_injected(way) else { break };

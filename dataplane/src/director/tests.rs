@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use dpdk::Slab;
+use hashbrown::HashSet;
 use weir_config::model::{Config, MacAddress};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -60,6 +61,8 @@ fn config(method: &str, scheduler: &str, servers: &[(u8, u16)], extra: &str) -> 
 struct Lab {
     registry: Registry,
     snapshot: Snapshot,
+    /// Of VRRP.
+    masters: HashSet<String>,
     directors: Vec<Director<HeapFrame>>,
     counters: Vec<Arc<WorkerCounters>>,
     now: Now,
@@ -87,6 +90,7 @@ impl Lab {
         let mut lab = Self {
             registry,
             snapshot,
+            masters: HashSet::new(),
             directors: directors.collect(),
             counters,
             now: Now::default(),
@@ -100,6 +104,7 @@ impl Lab {
         let templates = self.directors[0].templates.clone();
         let progress = Progress::of(self.counters.iter().map(|counters| &**counters), Some(&templates));
         self.snapshot = self.registry.snapshot(config, &[OWN], progress).expect("a valid configuration");
+        self.snapshot.set_masters(&self.masters);
         self.pass_millis(1);
     }
 

@@ -30,14 +30,14 @@ impl<F: Frame> Director<F> {
     /// this takes no longer for a large one.
     #[inline]
     pub fn adopt(&mut self, snapshot: &Snapshot) {
-        if self.generation != snapshot.generation {
+        if (self.generation, self.edition) != (snapshot.generation, snapshot.edition) {
             self.take_in(snapshot);
         }
     }
 
     #[cold]
     fn take_in(&mut self, snapshot: &Snapshot) {
-        self.generation = snapshot.generation;
+        (self.generation, self.edition) = (snapshot.generation, snapshot.edition);
         self.last_service = LastService::none();
         self.last_servers.clear();
         self.neighbors.set_own(snapshot.ports.iter().map(|port| port.mac));

@@ -3,11 +3,12 @@
 use zerocopy::FromBytes;
 
 use super::flows::Flows;
-use super::headers::{self, Content, ICMPV6, Ip};
+use super::headers::{self, Content, Ip};
 use crate::parse::Packet;
 use crate::snapshot::Port;
 use crate::stats::PuntClass;
 use crate::wire::ethernet::{BROADCAST, Ethernet, HEADER_LEN, MacAddress, TYPE_IPV6, Vlan};
+use crate::wire::icmp6::ICMPV6;
 use crate::wire::ipv4;
 use crate::wire::ipv6;
 use crate::wire::l4::flags;

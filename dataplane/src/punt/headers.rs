@@ -4,6 +4,7 @@
 use zerocopy::FromBytes;
 
 use crate::wire::ethernet::{self, Arp, Ethernet, Tag, Vlan};
+use crate::wire::icmp6::ICMPV6;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::l4::{Icmp, Ports, Tcp};
@@ -42,8 +43,6 @@ pub struct Ip {
     pub detail: u8,
 }
 
-/// IP protocol number of ICMP for IPv6.
-pub const ICMPV6: u8 = 58;
 /// Next header: this is a fragment.
 const FRAGMENT_V6: u8 = 44;
 /// ICMPv6 types of echo request and reply.

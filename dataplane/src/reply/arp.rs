@@ -4,6 +4,8 @@
 //! Nobody else can have an address of ours or that of a static neighbour: ARP that says so is a conflict, counted
 //! and never believed.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::write_arp;
@@ -34,7 +36,7 @@ pub struct Conflict {
     /// Port number on which it was heard.
     pub port: usize,
     /// The address.
-    pub address: u32,
+    pub address: IpAddr,
     /// The MAC that claims it.
     pub mac: MacAddress,
 }
@@ -75,7 +77,11 @@ pub fn receive<F: Frame>(
     }
     let is_ours = snapshot.local(sender).is_some();
     if is_ours || snapshot.bound_mac(sender).is_some_and(|bound| bound != sender_mac) {
-        return Err(Refused::Conflict(Conflict { port, address: sender, mac: sender_mac }));
+        return Err(Refused::Conflict(Conflict {
+            port,
+            address: Ipv4Addr::from(sender).into(),
+            mac: sender_mac,
+        }));
     }
     let is_reply = arp.operation.get() == Arp::REQUEST && is_answered(snapshot, port, sender, target);
     if is_reply {

@@ -4,6 +4,7 @@
 //! limited in rate by the caller.
 
 pub mod arp;
+pub mod nd;
 
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use weir_config::model::{Config, Family, Forwarding, Mark, PortRange, Protocol, VirtualServer};
 
 use super::marks::{Marked, Marks};
+use super::masters::VirtualRouters;
 use super::nat::NatSockets;
 use super::server::Server;
 use super::vips::Vips;
@@ -18,11 +19,8 @@ pub(super) struct Addressing<'a> {
     config: &'a Config,
     ports: &'a [Port],
     vips: &'a Vips,
-    /// Addresses of VRRP: what they have as long as this director is master, `None` while it is not.
-    held: &'a HashMap<u32, Option<Local>>,
+    virtual_routers: &'a VirtualRouters,
     pub(super) virtual_servers: HashMap<u64, Target>,
-    /// Those whose address another director holds.
-    pub(super) unserved: HashMap<u64, Target>,
     pub(super) nat_sockets: NatSockets,
     pub(super) locals: HashMap<u32, Local>,
     /// VIPs to be announced: port and address.
@@ -38,19 +36,16 @@ impl<'a> Addressing<'a> {
         config: &'a Config,
         ports: &'a [Port],
         vips: &'a Vips,
-        held: &'a HashMap<u32, Option<Local>>,
+        virtual_routers: &'a VirtualRouters,
     ) -> Self {
-        let mut locals = own_addresses(ports);
-        locals.extend(held.iter().filter_map(|(&address, local)| Some((address, (*local)?))));
         Self {
             config,
             ports,
             vips,
-            held,
+            virtual_routers,
             virtual_servers: HashMap::new(),
-            unserved: HashMap::new(),
             nat_sockets: NatSockets::default(),
-            locals,
+            locals: own_addresses(ports),
             announcements: Vec::new(),
             marked: HashMap::new(),
             hashes: [false; 2],
@@ -92,9 +87,7 @@ impl<'a> Addressing<'a> {
                 let VirtualServer { port, protocol, one_packet, .. } = *virtual_server;
                 let vip = vip.into();
                 let target = Target { service, vip: self.vips.number(vip), any_port };
-                let is_served = self.held.get(&vip).is_none_or(Option::is_some);
-                let place = if is_served { &mut self.virtual_servers } else { &mut self.unserved };
-                place.insert(socket(vip, port, protocol.number()), target);
+                self.virtual_servers.insert(socket(vip, port, protocol.number()), target);
                 self.add_vip(virtual_server.address);
                 for server in nat_servers {
                     let origin = Some(Origin { vip, port, one_packet });
@@ -114,7 +107,7 @@ impl<'a> Addressing<'a> {
         let IpAddr::V4(vip) = vip else { return };
         let vip = vip.into();
         // VRRP answers for its addresses, and announces them.
-        if self.held.contains_key(&vip) {
+        if self.virtual_routers.has_address(vip) {
             return;
         }
         let arp_ports = ports_of_vip(self.ports, vip);

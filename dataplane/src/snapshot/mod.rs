@@ -5,10 +5,13 @@
 //! value; what changes with packets (counters, scheduler positions) hangs on it by `Arc` and outlives it.
 //!
 //! What is large hangs on it by `Arc`, too. A verdict of the health checks changes little of it: the snapshot before the one in
-//! force, which nobody holds any more, is brought up to date in place and put in force next ([`registry::Registry::amend`]).
+//! force, which nobody holds any more, is brought up to date in place and put in force next ([`registry::Registry::amend`]). When VRRP
+//! makes this director master or backup, VRRP's thread swaps in a copy that differs in that alone ([`masters`]), which takes
+//! microseconds however large the file is.
 
 mod addressing;
 pub mod marks;
+pub mod masters;
 mod nat;
 pub mod publish;
 pub mod rates;
@@ -23,7 +26,7 @@ pub mod virtual_router;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use ipnet::Ipv4Net;
 use weir_config::model::{MacAddress, Protocol};
 
@@ -31,6 +34,8 @@ use crate::conn::record::{Key, ServerId, ServiceId, VipId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::Hop;
 use marks::{Marked, Marks};
+pub use masters::Held6;
+use masters::{Held, VirtualRouters};
 use routes::Routes;
 use server::Server;
 use service::Service;
@@ -41,10 +46,12 @@ use virtual_router::VirtualMacs;
 /// See the module.
 #[derive(Clone)]
 pub struct Snapshot {
-    /// Counts snapshots, from 1.
+    /// Counts configurations, from 1.
     pub generation: u64,
     /// The generation in which numbers of real servers were given or taken last.
     pub numbers_generation: u64,
+    /// Counts snapshots of this generation, which differ in who is master of virtual routers.
+    pub edition: u64,
     /// By port number.
     pub ports: Box<[Port]>,
     /// Where packets go.
@@ -66,8 +73,6 @@ pub struct Snapshot {
     /// When the youngest epoch of persistence began, of all virtual servers.
     pub epochs_since: u64,
     virtual_servers: Arc<HashMap<u64, Target>>,
-    /// Those whose address another director holds.
-    unserved: Arc<HashMap<u64, Target>>,
     /// `None`: no virtual server has a mark.
     marks: Option<Arc<Marks>>,
     services: Arc<[Option<Arc<Service>>]>,
@@ -76,9 +81,10 @@ pub struct Snapshot {
     retired: Arc<[Traffic]>,
     /// By socket.
     nat_servers: Arc<HashMap<u64, NatServer>>,
+    /// Those of virtual routers aside, which are in `held`.
     locals: Arc<HashMap<u32, Local>>,
-    /// Addresses of VRRP of which another director is master.
-    held_elsewhere: HashSet<u32>,
+    virtual_routers: Arc<VirtualRouters>,
+    held: Held,
     /// Of all addresses that are not foreign.
     familiar: Familiar,
     /// Static neighbours by address.
@@ -279,6 +285,9 @@ impl Snapshot {
     /// all ports. `protocol` is that of [`Ends::protocol`].
     #[inline(always)]
     pub fn target(&self, ends: &Ends, protocol: Protocol) -> Option<Found> {
+        if self.held.is_elsewhere(ends.destination) {
+            return None;
+        }
         match &self.marks {
             None => Some(Found { target: self.virtual_server(ends)?, is_for_all: true }),
             Some(marks) => self.marked_target(marks, ends, protocol),
@@ -287,9 +296,6 @@ impl Snapshot {
 
     #[inline(never)]
     fn marked_target(&self, marks: &Marks, ends: &Ends, protocol: Protocol) -> Option<Found> {
-        if self.held_elsewhere.contains(&ends.destination) {
-            return None;
-        }
         let marks::Found { marked, is_for_all } = marks.find(ends, protocol);
         let by_mark = |Marked { service, any_port }| {
             Some(Target { service, vip: self.vips.number(ends.destination), any_port })
@@ -324,8 +330,7 @@ impl Snapshot {
     /// The virtual server with this address, port and protocol, also while another director is master of its address.
     pub fn service_at(&self, address: Ipv4Addr, port: u16, protocol: Protocol) -> Option<&Service> {
         let socket = socket(address.into(), port, protocol.number());
-        let target = self.virtual_servers.get(&socket).or_else(|| self.unserved.get(&socket))?;
-        self.service(target.service)
+        self.service(self.virtual_servers.get(&socket)?.service)
     }
 
     /// The virtual servers there are.
@@ -387,7 +392,7 @@ impl Snapshot {
     /// Whether `address` is a VIP or an own address.
     #[inline]
     pub fn local(&self, address: u32) -> Option<Local> {
-        self.locals.get(&address).copied()
+        self.held.local(address).or_else(|| self.locals.get(&address).copied())
     }
 
     /// The MAC to which `address` is bound by a static neighbour.
@@ -415,7 +420,7 @@ impl Snapshot {
         let is_ours = self.local(address).is_some_and(|local| {
             let router = local.router.map(|router| router.id);
             local.arp_ports & 1 << port != 0
-                && router.is_none_or(|id| !self.ports[port].virtual_macs.is_fenced(id))
+                && router.is_none_or(|id| !self.ports[port].virtual_macs.is_fenced(false, id))
         });
         is_ours || self.ports[port].proxy_arp.iter().any(|net| net.contains(&Ipv4Addr::from(address)))
     }

@@ -1,10 +1,15 @@
 //! From control to workers: one pointer swap, and the old value freed by control.
+//!
+//! Two threads swap: control, what it has built, and VRRP's thread, who is master. Each swap is a turn that a lock
+//! gives, held for microseconds; VRRP's thread does not wait for it but comes again. Whatever control puts in force has the
+//! masters that were told last, however long it took to build.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use arc_swap::{ArcSwap, Cache};
 use crossbeam::utils::CachePadded;
+use hashbrown::HashSet;
 
 use super::Snapshot;
 
@@ -25,7 +30,41 @@ impl Deref for Current {
 /// Control's end.
 pub struct Publisher {
     current: Current,
+    turn: Arc<Mutex<Turn>>,
+}
+
+/// What is touched with a swap.
+#[derive(Default)]
+struct Turn {
+    /// Names of the instances of VRRP that are master.
+    masters: HashSet<String>,
+    /// What workers may still hold.
     retired: Vec<Arc<Snapshot>>,
+}
+
+/// VRRP's end: says who is master.
+#[derive(Clone)]
+pub struct Masters {
+    current: Current,
+    turn: Arc<Mutex<Turn>>,
+}
+
+impl Masters {
+    /// The instances with these names are master, and no others: each worker sees it at its next burst. False: it is
+    /// somebody else's turn, and nothing has changed.
+    pub fn try_set(&self, names: &HashSet<String>) -> bool {
+        let mut turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        turn.masters.clone_from(names);
+        let mut next = Snapshot::clone(&self.current.load());
+        next.set_masters(names);
+        let former = self.current.swap(Arc::new(next));
+        turn.retired.push(former);
+        true
+    }
 }
 
 impl Publisher {
@@ -33,7 +72,7 @@ impl Publisher {
     pub fn new(first: Snapshot) -> Self {
         Self {
             current: Current(Arc::new(CachePadded::new(ArcSwap::from_pointee(first)))),
-            retired: Vec::new(),
+            turn: Arc::default(),
         }
     }
 
@@ -52,19 +91,29 @@ impl Publisher {
         self.current.load_full()
     }
 
+    /// VRRP's end.
+    pub fn masters(&self) -> Masters {
+        Masters { current: self.current.clone(), turn: self.turn.clone() }
+    }
+
     /// Puts `next` in force: each worker sees it at its next burst.
-    pub fn publish(&mut self, next: Snapshot) {
-        self.retired.push(self.current.swap(Arc::new(next)));
+    pub fn publish(&mut self, mut next: Snapshot) {
+        let mut turn = self.turn();
+        next.set_masters(&turn.masters);
+        let former = self.current.swap(Arc::new(next));
+        turn.retired.push(former);
+        drop(turn);
         self.reclaim();
     }
 
     /// A snapshot to make the next one of: the former one if nobody holds it any more, else a copy of what is in force.
     pub fn base(&mut self) -> Snapshot {
         self.reclaim();
-        match self.retired.pop().map(Arc::try_unwrap) {
+        let mut turn = self.turn();
+        match turn.retired.pop().map(Arc::try_unwrap) {
             Some(Ok(former)) => former,
             held => {
-                self.retired.extend(held.and_then(Result::err));
+                turn.retired.extend(held.and_then(Result::err));
                 Snapshot::clone(&self.current.load())
             }
         }
@@ -73,11 +122,22 @@ impl Publisher {
     /// Frees what no worker holds any more, here and not on a worker, but for the former one, which [`Publisher::base`] has a
     /// use for. Returns how many are still held.
     pub fn reclaim(&mut self) -> usize {
-        let former = self.retired.pop();
-        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-        let held = self.retired.len();
-        self.retired.extend(former);
-        held + usize::from(self.retired.last().is_some_and(|former| Arc::strong_count(former) > 1))
+        let mut turn = self.turn();
+        let former = turn.retired.pop();
+        let is_held = |snapshot: &Arc<Snapshot>| Arc::strong_count(snapshot) > 1;
+        let (held, free): (Vec<_>, Vec<_>) = std::mem::take(&mut turn.retired).into_iter().partition(is_held);
+        turn.retired = held;
+        turn.retired.extend(former);
+        let held = turn.retired.iter().filter(|snapshot| is_held(snapshot)).count();
+        // Freeing a large one takes its time.
+        drop(turn);
+        drop(free);
+        held
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        // What it guards is whole between any two lines of ours.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,5 +149,68 @@ impl Reader {
     #[inline]
     pub fn load(&mut self) -> &Arc<Snapshot> {
         self.0.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sched::Options;
+    use crate::snapshot::registry::{Progress, Registry};
+    use crate::wire::ethernet::MacAddress;
+
+    const VIP: u32 = 0x0a00_0064;
+
+    fn snapshot(registry: &mut Registry) -> Snapshot {
+        let text = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\
+                    [[virtual_server]]\nname = \"web\"\naddress = \"10.0.0.100\"\nport = 80\nprotocol = \"tcp\"\n\
+                    forwarding = \"dr\"\n[[virtual_server.real_server]]\naddress = \"10.0.0.11\"\n\
+                    [[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 51\naddresses = [\"10.0.0.100\"]\n";
+        let config = weir_config::parse("test", text).unwrap().config;
+        registry.snapshot(&config, &[MacAddress([2, 0, 0, 0, 0, 1])], Progress::default()).unwrap()
+    }
+
+    fn names(names: &[&str]) -> HashSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn masters_change_nothing_but_who_is_master() {
+        let mut registry = Registry::new(1, Options::default());
+        let publisher = Publisher::new(snapshot(&mut registry));
+        let before = publisher.current();
+        assert!(before.local(VIP).is_none());
+        assert!(publisher.masters().try_set(&names(&["vi", "another"])));
+        let after = publisher.current();
+        assert!(after.local(VIP).is_some() && before.local(VIP).is_none());
+        assert_eq!(after.generation, before.generation);
+        assert_ne!(after.edition, before.edition);
+        let address = |snapshot: &Snapshot| std::ptr::from_ref(snapshot.servers().next().unwrap());
+        assert_eq!(address(&after), address(&before), "what is large is shared");
+    }
+
+    #[test]
+    fn what_control_builds_meanwhile_has_the_masters_that_were_told_last() {
+        let mut registry = Registry::new(1, Options::default());
+        let mut publisher = Publisher::new(snapshot(&mut registry));
+        let masters = publisher.masters();
+        let next = snapshot(&mut registry);
+        assert!(masters.try_set(&names(&["vi"])));
+        publisher.publish(next);
+        assert!(publisher.current().local(VIP).is_some());
+        let next = snapshot(&mut registry);
+        assert!(masters.try_set(&names(&[])));
+        publisher.publish(next);
+        assert!(publisher.current().local(VIP).is_none());
+        assert_eq!(publisher.reclaim(), 0);
+    }
+
+    #[test]
+    fn vrrps_thread_does_not_wait_for_its_turn() {
+        let publisher = Publisher::new(snapshot(&mut Registry::new(1, Options::default())));
+        let (masters, turn) = (publisher.masters(), publisher.turn());
+        assert!(!masters.try_set(&names(&["vi"])));
+        drop(turn);
+        assert!(masters.try_set(&names(&["vi"])));
     }
 }

@@ -26,6 +26,7 @@ use weir_config::model::{
 
 use super::addressing::Addressing;
 use super::marks;
+use super::masters::{Held, VirtualRouters};
 use super::nat::NatSockets;
 use super::rates::Estimator;
 use super::routes::{NextHop, Routes};
@@ -34,7 +35,7 @@ use super::service::{Epoch, Service};
 use super::traffic::Traffic;
 use super::vips::Numbering;
 use super::virtual_router::{Fence, VirtualMacs};
-use super::{Binding, Familiar, Local, Port, Router, Snapshot, Switches};
+use super::{Binding, Familiar, Port, Snapshot, Switches};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::conn::template::Templates;
@@ -143,8 +144,6 @@ pub struct Registry {
     was_persistent: bool,
     /// Static neighbours, and the generation that brought them.
     bindings: (Arc<HashMap<u32, Binding>>, u64),
-    /// Names of the VRRP instances that are master.
-    masters: HashSet<String>,
     /// VIPs to be announced, and the generation that brought them.
     announcements: (Arc<[(usize, u32)]>, u64),
     /// By port number.
@@ -177,7 +176,6 @@ impl Registry {
             hashes: [false; 2],
             was_persistent: false,
             bindings: Default::default(),
-            masters: HashSet::new(),
             announcements: Default::default(),
             fences: Vec::new(),
             numbers: Numbers::default(),
@@ -192,12 +190,8 @@ impl Registry {
         Self { fences, ..self }
     }
 
-    /// Names the VRRP instances that are master from the next snapshot on.
-    pub fn set_masters(&mut self, masters: impl IntoIterator<Item = String>) {
-        self.masters = masters.into_iter().collect();
-    }
-
-    /// The snapshot of `config`. `macs` are the ports' Ethernet addresses.
+    /// The snapshot of `config`, without a virtual router that is master ([`Snapshot::set_masters`]). `macs` are the ports'
+    /// Ethernet addresses.
     ///
     /// # Errors
     /// The registry is then as it was.
@@ -382,47 +376,16 @@ impl Registry {
         }
     }
 
-    /// Tells each port its virtual MACs, and each address of VRRP whether it is served now: `None`, another director
-    /// has it.
-    fn virtual_routers(&self, config: &Config, ports: &mut [Port]) -> HashMap<u32, Option<Local>> {
-        let mut held = HashMap::new();
-        for (port, fence) in ports.iter_mut().zip(&self.fences) {
-            port.virtual_macs = VirtualMacs::new(fence.clone());
-        }
-        for instance in &config.vrrp {
-            let port = &mut ports[instance.port];
-            port.has_vrrp = true;
-            let is_master = self.masters.contains(&instance.name);
-            let (id, virtual_mac) = (instance.virtual_router_id, instance.virtual_mac);
-            if instance.addresses.iter().any(IpAddr::is_ipv4) {
-                port.virtual_macs.insert(id, virtual_mac, is_master);
-            }
-            // An owner accepts whatever it is told (RFC 9568 section 6.1).
-            let accept = instance.accept || instance.priority == u8::MAX;
-            for address in &instance.addresses {
-                let IpAddr::V4(address) = address else { continue };
-                let router = Some(Router { id, virtual_mac, accept });
-                let local =
-                    is_master.then_some(Local { arp_ports: 1 << instance.port, is_vip: true, router });
-                // The owner's own address stays its own.
-                if !port.has_address((*address).into()) || is_master {
-                    held.insert((*address).into(), local);
-                }
-            }
-        }
-        held
-    }
-
     fn assemble(&mut self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {
-        let mut ports: Box<[Port]> =
+        let ports: Box<[Port]> =
             config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
-        let held = self.virtual_routers(config, &mut ports);
+        let virtual_routers = VirtualRouters::new(config, &self.fences);
         let size = self.services.values().map(|entry| usize::from(entry.id.0) + 1).max().unwrap_or(0);
         let mut services: Vec<Option<Arc<Service>>> = vec![None; size];
         let mut retired = vec![Traffic::default(); size];
         let mut servers = vec![nobody(self.workers)];
         let vips = self.vips.vips();
-        let mut addressing = Addressing::new(config, &ports, &vips, &held);
+        let mut addressing = Addressing::new(config, &ports, &vips, &virtual_routers);
         for entry in self.services.values() {
             retired[usize::from(entry.id.0)] = entry.retired;
             for ServerEntry { server, .. } in entry.servers.values() {
@@ -438,10 +401,10 @@ impl Registry {
             }
         }
         let marks = addressing.marks();
-        let Addressing { virtual_servers, unserved, nat_sockets, locals, mut announcements, hashes, .. } =
-            addressing;
+        let Addressing { virtual_servers, nat_sockets, locals, mut announcements, hashes, .. } = addressing;
         let asked_for = virtual_servers.keys().map(|socket| (socket >> 32) as u32);
-        let familiar = Familiar::new(locals.keys().chain(held.keys()).copied().chain(asked_for));
+        let familiar =
+            Familiar::new(locals.keys().copied().chain(virtual_routers.addresses()).chain(asked_for));
         announcements.sort_unstable();
         if self.announcements.0[..] != announcements[..] || self.announcements.1 == 0 {
             self.announcements = (announcements.into(), self.generation);
@@ -449,9 +412,10 @@ impl Registry {
         self.nat_sockets = nat_sockets;
         self.hashes = [self.hashes[0] || hashes[0] || marks.is_some(), self.hashes[1] || hashes[1]];
         let (bindings, bindings_generation) = self.bindings.clone();
-        Snapshot {
+        let mut snapshot = Snapshot {
             generation: self.generation,
             numbers_generation: self.numbers_generation,
+            edition: 0,
             routes,
             lifetimes: Lifetimes::new(&config.connections.timeouts),
             switches: make_switches(config),
@@ -464,7 +428,6 @@ impl Registry {
             epochs_since: self.services.values().map(|entry| entry.epoch.since).max().unwrap_or(0),
             has_both_hashes: self.hashes == [true; 2],
             virtual_servers: Arc::new(virtual_servers),
-            unserved: Arc::new(unserved),
             marks,
             services: services.into(),
             servers: servers.into(),
@@ -472,8 +435,11 @@ impl Registry {
             nat_servers: Arc::new(self.nat_sockets.all()),
             locals: Arc::new(locals),
             familiar,
-            held_elsewhere: held.iter().filter(|(_, local)| local.is_none()).map(|(vip, _)| *vip).collect(),
-        }
+            virtual_routers: Arc::new(virtual_routers),
+            held: Held::default(),
+        };
+        snapshot.set_masters(&HashSet::new());
+        snapshot
     }
 }
 

@@ -11,10 +11,18 @@ use crate::wire::ethernet::MacAddress;
 
 /// The virtual MACs of IPv4 but for the last byte (RFC 9568 section 7.3).
 const PREFIX: [u8; 5] = [0x00, 0x00, 0x5e, 0x00, 0x01];
+/// The same of IPv6.
+const PREFIX6: [u8; 5] = [0x00, 0x00, 0x5e, 0x00, 0x02];
 
 /// The MAC of the virtual router of IPv4 with this VRID.
 pub fn mac(id: u8) -> MacAddress {
     let [a, b, c, d, e] = PREFIX;
+    MacAddress([a, b, c, d, e, id])
+}
+
+/// The MAC of the virtual router of IPv6 with this VRID.
+pub fn mac6(id: u8) -> MacAddress {
+    let [a, b, c, d, e] = PREFIX6;
     MacAddress([a, b, c, d, e, id])
 }
 
@@ -41,91 +49,43 @@ impl Ids {
     }
 }
 
-/// The leases of a port's virtual routers, kept up by VRRP's thread and watched by the workers. Outlives snapshots.
-#[derive(Debug)]
+/// The leases of a port's virtual routers, kept up by VRRP's thread and watched by the workers. Outlives snapshots. A VRID
+/// stands for two routers, one of IPv4 and one of IPv6.
+#[derive(Debug, Default)]
 pub struct Fence {
+    v4: Leases,
+    v6: Leases,
+}
+
+#[derive(Debug)]
+struct Leases {
     /// By VRID: the cycle up to which it may be served.
     until: Box<[AtomicU64]>,
     expired: [AtomicU64; 4],
 }
 
-impl Default for Fence {
+impl Default for Leases {
     fn default() -> Self {
         Self { until: (0..256).map(|_| AtomicU64::new(0)).collect(), expired: Default::default() }
     }
 }
 
-impl Fence {
-    /// Lets a master be served until its lease ends, in cycles of the time stamp counter.
-    pub fn renew(&self, id: u8, until: u64) {
-        self.until[usize::from(id)].store(until, Relaxed);
-    }
-}
-
-/// The virtual MACs of one port.
-#[derive(Debug, Clone, Default)]
-pub struct VirtualMacs {
-    /// Routers of which this one is master.
-    masters: Ids,
-    /// Of those, the ones whose virtual MAC is used.
-    received: Ids,
-    /// Routers with a virtual MAC of which it is not.
-    backups: Ids,
-    fence: Arc<Fence>,
-}
-
-impl VirtualMacs {
-    /// On a port with this fence.
-    pub fn new(fence: Arc<Fence>) -> Self {
-        Self { fence, ..Self::default() }
-    }
-
-    /// Adds a virtual router.
-    pub fn insert(&mut self, id: u8, virtual_mac: bool, is_master: bool) {
-        if is_master {
-            self.masters.insert(id);
-        }
-        match (virtual_mac, is_master) {
-            (true, true) => self.received.insert(id),
-            (true, false) => self.backups.insert(id),
-            (false, _) => {}
-        }
-    }
-
-    /// Whether the frame goes to the MAC of a virtual router that is master here.
+impl Leases {
     #[inline]
-    pub fn receives(&self, frame: &[u8]) -> bool {
-        match frame.first_chunk() {
-            Some([a, b, c, d, e, id]) => {
-                [*a, *b, *c, *d, *e] == PREFIX && self.received.contains(*id) && !self.is_fenced(*id)
-            }
-            None => false,
-        }
+    fn is_over(&self, id: u8) -> bool {
+        self.expired[usize::from(id >> 6)].load(Relaxed) >> (id & 63) & 1 == 1
     }
 
-    /// Whether the frame goes to the MAC of a virtual router that another director is master of, or may be.
-    pub fn is_for_another(&self, frame: &[u8]) -> bool {
-        let Some([a, b, c, d, e, id]) = frame.first_chunk() else { return false };
-        [*a, *b, *c, *d, *e] == PREFIX && (self.backups.contains(*id) || self.received.contains(*id))
-    }
-
-    /// Whether the lease of a master is over.
-    #[inline]
-    pub fn is_fenced(&self, id: u8) -> bool {
-        self.fence.expired[usize::from(id >> 6)].load(Relaxed) >> (id & 63) & 1 == 1
-    }
-
-    /// Fences masters whose lease is over at this cycle, and lets those that were renewed go on. Returns how many were
-    /// fenced just now.
-    pub fn watch(&self, cycles: u64) -> u64 {
-        if self.masters.is_empty() {
+    /// See [`VirtualMacs::watch`].
+    fn watch(&self, masters: &Ids, cycles: u64) -> u64 {
+        if masters.is_empty() {
             return 0;
         }
         let mut fenced = 0;
-        for id in (1..=u8::MAX).filter(|id| self.masters.contains(*id)) {
-            let is_over = cycles > self.fence.until[usize::from(id)].load(Relaxed);
-            if is_over != self.is_fenced(id) {
-                let (word, bit) = (&self.fence.expired[usize::from(id >> 6)], 1 << (id & 63));
+        for id in (1..=u8::MAX).filter(|id| masters.contains(*id)) {
+            let is_over = cycles > self.until[usize::from(id)].load(Relaxed);
+            if is_over != self.is_over(id) {
+                let (word, bit) = (&self.expired[usize::from(id >> 6)], 1 << (id & 63));
                 if is_over {
                     word.fetch_or(bit, Relaxed)
                 } else {
@@ -138,6 +98,94 @@ impl VirtualMacs {
     }
 }
 
+impl Fence {
+    #[inline]
+    fn leases(&self, is_v6: bool) -> &Leases {
+        if is_v6 { &self.v6 } else { &self.v4 }
+    }
+
+    /// Lets a master be served until its lease ends, in cycles of the time stamp counter.
+    pub fn renew(&self, is_v6: bool, id: u8, until: u64) {
+        self.leases(is_v6).until[usize::from(id)].store(until, Relaxed);
+    }
+}
+
+/// The virtual MACs of one port.
+#[derive(Debug, Clone, Default)]
+pub struct VirtualMacs {
+    v4: Routers,
+    v6: Routers,
+    fence: Arc<Fence>,
+}
+
+/// The virtual routers of one family.
+#[derive(Debug, Clone, Copy, Default)]
+struct Routers {
+    /// Of which this one is master.
+    masters: Ids,
+    /// Of those, the ones whose virtual MAC is used.
+    received: Ids,
+    /// With a virtual MAC, and of which it is not.
+    backups: Ids,
+}
+
+impl VirtualMacs {
+    /// On a port with this fence.
+    pub fn new(fence: Arc<Fence>) -> Self {
+        Self { fence, ..Self::default() }
+    }
+
+    /// Adds a virtual router.
+    pub fn insert(&mut self, is_v6: bool, id: u8, virtual_mac: bool, is_master: bool) {
+        let routers = if is_v6 { &mut self.v6 } else { &mut self.v4 };
+        if is_master {
+            routers.masters.insert(id);
+        }
+        match (virtual_mac, is_master) {
+            (true, true) => routers.received.insert(id),
+            (true, false) => routers.backups.insert(id),
+            (false, _) => {}
+        }
+    }
+
+    /// Whether the frame goes to the MAC of a virtual router of IPv4 that is master here.
+    #[inline]
+    pub fn receives(&self, frame: &[u8]) -> bool {
+        match frame.first_chunk() {
+            Some([a, b, c, d, e, id]) => {
+                [*a, *b, *c, *d, *e] == PREFIX
+                    && self.v4.received.contains(*id)
+                    && !self.is_fenced(false, *id)
+            }
+            None => false,
+        }
+    }
+
+    /// Whether the frame goes to the MAC of a virtual router that another director is master of, or may be.
+    pub fn is_for_another(&self, frame: &[u8]) -> bool {
+        let Some([a, b, c, d, e, id]) = frame.first_chunk() else { return false };
+        let is_v6 = match [*a, *b, *c, *d, *e] {
+            PREFIX => false,
+            PREFIX6 => true,
+            _ => return false,
+        };
+        let routers = if is_v6 { &self.v6 } else { &self.v4 };
+        routers.backups.contains(*id) || routers.received.contains(*id) && self.is_fenced(is_v6, *id)
+    }
+
+    /// Whether the lease of a master is over.
+    #[inline]
+    pub fn is_fenced(&self, is_v6: bool, id: u8) -> bool {
+        self.fence.leases(is_v6).is_over(id)
+    }
+
+    /// Fences masters whose lease is over at this cycle, and lets those that were renewed go on. Returns how many were
+    /// fenced just now.
+    pub fn watch(&self, cycles: u64) -> u64 {
+        self.fence.v4.watch(&self.v4.masters, cycles) + self.fence.v6.watch(&self.v6.masters, cycles)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,14 +194,14 @@ mod tests {
     fn a_master_whose_lease_is_over_is_fenced_until_it_is_renewed() {
         let fence = Arc::new(Fence::default());
         let mut macs = VirtualMacs::new(fence.clone());
-        macs.insert(51, true, true);
-        macs.insert(200, true, false);
+        macs.insert(false, 51, true, true);
+        macs.insert(false, 200, true, false);
         let frame = |id| [mac(id).0.as_slice(), &[0; 54]].concat();
-        fence.renew(51, 1_000);
+        fence.renew(false, 51, 1_000);
         assert_eq!((macs.watch(1_000), macs.receives(&frame(51))), (0, true));
         assert_eq!((macs.watch(1_001), macs.receives(&frame(51))), (1, false));
         assert_eq!((macs.watch(1_002), macs.is_for_another(&frame(51))), (0, true));
-        fence.renew(51, 2_000);
+        fence.renew(false, 51, 2_000);
         assert_eq!((macs.watch(1_003), macs.receives(&frame(51))), (0, true));
         assert!(!macs.receives(&frame(200)) && macs.is_for_another(&frame(200)));
         assert!(!macs.receives(&frame(52)) && !macs.is_for_another(&frame(52)));

@@ -5,6 +5,7 @@
 
 pub mod checksum;
 pub mod ethernet;
+pub mod icmp6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod l4;

@@ -76,7 +76,7 @@ pub(super) fn vrrp(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -> Resu
             instance + 1,
             addresses.join(", ")
         );
-        fence.renew(instance as u8 + 1, u64::MAX);
+        fence.renew(false, instance as u8 + 1, u64::MAX);
         masters.push(format!("i{instance}"));
     }
     let config = read(&text);
@@ -89,8 +89,7 @@ pub(super) fn vrrp(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -> Resu
     rig.check()?;
     rig.step("packets after becoming backup, and master again");
     for change in 0..CHANGES {
-        let masters = if change % 2 == 0 { Vec::new() } else { masters.clone() };
-        rig.publish(&config, masters)?;
+        rig.set_masters(if change % 2 == 0 { Vec::new() } else { masters.clone() })?;
         rig.send(Kind::Middle, (0..AFTER).map(|n| flow(n * 31 % FLOWS)));
     }
     rig.check()?;

@@ -188,7 +188,8 @@ fn the_first_worker_sends_what_control_has_a_few_each_pass() {
     let mut sent = Vec::new();
     let mut passes = Vec::new();
     for worker in [1, 0, 0, 0] {
-        let had_some = lab.directors[worker].inject(&lab.snapshot, lab.now, &mut lab.wire);
+        let had_some = lab.directors[worker].has_injected();
+        lab.directors[worker].inject(&lab.snapshot, lab.now, &mut lab.wire);
         passes.push((had_some, lab.wire.sent.len()));
         sent.extend(lab.wire.sent.drain(..).map(|(port, frame)| (port, frame.bytes().to_vec())));
     }

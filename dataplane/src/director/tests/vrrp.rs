@@ -1,5 +1,6 @@
 //! Addresses of VRRP: what a master serves, what a backup and a master whose lease is over leave alone.
 
+mod nd;
 use weir_config::model::Protocol;
 
 use super::*;
@@ -25,7 +26,7 @@ fn lab(more: &str) -> (Lab, Config) {
 
 impl Lab {
     fn become_master(&mut self, config: &Config, is_master: bool) {
-        self.registry.set_masters(is_master.then(|| "vi".to_owned()));
+        self.masters = is_master.then(|| "vi".to_owned()).into_iter().collect();
         self.reload(config);
     }
 

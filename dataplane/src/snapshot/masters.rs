@@ -1,0 +1,153 @@
+//! Who is master of the virtual routers, laid over a snapshot.
+//!
+//! A change of masters touches their addresses and their MACs and nothing else. Everything large is shared with the
+//! snapshot before, so this is cheap enough for VRRP's thread to do, and does not wait for control.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use weir_config::model::{Config, MacAddress};
+
+use super::virtual_router::{self, Fence, VirtualMacs};
+use super::{Local, Router, Snapshot};
+
+/// The virtual routers of the file.
+pub(super) struct VirtualRouters {
+    list: Box<[VirtualRouter]>,
+    /// By port number.
+    fences: Box<[Arc<Fence>]>,
+    addresses: HashSet<u32>,
+}
+
+struct VirtualRouter {
+    /// Of the instance.
+    name: String,
+    /// Port number.
+    port: usize,
+    router: Router,
+    addresses: Box<[u32]>,
+    /// Of those, the ones that the port has anyway, master or not.
+    own: Box<[u32]>,
+    addresses6: Box<[Ipv6Addr]>,
+}
+
+impl VirtualRouters {
+    /// Of a file; `fences` are the ports'.
+    pub(super) fn new(config: &Config, fences: &[Arc<Fence>]) -> Self {
+        let list: Box<[VirtualRouter]> = config
+            .vrrp
+            .iter()
+            .map(|instance| {
+                let v4 = |address: &IpAddr| match address {
+                    IpAddr::V4(address) => Some(u32::from(*address)),
+                    IpAddr::V6(_) => None,
+                };
+                let v6 = |address: &IpAddr| match address {
+                    IpAddr::V4(_) => None,
+                    IpAddr::V6(address) => Some(*address),
+                };
+                let addresses: Box<[u32]> = instance.addresses.iter().filter_map(v4).collect();
+                let of_port: Vec<u32> =
+                    config.ports[instance.port].addresses.iter().filter_map(|net| v4(&net.addr())).collect();
+                VirtualRouter {
+                    name: instance.name.clone(),
+                    port: instance.port,
+                    router: Router {
+                        id: instance.virtual_router_id,
+                        virtual_mac: instance.virtual_mac,
+                        // An owner accepts whatever it is told (RFC 9568 section 6.1).
+                        accept: instance.accept || instance.priority == u8::MAX,
+                    },
+                    own: addresses.iter().copied().filter(|address| of_port.contains(address)).collect(),
+                    addresses,
+                    addresses6: instance.addresses.iter().filter_map(v6).collect(),
+                }
+            })
+            .collect();
+        let addresses = list.iter().flat_map(|router| router.addresses.iter().copied()).collect();
+        Self { list, fences: fences.into(), addresses }
+    }
+
+    /// Their IPv4 addresses.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = u32> {
+        self.addresses.iter().copied()
+    }
+
+    /// Whether this is an IPv4 address of one of them.
+    pub(super) fn has_address(&self, address: u32) -> bool {
+        self.addresses.contains(&address)
+    }
+}
+
+/// The addresses of virtual routers: what they have where this director is master, `None` where it is not.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Held {
+    v4: HashMap<u32, Option<Local>>,
+    v6: HashMap<Ipv6Addr, Held6>,
+}
+
+/// An IPv6 address that this director has as master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held6 {
+    /// Port number.
+    pub port: usize,
+    /// The virtual router.
+    pub router: Router,
+    /// Where the address is.
+    pub mac: MacAddress,
+}
+
+impl Held {
+    /// Whether another director is master of this address, or may be.
+    #[inline]
+    pub(super) fn is_elsewhere(&self, address: u32) -> bool {
+        self.v4.get(&address).is_some_and(Option::is_none)
+    }
+
+    /// What the address is as long as this director is master.
+    #[inline]
+    pub(super) fn local(&self, address: u32) -> Option<Local> {
+        *self.v4.get(&address)?
+    }
+}
+
+impl Snapshot {
+    /// Makes the instances with these names master, and no others.
+    pub fn set_masters(&mut self, names: &HashSet<String>) {
+        self.edition += 1;
+        let routers = self.virtual_routers.clone();
+        for (port, fence) in self.ports.iter_mut().zip(&routers.fences) {
+            port.virtual_macs = VirtualMacs::new(fence.clone());
+        }
+        let mut held = Held::default();
+        for VirtualRouter { name, port, router, addresses, own, addresses6 } in &routers.list {
+            let number = *port;
+            let port = &mut self.ports[number];
+            port.has_vrrp = true;
+            let is_master = names.contains(name);
+            for (is_v6, is_its) in [(false, !addresses.is_empty()), (true, !addresses6.is_empty())] {
+                if is_its {
+                    port.virtual_macs.insert(is_v6, router.id, router.virtual_mac, is_master);
+                }
+            }
+            let local =
+                is_master.then_some(Local { arp_ports: 1 << number, is_vip: true, router: Some(*router) });
+            // The owner's own address stays its own.
+            let has_left = |address: &&u32| is_master || !own.contains(address);
+            held.v4.extend(addresses.iter().filter(has_left).map(|address| (*address, local)));
+            if is_master {
+                let mac = if router.virtual_mac { virtual_router::mac6(router.id) } else { port.mac };
+                let its = Held6 { port: number, router: *router, mac };
+                held.v6.extend(addresses6.iter().map(|address| (*address, its)));
+            }
+        }
+        self.held = held;
+    }
+
+    /// What is known of an IPv6 address that this director serves on `port` as master of its virtual router.
+    pub fn held6(&self, port: usize, address: Ipv6Addr) -> Option<&Held6> {
+        let held = self.held.v6.get(&address).filter(|held| held.port == port)?;
+        (!self.ports[port].virtual_macs.is_fenced(true, held.router.id)).then_some(held)
+    }
+}
