@@ -1,6 +1,8 @@
 """VRRP: weir and keepalived in one group, both ways; two weirs and what a client notices."""
 
+import json
 import pathlib
+import re
 import signal
 import tempfile
 import time
@@ -8,6 +10,8 @@ import unittest
 
 import lab
 import vrrp_lab as net
+from stopped import Stopped
+from vrrp_clients import Requests
 
 # name, VRID, keepalived's lines, weir's lines; the virtual addresses end in the VRID.
 GROUPS = (
@@ -52,7 +56,7 @@ NAMES = {name for name, *_ in GROUPS}
 BACKUP, MASTER, FAULT = 1, 2, 3
 
 
-class Vrrp(unittest.TestCase):
+class VrrpCase(unittest.TestCase):
     """The network of vrrp_lab, fresh for each test."""
 
     def setUp(self):
@@ -67,6 +71,10 @@ class Vrrp(unittest.TestCase):
         except AssertionError as late:
             raise AssertionError("\n".join([str(late), *(daemon.log() for daemon in logs)])) from late
         return time.monotonic() - begin
+
+
+class Vrrp(VrrpCase):
+    """States and counters of both."""
 
     def assertWeir(self, daemon, state, seconds, *logs):
         """Every instance of a weir gets into a state."""
@@ -177,6 +185,36 @@ class Vrrp(unittest.TestCase):
             net.link("a", "up")
             self.assertSoon("link up", lambda: held_by(MASTER, "BACKUP"), 6, director, other)
 
+    def neighbor6(self, address):
+        """The MAC that the client's kernel has for an address."""
+        return re.search(r"lladdr (\S+)|$", net.ip("-n", net.node("c"), "-6", "neigh", "show", address).stdout).group(1)
+
+    def assertAt(self, address, mac, *logs):
+        """The client reaches the address, and finds it at this MAC."""
+        ping = lambda: net.run("c", "ping", "-6", "-n", "-c", "1", "-W", "1", address).returncode == 0  # noqa: E731
+        self.assertSoon(f"{address} at {mac}", lambda: ping() and self.neighbor6(address) == mac, 5, *logs)
+
+    def test_a_clients_kernel_finds_ipv6_addresses_at_whoever_is_master(self):
+        group = [GROUPS[-1]]
+        vip, virtual = addresses(*group[0][:2])[1], "00:00:5e:00:02:39"
+        kernel = json.loads(net.ip("-n", net.node("b"), "-j", "link", "show", "eth0").stdout)[0]["address"]
+        for node, address in (("c", "2001:db8::c8/64"), ("b", "2001:db8::3/64")):
+            net.ip("-n", net.node(node), "addr", "add", address, "dev", "eth0", "nodad")
+        with net.Weir("a", weir(150, group)) as director, net.Keepalived("b", keepalived(100, group)) as other:
+            self.assertWeir(director, MASTER, 5, other)
+            self.assertAt(vip, virtual, director)
+            # Another host that wants the address hears that it is taken.
+            net.ip("-n", net.node("t"), "addr", "add", f"{vip}/64", "dev", "eth0")
+            taken = lambda: "dadfailed" in net.ip("-n", net.node("t"), "-6", "addr", "show", "dev", "eth0").stdout  # noqa: E731
+            self.assertSoon("duplicate address detection", taken, 5, director)
+            net.ip("-n", net.node("t"), "addr", "del", f"{vip}/64", "dev", "eth0")
+            director.end(signal.SIGKILL)
+            self.assertAt(vip, kernel, other)
+            with net.Weir("a", weir(150, group)) as again:
+                self.assertWeir(again, MASTER, 5, other)
+                self.assertAt(vip, virtual, again)
+                self.assertEqual(again.metrics().total("weir_arp_conflicts_total"), 0)
+
     def failover(self, how, limit_ms):
         """Two weirs; `how` takes the master down. Returns what the client noticed."""
         text = net.virtual_server() + weir(0, [("vi", 51, "", "version = 3\nadvertisement_interval = 0.2")])
@@ -188,7 +226,7 @@ class Vrrp(unittest.TestCase):
                 net.Weir("b", text.replace("priority = 0", "priority = 100"), 1) as second:
             self.assertWeir(first, MASTER, 5)
             self.assertWeir(second, BACKUP, 5)
-            with net.Requests() as client:
+            with Requests() as client:
                 self.assertSoon("service", client.serves, 5, first, second)
                 time.sleep(0.5)
                 began = time.monotonic()
@@ -220,6 +258,6 @@ class Vrrp(unittest.TestCase):
 
     def test_two_weirs_a_master_whose_vrrp_does_not_run(self):
         def stall(first):
-            stopped = net.Stopped(first.thread("weir-vrrp")).__enter__()
+            stopped = Stopped(first.thread("weir-vrrp")).__enter__()
             return lambda: stopped.__exit__(None, None, None)
         self.failover(stall, 1500)

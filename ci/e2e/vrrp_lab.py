@@ -4,24 +4,25 @@
     b   another weir, keepalived   10.30.0.3
     c   the client                 10.30.0.10
     s   the real server            10.30.0.11, nginx; the VIP on lo, as direct routing wants it
+    t   another one                10.30.0.12
+
+A director that checks real servers' health has a second interface for that, `mgmt`, with a kernel's address.
 
 Every process that is started here is ended by its id.
 """
 
-import ctypes
 import os
 import pathlib
 import re
 import signal
 import subprocess
 import tempfile
-import threading
-import time
 
 import lab
 
 PREFIX = lab.NAME + "-v"
-NODES = {"a": "10.30.0.2", "b": "10.30.0.3", "c": "10.30.0.10", "s": "10.30.0.11"}
+NODES = {"a": "10.30.0.2", "b": "10.30.0.3", "c": "10.30.0.10", "s": "10.30.0.11", "t": "10.30.0.12"}
+MANAGEMENT = {"a": "10.30.0.22", "b": "10.30.0.23"}
 VIP = "10.30.0.100"
 SWITCH = PREFIX + "w"
 START_SECONDS = 30
@@ -64,7 +65,7 @@ def up():
         if name in "ab":
             run(name, "sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")
         ip("-n", node(name), "link", "set", "eth0", "up")
-        if name in "cs":
+        if name in "cst":
             ip("-n", node(name), "addr", "add", f"{address}/24", "dev", "eth0")
 
 
@@ -81,17 +82,44 @@ def link(name, state):
     ip("-n", SWITCH, "link", "set", f"p-{name}", state)
 
 
-def real_server():
-    """nginx in the real server. Returns the process and its directory."""
+def management(name):
+    """Gives a director its second interface."""
+    ip("netns", "exec", node(name), "ip", "link", "add", "mgmt", "type", "veth", "peer", "name", f"m-{name}",
+       "netns", SWITCH)
+    ip("-n", SWITCH, "link", "set", f"m-{name}", "master", "br0", "up")
+    run(name, "ethtool", "-K", "mgmt", "tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off")
+    ip("-n", node(name), "addr", "add", f"{MANAGEMENT[name]}/24", "dev", "mgmt")
+    ip("-n", node(name), "link", "set", "mgmt", "up")
+
+
+def web_server(name):
+    """Starts nginx in a node. Returns its process."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="weir-vrrp-"))
     (folder / "nginx.conf").write_text(
         f"daemon off; worker_processes 1; pid {folder}/pid; error_log stderr;\n"
         "events { worker_connections 4096; }\n"
         "http { access_log off; server { listen 80 backlog=4096; return 200 served; } }\n")
-    run("s", "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2")
-    ip("-n", node("s"), "addr", "add", f"{VIP}/32", "dev", "lo")
-    command = inside("s", "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"))
+    command = inside(name, "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"))
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def real_server(name="s"):
+    """A real server, with the VIP as direct routing wants it. Returns nginx's process."""
+    run(name, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2")
+    ip("-n", node(name), "addr", "replace", f"{VIP}/32", "dev", "lo")
+    return web_server(name)
+
+
+def tree(process):
+    """The ids of a process and its children."""
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout
+    return [process.pid, *map(int, children.split())]
+
+
+def signal_all(process, signum):
+    """Sends a signal to a process and its children."""
+    for pid in tree(process):
+        os.kill(pid, signum)
 
 
 class Daemon:
@@ -129,11 +157,12 @@ def port(name):
             f'[[port]]\nname = "lan"\ndevice = "net_af_packet0"\naddresses = ["{NODES[name]}/24"]\n')
 
 
-def virtual_server(forwarding="dr"):
-    """The virtual server of the VIP."""
+def virtual_server(forwarding="dr", check="", server="s"):
+    """The virtual server of the VIP; `check` are the lines of its health check."""
+    check = f"[virtual_server.health_check]\n{check}\n" if check else ""
     return (f'[[virtual_server]]\nname = "web"\naddress = "{VIP}"\nport = 80\nprotocol = "tcp"\n'
             f'forwarding = "{forwarding}"\nscheduler = "rr"\n'
-            f'[[virtual_server.real_server]]\naddress = "{NODES["s"]}"\n')
+            f'[[virtual_server.real_server]]\naddress = "{NODES[server]}"\n{check}')
 
 
 class Weir(Daemon):
@@ -195,94 +224,20 @@ class Keepalived(Daemon):
 
     def __enter__(self):
         ip("-n", node(self.name), "addr", "replace", f"{NODES[self.name]}/24", "dev", "eth0")
+        # One that was killed has left them, and another process may have its number by now.
+        for name in ("pid", "vrrp.pid"):
+            (self.folder / name).unlink(missing_ok=True)
         return super().__enter__()
 
     def states(self):
-        """The last state that each instance entered, by name."""
+        """The last state that each instance entered, by name; none, once it has ended."""
+        if self.process.poll() is not None:
+            return {}
         return dict(re.findall(r"\((\w+)\) Entering (\w+) STATE", self.log()))
 
     def end(self, signum=signal.SIGTERM):
         """kill -9 has to meet its child as well, which holds the addresses."""
         if signum == signal.SIGKILL:
-            for pid in subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True,
-                                      text=True, check=False).stdout.split():
-                os.kill(int(pid), signal.SIGKILL)
+            for pid in tree(self.process)[1:]:
+                os.kill(pid, signal.SIGKILL)
         super().end(signum)
-
-
-class Stopped:
-    """One thread of a process does not run inside the block; the others do. ptrace can stop a single one."""
-
-    SEIZE, INTERRUPT, DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000
-
-    def __init__(self, thread):
-        self.thread = thread
-        self.libc = ctypes.CDLL(None, use_errno=True)
-        self.libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-
-    def _ptrace(self, request):
-        if self.libc.ptrace(request, self.thread, None, None) != 0:
-            raise OSError(ctypes.get_errno(), "ptrace")
-
-    def __enter__(self):
-        self._ptrace(self.SEIZE)
-        self._ptrace(self.INTERRUPT)
-        os.waitpid(self.thread, self.WALL)
-        return self
-
-    def __exit__(self, *_):
-        self._ptrace(self.DETACH)
-
-
-class Requests:
-    """A client that asks the VIP over and over, a new connection each, and notes what failed and when.
-
-    `pause` seconds lie between two requests. An answer counts as service at the moment it is whole.
-    """
-
-    SCRIPT = r"""
-import socket, sys, time
-vip, pause, timeout = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
-while True:
-    begin = time.monotonic()
-    try:
-        with socket.create_connection((vip, 80), timeout=timeout) as connection:
-            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            good = connection.recv(4096).startswith(b"HTTP/1.1 200")
-    except OSError:
-        good = False
-    print(f"{begin:.6f} {time.monotonic():.6f} {int(good)}", flush=True)
-    time.sleep(max(0.0, begin + pause - time.monotonic()))
-"""
-
-    def __init__(self, vip=VIP, pause=0.002, timeout=0.05):
-        self.command = inside("c", "/usr/bin/python3", "-c", self.SCRIPT, vip, str(pause), str(timeout))
-        self.lines = []
-
-    def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
-        self.reader = threading.Thread(target=self._read)
-        self.reader.start()
-        return self
-
-    def _read(self):
-        for line in self.process.stdout:
-            begin, end, good = line.split()
-            self.lines.append((float(begin), float(end), good == "1"))
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-        self.reader.join()
-        self.process.stdout.close()
-
-    def serves(self):
-        """Whether the last request was answered."""
-        return bool(self.lines) and self.lines[-1][2]
-
-    def outage(self, since):
-        """After a moment: requests, failed ones, and the longest time without an answer, in milliseconds."""
-        lines = [line for line in self.lines if line[1] >= since]
-        good = [since, *(end for _, end, good in lines if good)]
-        gap = max((b - a for a, b in zip(good, good[1:])), default=float("inf"))
-        return len(lines), sum(not good for *_, good in lines), gap * 1000

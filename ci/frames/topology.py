@@ -94,6 +94,7 @@ class Setup:
     neighbors: dict = dataclasses.field(default_factory=static_neighbors)
     mtu: dict = dataclasses.field(default_factory=lambda: {"c0": 1500, "r0": 1500})
     port_options: dict = dataclasses.field(default_factory=dict)
+    vrrp: list = dataclasses.field(default_factory=list)
 
     def text(self, devices, socket):
         """The file, for the given DPDK device of each port and path of the control socket."""
@@ -119,6 +120,7 @@ class Setup:
                 out.append(table("[virtual_server.real_server]", {
                     "address": server.address, **port, "weight": server.weight,
                     "forwarding": server.forwarding, **server.options}))
+        out += [table("[vrrp]", instance) for instance in self.vrrp]
         return "\n".join(out)
 
 
