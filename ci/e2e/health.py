@@ -15,6 +15,7 @@ import time
 import lab
 
 MANAGEMENT = "10.20.0.3"
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -161,3 +162,13 @@ def scripts():
     for place in (lab.RUN.parent, lab.RUN, path):
         place.chmod(0o755)
     return path
+
+
+def threads(process):
+    """Processor time of each thread of weir so far, in seconds, by name."""
+    spent = {}
+    for task in pathlib.Path(f"/proc/{process}/task").iterdir():
+        fields = (task / "stat").read_text().rsplit(") ", 1)[1].split()
+        name = (task / "comm").read_text().strip()
+        spent[name] = spent.get(name, 0) + (int(fields[11]) + int(fields[12])) / TICKS
+    return spent
