@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use weir_config::model::health::{
-    DnsRecord, Exchange, Expected, Health, HttpMethod, OnFail, Probe, ServiceHealth, SorryMode, TextMatch,
+    BodyDigest, DnsRecord, Exchange, Expected, Health, HttpMethod, OnFail, Probe, ServiceHealth, SorryMode,
+    TextMatch,
 };
 use weir_config::model::{
     Config, Forwarding, Identity, MacAddress, Protocol, Scheduler, Schedulers, SctpTimeouts, TcpTimeouts,
@@ -172,7 +173,8 @@ fn health_is_as_the_file_says() {
     assert_eq!(https.status, [(200, 200), (204, 206)]);
     assert_eq!(https.headers[1], ("content-type".into(), TextMatch::Regex("^text/".into())));
     assert_eq!(https.body.len(), 2);
-    assert_eq!(https.body_sha256.unwrap()[0], 0xe3);
+    let [BodyDigest::Sha256(sha256), BodyDigest::Md5(md5)] = https.body_digests[..] else { panic!() };
+    assert_eq!((sha256[0], md5[0]), (0xe3, 0xd4));
     assert!(tls.verify, "authorities are given to be used");
     assert_eq!((first.on_fail, first.agent.as_ref().unwrap().port), (OnFail::Quiesce, 5480));
     assert!(bare.health_checks.is_empty() && bare.on_fail == OnFail::Remove);

@@ -162,10 +162,19 @@ pub struct HttpProbe {
     pub headers: Vec<(String, TextMatch)>,
     /// What the body must be like, all of them.
     pub body: Vec<TextMatch>,
-    /// SHA-256 of the whole body.
-    pub body_sha256: Option<[u8; 32]>,
+    /// Digests of the whole body, all of them.
+    pub body_digests: Vec<BodyDigest>,
     /// Bytes of the body that are looked at: 1 to 16 MiB.
     pub body_limit: u32,
+}
+
+/// What the whole body comes to. It tells whether a page is the one it was, and is no protection against whoever serves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BodyDigest {
+    /// FIPS 180-4.
+    Sha256([u8; 32]),
+    /// RFC 1321, as keepalived's files hold it.
+    Md5([u8; 16]),
 }
 
 /// HTTP methods that change nothing.

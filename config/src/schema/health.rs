@@ -42,6 +42,7 @@ pub(crate) struct HealthCheck {
     pub(crate) expect_body: Field<Text>,
     pub(crate) expect_body_regex: Field<Text>,
     pub(crate) expect_sha256: Field<Text>,
+    pub(crate) expect_md5: Field<Text>,
     pub(crate) body_limit: Field<Integer>,
     pub(crate) tls_verify: Field<Boolean>,
     pub(crate) tls_ca: Field<Text>,

@@ -11,11 +11,12 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, HeaderName, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use md5::{Digest, Md5};
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
-use weir_config::model::health::{HttpMethod, HttpProbe, TlsOptions};
+use weir_config::model::health::{BodyDigest, HttpMethod, HttpProbe, TlsOptions};
 
 use super::matching::{Patterns, describe, shown};
 use super::{Failure, Found, Success, Target, connect, tls};
@@ -149,7 +150,7 @@ async fn judge(response: Response<Incoming>, probe: &HttpProbe, patterns: &Patte
         }
     }
     // A body that nobody asks about may be as long as it likes.
-    if !probe.body.is_empty() || probe.body_sha256.is_some() {
+    if !probe.body.is_empty() || !probe.body_digests.is_empty() {
         judge_body(response.into_body(), probe, patterns).await?;
     }
     Ok(Success::new(format!("status {status}")))
@@ -181,18 +182,26 @@ async fn judge_body(mut body: Incoming, probe: &HttpProbe, patterns: &Patterns) 
             return Err(Failure::new(Outcome::Unexpected, detail));
         }
     }
-    match probe.body_sha256 {
-        Some(_) if !is_whole => {
-            Err(Failure::new(Outcome::Unexpected, format!("the body is longer than {limit} bytes")))
-        }
-        Some(wanted) => {
-            let found = digest(&SHA256, &text);
-            if found.as_ref() == wanted {
-                return Ok(());
-            }
-            let hex: String = found.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-            Err(Failure::new(Outcome::Unexpected, format!("the body's SHA-256 is {hex}")))
-        }
-        None => Ok(()),
+    if !is_whole && !probe.body_digests.is_empty() {
+        return Err(Failure::new(Outcome::Unexpected, format!("the body is longer than {limit} bytes")));
     }
+    probe.body_digests.iter().try_for_each(|wanted| has_digest(&text, wanted))
+}
+
+fn has_digest(body: &[u8], wanted: &BodyDigest) -> Result<(), Failure> {
+    let (name, found, is_it) = match wanted {
+        BodyDigest::Sha256(wanted) => {
+            let found = digest(&SHA256, body);
+            ("SHA-256", found.as_ref().to_vec(), found.as_ref() == wanted)
+        }
+        BodyDigest::Md5(wanted) => {
+            let found = Md5::digest(body);
+            ("MD5", found.to_vec(), found[..] == wanted[..])
+        }
+    };
+    if is_it {
+        return Ok(());
+    }
+    let hex: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+    Err(Failure::new(Outcome::Unexpected, format!("the body's {name} is {hex}")))
 }

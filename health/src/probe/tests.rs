@@ -126,6 +126,11 @@ fn http_is_judged_by_status_headers_and_body() {
     expect(&outcome(&right, at), Outcome::Success, "status 200");
     let short = format!("{right}\nbody_limit = 11");
     expect(&outcome(&short, at), Outcome::Unexpected, "longer than 11 bytes");
+    // As `printf 'All is well\n' | md5sum` and `sha256sum` print them.
+    let both = "type = \"http\"\nexpect_md5 = \"04ddcc2bb6c5d7abc80f7a209f1f6af0\"\nexpect_sha256 = \"98694393a6f6349e4d3ea8018ff401660219ca900b09489b152f560cbca39d77\"";
+    expect(&outcome(both, at), Outcome::Success, "status 200");
+    let other = both.replace("04ddcc2bb6c5d7abc80f7a209f1f6af0", "d41d8cd98f00b204e9800998ecf8427e");
+    expect(&outcome(&other, at), Outcome::Unexpected, "the body's MD5 is 04ddcc2bb6c5d7abc80f7a209f1f6af0");
     let bad = [
         ("status = [204, \"300-399\"]", "status 200, expected 204 or 300-399"),
         ("expect_header = [\"server: apache\"]", "no header server with \"apache\""),

@@ -108,7 +108,7 @@ fn misplaced(written: &HealthCheck, kind: Kind, table: &mut Table<'_>) {
     let network: &[Kind] =
         &[Kind::Tcp, Kind::Http, Kind::Https, Kind::Udp, Kind::Dns, Kind::Smtp, Kind::Ping];
     let ports: &[Kind] = &network[..6];
-    let options: [(&str, Option<Span>, &[Kind]); 29] = [
+    let options: [(&str, Option<Span>, &[Kind]); 30] = [
         ("via", at(&written.via), ports),
         ("connect_timeout", at(&written.connect_timeout), stream),
         ("tls_timeout", at(&written.tls_timeout), &[Kind::Https]),
@@ -125,6 +125,7 @@ fn misplaced(written: &HealthCheck, kind: Kind, table: &mut Table<'_>) {
         ("expect_body", at(&written.expect_body), WEB),
         ("expect_body_regex", at(&written.expect_body_regex), WEB),
         ("expect_sha256", at(&written.expect_sha256), WEB),
+        ("expect_md5", at(&written.expect_md5), WEB),
         ("body_limit", at(&written.body_limit), WEB),
         ("tls_verify", at(&written.tls_verify), &[Kind::Https]),
         ("tls_ca", at(&written.tls_ca), &[Kind::Https]),
@@ -194,10 +195,12 @@ fn http(written: &HealthCheck, table: &mut Table<'_>) -> HttpProbe {
         false => Ok(TextMatch::Contains(text.to_owned())),
     });
     let pattern = table.parsed(&written.expect_body_regex, |text| texts::regex(text).map(TextMatch::Regex));
-    let digest = table.parsed(&written.expect_sha256, texts::sha256);
+    let digests =
+        [table.parsed(&written.expect_sha256, texts::sha256), table.parsed(&written.expect_md5, texts::md5)];
     let limit = table.integer(&written.body_limit, "body_limit", 1..=BODY_LIMIT_MAX, BODY_LIMIT_DEFAULT);
     let first = [text.as_ref().map(Spanned::span), pattern.as_ref().map(Spanned::span)];
-    let first = first.into_iter().flatten().next().or(digest.as_ref().map(Spanned::span));
+    let first =
+        first.into_iter().flatten().next().or_else(|| digests.iter().flatten().map(Spanned::span).next());
     if let (HttpMethod::Head, Some(span)) = (*method.get_ref(), first) {
         let label = "the answer to HEAD has no body";
         table.report(Problem::error("a body is expected").at(span, label).help("write `method = \"GET\"`"));
@@ -209,7 +212,7 @@ fn http(written: &HealthCheck, table: &mut Table<'_>) -> HttpProbe {
         status,
         headers,
         body: [text, pattern].into_iter().flatten().map(Spanned::into_inner).collect(),
-        body_sha256: digest.map(Spanned::into_inner),
+        body_digests: digests.into_iter().flatten().map(Spanned::into_inner).collect(),
         body_limit: limit.into_inner(),
     }
 }

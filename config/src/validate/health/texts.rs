@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use regex::bytes::RegexBuilder;
 
 use super::TEXT_BYTES_MAX;
+use crate::model::health::BodyDigest;
 use crate::report::quoted;
 use crate::validate::table::Fault;
 
@@ -68,11 +69,19 @@ pub(super) fn wild_hex(text: &str) -> Result<Vec<Option<u8>>, Fault> {
 }
 
 /// A SHA-256 digest in hexadecimal.
-pub(super) fn sha256(text: &str) -> Result<[u8; 32], Fault> {
+pub(super) fn sha256(text: &str) -> Result<BodyDigest, Fault> {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    let bytes = hex(digits).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    bytes.ok_or_else(|| {
+    let bytes = hex(digits).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map(BodyDigest::Sha256).ok_or_else(|| {
         Fault::new("invalid SHA-256 digest", "64 hexadecimal digits are needed").help("sha256sum prints it")
+    })
+}
+
+/// An MD5 digest of a body, as keepalived's `digest`.
+pub(super) fn md5(text: &str) -> Result<BodyDigest, Fault> {
+    let bytes = hex(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map(BodyDigest::Md5).ok_or_else(|| {
+        Fault::new("invalid MD5 digest", "32 hexadecimal digits are needed").help("md5sum prints it")
     })
 }
 
