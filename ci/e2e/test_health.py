@@ -381,6 +381,12 @@ class Types(unittest.TestCase):
         "https_other_name": 'type = "https"\nport = 8443\ntls_ca = "{ca}"\ntls_server_name = "other.example.org"',
         "https_unverified": 'type = "https"\nport = 8443',
         "https_unknown_authority": 'type = "https"\nport = 8443\nhost = "www.example.org"\ntls_verify = true',
+        "https_expired": 'type = "https"\nport = 8444\nhost = "www.example.org"\ntls_ca = "{ca}"',
+        "https_half": 'type = "https"\nport = 8445\nexpect_body = "whole"',
+        "https_endless": 'type = "https"\nport = 8446\nexpect_body = "whole"',
+        "https_drips": 'type = "https"\nport = 8447\nexpect_body = "whole"',
+        "https_hangs": 'type = "https"\nport = 8448\ntls_timeout = 0.2',
+        "https_plain": 'type = "https"\nport = 80',
         "udp": 'type = "udp"\nport = 7007\nsend = "hello"\nexpect = "hello"',
         "dns": 'type = "dns"\nport = 5353\nquery = "www.example.org"\nrecord = "A"',
         "dns_unknown_name": 'type = "dns"\nport = 5353\nquery = "nowhere.example.org"\nrecord = "A"',
@@ -388,7 +394,10 @@ class Types(unittest.TestCase):
         "ping": 'type = "ping"',
         "exec": 'type = "exec"\ncommand = ["/usr/bin/curl", "-sf", "-o", "/dev/null", "http://10.20.0.11/"]',
     }
-    BROKEN = {"https_other_name": "not valid for name", "https_unknown_authority": "UnknownIssuer", "dns_unknown_name": "NXDOMAIN"}
+    BROKEN = {"https_other_name": "not valid for name", "https_unknown_authority": "UnknownIssuer", "dns_unknown_name": "NXDOMAIN",
+              "https_expired": "expired", "https_half": "closed before the answer was complete",
+              "https_endless": 'no "whole" in the body', "https_drips": "no complete answer within 0.4 s",
+              "https_hangs": "no TLS handshake within 0.2 s", "https_plain": "TLS: "}
 
     def configuration(self):
         """A virtual server for each check, of real server A."""
@@ -426,6 +435,30 @@ port = 80
                         "-keyout", place / "server.key", "-out", place / "server.pem"], check=True, capture_output=True)
         return place
 
+    def expire(self, place):
+        """The same certificate, of a month long ago."""
+        (place / "ca.conf").write_text(f"""
+[ca]
+default_ca = past
+[past]
+database = {place}/index
+new_certs_dir = {place}
+serial = {place}/serial
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
+[names]
+subjectAltName = DNS:www.example.org
+""")
+        (place / "index").write_text("")
+        (place / "serial").write_text("01\n")
+        subprocess.run(["openssl", "req", "-new", "-key", place / "server.key", "-subj", "/CN=www.example.org", "-out", place / "server.csr"],
+                       check=True, capture_output=True)
+        subprocess.run(["openssl", "ca", "-batch", "-notext", "-config", place / "ca.conf", "-extensions", "names", "-cert", place / "ca.pem",
+                        "-keyfile", place / "ca.key", "-in", place / "server.csr", "-startdate", "20200101000000Z",
+                        "-enddate", "20200201000000Z", "-out", place / "expired.pem"], check=True, capture_output=True)
+
     def tls_nginx(self, place):
         """nginx with TLS on port 8443 of A."""
         (place / "nginx.conf").write_text(f"""
@@ -441,6 +474,33 @@ http {{
 
     def test_each_type_knows_a_good_server_from_a_broken_one(self):
         place = self.certificates()
+        self.expire(place)
+        odd = """
+import itertools, socket, ssl, sys, threading, time
+def talk(port, peer):
+    certificate = "expired" if port == 8444 else "server"
+    try:
+        if port == 8448:
+            time.sleep(5)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f"{sys.argv[1]}/{certificate}.pem", f"{sys.argv[1]}/server.key")
+        with context.wrap_socket(peer, server_side=True) as line:
+            line.recv(4096)
+            line.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 100000000\\r\\n\\r\\nhalf")
+            for _ in itertools.count() if port in (8446, 8447) else ():
+                line.sendall(b"x" * (8192 if port == 8446 else 1))
+                time.sleep(0 if port == 8446 else 0.05)
+    except OSError:
+        pass
+    peer.close()
+def serve(port):
+    with socket.create_server(("", port)) as door:
+        while True:
+            threading.Thread(target=talk, args=(port, door.accept()[0]), daemon=True).start()
+for port in range(8444, 8448):
+    threading.Thread(target=serve, args=(port,), daemon=True).start()
+serve(8448)
+"""
         echo = """
 import socket
 peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); peer.bind(("", 7007))
@@ -453,6 +513,7 @@ time.sleep(600)
 """
         servers = {
             "https": health.Server("A", *self.tls_nginx(place), port=8443),
+            "odd": health.Server("A", "/usr/bin/python3", "-c", odd, str(place), port=8448),
             "udp": health.Server("A", "/usr/bin/python3", "-c", echo, port=7007),
             "dns": health.Server("A", "dnsmasq", "--keep-in-foreground", "--port=5353", "--no-resolv", "--no-hosts", "--conf-file=/dev/null",
                                  "--user=root", "--pid-file=", "--local=/example.org/", "--host-record=www.example.org,192.0.2.1", port=5353),

@@ -285,3 +285,80 @@ fn a_weight_file_may_come_and_go() {
     assert_eq!((read().outcome, read().weight), (Outcome::Unexpected, None));
     std::fs::remove_file(&path).unwrap();
 }
+
+/// Whoever answers a byte at a time, or something else all the time, is waited for no longer than whoever is silent.
+#[test]
+fn who_drips_or_chatters_runs_into_the_same_limits() {
+    let drip = |text: &'static [u8]| {
+        server(move |mut stream| {
+            for byte in text.iter().cycle() {
+                thread::sleep(Duration::from_millis(20));
+                if stream.write_all(&[*byte]).is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    let begun = Clock::now();
+    let slow = |lines: &str, at| outcome(&format!("{lines}\ntimeout = 0.5"), at);
+    let head = drip(b"HTTP/1.1 200 OK\r\nX: y\r\nZ: ");
+    expect(&slow("type = \"http\"", head), Outcome::Timeout, "no complete answer within 0.5 s");
+    let multiline = drip(b"220-mx\r\n");
+    expect(&slow("type = \"smtp\"", multiline), Outcome::Timeout, "no greeting within 0.5 s");
+    let text = drip(b"not that ");
+    let answer = slow("type = \"tcp\"\nexpect = \"PONG\"", text);
+    expect(&answer, Outcome::Timeout, "no expected answer within 0.5 s");
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = silent.local_addr().unwrap();
+    expect(&slow("type = \"dns\"", at), Outcome::Timeout, "no answer within 0.5 s");
+    // Answers to questions that nobody asked.
+    silent.set_nonblocking(true).unwrap();
+    thread::spawn(move || {
+        let mut question = [0; 512];
+        let mut asked = None;
+        while begun.elapsed() < Duration::from_secs(10) {
+            if let Ok(last) = silent.recv_from(&mut question) {
+                asked = Some(last);
+                question[0] ^= 1;
+                question[2] |= 0x80;
+            }
+            let _ = asked.map(|(count, from)| silent.send_to(&question[..count], from));
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    expect(&slow("type = \"dns\"", at), Outcome::Timeout, "no answer within 0.5 s");
+    let endless = "type = \"exec\"\ncommand = [\"/bin/sh\", \"-c\", \"exec yes\"]";
+    expect(&slow(endless, at), Outcome::Timeout, "no end of the program within 0.5 s");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn an_agent_that_says_nothing_of_use_changes_nothing() {
+    let ask = |at: SocketAddr| {
+        let timeout = Duration::from_millis(500);
+        let agent = weir_config::model::health::Agent {
+            port: at.port(),
+            address: None,
+            send: b"weir\n".to_vec(),
+            interval: Duration::from_secs(1),
+            timeout,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Probes::new(None, Arc::new(NoWay)).run(&Key::Agent(Arc::new(agent), at)))
+    };
+    let telling = |text: &'static str, closes| answering(text.as_bytes(), closes);
+    let told = ask(telling("50% up\n", false));
+    assert_eq!((told.weight, told.says_down), (Some(Weight::Percent(50)), Some(false)));
+    assert_eq!(ask(telling("down\r\n", true)).says_down, Some(true));
+    let endless = server(|mut stream| while stream.write_all(&[b'u'; 4096]).is_ok() {});
+    for (at, result) in [
+        (closed_port(), Outcome::Refused),
+        (telling("", true), Outcome::Closed),
+        (telling("50%", false), Outcome::Timeout),
+        (telling("half a word\n", true), Outcome::Unexpected),
+        (endless, Outcome::Unexpected),
+    ] {
+        let told = ask(at);
+        assert_eq!((told.outcome, told.weight, told.says_down), (result, None, None), "{told:?}");
+    }
+}
