@@ -8,6 +8,7 @@ use crate::frames::{CLIENT, GATEWAY, VIP, arp, client, server, tcp, udp};
 use crate::lab::{base, virtual_server};
 use crate::pool::PoolFrame;
 use weir_dataplane::packet::{BURST, Frame};
+use weir_dataplane::snapshot::virtual_router::mac;
 
 /// Flows of a case: enough that branch and line patterns do not repeat, few enough for valgrind.
 const FLOWS: u32 = 64 * BURST as u32;
@@ -23,8 +24,9 @@ pub struct Case {
 }
 
 /// Every case, in the order of the list of figures.
-pub const ALL: [Case; 11] = [
+pub const ALL: [Case; 12] = [
     Case { name: "dr-established", prepare: || established("dr", requests), passes: 4 },
+    Case { name: "dr-virtual-mac", prepare: virtual_mac, passes: 4 },
     Case { name: "tun-established", prepare: || established("tun", requests), passes: 4 },
     Case { name: "nat-established", prepare: || established("nat", requests), passes: 4 },
     Case { name: "nat-replies", prepare: || established("nat", replies), passes: 4 },
@@ -62,7 +64,10 @@ fn lab(forwarding: &str, protocol: &str, scheduler: &str, servers: u8) -> Lab {
 
 /// A director that knows [`FLOWS`] established connections to four real servers, and frames of them.
 fn established(forwarding: &str, frames: fn(&[PoolFrame]) -> Vec<Vec<u8>>) -> (Lab, Vec<Vec<u8>>) {
-    let mut lab = lab(forwarding, "tcp", "rr", 4);
+    establish(lab(forwarding, "tcp", "rr", 4), frames)
+}
+
+fn establish(mut lab: Lab, frames: fn(&[PoolFrame]) -> Vec<Vec<u8>>) -> (Lab, Vec<Vec<u8>>) {
     let segments = |flags| (0..FLOWS).map(|flow| tcp(client(flow), (VIP, 80), flags)).collect::<Vec<_>>();
     lab.send(0, &segments(SYN));
     let mut frames_of_all = Vec::new();
@@ -72,6 +77,24 @@ fn established(forwarding: &str, frames: fn(&[PoolFrame]) -> Vec<Vec<u8>>) -> (L
         frames_of_all.extend(frames(&lab.wire.sent));
     }
     (lab, frames_of_all)
+}
+
+/// As `dr-established`, through a virtual router that the director is master of.
+fn virtual_mac() -> (Lab, Vec<Vec<u8>>) {
+    const ROUTER: u8 = 51;
+    let file =
+        base(16_384, "") + &virtual_server(80, "protocol = \"tcp\"\nscheduler = \"rr\"", "dr", 4, true);
+    let router = format!(
+        "[[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = {ROUTER}\naddresses = [\"10.0.0.100\"]\n"
+    );
+    let mut lab = Lab::new(&(file + &router), 1);
+    lab.snapshot.set_masters(&["vi".to_owned()].into_iter().collect());
+    lab.pass_millis(1);
+    let (lab, mut frames) = establish(lab, requests);
+    for frame in &mut frames {
+        frame[..6].copy_from_slice(&mac(ROUTER).0);
+    }
+    (lab, frames)
 }
 
 /// The clients' next segments.

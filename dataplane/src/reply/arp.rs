@@ -72,32 +72,31 @@ pub fn receive<F: Frame>(
         return Err(Refused::Drop(DropReason::BadArp));
     }
     // A router of our group that was master a moment ago has its addresses at the virtual MAC as well.
-    if sender_mac == mac || sender_mac == snapshot.mac_of(port, sender) {
+    let senders = snapshot.local(sender);
+    if sender_mac == mac || sender_mac == snapshot.mac_of(port, senders) {
         return Err(Refused::Drop(DropReason::ForeignArp));
     }
-    let is_ours = snapshot.local(sender).is_some();
-    if is_ours || snapshot.bound_mac(sender).is_some_and(|bound| bound != sender_mac) {
+    if senders.is_some() || snapshot.bound_mac(sender).is_some_and(|bound| bound != sender_mac) {
         return Err(Refused::Conflict(Conflict {
             port,
             address: Ipv4Addr::from(sender).into(),
             mac: sender_mac,
         }));
     }
-    let is_reply = arp.operation.get() == Arp::REQUEST && is_answered(snapshot, port, sender, target);
+    let targets = snapshot.local(target);
+    // A host that probes for or announces its own address must not hear that a proxied prefix holds it.
+    let is_own_business = sender == 0 || sender == target;
+    let is_reply = arp.operation.get() == Arp::REQUEST
+        && snapshot.answers_arp(port, target, targets)
+        && (!is_own_business || targets.is_some());
     if is_reply {
-        let mac = snapshot.mac_of(port, target);
+        let mac = snapshot.mac_of(port, targets);
         let answer = Arp::new(Arp::REPLY, (mac, target), (sender_mac, sender));
         bytes[at..at + Arp::LEN].copy_from_slice(answer.as_bytes());
         bytes[..6].copy_from_slice(&sender_mac.0);
         bytes[6..12].copy_from_slice(&mac.0);
     }
     Ok(Outcome { is_reply, sender: (sender != 0).then_some((sender, sender_mac)) })
-}
-
-fn is_answered(snapshot: &Snapshot, port: usize, sender: u32, target: u32) -> bool {
-    // A host that probes for or announces its own address must not hear that a proxied prefix holds it.
-    let is_own_business = sender == 0 || sender == target;
-    snapshot.answers_arp(port, target) && (!is_own_business || snapshot.local(target).is_some())
 }
 
 /// Sends a request for `address` out of `port`, to everybody or to the MAC it had. False: no buffer.

@@ -406,18 +406,19 @@ impl Snapshot {
         (binding.port == usize::from(hop.port)).then_some(binding.mac)
     }
 
-    /// The MAC that `address` is at, for others on `port`.
-    pub fn mac_of(&self, port: usize, address: u32) -> MacAddress {
-        let router = self.local(address).and_then(|local| local.router);
+    /// The MAC that an address is at, for others on `port`, by what [`Snapshot::local`] says of it.
+    pub fn mac_of(&self, port: usize, local: Option<Local>) -> MacAddress {
+        let router = local.and_then(|local| local.router);
         match router.filter(|router| router.virtual_mac) {
             Some(router) => virtual_router::mac(router.id),
             None => self.ports[port].mac,
         }
     }
 
-    /// Whether ARP requests for `address` are answered on `port`: VIPs and own addresses there, proxied prefixes.
-    pub fn answers_arp(&self, port: usize, address: u32) -> bool {
-        let is_ours = self.local(address).is_some_and(|local| {
+    /// Whether ARP requests for `address` are answered on `port`: VIPs and own addresses there, proxied prefixes. `local` is
+    /// what [`Snapshot::local`] says of it.
+    pub fn answers_arp(&self, port: usize, address: u32, local: Option<Local>) -> bool {
+        let is_ours = local.is_some_and(|local| {
             let router = local.router.map(|router| router.id);
             local.arp_ports & 1 << port != 0
                 && router.is_none_or(|id| !self.ports[port].virtual_macs.is_fenced(false, id))
