@@ -261,3 +261,28 @@ class Vrrp(VrrpCase):
             stopped = Stopped(first.thread("weir-vrrp")).__enter__()
             return lambda: stopped.__exit__(None, None, None)
         self.failover(stall, 1500)
+
+    def test_two_weirs_whose_control_does_not_run_serve_and_take_over(self):
+        text = net.virtual_server() + weir(0, [("vi", 51, "", "version = 3\nadvertisement_interval = 0.2")])
+        text = text.replace('"10.30.0.51"', f'"{net.VIP}"')
+        server = net.real_server()
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        with net.Weir("a", text.replace("priority = 0", "priority = 200"), 0) as first, \
+                net.Weir("b", text.replace("priority = 0", "priority = 100"), 1) as second, Requests() as client:
+            self.assertWeir(first, MASTER, 5)
+            self.assertSoon("service", client.serves, 5, first, second)
+            with Stopped(first.thread("weir-control")), Stopped(second.thread("weir-control")):
+                began = time.monotonic()
+                time.sleep(1.5)
+                requests, failed, gap = client.outage(began)
+                print(f"both run on: {failed} of {requests} requests failed, {gap:.0f} ms without service")
+                self.assertLess(gap, 300)
+                began = time.monotonic()
+                first.process.kill()
+                time.sleep(1.0)
+                self.assertSoon("service by the second", client.serves, 3, second)
+                requests, failed, gap = client.outage(began)
+                print(f"the master is killed: {failed} of {requests} requests failed, {gap:.0f} ms without service")
+                self.assertLess(gap, 1500)
+            self.assertWeir(second, MASTER, 5)

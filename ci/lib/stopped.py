@@ -25,4 +25,8 @@ class Stopped:
         return self
 
     def __exit__(self, *_):
-        self._ptrace(self.DETACH)
+        try:
+            self._ptrace(self.DETACH)
+        except ProcessLookupError:
+            # Killed meanwhile; who watches it has to take note of that.
+            os.waitpid(self.thread, self.WALL)
