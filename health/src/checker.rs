@@ -31,6 +31,8 @@ const GATHER: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// File descriptors left for everything else in the process.
 const FILES_KEPT: u64 = 256;
+/// Virtual servers that are listed without a pause for the checker.
+const LISTED_AT_ONCE: usize = 8;
 /// Orders that wait for the checker. It takes them at once; control waits if it does not.
 const ORDERS_MAX: usize = 16;
 
@@ -82,9 +84,25 @@ impl Handle {
         self.quorums.clone()
     }
 
-    /// What is known now, in the order of the file.
+    /// What is known now, in the order of the file. The judge is asked for a few virtual servers at a time, so that checks go on
+    /// meanwhile: all of a large file take longer than a check may be late.
     pub fn listing(&self) -> Vec<ServiceListing> {
-        lock(&self.judge).listing(self.begun.elapsed())
+        let (mut listed, mut configurations) = (Vec::new(), None);
+        loop {
+            let judge = lock(&self.judge);
+            // Another file: places are others now.
+            if configurations.replace(judge.configurations()) != Some(judge.configurations()) {
+                listed.clear();
+            }
+            let some = judge.listing_of(listed.len()..listed.len() + LISTED_AT_ONCE, self.begun.elapsed());
+            drop(judge);
+            if some.is_empty() {
+                return listed;
+            }
+            listed.extend(some);
+            // Whoever waits for the judge is on the same core.
+            std::thread::yield_now();
+        }
     }
 
     /// When the checker was made: moments of the listing count from then.
@@ -453,5 +471,20 @@ mod tests {
         runtime.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
         server.join().unwrap();
         assert!(!handle.configure(Arc::new(config(1, port))), "it has ended");
+    }
+
+    #[test]
+    fn a_listing_in_pieces_is_whole_and_in_order() {
+        let mut text =
+            "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.0.0.2/8\"]\n".to_owned();
+        let names: Vec<String> = (0..3 * LISTED_AT_ONCE + 1).map(|number| format!("v{number}")).collect();
+        for (number, name) in names.iter().enumerate() {
+            text +=
+                &format!("[[virtual_server]]\nname = \"{name}\"\naddress = \"10.0.1.{number}\"\nport = 80\n");
+        }
+        let config = weir_config::parse("t", &text).unwrap_or_else(|report| panic!("{report}")).config;
+        let (_checker, handle) = Checker::new(&config, 1);
+        let listed: Vec<String> = handle.listing().into_iter().map(|service| service.name).collect();
+        assert_eq!(listed, names);
     }
 }

@@ -189,6 +189,7 @@ pub struct Judge {
     queue: BinaryHeap<Reverse<(Moment, usize, u32)>>,
     random: Random,
     lives: u32,
+    configurations: u64,
     events: Vec<Event>,
     standings: HashMap<Identity, Arc<ServiceStanding>>,
     news: News,
@@ -214,6 +215,7 @@ impl Judge {
             queue: BinaryHeap::new(),
             random: Random::new(seed),
             lives: 0,
+            configurations: 0,
             events: Vec::new(),
             standings: HashMap::new(),
             news: News::default(),
@@ -222,6 +224,7 @@ impl Judge {
 
     /// Takes over a configuration: what is new is checked after its warm-up, what is gone is forgotten.
     pub fn configure(&mut self, config: &Config, now: Moment) {
+        self.configurations += 1;
         let mut old: HashMap<_, Service> =
             std::mem::take(&mut self.services).into_iter().map(|it| (it.identity, it)).collect();
         for target in self.targets.iter_mut().flatten() {
@@ -410,7 +413,18 @@ impl Judge {
 
     /// Everything that is known, in the order of the file.
     pub fn listing(&self, now: Moment) -> Vec<ServiceListing> {
-        self.services.iter().map(|service| service.listing(&self.targets, now)).collect()
+        self.listing_of(0..self.services.len(), now)
+    }
+
+    /// As [`Judge::listing`], of some virtual servers, by their place in the file.
+    pub fn listing_of(&self, places: std::ops::Range<usize>, now: Moment) -> Vec<ServiceListing> {
+        let services = self.services.iter().skip(places.start).take(places.len());
+        services.map(|service| service.listing(&self.targets, now)).collect()
+    }
+
+    /// Counts configurations.
+    pub fn configurations(&self) -> u64 {
+        self.configurations
     }
 
     /// How many targets there are.
