@@ -89,15 +89,23 @@ fn benches(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(lines));
     group.bench_function("sweep, nothing over", |bencher| {
         bencher.iter(|| {
-            changing.sweep(lines as usize, |record| {
+            changing.sweep(lines as usize, None, |record| {
                 Verdict::end_if(record.age(black_box(1)) > lifetimes.of(record.protocol(), record.state()))
             });
+        });
+    });
+    group.bench_function("sweep, young ones only", |bencher| {
+        bencher.iter(|| {
+            changing.sweep(lines as usize, Some((&lifetimes, black_box(1))), |_| Verdict::End);
         });
     });
     group.bench_function("sweep, all over", |bencher| {
         bencher.iter_batched_ref(
             || table(RECORDS / 8),
-            |table| table.sweep(lines as usize, |record| Verdict::end_if(record.age(black_box(1_000)) > 900)),
+            |table| {
+                table
+                    .sweep(lines as usize, None, |record| Verdict::end_if(record.age(black_box(1_000)) > 900))
+            },
             BatchSize::LargeInput,
         );
     });

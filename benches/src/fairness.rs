@@ -176,7 +176,7 @@ impl Site {
             registry.snapshot(&read(&file), &[OWN], Progress::default()).expect("a valid configuration");
         let service = snapshot.services().next().expect("one virtual server").clone();
         // The list begins with the real server that was added last.
-        let servers = service.list.iter().rev().copied().collect();
+        let servers = service.list.iter().rev().map(|candidate| candidate.id).collect();
         Self { snapshot, service, servers }
     }
 

@@ -121,7 +121,7 @@ impl Ways for ForwardingWays {
             IpAddr::V6(_) => None,
         };
         let service = service.ok_or("the virtual server is not served now")?;
-        let mut servers = service.list.iter().map(|&id| snapshot.server(id));
+        let mut servers = service.list.iter().map(|candidate| snapshot.server(candidate.id));
         let server = servers.find(|it| it.ip() == through.address && it.named_port == through.port);
         let server = server.ok_or("the real server is not served now")?;
         let hop = server.next_hop.ok_or("there is no route to the real server")?;

@@ -69,6 +69,21 @@ impl LastService {
         plain.destination() == self.destination && plain.ip.protocol == self.number
     }
 
+    /// The virtual server itself.
+    #[inline]
+    pub(crate) fn target(&self) -> Target {
+        self.target
+    }
+
+    /// A plain packet asks for `target`, as any client's would.
+    #[inline]
+    pub(crate) fn set(&mut self, plain: &Plain, target: Target) -> Option<&Usual> {
+        let (port, number) = (plain.tcp.destination.get(), plain.ip.protocol);
+        let usual = target.key(0, 0, port, protocol(number)?).usual();
+        *self = Self { destination: plain.destination(), number, target, usual };
+        Some(&self.usual)
+    }
+
     /// What it is in the keys of such packets.
     #[inline]
     pub fn usual(&self) -> &Usual {

@@ -81,6 +81,9 @@ pub struct Plain {
     pub tcp: Tcp,
 }
 
+/// The flags of TCP that states depend on.
+const DECIDING: u8 = flags::SYN | flags::FIN | flags::RST | flags::ACK;
+
 /// A port's MAC, as [`Plain::is_for`] looks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Station(u64);
@@ -146,13 +149,26 @@ impl Plain {
     /// alone), may be passed on as far as its TTL goes, and is padded no more than Ethernet asks for.
     #[inline]
     pub fn is_usual(&self, frame_len: usize) -> bool {
-        const DECIDING: u8 = flags::SYN | flags::FIN | flags::RST | flags::ACK;
-        let Plain { ip, tcp, .. } = self;
-        let surplus = frame_len.wrapping_sub(ethernet::HEADER_LEN + usize::from(ip.total_len.get()));
-        (ip.protocol != ipv4::TCP || tcp.flags & DECIDING == flags::ACK)
-            && ip.ttl > 1
-            && (surplus == 0 || frame_len <= ethernet::FRAME_LEN_MIN)
-            && self.is_right(frame_len)
+        self.is_steady() && self.may_pass(frame_len)
+    }
+
+    /// As [`Plain::is_usual`], of a segment that does nothing but open a connection.
+    #[inline]
+    pub fn is_opening(&self, frame_len: usize) -> bool {
+        self.ip.protocol == ipv4::TCP && self.tcp.flags & DECIDING == flags::SYN && self.may_pass(frame_len)
+    }
+
+    /// Whether it leaves the state of an established connection as it is.
+    #[inline]
+    pub fn is_steady(&self) -> bool {
+        self.ip.protocol != ipv4::TCP || self.tcp.flags & DECIDING == flags::ACK
+    }
+
+    /// Whether it is right, may be passed on as far as its TTL goes, and is padded no more than Ethernet asks for.
+    #[inline]
+    fn may_pass(&self, frame_len: usize) -> bool {
+        let surplus = frame_len.wrapping_sub(ethernet::HEADER_LEN + usize::from(self.ip.total_len.get()));
+        self.ip.ttl > 1 && (surplus == 0 || frame_len <= ethernet::FRAME_LEN_MIN) && self.is_right(frame_len)
     }
 
     /// Whether it is IPv4 without options, and no piece of a larger packet.

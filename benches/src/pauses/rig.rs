@@ -69,7 +69,7 @@ impl<'a> Rig<'a> {
         };
         let key = HashKey::new(HASH_KEY);
         let capacity = config.connections.capacity as usize;
-        let table = Table::new(memory(Table::lines_for(capacity))?, capacity, key);
+        let table = Table::new(memory(Table::lines_beside(capacity, config.templates()))?, capacity, key);
         let templates = Arc::new(Templates::new(memory(Templates::lines_for(config.templates()))?, key));
         let view = table.view();
         let views: Arc<[View]> = [table.view()].into();

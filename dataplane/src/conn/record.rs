@@ -11,7 +11,7 @@
 
 use weir_config::model::Protocol;
 
-use super::state::{State, tcp};
+use super::state::{Lifetimes, State, tcp};
 
 /// Number of a virtual server, 0 to 65,534. Stable for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -50,6 +50,7 @@ const TEMPLATED: u64 = 1 << 44;
 const ANY_PORT: u64 = 1 << 45;
 const PROTOCOL_SHIFT: u32 = 46;
 const PORT_SHIFT: u32 = 48;
+const _: () = assert!(STATE_SHIFT == 40 && PROTOCOL_SHIFT == 46, "as Lifetimes::of_bits has it");
 
 /// The bits of `value` that belong to the key.
 pub(super) const KEY_MASK: u64 = 0xffff << PORT_SHIFT | 3 << PROTOCOL_SHIFT;
@@ -136,6 +137,24 @@ pub struct UsualKey {
 }
 
 impl UsualKey {
+    /// That of a packet that opens a connection, and so goes on with none.
+    pub(crate) const OPENING: Self = Self { home: 0, key: 0, going_on: u64::MAX, is_reply: false };
+
+    /// That of a packet that is looked at later in the round.
+    pub(crate) const PUT_OFF: Self = Self { going_on: u64::MAX - 1, ..Self::OPENING };
+
+    /// Whether it is [`UsualKey::PUT_OFF`].
+    #[inline]
+    pub(crate) fn is_put_off(&self) -> bool {
+        self.going_on == u64::MAX - 1
+    }
+
+    /// Whether it is [`UsualKey::OPENING`].
+    #[inline]
+    pub fn is_opening(&self) -> bool {
+        self.going_on == u64::MAX
+    }
+
     /// Whether there is one.
     #[inline]
     pub fn is_some(&self) -> bool {
@@ -259,6 +278,12 @@ impl Record {
     #[inline]
     pub fn age(self, now: u32) -> u32 {
         now.wrapping_sub((self.value >> SEEN_SHIFT) as u32) & SEEN_MASK
+    }
+
+    /// Whether its last packet is no longer ago than its state lasts.
+    #[inline]
+    pub(super) fn is_young(self, lifetimes: &Lifetimes, now: u32) -> bool {
+        self.age(now) <= lifetimes.of_bits((self.value >> STATE_SHIFT) as usize)
     }
 
     /// The same connection after a packet.

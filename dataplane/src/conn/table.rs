@@ -18,11 +18,17 @@ use std::sync::atomic::{AtomicU64, fence};
 use dpdk::memory::{Line, Slab};
 
 use super::record::{GOING_ON_MASK, KEY_MASK, Key, REPLY_GOING_ON_MASK, Record, Usual, UsualKey};
+use super::state::Lifetimes;
 
 /// Records in a line.
 const SLOTS: usize = 4;
 /// Lines that a lookup visits at most. Reached only by a client that opens tens of connections from one port.
 const PROBES: usize = 16;
+/// Records that one call of [`Table::sweep`] ends, give or take a line's: each costs the counts of its real server, and some
+/// a persistence template, in a line that is in no cache.
+pub const ENDED_MAX: usize = 64;
+/// So many lines ahead the sweep asks for. At most [`PROBES`], so that the smallest table has as many.
+const SWEEP_AHEAD: usize = 8;
 
 /// The secret of the hash.
 #[derive(Clone, Copy)]
@@ -111,6 +117,16 @@ impl Table {
     /// be one of thirty, and waiting for those took a tenth of all time.
     pub fn lines_for(capacity: usize) -> usize {
         (capacity - capacity / 16).max(PROBES)
+    }
+
+    /// As [`Table::lines_for`], with room for `templates` persistence templates beside it. More than a few of those make the
+    /// table somewhat fuller, 52 bytes a connection, so that both together stay below 64 up to a template for every four
+    /// connections. One of a hundred lookups needs a second line then.
+    pub fn lines_beside(capacity: usize, templates: usize) -> usize {
+        if templates <= capacity / 32 {
+            return Self::lines_for(capacity);
+        }
+        (capacity - capacity / 16 * 3).max(PROBES)
     }
 
     /// An empty table in `lines`, zeroed, [`Table::lines_for`] many.
@@ -210,6 +226,27 @@ impl Table {
         self.shared.probe(hash, |candidate| candidate >> 16 == client, is_it)
     }
 
+    /// A place for a new connection where it belongs, if the table certainly has none with these ends: there is a free
+    /// slot in its line, so none has spilled over, and none in the line has the same client and VIP.
+    #[inline]
+    pub fn vacancy(&self, hash: u64, key: Key) -> Option<Slot> {
+        let home = self.shared.home(hash);
+        let line = &self.shared.lines.get(home)?.0;
+        let taken = |slot: usize| usize::from(line[SLOTS + slot].load(Relaxed) != 0);
+        let has_key = (0..SLOTS).fold(false, |has, slot| has | (line[slot].load(Relaxed) == key.key));
+        // Slots are taken in order.
+        let slot = (0..SLOTS).map(taken).sum();
+        (slot < SLOTS && !has_key && self.len < self.capacity).then_some(Slot { line: home, slot })
+    }
+
+    /// Adds a connection in the place that [`Table::vacancy`] just gave.
+    #[inline]
+    pub fn fill(&mut self, slot: Slot, record: Record) {
+        debug_assert_eq!(self.value(slot.line, slot.slot), 0);
+        self.write(slot.line, slot.slot, record);
+        self.len += 1;
+    }
+
     /// Adds a connection that [`Table::find`] did not find.
     pub fn insert(&mut self, hash: u64, record: Record) -> Result<Slot, Full> {
         if self.len >= self.capacity {
@@ -283,10 +320,28 @@ impl Table {
         })
     }
 
-    /// Visits the next `count` lines, round and round, and does with each record what `judge` says.
-    pub fn sweep(&mut self, count: usize, mut judge: impl FnMut(Record) -> Verdict) {
-        for _ in 0..count {
+    /// Visits the next `count` lines, round and round, and does with each record what `judge` says. Lines are passed over
+    /// whose records are all [`Record::is_young`], if `young` is there: those need no judge then.
+    ///
+    /// Returns how many lines were visited: fewer than `count` once [`ENDED_MAX`] records have ended.
+    pub fn sweep(
+        &mut self,
+        count: usize,
+        young: Option<(&Lifetimes, u32)>,
+        mut judge: impl FnMut(Record) -> Verdict,
+    ) -> usize {
+        let ends_at = self.len.saturating_sub(ENDED_MAX);
+        for visited in 0..count {
+            if self.len < ends_at {
+                return visited;
+            }
             let line = self.sweep_line;
+            // The lines behind are one stream, which goes on in the next call.
+            dpdk::lcore::prefetch(&self.shared.lines[self.shared.behind(line, SWEEP_AHEAD)]);
+            if young.is_some_and(|(lifetimes, now)| self.has_young_only(line, lifetimes, now)) {
+                self.sweep_line = self.shared.behind(line, 1);
+                continue;
+            }
             let mut slot = 0;
             while slot < SLOTS {
                 let record = self.read(line, slot);
@@ -305,7 +360,17 @@ impl Table {
             }
             self.sweep_line = self.shared.behind(line, 1);
         }
-        dpdk::lcore::prefetch(&self.shared.lines[self.shared.behind(self.sweep_line, 1)]);
+        count
+    }
+
+    /// Whether all records of a line are young. Without a branch for each: how many there are can't be guessed.
+    #[inline]
+    fn has_young_only(&self, line: usize, lifetimes: &Lifetimes, now: u32) -> bool {
+        let words = &self.shared.lines[line].0;
+        (0..SLOTS).fold(true, |so_far, slot| {
+            let record = Record { key: 0, value: words[SLOTS + slot].load(Relaxed) };
+            so_far & (record.is_young(lifetimes, now) | (record.value == 0))
+        })
     }
 
     /// Whether a record has moved past the sweep since this was last asked, so that the sweep has not seen it.
@@ -471,7 +536,7 @@ mod tests {
     use weir_config::model::Protocol;
 
     use super::super::record::{ServerId, VipId, reply_hash_input};
-    use super::super::state::tcp;
+    use super::super::state::{UDP, tcp};
     use super::*;
 
     /// As good as random.
@@ -576,7 +641,12 @@ mod tests {
             let before = table.iter().count();
             let over = table.iter().filter(|record| record.client() % 3 == 0).count();
             // A record that moves back over the end of the table is seen in the next round.
-            table.sweep(2 * table.lines(), |record| Verdict::end_if(record.client() % 3 == 0));
+            let mut left = 2 * table.lines();
+            while left > 0 {
+                let before = table.len();
+                left -= table.sweep(left, None, |record| Verdict::end_if(record.client() % 3 == 0));
+                assert!(before - table.len() <= ENDED_MAX + SLOTS);
+            }
             assert_eq!(table.len(), before - over);
             for client in 0..2000 {
                 assert!(client % 3 != 0 || find(&table, client).is_none());
@@ -584,6 +654,39 @@ mod tests {
             let found = (0..2000).filter(|&client| find(&table, client).is_some()).count();
             assert_eq!(found, table.len());
         }
+    }
+
+    #[test]
+    fn a_sweep_asks_about_every_record_that_is_old_for_its_state() {
+        let file = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n";
+        let config = weir_config::parse("test", file).expect("a valid file").config;
+        let lifetimes = Lifetimes::new(&config.connections.timeouts);
+        let states = [tcp::SYN_RECV, tcp::ESTABLISHED, tcp::CLOSE, tcp::TIME_WAIT];
+        bolero::check!().with_type::<(u16, Vec<(u8, u8, u16)>)>().for_each(|(now, connections)| {
+            let now = 100_000 + u32::from(*now);
+            let mut table = table(64, random_key());
+            for &(client, state, age) in connections.iter().take(64) {
+                let protocol = [Protocol::Tcp, Protocol::Udp][usize::from(state) / 4 % 2];
+                let state = if protocol == Protocol::Udp { UDP } else { states[usize::from(state) % 4] };
+                let key = Key::new(client.into(), 1, VipId(1), 80, protocol, false);
+                let hash = table.hash(key.hash_input());
+                if table.find(hash, key).is_none() {
+                    let made = Record::new(key, ServerId(1), state, now - u32::from(age), false);
+                    let _ = table.insert(hash, made);
+                }
+            }
+            let is_old = |record: &Record| record.age(now) > lifetimes.of(record.protocol(), record.state());
+            let mut expected: Vec<_> = table.iter().filter(is_old).map(|record| record.client()).collect();
+            let mut asked = Vec::new();
+            let lines = table.lines();
+            table.sweep(lines, Some((&lifetimes, now)), |record| {
+                asked.extend(is_old(&record).then_some(record.client()));
+                Verdict::Keep
+            });
+            expected.sort_unstable();
+            asked.sort_unstable();
+            assert_eq!(asked, expected);
+        });
     }
 
     #[test]

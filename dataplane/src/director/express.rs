@@ -16,7 +16,7 @@ use crate::packet::Frame;
 use crate::parse::Plain;
 use crate::rewrite::plain::{into_tunnel, to_client, to_server};
 use crate::snapshot::Snapshot;
-use crate::snapshot::server::Server;
+use crate::snapshot::server::{Server, Tally};
 
 impl<F: Frame> Director<F> {
     /// Makes a usual frame from a client ready for its real server. Returns the port to send it out of, or `None` if
@@ -30,13 +30,10 @@ impl<F: Frame> Director<F> {
         let Context { snapshot, now, .. } = context;
         let (slot, record) = self.table.find_usual(key)?;
         let server = snapshot.get_server(record.server())?;
-        let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
-        let total_len = plain.ip.total_len.get();
-        if !server.is_present || total_len > server.mtu {
+        if !server.is_present {
             return None;
         }
-        let tally = server.live.workers.get(self.shared.worker)?;
-        let link = self.neighbors.link(tally.neighbor.get(), server.hop, now)?;
+        let tally = server.tallies.get(self.shared.worker)?;
         let age = record.age(now.seconds);
         if age != 0 {
             if age > snapshot.lifetimes.of(record.protocol(), record.state()) {
@@ -44,6 +41,26 @@ impl<F: Frame> Director<F> {
             }
             self.table.update(slot, record.touched(record.state(), now.seconds));
         }
+        self.make_ready(frame, server, tally, context)
+    }
+
+    /// Makes a usual frame ready for the real server of its connection, and counts it. Returns the port to send it out of,
+    /// or `None` if nothing was done.
+    #[inline(always)]
+    pub(super) fn make_ready(
+        &mut self,
+        frame: &mut F,
+        server: &Server,
+        tally: &Tally,
+        context: Context<'_>,
+    ) -> Option<u16> {
+        let Context { snapshot, now, .. } = context;
+        let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
+        let total_len = plain.ip.total_len.get();
+        if total_len > server.mtu {
+            return None;
+        }
+        let link = self.neighbors.link(tally.neighbor.get(), server.hop, now)?;
         match server.forwarding {
             Forwarding::Dr => {
                 plain.ip.decrement_ttl();
@@ -94,7 +111,7 @@ impl<F: Frame> Director<F> {
         }
         let hop = Hop::new(hop, 0);
         let link = self.neighbors.link(self.reply_hint.get(), hop, now)?;
-        let tally = server.live.workers.get(self.shared.worker)?;
+        let tally = server.tallies.get(self.shared.worker)?;
         to_client(plain, vip, record.port())?;
         write_link(plain.as_mut_bytes(), link);
         if record.age(now.seconds) != 0 {

@@ -10,11 +10,13 @@
 
 mod answer;
 mod express;
+mod fresh;
 mod open;
 mod persist;
 mod punt;
 mod reply;
 mod request;
+mod scattered;
 mod send;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ mod upkeep;
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 
 use weir_config::model::{MacAddress, Protocol};
@@ -29,7 +32,7 @@ use zerocopy::FromBytes;
 
 use crate::classify::{Class, LastServers, LastService, Lookup, classify};
 use crate::clock::Now;
-use crate::conn::record::{Record, UsualKey};
+use crate::conn::record::{Record, ServerId, UsualKey};
 use crate::conn::state::{self, Direction, is_active, tcp};
 use crate::conn::table::{Slot, Table, View};
 use crate::conn::template::Templates;
@@ -69,6 +72,10 @@ pub enum Message {
 /// Messages that wait for a worker at most. One that finds no room is lost: neighbours are asked for again, and a
 /// connection's next reply says the same.
 const INBOX_MAX: usize = 4_096;
+
+/// Connections that are opened before their first packets are sent on: what these need of their real servers is on its way
+/// meanwhile.
+const OPENED_MAX: usize = 16;
 
 /// What a director shares with control and with the other workers.
 #[derive(Clone)]
@@ -124,6 +131,10 @@ pub struct Director<F> {
     swept: u64,
     round: Round,
     findings: Box<[Finding]>,
+    /// Whether frames of the burst wait for [`Director::read_scattered`].
+    has_scattered: bool,
+    /// First packets of connections that were opened, and their real servers, until [`Director::forward_opened`].
+    opened: ArrayVec<(F, ServerId), OPENED_MAX>,
     /// Good for the present snapshot.
     last_service: LastService,
     /// Good for the present snapshot.
@@ -166,6 +177,8 @@ struct Finding {
     /// Where it goes out, once it is ready to.
     out: Option<u16>,
     step: Step,
+    /// The real server, while it is asked for ahead.
+    server: Option<ServerId>,
     packet: Packet,
     lookup: Lookup,
 }
@@ -207,6 +220,8 @@ impl<F: Frame> Director<F> {
             last_service: LastService::none(),
             last_servers: LastServers::none(),
             findings: vec![Finding::default(); BURST].into(),
+            has_scattered: false,
+            opened: ArrayVec::new(),
             kept_until: 0,
             ident: 0,
             #[cfg(test)]
@@ -245,15 +260,40 @@ impl<F: Frame> Director<F> {
         for (frame, finding) in burst.drain(..).zip(findings.iter_mut()) {
             match finding.out {
                 Some(port) => wire.transmit(usize::from(port), frame),
-                None => self.take_common_way(frame, finding, context, wire),
+                None => self.take_other_way(frame, finding, context, wire),
             }
+        }
+        if !self.opened.is_empty() {
+            self.forward_opened(context, wire);
         }
         self.findings = findings;
     }
 
-    /// Third round of a frame that does not take the short way. Not inlined: the loop that calls it is left with few
-    /// enough values to keep them in registers.
+    /// Third round of a frame that is not of a known connection that goes on as it is. Not inlined: the loop that calls it is
+    /// left with few enough values to keep them in registers.
     #[inline(never)]
+    fn take_other_way<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        finding: &mut Finding,
+        context: Context<'_>,
+        wire: &mut W,
+    ) {
+        if finding.usual.is_opening() {
+            match self.open_fresh(frame, finding, context, wire) {
+                Ok(()) => return,
+                Err(given_back) => frame = given_back,
+            }
+        }
+        // Connections that have just been opened come first: the frame may be of one of them.
+        if !self.opened.is_empty() {
+            self.forward_opened(context, wire);
+        }
+        self.take_common_way(frame, finding, context, wire);
+    }
+
+    /// Third round of a frame on the way of any frame.
+    #[inline]
     fn take_common_way<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
@@ -286,7 +326,7 @@ impl<F: Frame> Director<F> {
         }
         let port = &context.snapshot.ports[context.port];
         let own = Station::new(port.mac);
-        for (frame, finding) in burst.iter().zip(findings) {
+        for (frame, finding) in burst.iter().zip(findings.iter_mut()) {
             if let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes())
                 && (plain.is_for(own) || is_for(frame.bytes(), port))
                 && plain.is_usual(frame.len())
@@ -302,12 +342,30 @@ impl<F: Frame> Director<F> {
                     continue;
                 }
             }
-            finding.usual = UsualKey::default();
-            self.read_any(frame, finding, context);
+            self.read_otherwise(frame, finding, context);
+        }
+        if std::mem::take(&mut self.has_scattered) {
+            self.read_scattered(burst, findings, context);
         }
     }
 
-    /// First round of a frame that is anything but a usual one to the virtual server of the one before.
+    /// First round of a frame that is anything but a usual one to the virtual server of the one before. Not inlined, as
+    /// [`Director::take_common_way`].
+    #[inline(never)]
+    fn read_otherwise(&mut self, frame: &F, finding: &mut Finding, context: Context<'_>) {
+        let port = &context.snapshot.ports[context.port];
+        if let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes())
+            && is_for(frame.bytes(), port)
+            && (plain.is_opening(frame.len()) && self.read_opening(plain, finding, context)
+                || plain.is_usual(frame.len()) && self.put_off(plain, finding, context))
+        {
+            return;
+        }
+        finding.usual = UsualKey::default();
+        self.read_any(frame, finding, context);
+    }
+
+    /// First round of any frame.
     #[inline(never)]
     fn read_any(&mut self, frame: &F, finding: &mut Finding, context: Context<'_>) {
         let port = &context.snapshot.ports[context.port];

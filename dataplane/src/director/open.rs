@@ -63,7 +63,7 @@ impl<F: Frame> Director<F> {
             if let Some(hold) = choice.template {
                 self.touch(hold, server.id, now);
             }
-            server.live.workers[self.shared.worker].connections.add(1);
+            server.tallies[self.shared.worker].connections.add(1);
             return Opened::To(server.id);
         }
         let (state, seen) = beginning(packet, protocol, server, opener, context);
@@ -78,7 +78,7 @@ impl<F: Frame> Director<F> {
         server.bind(self.shared.worker, protocol, state);
         let is_syn = opener == Opener::Packet && protocol == Protocol::Tcp && packet.flags & flags::SYN != 0;
         if is_syn && direction_to(server) == Direction::Input {
-            server.live.workers[self.shared.worker].opened.count();
+            server.tallies[self.shared.worker].opened.count();
         }
         Opened::To(server.id)
     }

@@ -113,7 +113,7 @@ impl<F: Frame> Director<F> {
         if packet.protocol != ipv4::TCP || record.state() != tcp::SYN_RECV {
             return;
         }
-        let tally = &server.live.workers[self.shared.worker];
+        let tally = &server.tallies[self.shared.worker];
         match packet.flags & flags::RST {
             0 => tally.answered.count(),
             _ => tally.refused.count(),
@@ -147,7 +147,7 @@ impl<F: Frame> Director<F> {
     #[inline]
     pub(super) fn count_reply(&self, server: &Server, packet: &Packet) {
         if server.is_present {
-            let tally = &server.live.workers[self.shared.worker];
+            let tally = &server.tallies[self.shared.worker];
             tally.out_packets.add(1);
             tally.out_bytes.add(u64::from(packet.total_len));
         }

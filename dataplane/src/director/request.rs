@@ -155,7 +155,7 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        let tally = &server.live.workers[self.shared.worker];
+        let tally = &server.tallies[self.shared.worker];
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(packet.total_len));
         let Some(hop) = server.next_hop else { return Err((frame, DropReason::NoRoute)) };
@@ -194,7 +194,7 @@ impl<F: Frame> Director<F> {
         if is_too_big {
             return self.send_in_pieces(frame, packet, &tally.neighbor, hop, context, wire);
         }
-        self.send(frame, packet.vlan, &tally.neighbor, hop, context, wire)
+        self.send_to_server(frame, packet.vlan, (server, &tally.neighbor), hop, context, wire)
     }
 }
 

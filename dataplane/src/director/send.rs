@@ -8,8 +8,8 @@ use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
 use crate::reply::arp;
 use crate::rewrite::fragment;
-use crate::snapshot::server::Gauge;
-use crate::wire::ethernet::Vlan;
+use crate::snapshot::server::{Gauge, Server};
+use crate::wire::ethernet::{MacAddress, Vlan};
 
 impl<F: Frame> Director<F> {
     /// Writes the MACs and sends, or lets the frame wait for its next hop. `hint` is where that is cached.
@@ -29,7 +29,32 @@ impl<F: Frame> Director<F> {
                 wire.transmit(usize::from(hop.port), frame);
                 Ok(())
             }
-            None => self.resolve_and_send(frame, vlan, hint, hop, context, wire),
+            None => {
+                let bound = context.snapshot.binding(hop);
+                self.resolve_and_send(frame, vlan, hint, (hop, bound), context, wire)
+            }
+        }
+    }
+
+    /// As [`Director::send`], to a real server, whose binding is at hand: after a reload that changes bindings all of them are
+    /// looked up anew, and a map of thousands would be in no cache.
+    pub(super) fn send_to_server<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        vlan: Vlan,
+        (server, hint): (&Server, &Gauge),
+        hop: Hop,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        match self.neighbors.link(hint.get(), hop, context.now) {
+            Some(link) => {
+                write_link(frame.bytes_mut(), link);
+                self.shared.counters.forwarded.add(1);
+                wire.transmit(usize::from(hop.port), frame);
+                Ok(())
+            }
+            None => self.resolve_and_send(frame, vlan, hint, (hop, server.bound), context, wire),
         }
     }
 
@@ -40,12 +65,11 @@ impl<F: Frame> Director<F> {
         mut frame: F,
         vlan: Vlan,
         hint: &Gauge,
-        hop: Hop,
+        (hop, bound): (Hop, Option<MacAddress>),
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
         let port = usize::from(hop.port);
-        let bound = context.snapshot.binding(hop);
         let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, bound, context.now);
         hint.set(slot);
         match resolution {

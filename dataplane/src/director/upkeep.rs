@@ -23,7 +23,7 @@ const SWEEP_LINES_MAX: u64 = 64;
 /// Connections on templates that one call ends at most; the others wait for the next round.
 pub(super) const ENDED_TEMPLATED_MAX: usize = 64;
 /// Messages of other workers that one call takes in at most.
-const MESSAGES_MAX: usize = 256;
+const MESSAGES_MAX: usize = 16;
 
 impl<F: Frame> Director<F> {
     /// Takes in a new snapshot, if it is one, before the first packet meets it: everything is read from it in place, so
@@ -51,6 +51,9 @@ impl<F: Frame> Director<F> {
     /// Does what is due. Called once a poll, also when nothing was received; the work of one call is bounded.
     pub fn upkeep<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
         self.sweep(snapshot, now);
+        if !self.shared.inboxes[self.shared.worker].is_empty() {
+            self.read_inbox(snapshot, now, wire);
+        }
         if now.millis == self.kept_until {
             return;
         }
@@ -58,7 +61,6 @@ impl<F: Frame> Director<F> {
         for port in &snapshot.ports {
             self.shared.counters.vrrp_fenced.add(port.virtual_macs.watch(now.cycles));
         }
-        self.read_inbox(snapshot, now, wire);
         self.age_neighbors(snapshot, now, wire);
         if self.shared.worker == 0 {
             self.sweep_templates(snapshot, now);
@@ -69,10 +71,12 @@ impl<F: Frame> Director<F> {
         self.shared.counters.waiting.set(self.neighbors.waiting() as u64);
     }
 
-    /// Whether the sweep over old connections has more to do at `now` than the last [`Director::upkeep`] did.
+    /// Whether there is more to do at `now` than the last [`Director::upkeep`] did: messages, or the sweep over old
+    /// connections.
     #[inline]
     pub fn is_behind(&self, now: Now) -> bool {
-        now.millis * self.table.lines() as u64 / SWEEP_ROUND_MS > self.swept
+        !self.shared.inboxes[self.shared.worker].is_empty()
+            || now.millis * self.table.lines() as u64 / SWEEP_ROUND_MS > self.swept
     }
 
     /// Removes connections that are over: as many lines as the time that has passed is worth.
@@ -85,13 +89,15 @@ impl<F: Frame> Director<F> {
         }
         // A worker that is behind by more than a round is too busy to ever catch up, and need not.
         self.swept += due.saturating_sub(lines_per_round);
-        let lines = due.min(SWEEP_LINES_MAX);
-        self.swept += lines;
         let worker = self.shared.worker;
         let swept = self.shared.counters.swept.get();
+        // Since the last round began no snapshot came, so no record is left that one has ended or taken the template from:
+        // only time ends connections.
+        let young = (swept >= snapshot.generation).then_some((&snapshot.lifetimes, now.seconds));
         let mut templated = std::mem::take(&mut self.ended_templated);
         let mut round = self.round;
-        self.table.sweep(lines as usize, |record| {
+        let lines = due.min(SWEEP_LINES_MAX) as usize;
+        let lines = self.table.sweep(lines, young, |record| {
             let server = snapshot.server(record.server());
             let lifetime = snapshot.lifetimes.of(record.protocol(), record.state());
             let is_orphan = !server.is_present
@@ -120,6 +126,8 @@ impl<F: Frame> Director<F> {
             server.unbind(worker, record.protocol(), record.state());
             Verdict::End
         });
+        let lines = lines as u64;
+        self.swept += lines;
         templated.drain(..).for_each(|record| self.detach(record, snapshot, now));
         self.ended_templated = templated;
         round.is_whole &= !self.table.has_slipped();
@@ -133,7 +141,9 @@ impl<F: Frame> Director<F> {
         self.round = round;
     }
 
-    /// Takes in what the other workers had to say.
+    /// Takes in what the other workers had to say, a few messages at a time: each may be about a connection whose line is in
+    /// no cache, and may free packets that wait.
+    #[cold]
     fn read_inbox<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
         for _ in 0..MESSAGES_MAX {
             match self.shared.inboxes[self.shared.worker].pop() {

@@ -14,13 +14,13 @@
 //! Limits: [`ENTRIES_MAX`] next hops, [`WAITING_MAX`] packets in all, [`WAITING_PER_HOP_MAX`] for one next hop, and
 //! [`VISITS_MAX`] looked after in one call of [`Neighbors::tick`].
 
+mod index;
 mod waiting;
 
 #[cfg(test)]
 mod tests;
 
-use hashbrown::HashMap;
-
+use index::Index;
 use waiting::{Queue, Room};
 
 use crate::clock::Now;
@@ -104,13 +104,15 @@ pub fn link(to: MacAddress, own: MacAddress) -> Link {
     link
 }
 
+/// What packets need of it comes first, and lies in one cache line.
 #[derive(Debug, Clone, Copy)]
+#[repr(C, align(32))]
 struct Entry {
     hop: Hop,
-    /// What is written in front of frames, good before `good_until`.
-    link: Link,
     /// Milliseconds of the worker's clock; 0: it has no MAC.
     good_until: u64,
+    /// What is written in front of frames, good before `good_until`.
+    link: Link,
     state: State,
     tries: u8,
     /// Whether it is in the list of pending ones.
@@ -121,6 +123,30 @@ struct Entry {
     queue: Queue,
     /// Milliseconds of the worker's clock.
     deadline: u64,
+}
+
+impl Entry {
+    /// Without a MAC, and not to be asked for before `deadline`.
+    fn new(hop: Hop, deadline: u64, era: Slot) -> Self {
+        Self {
+            hop,
+            good_until: 0,
+            link: [0; 12],
+            state: State::Failed,
+            tries: 0,
+            is_pending: false,
+            era,
+            queue: Queue::default(),
+            deadline,
+        }
+    }
+}
+
+/// An empty list with room for so many, in memory that is there already: the first use of a page costs a fault.
+fn touched<T: Clone>(room: usize, any: T) -> Vec<T> {
+    let mut list = vec![any; room];
+    list.clear();
+    list
 }
 
 /// Where an entry is, and in which era that was found out; a hint that is checked on use.
@@ -168,7 +194,7 @@ pub enum Due<F> {
 /// See the module.
 pub struct Neighbors<F> {
     entries: Vec<Entry>,
-    index: HashMap<Hop, Slot>,
+    index: Index,
     /// In the bits of a [`Slot`] above the index.
     era: Slot,
     room: Room<F>,
@@ -197,11 +223,11 @@ impl<F> Neighbors<F> {
     fn with_limit(entries_max: usize) -> Self {
         Self {
             own: Vec::new(),
-            entries: Vec::with_capacity(entries_max),
-            index: HashMap::with_capacity(entries_max),
+            entries: touched(entries_max, Entry::new(Hop::NOWHERE, u64::MAX, 0)),
+            index: Index::new(entries_max),
             era: 0,
             room: Room::new(WAITING_MAX),
-            pending: Vec::with_capacity(entries_max),
+            pending: touched(entries_max, Slot::MAX),
             next_pending: 0,
             hand: 0,
             entries_max,
@@ -234,6 +260,14 @@ impl<F> Neighbors<F> {
     pub fn link(&self, hint: Slot, hop: Hop, now: Now) -> Option<&Link> {
         let entry = self.entries.get((hint ^ self.era) as usize)?;
         (entry.hop == hop && now.millis < entry.good_until).then_some(&entry.link)
+    }
+
+    /// Asks the processor for what [`Neighbors::link`] looks at.
+    #[inline]
+    pub(crate) fn prefetch(&self, hint: Slot) {
+        if let Some(entry) = self.entries.get((hint & INDEX_MASK) as usize) {
+            dpdk::lcore::prefetch(entry);
+        }
     }
 
     /// Finds or makes the entry of `hop`; `hint` is where it was last, `bound` the MAC that the file binds it to.
@@ -332,31 +366,24 @@ impl<F> Neighbors<F> {
     }
 
     fn slot_of(&mut self, hop: Hop, now: Now) -> Option<Slot> {
-        if let Some(&slot) = self.index.get(&hop) {
+        let entries = &self.entries;
+        if let Some(slot) = self.index.get(hop, |slot| entries[slot as usize].hop) {
             return Some(slot);
         }
         // Failed with its deadline passed: the first use asks. Of another era: the first use looks for a binding.
-        let entry = Entry {
-            hop,
-            link: [0; 12],
-            good_until: 0,
-            state: State::Failed,
-            tries: 0,
-            is_pending: false,
-            era: !self.era,
-            queue: Queue::default(),
-            deadline: now.millis,
-        };
+        let entry = Entry::new(hop, now.millis, !self.era);
         let slot = if self.entries.len() < self.entries_max {
             self.entries.push(entry);
             self.entries.len() as Slot - 1
         } else {
             let slot = self.idle_slot(now)?;
-            self.index.remove(&self.entries[slot as usize].hop);
+            let entries = &self.entries;
+            self.index.remove(entries[slot as usize].hop, |slot| entries[slot as usize].hop);
             self.entries[slot as usize] = entry;
             slot
         };
-        self.index.insert(hop, slot);
+        let entries = &self.entries;
+        self.index.insert(hop, slot, |slot| entries[slot as usize].hop);
         Some(slot)
     }
 
@@ -399,7 +426,8 @@ impl<F> Neighbors<F> {
         now: Now,
         mut send: impl FnMut(F),
     ) -> bool {
-        let Some(&slot) = self.index.get(&hop) else { return false };
+        let entries = &self.entries;
+        let Some(slot) = self.index.get(hop, |slot| entries[slot as usize].hop) else { return false };
         let link = self.link_to(hop, mac);
         if self.entries[slot as usize].era != self.era {
             self.renew(slot, bound);

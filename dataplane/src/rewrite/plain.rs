@@ -16,7 +16,7 @@ use crate::wire::l4::{Tcp, Udp};
 
 /// NAT towards the real server. `port` 0: the client's choice stays. `None`, and nothing is done, for a datagram without
 /// a checksum, which has to get one.
-#[inline]
+#[inline(always)]
 pub fn to_server(plain: &mut Plain, address: u32, port: u16) -> Option<()> {
     let Plain { ip, tcp, .. } = plain;
     let old_port = tcp.destination.get();

@@ -5,8 +5,10 @@
 use super::Servers;
 
 /// A server's load by lc, wlc, lblc, lblcr and twos: an active connection counts as 256 inactive ones.
+#[inline]
 pub(super) fn connection_load(servers: &impl Servers, index: usize) -> u64 {
-    (u64::from(servers.active(index)) << 8) + u64::from(servers.inactive(index))
+    let (active, inactive) = servers.connections(index);
+    (u64::from(active) << 8) + u64::from(inactive)
 }
 
 /// A server's load by sed and nq: the connection to come is counted, inactive ones are not.

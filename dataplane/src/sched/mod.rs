@@ -72,12 +72,19 @@ pub trait Servers {
     /// Inactive connections, summed over all workers.
     fn inactive(&self, index: usize) -> u32;
 
+    /// Both of them.
+    #[inline]
+    fn connections(&self, index: usize) -> (u32, u32) {
+        (self.active(index), self.inactive(index))
+    }
+
     /// Whether there is no real server.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Whether a new connection may go there by the rule all methods share: weight and no overload.
+    #[inline]
     fn usable(&self, index: usize) -> bool {
         self.weight(index) > 0 && !self.overloaded(index)
     }

@@ -10,6 +10,7 @@
 //! microseconds however large the file is.
 
 mod addressing;
+mod destinations;
 pub mod marks;
 pub mod masters;
 mod nat;
@@ -26,13 +27,14 @@ pub mod virtual_router;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use ipnet::Ipv4Net;
 use weir_config::model::{MacAddress, Protocol};
 
 use crate::conn::record::{Key, ServerId, ServiceId, VipId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::Hop;
+use destinations::Destinations;
 use marks::{Marked, Marks};
 pub use masters::Held6;
 use masters::{Held, VirtualRouters};
@@ -72,7 +74,7 @@ pub struct Snapshot {
     pub has_both_hashes: bool,
     /// When the youngest epoch of persistence began, of all virtual servers.
     pub epochs_since: u64,
-    virtual_servers: Arc<HashMap<u64, Target>>,
+    virtual_servers: Arc<Destinations>,
     /// `None`: no virtual server has a mark.
     marks: Option<Arc<Marks>>,
     services: Arc<[Option<Arc<Service>>]>,
@@ -93,30 +95,37 @@ pub struct Snapshot {
 
 /// Some addresses, as a bit for each of their hashes: most others are told from them by one look.
 #[derive(Clone)]
-struct Familiar(Box<[u64; FAMILIAR_BITS / 64]>);
+struct Familiar {
+    words: Arc<[u64]>,
+    /// Bits of a hash that do not name a bit here.
+    shift: u32,
+}
 
-/// Few hundred addresses leave most bits unset.
-const FAMILIAR_BITS: usize = 4_096;
+/// Bits for each address, so that most are unset, and at least so many.
+const FAMILIAR_BITS_EACH: usize = 16;
+const FAMILIAR_BITS_MIN: usize = 4_096;
 
 impl Familiar {
-    fn new(addresses: impl Iterator<Item = u32>) -> Self {
-        let mut familiar = Self(Box::new([0; FAMILIAR_BITS / 64]));
-        for bit in addresses.map(Self::bit) {
-            familiar.0[bit / 64] |= 1 << (bit % 64);
+    fn new(addresses: &HashSet<u32>) -> Self {
+        let bits = (addresses.len() * FAMILIAR_BITS_EACH).next_power_of_two().max(FAMILIAR_BITS_MIN);
+        let shift = u32::BITS - bits.trailing_zeros();
+        let mut words = vec![0; bits / 64];
+        for bit in addresses.iter().map(|&address| Self::bit(address, shift)) {
+            words[bit / 64] |= 1 << (bit % 64);
         }
-        familiar
+        Self { words: words.into(), shift }
     }
 
     #[inline]
     fn may_hold(&self, address: u32) -> bool {
-        let bit = Self::bit(address);
-        self.0[bit / 64] >> (bit % 64) & 1 != 0
+        let bit = Self::bit(address, self.shift);
+        self.words.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 != 0)
     }
 
     /// Fibonacci hashing.
     #[inline]
-    fn bit(address: u32) -> usize {
-        (address.wrapping_mul(0x9e37_79b1) >> (32 - FAMILIAR_BITS.trailing_zeros())) as usize
+    fn bit(address: u32, shift: u32) -> usize {
+        (address.wrapping_mul(0x9e37_79b1) >> shift) as usize
     }
 }
 
@@ -182,6 +191,13 @@ pub struct Binding {
     pub port: usize,
     /// Its MAC, for good.
     pub mac: MacAddress,
+}
+
+impl Binding {
+    fn of(bindings: &HashMap<u32, Binding>, hop: Hop) -> Option<MacAddress> {
+        let binding = bindings.get(&hop.address)?;
+        (binding.port == usize::from(hop.port)).then_some(binding.mac)
+    }
 }
 
 /// A packet from a client, as far as it matters for whom it asks.
@@ -311,8 +327,22 @@ impl Snapshot {
     #[inline]
     fn virtual_server(&self, ends: &Ends) -> Option<Target> {
         let &Ends { destination, destination_port, protocol, .. } = ends;
-        let exact = self.virtual_servers.get(&socket(destination, destination_port, protocol));
-        exact.or_else(|| self.virtual_servers.get(&socket(destination, 0, protocol))).copied()
+        self.virtual_servers.get(destination, destination_port, protocol)
+    }
+
+    /// As [`Snapshot::target`] where packets are not compared with marks.
+    #[inline]
+    pub fn unmarked_target(&self, address: u32, port: u16, protocol: u8) -> Option<Target> {
+        if self.held.is_elsewhere(address) {
+            return None;
+        }
+        self.virtual_servers.get(address, port, protocol)
+    }
+
+    /// Asks the processor for what [`Snapshot::unmarked_target`] looks at.
+    #[inline]
+    pub fn prefetch_target(&self, address: u32, port: u16, protocol: u8) {
+        self.virtual_servers.prefetch(address, port, protocol);
     }
 
     /// Whether packets are compared with marks.
@@ -330,7 +360,25 @@ impl Snapshot {
     /// The virtual server with this address, port and protocol, also while another director is master of its address.
     pub fn service_at(&self, address: Ipv4Addr, port: u16, protocol: Protocol) -> Option<&Service> {
         let socket = socket(address.into(), port, protocol.number());
-        self.service(self.virtual_servers.get(&socket)?.service)
+        self.service(self.virtual_servers.find(socket)?.service)
+    }
+
+    /// Asks the processor for what [`Snapshot::service`] leads to.
+    #[inline]
+    pub(crate) fn prefetch_service(&self, id: ServiceId) {
+        if let Some(service) = self.service(id) {
+            dpdk::lcore::prefetch(&service.scheduler);
+            dpdk::lcore::prefetch(&service.list);
+            dpdk::lcore::prefetch(&service.persistence);
+        }
+    }
+
+    /// Asks the processor for what packets need of a real server.
+    #[inline]
+    pub(crate) fn prefetch_server(&self, id: ServerId) {
+        if let Some(server) = self.servers.get(id.index()) {
+            dpdk::lcore::prefetch(server);
+        }
     }
 
     /// The virtual servers there are.
@@ -402,8 +450,7 @@ impl Snapshot {
 
     /// The MAC to which a static neighbour binds a next hop, on whatever VLAN of its port.
     pub fn binding(&self, hop: Hop) -> Option<MacAddress> {
-        let binding = self.bindings.get(&hop.address)?;
-        (binding.port == usize::from(hop.port)).then_some(binding.mac)
+        Binding::of(&self.bindings, hop)
     }
 
     /// The MAC that an address is at, for others on `port`, by what [`Snapshot::local`] says of it.

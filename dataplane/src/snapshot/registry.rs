@@ -25,13 +25,14 @@ use weir_config::model::{
 };
 
 use super::addressing::Addressing;
+use super::destinations::Destinations;
 use super::marks;
 use super::masters::{Held, VirtualRouters};
 use super::nat::NatSockets;
 use super::rates::Estimator;
 use super::routes::{NextHop, Routes};
 use super::server::{Live, Server};
-use super::service::{Epoch, Service};
+use super::service::{Candidate, Epoch, Service};
 use super::traffic::Traffic;
 use super::vips::Numbering;
 use super::virtual_router::{Fence, VirtualMacs};
@@ -354,7 +355,7 @@ impl Registry {
             persistence: wanted.persistence,
             epoch: entry.epoch,
             one_packet: wanted.one_packet,
-            list: description.servers.iter().map(|server| ServerId(server.id)).collect(),
+            list: candidates(entry, &description),
             scheduler,
             state,
             rates: match old {
@@ -376,6 +377,11 @@ impl Registry {
         }
     }
 
+    /// A real server as workers see it, with its static neighbour.
+    fn bound(&self, server: &Server) -> Server {
+        Server { bound: Binding::of(&self.bindings.0, server.hop), ..server.clone() }
+    }
+
     fn assemble(&mut self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {
         let ports: Box<[Port]> =
             config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
@@ -392,7 +398,7 @@ impl Registry {
                 if servers.len() <= server.id.index() {
                     servers.resize(server.id.index() + 1, servers[0].clone());
                 }
-                servers[server.id.index()] = server.clone();
+                servers[server.id.index()] = self.bound(server);
             }
             if let Some((wanted, _, service)) = &entry.current {
                 services[usize::from(entry.id.0)] = Some(service.clone());
@@ -403,8 +409,7 @@ impl Registry {
         let marks = addressing.marks();
         let Addressing { virtual_servers, nat_sockets, locals, mut announcements, hashes, .. } = addressing;
         let asked_for = virtual_servers.keys().map(|socket| (socket >> 32) as u32);
-        let familiar =
-            Familiar::new(locals.keys().copied().chain(virtual_routers.addresses()).chain(asked_for));
+        let familiar = locals.keys().copied().chain(virtual_routers.addresses()).chain(asked_for).collect();
         announcements.sort_unstable();
         if self.announcements.0[..] != announcements[..] || self.announcements.1 == 0 {
             self.announcements = (announcements.into(), self.generation);
@@ -427,14 +432,14 @@ impl Registry {
             vips,
             epochs_since: self.services.values().map(|entry| entry.epoch.since).max().unwrap_or(0),
             has_both_hashes: self.hashes == [true; 2],
-            virtual_servers: Arc::new(virtual_servers),
+            virtual_servers: Arc::new(Destinations::new(virtual_servers.into_iter())),
             marks,
             services: services.into(),
             servers: servers.into(),
             retired: retired.into(),
             nat_servers: Arc::new(self.nat_sockets.all()),
             locals: Arc::new(locals),
-            familiar,
+            familiar: Familiar::new(&familiar),
             virtual_routers: Arc::new(virtual_routers),
             held: Held::default(),
         };
@@ -467,6 +472,22 @@ impl Draft {
         self.used_services.insert(self.next_service);
         Ok(ServiceId(self.next_service))
     }
+}
+
+/// The description's list as picks read it.
+fn candidates(entry: &ServiceEntry, description: &ServiceDescription) -> Box<[Candidate]> {
+    let servers: HashMap<u32, &Server> =
+        entry.servers.values().map(|entry| (entry.id.0, &entry.server)).collect();
+    let candidate = |server: &ServerDescription| {
+        let server = servers.get(&server.id)?;
+        Some(Candidate {
+            id: server.id,
+            weight: server.weight,
+            has_threshold: server.upper_threshold != 0,
+            tallies: server.tallies.clone(),
+        })
+    };
+    description.servers.iter().filter_map(candidate).collect()
 }
 
 /// The kernel's list: what was there in its place, what is new at the head, the last one first.
@@ -523,6 +544,8 @@ fn make_server(
         service,
         upper_threshold: real.upper_threshold,
         lower_threshold: real.lower_threshold,
+        bound: None,
+        tallies: live.workers.clone(),
         live,
     }
 }
@@ -610,6 +633,7 @@ fn v4(address: IpAddr) -> u32 {
 
 /// Stands where there is no real server, so that looking one up can't fail.
 fn nobody(workers: usize) -> Server {
+    let live = Live::new(workers);
     Server {
         id: ServerId(0),
         is_present: false,
@@ -625,6 +649,8 @@ fn nobody(workers: usize) -> Server {
         service: ServiceId(u16::MAX),
         upper_threshold: 0,
         lower_threshold: 0,
-        live: Live::new(workers),
+        bound: None,
+        tallies: live.workers.clone(),
+        live,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
-use weir_config::model::{Forwarding, Protocol};
+use weir_config::model::{Forwarding, MacAddress, Protocol};
 
 use super::rates::Estimator;
 use super::routes::NextHop;
@@ -14,34 +14,40 @@ use crate::conn::state::{State, is_active};
 use crate::neighbor::Hop;
 use crate::stats::Counter;
 
-/// One real server of one virtual server. Aligned so that finding one by its number takes no multiplication.
+/// One real server of one virtual server. Aligned so that finding one by its number takes no multiplication; in this order,
+/// so that all that packets need of it lies in the first of its two cache lines.
 #[derive(Clone)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub struct Server {
+    /// [`Live::workers`], at hand.
+    pub tallies: Arc<[CachePadded<Tally>]>,
+    /// The neighbour to hand its packets to, on the port's own network, as the neighbour cache knows it; without a route
+    /// one that nobody has.
+    pub hop: Hop,
+    /// Its address.
+    pub address: u32,
+    /// Source address of the outer header.
+    pub tunnel_source: u32,
+    /// Largest packet that reaches it unwrapped, in bytes: the port's MTU, less a tunnel's header.
+    pub mtu: u16,
+    /// Its L4 port; 0: the one that the client used.
+    pub port: u16,
+    /// Its weight; 0: quiesced.
+    pub weight: u16,
+    /// The virtual server.
+    pub service: ServiceId,
     /// Its number.
     pub id: ServerId,
     /// False: it was removed, but connections may still name it.
     pub is_present: bool,
     /// How packets reach it.
     pub forwarding: Forwarding,
-    /// Its address.
-    pub address: u32,
-    /// Its L4 port; 0: the one that the client used.
-    pub port: u16,
+    /// The MAC that the file binds [`Server::hop`] to.
+    pub bound: Option<MacAddress>,
     /// The port that it is listed with: what the file says. With a mark that may be no more than a part of its name.
     pub named_port: u16,
-    /// Its weight; 0: quiesced.
-    pub weight: u16,
-    /// Largest packet that reaches it unwrapped, in bytes: the port's MTU, less a tunnel's header.
-    pub mtu: u16,
     /// The neighbour to hand its packets to; `None`: there is no route.
     pub next_hop: Option<NextHop>,
-    /// The same on the port's own network, as the neighbour cache knows it; without a route one that nobody has.
-    pub hop: Hop,
-    /// Source address of the outer header.
-    pub tunnel_source: u32,
-    /// The virtual server.
-    pub service: ServiceId,
     /// No new connections from this many on; 0: no limit.
     pub upper_threshold: u32,
     /// New connections again below this many; 0: three quarters of the upper one.
@@ -75,7 +81,7 @@ impl Server {
 
     /// Counts a new connection in and sets the overload flag when it is the one too many.
     pub fn bind(&self, worker: usize, protocol: Protocol, state: State) {
-        let tally = &self.live.workers[worker];
+        let tally = &self.tallies[worker];
         tally.connections.add(1);
         tally.gauge(protocol, state).add_one();
         if self.upper_threshold != 0 && self.live.total() >= self.upper_threshold {
@@ -85,7 +91,7 @@ impl Server {
 
     /// Counts a connection out and clears the overload flag when the thresholds say so.
     pub fn unbind(&self, worker: usize, protocol: Protocol, state: State) {
-        self.live.workers[worker].gauge(protocol, state).take_one();
+        self.tallies[worker].gauge(protocol, state).take_one();
         if self.is_overloaded() && self.has_room(self.live.total()) {
             self.live.overloaded.store(false, Relaxed);
         }
@@ -95,7 +101,7 @@ impl Server {
     #[inline]
     pub fn change(&self, worker: usize, protocol: Protocol, from: State, to: State) {
         if is_active(protocol, from) != is_active(protocol, to) {
-            let tally = &self.live.workers[worker];
+            let tally = &self.tallies[worker];
             tally.gauge(protocol, from).take_one();
             tally.gauge(protocol, to).add_one();
         }
@@ -119,7 +125,7 @@ const _: () = assert!(size_of::<Server>() == 128);
 #[repr(C)]
 pub struct Live {
     /// By worker number.
-    pub workers: Box<[CachePadded<Tally>]>,
+    pub workers: Arc<[CachePadded<Tally>]>,
     /// The overload flag of the thresholds; an edit may clear it.
     pub overloaded: AtomicBool,
     /// What it carries in a second; control's.

@@ -9,6 +9,7 @@ use weir_config::model::Protocol;
 
 use super::Snapshot;
 use super::rates::Estimator;
+use super::server::Tally;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::sched::{PickKey, Scheduler, Servers, State};
 
@@ -33,13 +34,26 @@ pub struct Service {
     /// Whether each datagram is scheduled by itself, without a record.
     pub one_packet: bool,
     /// Its real servers in IPVS's list order: the one added last comes first.
-    pub list: Box<[ServerId]>,
+    pub list: Box<[Candidate]>,
     /// How one is picked.
     pub scheduler: Scheduler,
     /// What the scheduler remembers, by worker.
     pub state: Box<[CachePadded<State>]>,
     /// What it carries in a second, all real servers together; control's.
     pub rates: Arc<Estimator>,
+}
+
+/// A real server, with all that a pick asks of it side by side: one that is not picked costs no more cache lines than its
+/// counts.
+pub struct Candidate {
+    /// Its number.
+    pub id: ServerId,
+    /// Its weight, as [`super::server::Server::weight`].
+    pub weight: u16,
+    /// Whether it has an upper threshold, so that it may be overloaded.
+    pub has_threshold: bool,
+    /// What workers count for it.
+    pub tallies: Arc<[CachePadded<Tally>]>,
 }
 
 /// What counts up when the templates there are lose their meaning: when `persistence_netmask` changes, persistence is
@@ -56,36 +70,60 @@ impl Service {
     /// Picks a real server for a new connection, as the kernel would.
     pub fn pick(&self, snapshot: &Snapshot, worker: usize, key: &PickKey) -> Option<ServerId> {
         let servers = View { snapshot, list: &self.list };
-        self.scheduler.pick(&self.state[worker], &servers, key).map(|index| self.list[index])
+        let index = self.scheduler.pick(self.state.get(worker)?, &servers, key)?;
+        Some(self.list.get(index)?.id)
+    }
+
+    /// Asks the processor for what a pick begins with.
+    #[inline]
+    pub(crate) fn prefetch(&self, worker: usize) {
+        // The whole of a short list, the beginning of a long one.
+        for candidate in self.list.iter().step_by(2).take(6) {
+            dpdk::lcore::prefetch(candidate);
+        }
+        if let Some(state) = self.state.get(worker) {
+            dpdk::lcore::prefetch(state);
+        }
     }
 
     /// Picks a real server for a flow that gets no record: the same one for each of its packets.
     pub fn pick_untracked(&self, snapshot: &Snapshot, hash: u64) -> Option<ServerId> {
         let servers = View { snapshot, list: &self.list };
-        crate::sched::deterministic_pick(&servers, hash).map(|index| self.list[index])
+        crate::sched::deterministic_pick(&servers, hash).map(|index| self.list[index].id)
     }
 }
 
 /// The real servers of one virtual server, as schedulers ask for them.
 struct View<'a> {
     snapshot: &'a Snapshot,
-    list: &'a [ServerId],
+    list: &'a [Candidate],
 }
 
 impl Servers for View<'_> {
     fn len(&self) -> usize {
         self.list.len()
     }
+    #[inline]
     fn weight(&self, index: usize) -> u32 {
-        u32::from(self.snapshot.server(self.list[index]).weight)
+        u32::from(self.list[index].weight)
     }
+    #[inline]
     fn overloaded(&self, index: usize) -> bool {
-        self.snapshot.server(self.list[index]).is_overloaded()
+        let Candidate { id, has_threshold, .. } = self.list[index];
+        has_threshold && self.snapshot.server(id).is_overloaded()
     }
     fn active(&self, index: usize) -> u32 {
-        self.snapshot.server(self.list[index]).live.active()
+        self.connections(index).0
     }
     fn inactive(&self, index: usize) -> u32 {
-        self.snapshot.server(self.list[index]).live.inactive()
+        self.connections(index).1
+    }
+    #[inline]
+    fn connections(&self, index: usize) -> (u32, u32) {
+        let of = |tally: &Tally| (tally.active.get(), tally.inactive.get());
+        match &*self.list[index].tallies {
+            [tally] => of(tally),
+            tallies => tallies.iter().map(|tally| of(tally)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+        }
     }
 }

@@ -33,7 +33,7 @@ impl Live {
     /// What it has carried so far.
     pub fn traffic(&self) -> Traffic {
         let mut sum = Traffic::default();
-        for tally in &self.workers {
+        for tally in self.workers.iter() {
             sum += Traffic {
                 connections: tally.connections.get(),
                 in_packets: tally.in_packets.get(),

@@ -229,6 +229,12 @@ impl Lifetimes {
     pub fn of(&self, protocol: Protocol, state: State) -> u32 {
         self.0[(protocol as usize & 3) << 4 | usize::from(state.0 & 15)]
     }
+
+    /// As [`Lifetimes::of`]: the state is in the lower four of the bits, the protocol in the two above the next two.
+    #[inline]
+    pub(super) fn of_bits(&self, bits: usize) -> u32 {
+        self.0[bits >> 2 & 0x30 | bits & 15]
+    }
 }
 
 #[cfg(test)]

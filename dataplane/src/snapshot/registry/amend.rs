@@ -142,7 +142,7 @@ impl Registry {
             let Some((wanted, _, service)) = &entry.current else { continue };
             services[usize::from(entry.id.0)] = Some(service.clone());
             for known in entry.servers.values() {
-                servers[known.id.index()] = known.server.clone();
+                servers[known.id.index()] = self.bound(&known.server);
             }
             for socket in nat_servers(entry).map(|server| socket_of(server, wanted.protocol)) {
                 match self.nat_sockets.at(socket) {

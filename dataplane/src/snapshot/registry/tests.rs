@@ -36,12 +36,22 @@ fn parse(text: &str) -> Config {
 /// Everything that packets can see, in words that can be compared.
 fn seen(snapshot: &Snapshot) -> (Vec<String>, Vec<String>, BTreeMap<u64, NatServer>) {
     let services = snapshot.services().map(|service| {
-        let weights: Vec<u16> = service.list.iter().map(|&id| snapshot.server(id).weight).collect();
-        format!("{} {:?} {weights:?}", service.name, service.list)
+        let candidates: Vec<_> = service
+            .list
+            .iter()
+            .map(|Candidate { id, weight, has_threshold, tallies }| {
+                let server = snapshot.server(*id);
+                assert_eq!((*weight, *has_threshold), (server.weight, server.upper_threshold != 0));
+                assert!(Arc::ptr_eq(tallies, &server.tallies));
+                (id, weight)
+            })
+            .collect();
+        format!("{} {candidates:?}", service.name)
     });
     let servers = snapshot.servers().map(|server| {
-        let Server { id, is_present, address, port, weight, service, next_hop, .. } = server;
-        format!("{id:?} {is_present} {address:x}:{port} {weight} {service:?} {next_hop:?}")
+        let Server { id, is_present, address, port, weight, service, next_hop, bound, .. } = server;
+        assert_eq!(*bound, snapshot.binding(server.hop));
+        format!("{id:?} {is_present} {address:x}:{port} {weight} {service:?} {next_hop:?} {bound:?}")
     });
     (services.collect(), servers.collect(), snapshot.nat_servers.iter().map(|(s, n)| (*s, *n)).collect())
 }

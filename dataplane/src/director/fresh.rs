@@ -1,0 +1,167 @@
+//! The short way of a packet that opens a connection: a plain SYN of a client's to a virtual server that just schedules.
+//!
+//! As with packets of known connections ([`super::express`]) it decides nothing: it is taken when the table certainly has no
+//! record that the packet could belong to, and whatever is not as usual (persistence, marks, a full table) takes the
+//! common way of [`super::Director::request`], which would do the same. It is taken in the third round, in the order in
+//! which frames came, because each pick depends on those before.
+
+use weir_config::model::{Forwarding, Protocol};
+use zerocopy::FromBytes;
+
+use super::request::{FTP_DATA, direction_to};
+use super::{Context, Director, Finding, Passed};
+use crate::classify::Lookup;
+use crate::conn::record::{Record, UsualKey};
+use crate::conn::state::{self, State};
+use crate::packet::{Frame, Wire};
+use crate::parse::Plain;
+use crate::reply;
+use crate::sched::PickKey;
+use crate::snapshot::Target;
+use crate::snapshot::server::Server;
+use crate::snapshot::service::Service;
+
+impl<F: Frame> Director<F> {
+    /// First round of a plain SYN to `target`: what it is looked up by.
+    #[inline]
+    pub(super) fn read_fresh(&self, plain: &Plain, target: &Target, finding: &mut Finding) {
+        let Plain { ip, tcp, .. } = plain;
+        let key = target.key(ip.source.get(), tcp.source.get(), tcp.destination.get(), Protocol::Tcp);
+        let hash = self.table.hash(key.hash_input());
+        self.table.prefetch(hash);
+        finding.lookup = Lookup { hash, key, service: target.service };
+        finding.usual = UsualKey::OPENING;
+    }
+
+    /// First round of a plain SYN. False: it is to be read as any frame.
+    #[inline]
+    pub(super) fn read_opening(
+        &mut self,
+        plain: &Plain,
+        finding: &mut Finding,
+        context: Context<'_>,
+    ) -> bool {
+        if !self.last_service.is_asked_by(plain) {
+            return self.put_off(plain, finding, context);
+        }
+        let target = self.last_service.target();
+        self.read_fresh(plain, &target, finding);
+        true
+    }
+
+    /// Third round of a plain SYN. Gives the frame back, with nothing done, if it has to take the common way.
+    #[inline]
+    pub(super) fn open_fresh<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        finding: &mut Finding,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Result<(), F> {
+        #[cfg(test)]
+        if self.no_express {
+            return Err(frame);
+        }
+        let Context { snapshot, now, .. } = context;
+        let Lookup { hash, key, service } = finding.lookup;
+        let Some(service) = snapshot.service(service).filter(|service| is_simple(service)) else {
+            return Err(frame);
+        };
+        let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes()) else { return Err(frame) };
+        let is_usual = plain.tcp.source.get() != FTP_DATA
+            && !snapshot.has_both_hashes
+            && snapshot.is_surely_foreign(plain.ip.source.get());
+        if !is_usual {
+            return Err(frame);
+        }
+        let Some(slot) = self.table.vacancy(hash, key) else { return Err(frame) };
+        let pick_key = PickKey {
+            source: std::net::Ipv4Addr::from(plain.ip.source.get()).into(),
+            destination: std::net::Ipv4Addr::from(plain.ip.destination.get()).into(),
+            source_port: plain.tcp.source.get(),
+            now_secs: now.seconds,
+        };
+        let flags = plain.tcp.flags;
+        let Some(id) = service.pick(snapshot, self.shared.worker, &pick_key) else {
+            self.forward_opened(context, wire);
+            self.refuse_fresh(frame, finding, context, wire);
+            return Ok(());
+        };
+        let server = snapshot.server(id);
+        let (direction, is_secure) = (direction_to(server), snapshot.switches.secure_tcp);
+        let state = state::next(Protocol::Tcp, direction, flags, State::NONE, is_secure);
+        self.table.fill(slot, Record::new(key, id, state, now.seconds, false));
+        server.bind(self.shared.worker, Protocol::Tcp, state);
+        if server.forwarding == Forwarding::Nat {
+            server.tallies[self.shared.worker].opened.count();
+        }
+        self.opened.push((frame, id));
+        if self.opened.is_full() {
+            self.forward_opened(context, wire);
+        }
+        Ok(())
+    }
+
+    /// Sends the first packets of the connections that were opened to their real servers.
+    pub(super) fn forward_opened<W: Wire<Frame = F>>(&mut self, context: Context<'_>, wire: &mut W) {
+        let snapshot = context.snapshot;
+        for (_, id) in &self.opened {
+            if let Some(tally) = snapshot.server(*id).tallies.get(self.shared.worker) {
+                self.neighbors.prefetch(tally.neighbor.get());
+            }
+        }
+        for (mut frame, id) in std::mem::take(&mut self.opened) {
+            let server = snapshot.server(id);
+            let tally = &server.tallies[self.shared.worker];
+            match self.make_ready(&mut frame, server, tally, context) {
+                Some(port) => {
+                    self.shared.counters.forwarded.add(1);
+                    wire.transmit(usize::from(port), frame);
+                }
+                None => self.forward_fresh(frame, server, context, wire),
+            }
+        }
+    }
+
+    /// A first packet that can't go on as most do.
+    #[cold]
+    fn forward_fresh<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        server: &Server,
+        context: Context<'_>,
+        wire: &mut W,
+    ) {
+        let mut finding = Finding::default();
+        self.read_any(&frame, &mut finding, context);
+        let passed = self.forward(frame, &finding.packet, server, context, wire);
+        self.end_of(passed, wire);
+    }
+
+    /// No real server takes the connection.
+    #[cold]
+    fn refuse_fresh<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        finding: &mut Finding,
+        context: Context<'_>,
+        wire: &mut W,
+    ) {
+        self.read_any(&frame, finding, context);
+        let error = reply::Error::PORT_UNREACHABLE;
+        let passed = self.answer_error(frame, &finding.packet, error, context, wire);
+        self.end_of(passed, wire);
+    }
+
+    fn end_of<W: Wire<Frame = F>>(&mut self, passed: Passed<F>, wire: &mut W) {
+        if let Err((frame, reason)) = passed {
+            self.drop(frame, reason, wire);
+        }
+    }
+}
+
+/// Whether new connections are scheduled and no more.
+#[inline]
+fn is_simple(service: &Service) -> bool {
+    service.persistence.is_none() && service.mark.is_none()
+}

@@ -1,0 +1,114 @@
+//! First round of plain frames that go to another virtual server than the one before: to thousands in turn, maybe.
+//!
+//! Then what a packet needs is in no cache: its virtual server, its record, its real server, that one's counts, its next
+//! hop, each of which tells where the next one is. So the frames of a burst take each of these steps together, and ask
+//! the processor for what they need in the step to come: the waits are one after the other for a burst, not for a packet.
+
+use arrayvec::ArrayVec;
+use zerocopy::FromBytes;
+
+use super::{Context, Director, Finding};
+use crate::conn::record::{ServerId, UsualKey};
+use crate::packet::{BURST, Burst, Frame};
+use crate::parse::Plain;
+use crate::snapshot::Snapshot;
+use crate::snapshot::server::Tally;
+
+impl<F: Frame> Director<F> {
+    /// A usual or opening frame is to be looked at in [`Director::read_scattered`]. False: it can't, since which virtual
+    /// server it asks for is not told by its destination alone.
+    #[inline]
+    pub(super) fn put_off(&mut self, plain: &Plain, finding: &mut Finding, context: Context<'_>) -> bool {
+        let Plain { ip, tcp, .. } = plain;
+        if context.snapshot.has_marks() {
+            return false;
+        }
+        context.snapshot.prefetch_target(ip.destination.get(), tcp.destination.get(), ip.protocol);
+        finding.usual = UsualKey::PUT_OFF;
+        self.has_scattered = true;
+        true
+    }
+
+    /// Looks at the frames that were put off.
+    #[inline(never)]
+    pub(super) fn read_scattered(
+        &mut self,
+        burst: &Burst<F>,
+        findings: &mut [Finding],
+        context: Context<'_>,
+    ) {
+        let snapshot = context.snapshot;
+        let mut scattered = ArrayVec::<u8, BURST>::new();
+        for (number, finding) in findings.iter().take(burst.len()).enumerate() {
+            if finding.usual.is_put_off() {
+                scattered.push(number as u8);
+            }
+        }
+        for (frame, finding) in chosen(burst, findings, &scattered) {
+            self.read_one(frame, finding, context);
+        }
+        for (_, finding) in chosen(burst, findings, &scattered) {
+            if finding.usual.is_opening() {
+                snapshot.prefetch_service(finding.lookup.service);
+            } else if let Some((_, record)) = self.table.find_usual(finding.usual) {
+                finding.server = Some(record.server());
+                snapshot.prefetch_server(record.server());
+            }
+        }
+        for (_, finding) in chosen(burst, findings, &scattered) {
+            if finding.usual.is_opening() {
+                if let Some(service) = snapshot.service(finding.lookup.service) {
+                    service.prefetch(self.shared.worker);
+                }
+            } else if let Some(tally) = self.tally(finding.server, snapshot) {
+                dpdk::lcore::prefetch(tally);
+            }
+        }
+        for (_, finding) in chosen(burst, findings, &scattered) {
+            if let Some(tally) = self.tally(finding.server, snapshot) {
+                self.neighbors.prefetch(tally.neighbor.get());
+            }
+        }
+    }
+
+    #[inline]
+    fn tally<'a>(&self, server: Option<ServerId>, snapshot: &'a Snapshot) -> Option<&'a Tally> {
+        Some(snapshot.get_server(server?)?.tallies.get(self.shared.worker)?)
+    }
+
+    /// Finds the virtual server of a frame that was put off; the frame is read in any other way if there is none.
+    #[inline]
+    fn read_one(&mut self, frame: &F, finding: &mut Finding, context: Context<'_>) {
+        finding.server = None;
+        if let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes()) {
+            let Plain { ip, tcp, .. } = plain;
+            let (address, port) = (ip.destination.get(), tcp.destination.get());
+            if let Some(target) = context.snapshot.unmarked_target(address, port, ip.protocol)
+                && let Some(usual) = self.last_service.set(plain, target)
+            {
+                if plain.is_steady() {
+                    finding.usual = self.table.usual_key(usual, ip.source.get(), tcp.source.get());
+                } else {
+                    self.read_fresh(plain, &target, finding);
+                }
+                return;
+            }
+        }
+        finding.usual = UsualKey::default();
+        self.read_any(frame, finding, context);
+    }
+}
+
+/// Frames of the burst by number, and what was found out about them.
+#[inline]
+fn chosen<'a, F>(
+    burst: &'a Burst<F>,
+    findings: &'a mut [Finding],
+    numbers: &'a [u8],
+) -> impl Iterator<Item = (&'a F, &'a mut Finding)> {
+    let mut left = findings.iter_mut().enumerate();
+    numbers.iter().filter_map(move |&number| {
+        let (_, finding) = left.find(|(at, _)| *at == usize::from(number))?;
+        Some((burst.get(usize::from(number))?, finding))
+    })
+}

@@ -1,0 +1,116 @@
+//! Where a next hop's entry is: open addressing with linear probing, at most half full, closed again on removal.
+//!
+//! A map that marks what was removed has to be made anew from time to time, which stops a worker for a fraction of a
+//! millisecond; here every removal costs a run of a few places and that is all. All memory is taken, and touched, at the
+//! start. Clients in a connected network are next hops, so the hash is keyed.
+
+use std::hash::BuildHasher;
+
+use super::{Hop, Slot};
+use crate::conn::table::HashKey;
+
+/// A place without an entry.
+const FREE: Slot = Slot::MAX;
+
+/// See the module.
+pub(super) struct Index {
+    /// A power of two.
+    places: Box<[Slot]>,
+    key: HashKey,
+}
+
+impl Index {
+    /// For so many entries.
+    pub(super) fn new(entries: usize) -> Self {
+        let random = hashbrown::DefaultHashBuilder::default();
+        Self {
+            places: vec![FREE; (entries * 2).next_power_of_two()].into(),
+            key: HashKey::new([random.hash_one(1), random.hash_one(2)]),
+        }
+    }
+
+    /// The entry of `hop`. `hop_of` says whose an entry is.
+    pub(super) fn get(&self, hop: Hop, hop_of: impl Fn(Slot) -> Hop) -> Option<Slot> {
+        let place = self.find(hop, hop_of);
+        Some(self.places[place]).filter(|&slot| slot != FREE)
+    }
+
+    /// Adds an entry for a next hop that has none.
+    pub(super) fn insert(&mut self, hop: Hop, slot: Slot, hop_of: impl Fn(Slot) -> Hop) {
+        let place = self.find(hop, hop_of);
+        debug_assert_eq!(self.places[place], FREE);
+        self.places[place] = slot;
+    }
+
+    /// Takes the entry of `hop` out, if there is one.
+    pub(super) fn remove(&mut self, hop: Hop, hop_of: impl Fn(Slot) -> Hop) {
+        let mut hole = self.find(hop, &hop_of);
+        let mut place = hole;
+        while self.places[hole] != FREE {
+            place = self.behind(place);
+            let slot = self.places[place];
+            if slot == FREE {
+                self.places[hole] = FREE;
+                return;
+            }
+            // What would be cut off from its home by the hole moves into it.
+            if self.distance(self.home(hop_of(slot)), place) >= self.distance(hole, place) {
+                self.places[hole] = slot;
+                hole = place;
+            }
+        }
+    }
+
+    /// The place of `hop`, or the free one where it would be. There is one, half of them being free.
+    fn find(&self, hop: Hop, hop_of: impl Fn(Slot) -> Hop) -> usize {
+        let mut place = self.home(hop);
+        while self.places[place] != FREE && hop_of(self.places[place]) != hop {
+            place = self.behind(place);
+        }
+        place
+    }
+
+    fn home(&self, hop: Hop) -> usize {
+        let input = u64::from(hop.address) << 32 | u64::from(hop.port) << 16 | u64::from(hop.network);
+        self.key.hash(input) as usize & (self.places.len() - 1)
+    }
+
+    fn behind(&self, place: usize) -> usize {
+        (place + 1) & (self.places.len() - 1)
+    }
+
+    /// How many places `to` lies behind `from`, round and round.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        to.wrapping_sub(from) & (self.places.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn it_is_as_a_map_whatever_comes_and_goes() {
+        bolero::check!().with_type::<Vec<(bool, u8)>>().for_each(|steps| {
+            let hop_of = |slot: Slot| Hop { address: slot % 29, port: 0, network: 0 };
+            let mut index = Index::new(32);
+            let mut model = HashMap::new();
+            for &(comes, number) in steps {
+                let slot = Slot::from(number) % 29;
+                let hop = hop_of(slot);
+                if comes && !model.contains_key(&hop) {
+                    model.insert(hop, slot);
+                    index.insert(hop, slot, hop_of);
+                } else if !comes {
+                    model.remove(&hop);
+                    index.remove(hop, hop_of);
+                }
+                for hop in (0..29).map(hop_of) {
+                    assert_eq!(index.get(hop, hop_of), model.get(&hop).copied());
+                }
+            }
+        });
+    }
+}
