@@ -118,8 +118,9 @@ pub(crate) fn prepare(
     let file = config.clone();
     let key = HashKey::new([random_u64()?, random_u64()?]);
     let mut tables = Vec::with_capacity(count);
+    let table_lines = Table::lines_beside(capacity, templates);
     for lcore in &lcores.of_workers[..count] {
-        let lines = table_memory(eal, Table::lines_for(capacity), lcore.socket()).with_context(shortage)?;
+        let lines = table_memory(eal, table_lines, lcore.socket()).with_context(shortage)?;
         tables.push(Table::new(lines, capacity, key));
     }
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
@@ -161,7 +162,7 @@ pub(crate) fn prepare(
     info!(
         workers = count,
         capacity,
-        mebibytes = (count * Table::lines_for(capacity) * size_of::<Line>()) >> 20,
+        mebibytes = (count * table_lines * size_of::<Line>()) >> 20,
         "connection tables ready"
     );
     let devices = ports.started.iter().zip(&ports.interfaces);

@@ -43,7 +43,8 @@ impl Need {
             .sum();
         let descriptors = queues as u64 * u64::from(DESCRIPTORS) * DESCRIPTOR_OCTETS;
         let capacity = config.connections.capacity as usize;
-        let lines = workers * Table::lines_for(capacity) + Templates::lines_for(config.templates());
+        let templates = config.templates();
+        let lines = workers * Table::lines_beside(capacity, templates) + Templates::lines_for(templates);
         Self {
             buffers: pool * nodes.max(1) as u64 + descriptors + EAL_OCTETS,
             tables: (lines * size_of::<Line>()) as u64,

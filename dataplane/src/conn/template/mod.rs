@@ -103,27 +103,26 @@ pub struct Bound {
 /// See the module.
 pub struct Templates {
     lines: Slab<Line>,
-    /// Buckets less one.
-    mask: usize,
+    buckets: usize,
     key: HashKey,
 }
 
 impl Templates {
-    /// Lines of memory that a table for `capacity` templates takes: 37 to 73 bytes a template.
+    /// Lines of memory that a table for `capacity` templates takes: 37 bytes a template, half of them free.
     pub fn lines_for(capacity: usize) -> usize {
-        (capacity * 2).div_ceil(SLOTS).next_power_of_two().max(WINDOW) * BUCKET_LINES
+        (capacity * 2).div_ceil(SLOTS).max(WINDOW) * BUCKET_LINES
     }
 
     /// An empty table in `lines`, zeroed, [`Templates::lines_for`] many.
     pub fn new(lines: Slab<Line>, key: HashKey) -> Self {
         let buckets = lines.len() / BUCKET_LINES;
-        assert!(lines.len().is_power_of_two() && buckets >= WINDOW, "as lines_for says");
-        Self { lines, mask: buckets - 1, key }
+        assert!(lines.len().is_multiple_of(BUCKET_LINES) && buckets >= WINDOW, "as lines_for says");
+        Self { lines, buckets, key }
     }
 
     /// Buckets of the table, for [`Templates::sweep`].
     pub fn buckets(&self) -> usize {
-        self.mask + 1
+        self.buckets
     }
 
     /// The template of `key`, unless it is over. `lifetime` is the virtual server's persistence timeout, `now` the
@@ -236,7 +235,7 @@ impl Templates {
         lifetime: impl Fn(Template) -> Option<u32>,
     ) -> usize {
         let mut removed = 0;
-        for bucket in buckets.map(|bucket| bucket & self.mask) {
+        for bucket in buckets.map(|bucket| bucket % self.buckets) {
             self.forget_insertion(bucket);
             for slot in (0..SLOTS).map(|index| Slot { bucket, index }) {
                 let Some(template) = self.read(slot) else { continue };
@@ -395,12 +394,15 @@ impl Templates {
     }
 
     fn home(&self, key: TemplateKey) -> usize {
-        self.key.hash(key.0) as usize & self.mask
+        // Its upper bits, scaled, so that any number of buckets will do.
+        ((u128::from(self.key.hash(key.0)) * self.buckets as u128) >> 64) as usize
     }
 
     /// The `place`th slot of the window that begins at `home`.
     fn slot(&self, home: usize, place: usize) -> Slot {
-        Slot { bucket: (home + place / SLOTS) & self.mask, index: place % SLOTS }
+        let bucket = home + place / SLOTS;
+        let bucket = if bucket < self.buckets { bucket } else { bucket - self.buckets };
+        Slot { bucket, index: place % SLOTS }
     }
 
     fn header(&self, bucket: usize) -> &AtomicU64 {
