@@ -8,7 +8,7 @@
 use weir_config::model::{Forwarding, Protocol};
 use zerocopy::FromBytes;
 
-use super::request::{FTP_DATA, direction_to};
+use super::request::{FTP_DATA, direction_by};
 use super::{Context, Director, Finding, Passed};
 use crate::classify::Lookup;
 use crate::conn::record::{Record, UsualKey};
@@ -82,18 +82,25 @@ impl<F: Frame> Director<F> {
             now_secs: now.seconds,
         };
         let flags = plain.tcp.flags;
-        let Some(id) = service.pick(snapshot, self.shared.worker, &pick_key) else {
+        let Some(candidate) = service.pick_candidate(snapshot, self.shared.worker, &pick_key) else {
             self.forward_opened(context, wire);
             self.refuse_fresh(frame, finding, context, wire);
             return Ok(());
         };
-        let server = snapshot.server(id);
-        let (direction, is_secure) = (direction_to(server), snapshot.switches.secure_tcp);
+        // The real server itself is in no cache, maybe, and not needed yet.
+        let (id, forwarding) = (candidate.id, candidate.forwarding);
+        snapshot.prefetch_server(id);
+        let (direction, is_secure) = (direction_by(forwarding), snapshot.switches.secure_tcp);
         let state = state::next(Protocol::Tcp, direction, flags, State::NONE, is_secure);
         self.table.fill(slot, Record::new(key, id, state, now.seconds, false));
-        server.bind(self.shared.worker, Protocol::Tcp, state);
-        if server.forwarding == Forwarding::Nat {
-            server.tallies[self.shared.worker].opened.count();
+        let tally = &candidate.tallies[self.shared.worker];
+        if candidate.has_threshold {
+            snapshot.server(id).bind(self.shared.worker, Protocol::Tcp, state);
+        } else {
+            tally.count_in(Protocol::Tcp, state);
+        }
+        if forwarding == Forwarding::Nat {
+            tally.opened.count();
         }
         self.opened.push((frame, id));
         if self.opened.is_full() {

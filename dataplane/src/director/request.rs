@@ -201,7 +201,13 @@ impl<F: Frame> Director<F> {
 /// The direction of a client's packets to this real server.
 #[inline]
 pub(super) fn direction_to(server: &Server) -> Direction {
-    match server.forwarding {
+    direction_by(server.forwarding)
+}
+
+/// The direction of a client's packets that are forwarded so.
+#[inline]
+pub(super) fn direction_by(forwarding: Forwarding) -> Direction {
+    match forwarding {
         Forwarding::Nat => Direction::Input,
         Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
     }

@@ -484,6 +484,7 @@ fn candidates(entry: &ServiceEntry, description: &ServiceDescription) -> Box<[Ca
             id: server.id,
             weight: server.weight,
             has_threshold: server.upper_threshold != 0,
+            forwarding: server.forwarding,
             tallies: server.tallies.clone(),
         })
     };

@@ -81,9 +81,7 @@ impl Server {
 
     /// Counts a new connection in and sets the overload flag when it is the one too many.
     pub fn bind(&self, worker: usize, protocol: Protocol, state: State) {
-        let tally = &self.tallies[worker];
-        tally.connections.add(1);
-        tally.gauge(protocol, state).add_one();
+        self.tallies[worker].count_in(protocol, state);
         if self.upper_threshold != 0 && self.live.total() >= self.upper_threshold {
             self.live.overloaded.store(true, Relaxed);
         }
@@ -207,6 +205,13 @@ pub struct Tally {
 const _: () = assert!(size_of::<Tally>() <= 64);
 
 impl Tally {
+    /// Counts a new connection in, thresholds aside: see [`Server::bind`].
+    #[inline]
+    pub(crate) fn count_in(&self, protocol: Protocol, state: State) {
+        self.connections.add(1);
+        self.gauge(protocol, state).add_one();
+    }
+
     fn gauge(&self, protocol: Protocol, state: State) -> &Gauge {
         if is_active(protocol, state) { &self.active } else { &self.inactive }
     }

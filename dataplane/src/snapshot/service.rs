@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 pub use weir_config::model::Persistence;
-use weir_config::model::Protocol;
+use weir_config::model::{Forwarding, Protocol};
 
 use super::Snapshot;
 use super::rates::Estimator;
@@ -52,6 +52,8 @@ pub struct Candidate {
     pub weight: u16,
     /// Whether it has an upper threshold, so that it may be overloaded.
     pub has_threshold: bool,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
     /// What workers count for it.
     pub tallies: Arc<[CachePadded<Tally>]>,
 }
@@ -69,9 +71,19 @@ pub struct Epoch {
 impl Service {
     /// Picks a real server for a new connection, as the kernel would.
     pub fn pick(&self, snapshot: &Snapshot, worker: usize, key: &PickKey) -> Option<ServerId> {
+        self.pick_candidate(snapshot, worker, key).map(|candidate| candidate.id)
+    }
+
+    /// As [`Service::pick`], without a look at the real server itself.
+    pub(crate) fn pick_candidate(
+        &self,
+        snapshot: &Snapshot,
+        worker: usize,
+        key: &PickKey,
+    ) -> Option<&Candidate> {
         let servers = View { snapshot, list: &self.list };
         let index = self.scheduler.pick(self.state.get(worker)?, &servers, key)?;
-        Some(self.list.get(index)?.id)
+        self.list.get(index)
     }
 
     /// Asks the processor for what a pick begins with.

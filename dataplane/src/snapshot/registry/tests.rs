@@ -39,9 +39,10 @@ fn seen(snapshot: &Snapshot) -> (Vec<String>, Vec<String>, BTreeMap<u64, NatServ
         let candidates: Vec<_> = service
             .list
             .iter()
-            .map(|Candidate { id, weight, has_threshold, tallies }| {
+            .map(|Candidate { id, weight, has_threshold, forwarding, tallies }| {
                 let server = snapshot.server(*id);
                 assert_eq!((*weight, *has_threshold), (server.weight, server.upper_threshold != 0));
+                assert_eq!(*forwarding, server.forwarding);
                 assert!(Arc::ptr_eq(tallies, &server.tallies));
                 (id, weight)
             })
