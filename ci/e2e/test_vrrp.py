@@ -1,10 +1,8 @@
 """VRRP: weir and keepalived in one group, both ways; two weirs and what a client notices."""
 
 import json
-import pathlib
 import re
 import signal
-import tempfile
 import time
 import unittest
 
@@ -155,7 +153,7 @@ class Vrrp(VrrpCase):
 
     def test_tracking_moves_the_addresses_and_gives_them_back(self):
         group = [("vi", 51, "version 3\n advert_int 0.2", "version = 3\nadvertisement_interval = 0.2")]
-        drain = pathlib.Path(tempfile.mkdtemp(prefix="weir-vrrp-")) / "drain"
+        drain = net.folder() / "drain"
         tracked = f'[[vrrp.track]]\nfile = "{drain}"\nweight = -1\n[[vrrp.track]]\nvirtual_server = "web"\n'
         text = net.virtual_server() + weir(150, group) + tracked
         with net.Keepalived("b", keepalived(100, group)) as other, net.Weir("a", text) as director:

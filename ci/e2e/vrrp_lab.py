@@ -14,6 +14,7 @@ Every process that is started here is ended by its id.
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -28,6 +29,16 @@ SWITCH = PREFIX + "w"
 START_SECONDS = 30
 # net_af_packet maps rings of its own; this much is for mbufs.
 EAL = ["--no-huge", "-m", "192", "--no-pci", "--no-shconf", "--no-telemetry"]
+
+
+# What was made for the present network.
+_folders = []
+
+
+def folder(prefix="weir-vrrp-"):
+    """A directory that goes with the network."""
+    _folders.append(pathlib.Path(tempfile.mkdtemp(prefix=prefix)))
+    return _folders[-1]
 
 
 def node(name):
@@ -75,6 +86,8 @@ def down():
         for pid in ip("netns", "pids", name, check=False).stdout.split():
             os.kill(int(pid), signal.SIGKILL)
         ip("netns", "del", name, check=False)
+    while _folders:
+        shutil.rmtree(_folders.pop(), ignore_errors=True)
 
 
 def link(name, state):
@@ -94,12 +107,12 @@ def management(name):
 
 def web_server(name):
     """Starts nginx in a node. Returns its process."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="weir-vrrp-"))
-    (folder / "nginx.conf").write_text(
-        f"daemon off; worker_processes 1; pid {folder}/pid; error_log stderr;\n"
+    place = folder()
+    (place / "nginx.conf").write_text(
+        f"daemon off; worker_processes 1; pid {place}/pid; error_log stderr;\n"
         "events { worker_connections 4096; }\n"
         "http { access_log off; server { listen 80 backlog=4096; return 200 served; } }\n")
-    command = inside(name, "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"))
+    command = inside(name, "nginx", "-p", str(place), "-c", str(place / "nginx.conf"))
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -127,7 +140,7 @@ class Daemon:
 
     def __init__(self, name, command, prefix):
         self.name = name
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix))
+        self.folder = folder(prefix)
         self.command = command
         self.process = None
 
