@@ -95,7 +95,7 @@ class Faults(unittest.TestCase):
             late = traffic.since(time.monotonic() - 0.6)
         # curl takes some time to begin, and a check that is under way at that moment succeeds at once.
         during = [who for begun, who in traffic.seen if out < begun < healed - 0.1]
-        self.assertGreater(len(during), 5)
+        self.assertGreater(len(during), 2)
         self.assertEqual(set(during), {"B", "C"})
         self.assertNotIn(None, answers)
         self.assertIn("A", late)
