@@ -334,9 +334,14 @@ impl Judge {
         let Some(target) = known.filter(|target| target.life == id.life && target.is_under_way) else {
             return false;
         };
+        let took = answer.took;
         let is_change = target.answer(now, answer);
         target.is_under_way = false;
-        target.due = (target.due + target.pause(&mut self.random)).max(now);
+        let pause = target.pause(&mut self.random);
+        let next = target.due + pause;
+        // One that took longer than its interval is followed by the next at once. An answer that was only heard late leaves its
+        // target the place that it had: all that were heard late together would be made together from then on.
+        target.due = if took < pause { next } else { next.max(now) };
         self.queue.push(Reverse((target.due, id.number, id.life)));
         if !is_change {
             return false;

@@ -653,3 +653,31 @@ fn lateness_neither_adds_up_nor_bunches_checks() {
     assert!(*most < 30, "{most} at once after a stall");
     assert!((990..=1_010).contains(&in_second(&counts, 9)), "{}", in_second(&counts, 9));
 }
+
+/// As after a pause of the machine: timeouts of a thousand checks are heard at one moment, later than the next were due.
+#[test]
+fn answers_that_are_heard_late_together_do_not_bring_checks_together() {
+    let mut text = SHARED.split("[[virtual_server]]").take(2).collect::<Vec<_>>().join("[[virtual_server]]");
+    text = text.replace("interval = 2\n", "interval = 1\n").replace("warmup = 0", "warmup = 1");
+    for number in 0..1_000 {
+        let (high, low) = (1 + number / 250, 1 + number % 250);
+        text += &format!("[[virtual_server.real_server]]\naddress = \"10.0.{high}.{low}\"\n");
+    }
+    let mut bench = Bench::new(&text);
+    let begun: Vec<Due> = std::iter::from_fn(|| bench.judge.begin(seconds(1.0))).collect();
+    assert!(begun.len() > 990);
+    for due in begun {
+        bench.judge.answer(due.id, seconds(2.2), Answer::new(Outcome::Timeout, "", seconds(0.9)));
+    }
+    let mut most = 0;
+    for millis in 2_200..5_000 {
+        let now = Duration::from_millis(millis);
+        let mut count = 0;
+        while let Some(due) = bench.judge.begin(now) {
+            count += 1;
+            bench.judge.answer(due.id, now, Answer::new(Outcome::Success, "", Duration::ZERO));
+        }
+        most = if millis == 2_200 { 0 } else { most.max(count) };
+    }
+    assert!(most < 20, "{most} at once");
+}
