@@ -1,6 +1,6 @@
 //! Twins of mbuf and port: buffers that are taken from a pool and go back to it.
 
-use weir_dataplane::packet::{Frame, Wire};
+use weir_dataplane::packet::{Burst, Frame, Wire};
 
 /// Free bytes in front of a received frame, as in an mbuf.
 const HEADROOM: usize = 128;
@@ -104,6 +104,10 @@ impl Wire for PoolWire {
     #[inline]
     fn transmit(&mut self, _port: usize, frame: PoolFrame) {
         self.sent.push(frame);
+    }
+    #[inline]
+    fn transmit_all(&mut self, _port: usize, burst: &mut Burst<PoolFrame>) {
+        self.sent.extend(burst.drain(..));
     }
     #[inline]
     fn release(&mut self, frame: PoolFrame) {

@@ -266,6 +266,17 @@ impl Wire for Ports {
     }
 
     #[inline]
+    fn transmit_all(&mut self, port: usize, burst: &mut Burst) {
+        let transmit = &mut self.transmit[port];
+        if !transmit.burst.is_empty() {
+            burst.drain(..).for_each(|frame| self.transmit(port, frame));
+            return;
+        }
+        transmit.bytes = burst.iter().map(|frame| frame.len() as u64).sum();
+        std::mem::swap(&mut transmit.burst, burst);
+    }
+
+    #[inline]
     fn release(&mut self, frame: Mbuf) {
         if self.released.is_full() {
             free_bulk(&mut self.released);

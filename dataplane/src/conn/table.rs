@@ -178,15 +178,19 @@ impl Table {
         )
     }
 
-    /// The key of a usual packet, and asks the processor for the line to look for it in.
+    /// The key of a usual packet.
     #[inline]
     pub fn usual_key(&self, usual: &Usual, client: u32, client_port: u16) -> UsualKey {
         let (key, hash_input) = usual.key(client, client_port);
-        let home = self.shared.home(self.hash(hash_input));
-        if let Some(line) = self.shared.lines.get(home) {
+        UsualKey { home: self.shared.home(self.hash(hash_input)), ..key }
+    }
+
+    /// Asks the processor for the line to look for a usual packet's connection in.
+    #[inline]
+    pub fn prefetch_usual(&self, key: UsualKey) {
+        if let Some(line) = self.shared.lines.get(key.home) {
             dpdk::lcore::prefetch(line);
         }
-        UsualKey { home, ..key }
     }
 
     /// The connection of a usual packet, which goes on as it is with it: TCP's is established. Found only if it lies in

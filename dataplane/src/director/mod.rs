@@ -247,16 +247,22 @@ impl<F: Frame> Director<F> {
         // Lent from the director for the burst, so that stages can borrow both.
         let mut findings = std::mem::take(&mut self.findings);
         self.read(burst, &mut findings, context);
-        let mut expressed = 0;
+        // How many are ready, and the ports that all of them, and any of them, go out of, as bits.
+        let (mut ready, mut all, mut any) = (0, u16::MAX, 0);
         for (frame, finding) in burst.iter_mut().zip(findings.iter_mut()) {
             finding.out = if finding.usual.is_reply {
                 self.express_reply(frame, finding.usual, context)
             } else {
                 self.express(frame, finding.usual, context)
             };
-            expressed += u64::from(finding.out.is_some());
+            if let Some(port) = finding.out {
+                (ready, all, any) = (ready + 1, all & port, any | port);
+            }
         }
-        self.shared.counters.forwarded.add(expressed);
+        self.shared.counters.forwarded.add(ready as u64);
+        if ready == burst.len() && all == any {
+            wire.transmit_all(usize::from(all), burst);
+        }
         for (frame, finding) in burst.drain(..).zip(findings.iter_mut()) {
             match finding.out {
                 Some(port) => wire.transmit(usize::from(port), frame),
@@ -343,6 +349,10 @@ impl<F: Frame> Director<F> {
                 }
             }
             self.read_otherwise(frame, finding, context);
+        }
+        // In a loop of their own: the processor waits for the page of each, and so waits for many at once.
+        for finding in &findings[..burst.len()] {
+            self.table.prefetch_usual(finding.usual);
         }
         if std::mem::take(&mut self.has_scattered) {
             self.read_scattered(burst, findings, context);
