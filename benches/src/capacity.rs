@@ -173,6 +173,11 @@ fn main() {
     });
     let eal = ["--no-pci", "--in-memory", "--no-telemetry", "--log-level", "error", "-l", "0"];
     let eal = Eal::init(&eal.map(str::to_owned)).ok().filter(Eal::has_hugepages);
+    assert_ne!(
+        dpdk::tsc_hz(),
+        0,
+        "EAL has to start, for which it wants hugepages: scripts/hugepages reserve 640"
+    );
     let mut bench = Bench::new(capacity, eal.as_ref());
     let lines = Table::lines_for(capacity) + Templates::lines_for(capacity / 64);
     println!(
