@@ -149,7 +149,7 @@ impl UsualKey {
         self.going_on == u64::MAX - 1
     }
 
-    /// Whether it is [`UsualKey::OPENING`].
+    /// Whether it is the one of a packet that opens a connection.
     #[inline]
     pub fn is_opening(&self) -> bool {
         self.going_on == u64::MAX

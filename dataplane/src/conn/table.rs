@@ -325,7 +325,7 @@ impl Table {
     }
 
     /// Visits the next `count` lines, round and round, and does with each record what `judge` says. Lines are passed over
-    /// whose records are all [`Record::is_young`], if `young` is there: those need no judge then.
+    /// whose records are all young (`Record::is_young`), if `young` is there: those need no judge then.
     ///
     /// Returns how many lines were visited: fewer than `count` once [`ENDED_MAX`] records have ended.
     pub fn sweep(
