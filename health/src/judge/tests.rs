@@ -616,16 +616,21 @@ fn checks_that_wait_for_the_start_spread_as_if_it_were_later() {
     assert_eq!(std::iter::from_fn(|| judge.begin(seconds(10.0))).count(), 2);
 }
 
-/// Thousands of targets that are each begun a little late, as by a checker that looks each few milliseconds.
-#[test]
-fn lateness_neither_adds_up_nor_bunches_checks() {
+/// A virtual server of which a thousand real servers, besides those of [`SHARED`], are checked each second.
+fn a_thousand_targets() -> String {
     let mut text = SHARED.split("[[virtual_server]]").take(2).collect::<Vec<_>>().join("[[virtual_server]]");
     text = text.replace("interval = 2\n", "interval = 1\n").replace("warmup = 0", "warmup = 1");
     for number in 0..1_000 {
         let (high, low) = (1 + number / 250, 1 + number % 250);
         text += &format!("[[virtual_server.real_server]]\naddress = \"10.0.{high}.{low}\"\n");
     }
-    let mut bench = Bench::new(&text);
+    text
+}
+
+/// Thousands of targets that are each begun a little late, as by a checker that looks each few milliseconds.
+#[test]
+fn lateness_neither_adds_up_nor_bunches_checks() {
+    let mut bench = Bench::new(&a_thousand_targets());
     let mut begun = vec![0_u32; 10_000];
     let mut work_until = |bench: &mut Bench, from: u32, to: u32| {
         for tick in (from..to).step_by(7) {
@@ -657,13 +662,7 @@ fn lateness_neither_adds_up_nor_bunches_checks() {
 /// As after a pause of the machine: timeouts of a thousand checks are heard at one moment, later than the next were due.
 #[test]
 fn answers_that_are_heard_late_together_do_not_bring_checks_together() {
-    let mut text = SHARED.split("[[virtual_server]]").take(2).collect::<Vec<_>>().join("[[virtual_server]]");
-    text = text.replace("interval = 2\n", "interval = 1\n").replace("warmup = 0", "warmup = 1");
-    for number in 0..1_000 {
-        let (high, low) = (1 + number / 250, 1 + number % 250);
-        text += &format!("[[virtual_server.real_server]]\naddress = \"10.0.{high}.{low}\"\n");
-    }
-    let mut bench = Bench::new(&text);
+    let mut bench = Bench::new(&a_thousand_targets());
     let begun: Vec<Due> = std::iter::from_fn(|| bench.judge.begin(seconds(1.0))).collect();
     assert!(begun.len() > 990);
     for due in begun {
