@@ -2,9 +2,9 @@
 //!
 //! A burst passes in three rounds. The first reads every frame and asks the processor for the cache line of its
 //! connection; the second finds those lines waiting and makes the frames of connections that go on as they are ready in
-//! place; the third sends these and takes all others the common way, in the order they came. So within one burst a
-//! connection's usual packets may pass one that changes its state: they are passed on the same either way, as they are
-//! when a network swaps the two. A [`Director`] is one worker's half of the data path: its
+//! place (`express`); the third sends these and takes all others in the order they came: most that open a connection by a
+//! short way of their own (`fresh`), the rest by the common way. So within one burst a connection's usual packets may pass
+//! one that changes its state: they are passed on the same either way, as they are when a network swaps the two. A [`Director`] is one worker's half of the data path: its
 //! connection table, its neighbours, its counters. It knows nothing of DPDK; frames and ports are behind
 //! [`Wire`].
 
@@ -360,7 +360,7 @@ impl<F: Frame> Director<F> {
     }
 
     /// First round of a frame that is anything but a usual one to the virtual server of the one before. Not inlined, as
-    /// [`Director::take_common_way`].
+    /// [`Director::take_other_way`].
     #[inline(never)]
     fn read_otherwise(&mut self, frame: &F, finding: &mut Finding, context: Context<'_>) {
         let port = &context.snapshot.ports[context.port];

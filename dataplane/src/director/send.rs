@@ -15,35 +15,39 @@ impl<F: Frame> Director<F> {
     /// Writes the MACs and sends, or lets the frame wait for its next hop. `hint` is where that is cached.
     pub(super) fn send<W: Wire<Frame = F>>(
         &mut self,
-        mut frame: F,
+        frame: F,
         vlan: Vlan,
         hint: &Gauge,
         hop: Hop,
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        match self.neighbors.link(hint.get(), hop, context.now) {
-            Some(link) => {
-                write_link(frame.bytes_mut(), link);
-                self.shared.counters.forwarded.add(1);
-                wire.transmit(usize::from(hop.port), frame);
-                Ok(())
-            }
-            None => {
-                let bound = context.snapshot.binding(hop);
-                self.resolve_and_send(frame, vlan, hint, (hop, bound), context, wire)
-            }
-        }
+        let bound = || context.snapshot.binding(hop);
+        self.send_bound(frame, vlan, hint, (hop, bound), context, wire)
     }
 
     /// As [`Director::send`], to a real server, whose binding is at hand: after a reload that changes bindings all of them are
     /// looked up anew, and a map of thousands would be in no cache.
     pub(super) fn send_to_server<W: Wire<Frame = F>>(
         &mut self,
-        mut frame: F,
+        frame: F,
         vlan: Vlan,
         (server, hint): (&Server, &Gauge),
         hop: Hop,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        self.send_bound(frame, vlan, hint, (hop, || server.bound), context, wire)
+    }
+
+    /// As [`Director::send`]; what the file binds `hop` to is asked for only when its link is not known.
+    #[inline]
+    fn send_bound<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        vlan: Vlan,
+        hint: &Gauge,
+        (hop, bound): (Hop, impl FnOnce() -> Option<MacAddress>),
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
@@ -54,7 +58,7 @@ impl<F: Frame> Director<F> {
                 wire.transmit(usize::from(hop.port), frame);
                 Ok(())
             }
-            None => self.resolve_and_send(frame, vlan, hint, (hop, server.bound), context, wire),
+            None => self.resolve_and_send(frame, vlan, hint, (hop, bound()), context, wire),
         }
     }
 
