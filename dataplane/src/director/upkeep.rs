@@ -91,9 +91,8 @@ impl<F: Frame> Director<F> {
         self.swept += due.saturating_sub(lines_per_round);
         let worker = self.shared.worker;
         let swept = self.shared.counters.swept.get();
-        // Since the last round began no snapshot came, so no record is left that one has ended or taken the template from:
-        // only time ends connections.
-        let young = (swept >= snapshot.generation).then_some((&snapshot.lifetimes, now.seconds));
+        // Since the last round began no snapshot came that has ended a connection or taken its template: only time does.
+        let young = (swept >= snapshot.ended_since).then_some((&snapshot.lifetimes, now.seconds));
         let mut templated = std::mem::take(&mut self.ended_templated);
         let mut round = self.round;
         let lines = due.min(SWEEP_LINES_MAX) as usize;

@@ -74,6 +74,9 @@ pub struct Snapshot {
     pub has_both_hashes: bool,
     /// When the youngest epoch of persistence began, of all virtual servers.
     pub epochs_since: u64,
+    /// The last generation that came without something of the one before: connections may be over since then, or have lost
+    /// their templates. 0: there was none.
+    pub ended_since: u64,
     virtual_servers: Arc<Destinations>,
     /// `None`: no virtual server has a mark.
     marks: Option<Arc<Marks>>,

@@ -137,6 +137,8 @@ pub struct Registry {
     workers: usize,
     options: Options,
     generation: u64,
+    /// See [`Snapshot::ended_since`].
+    ended_since: u64,
     services: HashMap<Identity, ServiceEntry>,
     vips: Numbering,
     /// Kinds of hash that connections may have had so far: by the client, by the client and the port.
@@ -172,6 +174,7 @@ impl Registry {
             workers,
             options,
             generation: 0,
+            ended_since: 0,
             services: HashMap::new(),
             vips: Numbering::default(),
             hashes: [false; 2],
@@ -226,6 +229,8 @@ impl Registry {
         self.services = draft.services;
         self.numbers = draft.numbers;
         self.numbers_generation = generation;
+        // The first one ends nothing. Which of the others do is not worth finding out.
+        self.ended_since = if self.generation == 0 { 0 } else { generation };
         self.generation = generation;
         self.journal = Journal::begin(generation);
         self.was_persistent |= config.virtual_servers.iter().any(|server| server.persistence.is_some());
@@ -431,6 +436,7 @@ impl Registry {
             ports,
             vips,
             epochs_since: self.services.values().map(|entry| entry.epoch.since).max().unwrap_or(0),
+            ended_since: self.ended_since,
             has_both_hashes: self.hashes == [true; 2],
             virtual_servers: Arc::new(Destinations::new(virtual_servers.into_iter())),
             marks,

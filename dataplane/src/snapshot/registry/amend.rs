@@ -98,7 +98,11 @@ impl Registry {
         }
         for (key, mut entry) in draft.services {
             let gone = entry.servers.values_mut().filter(|server| !server.server.is_present);
-            gone.for_each(|server| _ = server.removed.get_or_insert(generation));
+            for server in gone {
+                if *server.removed.get_or_insert(generation) == generation {
+                    self.ended_since = generation;
+                }
+            }
             self.services.insert(key, entry);
             self.renew_sockets(&key);
         }
@@ -127,6 +131,7 @@ impl Registry {
     fn brought_up_to_date(&self, mut base: Snapshot, behind: &HashSet<Identity>) -> Snapshot {
         base.generation = self.generation;
         base.numbers_generation = self.numbers_generation;
+        base.ended_since = self.ended_since;
         let entries = || behind.iter().filter_map(|key| self.services.get(key));
         let numbers = entries().flat_map(|entry| entry.servers.values()).map(|server| server.id.index());
         let highest = numbers.max().unwrap_or_default();

@@ -191,3 +191,28 @@ fn announcements_are_of_the_generation_that_brought_them() {
     fewer.virtual_servers.pop();
     assert_eq!(whole(&fewer).announcements_generation, 3);
 }
+
+#[test]
+fn only_what_takes_something_away_has_the_sweep_look_at_every_connection() {
+    let file = config();
+    let whole = file.virtual_servers[0].clone();
+    let mut registry = Registry::new(1, Options::default());
+    let first = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    assert_eq!((first.generation, first.ended_since), (1, 0));
+    let mut amend = |base: Snapshot, wanted: &VirtualServer| {
+        registry.amend(base, std::slice::from_ref(wanted), &file).unwrap().unwrap()
+    };
+    let mut quiesced = whole.clone();
+    quiesced.real_servers[1].weight = 0;
+    let second = amend(first, &quiesced);
+    assert_eq!((second.generation, second.ended_since), (2, 0));
+    let mut fewer = quiesced.clone();
+    fewer.real_servers.remove(2);
+    let third = amend(second, &fewer);
+    assert_eq!((third.generation, third.ended_since), (3, 3));
+    // Its connections are looked for once.
+    let fourth = amend(third, &quiesced);
+    assert_eq!((fourth.generation, fourth.ended_since), (4, 3));
+    let fifth = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    assert_eq!((fifth.generation, fifth.ended_since), (5, 5));
+}
