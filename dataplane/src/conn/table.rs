@@ -27,8 +27,11 @@ const PROBES: usize = 16;
 /// Records that one call of [`Table::sweep`] ends, give or take a line's: each costs the counts of its real server, and some
 /// a persistence template, in a line that is in no cache.
 pub const ENDED_MAX: usize = 64;
-/// So many lines ahead the sweep asks for. At most [`PROBES`], so that the smallest table has as many.
-const SWEEP_AHEAD: usize = 8;
+/// So many lines ahead the sweep asks for: those of the next call, so that they come while packets are worked on.
+const SWEEP_AHEAD: usize = 64;
+/// The smallest table.
+const LINES_MIN: usize = SWEEP_AHEAD;
+const _: () = assert!(LINES_MIN >= PROBES, "a lookup never meets a line twice");
 
 /// The secret of the hash.
 #[derive(Clone, Copy)]
@@ -116,7 +119,7 @@ impl Table {
     /// It is little more than a quarter full then, and one of two hundred lookups needs a second line. Half full it would
     /// be one of thirty, and waiting for those took a tenth of all time.
     pub fn lines_for(capacity: usize) -> usize {
-        (capacity - capacity / 16).max(PROBES)
+        (capacity - capacity / 16).max(LINES_MIN)
     }
 
     /// As [`Table::lines_for`], with room for `templates` persistence templates beside it. More than a few of those make the
@@ -126,12 +129,12 @@ impl Table {
         if templates <= capacity / 32 {
             return Self::lines_for(capacity);
         }
-        (capacity - capacity / 16 * 3).max(PROBES)
+        (capacity - capacity / 16 * 3).max(LINES_MIN)
     }
 
     /// An empty table in `lines`, zeroed, [`Table::lines_for`] many.
     pub fn new(lines: Slab<Line>, capacity: usize, key: HashKey) -> Self {
-        assert!(lines.len() >= PROBES, "as lines_for says");
+        assert!(lines.len() >= LINES_MIN, "as lines_for says");
         let shared = Arc::new(Lines { lines, key, moves: AtomicU64::new(0) });
         Self { shared, len: 0, capacity, sweep_line: 0, has_slipped: false }
     }
