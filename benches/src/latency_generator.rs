@@ -6,7 +6,11 @@
 //! ```
 //! One thread sends and receives. A frame carries the time stamp counter of the moment before its burst was handed to
 //! the device; its time ends when the burst that it comes back in is handed out. The pace is kept by the clock, not by what comes back, so
-//! a program that stalls is not asked less. Prints one JSON object.
+//! a program that stalls is not asked less.
+//!
+//! When the generator itself is held up, because a timer, another process or the hypervisor has its CPU, neither what would have been due
+//! nor what comes back meanwhile says anything about the program that is measured: the one would be sent as a flood, the other
+//! would be taken for late. Both are left out and counted, as `skipped` and `untimed`. Prints one JSON object.
 #![allow(clippy::print_stdout, reason = "the result goes there")]
 
 use std::process::ExitCode;
@@ -26,6 +30,10 @@ const STAMP: usize = 42;
 const PAYLOAD: usize = 18;
 /// Frames in a burst at most; a pace that needs more is not kept.
 const BURST: u64 = 32;
+/// A turn of sending and receiving that takes longer was held up: two full bursts take a third of that.
+const TURN: Duration = Duration::from_micros(5);
+/// Bursts that the rings can hold, and more.
+const IN_FLIGHT: usize = 1_000;
 /// How long the last frames may take to come back.
 const DRAIN: Duration = Duration::from_millis(200);
 const LINK: Duration = Duration::from_secs(20);
@@ -96,6 +104,7 @@ fn run() -> Result<()> {
         pool,
         next: 0,
         hz: dpdk::tsc_hz(),
+        held_until: 0,
         tally: Tally::new()?,
     };
     generator.send_for(Duration::from_secs_f64(options.warm_up), options.rate);
@@ -106,7 +115,7 @@ fn run() -> Result<()> {
     let cpu = cpu_time()?.saturating_sub(before);
     let within = generator.tally.received;
     generator.drain();
-    println!("{}", generator.tally.report(took, cpu, within)?);
+    println!("{}", generator.tally.report(took, cpu, within, generator.hz)?);
     Ok(())
 }
 
@@ -125,6 +134,8 @@ struct Generator {
     frames: Vec<Vec<u8>>,
     next: usize,
     hz: u64,
+    /// The end of the last turn that was held up.
+    held_until: u64,
     tally: Tally,
 }
 
@@ -132,26 +143,55 @@ impl Generator {
     /// Sends and receives for that long. Returns how long it took.
     fn send_for(&mut self, time: Duration, rate: u64) -> Duration {
         let began = dpdk::tsc();
-        let length = (time.as_secs_f64() * self.hz as f64) as u64;
-        let mut sent = 0_u64;
+        let length = self.cycles(time);
+        let longest_turn = self.cycles(TURN);
+        let (mut due_before, mut last) = (0_u64, began);
         let mut burst = Burst::new();
         loop {
-            let passed = dpdk::tsc().wrapping_sub(began);
+            let mut now = dpdk::tsc();
+            let was_held = rate > 0 && now.wrapping_sub(last) > longest_turn;
+            if was_held {
+                now = self.start_anew(&mut burst, last);
+            }
+            last = now;
+            let passed = now.wrapping_sub(began);
             if passed >= length {
                 return Duration::from_secs_f64(passed as f64 / self.hz as f64);
             }
-            let due = match rate {
+            let mut due = match rate {
                 0 => BURST,
-                rate => (u128::from(passed) * u128::from(rate) / u128::from(self.hz)) as u64 - sent,
+                rate => (u128::from(passed) * u128::from(rate) / u128::from(self.hz)) as u64 - due_before,
             };
+            if was_held {
+                self.tally.skipped += due;
+                due_before += due;
+                due = 0;
+            }
             let count = due.min(BURST);
             if count > 0 {
-                sent += count;
-                self.tally.late = self.tally.late.max(due - count);
+                due_before += count;
+                self.tally.behind = self.tally.behind.max(due - count);
                 self.send(&mut burst, count as usize);
             }
             self.receive(&mut burst);
         }
+    }
+
+    /// Lets what came back while the generator was held up since `last` not keep up what is sent from now on. Returns the time.
+    fn start_anew(&mut self, burst: &mut Burst, last: u64) -> u64 {
+        self.held_until = dpdk::tsc();
+        let mut left = IN_FLIGHT;
+        while left > 0 && self.receive(burst) > 0 {
+            left -= 1;
+        }
+        let now = dpdk::tsc();
+        self.tally.held += 1;
+        self.tally.held_cycles += now.wrapping_sub(last);
+        now
+    }
+
+    fn cycles(&self, time: Duration) -> u64 {
+        (time.as_secs_f64() * self.hz as f64) as u64
     }
 
     fn send(&mut self, burst: &mut Burst, count: usize) {
@@ -171,9 +211,11 @@ impl Generator {
         free_bulk(burst);
     }
 
-    fn receive(&mut self, burst: &mut Burst) {
-        if self.rx.receive(burst) == 0 {
-            return;
+    /// Takes a burst. Returns how many frames it had.
+    fn receive(&mut self, burst: &mut Burst) -> usize {
+        let received = self.rx.receive(burst);
+        if received == 0 {
+            return 0;
         }
         let now = dpdk::tsc();
         for mbuf in burst.iter() {
@@ -181,12 +223,18 @@ impl Generator {
             // Whatever else the other end says, such as ARP, is not ours.
             let is_udp = bytes.get(12..14) == Some(&[8, 0]) && bytes.get(23) == Some(&17);
             let stamp = bytes.get(STAMP..STAMP + 8).and_then(|stamp| stamp.try_into().ok());
-            if let Some(stamp) = stamp.filter(|_| is_udp) {
-                let cycles = now.wrapping_sub(u64::from_ne_bytes(stamp));
-                self.tally.take(u128::from(cycles) * 1_000_000_000 / u128::from(self.hz));
+            if let Some(stamp) = stamp.filter(|_| is_udp).map(u64::from_ne_bytes) {
+                self.tally.received += 1;
+                if stamp < self.held_until {
+                    self.tally.untimed += 1;
+                } else {
+                    let cycles = now.wrapping_sub(stamp);
+                    self.tally.take(u128::from(cycles) * 1_000_000_000 / u128::from(self.hz));
+                }
             }
         }
         free_bulk(burst);
+        received
     }
 
     fn drain(&mut self) {
@@ -203,26 +251,42 @@ struct Tally {
     /// That the device did not take, or for which there was no buffer.
     unsent: u64,
     received: u64,
-    /// Most frames that were due and not sent yet: the generator itself was held up.
-    late: u64,
+    /// That were due while the generator was held up, and never sent.
+    skipped: u64,
+    /// That were on their way when the generator was held up.
+    untimed: u64,
+    /// How often it was held up, and for how long in all.
+    held: u64,
+    held_cycles: u64,
+    /// Most frames that were due and not sent yet: a pace that the generator does not keep.
+    behind: u64,
     nanos: Histogram<u64>,
 }
 
 impl Tally {
     fn new() -> Result<Self> {
         let nanos = Histogram::new_with_bounds(1, LONGEST_NS, 3)?;
-        Ok(Self { sent: 0, unsent: 0, received: 0, late: 0, nanos })
+        Ok(Self {
+            sent: 0,
+            unsent: 0,
+            received: 0,
+            skipped: 0,
+            untimed: 0,
+            held: 0,
+            held_cycles: 0,
+            behind: 0,
+            nanos,
+        })
     }
 
     fn take(&mut self, nanos: u128) {
-        self.received += 1;
         self.nanos.saturating_record(u64::try_from(nanos).unwrap_or(LONGEST_NS).min(LONGEST_NS));
     }
 
     /// What was measured, as JSON. `within` came back while it was sending.
-    fn report(&self, took: Duration, cpu: Duration, within: u64) -> Result<serde_json::Value> {
-        if self.received == 0 {
-            bail!("none of {} frames came back", self.sent);
+    fn report(&self, took: Duration, cpu: Duration, within: u64, hz: u64) -> Result<serde_json::Value> {
+        if self.nanos.is_empty() {
+            bail!("none of {} frames came back in time", self.sent);
         }
         // From the middle to the one in a hundred thousand, evenly on the scale of a plot.
         let points = (0..=50).map(|step| 1.0 - 10_f64.powf(-f64::from(step) / 10.0));
@@ -234,7 +298,11 @@ impl Tally {
             "unsent": self.unsent,
             "received": self.received,
             "received_per_second": within as f64 / took.as_secs_f64(),
-            "behind_frames": self.late,
+            "skipped": self.skipped,
+            "untimed": self.untimed,
+            "held": self.held,
+            "held_seconds": self.held_cycles as f64 / hz as f64,
+            "behind_frames": self.behind,
             "mean_ns": self.nanos.mean(),
             "p50_ns": self.nanos.value_at_quantile(0.5),
             "p99_ns": self.nanos.value_at_quantile(0.99),
