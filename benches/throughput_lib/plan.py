@@ -15,8 +15,7 @@ MBUF_DATA_BYTES = 2048
 MBUF_DATA_BYTES_LEAST = 640
 _CONNECTION_BYTES_MOST = 128
 _SLACK_BYTES = 256 << 20
-# Tables grow in powers of two: such a capacity wastes least, one more than that most.
-_MEMORY_CAPACITIES = ((1 << 20, 1 << 23), ((1 << 20) + 1, (1 << 23) + 1))
+_MEMORY_CAPACITIES = (1 << 20, 1 << 23)
 # A first pass is sampled this often, and cut into this many parts.
 _NEW_INTERVAL_SECONDS = 0.02
 _NEW_PARTS = 5
@@ -220,22 +219,23 @@ def _first_pass(subject: weir.Weir) -> dict:
 
 
 def connection_bytes(settings: Settings) -> list[dict]:
-    """Bytes of memory per connection of capacity: the slope between two starts without traffic, at best and worst."""
+    """Bytes of memory per connection of capacity: the slope between two starts, without persistence and with it."""
+    low, high = _MEMORY_CAPACITIES
     out = []
     try:
-        for low, high in _MEMORY_CAPACITIES:
-            machine.reserve_hugepages(Point(Traffic("ack", 64, 1), MBUF_DATA_BYTES, high, [], False).pages_needed())
-            used = [_memory_used(capacity, settings) for capacity in (low, high)]
+        machine.reserve_hugepages(Point(Traffic("ack", 64, 1), MBUF_DATA_BYTES, high, [], False).pages_needed())
+        for persistent in (False, True):
+            used = [_memory_used(capacity, persistent, settings) for capacity in (low, high)]
             slope = (used[1] - used[0]) / (high - low)
-            out.append({"capacities": [low, high], "bytes": used, "bytes_per_connection": slope})
+            out.append({"capacities": [low, high], "persistent": persistent, "bytes": used, "bytes_per_connection": slope})
     finally:
         machine.release_hugepages()
     return out
 
 
-def _memory_used(capacity: int, settings: Settings) -> int:
+def _memory_used(capacity: int, persistent: bool, settings: Settings) -> int:
     assert settings.weir is not None, "only asked for with weir"
-    case = weir.Case("dr", Traffic("ack", 64, 1), MBUF_DATA_BYTES, capacity)
+    case = weir.Case("dr", Traffic("ack", 64, 1), MBUF_DATA_BYTES, capacity, persistent)
     subject = weir.Weir(settings.weir, case, [], settings.lcores, settings.folder)
     try:
         subject.await_metrics()

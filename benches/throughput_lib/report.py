@@ -126,7 +126,9 @@ def text(result: dict) -> Iterator[str]:
 
 def memory_line(memory: list[dict]) -> str:
     parts = (
-        f"{m['bytes_per_connection']:.1f} bytes (from {m['capacities'][0]:,} to {m['capacities'][1]:,})" for m in memory
+        f"{m['bytes_per_connection']:.1f} bytes{' with persistence' if m.get('persistent') else ''}"
+        f" (from {m['capacities'][0]:,} to {m['capacities'][1]:,})"
+        for m in memory
     )
     return "memory per connection of capacity: " + ", ".join(parts)
 

@@ -31,6 +31,7 @@ class Case:
     traffic: traffic.Traffic
     mbuf_bytes: int
     capacity: int
+    persistent: bool = False
 
     def file(self, folder: Path, http_port: int) -> str:
         """weir's configuration. Every next hop has a static binding, so nothing waits for ARP."""
@@ -51,6 +52,8 @@ class Case:
             lines.append(f'[[neighbor]]\naddress = "{server}"\nmac = "02:00:00:00:01:{i:02x}"\n')
         lines.append(f'[[virtual_server]]\nname = "bench"\naddress = "{traffic.VIP}"\nport = {traffic.VIP_PORT}')
         lines.append(f'protocol = "{protocol}"\nforwarding = "{self.method}"\nscheduler = "rr"\n')
+        if self.persistent:
+            lines.append("persistence_timeout = 300\n")
         port = traffic.REAL_SERVER_NAT_PORT if nat else traffic.VIP_PORT
         for server in servers:
             lines.append(f'  [[virtual_server.real_server]]\n  address = "{server}"\n  port = {port}\n')
