@@ -12,7 +12,7 @@ use weir_dataplane::clock::Now;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::{Director, Message, Shared};
-use weir_dataplane::packet::{BURST, Burst};
+use weir_dataplane::packet::{BURST, Burst, Frame};
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::publish::{Publisher, Reader};
 use weir_dataplane::snapshot::registry::{Progress, Registry};
@@ -136,6 +136,21 @@ impl<'a> Rig<'a> {
         while flows.peek().is_some() {
             for flow in flows.by_ref().take(BURST) {
                 self.load_flow(kind, flow);
+            }
+            self.pass_noted();
+        }
+    }
+
+    /// As [`Rig::send`], with other things in the caches before every burst.
+    pub(crate) fn send_cold(&mut self, kind: Kind, flows: impl Iterator<Item = Flow>) {
+        let mut flows = flows.peekable();
+        while flows.peek().is_some() {
+            for flow in flows.by_ref().take(BURST) {
+                self.load_flow(kind, flow);
+            }
+            self.empty_caches();
+            for frame in self.burst.iter() {
+                std::hint::black_box(frame.bytes().iter().fold(0, |sum, byte| sum ^ byte));
             }
             self.pass_noted();
         }

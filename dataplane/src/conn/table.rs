@@ -208,6 +208,14 @@ impl Table {
         is_it.then_some((Slot { line: home, slot }, record))
     }
 
+    /// As [`Table::find_usual`], whatever the connection's state.
+    #[inline]
+    pub fn find_in_any_state(&self, UsualKey { home, key, .. }: UsualKey) -> Option<Record> {
+        let line = &self.shared.lines.get(home)?.0;
+        let slot = (0..SLOTS).find(|&slot| line[slot].load(Relaxed) == key)?;
+        Some(Record { key, value: line[SLOTS + slot].load(Relaxed) })
+    }
+
     /// As [`Table::find_usual`], of a real server's packet: the connection of its client that lies last in the line. It may
     /// be another one of that client's.
     #[inline]

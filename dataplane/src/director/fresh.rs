@@ -11,15 +11,23 @@ use zerocopy::FromBytes;
 use super::request::{FTP_DATA, direction_by};
 use super::{Context, Director, Finding, Passed};
 use crate::classify::Lookup;
-use crate::conn::record::{Record, UsualKey};
+use crate::conn::record::{Record, ServerId, UsualKey};
 use crate::conn::state::{self, State};
 use crate::packet::{Frame, Wire};
 use crate::parse::Plain;
 use crate::reply;
 use crate::sched::PickKey;
-use crate::snapshot::Target;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
+use crate::snapshot::{Snapshot, Target};
+
+/// The first packet of a connection that was opened.
+pub(super) struct First<F> {
+    frame: F,
+    server: ServerId,
+    /// The connection's state, if its real server's counts are still without it.
+    uncounted: Option<State>,
+}
 
 impl<F: Frame> Director<F> {
     /// First round of a plain SYN to `target`: what it is looked up by.
@@ -87,45 +95,76 @@ impl<F: Frame> Director<F> {
             self.refuse_fresh(frame, finding, context, wire);
             return Ok(());
         };
-        // The real server itself is in no cache, maybe, and not needed yet.
-        let (id, forwarding) = (candidate.id, candidate.forwarding);
-        snapshot.prefetch_server(id);
-        let (direction, is_secure) = (direction_by(forwarding), snapshot.switches.secure_tcp);
-        let state = state::next(Protocol::Tcp, direction, flags, State::NONE, is_secure);
+        // The real server itself is in no cache, maybe, and not needed yet; nor are its counts, if no pick looks at them.
+        let id = candidate.id;
+        let direction = direction_by(candidate.forwarding);
+        let state = state::next(Protocol::Tcp, direction, flags, State::NONE, snapshot.switches.secure_tcp);
         self.table.fill(slot, Record::new(key, id, state, now.seconds, false));
         let tally = &candidate.tallies[self.shared.worker];
+        let mut uncounted = None;
         if candidate.has_threshold {
             snapshot.server(id).bind(self.shared.worker, Protocol::Tcp, state);
-        } else {
+        } else if service.scheduler.looks_at_connections() {
             tally.count_in(Protocol::Tcp, state);
+        } else {
+            uncounted = Some(state);
         }
-        if forwarding == Forwarding::Nat {
-            tally.opened.count();
-        }
-        self.opened.push((frame, id));
+        self.opened.push(First { frame, server: id, uncounted });
         if self.opened.is_full() {
             self.forward_opened(context, wire);
         }
         Ok(())
     }
 
-    /// Sends the first packets of the connections that were opened to their real servers.
+    /// Sends the first packets of the connections that were opened to their real servers, and counts in those that are not
+    /// yet. Comes before anything else that could meet these connections.
     pub(super) fn forward_opened<W: Wire<Frame = F>>(&mut self, context: Context<'_>, wire: &mut W) {
         let snapshot = context.snapshot;
-        for (_, id) in &self.opened {
-            if let Some(tally) = snapshot.server(*id).tallies.get(self.shared.worker) {
-                self.neighbors.prefetch(tally.neighbor.get());
+        if snapshot.has_many_servers() {
+            self.prefetch_opened(snapshot);
+        }
+        for First { server, uncounted, .. } in &self.opened {
+            if let Some(server) = snapshot.get_server(*server)
+                && let Some(tally) = server.tallies.get(self.shared.worker)
+            {
+                self.prefetch_hop(server, tally);
+                if let Some(state) = *uncounted {
+                    tally.count_in(Protocol::Tcp, state);
+                }
+                if server.forwarding == Forwarding::Nat {
+                    tally.opened.count();
+                }
             }
         }
-        for (mut frame, id) in std::mem::take(&mut self.opened) {
-            let server = snapshot.server(id);
+        for First { mut frame, server, .. } in std::mem::take(&mut self.opened) {
+            let server = snapshot.server(server);
             let tally = &server.tallies[self.shared.worker];
-            match self.make_ready(&mut frame, server, tally, context) {
+            let mut ready = self.make_ready(&mut frame, server, tally, context);
+            if ready.is_none() {
+                // Its next hop was not looked up yet, or not since static neighbours changed.
+                self.settle(server, context);
+                ready = self.make_ready(&mut frame, server, tally, context);
+            }
+            match ready {
                 Some(port) => {
                     self.shared.counters.forwarded.add(1);
                     wire.transmit(usize::from(port), frame);
                 }
                 None => self.forward_fresh(frame, server, context, wire),
+            }
+        }
+    }
+
+    /// Asks the processor for the real servers of opened connections, and then for what these count: each in a loop of its
+    /// own, since the processor waits for the page of each, and so waits for many at once.
+    #[inline]
+    fn prefetch_opened(&self, snapshot: &Snapshot) {
+        for First { server, .. } in &self.opened {
+            snapshot.prefetch_server(*server);
+        }
+        for First { server, .. } in &self.opened {
+            if let Some(tally) = self.tally(Some(*server), snapshot) {
+                dpdk::lcore::prefetch_write(tally);
             }
         }
     }

@@ -47,6 +47,7 @@ use crate::snapshot::server::Gauge;
 use crate::snapshot::{Port, Snapshot};
 use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::FRAME_LEN_MIN;
+use fresh::First;
 
 /// ICMP errors that a worker sends per second, as the kernel's `icmp_msgs_per_sec`.
 const ICMP_ERRORS_PER_SECOND: u32 = 1_000;
@@ -73,9 +74,9 @@ pub enum Message {
 /// connection's next reply says the same.
 const INBOX_MAX: usize = 4_096;
 
-/// Connections that are opened before their first packets are sent on: what these need of their real servers is on its way
-/// meanwhile.
-const OPENED_MAX: usize = 16;
+/// Connections that are opened before their first packets are sent on: a whole burst's, so that it waits once for what they
+/// need of their real servers.
+const OPENED_MAX: usize = BURST;
 
 /// What a director shares with control and with the other workers.
 #[derive(Clone)]
@@ -133,8 +134,8 @@ pub struct Director<F> {
     findings: Box<[Finding]>,
     /// Whether frames of the burst wait for [`Director::read_scattered`].
     has_scattered: bool,
-    /// First packets of connections that were opened, and their real servers, until [`Director::forward_opened`].
-    opened: ArrayVec<(F, ServerId), OPENED_MAX>,
+    /// First packets of connections that were opened, until [`Director::forward_opened`].
+    opened: ArrayVec<First<F>, OPENED_MAX>,
     /// Good for the present snapshot.
     last_service: LastService,
     /// Good for the present snapshot.
@@ -269,9 +270,11 @@ impl<F: Frame> Director<F> {
                 None => self.take_other_way(frame, finding, context, wire),
             }
         }
+
         if !self.opened.is_empty() {
             self.forward_opened(context, wire);
         }
+
         self.findings = findings;
     }
 
@@ -354,6 +357,7 @@ impl<F: Frame> Director<F> {
         for finding in &findings[..burst.len()] {
             self.table.prefetch_usual(finding.usual);
         }
+
         if std::mem::take(&mut self.has_scattered) {
             self.read_scattered(burst, findings, context);
         }

@@ -12,7 +12,7 @@ use crate::conn::record::{ServerId, UsualKey};
 use crate::packet::{BURST, Burst, Frame};
 use crate::parse::Plain;
 use crate::snapshot::Snapshot;
-use crate::snapshot::server::Tally;
+use crate::snapshot::server::{Server, Tally};
 
 impl<F: Frame> Director<F> {
     /// A usual or opening frame is to be looked at in [`Director::read_scattered`]. False: it can't, since which virtual
@@ -47,10 +47,19 @@ impl<F: Frame> Director<F> {
         for (frame, finding) in chosen(burst, findings, &scattered) {
             self.read_one(frame, finding, context);
         }
+        for (frame, finding) in chosen(burst, findings, &scattered) {
+            if finding.usual.is_opening()
+                && let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes())
+            {
+                snapshot.prefetch_opening(finding.lookup.service, plain.ip.source.get());
+            }
+        }
         for (_, finding) in chosen(burst, findings, &scattered) {
             if finding.usual.is_opening() {
                 snapshot.prefetch_service(finding.lookup.service);
-            } else if let Some((_, record)) = self.table.find_usual(finding.usual) {
+            } else if finding.usual.is_some()
+                && let Some(record) = self.table.find_in_any_state(finding.usual)
+            {
                 finding.server = Some(record.server());
                 snapshot.prefetch_server(record.server());
             }
@@ -64,15 +73,49 @@ impl<F: Frame> Director<F> {
                 dpdk::lcore::prefetch(tally);
             }
         }
+        let mut has_stale = false;
         for (_, finding) in chosen(burst, findings, &scattered) {
-            if let Some(tally) = self.tally(finding.server, snapshot) {
-                self.neighbors.prefetch(tally.neighbor.get());
+            if finding.usual.is_opening() {
+                if let Some(service) = snapshot.service(finding.lookup.service) {
+                    service.prefetch_counts(self.shared.worker);
+                }
+            } else if let Some(server) = finding.server.and_then(|server| snapshot.get_server(server))
+                && let Some(tally) = server.tallies.get(self.shared.worker)
+            {
+                has_stale |= !self.prefetch_hop(server, tally);
+            }
+        }
+        if has_stale {
+            for (_, finding) in chosen(burst, findings, &scattered) {
+                if let Some(server) = finding.server.and_then(|server| snapshot.get_server(server)) {
+                    self.settle(server, context);
+                }
             }
         }
     }
 
+    /// Asks the processor for a real server's next hop, or for what [`Director::settle`] needs. False: that comes next.
     #[inline]
-    fn tally<'a>(&self, server: Option<ServerId>, snapshot: &'a Snapshot) -> Option<&'a Tally> {
+    pub(super) fn prefetch_hop(&self, server: &Server, tally: &Tally) -> bool {
+        let is_present = self.neighbors.prefetch(tally.neighbor.get());
+        if !is_present {
+            dpdk::lcore::prefetch(&server.bound);
+        }
+        is_present
+    }
+
+    /// Finds a real server's next hop again after static neighbours have changed, unless it has to be asked for.
+    #[cold]
+    pub(super) fn settle(&mut self, server: &Server, context: Context<'_>) {
+        let Some(tally) = server.tallies.get(self.shared.worker) else { return };
+        let slot = self.neighbors.settle(tally.neighbor.get(), server.hop, server.bound, context.now);
+        if let Some(slot) = slot {
+            tally.neighbor.set(slot);
+        }
+    }
+
+    #[inline]
+    pub(super) fn tally<'a>(&self, server: Option<ServerId>, snapshot: &'a Snapshot) -> Option<&'a Tally> {
         Some(snapshot.get_server(server?)?.tallies.get(self.shared.worker)?)
     }
 

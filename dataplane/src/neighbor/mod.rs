@@ -262,12 +262,41 @@ impl<F> Neighbors<F> {
         (entry.hop == hop && now.millis < entry.good_until).then_some(&entry.link)
     }
 
-    /// Asks the processor for what [`Neighbors::link`] looks at.
+    /// Asks the processor for what [`Neighbors::link`] looks at. False: the hint leads nowhere, since it is of another era,
+    /// and what [`Neighbors::settle`] begins with was asked for instead.
     #[inline]
-    pub(crate) fn prefetch(&self, hint: Slot) {
+    pub(crate) fn prefetch(&self, hint: Slot) -> bool {
+        if let Some(entry) = self.entries.get((hint ^ self.era) as usize) {
+            dpdk::lcore::prefetch(entry);
+            return true;
+        }
         if let Some(entry) = self.entries.get((hint & INDEX_MASK) as usize) {
             dpdk::lcore::prefetch(entry);
         }
+        false
+    }
+
+    /// Where the entry of `hop` is, for when `hint`, where it was last, leads to none that is known to be good. `None`: there
+    /// is none, and nothing is known that could make one, so that it has to be asked for ([`Neighbors::resolve`]).
+    pub(crate) fn settle(
+        &mut self,
+        hint: Slot,
+        hop: Hop,
+        bound: Option<MacAddress>,
+        now: Now,
+    ) -> Option<Slot> {
+        let slot = match self.entries.get((hint & INDEX_MASK) as usize) {
+            Some(entry) if entry.hop == hop => hint & INDEX_MASK,
+            _ if bound.is_some() => self.slot_of(hop, now)?,
+            _ => {
+                let entries = &self.entries;
+                self.index.get(hop, |slot| entries[slot as usize].hop)?
+            }
+        };
+        if self.entries[slot as usize].era != self.era {
+            self.renew(slot, bound);
+        }
+        Some(slot | self.era)
     }
 
     /// Finds or makes the entry of `hop`; `hint` is where it was last, `bound` the MAC that the file binds it to.

@@ -177,6 +177,16 @@ impl Scheduler {
         }
     }
 
+    /// Whether picks depend on how many connections real servers have.
+    #[inline]
+    pub(crate) fn looks_at_connections(&self) -> bool {
+        use Method::{Dh, Fo, Lblc, Lblcr, Lc, Mh, Nq, Ovf, Rr, Sed, Sh, Twos, Wlc, Wrr};
+        match self.0 {
+            Lc | Wlc | Sed | Nq | Ovf | Lblc(_) | Lblcr(_) | Twos => true,
+            Rr | Wrr(_) | Fo | Sh(_) | Dh(_) | Mh(_) => false,
+        }
+    }
+
     /// Forgets destinations that lblc and lblcr have not seen for long; nothing for the other methods.
     ///
     /// The worker calls it about once a second with the clock of [`PickKey::now_secs`]. The work of one

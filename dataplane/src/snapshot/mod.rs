@@ -104,6 +104,9 @@ struct Familiar {
     shift: u32,
 }
 
+/// So many real servers, with what is counted for each, are no more than a quarter of a usual second-level cache.
+const CACHED_SERVERS: usize = 512;
+
 /// Bits for each address, so that most are unset, and at least so many.
 const FAMILIAR_BITS_EACH: usize = 16;
 const FAMILIAR_BITS_MIN: usize = 4_096;
@@ -123,6 +126,13 @@ impl Familiar {
     fn may_hold(&self, address: u32) -> bool {
         let bit = Self::bit(address, self.shift);
         self.words.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 != 0)
+    }
+
+    #[inline]
+    fn prefetch(&self, address: u32) {
+        if let Some(word) = self.words.get(Self::bit(address, self.shift) / 64) {
+            dpdk::lcore::prefetch(word);
+        }
     }
 
     /// Fibonacci hashing.
@@ -370,10 +380,19 @@ impl Snapshot {
     #[inline]
     pub(crate) fn prefetch_service(&self, id: ServiceId) {
         if let Some(service) = self.service(id) {
+            dpdk::lcore::prefetch(service);
             dpdk::lcore::prefetch(&service.scheduler);
-            dpdk::lcore::prefetch(&service.list);
-            dpdk::lcore::prefetch(&service.persistence);
         }
+    }
+
+    /// Asks the processor for what [`Snapshot::is_surely_foreign`] looks at for a client, and for what leads to the virtual
+    /// server that it asks for.
+    #[inline]
+    pub(crate) fn prefetch_opening(&self, id: ServiceId, client: u32) {
+        if let Some(place) = self.services.get(usize::from(id.0)) {
+            dpdk::lcore::prefetch(place);
+        }
+        self.familiar.prefetch(client);
     }
 
     /// Asks the processor for what packets need of a real server.
@@ -399,6 +418,12 @@ impl Snapshot {
     #[inline]
     pub fn get_server(&self, id: ServerId) -> Option<&Server> {
         self.servers.get(id.index())
+    }
+
+    /// Whether there are so many real servers that those in use may be in no cache.
+    #[inline]
+    pub(crate) fn has_many_servers(&self) -> bool {
+        self.servers.len() > CACHED_SERVERS
     }
 
     /// Every real server that has a number, in the order of the numbers, with removed ones that connections may

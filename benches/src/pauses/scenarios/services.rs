@@ -26,6 +26,8 @@ const ADDRESSES: u32 = SERVICES / INSTANCES;
 /// Packets after each snapshot: what was cold is warm by then.
 const AFTER: u64 = 200_000;
 const CHANGES: usize = 4;
+/// Packets that meet cold caches, in bursts of 64.
+const COLD: u64 = 200 * 64;
 
 /// Reloads of everything, scrapes, and the end of nearly all virtual servers.
 pub(super) fn services(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -> Result<()> {
@@ -50,6 +52,13 @@ pub(super) fn services(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -> 
         let first = FLOWS + change as u64 * AFTER;
         rig.send(Kind::First, (first..first + AFTER).map(flow));
     }
+    rig.check()?;
+    let first = FLOWS + (CHANGES as u64 + 1) * AFTER;
+    rig.step("new ones, with cold caches for every pass");
+    rig.send_cold(Kind::First, (first..first + COLD).map(flow));
+    rig.check()?;
+    rig.step("known ones, with cold caches for every pass");
+    rig.send_cold(Kind::Middle, (0..COLD).map(|n| flow(n * 31 % FLOWS)));
     rig.check()?;
     rig.step("known ones, beside scrapes without a pause");
     beside_scrapes(&mut rig, |rig| rig.send(Kind::Middle, (0..FLOWS).map(flow)));
@@ -86,6 +95,9 @@ pub(super) fn vrrp(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -> Resu
     rig.publish(&config, masters.clone())?;
     rig.step("new connections as master of 10,000 addresses");
     rig.send(Kind::First, (0..FLOWS).map(flow));
+    rig.check()?;
+    rig.step("the same, with cold caches for every pass");
+    rig.send_cold(Kind::First, (FLOWS..FLOWS + COLD).map(flow));
     rig.check()?;
     rig.step("packets after becoming backup, and master again");
     for change in 0..CHANGES {
