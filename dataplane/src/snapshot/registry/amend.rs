@@ -14,6 +14,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use weir_config::model::{Config, Forwarding, Identity, VirtualServer};
 
+use super::parts::v4;
 use super::{Draft, Registry, RegistryError, ServiceEntry, nobody};
 use crate::snapshot::nat::socket_of;
 use crate::snapshot::server::Server;
@@ -120,8 +121,7 @@ impl Registry {
         for server in nat_servers(entry) {
             self.nat_sockets.remove(socket_of(server, wanted.protocol), entry.id);
         }
-        let origin =
-            Origin { vip: super::v4(wanted.address), port: wanted.port, one_packet: wanted.one_packet };
+        let origin = Origin { vip: v4(wanted.address), port: wanted.port, one_packet: wanted.one_packet };
         for server in nat_servers(entry).filter(|server| server.is_present) {
             let its = NatServer { any_port: false, origin: Some(origin) };
             self.nat_sockets.insert(server, wanted.protocol, its);

@@ -1,0 +1,164 @@
+//! What the file says, as workers read it: real servers, ports, static neighbours, switches.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use ipnet::IpNet;
+use weir_config::model::{Config, Family, Forwarding, RealServer, Tunnel, VirtualServer};
+
+use crate::conn::record::{ServerId, ServiceId};
+use crate::neighbor::Hop;
+use crate::snapshot::routes::{NextHop, Routes};
+use crate::snapshot::server::{Live, Server};
+use crate::snapshot::virtual_router::VirtualMacs;
+use crate::snapshot::{Binding, Port, Switches, marks};
+use crate::wire::ethernet::MacAddress;
+use crate::wire::ipv4;
+
+/// A real server of a virtual server.
+pub(super) fn make_server(
+    virtual_server: &VirtualServer,
+    real: &RealServer,
+    config: &Config,
+    routes: &Routes,
+    (id, service, live): (ServerId, ServiceId, Arc<Live>),
+) -> Server {
+    let address = v4(real.address);
+    let next_hop = routes.next_hop(address).filter(|hop| {
+        // Direct routing puts the real server's own MAC on the frame, so there can be no router in between.
+        real.forwarding != Forwarding::Dr || hop.address == address
+    });
+    let port_config = next_hop.map(|hop| &config.ports[hop.port]);
+    let overhead = match (real.forwarding, real.tunnel) {
+        (Forwarding::Tun, Tunnel::Ipip) => ipv4::HEADER_LEN as u16,
+        _ => 0,
+    };
+    Server {
+        id,
+        is_present: true,
+        forwarding: real.forwarding,
+        address,
+        port: server_port(virtual_server, real),
+        named_port: real.port,
+        weight: real.weight,
+        mtu: port_config.map_or(0, |port| port.mtu.saturating_sub(overhead)),
+        next_hop,
+        hop: next_hop.map_or(Hop::NOWHERE, |hop| Hop::new(hop, 0)),
+        tunnel_source: next_hop.map_or(0, |hop| own_address(config, hop)),
+        service,
+        upper_threshold: real.upper_threshold,
+        lower_threshold: real.lower_threshold,
+        bound: None,
+        tallies: live.workers.clone(),
+        live,
+    }
+}
+
+/// The port to which a real server's packets are translated; 0: they keep the one that the client chose. With a mark it
+/// is the kernel's rule: a persistent connection keeps its port, since it differs from the virtual server's, which is 0.
+fn server_port(virtual_server: &VirtualServer, real: &RealServer) -> u16 {
+    let is_translated = match virtual_server.mark {
+        None => virtual_server.port != 0,
+        Some(_) => real.forwarding == Forwarding::Nat && virtual_server.persistence.is_none(),
+    };
+    if is_translated { real.port } else { 0 }
+}
+
+/// The addresses that have a number of their own: those of virtual servers, and of marks that virtual servers have.
+pub(super) fn vips(config: &Config) -> HashSet<u32> {
+    let mut vips = HashSet::new();
+    for virtual_server in config.virtual_servers.iter().filter(|server| server.family() == Family::V4) {
+        match virtual_server.mark {
+            Some(mark) => {
+                let its = config.marks.iter().filter(|entry| entry.mark == mark);
+                vips.extend(its.flat_map(marks::numbered));
+            }
+            None => _ = vips.insert(v4(virtual_server.address)),
+        }
+    }
+    vips
+}
+
+/// The own address towards a next hop.
+fn own_address(config: &Config, hop: NextHop) -> u32 {
+    make_port(&config.ports[hop.port], MacAddress([0; 6])).address_towards(hop.address).unwrap_or(0)
+}
+
+/// A port.
+pub(super) fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Port {
+    let v4_only = |nets: &[IpNet]| {
+        nets.iter()
+            .filter_map(|net| match net {
+                IpNet::V4(net) => Some(*net),
+                IpNet::V6(_) => None,
+            })
+            .collect()
+    };
+    Port {
+        mac,
+        mtu: port.mtu,
+        addresses: v4_only(&port.addresses),
+        proxy_arp: v4_only(&port.proxy_arp),
+        has_vrrp: false,
+        has_host: port.host_interface.is_some(),
+        virtual_macs: VirtualMacs::default(),
+    }
+}
+
+/// Static neighbours by address.
+pub(super) fn make_bindings(config: &Config) -> HashMap<u32, Binding> {
+    let is_v4 = |neighbor: &&weir_config::model::Neighbor| neighbor.address.is_ipv4();
+    let bindings = config.neighbors.iter().filter(is_v4);
+    bindings
+        .map(|neighbor| (v4(neighbor.address), Binding { port: neighbor.port, mac: neighbor.mac }))
+        .collect()
+}
+
+/// The `net.ipv4.vs.*` switches.
+pub(super) fn make_switches(config: &Config) -> Switches {
+    let connections = &config.connections;
+    Switches {
+        sloppy_tcp: connections.sloppy_tcp,
+        expire_nodest_conn: connections.expire_nodest_conn,
+        conn_reuse_mode: connections.conn_reuse_mode,
+        nat_icmp_send: connections.nat_icmp_send,
+        pmtu_disc: connections.pmtu_disc,
+        schedule_icmp: connections.schedule_icmp,
+        expire_quiescent_template: connections.expire_quiescent_template,
+        sloppy_sctp: connections.sloppy_sctp,
+        secure_tcp: connections.secure_tcp,
+    }
+}
+
+/// IPv6 virtual servers and real servers are refused by the configuration.
+pub(super) fn v4(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(_) => 0,
+    }
+}
+
+/// Stands where there is no real server, so that looking one up can't fail.
+pub(super) fn nobody(workers: usize) -> Server {
+    let live = Live::new(workers);
+    Server {
+        id: ServerId(0),
+        is_present: false,
+        forwarding: Forwarding::Dr,
+        address: 0,
+        port: 0,
+        named_port: 0,
+        weight: 0,
+        mtu: 0,
+        next_hop: None,
+        hop: Hop::NOWHERE,
+        tunnel_source: 0,
+        service: ServiceId(u16::MAX),
+        upper_threshold: 0,
+        lower_threshold: 0,
+        bound: None,
+        tallies: live.workers.clone(),
+        live,
+    }
+}
