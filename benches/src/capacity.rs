@@ -166,19 +166,26 @@ impl Times {
     }
 }
 
+/// Whether the kernel has huge pages that nobody uses.
+fn has_hugepages() -> bool {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let free = memory.lines().find_map(|line| line.strip_prefix("HugePages_Free:"));
+    free.and_then(|pages| pages.trim().parse().ok()).is_some_and(|pages: u64| pages > 0)
+}
+
 #[expect(clippy::print_stdout, reason = "the table is what the program is for")]
 fn main() {
     let capacity = std::env::args().nth(1).map_or(CONNECTIONS, |arg| {
         arg.replace('_', "").parse().expect("the argument is a number of connections, 1,024 to 16,777,216")
     });
-    let eal = ["--no-pci", "--in-memory", "--no-telemetry", "--log-level", "error", "-l", "0"];
-    let eal = Eal::init(&eal.map(str::to_owned)).ok().filter(Eal::has_hugepages);
-    assert_ne!(
-        dpdk::tsc_hz(),
-        0,
-        "EAL has to start, for which it wants hugepages: scripts/hugepages reserve 640"
-    );
-    let mut bench = Bench::new(capacity, eal.as_ref());
+    // EAL can be started only once, so it is not tried with huge pages where there are none.
+    let memory: &[&str] = if has_hugepages() { &["--in-memory"] } else { &["--no-huge", "-m", "64"] };
+    let eal = ["--no-pci", "--no-telemetry", "--log-level", "error", "-l", "0"];
+    let eal: Vec<String> = eal.iter().chain(memory).map(|&argument| argument.to_owned()).collect();
+    let eal = Eal::init(&eal).expect("EAL starts; its message above says why not");
+    // It goes on: the clock is EAL's.
+    let eal = Some(&eal).filter(|eal| eal.has_hugepages());
+    let mut bench = Bench::new(capacity, eal);
     let lines = Table::lines_for(capacity) + Templates::lines_for(capacity / 64);
     println!(
         "{capacity} connections, {} MiB in {}: {:.1} bytes for each with the least room for templates\n",

@@ -26,6 +26,8 @@ use weir_benches::frames::{VIP, client, udp};
 const MBUFS: u32 = 65_535;
 /// Octets from the start of a frame to its stamp: Ethernet, IPv4 and UDP headers.
 const STAMP: usize = 42;
+/// Octets that a tunnel adds.
+const TUNNEL_HEADER: usize = 20;
 /// Octets of payload of the smallest frame: a stamp and what fills 60 octets.
 const PAYLOAD: usize = 18;
 /// Frames in a burst at most; a pace that needs more is not kept.
@@ -220,10 +222,7 @@ impl Generator {
         let now = dpdk::tsc();
         for mbuf in burst.iter() {
             let bytes = mbuf.bytes();
-            // Whatever else the other end says, such as ARP, is not ours.
-            let is_udp = bytes.get(12..14) == Some(&[8, 0]) && bytes.get(23) == Some(&17);
-            let stamp = bytes.get(STAMP..STAMP + 8).and_then(|stamp| stamp.try_into().ok());
-            if let Some(stamp) = stamp.filter(|_| is_udp).map(u64::from_ne_bytes) {
+            if let Some(stamp) = stamp_of(bytes) {
                 self.tally.received += 1;
                 if stamp < self.held_until {
                     self.tally.untimed += 1;
@@ -244,6 +243,19 @@ impl Generator {
             self.receive(&mut burst);
         }
     }
+}
+
+/// The stamp of a frame that comes back, as it was sent or in an IPv4 tunnel. Whatever else the other end says, such as ARP, has none.
+fn stamp_of(frame: &[u8]) -> Option<u64> {
+    if frame.get(12..14) != Some(&[8, 0]) {
+        return None;
+    }
+    let at = match frame.get(23) {
+        Some(17) => STAMP,
+        Some(4) => STAMP + TUNNEL_HEADER,
+        _ => return None,
+    };
+    frame.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes)
 }
 
 struct Tally {
