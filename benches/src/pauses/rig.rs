@@ -26,6 +26,9 @@ const PASSES_PER_MILLI: u64 = 300;
 /// Octets that are read and written to empty the caches: several times the largest.
 const OTHER_OCTETS: usize = 128 << 20;
 
+/// The EtherType of ARP.
+const ARP: [u8; 2] = [8, 6];
+
 /// See the module.
 pub(crate) struct Rig<'a> {
     recorder: &'a mut Recorder,
@@ -44,6 +47,8 @@ pub(crate) struct Rig<'a> {
     /// Milliseconds that were skipped.
     skipped: u64,
     nanos_per_cycle: f64,
+    /// ARP frames that were sent.
+    pub(crate) arp_sent: u64,
     others: Vec<u8>,
 }
 
@@ -90,6 +95,7 @@ impl<'a> Rig<'a> {
             segments: Segments::new(),
             passes: 0,
             skipped: 0,
+            arp_sent: 0,
             nanos_per_cycle: 1e9 / dpdk::tsc_hz() as f64,
             others: vec![1; OTHER_OCTETS],
         };
@@ -127,6 +133,7 @@ impl<'a> Rig<'a> {
     pub(crate) fn pass_noted(&mut self) {
         let nanos = self.pass();
         self.recorder.note(nanos);
+        self.arp_sent += self.wire.sent.iter().filter(|frame| frame.bytes()[12..14] == ARP).count() as u64;
         self.wire.recycle();
     }
 

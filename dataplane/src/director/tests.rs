@@ -1,5 +1,6 @@
 //! A director under `cargo test`: frames in, frames out, no EAL.
 
+mod announcements;
 mod bursts;
 mod host;
 mod punt;

@@ -54,6 +54,9 @@ impl<F: Frame> Director<F> {
         if !self.shared.inboxes[self.shared.worker].is_empty() {
             self.read_inbox(snapshot, now, wire);
         }
+        if self.announcer.has_more() {
+            self.announcer.run(wire, snapshot, now);
+        }
         if now.millis == self.kept_until {
             return;
         }
@@ -64,18 +67,19 @@ impl<F: Frame> Director<F> {
         self.age_neighbors(snapshot, now, wire);
         if self.shared.worker == 0 {
             self.sweep_templates(snapshot, now);
-            self.announcer.run(wire, snapshot, now);
+            self.announcer.tick(snapshot, now);
         }
         self.shared.counters.seconds.set(u64::from(now.seconds));
         self.shared.counters.connections.set(self.table.len() as u64);
         self.shared.counters.waiting.set(self.neighbors.waiting() as u64);
     }
 
-    /// Whether there is more to do at `now` than the last [`Director::upkeep`] did: messages, or the sweep over old
-    /// connections.
+    /// Whether there is more to do at `now` than the last [`Director::upkeep`] did: messages, announcements, or the sweep over
+    /// old connections.
     #[inline]
     pub fn is_behind(&self, now: Now) -> bool {
         !self.shared.inboxes[self.shared.worker].is_empty()
+            || self.announcer.has_more()
             || now.millis * self.table.lines() as u64 / SWEEP_ROUND_MS > self.swept
     }
 

@@ -18,8 +18,12 @@ use crate::wire::ipv4;
 
 /// Rounds in which VIPs are announced after they appear, a second apart: one frame may be lost.
 const ANNOUNCE_ROUNDS: u8 = 3;
+/// Announcements in a millisecond: what a slow network takes, and 10,000 VIPs in a third of a second.
+const ANNOUNCE_PER_MILLI: usize = 32;
 /// Announcements per call, so that thousands of VIPs do not hold up packets.
-const ANNOUNCE_BATCH: usize = 32;
+const ANNOUNCE_BATCH: usize = 4;
+/// What was not sent in its millisecond, since no call came, is made up for; no more than this at once.
+const ANNOUNCE_ARREARS_MAX: usize = 4 * ANNOUNCE_PER_MILLI;
 
 /// What is to be done with a received ARP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,31 +142,49 @@ pub struct Announcer {
     round: u8,
     next: usize,
     due: u64,
+    /// What may be sent now.
+    allowance: usize,
 }
 
 impl Announcer {
-    /// Sends what is due.
-    pub fn run<W: Wire>(&mut self, wire: &mut W, snapshot: &Snapshot, now: Now) {
+    /// A millisecond has passed: allows for what is due.
+    pub fn tick(&mut self, snapshot: &Snapshot, now: Now) {
         if self.generation != snapshot.announcements_generation {
             *self = Announcer {
                 generation: snapshot.announcements_generation,
                 round: ANNOUNCE_ROUNDS,
-                next: 0,
                 due: now.millis,
+                ..Announcer::default()
             };
         }
-        if self.round == 0 || now.millis < self.due {
+        if self.round != 0 && now.millis >= self.due {
+            self.allowance = (self.allowance + ANNOUNCE_PER_MILLI).min(ANNOUNCE_ARREARS_MAX);
+        }
+    }
+
+    /// Whether [`Announcer::run`] has something to send.
+    #[inline]
+    pub fn has_more(&self) -> bool {
+        self.allowance != 0
+    }
+
+    /// Sends some of what is allowed for.
+    pub fn run<W: Wire>(&mut self, wire: &mut W, snapshot: &Snapshot, now: Now) {
+        // Those that are left of another generation wait for the next tick.
+        if self.generation != snapshot.announcements_generation {
             return;
         }
-        let batch = snapshot.announcements.iter().skip(self.next).take(ANNOUNCE_BATCH);
-        for &(port, address) in batch {
+        let count = self.allowance.min(ANNOUNCE_BATCH);
+        for &(port, address) in snapshot.announcements.iter().skip(self.next).take(count) {
             let mac = snapshot.ports[port].mac;
             let packet = Arp::new(Arp::REQUEST, (mac, address), (MacAddress([0; 6]), address));
             send(wire, port, ethernet::BROADCAST, mac, Vlan::NONE, &packet);
         }
-        self.next += ANNOUNCE_BATCH;
+        self.next += count;
+        self.allowance -= count;
         if self.next >= snapshot.announcements.len() {
             self.next = 0;
+            self.allowance = 0;
             self.round -= 1;
             self.due = now.millis + 1_000;
         }

@@ -48,23 +48,73 @@ impl Memory {
 pub(super) struct Locality {
     /// Ids in list order.
     ids: Box<[u32]>,
-    /// Ids with their index in the list, sorted by id.
-    index: Box<[(u32, u32)]>,
+    places: Places,
     expiration_secs: u32,
+}
+
+/// Where the server with an id is in the list. lblcr asks for each server of a destination with each pick, so this has to
+/// be one look: open addressing, at most half full, never changed once made.
+#[derive(Debug)]
+struct Places {
+    /// Ids and their indices; [`FREE`] as index: none. A power of two.
+    entries: Box<[(u32, u32)]>,
+    /// Bits of a hash that are not the place.
+    shift: u32,
+}
+
+/// No index.
+const FREE: u32 = u32::MAX;
+
+impl Places {
+    /// Of these ids in list order.
+    fn new(ids: &[u32]) -> Self {
+        let len = (2 * ids.len()).next_power_of_two().max(2);
+        let mut places =
+            Self { entries: vec![(0, FREE); len].into(), shift: u32::BITS - len.trailing_zeros() };
+        for (&id, index) in ids.iter().zip(0..) {
+            let mut at = places.home(id);
+            while places.entries[at].1 != FREE {
+                at = (at + 1) % len;
+            }
+            places.entries[at] = (id, index);
+        }
+        places
+    }
+
+    #[inline]
+    fn get(&self, id: u32) -> Option<usize> {
+        let mut at = self.home(id);
+        loop {
+            // Half of them are free, so this ends.
+            let &(known, index) = self.entries.get(at)?;
+            if index == FREE {
+                return None;
+            }
+            if known == id {
+                return Some(index as usize);
+            }
+            at = (at + 1) & (self.entries.len() - 1);
+        }
+    }
+
+    /// Fibonacci hashing.
+    #[inline]
+    fn home(&self, id: u32) -> usize {
+        (id.wrapping_mul(0x9e37_79b1) >> self.shift) as usize
+    }
 }
 
 impl Locality {
     pub(super) fn build(servers: &[ServerDescription], expiration_secs: u32) -> Self {
         let ids: Box<[u32]> = servers.iter().map(|server| server.id).collect();
-        let mut index: Box<[(u32, u32)]> = ids.iter().copied().zip(0..).collect();
-        index.sort_unstable();
-        Self { ids, index, expiration_secs }
+        let places = Places::new(&ids);
+        Self { ids, places, expiration_secs }
     }
 
     /// Where the server is in the list; `None` when it was removed.
+    #[inline]
     fn index_of(&self, id: u32) -> Option<usize> {
-        let found = self.index.binary_search_by_key(&id, |&(known, _)| known).ok()?;
-        Some(self.index[found].1 as usize)
+        self.places.get(id)
     }
 
     fn id_of(&self, index: usize) -> Option<u32> {
@@ -172,4 +222,24 @@ impl Locality {
 fn is_crowded(servers: &impl Servers, index: usize) -> bool {
     let has_plenty = |i: usize| u64::from(servers.active(i)) * 2 < u64::from(servers.weight(i));
     servers.active(index) > servers.weight(index) && (0..servers.len()).any(has_plenty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_found_by_id_and_others_are_not() {
+        bolero::check!().with_type::<Vec<u32>>().for_each(|ids| {
+            let mut ids = ids.clone();
+            ids.sort_unstable();
+            ids.dedup();
+            let places = Places::new(&ids);
+            for (index, &id) in ids.iter().enumerate() {
+                assert_eq!(places.get(id), Some(index));
+                let other = id.wrapping_add(1);
+                assert_eq!(places.get(other).is_some(), ids.contains(&other));
+            }
+        });
+    }
 }
