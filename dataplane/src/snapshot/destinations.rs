@@ -23,17 +23,30 @@ struct Entry {
     /// See [`socket`]. 0, which none is: free.
     socket: u64,
     target: Target,
+    /// See [`Destination::router`].
+    router: u16,
+}
+
+/// A virtual server as its address and port tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Destination {
+    pub(super) target: Target,
+    /// The virtual router that the address comes and goes with, by number; 0: none.
+    pub(super) router: u16,
 }
 
 const _: () = assert!(size_of::<Entry>() == 16);
 
 impl Destinations {
-    /// Of these sockets, each of which is there once.
-    pub(super) fn new(targets: impl ExactSizeIterator<Item = (u64, Target)>) -> Self {
+    /// Of these sockets, each of which is there once. `router_of` tells an address's [`Destination::router`].
+    pub(super) fn new(
+        targets: impl ExactSizeIterator<Item = (u64, Target)>,
+        router_of: impl Fn(u32) -> u16,
+    ) -> Self {
         let len = (targets.len() * 4 / 3 + 2).next_power_of_two();
         let nobody = Target { service: ServiceId::NONE, vip: VipId(0), any_port: false };
         let mut destinations = Self {
-            entries: vec![Entry { socket: 0, target: nobody }; len].into(),
+            entries: vec![Entry { socket: 0, target: nobody, router: 0 }; len].into(),
             shift: u64::BITS - len.trailing_zeros(),
             has_any_port: false,
         };
@@ -42,7 +55,7 @@ impl Destinations {
             while destinations.entries[at].socket != 0 {
                 at = (at + 1) % len;
             }
-            destinations.entries[at] = Entry { socket, target };
+            destinations.entries[at] = Entry { socket, target, router: router_of((socket >> 32) as u32) };
             destinations.has_any_port |= socket >> 16 & 0xffff == 0;
         }
         destinations
@@ -51,7 +64,7 @@ impl Destinations {
     /// The virtual server at an address and port, else the one for all ports of the address. `protocol` is the IP
     /// protocol number.
     #[inline]
-    pub(super) fn get(&self, address: u32, port: u16, protocol: u8) -> Option<Target> {
+    pub(super) fn get(&self, address: u32, port: u16, protocol: u8) -> Option<Destination> {
         let exact = self.find(socket(address, port, protocol));
         if exact.is_none() && self.has_any_port {
             return self.find(socket(address, 0, protocol));
@@ -69,13 +82,13 @@ impl Destinations {
 
     /// The virtual server of exactly this [`socket`].
     #[inline]
-    pub(super) fn find(&self, socket: u64) -> Option<Target> {
+    pub(super) fn find(&self, socket: u64) -> Option<Destination> {
         let mut at = self.home(socket);
         loop {
             // One entry at least is free, so this ends.
             let entry = self.entries.get(at)?;
             if entry.socket == socket {
-                return Some(entry.target);
+                return Some(Destination { target: entry.target, router: entry.router });
             }
             if entry.socket == 0 {
                 return None;
@@ -110,13 +123,18 @@ mod tests {
                 };
                 model.insert(socket(address.into(), port.into(), protocol), target);
             }
-            let destinations = Destinations::new(model.iter().map(|(socket, target)| (*socket, *target)));
+            let destinations =
+                Destinations::new(model.iter().map(|(socket, target)| (*socket, *target)), |address| {
+                    address as u16 + 1
+                });
             for address in 0..=u8::MAX {
                 for port in 0..=u8::MAX {
                     for protocol in [6, 17] {
                         let exact = model.get(&socket(address.into(), port.into(), protocol));
                         let expected =
                             exact.or_else(|| model.get(&socket(address.into(), 0, protocol))).copied();
+                        let expected =
+                            expected.map(|target| Destination { target, router: u16::from(address) + 1 });
                         assert_eq!(destinations.get(address.into(), port.into(), protocol), expected);
                     }
                 }

@@ -17,7 +17,9 @@ pub(super) struct VirtualRouters {
     list: Box<[VirtualRouter]>,
     /// By port number.
     fences: Box<[Arc<Fence>]>,
-    addresses: HashSet<u32>,
+    /// The addresses that come and go with a virtual router, and its number: its place in the list, from 1. Those that their
+    /// port has anyway stay: 0.
+    addresses: HashMap<u32, u16>,
 }
 
 struct VirtualRouter {
@@ -65,18 +67,31 @@ impl VirtualRouters {
                 }
             })
             .collect();
-        let addresses = list.iter().flat_map(|router| router.addresses.iter().copied()).collect();
+        let numbered = list.iter().zip(1..);
+        let addresses = numbered
+            .flat_map(|(router, number)| {
+                router
+                    .addresses
+                    .iter()
+                    .map(move |address| (*address, if router.own.contains(address) { 0 } else { number }))
+            })
+            .collect();
         Self { list, fences: fences.into(), addresses }
     }
 
     /// Their IPv4 addresses.
     pub(super) fn addresses(&self) -> impl Iterator<Item = u32> {
-        self.addresses.iter().copied()
+        self.addresses.keys().copied()
+    }
+
+    /// The number of the virtual router that an address comes and goes with; 0: none.
+    pub(super) fn router_of(&self, address: u32) -> u16 {
+        self.addresses.get(&address).copied().unwrap_or_default()
     }
 
     /// Whether this is an IPv4 address of one of them.
     pub(super) fn has_address(&self, address: u32) -> bool {
-        self.addresses.contains(&address)
+        self.addresses.contains_key(&address)
     }
 }
 
@@ -84,6 +99,9 @@ impl VirtualRouters {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held {
     v4: HashMap<u32, Option<Local>>,
+    /// By number of a virtual router ([`VirtualRouters::router_of`]), as bits: another director is master of it, or may be.
+    /// In one cache line or two, where the addresses are in no cache.
+    away: Box<[u64]>,
     v6: HashMap<Ipv6Addr, Held6>,
 }
 
@@ -105,6 +123,12 @@ impl Held {
         self.v4.get(&address).is_some_and(Option::is_none)
     }
 
+    /// As [`Held::is_elsewhere`], for an address that comes and goes with this virtual router.
+    #[inline]
+    pub(super) fn is_away(&self, router: u16) -> bool {
+        self.away.get(usize::from(router) / 64).is_some_and(|word| word >> (router % 64) & 1 != 0)
+    }
+
     /// What the address is as long as this director is master.
     #[inline]
     pub(super) fn local(&self, address: u32) -> Option<Local> {
@@ -120,12 +144,16 @@ impl Snapshot {
         for (port, fence) in self.ports.iter_mut().zip(&routers.fences) {
             port.virtual_macs = VirtualMacs::new(fence.clone());
         }
-        let mut held = Held::default();
-        for VirtualRouter { name, port, router, addresses, own, addresses6 } in &routers.list {
+        let away = vec![0; routers.list.len() / 64 + 1].into();
+        let mut held = Held { away, ..Held::default() };
+        for (at, router) in routers.list.iter().enumerate() {
+            let VirtualRouter { name, port, router, addresses, own, addresses6 } = router;
             let number = *port;
             let port = &mut self.ports[number];
             port.has_vrrp = true;
             let is_master = names.contains(name);
+            let bit = at + 1;
+            held.away[bit / 64] |= u64::from(!is_master) << (bit % 64);
             for (is_v6, is_its) in [(false, !addresses.is_empty()), (true, !addresses6.is_empty())] {
                 if is_its {
                     port.virtual_macs.insert(is_v6, router.id, router.virtual_mac, is_master);

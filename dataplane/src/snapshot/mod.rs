@@ -34,7 +34,7 @@ use weir_config::model::{MacAddress, Protocol};
 use crate::conn::record::{Key, ServerId, ServiceId, VipId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::Hop;
-use destinations::Destinations;
+use destinations::{Destination, Destinations};
 use marks::{Marked, Marks};
 pub use masters::Held6;
 use masters::{Held, VirtualRouters};
@@ -314,11 +314,13 @@ impl Snapshot {
     /// all ports. `protocol` is that of [`Ends::protocol`].
     #[inline(always)]
     pub fn target(&self, ends: &Ends, protocol: Protocol) -> Option<Found> {
-        if self.held.is_elsewhere(ends.destination) {
-            return None;
-        }
         match &self.marks {
-            None => Some(Found { target: self.virtual_server(ends)?, is_for_all: true }),
+            None => {
+                let &Ends { destination, destination_port, protocol, .. } = ends;
+                let target = self.unmarked_target(destination, destination_port, protocol)?;
+                Some(Found { target, is_for_all: true })
+            }
+            Some(_) if self.held.is_elsewhere(ends.destination) => None,
             Some(marks) => self.marked_target(marks, ends, protocol),
         }
     }
@@ -340,16 +342,14 @@ impl Snapshot {
     #[inline]
     fn virtual_server(&self, ends: &Ends) -> Option<Target> {
         let &Ends { destination, destination_port, protocol, .. } = ends;
-        self.virtual_servers.get(destination, destination_port, protocol)
+        Some(self.virtual_servers.get(destination, destination_port, protocol)?.target)
     }
 
     /// As [`Snapshot::target`] where packets are not compared with marks.
     #[inline]
     pub fn unmarked_target(&self, address: u32, port: u16, protocol: u8) -> Option<Target> {
-        if self.held.is_elsewhere(address) {
-            return None;
-        }
-        self.virtual_servers.get(address, port, protocol)
+        let Destination { target, router } = self.virtual_servers.get(address, port, protocol)?;
+        (!self.held.is_away(router)).then_some(target)
     }
 
     /// Asks the processor for what [`Snapshot::unmarked_target`] looks at.
@@ -373,7 +373,7 @@ impl Snapshot {
     /// The virtual server with this address, port and protocol, also while another director is master of its address.
     pub fn service_at(&self, address: Ipv4Addr, port: u16, protocol: Protocol) -> Option<&Service> {
         let socket = socket(address.into(), port, protocol.number());
-        self.service(self.virtual_servers.find(socket)?.service)
+        self.service(self.virtual_servers.find(socket)?.target.service)
     }
 
     /// Asks the processor for what [`Snapshot::service`] leads to.

@@ -434,7 +434,9 @@ impl Registry {
             epochs_since: self.services.values().map(|entry| entry.epoch.since).max().unwrap_or(0),
             ended_since: self.ended_since,
             has_both_hashes: self.hashes == [true; 2],
-            virtual_servers: Arc::new(Destinations::new(virtual_servers.into_iter())),
+            virtual_servers: Arc::new(Destinations::new(virtual_servers.into_iter(), |address| {
+                virtual_routers.router_of(address)
+            })),
             marks,
             services: services.into(),
             servers: servers.into(),
