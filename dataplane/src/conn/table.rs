@@ -30,10 +30,11 @@ const PROBES: usize = 16;
 /// Records that one call of [`Table::sweep`] ends, give or take a line's: each costs the counts of its real server, and some
 /// a persistence template, in a line that is in no cache.
 pub const ENDED_MAX: usize = 64;
-/// So many lines ahead the sweep asks for: those of the next call, so that they come while packets are worked on.
-const SWEEP_AHEAD: usize = 64;
+/// Lines that one call of [`Table::sweep`] should visit at most. So many ahead it asks for: those of the next call, so that they come while
+/// packets are worked on.
+pub const SWEEP_LINES_MAX: usize = 64;
 /// The smallest table.
-const LINES_MIN: usize = SWEEP_AHEAD;
+const LINES_MIN: usize = SWEEP_LINES_MAX;
 const _: () = assert!(LINES_MIN >= PROBES, "a lookup never meets a line twice");
 
 /// The secret of the hash.
@@ -355,7 +356,7 @@ impl Table {
             }
             let line = self.sweep_line;
             // The lines behind are one stream, which goes on in the next call.
-            dpdk::lcore::prefetch(&self.shared.lines[self.shared.behind(line, SWEEP_AHEAD)]);
+            dpdk::lcore::prefetch(&self.shared.lines[self.shared.behind(line, SWEEP_LINES_MAX)]);
             if young.is_some_and(|(lifetimes, now)| self.has_young_only(line, lifetimes, now)) {
                 self.sweep_line = self.shared.behind(line, 1);
                 continue;

@@ -270,11 +270,9 @@ impl<F: Frame> Director<F> {
                 None => self.take_other_way(frame, finding, context, wire),
             }
         }
-
         if !self.opened.is_empty() {
             self.forward_opened(context, wire);
         }
-
         self.findings = findings;
     }
 
@@ -357,7 +355,6 @@ impl<F: Frame> Director<F> {
         for finding in &findings[..burst.len()] {
             self.table.prefetch_usual(finding.usual);
         }
-
         if std::mem::take(&mut self.has_scattered) {
             self.read_scattered(burst, findings, context);
         }

@@ -7,7 +7,7 @@ use super::{Context, Director, Message, Round};
 use crate::classify::LastService;
 use crate::clock::Now;
 use crate::conn::state::Direction;
-use crate::conn::table::Verdict;
+use crate::conn::table::{SWEEP_LINES_MAX, Verdict};
 use crate::neighbor::{Ask, Due, Hop, link};
 use crate::packet::{Frame, Wire};
 use crate::reply::arp;
@@ -18,8 +18,6 @@ use crate::wire::ethernet::Vlan;
 /// A full round of the sweep over the connection table takes this long, in milliseconds: how late an expired
 /// connection may leave the counts.
 const SWEEP_ROUND_MS: u64 = 2_000;
-/// Lines that one call sweeps at most, so that no burst waits for it.
-const SWEEP_LINES_MAX: u64 = 64;
 /// Connections on templates that one call ends at most; the others wait for the next round.
 pub(super) const ENDED_TEMPLATED_MAX: usize = 64;
 /// Messages of other workers that one call takes in at most.
@@ -99,7 +97,7 @@ impl<F: Frame> Director<F> {
         let young = (swept >= snapshot.ended_since).then_some((&snapshot.lifetimes, now.seconds));
         let mut templated = std::mem::take(&mut self.ended_templated);
         let mut round = self.round;
-        let lines = due.min(SWEEP_LINES_MAX) as usize;
+        let lines = due.min(SWEEP_LINES_MAX as u64) as usize;
         let lines = self.table.sweep(lines, young, |record| {
             let server = snapshot.server(record.server());
             let lifetime = snapshot.lifetimes.of(record.protocol(), record.state());

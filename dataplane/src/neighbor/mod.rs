@@ -285,13 +285,10 @@ impl<F> Neighbors<F> {
         bound: Option<MacAddress>,
         now: Now,
     ) -> Option<Slot> {
-        let slot = match self.entries.get((hint & INDEX_MASK) as usize) {
-            Some(entry) if entry.hop == hop => hint & INDEX_MASK,
-            _ if bound.is_some() => self.slot_of(hop, now)?,
-            _ => {
-                let entries = &self.entries;
-                self.index.get(hop, |slot| entries[slot as usize].hop)?
-            }
+        let slot = match self.find(hint, hop) {
+            Some(slot) => slot,
+            None if bound.is_some() => self.make(hop, now)?,
+            None => return None,
         };
         if self.entries[slot as usize].era != self.era {
             self.renew(slot, bound);
@@ -309,12 +306,8 @@ impl<F> Neighbors<F> {
         bound: Option<MacAddress>,
         now: Now,
     ) -> (Slot, Resolution) {
-        let slot = match self.entries.get((hint & INDEX_MASK) as usize) {
-            Some(entry) if entry.hop == hop => hint & INDEX_MASK,
-            _ => match self.slot_of(hop, now) {
-                Some(slot) => slot,
-                None => return (hint, Resolution::Drop(DropReason::NeighborTableFull)),
-            },
+        let Some(slot) = self.find(hint, hop).or_else(|| self.make(hop, now)) else {
+            return (hint, Resolution::Drop(DropReason::NeighborTableFull));
         };
         if self.entries[slot as usize].era != self.era {
             self.renew(slot, bound);
@@ -384,7 +377,7 @@ impl<F> Neighbors<F> {
 
     /// Somebody else has asked for `hop` just now: the answer is learned as if it had been asked for here.
     pub fn expect(&mut self, hop: Hop, now: Now) {
-        let Some(slot) = self.slot_of(hop, now) else { return };
+        let Some(slot) = self.get(hop).or_else(|| self.make(hop, now)) else { return };
         let entry = &mut self.entries[slot as usize];
         if entry.state == State::Failed {
             entry.state = State::Asking;
@@ -394,11 +387,19 @@ impl<F> Neighbors<F> {
         }
     }
 
-    fn slot_of(&mut self, hop: Hop, now: Now) -> Option<Slot> {
-        let entries = &self.entries;
-        if let Some(slot) = self.index.get(hop, |slot| entries[slot as usize].hop) {
-            return Some(slot);
-        }
+    /// The entry of `hop`; `hint` is where it was last.
+    fn find(&self, hint: Slot, hop: Hop) -> Option<Slot> {
+        let hinted = hint & INDEX_MASK;
+        let is_there = self.entries.get(hinted as usize).is_some_and(|entry| entry.hop == hop);
+        if is_there { Some(hinted) } else { self.get(hop) }
+    }
+
+    fn get(&self, hop: Hop) -> Option<Slot> {
+        self.index.get(hop, |slot| self.entries[slot as usize].hop)
+    }
+
+    /// A new entry for `hop`, which has none. `None`: no room.
+    fn make(&mut self, hop: Hop, now: Now) -> Option<Slot> {
         // Failed with its deadline passed: the first use asks. Of another era: the first use looks for a binding.
         let entry = Entry::new(hop, now.millis, !self.era);
         let slot = if self.entries.len() < self.entries_max {
@@ -455,8 +456,7 @@ impl<F> Neighbors<F> {
         now: Now,
         mut send: impl FnMut(F),
     ) -> bool {
-        let entries = &self.entries;
-        let Some(slot) = self.index.get(hop, |slot| entries[slot as usize].hop) else { return false };
+        let Some(slot) = self.get(hop) else { return false };
         let link = self.link_to(hop, mac);
         if self.entries[slot as usize].era != self.era {
             self.renew(slot, bound);
