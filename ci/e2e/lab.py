@@ -6,17 +6,21 @@ that a test says in numbers what it expects. Every process that is started here 
 
 import collections
 import contextlib
+import fcntl
 import os
 import pathlib
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 NAME = os.environ.setdefault("WEIR_LAB", "weir-e2e")
 RUN = pathlib.Path("/run/weir-lab") / NAME
+LOCK = pathlib.Path("/run/lock") / f"{NAME}.lock"
+NAMESPACES = pathlib.Path("/run/netns")
 
 CLIENT = "10.10.0.10"
 DIRECTOR_OUTER = "10.10.0.2"
@@ -27,6 +31,7 @@ HTTP = "http://127.0.0.1:9292"
 
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
+TURN_SECONDS = 900.0
 MAC = re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b")
 
 # Filled in by `run` when hugepages can be had.
@@ -45,6 +50,58 @@ def script(*arguments, check=True):
     if check and done.returncode != 0:
         raise RuntimeError(f"{' '.join(arguments)}: status {done.returncode}: {done.stderr.strip()}")
     return done
+
+
+@contextlib.contextmanager
+def turn():
+    """Inside the block nobody else uses this lab's names, and nothing is left that a killed run had under them.
+
+    Waits for a run that is under way. The turn ends with this process, however that ends.
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with open(LOCK, "w", encoding="ascii") as lock:
+        if not _taken(lock):
+            print(f"another run has the lab '{NAME}'; waiting for its end", file=sys.stderr, flush=True)
+            wait_for(f"the end of the run that holds {LOCK}", lambda: _taken(lock), TURN_SECONDS)
+        if NAMESPACES.exists():
+            remove([path.name for path in NAMESPACES.glob(f"{NAME}-*")])
+        script("lab", "down")
+        yield
+
+
+def _taken(lock):
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def standing():
+    """The lab of scripts/lab, up inside the block."""
+    with turn():
+        try:
+            script("lab", "up")
+            yield
+        finally:
+            script("lab", "down", check=False)
+
+
+def remove(namespaces):
+    """Kills every process in these network namespaces and removes those that exist."""
+    for name in namespaces:
+        for pid in _processes(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    for name in namespaces:
+        wait_for(f"the end of the processes in {name}", lambda name=name: not _processes(name), STOP_SECONDS)
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def _processes(namespace):
+    found = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
+    return set(map(int, found.stdout.split()))
 
 
 def inside(node, *command):
@@ -100,8 +157,7 @@ def files_of_dpdk():
 
 def processes(node):
     """Ids of the processes in a node."""
-    return set(map(int, subprocess.run(["ip", "netns", "pids", f"{NAME}-{node}"],
-                                       capture_output=True, text=True, check=True).stdout.split()))
+    return _processes(f"{NAME}-{node}")
 
 
 def wait_for(what, condition, seconds):

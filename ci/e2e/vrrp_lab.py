@@ -82,10 +82,7 @@ def up():
 
 def down():
     """Removes the network, and whatever a former run left of it."""
-    for name in [*(node(name) for name in NODES), SWITCH]:
-        for pid in ip("netns", "pids", name, check=False).stdout.split():
-            os.kill(int(pid), signal.SIGKILL)
-        ip("netns", "del", name, check=False)
+    lab.remove([*(node(name) for name in NODES), SWITCH])
     while _folders:
         shutil.rmtree(_folders.pop(), ignore_errors=True)
 
