@@ -30,6 +30,7 @@ class Nic:
     lan: str
     number: int
     queues: int = 1
+    rss: bool = False
     node: int | None = None
 
     @property
@@ -52,7 +53,7 @@ class Nic:
             device += ",disable-legacy=on" + (",iommu_platform=on" if iommu else "")
             if self.queues > 1:
                 # A vector for each queue's receive and transmit side, one for configuration, one for control.
-                device += f",mq=on,rss=on,vectors={2 * self.queues + 2}"
+                device += f",mq=on,vectors={2 * self.queues + 2}" + (",rss=on" if self.rss else "")
         return ["-netdev", backend, "-device", device]
 
 

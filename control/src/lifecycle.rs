@@ -104,7 +104,8 @@ pub(crate) fn prepare(
     let count = ports.queues.len();
     ports.warn_of_distance(&config, &lcores.of_workers);
     let shortage = ports.shortage(eal, &config);
-    let shared = Shared::new(count, config.ports.len());
+    let mut shared = Shared::new(count, config.ports.len());
+    shared.iter_mut().for_each(|shared| shared.flows_move = ports.flows_move);
     let capacity = config.connections.capacity as usize;
     let templates = config.templates();
     let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();

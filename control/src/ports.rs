@@ -32,6 +32,8 @@ pub(crate) struct Ports {
     pub(crate) interfaces: Vec<u32>,
     /// By worker.
     pub(crate) queues: Vec<WorkerQueues>,
+    /// Whether a device may give a flow's packets to one worker now and to another one later.
+    pub(crate) flows_move: bool,
     pools: HashMap<Option<u16>, Mempool>,
     sockets: Vec<SocketId>,
     spread: Spread,
@@ -64,6 +66,7 @@ impl Ports {
             macs: Vec::new(),
             interfaces: infos.iter().map(|info| info.interface_index).collect(),
             queues: (0..workers).map(|_| WorkerQueues::default()).collect(),
+            flows_move: workers > 1 && infos.iter().any(|info| !info.rss.any() && info.max_rx_queues > 1),
             sockets: infos.iter().map(|info| info.socket).collect(),
             pools,
             spread,

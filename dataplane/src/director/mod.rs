@@ -66,12 +66,12 @@ pub enum Event {
 pub enum Message {
     /// An ARP packet said that a next hop has this MAC.
     Learned(Hop, MacAddress),
-    /// A reply moved this connection, which is the receiver's, along: the TCP flags it had.
-    Replied(Record, u8),
+    /// A packet of this connection, which is the receiver's, moved it along: the TCP flags it had, and which way it went.
+    Passed(Record, u8, Direction),
 }
 
 /// Messages that wait for a worker at most. One that finds no room is lost: neighbours are asked for again, and a
-/// connection's next reply says the same.
+/// connection's next packet says the same.
 const INBOX_MAX: usize = 4_096;
 
 /// Connections that are opened before their first packets are sent on: a whole burst's, so that it waits once for what they
@@ -89,10 +89,13 @@ pub struct Shared {
     pub events: Arc<ArrayQueue<Event>>,
     /// What each worker, by number, is told by the others.
     pub inboxes: Arc<[ArrayQueue<Message>]>,
+    /// Whether devices may give a flow's packets to one worker now and to another one later, as those do that have several
+    /// queues and no receive side scaling: a tap's, and so virtio's, follow the queue that was last sent from.
+    pub flows_move: bool,
 }
 
 impl Shared {
-    /// For `workers` workers on `ports` ports.
+    /// For `workers` workers on `ports` ports, whose devices keep each flow with one worker.
     pub fn new(workers: usize, ports: usize) -> Vec<Shared> {
         let events = Arc::new(ArrayQueue::new(256));
         let inboxes: Arc<[ArrayQueue<Message>]> = (0..workers).map(|_| ArrayQueue::new(INBOX_MAX)).collect();
@@ -101,6 +104,7 @@ impl Shared {
             counters: Arc::new(WorkerCounters::new(ports)),
             events: events.clone(),
             inboxes: inboxes.clone(),
+            flows_move: false,
         };
         (0..workers).map(shared).collect()
     }

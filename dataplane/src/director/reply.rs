@@ -159,28 +159,39 @@ impl<F: Frame> Director<F> {
         packet: &Packet,
         hash: u64,
         is_its: impl Fn(Record) -> bool,
-        Context { snapshot, now, .. }: Context<'_>,
+        context: Context<'_>,
     ) -> Option<Record> {
-        let (client, client_port) = (packet.destination, packet.destination_port);
-        for (worker, view) in
-            self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker)
-        {
-            if let Some(record) = view.find_reply(hash, client, client_port, &is_its) {
-                let is_secure = snapshot.switches.secure_tcp;
-                let state = state::next(
-                    record.protocol(),
-                    Direction::Output,
-                    packet.flags,
-                    record.state(),
-                    is_secure,
-                );
-                if state != record.state() || record.age(now.seconds) != 0 {
-                    let _ = self.shared.inboxes[worker].push(Message::Replied(record, packet.flags));
-                }
-                return Some(record);
-            }
+        let client = (packet.destination, packet.destination_port);
+        let (owner, record) = self.find_in_views(hash, client, is_its)?;
+        self.tell_owner(owner, record, packet.flags, Direction::Output, context);
+        Some(record)
+    }
+
+    /// A connection of this client in another worker's table, with that worker's number.
+    pub(super) fn find_in_views(
+        &self,
+        hash: u64,
+        (client, client_port): (u32, u16),
+        is_its: impl Fn(Record) -> bool,
+    ) -> Option<(usize, Record)> {
+        let mut others = self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker);
+        others.find_map(|(worker, view)| Some((worker, view.find_reply(hash, client, client_port, &is_its)?)))
+    }
+
+    /// Tells the worker that has a connection that a packet of it was sent on here, if that moves it along.
+    pub(super) fn tell_owner(
+        &self,
+        owner: usize,
+        record: Record,
+        segment: u8,
+        direction: Direction,
+        Context { snapshot, now, .. }: Context<'_>,
+    ) {
+        let is_secure = snapshot.switches.secure_tcp;
+        let state = state::next(record.protocol(), direction, segment, record.state(), is_secure);
+        if state != record.state() || record.age(now.seconds) != 0 {
+            let _ = self.shared.inboxes[owner].push(Message::Passed(record, segment, direction));
         }
-        None
     }
 
     /// Sends a real server's packet to its client as the virtual server's.

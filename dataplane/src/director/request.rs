@@ -5,7 +5,7 @@ use weir_config::model::{Forwarding, Protocol};
 use super::open::{Opened, Opener};
 use super::{Context, Director, Passed, trim_surplus};
 use crate::classify::{Class, Lookup, classify_unasked};
-use crate::conn::record::Record;
+use crate::conn::record::{Key, Record};
 use crate::conn::state::{self, Direction};
 use crate::conn::table::Slot;
 use crate::neighbor::Hop;
@@ -89,6 +89,12 @@ impl<F: Frame> Director<F> {
         if service.mark.is_some() && packet.source == packet.destination {
             return Err((frame, DropReason::OwnSource));
         }
+        if self.shared.flows_move
+            && !service.one_packet
+            && let Some(record) = self.find_request_elsewhere(packet, lookup, context)
+        {
+            return self.forward(frame, packet, snapshot.server(record.server()), context, wire);
+        }
         let is_suspect = now.seconds < self.untracked_until;
         if !may_open(packet, protocol, snapshot) {
             if is_suspect && packet.flags & flags::RST == 0 && protocol == Protocol::Tcp {
@@ -103,6 +109,34 @@ impl<F: Frame> Director<F> {
                 self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire)
             }
         }
+    }
+
+    /// The connection of a client's packet among those of the other workers, unless it begins one. Its owner is told when
+    /// the packet moves it along.
+    #[cold]
+    fn find_request_elsewhere(
+        &self,
+        packet: &Packet,
+        lookup: &Lookup,
+        context: Context<'_>,
+    ) -> Option<Record> {
+        let Context { snapshot, now, .. } = context;
+        if state::is_first(lookup.key.protocol(), packet.flags) {
+            return None;
+        }
+        let find = |key: Key| {
+            let hash = self.table.hash(key.hash_input());
+            self.find_in_views(hash, (packet.source, packet.source_port), |record| record.lookup_key() == key)
+        };
+        let (owner, record) = find(lookup.key)
+            .or_else(|| snapshot.has_both_hashes.then(|| find(lookup.key.hashed_otherwise())).flatten())?;
+        let server = snapshot.server(record.server());
+        let is_current = record.age(now.seconds) <= snapshot.lifetimes.of(record.protocol(), record.state());
+        if !is_current || !server.is_present {
+            return None;
+        }
+        self.tell_owner(owner, record, packet.flags, direction_to(server), context);
+        Some(record)
     }
 
     /// A packet to a VIP of a mark that it does not have, and of no connection that began when it had: as any other

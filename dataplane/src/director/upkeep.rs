@@ -6,7 +6,6 @@ use super::persist::hangs_on_template;
 use super::{Context, Director, Message, Round};
 use crate::classify::LastService;
 use crate::clock::Now;
-use crate::conn::state::Direction;
 use crate::conn::table::{SWEEP_LINES_MAX, Verdict};
 use crate::neighbor::{Ask, Due, Hop, link};
 use crate::packet::{Frame, Wire};
@@ -151,14 +150,14 @@ impl<F: Frame> Director<F> {
                 Some(Message::Learned(hop, mac)) => {
                     self.learn(hop, mac, Context { snapshot, now, port: usize::from(hop.port) }, wire);
                 }
-                Some(Message::Replied(record, segment)) => {
+                Some(Message::Passed(record, segment, direction)) => {
                     let key = record.lookup_key();
                     let hash = self.table.hash(key.hash_input());
                     if let Some((slot, present)) = self.table.find(hash, key)
                         && present.server() == record.server()
                     {
                         let context = Context { snapshot, now, port: 0 };
-                        self.follow(slot, present, segment, Direction::Output, context);
+                        self.follow(slot, present, segment, direction, context);
                     }
                 }
                 None => return,

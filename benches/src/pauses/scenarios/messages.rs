@@ -6,6 +6,7 @@ use weir_benches::frames::{VIP, tcp};
 use weir_benches::lab::{base, virtual_server};
 use weir_config::model::MacAddress;
 use weir_dataplane::conn::record::Record;
+use weir_dataplane::conn::state::Direction;
 use weir_dataplane::director::Message;
 use weir_dataplane::neighbor::{ENTRIES_MAX, Hop};
 use weir_dataplane::packet::BURST;
@@ -37,7 +38,7 @@ pub(super) fn messages(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -> 
     let mut flow = 0;
     for (round, records) in records.chunks(INBOX).take(64).enumerate() {
         let segment = if round % 2 == 0 { SYN | ACK } else { FIN | ACK };
-        records.iter().for_each(|&record| _ = rig.tell(Message::Replied(record, segment)));
+        records.iter().for_each(|&record| _ = rig.tell(Message::Passed(record, segment, Direction::Output)));
         while rig.is_told() {
             rig.send(Kind::Middle, (flow..flow + BURST as u64).map(|n| Flow::of_one(n * 7_919 % FLOWS)));
             flow += BURST as u64;
