@@ -9,12 +9,14 @@ mod http;
 mod lifecycle;
 mod memory;
 mod metrics;
+mod nodes;
 mod ports;
 mod publish;
 mod rates;
 mod spread;
 mod vrrp;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use dpdk::{Eal, EalError};
@@ -67,7 +69,12 @@ fn main() -> ExitCode {
 /// in reverse order, also when a later step fails.
 fn run(line: &CommandLine, Loaded { config, .. }: Loaded) -> anyhow::Result<()> {
     let listener = http::bind(config.http.listen)?;
-    let eal = Eal::init(&line.eal_arguments()).map_err(|problem| lifecycle::explain_eal(problem, &config))?;
+    let arguments = line.eal_arguments();
+    let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
+    for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {
+        tracing::warn!("{sentence}");
+    }
+    let eal = Eal::init(&arguments).map_err(|problem| lifecycle::explain_eal(problem, &config))?;
     let lcores = lifecycle::Lcores::of(&eal);
     let mut ports = ports::Ports::start(&eal, &config, lcores.workers())?;
     let prepared = lifecycle::prepare(&eal, &lcores, &line.own.config, config, &mut ports)?;

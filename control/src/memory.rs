@@ -129,7 +129,7 @@ impl fmt::Display for Shortage {
 }
 
 /// Free huge pages of all sizes, in octets, by node. Empty where the kernel has no such folder.
-fn free_huge_pages(nodes: &Path) -> Vec<(u16, u64)> {
+pub(crate) fn free_huge_pages(nodes: &Path) -> Vec<(u16, u64)> {
     let mut free: Vec<(u16, u64)> = numbered(nodes, "node")
         .into_iter()
         .map(|(node, folder)| {
