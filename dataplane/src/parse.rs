@@ -142,20 +142,45 @@ impl Plain {
     /// Whether this really is the beginning of a plain TCP or UDP frame of `frame_len` bytes, and right in all respects.
     #[inline]
     pub fn is_right(&self, frame_len: usize) -> bool {
-        self.is_whole_ipv4() && self.has_right_lengths(frame_len) && self.has_right_values()
+        let total_len = self.total_len();
+        let holds_l4 = match self.ip.protocol {
+            ipv4::TCP => self.holds_tcp(total_len),
+            ipv4::UDP => self.holds_udp(total_len),
+            _ => false,
+        };
+        holds_l4 && self.is_right_ipv4(total_len, frame_len) && self.has_right_source()
     }
 
-    /// Whether it is right, leaves the state of an established connection as it is (any datagram, a TCP segment with ACK
-    /// alone), may be passed on as far as its TTL goes, and is padded no more than Ethernet asks for.
+    /// Whether it is IPv4 that lies within the frame and has a right header, the source aside.
+    #[inline]
+    fn is_right_ipv4(&self, total_len: usize, frame_len: usize) -> bool {
+        ethernet::HEADER_LEN + total_len <= frame_len
+            && self.is_whole_ipv4()
+            && self.ip.plain_checksum_is_right()
+    }
+
+    /// Whether it is right but for its source, leaves the state of an established connection as it is (any datagram, a TCP
+    /// segment with ACK alone), may be passed on as far as its TTL goes, and is padded no more than Ethernet asks for. Its
+    /// source is right if it has a connection.
     #[inline]
     pub fn is_usual(&self, frame_len: usize) -> bool {
-        self.is_steady() && self.may_pass(frame_len)
+        let total_len = self.total_len();
+        let is_steady = match self.ip.protocol {
+            ipv4::TCP => self.tcp.flags & DECIDING == flags::ACK && self.holds_tcp(total_len),
+            ipv4::UDP => self.holds_udp(total_len),
+            _ => false,
+        };
+        is_steady && self.may_pass(total_len, frame_len)
     }
 
-    /// As [`Plain::is_usual`], of a segment that does nothing but open a connection.
+    /// As [`Plain::is_usual`], of a segment that does nothing but open a connection. Its source is right as well.
     #[inline]
     pub fn is_opening(&self, frame_len: usize) -> bool {
-        self.ip.protocol == ipv4::TCP && self.tcp.flags & DECIDING == flags::SYN && self.may_pass(frame_len)
+        self.ip.protocol == ipv4::TCP
+            && self.tcp.flags & DECIDING == flags::SYN
+            && self.holds_tcp(self.total_len())
+            && self.may_pass(self.total_len(), frame_len)
+            && self.has_right_source()
     }
 
     /// Whether it leaves the state of an established connection as it is.
@@ -164,11 +189,14 @@ impl Plain {
         self.ip.protocol != ipv4::TCP || self.tcp.flags & DECIDING == flags::ACK
     }
 
-    /// Whether it is right, may be passed on as far as its TTL goes, and is padded no more than Ethernet asks for.
+    /// Whether its IPv4 is right but for its source, may be passed on as far as its TTL goes, and is padded no more than
+    /// Ethernet asks for.
     #[inline]
-    fn may_pass(&self, frame_len: usize) -> bool {
-        let surplus = frame_len.wrapping_sub(ethernet::HEADER_LEN + usize::from(self.ip.total_len.get()));
-        self.ip.ttl > 1 && (surplus == 0 || frame_len <= ethernet::FRAME_LEN_MIN) && self.is_right(frame_len)
+    fn may_pass(&self, total_len: usize, frame_len: usize) -> bool {
+        let surplus = frame_len.wrapping_sub(ethernet::HEADER_LEN + total_len);
+        self.ip.ttl > 1
+            && (surplus == 0 || frame_len <= ethernet::FRAME_LEN_MIN)
+            && self.is_right_ipv4(total_len, frame_len)
     }
 
     /// Whether it is IPv4 without options, and no piece of a larger packet.
@@ -184,26 +212,29 @@ impl Plain {
         type_and_version & LOOKED_AT == WANTED && fragment & FRAGMENT == 0
     }
 
-    /// Whether frame, packet, transport header and payload lie within each other.
+    /// Whether the packet has room for its TCP header.
     #[inline]
-    fn has_right_lengths(&self, frame_len: usize) -> bool {
-        let Plain { ip, tcp, .. } = self;
-        let total_len = usize::from(ip.total_len.get());
-        let (l4_len, least) = match ip.protocol {
-            ipv4::TCP => (usize::from(tcp.data_offset & 0xf0) >> 2, l4::TCP_LEN),
-            // The UDP length stands where TCP has the upper half of the sequence number.
-            ipv4::UDP => ((tcp.sequence.get() >> 16) as usize, l4::UDP_LEN),
-            _ => return false,
-        };
-        ethernet::HEADER_LEN + total_len <= frame_len
-            && l4_len >= least
-            && ipv4::HEADER_LEN + l4_len <= total_len
+    fn holds_tcp(&self, total_len: usize) -> bool {
+        holds(total_len, usize::from(self.tcp.data_offset >> 4) * 4, l4::TCP_LEN)
     }
 
-    /// Whether the source can be a host and the IP checksum is right.
+    /// Whether the packet has room for its UDP header and payload.
     #[inline]
-    fn has_right_values(&self) -> bool {
-        ipv4::is_unicast(self.ip.source.get()) && self.ip.plain_checksum_is_right()
+    fn holds_udp(&self, total_len: usize) -> bool {
+        // The UDP length stands where TCP has the upper half of the sequence number.
+        holds(total_len, (self.tcp.sequence.get() >> 16) as usize, l4::UDP_LEN)
+    }
+
+    /// Length of the packet, in bytes.
+    #[inline]
+    fn total_len(&self) -> usize {
+        usize::from(self.ip.total_len.get())
+    }
+
+    /// Whether the source can be a host.
+    #[inline]
+    fn has_right_source(&self) -> bool {
+        ipv4::is_unicast(self.ip.source.get())
     }
 
     /// Whether it goes to the station `own` and comes from a single one.
@@ -255,6 +286,12 @@ impl Plain {
     pub fn flags(&self) -> u8 {
         if self.ip.protocol == ipv4::TCP { self.tcp.flags } else { 0 }
     }
+}
+
+/// Whether a packet of `total_len` bytes without options has room for `l4_len`, no less than `least`, behind its header.
+#[inline]
+fn holds(total_len: usize, l4_len: usize, least: usize) -> bool {
+    l4_len >= least && ipv4::HEADER_LEN + l4_len <= total_len
 }
 
 /// The long way: every shape of frame, and the reason why one can't be read.

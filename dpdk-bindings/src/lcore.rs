@@ -95,6 +95,12 @@ pub fn prefetch<T>(place: &T) {
     prefetch_address((place as *const T).cast());
 }
 
+/// As [`prefetch`], for an element of a slice. Nothing comes of an index behind its end.
+#[inline]
+pub fn prefetch_at<T>(slice: &[T], index: usize) {
+    prefetch_address(slice.as_ptr().wrapping_add(index).cast());
+}
+
 /// As [`prefetch`], for a line about to be written: a processor that can do so takes it exclusively.
 #[inline]
 pub fn prefetch_write<T>(place: &T) {

@@ -60,6 +60,10 @@ pub(super) const GOING_ON_MASK: u64 = KEY_MASK | 15 << STATE_SHIFT;
 /// Those without the port, which replies do not know.
 pub(super) const REPLY_GOING_ON_MASK: u64 = GOING_ON_MASK & !(0xffff << PORT_SHIFT);
 
+/// Marks what goes on with a real server's packets; no bit of those masks.
+pub(super) const REPLY: u64 = 1;
+const _: () = assert!(REPLY & GOING_ON_MASK == 0);
+
 /// What a packet from a client is looked up by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Key {
@@ -106,7 +110,7 @@ impl Key {
     /// What is the same for all clients of this one's virtual server.
     pub fn usual(&self) -> Usual {
         let (vip, hash_tail) = (self.key & 0xffff, self.hash_input() & 0xffff);
-        Usual { vip, hash_tail, going_on: self.going_on(), is_reply: false }
+        Usual { vip, hash_tail, going_on: self.going_on() }
     }
 
     /// What [`super::table::Table::hash`] is taken of.
@@ -122,37 +126,40 @@ pub struct Usual {
     vip: u64,
     hash_tail: u64,
     going_on: u64,
-    is_reply: bool,
 }
 
-/// A usual packet's connection: where to look and what to look for. See [`super::table::Table::find_usual`].
+/// A usual packet's connection: where to look and what to look for. See [`super::table::UsualRecords::find`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UsualKey {
     pub(super) home: usize,
     pub(super) key: u64,
-    /// What [`GOING_ON_MASK`] leaves of the record's value. 0: this is no key.
+    /// What [`GOING_ON_MASK`] leaves of the record's value, and [`REPLY`]. 0: this is no key.
     pub(super) going_on: u64,
-    /// Whether it is a real server's packet, which does not know VIP and port.
-    pub is_reply: bool,
 }
 
 impl UsualKey {
     /// That of a packet that opens a connection, and so goes on with none.
-    pub(crate) const OPENING: Self = Self { home: 0, key: 0, going_on: u64::MAX, is_reply: false };
+    pub(crate) const OPENING: Self = Self { home: 0, key: 0, going_on: !0 << 1 };
 
     /// That of a packet that is looked at later in the round.
-    pub(crate) const PUT_OFF: Self = Self { going_on: u64::MAX - 1, ..Self::OPENING };
+    pub(crate) const PUT_OFF: Self = Self { going_on: !0 << 2, ..Self::OPENING };
 
     /// Whether it is [`UsualKey::PUT_OFF`].
     #[inline]
     pub(crate) fn is_put_off(&self) -> bool {
-        self.going_on == u64::MAX - 1
+        self.going_on == Self::PUT_OFF.going_on
     }
 
     /// Whether it is the one of a packet that opens a connection.
     #[inline]
     pub fn is_opening(&self) -> bool {
-        self.going_on == u64::MAX
+        self.going_on == Self::OPENING.going_on
+    }
+
+    /// Whether it is that of a real server's packet, which does not know VIP and port.
+    #[inline]
+    pub fn is_reply(&self) -> bool {
+        self.going_on & REPLY != 0
     }
 
     /// Whether there is one.
@@ -167,15 +174,14 @@ impl Usual {
     #[inline]
     pub(super) fn key(&self, client: u32, client_port: u16) -> (UsualKey, u64) {
         let client = u64::from(client) << 32 | u64::from(client_port) << 16;
-        let key =
-            UsualKey { home: 0, key: client | self.vip, going_on: self.going_on, is_reply: self.is_reply };
+        let key = UsualKey { home: 0, key: client | self.vip, going_on: self.going_on };
         (key, client | self.hash_tail)
     }
 
     /// The same for the usual packets of a NAT real server. `any_port` is as for [`reply_hash_input`].
     pub fn of_server(protocol: Protocol, any_port: Option<u16>) -> Self {
-        let going_on = Key::new(0, 0, VipId(0), 0, protocol, false).going_on();
-        Self { vip: 0, hash_tail: u64::from(any_port.unwrap_or(0)), going_on, is_reply: true }
+        let going_on = Key::new(0, 0, VipId(0), 0, protocol, false).going_on() | REPLY;
+        Self { vip: 0, hash_tail: u64::from(any_port.unwrap_or(0)), going_on }
     }
 }
 

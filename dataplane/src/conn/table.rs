@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use dpdk::memory::{Line, Slab};
 
-use super::record::{GOING_ON_MASK, KEY_MASK, Key, REPLY_GOING_ON_MASK, Record, Usual, UsualKey};
+use super::record::{GOING_ON_MASK, KEY_MASK, Key, REPLY, REPLY_GOING_ON_MASK, Record, Usual, UsualKey};
 use super::state::Lifetimes;
 
 /// Records in a line.
@@ -54,6 +54,21 @@ impl HashKey {
     #[inline]
     pub fn hash(&self, input: u64) -> u64 {
         fold(input ^ self.xor, self.multiply)
+    }
+}
+
+/// Where records belong: all it takes to find that out, at hand.
+#[derive(Clone, Copy)]
+struct Homes {
+    key: HashKey,
+    lines: u64,
+}
+
+impl Homes {
+    /// The line where `hash` belongs: its upper bits, scaled, so that any number of lines will do.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        ((u128::from(hash) * u128::from(self.lines)) >> 64) as usize
     }
 }
 
@@ -102,7 +117,7 @@ pub struct View(Arc<Lines>);
 #[repr(align(128))]
 struct Lines {
     lines: Slab<Line>,
-    key: HashKey,
+    homes: Homes,
     /// Odd while records move; goes up with each move.
     moves: AtomicU64,
 }
@@ -110,6 +125,7 @@ struct Lines {
 /// See the module.
 pub struct Table {
     shared: Arc<Lines>,
+    homes: Homes,
     len: usize,
     capacity: usize,
     sweep_line: usize,
@@ -139,8 +155,9 @@ impl Table {
     /// An empty table in `lines`, zeroed, [`Table::lines_for`] many.
     pub fn new(lines: Slab<Line>, capacity: usize, key: HashKey) -> Self {
         assert!(lines.len() >= LINES_MIN, "as lines_for says");
-        let shared = Arc::new(Lines { lines, key, moves: AtomicU64::new(0) });
-        Self { shared, len: 0, capacity, sweep_line: 0, has_slipped: false }
+        let homes = Homes { key, lines: lines.len() as u64 };
+        let shared = Arc::new(Lines { lines, homes, moves: AtomicU64::new(0) });
+        Self { shared, homes, len: 0, capacity, sweep_line: 0, has_slipped: false }
     }
 
     /// For other workers.
@@ -166,7 +183,7 @@ impl Table {
     /// The hash of [`Key::hash_input`] or [`super::record::reply_hash_input`].
     #[inline]
     pub fn hash(&self, input: u64) -> u64 {
-        self.shared.key.hash(input)
+        self.homes.key.hash(input)
     }
 
     /// Asks the processor for the line where `hash` belongs.
@@ -189,47 +206,21 @@ impl Table {
     #[inline]
     pub fn usual_key(&self, usual: &Usual, client: u32, client_port: u16) -> UsualKey {
         let (key, hash_input) = usual.key(client, client_port);
-        UsualKey { home: self.shared.home(self.hash(hash_input)), ..key }
+        UsualKey { home: self.homes.home(self.hash(hash_input)), ..key }
     }
 
-    /// Asks the processor for the line to look for a usual packet's connection in.
+    /// The records, for usual packets.
     #[inline]
-    pub fn prefetch_usual(&self, key: UsualKey) {
-        if let Some(line) = self.shared.lines.get(key.home) {
-            dpdk::lcore::prefetch(line);
-        }
+    pub fn usual_records(&mut self) -> UsualRecords<'_> {
+        UsualRecords(&self.shared.lines)
     }
 
-    /// The connection of a usual packet, which goes on as it is with it: TCP's is established. Found only if it lies in
-    /// the line where it belongs, without a branch that depends on where in the line, which no processor could guess.
-    #[inline]
-    pub fn find_usual(&self, UsualKey { home, key, going_on, .. }: UsualKey) -> Option<(Slot, Record)> {
-        let line = &self.shared.lines.get(home)?.0;
-        let is_its = |slot: usize| line[slot].load(Relaxed) == key;
-        let slot = (1..SLOTS).fold(0, |found, slot| if is_its(slot) { slot } else { found });
-        let record = Record { key: line[slot].load(Relaxed), value: line[SLOTS + slot].load(Relaxed) };
-        let is_it = record.key == key && record.value & GOING_ON_MASK == going_on;
-        is_it.then_some((Slot { line: home, slot }, record))
-    }
-
-    /// As [`Table::find_usual`], whatever the connection's state.
+    /// As [`UsualRecords::find`], whatever the connection's state.
     #[inline]
     pub fn find_in_any_state(&self, UsualKey { home, key, .. }: UsualKey) -> Option<Record> {
         let line = &self.shared.lines.get(home)?.0;
         let slot = (0..SLOTS).find(|&slot| line[slot].load(Relaxed) == key)?;
         Some(Record { key, value: line[SLOTS + slot].load(Relaxed) })
-    }
-
-    /// As [`Table::find_usual`], of a real server's packet: the connection of its client that lies last in the line. It may
-    /// be another one of that client's.
-    #[inline]
-    pub fn find_usual_reply(&self, UsualKey { home, key, going_on, .. }: UsualKey) -> Option<(Slot, Record)> {
-        let line = &self.shared.lines.get(home)?.0;
-        let is_its = |slot: usize| line[slot].load(Relaxed) & !0xffff == key;
-        let slot = (1..SLOTS).fold(0, |found, slot| if is_its(slot) { slot } else { found });
-        let record = Record { key: line[slot].load(Relaxed), value: line[SLOTS + slot].load(Relaxed) };
-        let is_it = record.key & !0xffff == key && record.value & REPLY_GOING_ON_MASK == going_on;
-        is_it.then_some((Slot { line: home, slot }, record))
     }
 
     /// The connection of a reply to `client`: the first of that client's that `is_it` accepts.
@@ -249,7 +240,7 @@ impl Table {
     /// slot in its line, so none has spilled over, and none in the line has the same client and VIP.
     #[inline]
     pub fn vacancy(&self, hash: u64, key: Key) -> Option<Slot> {
-        let home = self.shared.home(hash);
+        let home = self.homes.home(hash);
         let line = &self.shared.lines.get(home)?.0;
         let taken = |slot: usize| usize::from(line[SLOTS + slot].load(Relaxed) != 0);
         let has_key = (0..SLOTS).fold(false, |has, slot| has | (line[slot].load(Relaxed) == key.key));
@@ -271,7 +262,7 @@ impl Table {
         if self.len >= self.capacity {
             return Err(Full);
         }
-        let home = self.shared.home(hash);
+        let home = self.homes.home(hash);
         for distance in 0..PROBES {
             let index = self.shared.behind(home, distance);
             for slot in 0..SLOTS {
@@ -334,7 +325,7 @@ impl Table {
         let reach = self.shared.distance(hole, at);
         (0..SLOTS).find(|&slot| {
             let record = self.read(at, slot);
-            let home = self.shared.home(self.hash(record.hash_input()));
+            let home = self.homes.home(self.hash(record.hash_input()));
             record.value != 0 && self.shared.distance(home, at) >= reach
         })
     }
@@ -444,13 +435,56 @@ impl Table {
     }
 }
 
-impl Lines {
-    /// The line where `hash` belongs: its upper bits, scaled, so that any number of lines will do.
+/// Where usual packets find their connections: see [`Table::usual_records`].
+pub struct UsualRecords<'a>(&'a [Line]);
+
+impl UsualRecords<'_> {
+    /// Asks the processor for the line to look in.
     #[inline]
-    fn home(&self, hash: u64) -> usize {
-        ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize
+    pub fn prefetch(&self, key: UsualKey) {
+        dpdk::lcore::prefetch_at(self.0, key.home);
     }
 
+    /// Asks for the next line if this one is full, so that the connection may have spilled over.
+    #[inline]
+    pub fn prefetch_next(&self, key: UsualKey) {
+        if self.0.get(key.home).is_some_and(|line| line.0[2 * SLOTS - 1].load(Relaxed) != 0) {
+            dpdk::lcore::prefetch_at(self.0, key.home + 1);
+        }
+    }
+
+    /// The connection of a usual packet, which goes on as it is with it: TCP's is established. Found only if it lies in
+    /// the line where it belongs, without a branch that depends on where in the line, which no processor could guess.
+    #[inline]
+    pub fn find(&self, UsualKey { home, key, going_on, .. }: UsualKey) -> Option<(Slot, Record)> {
+        let line = &self.0.get(home)?.0;
+        let is_its = |slot: usize| line[slot].load(Relaxed) == key;
+        let slot = (1..SLOTS).fold(0, |found, slot| if is_its(slot) { slot } else { found });
+        let record = Record { key: line[slot].load(Relaxed), value: line[SLOTS + slot].load(Relaxed) };
+        let is_it = record.key == key && record.value & GOING_ON_MASK == going_on;
+        is_it.then_some((Slot { line: home, slot }, record))
+    }
+
+    /// As [`UsualRecords::find`], of a real server's packet: the connection of its client that lies last in the line. It may
+    /// be another one of that client's.
+    #[inline]
+    pub fn find_reply(&self, UsualKey { home, key, going_on, .. }: UsualKey) -> Option<(Slot, Record)> {
+        let line = &self.0.get(home)?.0;
+        let is_its = |slot: usize| line[slot].load(Relaxed) & !0xffff == key;
+        let slot = (1..SLOTS).fold(0, |found, slot| if is_its(slot) { slot } else { found });
+        let record = Record { key: line[slot].load(Relaxed), value: line[SLOTS + slot].load(Relaxed) };
+        let is_it = record.key & !0xffff == key && record.value & REPLY_GOING_ON_MASK | REPLY == going_on;
+        is_it.then_some((Slot { line: home, slot }, record))
+    }
+
+    /// Replaces a record by a later version of itself.
+    #[inline]
+    pub fn update(&mut self, slot: Slot, record: Record) {
+        self.0[slot.line].0[SLOTS + slot.slot].store(record.value, Relaxed);
+    }
+}
+
+impl Lines {
     /// The line `distance` lines behind `line`, round and round.
     #[inline]
     fn behind(&self, line: usize, distance: usize) -> usize {
@@ -465,7 +499,7 @@ impl Lines {
 
     #[inline]
     fn prefetch(&self, hash: u64) {
-        dpdk::lcore::prefetch(&self.lines[self.home(hash)]);
+        dpdk::lcore::prefetch_at(&self.lines, self.homes.home(hash));
     }
 
     #[inline]
@@ -475,7 +509,7 @@ impl Lines {
         key_matches: impl Fn(u64) -> bool,
         is_it: impl Fn(Record) -> bool,
     ) -> Option<(Slot, Record)> {
-        let home = self.home(hash);
+        let home = self.homes.home(hash);
         for distance in 0..PROBES {
             let index = self.behind(home, distance);
             let line = &self.lines[index].0;

@@ -362,7 +362,7 @@ impl<F: Frame> Director<F> {
         };
         let mut is_known = false;
         if let Some((address, mac)) = outcome.sender {
-            let hop = Hop { address, port: port as u16, network: vlan.network() };
+            let hop = Hop::at(address, port as u16, vlan.network());
             is_known = self.learn(hop, mac, context, wire);
             self.tell_others(hop, mac);
         }

@@ -9,58 +9,91 @@
 use weir_config::model::Forwarding;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Context, Director, write_link};
+use super::{Context, Director, Exit, write_link};
+use crate::clock::Now;
 use crate::conn::record::UsualKey;
-use crate::neighbor::{Hop, Link};
+use crate::conn::table::UsualRecords;
+use crate::neighbor::{Hop, Link, Links, Slot};
 use crate::packet::Frame;
 use crate::parse::Plain;
 use crate::rewrite::plain::{into_tunnel, to_client, to_server};
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::{Server, Tally};
 
+/// What the short way looks at besides frames, at hand for the length of a burst.
+pub(super) struct Express<'a> {
+    records: UsualRecords<'a>,
+    links: Links<'a>,
+    snapshot: &'a Snapshot,
+    now: Now,
+    worker: usize,
+    reply_hint: Slot,
+    ident: &'a mut u16,
+    #[cfg(test)]
+    is_closed: bool,
+}
+
 impl<F: Frame> Director<F> {
-    /// Makes a usual frame from a client ready for its real server. Returns the port to send it out of, or `None` if
+    /// The short way, for a burst.
+    #[inline(always)]
+    pub(super) fn express<'a>(&'a mut self, Context { snapshot, now, .. }: Context<'a>) -> Express<'a> {
+        Express {
+            records: self.table.usual_records(),
+            links: self.neighbors.links(),
+            snapshot,
+            now,
+            worker: self.shared.worker,
+            reply_hint: self.reply_hint.get(),
+            ident: &mut self.ident,
+            #[cfg(test)]
+            is_closed: self.no_express,
+        }
+    }
+}
+
+impl Express<'_> {
+    /// Makes a usual frame from a client ready for its real server. Returns where it goes out, or `None` if
     /// nothing was done; or if a tunnel's header finds no room, which it finds on the common way no more than here.
     #[inline(always)]
-    pub(super) fn express(&mut self, frame: &mut F, key: UsualKey, context: Context<'_>) -> Option<u16> {
+    pub(super) fn request<F: Frame>(&mut self, frame: &mut F, key: UsualKey) -> Option<Exit> {
         #[cfg(test)]
-        if self.no_express {
+        if self.is_closed {
             return None;
         }
-        let Context { snapshot, now, .. } = context;
-        let (slot, record) = self.table.find_usual(key)?;
-        let server = snapshot.get_server(record.server())?;
+        let Some((slot, record)) = self.records.find(key) else {
+            self.records.prefetch_next(key);
+            return None;
+        };
+        let server = self.snapshot.get_server(record.server())?;
         if !server.is_present {
             return None;
         }
-        let tally = server.tallies.get(self.shared.worker)?;
-        let age = record.age(now.seconds);
+        let tally = server.tallies.get(self.worker)?;
+        let age = record.age(self.now.seconds);
         if age != 0 {
-            if age > snapshot.lifetimes.of(record.protocol(), record.state()) {
+            if age > self.snapshot.lifetimes.of(record.protocol(), record.state()) {
                 return None;
             }
-            self.table.update(slot, record.touched(record.state(), now.seconds));
+            self.records.update(slot, record.touched(record.state(), self.now.seconds));
         }
-        self.make_ready(frame, server, tally, context)
+        self.make_ready(frame, server, tally)
     }
 
-    /// Makes a usual frame ready for the real server of its connection, and counts it. Returns the port to send it out of,
-    /// or `None` if nothing was done.
+    /// Makes a usual frame ready for the real server of its connection, and counts it. Returns where it goes out, or `None`
+    /// if nothing was done.
     #[inline(always)]
-    pub(super) fn make_ready(
+    pub(super) fn make_ready<F: Frame>(
         &mut self,
         frame: &mut F,
         server: &Server,
         tally: &Tally,
-        context: Context<'_>,
-    ) -> Option<u16> {
-        let Context { snapshot, now, .. } = context;
+    ) -> Option<Exit> {
         let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
         let total_len = plain.ip.total_len.get();
         if total_len > server.mtu {
             return None;
         }
-        let link = self.neighbors.link(tally.neighbor.get(), server.hop, now)?;
+        let link = self.links.get(tally.neighbor.get(), server.hop, self.now)?;
         match server.forwarding {
             Forwarding::Dr => {
                 plain.ip.decrement_ttl();
@@ -70,30 +103,23 @@ impl<F: Frame> Director<F> {
                 to_server(plain, server.address, server.port)?;
                 write_link(plain.as_mut_bytes(), link);
             }
-            Forwarding::Tun => wrap(frame, server, link, snapshot, &mut self.ident)?,
+            Forwarding::Tun => wrap(frame, server, link, self.snapshot, self.ident)?,
         }
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(total_len));
-        Some(server.hop.port)
+        Exit::new(server.hop.port())
     }
-}
 
-impl<F: Frame> Director<F> {
-    /// Makes a usual frame from a NAT real server ready for its client; as [`Director::express`] otherwise. Connections of
+    /// Makes a usual frame from a NAT real server ready for its client; as [`Express::request`] otherwise. Connections of
     /// other workers, and those on templates, take the common way.
     #[inline(never)]
-    pub(super) fn express_reply(
-        &mut self,
-        frame: &mut F,
-        key: UsualKey,
-        context: Context<'_>,
-    ) -> Option<u16> {
+    pub(super) fn reply<F: Frame>(&mut self, frame: &mut F, key: UsualKey) -> Option<Exit> {
         #[cfg(test)]
-        if self.no_express {
+        if self.is_closed {
             return None;
         }
-        let Context { snapshot, now, .. } = context;
-        let (slot, record) = self.table.find_usual_reply(key)?;
+        let snapshot = self.snapshot;
+        let (slot, record) = self.records.find_reply(key)?;
         let server = snapshot.get_server(record.server())?;
         let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
         let (source, source_port) = (plain.ip.source.get(), plain.tcp.source.get());
@@ -110,19 +136,19 @@ impl<F: Frame> Director<F> {
             return None;
         }
         let hop = Hop::new(hop, 0);
-        let link = self.neighbors.link(self.reply_hint.get(), hop, now)?;
-        let tally = server.tallies.get(self.shared.worker)?;
+        let link = self.links.get(self.reply_hint, hop, self.now)?;
+        let tally = server.tallies.get(self.worker)?;
         to_client(plain, vip, record.port())?;
         write_link(plain.as_mut_bytes(), link);
-        if record.age(now.seconds) != 0 {
-            self.table.update(slot, record.touched(record.state(), now.seconds));
+        if record.age(self.now.seconds) != 0 {
+            self.records.update(slot, record.touched(record.state(), self.now.seconds));
         }
         // One that was removed counts no more, as in the kernel.
         if server.is_present {
             tally.out_packets.add(1);
             tally.out_bytes.add(u64::from(total_len));
         }
-        Some(hop.port)
+        Exit::new(hop.port())
     }
 }
 

@@ -139,16 +139,16 @@ impl<F: Frame> Director<F> {
         for First { mut frame, server, .. } in std::mem::take(&mut self.opened) {
             let server = snapshot.server(server);
             let tally = &server.tallies[self.shared.worker];
-            let mut ready = self.make_ready(&mut frame, server, tally, context);
+            let mut ready = self.express(context).make_ready(&mut frame, server, tally);
             if ready.is_none() {
                 // Its next hop was not looked up yet, or not since static neighbours changed.
                 self.settle(server, context);
-                ready = self.make_ready(&mut frame, server, tally, context);
+                ready = self.express(context).make_ready(&mut frame, server, tally);
             }
             match ready {
-                Some(port) => {
+                Some(exit) => {
                     self.shared.counters.forwarded.add(1);
-                    wire.transmit(usize::from(port), frame);
+                    wire.transmit(exit.port(), frame);
                 }
                 None => self.forward_fresh(frame, server, context, wire),
             }

@@ -22,6 +22,7 @@ mod send;
 mod tests;
 mod upkeep;
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -179,13 +180,27 @@ struct Round {
 struct Finding {
     /// Of a usual packet; all else is unset then.
     usual: UsualKey,
-    /// Where it goes out, once it is ready to.
-    out: Option<u16>,
     step: Step,
     /// The real server, while it is asked for ahead.
     server: Option<ServerId>,
     packet: Packet,
     lookup: Lookup,
+}
+
+/// A port that a frame goes out of: its number plus one, so that an option of it is as small.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Exit(NonZeroU16);
+
+impl Exit {
+    #[inline]
+    fn new(port: u16) -> Option<Self> {
+        NonZeroU16::new(port.wrapping_add(1)).map(Self)
+    }
+
+    #[inline]
+    fn port(self) -> usize {
+        usize::from(self.0.get() - 1)
+    }
 }
 
 /// What the second round does with a frame.
@@ -252,25 +267,25 @@ impl<F: Frame> Director<F> {
         // Lent from the director for the burst, so that stages can borrow both.
         let mut findings = std::mem::take(&mut self.findings);
         self.read(burst, &mut findings, context);
-        // How many are ready, and the ports that all of them, and any of them, go out of, as bits.
-        let (mut ready, mut all, mut any) = (0, u16::MAX, 0);
-        for (frame, finding) in burst.iter_mut().zip(findings.iter_mut()) {
-            finding.out = if finding.usual.is_reply {
-                self.express_reply(frame, finding.usual, context)
+        let mut exits = [None; BURST];
+        let mut express = self.express(context);
+        for ((frame, finding), exit) in burst.iter_mut().zip(findings.iter()).zip(&mut exits) {
+            *exit = if finding.usual.is_reply() {
+                express.reply(frame, finding.usual)
             } else {
-                self.express(frame, finding.usual, context)
+                express.request(frame, finding.usual)
             };
-            if let Some(port) = finding.out {
-                (ready, all, any) = (ready + 1, all & port, any | port);
-            }
         }
-        self.shared.counters.forwarded.add(ready as u64);
-        if ready == burst.len() && all == any {
-            wire.transmit_all(usize::from(all), burst);
+        let ready: u16 = exits.iter().map(|exit| u16::from(exit.is_some())).sum();
+        self.shared.counters.forwarded.add(u64::from(ready));
+        if let Some(exit) = exits[0]
+            && exits[..burst.len()].iter().fold(true, |same, other| same & (*other == Some(exit)))
+        {
+            wire.transmit_all(exit.port(), burst);
         }
-        for (frame, finding) in burst.drain(..).zip(findings.iter_mut()) {
-            match finding.out {
-                Some(port) => wire.transmit(usize::from(port), frame),
+        for ((frame, finding), exit) in burst.drain(..).zip(findings.iter_mut()).zip(exits) {
+            match exit {
+                Some(exit) => wire.transmit(exit.port(), frame),
                 None => self.take_other_way(frame, finding, context, wire),
             }
         }
@@ -356,8 +371,9 @@ impl<F: Frame> Director<F> {
             self.read_otherwise(frame, finding, context);
         }
         // In a loop of their own: the processor waits for the page of each, and so waits for many at once.
+        let records = self.table.usual_records();
         for finding in &findings[..burst.len()] {
-            self.table.prefetch_usual(finding.usual);
+            records.prefetch(finding.usual);
         }
         if std::mem::take(&mut self.has_scattered) {
             self.read_scattered(burst, findings, context);

@@ -241,7 +241,7 @@ impl<F: Frame> Director<F> {
                 }
                 Some(_) => {}
                 // The answer teaches weir as well as the host.
-                None => self.neighbors.expect(Hop { address, port: port as u16, network: 0 }, now),
+                None => self.neighbors.expect(Hop::at(address, port as u16, 0), now),
             },
             (Vlan::NONE, Content::Ip(ip)) if !ip.is_v6 => {
                 let probed = self.punt.host().and_then(|host| host.probes.server(ip.source_port));

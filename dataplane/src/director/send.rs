@@ -51,11 +51,11 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        match self.neighbors.link(hint.get(), hop, context.now) {
+        match self.neighbors.links().get(hint.get(), hop, context.now) {
             Some(link) => {
                 write_link(frame.bytes_mut(), link);
                 self.shared.counters.forwarded.add(1);
-                wire.transmit(usize::from(hop.port), frame);
+                wire.transmit(usize::from(hop.port()), frame);
                 Ok(())
             }
             None => self.resolve_and_send(frame, vlan, hint, (hop, bound()), context, wire),
@@ -73,7 +73,7 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        let port = usize::from(hop.port);
+        let port = usize::from(hop.port());
         let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, bound, context.now);
         hint.set(slot);
         match resolution {
@@ -84,7 +84,7 @@ impl<F: Frame> Director<F> {
                 Ok(())
             }
             Resolution::Wait { ask } => {
-                if ask && arp::request(wire, context.snapshot, (port, vlan), hop.address, None) {
+                if ask && arp::request(wire, context.snapshot, (port, vlan), hop.address(), None) {
                     self.shared.counters.arp_requests.add(1);
                 }
                 self.neighbors.wait(slot, frame)
@@ -104,7 +104,7 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        let mtu = usize::from(context.snapshot.ports[usize::from(hop.port)].mtu);
+        let mtu = usize::from(context.snapshot.ports[usize::from(hop.port())].mtu);
         let mut pieces = ArrayVec::<F, { fragment::PIECES_MAX }>::new();
         let cut = fragment::cut(&frame, packet.l3(), mtu, wire, |piece| pieces.push(piece));
         if let Err(reason) = cut {

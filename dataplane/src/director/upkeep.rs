@@ -148,7 +148,7 @@ impl<F: Frame> Director<F> {
         for _ in 0..MESSAGES_MAX {
             match self.shared.inboxes[self.shared.worker].pop() {
                 Some(Message::Learned(hop, mac)) => {
-                    self.learn(hop, mac, Context { snapshot, now, port: usize::from(hop.port) }, wire);
+                    self.learn(hop, mac, Context { snapshot, now, port: usize::from(hop.port()) }, wire);
                 }
                 Some(Message::Passed(record, segment, direction)) => {
                     let key = record.lookup_key();
@@ -172,15 +172,15 @@ impl<F: Frame> Director<F> {
             |hop| snapshot.binding(hop),
             |due| match due {
                 Due::Ask(Ask { hop, to }) => {
-                    let from = (usize::from(hop.port), Vlan::of_network(hop.network));
-                    if arp::request(wire, snapshot, from, hop.address, to) {
+                    let from = (usize::from(hop.port()), Vlan::of_network(hop.network()));
+                    if arp::request(wire, snapshot, from, hop.address(), to) {
                         counters.arp_requests.add(1);
                     }
                 }
                 Due::Send(hop, link, mut frame) => {
                     super::write_link(frame.bytes_mut(), &link);
                     counters.forwarded.add(1);
-                    wire.transmit(usize::from(hop.port), frame);
+                    wire.transmit(usize::from(hop.port()), frame);
                 }
                 Due::Drop(frame) => {
                     counters.dropped(DropReason::NeighborFailed);
@@ -198,7 +198,7 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> bool {
-        let port = usize::from(hop.port);
+        let port = usize::from(hop.port());
         let link = link(mac, context.snapshot.ports[port].mac);
         let counters = &self.shared.counters;
         let bound = context.snapshot.binding(hop);

@@ -71,7 +71,7 @@ impl Index {
     }
 
     fn home(&self, hop: Hop) -> usize {
-        let input = u64::from(hop.address) << 32 | u64::from(hop.port) << 16 | u64::from(hop.network);
+        let input = u64::from(hop.address()) << 32 | u64::from(hop.port()) << 16 | u64::from(hop.network());
         self.key.hash(input) as usize & (self.places.len() - 1)
     }
 
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn it_is_as_a_map_whatever_comes_and_goes() {
         bolero::check!().with_type::<Vec<(bool, u8)>>().for_each(|steps| {
-            let hop_of = |slot: Slot| Hop { address: slot % 29, port: 0, network: 0 };
+            let hop_of = |slot: Slot| Hop::at(slot % 29, 0, 0);
             let mut index = Index::new(32);
             let mut model = HashMap::new();
             for &(comes, number) in steps {

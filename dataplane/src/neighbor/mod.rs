@@ -20,6 +20,9 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::net::Ipv4Addr;
+
 use index::Index;
 use waiting::{Queue, Room};
 
@@ -45,37 +48,49 @@ pub const VISITS_MAX: usize = 256;
 /// An entry not used for so long may make room for another, in milliseconds.
 const IDLE_MS: u64 = 60_000;
 
-/// A next hop on one of the networks (by VLAN) of its port.
-#[derive(Debug, Clone, Copy, Eq, Hash)]
-#[allow(clippy::derived_hash_with_manual_eq, reason = "equal by the same fields")]
-#[repr(C)]
-pub struct Hop {
-    /// The neighbour's address.
-    pub address: u32,
-    /// Port number.
-    pub port: u16,
-    /// See [`crate::wire::ethernet::Vlan::network`].
-    pub network: u16,
-}
-
-impl PartialEq for Hop {
-    /// As one number: this is asked for each packet.
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        let bits =
-            |hop: &Hop| u64::from(hop.address) | u64::from(hop.port) << 32 | u64::from(hop.network) << 48;
-        bits(self) == bits(other)
-    }
-}
+/// A next hop on one of the networks (by VLAN) of its port. In one number: it is compared for each packet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hop(u64);
 
 impl Hop {
     /// No next hop: there is no such port.
-    pub const NOWHERE: Hop = Hop { address: 0, port: u16::MAX, network: 0 };
+    pub const NOWHERE: Hop = Hop::at(0, u16::MAX, 0);
+
+    /// The neighbour with this address. `network` is [`crate::wire::ethernet::Vlan::network`].
+    #[inline]
+    pub const fn at(address: u32, port: u16, network: u16) -> Self {
+        Self(address as u64 | (port as u64) << 32 | (network as u64) << 48)
+    }
 
     /// `hop` as seen from a network.
     #[inline]
     pub fn new(hop: NextHop, network: u16) -> Self {
-        Self { address: hop.address, port: hop.port as u16, network }
+        Self::at(hop.address, hop.port as u16, network)
+    }
+
+    /// The neighbour's address.
+    #[inline]
+    pub fn address(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Port number.
+    #[inline]
+    pub fn port(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    /// See [`crate::wire::ethernet::Vlan::network`].
+    #[inline]
+    pub fn network(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+}
+
+impl fmt::Debug for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = Ipv4Addr::from(self.address());
+        write!(f, "{address} by port {}, network {}", self.port(), self.network())
     }
 }
 
@@ -208,6 +223,21 @@ pub struct Neighbors<F> {
     own: Vec<MacAddress>,
 }
 
+/// What usual packets look at: see [`Neighbors::links`].
+pub struct Links<'a> {
+    entries: &'a [Entry],
+    era: Slot,
+}
+
+impl<'a> Links<'a> {
+    /// The link header towards `hop` if it is known and good; `hint` is where it was last.
+    #[inline]
+    pub fn get(&self, hint: Slot, hop: Hop, now: Now) -> Option<&'a Link> {
+        let entry = self.entries.get((hint ^ self.era) as usize)?;
+        (entry.hop == hop && now.millis < entry.good_until).then_some(&entry.link)
+    }
+}
+
 impl<F> Default for Neighbors<F> {
     fn default() -> Self {
         Self::with_limit(ENTRIES_MAX)
@@ -255,14 +285,13 @@ impl<F> Neighbors<F> {
         }
     }
 
-    /// The link header towards `hop` if it is known and good; `hint` is where it was last.
+    /// Those that are known.
     #[inline]
-    pub fn link(&self, hint: Slot, hop: Hop, now: Now) -> Option<&Link> {
-        let entry = self.entries.get((hint ^ self.era) as usize)?;
-        (entry.hop == hop && now.millis < entry.good_until).then_some(&entry.link)
+    pub fn links(&self) -> Links<'_> {
+        Links { entries: &self.entries, era: self.era }
     }
 
-    /// Asks the processor for what [`Neighbors::link`] looks at. False: the hint leads nowhere, since it is of another era,
+    /// Asks the processor for what [`Links::get`] looks at. False: the hint leads nowhere, since it is of another era,
     /// and what [`Neighbors::settle`] begins with was asked for instead.
     #[inline]
     pub(crate) fn prefetch(&self, hint: Slot) -> bool {
@@ -474,7 +503,7 @@ impl<F> Neighbors<F> {
     }
 
     fn link_to(&self, hop: Hop, mac: MacAddress) -> Link {
-        let own = self.own.get(usize::from(hop.port)).copied().unwrap_or(MacAddress([0; 6]));
+        let own = self.own.get(usize::from(hop.port())).copied().unwrap_or(MacAddress([0; 6]));
         link(mac, own)
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const HOP: Hop = Hop { address: 0x0a00_0001, port: 0, network: 0 };
+const HOP: Hop = Hop::at(0x0a00_0001, 0, 0);
 const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 const OTHER: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
 
@@ -92,12 +92,12 @@ fn no_arp_packet_changes_a_static_binding() {
 fn bindings_that_change_hold_at_once_whatever_was_known_before() {
     let mut neighbors = Neighbors::<u32>::new();
     let (slot, _) = neighbors.resolve(u32::MAX, HOP, Some(MAC), at(0));
-    assert!(neighbors.link(slot, HOP, at(1)).is_some());
+    assert!(neighbors.links().get(slot, HOP, at(1)).is_some());
     neighbors.rebind();
-    assert_eq!(neighbors.link(slot, HOP, at(1)), None, "the hint is of another era");
+    assert_eq!(neighbors.links().get(slot, HOP, at(1)), None, "the hint is of another era");
     let (slot, resolution) = neighbors.resolve(slot, HOP, Some(OTHER), at(1));
     assert_eq!(resolution, to(OTHER));
-    assert!(neighbors.link(slot, HOP, at(1)).is_some());
+    assert!(neighbors.links().get(slot, HOP, at(1)).is_some());
     // Bound no more: packets go on while it is asked.
     neighbors.rebind();
     assert_eq!(neighbors.resolve(slot, HOP, None, at(2)).1, to(OTHER));
@@ -124,7 +124,7 @@ fn no_hint_outlives_all_eras() {
     let mut neighbors = Neighbors::<u32>::new();
     let (slot, _) = neighbors.resolve(u32::MAX, HOP, Some(MAC), at(0));
     (0..1 << (32 - INDEX_BITS)).for_each(|_| neighbors.rebind());
-    assert_eq!(neighbors.link(slot, HOP, at(1)), None);
+    assert_eq!(neighbors.links().get(slot, HOP, at(1)), None);
     assert_eq!(neighbors.resolve(slot, HOP, Some(OTHER), at(1)).1, to(OTHER));
 }
 
@@ -149,7 +149,7 @@ fn a_new_binding_sends_what_waited() {
 #[test]
 fn many_silent_next_hops_are_all_asked_and_given_up_in_bounded_steps() {
     let mut neighbors = Neighbors::<u32>::new();
-    let hops: Vec<Hop> = (0..5_000).map(|address| Hop { address, ..HOP }).collect();
+    let hops: Vec<Hop> = (0..5_000).map(|address| Hop::at(address, 0, 0)).collect();
     for hop in &hops {
         assert_eq!(neighbors.resolve(u32::MAX, *hop, None, at(0)).1, Resolution::Wait { ask: true });
     }
@@ -157,7 +157,7 @@ fn many_silent_next_hops_are_all_asked_and_given_up_in_bounded_steps() {
     for millis in 0..4_000 {
         let asks = asks(&mut neighbors, millis, &mut Vec::new());
         assert!(asks.len() <= VISITS_MAX);
-        asks.iter().for_each(|ask| asked[ask.hop.address as usize] += 1);
+        asks.iter().for_each(|ask| asked[ask.hop.address() as usize] += 1);
     }
     assert!(asked.iter().all(|&count| count == usize::from(TRIES_MAX) - 1));
     assert!(neighbors.pending.is_empty());
@@ -178,7 +178,7 @@ fn queues_are_bounded_for_one_and_for_all() {
     assert_eq!(waited, usize::from(WAITING_PER_HOP_MAX));
     let mut all = waited;
     for address in 0..100 {
-        let (slot, _) = neighbors.resolve(u32::MAX, Hop { address, ..HOP }, None, at(0));
+        let (slot, _) = neighbors.resolve(u32::MAX, Hop::at(address, 0, 0), None, at(0));
         all += (0..200).filter(|&frame| neighbors.wait(slot, frame).is_ok()).count();
     }
     assert_eq!(all, WAITING_MAX);
@@ -188,14 +188,14 @@ fn queues_are_bounded_for_one_and_for_all() {
 fn a_full_cache_makes_room_by_forgetting_idle_entries_only() {
     let mut neighbors = Neighbors::<u32>::with_limit(4);
     for address in 0..4 {
-        let hop = Hop { address, ..HOP };
+        let hop = Hop::at(address, 0, 0);
         neighbors.resolve(u32::MAX, hop, None, at(0));
         neighbors.learn(hop, MAC, None, at(0), |_| ());
     }
-    let (_, resolution) = neighbors.resolve(u32::MAX, Hop { address: 9, ..HOP }, None, at(1));
+    let (_, resolution) = neighbors.resolve(u32::MAX, Hop::at(9, 0, 0), None, at(1));
     assert_eq!(resolution, Resolution::Drop(DropReason::NeighborTableFull));
     let late = REACHABLE_MS + IDLE_MS;
     asks(&mut neighbors, late, &mut Vec::new());
-    let (_, resolution) = neighbors.resolve(u32::MAX, Hop { address: 9, ..HOP }, None, at(late));
+    let (_, resolution) = neighbors.resolve(u32::MAX, Hop::at(9, 0, 0), None, at(late));
     assert_eq!(resolution, Resolution::Wait { ask: true });
 }

@@ -208,8 +208,8 @@ pub struct Binding {
 
 impl Binding {
     fn of(bindings: &HashMap<u32, Binding>, hop: Hop) -> Option<MacAddress> {
-        let binding = bindings.get(&hop.address)?;
-        (binding.port == usize::from(hop.port)).then_some(binding.mac)
+        let binding = bindings.get(&hop.address())?;
+        (binding.port == usize::from(hop.port())).then_some(binding.mac)
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) fn neighbours(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -
     rig.step("1,024 packets wait, and all 16,384 answer at once");
     replies(&mut rig, 0..clients);
     for number in 0..clients {
-        let hop = Hop { address: client(number).client, port: 0, network: 0 };
+        let hop = Hop::at(client(number).client, 0, 0);
         let mac = MacAddress([2, 0, 1, (number >> 16) as u8, (number >> 8) as u8, number as u8]);
         // As many at a time as there is room for.
         while !rig.tell(Message::Learned(hop, mac)) {
