@@ -10,6 +10,7 @@ SCALING = [Nic("virtio-net-pci", "outer", 1, queues=2, rss=True), Nic("virtio-ne
 STEERED = [Nic("virtio-net-pci", "outer", 3, queues=2), Nic("virtio-net-pci", "inner", 4, queues=2)]
 # Receives on its first queue alone.
 SINGLE = Nic("e1000e", "inner", 5)
+CONVENTIONAL = Nic("e1000", "inner", 6)
 CONNECTIONS = 240
 CLIENTS = ("10.10.0.10", "10.10.0.61", "10.10.0.62", "10.10.0.63")
 TWO_WORKERS = "0,1,2"
@@ -22,7 +23,7 @@ guest = None
 def setUpModule():
     """One machine has them all; the client has more addresses than one."""
     global guest
-    guest = Guest([*SCALING, *STEERED, SINGLE]).start()
+    guest = Guest([*SCALING, *STEERED, SINGLE, CONVENTIONAL]).start()
     guest.hugepages(192, 192)
     guest.bind("vfio-pci", *guest.nics)
     for address in CLIENTS[1:]:
@@ -92,6 +93,13 @@ class Nat(unittest.TestCase):
         # The first worker has all replies, and the requests of its own connections.
         self.assertEqual(second, 0)
         self.assertGreater(min(first, both), CONNECTIONS // 4)
+
+    def test_a_device_whose_driver_promises_too_many_queues_has_one_worker(self):
+        with Weir(guest, SCALING[0], CONVENTIONAL, lcores=TWO_WORKERS) as weir:
+            self.assertEqual(weir.complaints(),
+                             ['WARN the device has 1 transmit queues, so 1 of 2 worker lcores are used port="inner"'])
+            for vip in lab.VIPS.values():
+                lab.answers(vip, 12)
 
     def test_more_workers_than_queues_are_said_and_left_out(self):
         with Weir(guest, *SCALING, lcores="0-3") as weir:

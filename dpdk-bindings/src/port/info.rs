@@ -120,17 +120,21 @@ impl DeviceInfo {
         let raw = raw_info(id, name)?;
         // SAFETY: the device pointer is null or that of the device under the port, which lives as long as the port.
         let bus_name = (!raw.device.is_null()).then(|| unsafe { sys::rte_dev_name(raw.device) });
+        // SAFETY: names of devices are NUL-terminated and live as long as the device.
+        let bus_name = bus_name.and_then(|text| unsafe { owned_text(text) });
+        // SAFETY: names of drivers are NUL-terminated constants of the driver.
+        let driver = unsafe { owned_text(raw.driver_name) }.unwrap_or_default();
+        let limit =
+            if has_one_queue(&driver, bus_name.as_deref().and_then(pci_device)) { 1 } else { u16::MAX };
         Ok(Self {
             name: name.to_owned(),
-            // SAFETY: names of devices are NUL-terminated and live as long as the device.
-            bus_name: bus_name.and_then(|text| unsafe { owned_text(text) }),
-            // SAFETY: names of drivers are NUL-terminated constants of the driver.
-            driver: unsafe { owned_text(raw.driver_name) }.unwrap_or_default(),
+            bus_name,
+            driver,
             mac: mac_of(id),
             socket: socket_of(id),
             interface_index: raw.if_index,
-            max_rx_queues: raw.max_rx_queues,
-            max_tx_queues: raw.max_tx_queues,
+            max_rx_queues: raw.max_rx_queues.min(limit),
+            max_tx_queues: raw.max_tx_queues.min(limit),
             default_rx_descriptors: raw.default_rxportconf.ring_size,
             default_tx_descriptors: raw.default_txportconf.ring_size,
             default_rx_burst: raw.default_rxportconf.burst_size,
@@ -154,6 +158,19 @@ impl DeviceInfo {
             | sys::weir_RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
         self.rx_offloads & all == all
     }
+}
+
+/// Whether a device has one queue each way, whatever its driver says: Intel's 82540, 82545 and 82546. DPDK's driver for them
+/// promises two, as their successors have, and what is sent on the second is lost.
+fn has_one_queue(driver: &str, pci_device: Option<u16>) -> bool {
+    const SINGLE: [u16; 6] = [0x100e, 0x100f, 0x1010, 0x1011, 0x1012, 0x101d];
+    driver == "net_e1000_em" && pci_device.is_some_and(|device| SINGLE.contains(&device))
+}
+
+/// The device number of what is at a PCI address.
+fn pci_device(address: &str) -> Option<u16> {
+    let text = std::fs::read_to_string(format!("/sys/bus/pci/devices/{address}/device")).ok()?;
+    u16::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
 }
 
 /// DPDK's own description of a device.
@@ -205,5 +222,14 @@ mod tests {
         assert_eq!(MacAddress([2, 0, 0, 0, 0xab, 1]).to_string(), "02:00:00:00:ab:01");
         assert_eq!(RssTypes { ip: true, tcp: true, udp: false }.to_string(), "IP, TCP");
         assert_eq!(RssTypes::default().to_string(), "nothing");
+    }
+
+    #[test]
+    fn conventional_e1000_have_one_queue_and_others_what_their_drivers_say() {
+        assert!(has_one_queue("net_e1000_em", Some(0x100e)));
+        assert!(!has_one_queue("net_e1000_em", Some(0x10d3)), "82574L");
+        assert!(!has_one_queue("net_e1000_em", None));
+        assert!(!has_one_queue("net_virtio", Some(0x100e)));
+        assert_eq!(pci_device("no address"), None);
     }
 }
