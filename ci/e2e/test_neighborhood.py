@@ -1,5 +1,6 @@
 """ARP and ping: what the director answers, and where its real servers send their replies."""
 
+import time
 import unittest
 
 import lab
@@ -80,4 +81,20 @@ class Announcement(unittest.TestCase):
             director = lab.mac_of("director", "outer")
             lab.wait_for("gratuitous ARP", lambda: director in lab.run(
                 "client", "ip", "neigh", "show", vip, "dev", "outer").stdout, 5)
+            lab.answers(vip, 1)
+
+    def test_a_link_that_comes_back_is_said_and_addresses_are_announced_again(self):
+        vip, director = lab.VIPS["dr"], lab.mac_of("director", "outer")
+        known = lambda: lab.run("client", "ip", "neigh", "show", vip, "dev", "outer").stdout  # noqa: E731
+        self.addCleanup(lab.run, "outer", "ip", "link", "set", "to-director", "up")
+        with lab.Weir() as weir:
+            # All that is announced at the start is over.
+            time.sleep(3)
+            lab.run("outer", "ip", "link", "set", "to-director", "down", check=True)
+            lab.wait_for("the link's end in the log", lambda: weir.said().count(' WARN the link is down port="outer"') == 1, 5)
+            lab.run("client", "ip", "neigh", "replace", vip, "lladdr", "02:00:00:00:00:99", "dev", "outer", "nud", "stale",
+                    check=True)
+            lab.run("outer", "ip", "link", "set", "to-director", "up", check=True)
+            lab.wait_for("gratuitous ARP", lambda: director in known(), 5)
+            self.assertEqual(weir.said().count(' INFO the link is up port="outer"'), 1)
             lab.answers(vip, 1)

@@ -88,6 +88,7 @@ class Guest:
             if nic.node is not None:
                 line += ["-device", f"pcie-root-port,id=root{nic.number},bus=bridge{nic.node},chassis={nic.number}"]
             line += nic.arguments(self.iommu)
+        line += ["-monitor", f"unix:{lab.RUN}/monitor,server=on,wait=off"]
         return [*line, "-device", "virtio-serial-pci,bus=pcie.0", "-chardev", f"socket,id=agent,path={lab.RUN}/agent,server=on,wait=off",
                 "-device", "virtserialport,chardev=agent,name=weir.agent"]
 
@@ -181,6 +182,20 @@ class Guest:
             director("ip", "link", "set", nic.tap, "up" if nic in nics else "down")
         for node in ("client", *lab.REAL_SERVERS):
             lab.run(node, "ip", "neighbor", "flush", "all")
+
+    def set_link(self, nic, is_up):
+        """Puts a device's cable in or takes it out."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(COMMAND_SECONDS)
+            monitor.connect(f"{lab.RUN}/monitor")
+            monitor.sendall(f"set_link net{nic.number} {'on' if is_up else 'off'}\n".encode())
+            # It prompts at the start, and once more when it is done.
+            said = b""
+            while said.count(b"(qemu) ") < 2:
+                piece = monitor.recv(4096)
+                if not piece:
+                    raise AssertionError(f"qemu's monitor is gone: {said!r}")
+                said += piece
 
     def hugepages(self, *counts):
         """Sets how many hugepages of 2 MiB each node has, from node 0 on."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 import unittest
 
 import lab
@@ -120,6 +121,24 @@ class Device:
         guest.bind("vfio-pci", *self.nics)
         with Weir(guest, *self.nics):
             self.assertServes(3)
+
+    def test_a_cable_that_comes_late_brings_announcements(self):
+        outer, vip = self.nics[0], lab.VIPS["dr"]
+        guest.set_link(outer, False)
+        self.addCleanup(guest.set_link, outer, True)
+        weir = Weir(guest, *self.nics).launch()
+        self.addCleanup(weir.discard)
+        lab.wait_for("readiness but for the link", lambda: "outer" in weir.get("/ready")["text"] and "link" in weir.get("/ready")["text"], 30)
+        # What is announced at the start goes nowhere.
+        time.sleep(4)
+        lab.run("client", "ip", "neighbor", "replace", vip, "lladdr", "02:00:00:00:00:99", "dev", "outer", "nud", "stale", check=True)
+        guest.set_link(outer, True)
+        lab.wait_for("gratuitous ARP", lambda: outer.mac in lab.run(
+            "client", "ip", "neighbor", "show", vip, "dev", "outer").stdout, 15)
+        self.assertEqual(weir.said().count(' INFO the link is up port="outer"'), 1)
+        lab.wait_for("weir ready", lambda: weir.get("/ready")["code"] == 200, 10)
+        self.assertServes(3)
+        self.assertEqual(weir.stop(), 0)
 
     def test_what_it_lacks_is_said_once_and_not_fatal(self):
         with Weir(guest, *self.nics, lcores="0,1,2", change=lambda text: MORE + text.replace(OUTER, MORE_OF_PORT)) as weir:

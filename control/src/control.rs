@@ -20,6 +20,7 @@ use weir_health::checker::Handle;
 use crate::health::PassiveSampler;
 use crate::http::{self, HttpState};
 use crate::lifecycle::Flags;
+use crate::links::Links;
 use crate::metrics::longest::Watch;
 use crate::metrics::{Metrics, PortSource, ReloadStatus, Sources};
 use crate::publish::Publish;
@@ -45,6 +46,7 @@ pub(crate) struct Control {
     sampler: Sampler,
     passive: PassiveSampler,
     watch: Watch,
+    links: Links,
 }
 
 impl Control {
@@ -58,6 +60,7 @@ impl Control {
         ports: Vec<PortSource>,
         capacity: u64,
     ) -> Result<Self> {
+        let links = Links::new(&ports, Instant::now());
         let sources = Sources::new(shared.clone(), tables, ports, publish.shared(), health.clone(), capacity);
         let sources = sources.with_vrrp(vrrp.status());
         let reload = sources.reload.clone();
@@ -66,7 +69,7 @@ impl Control {
         let sampler = Sampler::new(Instant::now());
         let passive = PassiveSampler::new(Instant::now());
         let conflicts = HashMap::new();
-        Ok(Self { publish, health, vrrp, shared, http, reload, conflicts, sampler, passive, watch })
+        Ok(Self { publish, health, vrrp, shared, http, reload, conflicts, sampler, passive, watch, links })
     }
 
     /// Runs until a signal or a worker's end stops it. `workers` is how many have to poll for weir to be ready.
@@ -111,6 +114,9 @@ impl Control {
                     let (file, snapshot) = (self.publish.file(), self.publish.current());
                     self.passive.run(&file, &snapshot, &self.health, Instant::now());
                     self.log_events();
+                    if self.links.look(&self.http.sources().ports, Instant::now()) {
+                        self.publish.announce();
+                    }
                     self.track();
                     self.vrrp.log();
                 }

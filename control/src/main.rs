@@ -7,6 +7,7 @@ mod health;
 mod host;
 mod http;
 mod lifecycle;
+mod links;
 mod memory;
 mod metrics;
 mod nodes;

@@ -104,6 +104,14 @@ impl Publish {
         }
     }
 
+    /// Has the VIPs announced once more.
+    pub(crate) fn announce(&mut self) {
+        self.registry.announce();
+        if let Err(problem) = self.publish(&self.file.clone()) {
+            error!("VIPs can't be announced: {problem:#}");
+        }
+    }
+
     /// Puts some virtual servers in force as they are now, and leaves the others alone.
     fn amend(&mut self, changed: &[VirtualServer]) -> Result<()> {
         match self.registry.amend(self.publisher.base(), changed, &self.file) {

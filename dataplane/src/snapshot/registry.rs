@@ -185,6 +185,11 @@ impl Registry {
         }
     }
 
+    /// The next snapshot has all VIPs announced, though they are the same as before.
+    pub fn announce(&mut self) {
+        self.announcements.1 = 0;
+    }
+
     /// With the fences of the ports' virtual routers, by port number.
     pub fn with_fences(self, fences: Vec<Arc<Fence>>) -> Self {
         Self { fences, ..self }

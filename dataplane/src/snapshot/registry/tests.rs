@@ -190,6 +190,10 @@ fn announcements_are_of_the_generation_that_brought_them() {
     let mut fewer = file.clone();
     fewer.virtual_servers.pop();
     assert_eq!(whole(&fewer).announcements_generation, 3);
+    registry.announce();
+    let mut whole = |file: &Config| registry.snapshot(file, &[OWN], Progress::default()).unwrap();
+    assert_eq!(whole(&fewer).announcements_generation, 4, "the next one brings them again");
+    assert_eq!(whole(&fewer).announcements_generation, 4);
 }
 
 #[test]
