@@ -3,7 +3,7 @@
 import unittest
 
 import lab
-from machine import Guest, Nic
+from machine import Guest, Nic, director
 from weir import Weir
 
 SCALING = [Nic("virtio-net-pci", "outer", 1, queues=2, rss=True), Nic("virtio-net-pci", "inner", 2, queues=2, rss=True)]
@@ -48,6 +48,13 @@ def forwarded(weir):
         last = now
 
 
+def in_one_port(text):
+    """The file with both networks on the outer port."""
+    ports, servers = text.split("[[port]]\nname = \"inner\"")
+    outer, inner = '"10.10.0.2/24"', '"10.20.0.2/24"'
+    return ports.replace(outer, f"{outer}, {inner}") + servers[servers.index("[[virtual_server]]"):]
+
+
 class Nat(unittest.TestCase):
     """240 connections from four addresses, one after another; all are answered, whichever worker has what."""
 
@@ -76,6 +83,16 @@ class Nat(unittest.TestCase):
             self.assertEqual(weir.complaints(), [])
             self.assertEqual(weir.said().count(ALIKE), 1)
             self.assertEqual(sorted(worker["connections"] for worker in weir.workers()), sorted([first, second]))
+        self.assertEqual(both, 0)
+        self.assertGreater(min(first, second), CONNECTIONS // 4)
+
+    def test_with_rss_and_one_port_for_all_too(self):
+        director("ip", "link", "set", "inner", "master", "br-outer")
+        self.addCleanup(director, "ip", "link", "set", "inner", "master", "br-inner")
+        with Weir(guest, SCALING[0], None, lcores=TWO_WORKERS, change=in_one_port) as weir:
+            first, second, both = self.ask(weir)
+            self.assertEqual(weir.complaints(), [])
+            self.assertRegex(weir.said(), "requests and NAT replies come to the same worker, by the client's (address and )?port")
         self.assertEqual(both, 0)
         self.assertGreater(min(first, second), CONNECTIONS // 4)
 

@@ -15,15 +15,15 @@ RESULTS = re.compile(r"^\S+Z +(WARN|ERROR) (.*)$", re.MULTILINE)
 
 
 class Weir:
-    """weir on an outer and an inner device. As a context manager it is ready inside the block and gone after it."""
+    """weir on an outer and an inner device, or on one alone. As a context manager it is ready inside the block and gone after it."""
 
     def __init__(self, guest, outer, inner, lcores="0,1", change=lambda text: text, eal=()):
         self.guest = guest
-        self.nics = (outer, inner)
+        self.nics = (outer, inner) if inner else (outer,)
         self.lcores = lcores
         self.eal = eal
         text = lab.config()
-        for name, nic in (("net_af_packet0", outer), ("net_af_packet1", inner)):
+        for name, nic in zip(("net_af_packet0", "net_af_packet1"), self.nics):
             text = text.replace(f'"{name}"', f'"{guest.addresses[nic]}"')
         self.text = change(text)
         self.pid = None
