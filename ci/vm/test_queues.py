@@ -1,5 +1,6 @@
 """Two workers on devices with two queues: which worker gets the two directions of a NAT connection."""
 
+import json
 import unittest
 
 import lab
@@ -12,6 +13,7 @@ STEERED = [Nic("virtio-net-pci", "outer", 3, queues=2), Nic("virtio-net-pci", "i
 SINGLE = Nic("e1000e", "inner", 5)
 CONVENTIONAL = Nic("e1000", "inner", 6)
 CONNECTIONS = 240
+ENDED = ("TIME_WAIT", "CLOSE")
 CLIENTS = ("10.10.0.10", "10.10.0.61", "10.10.0.62", "10.10.0.63")
 TWO_WORKERS = "0,1,2"
 COSTS = "WARN NAT replies may come to another worker than their requests, which costs some speed: "
@@ -38,14 +40,14 @@ def tearDownModule():
         lab.run("client", "ip", "address", "delete", f"{address}/24", "dev", "outer")
 
 
-def forwarded(weir):
-    """Packets that each worker has forwarded, once no more come."""
-    last = None
-    while True:
-        now = [worker["forwarded"] for worker in weir.workers()]
-        if now == last:
-            return now
-        last = now
+def forwarded(weir, client):
+    """Packets that each worker has forwarded, once each connection of this client has been closed by both sides."""
+    def is_over():
+        listed = json.loads(weir.get(f"/api/v1/connections?client={client}")["text"])["connections"]
+        return all(connection["state"] in ENDED for connection in listed)
+
+    lab.wait_for(f"the end of the connections of {client}", is_over, 10)
+    return [worker["forwarded"] for worker in weir.workers()]
 
 
 def in_one_port(text):
@@ -63,14 +65,14 @@ class Nat(unittest.TestCase):
     def ask(self, weir):
         """How many connections the first worker alone, the second alone, and both forwarded packets of."""
         seen = {(True, False): 0, (False, True): 0, (True, True): 0}
-        before = forwarded(weir)
+        before = forwarded(weir, CLIENTS[0])
         for number in range(CONNECTIONS):
             client = CLIENTS[number % len(CLIENTS)]
             done = lab.get(f"http://{lab.VIPS['nat']}/", "--interface", client)
             self.assertEqual(done.returncode, 0, f"connection {number + 1}: {done.stderr}")
             self.assertEqual(done.stdout.split()[1], client)
-            after = forwarded(weir)
-            # A straggler of the connection before does not count: each direction has four packets at least.
+            after = forwarded(weir, client)
+            # The last ACK of the connection before may be late; each direction has four packets at least.
             seen[after[0] - before[0] >= 3, after[1] - before[1] >= 3] += 1
             before = after
         first, second, both = seen.values()
