@@ -80,7 +80,7 @@ pub trait Wire {
     type Frame: Frame;
     /// Sends `frame` out of `port`. Whether the device takes it is seen and counted when the burst is flushed.
     fn transmit(&mut self, port: usize, frame: Self::Frame);
-    /// Sends all of `burst` out of `port`, likewise, and leaves it empty.
+    /// Sends all of `burst` out of `port`, behind what waits to be flushed, and leaves it empty.
     fn transmit_all(&mut self, port: usize, burst: &mut Burst<Self::Frame>) {
         burst.drain(..).for_each(|frame| self.transmit(port, frame));
     }

@@ -148,15 +148,16 @@ impl Plain {
             ipv4::UDP => self.holds_udp(total_len),
             _ => false,
         };
-        holds_l4 && self.is_right_ipv4(total_len, frame_len) && self.has_right_source()
+        holds_l4
+            && ethernet::HEADER_LEN + total_len <= frame_len
+            && self.is_right_ipv4()
+            && self.has_right_source()
     }
 
-    /// Whether it is IPv4 that lies within the frame and has a right header, the source aside.
+    /// Whether it is IPv4 with a right header, lengths and source aside.
     #[inline]
-    fn is_right_ipv4(&self, total_len: usize, frame_len: usize) -> bool {
-        ethernet::HEADER_LEN + total_len <= frame_len
-            && self.is_whole_ipv4()
-            && self.ip.plain_checksum_is_right()
+    fn is_right_ipv4(&self) -> bool {
+        self.is_whole_ipv4() && self.ip.plain_checksum_is_right()
     }
 
     /// Whether it is right but for its source, leaves the state of an established connection as it is (any datagram, a TCP
@@ -165,12 +166,12 @@ impl Plain {
     #[inline]
     pub fn is_usual(&self, frame_len: usize) -> bool {
         let total_len = self.total_len();
-        let is_steady = match self.ip.protocol {
-            ipv4::TCP => self.tcp.flags & DECIDING == flags::ACK && self.holds_tcp(total_len),
-            ipv4::UDP => self.holds_udp(total_len),
-            _ => false,
-        };
-        is_steady && self.may_pass(total_len, frame_len)
+        match self.ip.protocol {
+            ipv4::TCP if self.tcp.flags & DECIDING == flags::ACK && self.holds_tcp(total_len) => {}
+            ipv4::UDP if self.holds_udp(total_len) => {}
+            _ => return false,
+        }
+        self.may_pass(total_len, frame_len)
     }
 
     /// As [`Plain::is_usual`], of a segment that does nothing but open a connection. Its source is right as well.
@@ -193,10 +194,9 @@ impl Plain {
     /// Ethernet asks for.
     #[inline]
     fn may_pass(&self, total_len: usize, frame_len: usize) -> bool {
-        let surplus = frame_len.wrapping_sub(ethernet::HEADER_LEN + total_len);
-        self.ip.ttl > 1
-            && (surplus == 0 || frame_len <= ethernet::FRAME_LEN_MIN)
-            && self.is_right_ipv4(total_len, frame_len)
+        let end = ethernet::HEADER_LEN + total_len;
+        let fits = end == frame_len || end < frame_len && frame_len <= ethernet::FRAME_LEN_MIN;
+        fits && self.ip.ttl > 1 && self.is_right_ipv4()
     }
 
     /// Whether it is IPv4 without options, and no piece of a larger packet.

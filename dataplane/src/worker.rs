@@ -235,21 +235,31 @@ impl Ports {
     #[inline]
     fn flush_port(&mut self, port: usize) {
         let Transmit { queue, burst, bytes } = &mut self.transmit[port];
-        if burst.is_empty() {
-            return;
-        }
-        let sent = queue.send(burst);
-        let counters = &self.counters.ports[port];
-        let left: u64 = burst.iter().map(|frame| frame.len() as u64).sum();
-        counters.transmit_packets.add(sent as u64);
-        counters.transmit_bytes.add(std::mem::take(bytes) - left);
         if !burst.is_empty() {
-            for _ in 0..burst.len() {
-                self.counters.dropped(DropReason::TransmitFull);
-            }
-            free_bulk(burst);
+            send(queue, burst, std::mem::take(bytes), port, &self.counters);
         }
     }
+}
+
+/// Hands the frames of `burst`, of so many octets, over to the device of `port`. Those that it has no room for are dropped.
+#[inline]
+fn send(queue: &mut TxQueue, burst: &mut Burst, bytes: u64, port: usize, counters: &WorkerCounters) {
+    let sent = queue.send(burst);
+    let left = octets(burst);
+    let port = &counters.ports[port];
+    port.transmit_packets.add(sent as u64);
+    port.transmit_bytes.add(bytes - left);
+    if !burst.is_empty() {
+        for _ in 0..burst.len() {
+            counters.dropped(DropReason::TransmitFull);
+        }
+        free_bulk(burst);
+    }
+}
+
+#[inline]
+fn octets(burst: &Burst) -> u64 {
+    burst.iter().map(|frame| frame.len() as u64).sum()
 }
 
 impl Wire for Ports {
@@ -267,13 +277,8 @@ impl Wire for Ports {
 
     #[inline]
     fn transmit_all(&mut self, port: usize, burst: &mut Burst) {
-        let transmit = &mut self.transmit[port];
-        if !transmit.burst.is_empty() {
-            burst.drain(..).for_each(|frame| self.transmit(port, frame));
-            return;
-        }
-        transmit.bytes = burst.iter().map(|frame| frame.len() as u64).sum();
-        std::mem::swap(&mut transmit.burst, burst);
+        self.flush_port(port);
+        send(&mut self.transmit[port].queue, burst, octets(burst), port, &self.counters);
     }
 
     #[inline]

@@ -56,7 +56,7 @@ const _: () = assert!(STATE_SHIFT == 40 && PROTOCOL_SHIFT == 46, "as Lifetimes::
 pub(super) const KEY_MASK: u64 = 0xffff << PORT_SHIFT | 3 << PROTOCOL_SHIFT;
 
 /// Those and the state.
-pub(super) const GOING_ON_MASK: u64 = KEY_MASK | 15 << STATE_SHIFT;
+const GOING_ON_MASK: u64 = KEY_MASK | 15 << STATE_SHIFT;
 /// Those without the port, which replies do not know.
 pub(super) const REPLY_GOING_ON_MASK: u64 = GOING_ON_MASK & !(0xffff << PORT_SHIFT);
 
@@ -208,6 +208,18 @@ pub fn reply_hash_input(client: u32, client_port: u16, any_port: Option<u16>) ->
     u64::from(client) << 32 | u64::from(client_port) << 16 | u64::from(any_port.unwrap_or(0))
 }
 
+/// A second, as it stands in a record.
+#[derive(Clone, Copy)]
+pub(super) struct Seen(u64);
+
+impl Seen {
+    /// That of the clock.
+    #[inline]
+    pub(super) fn at(now: u32) -> Self {
+        Self(u64::from(now & SEEN_MASK) << SEEN_SHIFT)
+    }
+}
+
 /// A connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
@@ -290,6 +302,18 @@ impl Record {
     #[inline]
     pub(super) fn is_young(self, lifetimes: &Lifetimes, now: u32) -> bool {
         self.age(now) <= lifetimes.of_bits((self.value >> STATE_SHIFT) as usize)
+    }
+
+    /// Whether it goes on as it is with a usual packet in the second `seen`, and had another one in that second.
+    #[inline]
+    pub(super) fn has_just_gone_on(self, key: UsualKey, seen: Seen) -> bool {
+        self.value & (GOING_ON_MASK | u64::from(SEEN_MASK) << SEEN_SHIFT) == key.going_on | seen.0
+    }
+
+    /// Whether it goes on as it is with a usual packet.
+    #[inline]
+    pub(super) fn may_go_on(self, key: UsualKey) -> bool {
+        self.value & GOING_ON_MASK == key.going_on
     }
 
     /// The same connection after a packet.

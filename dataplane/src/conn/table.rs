@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use dpdk::memory::{Line, Slab};
 
-use super::record::{GOING_ON_MASK, KEY_MASK, Key, REPLY, REPLY_GOING_ON_MASK, Record, Usual, UsualKey};
+use super::record::{KEY_MASK, Key, REPLY, REPLY_GOING_ON_MASK, Record, Seen, Usual, UsualKey};
 use super::state::Lifetimes;
 
 /// Records in a line.
@@ -209,10 +209,16 @@ impl Table {
         UsualKey { home: self.homes.home(self.hash(hash_input)), ..key }
     }
 
-    /// The records, for usual packets.
+    /// Asks the processor for the line to look for a usual packet's connection in.
     #[inline]
-    pub fn usual_records(&mut self) -> UsualRecords<'_> {
-        UsualRecords(&self.shared.lines)
+    pub fn prefetch_usual(&self, key: UsualKey) {
+        dpdk::lcore::prefetch_at(&self.shared.lines, key.home);
+    }
+
+    /// The records, for usual packets at `now` seconds.
+    #[inline]
+    pub fn usual_records(&mut self, now: u32) -> UsualRecords<'_> {
+        UsualRecords { lines: &self.shared.lines, now, seen: Seen::at(now) }
     }
 
     /// As [`UsualRecords::find`], whatever the connection's state.
@@ -435,41 +441,54 @@ impl Table {
     }
 }
 
-/// Where usual packets find their connections: see [`Table::usual_records`].
-pub struct UsualRecords<'a>(&'a [Line]);
+/// Where usual packets find their connections, in one second: see [`Table::usual_records`].
+pub struct UsualRecords<'a> {
+    lines: &'a [Line],
+    now: u32,
+    seen: Seen,
+}
 
 impl UsualRecords<'_> {
-    /// Asks the processor for the line to look in.
-    #[inline]
-    pub fn prefetch(&self, key: UsualKey) {
-        dpdk::lcore::prefetch_at(self.0, key.home);
-    }
-
     /// Asks for the next line if this one is full, so that the connection may have spilled over.
     #[inline]
     pub fn prefetch_next(&self, key: UsualKey) {
-        if self.0.get(key.home).is_some_and(|line| line.0[2 * SLOTS - 1].load(Relaxed) != 0) {
-            dpdk::lcore::prefetch_at(self.0, key.home + 1);
+        if self.lines.get(key.home).is_some_and(|line| line.0[2 * SLOTS - 1].load(Relaxed) != 0) {
+            dpdk::lcore::prefetch_at(self.lines, key.home + 1);
         }
     }
 
-    /// The connection of a usual packet, which goes on as it is with it: TCP's is established. Found only if it lies in
-    /// the line where it belongs, without a branch that depends on where in the line, which no processor could guess.
+    /// The connection of a usual packet, or another one between the same client and VIP: [`UsualRecords::go_on`] tells.
+    /// Found only if it lies in the line where it belongs, without a branch that depends on where in the line, which no
+    /// processor could guess.
     #[inline]
-    pub fn find(&self, UsualKey { home, key, going_on, .. }: UsualKey) -> Option<(Slot, Record)> {
-        let line = &self.0.get(home)?.0;
+    pub fn find(&self, UsualKey { home, key, .. }: UsualKey) -> Option<(Slot, Record)> {
+        let line = &self.lines.get(home)?.0;
         let is_its = |slot: usize| line[slot].load(Relaxed) == key;
         let slot = (1..SLOTS).fold(0, |found, slot| if is_its(slot) { slot } else { found });
         let record = Record { key: line[slot].load(Relaxed), value: line[SLOTS + slot].load(Relaxed) };
-        let is_it = record.key == key && record.value & GOING_ON_MASK == going_on;
-        is_it.then_some((Slot { line: home, slot }, record))
+        (record.key == key).then_some((Slot { line: home, slot }, record))
     }
 
-    /// As [`UsualRecords::find`], of a real server's packet: the connection of its client that lies last in the line. It may
-    /// be another one of that client's.
+    /// The connection goes on as it is with a usual packet: TCP's is established, and no connection is over. `None`, and
+    /// nothing is done: it does not, or is not the packet's.
+    #[inline]
+    pub fn go_on(&mut self, slot: Slot, record: Record, key: UsualKey, lifetimes: &Lifetimes) -> Option<()> {
+        // Most had a packet in this very second.
+        if record.has_just_gone_on(key, self.seen) {
+            return Some(());
+        }
+        if !record.may_go_on(key) || !record.is_young(lifetimes, self.now) {
+            return None;
+        }
+        self.touch(slot, record);
+        Some(())
+    }
+
+    /// The connection of a real server's packet, which goes on as it is with it, or another one of its client's: the one that
+    /// lies last in the line; otherwise as [`UsualRecords::find`].
     #[inline]
     pub fn find_reply(&self, UsualKey { home, key, going_on, .. }: UsualKey) -> Option<(Slot, Record)> {
-        let line = &self.0.get(home)?.0;
+        let line = &self.lines.get(home)?.0;
         let is_its = |slot: usize| line[slot].load(Relaxed) & !0xffff == key;
         let slot = (1..SLOTS).fold(0, |found, slot| if is_its(slot) { slot } else { found });
         let record = Record { key: line[slot].load(Relaxed), value: line[SLOTS + slot].load(Relaxed) };
@@ -477,10 +496,13 @@ impl UsualRecords<'_> {
         is_it.then_some((Slot { line: home, slot }, record))
     }
 
-    /// Replaces a record by a later version of itself.
+    /// Writes down that a connection had a packet now, and remains in its state.
     #[inline]
-    pub fn update(&mut self, slot: Slot, record: Record) {
-        self.0[slot.line].0[SLOTS + slot.slot].store(record.value, Relaxed);
+    pub fn touch(&mut self, slot: Slot, record: Record) {
+        if record.age(self.now) != 0 {
+            let record = record.touched(record.state(), self.now);
+            self.lines[slot.line].0[SLOTS + slot.slot].store(record.value, Relaxed);
+        }
     }
 }
 

@@ -38,7 +38,7 @@ impl<F: Frame> Director<F> {
     #[inline(always)]
     pub(super) fn express<'a>(&'a mut self, Context { snapshot, now, .. }: Context<'a>) -> Express<'a> {
         Express {
-            records: self.table.usual_records(),
+            records: self.table.usual_records(now.seconds),
             links: self.neighbors.links(),
             snapshot,
             now,
@@ -69,13 +69,7 @@ impl Express<'_> {
             return None;
         }
         let tally = server.tallies.get(self.worker)?;
-        let age = record.age(self.now.seconds);
-        if age != 0 {
-            if age > self.snapshot.lifetimes.of(record.protocol(), record.state()) {
-                return None;
-            }
-            self.records.update(slot, record.touched(record.state(), self.now.seconds));
-        }
+        self.records.go_on(slot, record, key, &self.snapshot.lifetimes)?;
         self.make_ready(frame, server, tally)
     }
 
@@ -140,9 +134,7 @@ impl Express<'_> {
         let tally = server.tallies.get(self.worker)?;
         to_client(plain, vip, record.port())?;
         write_link(plain.as_mut_bytes(), link);
-        if record.age(self.now.seconds) != 0 {
-            self.records.update(slot, record.touched(record.state(), self.now.seconds));
-        }
+        self.records.touch(slot, record);
         // One that was removed counts no more, as in the kernel.
         if server.is_present {
             tally.out_packets.add(1);
