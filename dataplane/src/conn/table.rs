@@ -209,12 +209,6 @@ impl Table {
         UsualKey { home: self.homes.home(self.hash(hash_input)), ..key }
     }
 
-    /// Asks the processor for the line to look for a usual packet's connection in.
-    #[inline]
-    pub fn prefetch_usual(&self, key: UsualKey) {
-        dpdk::lcore::prefetch_at(&self.shared.lines, key.home);
-    }
-
     /// The records, for usual packets at `now` seconds.
     #[inline]
     pub fn usual_records(&mut self, now: u32) -> UsualRecords<'_> {
@@ -449,6 +443,12 @@ pub struct UsualRecords<'a> {
 }
 
 impl UsualRecords<'_> {
+    /// Asks the processor for the line to look in.
+    #[inline]
+    pub fn prefetch(&self, key: UsualKey) {
+        dpdk::lcore::prefetch_at(self.lines, key.home);
+    }
+
     /// Asks for the next line if this one is full, so that the connection may have spilled over.
     #[inline]
     pub fn prefetch_next(&self, key: UsualKey) {

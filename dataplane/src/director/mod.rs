@@ -361,17 +361,19 @@ impl<F: Frame> Director<F> {
                 if self.last_service.is_asked_by(plain) {
                     let usual = self.last_service.usual();
                     finding.usual = self.table.usual_key(usual, ip.source.get(), tcp.source.get());
-                    // At once: while the processor looks the page up, it reads the next frames.
-                    self.table.prefetch_usual(finding.usual);
                     continue;
                 }
                 if let Some(usual) = self.last_servers.usual(plain, context.snapshot) {
                     finding.usual = self.table.usual_key(usual, ip.destination.get(), tcp.destination.get());
-                    self.table.prefetch_usual(finding.usual);
                     continue;
                 }
             }
             self.read_otherwise(frame, finding, context);
+        }
+        // In a loop of their own: the processor waits for the page of each, and so waits for many at once.
+        let records = self.table.usual_records(context.now.seconds);
+        for finding in &findings[..burst.len()] {
+            records.prefetch(finding.usual);
         }
         if std::mem::take(&mut self.has_scattered) {
             self.read_scattered(burst, findings, context);

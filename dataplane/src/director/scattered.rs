@@ -131,7 +131,7 @@ impl<F: Frame> Director<F> {
             {
                 if plain.is_steady() {
                     finding.usual = self.table.usual_key(usual, ip.source.get(), tcp.source.get());
-                    self.table.prefetch_usual(finding.usual);
+                    self.table.usual_records(context.now.seconds).prefetch(finding.usual);
                 } else {
                     self.read_fresh(plain, &target, finding);
                 }
