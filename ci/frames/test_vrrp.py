@@ -168,7 +168,7 @@ class Master(unittest.TestCase):
         metrics = self.live.director.metrics()
         self.assertEqual(metrics.total(CONFLICTS), 2)
         self.assertEqual(metrics.by("weir_vrrp_defences_total", "instance"), {"v4": 1})
-        self.assertIn("another host claims an address of ours", self.live.director.log())
+        self.assertIn('another host claims an address of ours or a bound one port="c0"', self.live.director.log())
         packet = tcp(head=ether(destination=VIRTUAL_MAC))
         self.assertEqual(self.exchange(packet), [("r0", dr(packet))])
 

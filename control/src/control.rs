@@ -167,7 +167,9 @@ impl Control {
             }
             let address = conflict.address;
             let mac = dpdk::MacAddress(conflict.mac.0);
-            warn!(port = conflict.port, %address, %mac, "another host claims an address of ours or a bound one");
+            let ports = &self.http.sources().ports;
+            let port = ports.get(conflict.port).map_or("", |port| port.name.as_str());
+            warn!(port, %address, %mac, "another host claims an address of ours or a bound one");
         }
     }
 }
