@@ -17,6 +17,7 @@
 //! # Ok::<(), weir_config::report::Report>(())
 //! ```
 
+mod file;
 mod keys;
 pub mod model;
 mod parse;
@@ -25,5 +26,6 @@ mod schema;
 mod suggest;
 mod validate;
 
+pub use file::read_file;
 pub use keys::keys_of;
-pub use parse::{FILE_BYTES_MAX, Loaded, load, parse};
+pub use parse::{FILE_BYTES_MAX, Loaded, load, load_any, parse};

@@ -4,11 +4,12 @@
 //! text that is no TOML ends it early, for its tree has holes.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use toml::de::DeTable;
 
+use crate::file::{read_bounded, read_file};
 use crate::model::Config;
 use crate::report::{Problem, Report};
 use crate::{keys, schema, validate};
@@ -32,14 +33,29 @@ pub struct Loaded {
     pub warnings: Report,
 }
 
-/// Reads a file.
+/// Reads a regular file.
 ///
 /// # Errors
 /// The report holds every problem: a file that can't be read (one error without a place), or all that is
 /// wrong in it, warnings included.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
+    read(path, read_file(path, FILE_BYTES_MAX))
+}
+
+/// As [`load`], for who has nothing else to do: reads a pipe to its end as well, however long that takes.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_any(path: &Path) -> Result<Loaded, Report> {
+    match path.metadata() {
+        Ok(found) if found.is_dir() => load(path),
+        _ => read(path, File::open(path).and_then(|file| read_bounded(file, FILE_BYTES_MAX))),
+    }
+}
+
+fn read(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<Loaded, Report> {
     let name = path.display().to_string();
-    let text = read(path).map_err(|problem| Report::new(&name, "", vec![*problem]))?;
+    let text = text(path, bytes).map_err(|problem| Report::new(&name, "", vec![*problem]))?;
     parse(&name, &text)
 }
 
@@ -132,25 +148,15 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
 }
 
 /// The text of a file, or one problem without a place.
-fn read(path: &Path) -> Result<String, Box<Problem>> {
+fn text(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<String, Box<Problem>> {
     let plain = |what: String| Box::new(Problem::error(format!("can't read {}: {what}", path.display())));
-    let io = |error: io::Error| {
+    let bytes = bytes.map_err(|error| {
         let problem = plain(reason(&error));
         match error.kind() {
             io::ErrorKind::NotFound => Box::new(problem.help("name the file with -c FILE")),
             _ => problem,
         }
-    };
-    let file = File::open(path).map_err(io)?;
-    if file.metadata().map_err(io)?.is_dir() {
-        return Err(plain("it is a directory".into()));
-    }
-    let mut bytes = Vec::new();
-    // A pipe or a device does not tell its size.
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(plain(format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20)));
-    }
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes()[..good].iter().filter(|b| **b == b'\n').count();
@@ -193,13 +199,16 @@ mod tests {
             report.problems()[0].message.replace(&dir.display().to_string(), "DIR")
         };
         assert_eq!(said(&dir.join("none.toml")), "can't read DIR/none.toml: no such file or directory");
-        assert_eq!(said(&dir), "can't read DIR: it is a directory");
+        assert_eq!(said(&dir), "can't read DIR: it is a directory, not a regular file");
         std::fs::write(dir.join("latin1.toml"), b"[http]\n# \xfcber\n").unwrap();
         assert_eq!(
             said(&dir.join("latin1.toml")),
             "can't read DIR/latin1.toml: line 2 is not UTF-8 (byte 9 of the file)"
         );
-        assert_eq!(said(Path::new("/dev/zero")), "can't read /dev/zero: it is larger than 16 MiB");
+        let device = "can't read /dev/zero: it is a device, not a regular file";
+        assert_eq!(said(Path::new("/dev/zero")), device);
+        let endless = load_any(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(endless.problems()[0].message, "can't read /dev/zero: it is larger than 16 MiB");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

@@ -44,7 +44,9 @@ fn main() -> ExitCode {
         }
     };
     start_log(line.own.log_level.into());
-    let loaded = match weir_config::load(&line.own.config) {
+    // Who only asks may hand over a pipe; whoever serves must be able to read the file again, without waiting.
+    let load = if line.own.check { weir_config::load_any } else { weir_config::load };
+    let loaded = match load(&line.own.config) {
         Ok(loaded) => loaded,
         Err(report) => {
             say(&report);

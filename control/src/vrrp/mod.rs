@@ -298,9 +298,9 @@ fn has_usable_server(snapshot: &Snapshot, name: &str) -> bool {
 
 /// The number in a file, 0 if there is no file, `None` if it holds none.
 fn number_in(path: &str) -> Option<i64> {
-    use std::io::Read;
-    let Ok(file) = std::fs::File::open(path) else { return Some(0) };
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    match weir_config::read_file(std::path::Path::new(path), FILE_BYTES_MAX) {
+        Ok(text) => std::str::from_utf8(&text).ok()?.trim().parse().ok(),
+        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => Some(0),
+        Err(_) => None,
+    }
 }

@@ -3,7 +3,7 @@
 //! Words are separated by blanks or commas; what follows a `#` is a remark. Each telling is whole: without a word for it a
 //! server is up and has the weight of the configuration.
 
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -42,11 +42,7 @@ pub(super) async fn ask(agent: &Agent, at: SocketAddr) -> Found {
 pub(super) async fn read(path: &Path) -> Found {
     let path = path.to_owned();
     let read = async {
-        let work = move || {
-            let mut text = Vec::new();
-            std::fs::File::open(path)?.take(ANSWER_BYTES_MAX as u64).read_to_end(&mut text)?;
-            Ok(text)
-        };
+        let work = move || weir_config::read_file(&path, ANSWER_BYTES_MAX as u64);
         match tokio::task::spawn_blocking(work).await {
             Ok(Ok(text)) => Ok(Some(text)),
             Ok(Err(problem)) if std::io::Error::kind(&problem) == ErrorKind::NotFound => Ok(None),
@@ -93,6 +89,15 @@ fn understand(text: &[u8]) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_a_fifo_is_refused_and_not_waited_for() {
+        let fifo = std::env::temp_dir().join(format!("weir-weight-{}", std::process::id()));
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let found = read(&fifo).await;
+        std::fs::remove_file(&fifo).unwrap();
+        assert_eq!(found.unwrap_err().detail, "reading: it is a FIFO, not a regular file");
+    }
 
     #[test]
     fn tellings_are_understood() {
