@@ -75,7 +75,8 @@ fn benches(criterion: &mut Criterion) {
     let (mut frame, packet) = received(&mut wire, &icmp(CLIENT, VIP, (3, 4), 1_400, quote));
     group.bench_function("icmp error", |bencher| {
         bencher.iter(|| {
-            let quoted = parse_quoted(frame.bytes(), quoted::quote_offset(&packet)).expect("it is whole");
+            let quoted = parse_quoted(packet.within(frame.bytes()), quoted::quote_offset(&packet))
+                .expect("it is whole");
             quoted::translate(black_box(frame.bytes_mut()), &packet, &quoted, quoted::End::Source, (VIP, 80))
         });
     });

@@ -135,6 +135,24 @@ class IcmpErrors(unittest.TestCase):
         for size in (0, 1, 10, 19, 20, 23):
             self.assert_dropped("truncated", "r0", error(rip(1), CLIENT, packet[:size]))
 
+    def test_what_lies_behind_an_errors_packet_is_no_quote(self):
+        """The frame goes on, and has what would be a good quote; the packet ends before."""
+        nat = self.open(*self.pair(tcp("S", cport=51007, vip=NAT_VIP)))
+        through = tcp("S", cport=51007, vip=TUN_VIP)
+        outer = self.open(through, tun(through))
+        answer = ip_packet(tcp("SA", cip=NAT_VIP, cport=80, vip=CLIENT, vport=51007))
+        for port, destination, quote, head, needed in (
+                ("r0", R0_ADDRESS, outer, None, 2 * IP_HEADER + 4), ("r0", CLIENT, nat, None, IP_HEADER + 4),
+                ("c0", NAT_VIP, answer, ether(), IP_HEADER + 4)):
+            for inside in {0, 1, IP_HEADER - 1, IP_HEADER, IP_HEADER + 3, needed - IP_HEADER, needed - 1}:
+                if inside < needed:
+                    whole = error(ROUTER, destination, quote[:inside], 3, 1, 0, head)
+                    self.assert_dropped("truncated", port, whole + quote[inside:])
+            frame = error(ROUTER, destination, quote[:needed], 3, 1, 0, head)
+            padded = self.live.exchange(port, frame + b"\xff" * 100)
+            self.assertEqual(padded, self.live.exchange(port, frame))
+            self.assertEqual(len(padded), 1)
+
     def test_an_error_at_the_end_of_its_ttl_is_dropped_without_another(self):
         packet = self.open(*self.pair(tcp("S", cport=51006, vip=NAT_VIP)))
         self.assert_dropped("ttl_exceeded", "r0", error(rip(1), CLIENT, packet[:28], ttl=1))

@@ -62,10 +62,48 @@ impl Packet {
         usize::from(self.l4)
     }
 
+    /// Offset of the packet's end in the frame. What lies behind is padding, of which nothing may be read.
+    #[inline]
+    pub fn end(&self) -> usize {
+        self.l3() + usize::from(self.total_len)
+    }
+
     /// Length of the transport header and what follows, in bytes.
     #[inline]
     pub fn l4_len(&self) -> usize {
-        usize::from(self.total_len) + self.l3() - self.l4()
+        self.end() - self.l4()
+    }
+
+    /// What the first segment of its frame holds up to the packet's end.
+    #[inline]
+    pub fn within<'a>(&self, frame: &'a [u8]) -> Within<'a> {
+        Within(&frame[..self.end().min(frame.len())])
+    }
+
+    /// The transport header and what follows, as far as the first segment of its frame holds it.
+    #[inline]
+    pub fn l4_bytes<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        self.within(frame).from(self.l4())
+    }
+
+    /// As [`Packet::l4_bytes`], to be changed.
+    #[inline]
+    pub fn l4_bytes_mut<'a>(&self, frame: &'a mut [u8]) -> &'a mut [u8] {
+        let end = self.end().min(frame.len());
+        frame.get_mut(self.l4()..end).unwrap_or_default()
+    }
+}
+
+/// A frame without its padding: whoever reads a packet inside of a packet asks for this, and so can't read past the
+/// outer one's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Within<'a>(&'a [u8]);
+
+impl<'a> Within<'a> {
+    /// All from an offset in the frame on; nothing if that is the end or behind it.
+    #[inline]
+    pub fn from(self, offset: usize) -> &'a [u8] {
+        self.0.get(offset..).unwrap_or_default()
     }
 }
 
@@ -425,7 +463,7 @@ fn parse_l4(bytes: &[u8], payload_len: usize, packet: &mut Packet) -> Result<(),
     Ok(())
 }
 
-/// The packet that an ICMP error quotes: as much of it as there is, at least 8 bytes behind its IP header.
+/// The packet that an ICMP error quotes: as much of it as there is, at least its IP header and its ports, if it has any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quoted {
     /// Offset of the quoted IP header in the frame, in bytes.
@@ -446,13 +484,16 @@ pub struct Quoted {
     pub is_later_fragment: bool,
 }
 
-/// Reads an IPv4 packet quoted at `l3` of `bytes`; its total length may exceed what is there.
-pub fn parse_quoted(bytes: &[u8], l3: usize) -> Result<Quoted, DropReason> {
-    let quote = bytes.get(l3..).ok_or(DropReason::Truncated)?;
-    let (header, _) = Ipv4::ref_from_prefix(quote).map_err(|_| DropReason::Truncated)?;
+/// Reads an IPv4 packet quoted at offset `l3` of a frame. Its total length is not looked at: it mostly exceeds what is
+/// quoted, and there are hosts that quote it in the wrong byte order.
+pub fn parse_quoted(packet: Within<'_>, l3: usize) -> Result<Quoted, DropReason> {
+    let (header, _) = Ipv4::ref_from_prefix(packet.from(l3)).map_err(|_| DropReason::Truncated)?;
     let header_len = header.header_len();
     if header.version_ihl >> 4 != 4 || header_len < ipv4::HEADER_LEN {
         return Err(DropReason::BadL4Header);
+    }
+    if packet.from(l3).len() < header_len {
+        return Err(DropReason::Truncated);
     }
     let is_later_fragment = header.fragment.get() & ipv4::FRAGMENT_OFFSET != 0;
     let mut quoted = Quoted {
@@ -466,8 +507,7 @@ pub fn parse_quoted(bytes: &[u8], l3: usize) -> Result<Quoted, DropReason> {
         is_later_fragment,
     };
     if matches!(header.protocol, ipv4::TCP | ipv4::UDP | ipv4::SCTP) && !is_later_fragment {
-        let rest = bytes.get(quoted.l4..).ok_or(DropReason::Truncated)?;
-        let (ports, _) = Ports::ref_from_prefix(rest).map_err(|_| DropReason::Truncated)?;
+        let (ports, _) = Ports::ref_from_prefix(packet.from(quoted.l4)).map_err(|_| DropReason::Truncated)?;
         quoted.source_port = ports.source.get();
         quoted.destination_port = ports.destination.get();
     }
@@ -582,10 +622,32 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_needs_eight_bytes_behind_its_header() {
+    fn a_quote_needs_its_header_and_ports() {
         let good = plain_frame(ipv4::TCP, 20);
-        assert!(parse_quoted(&good[..14 + 28], 14).is_ok());
-        assert_eq!(parse_quoted(&good[..14 + 23], 14), Err(DropReason::Truncated));
-        assert_eq!(parse_quoted(&good, 900), Err(DropReason::Truncated));
+        assert!(parse_quoted(Within(&good[..14 + 24]), 14).is_ok());
+        assert_eq!(parse_quoted(Within(&good[..14 + 23]), 14), Err(DropReason::Truncated));
+        assert_eq!(parse_quoted(Within(&good), 900), Err(DropReason::Truncated));
+        let mut with_options = plain_frame(ipv4::IPIP, 20)[..37].to_vec();
+        with_options[14] = 0x46;
+        assert_eq!(parse_quoted(Within(&with_options), 14), Err(DropReason::Truncated));
+        with_options.push(0);
+        assert_eq!(parse_quoted(Within(&with_options), 14).map(|quoted| quoted.l4), Ok(38));
+    }
+
+    #[test]
+    fn what_is_read_of_a_packet_ends_with_it() {
+        let mut bytes = plain_frame(ipv4::TCP, 33);
+        let mut packet = Packet::default();
+        bytes.extend_from_slice(&[0xee; 40]);
+        assert_eq!(parse(&HeapFrame::new(&bytes), &mut packet), Content::Ipv4);
+        assert_eq!((packet.end(), packet.l4_len()), (14 + 53, 33));
+        assert_eq!(packet.l4_bytes(&bytes), &bytes[34..67]);
+        assert_eq!(packet.l4_bytes_mut(&mut bytes).len(), 33);
+        for offset in [67, 68, 10_000] {
+            assert_eq!(packet.within(&bytes).from(offset), [0u8; 0]);
+        }
+        // The first segment of a longer frame.
+        assert_eq!(packet.l4_bytes(&bytes[..50]).len(), 16);
+        assert_eq!(packet.l4_bytes_mut(&mut bytes[..30]).len(), 0);
     }
 }

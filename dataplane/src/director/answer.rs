@@ -2,8 +2,9 @@
 //! our connections.
 
 use weir_config::model::{Forwarding, MacAddress};
+use zerocopy::FromBytes;
 
-use super::{Context, Director, Event, Message, Passed};
+use super::{Context, Director, Event, Message, Passed, trim_surplus};
 use crate::classify::Class;
 use crate::conn::record::{Key, Record};
 use crate::neighbor::Hop;
@@ -16,7 +17,7 @@ use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::{Answer, DropReason};
 use crate::wire::ethernet::Vlan;
 use crate::wire::ipv4;
-use crate::wire::l4::{flags, icmp};
+use crate::wire::l4::{Icmp, flags, icmp};
 use crate::wire::sctp;
 
 impl<F: Frame> Director<F> {
@@ -162,7 +163,7 @@ impl<F: Frame> Director<F> {
         if !quoted::checksum_is_right(&frame, packet) {
             return Err((frame, DropReason::BadL4Header));
         }
-        let quoted = match parse_quoted(frame.bytes(), quoted::quote_offset(packet)) {
+        let quoted = match parse_quoted(packet.within(frame.bytes()), quoted::quote_offset(packet)) {
             Ok(quoted) => quoted,
             Err(reason) => return Err((frame, reason)),
         };
@@ -281,6 +282,9 @@ impl<F: Frame> Director<F> {
         let Some(hop) = snapshot.routes.next_hop(packet.destination) else {
             return Err((frame, DropReason::NoRoute));
         };
+        if let Err(reason) = trim_surplus(&mut frame, packet) {
+            return Err((frame, reason));
+        }
         let own = (vip, record.port());
         let bytes = frame.bytes_mut();
         let rewritten = quoted::translate(bytes, packet, quoted, quoted::End::Destination, own)
@@ -311,7 +315,11 @@ impl<F: Frame> Director<F> {
         wire: &mut W,
     ) -> Passed<F> {
         let snapshot = context.snapshot;
-        let inner = match parse_quoted(frame.bytes(), outer.l4) {
+        if outer.is_later_fragment {
+            // What it quotes lies somewhere in the client's packet.
+            return Err((frame, DropReason::StrayIcmp));
+        }
+        let inner = match parse_quoted(packet.within(frame.bytes()), outer.l4) {
             Ok(inner) => inner,
             Err(reason) => return Err((frame, reason)),
         };
@@ -327,16 +335,10 @@ impl<F: Frame> Director<F> {
         if !self.icmp_errors.take(context.now) {
             return Err((frame, DropReason::IcmpRateLimited));
         }
-        let bytes = frame.bytes();
-        let (kind, code) = (bytes[packet.l4()], bytes[packet.l4() + 1]);
-        let told = u16::from_be_bytes([bytes[packet.l4() + 6], bytes[packet.l4() + 7]]);
-        let rest = match (kind, code) {
-            (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED) => {
-                u32::from(told.saturating_sub(ipv4::HEADER_LEN as u16))
-            }
-            _ => 0,
+        let Ok((head, _)) = Icmp::ref_from_prefix(packet.l4_bytes(frame.bytes())) else {
+            return Err((frame, DropReason::Truncated));
         };
-        let error = reply::Error { kind, code, rest };
+        let error = reply::Error::about_client(head);
         if let Err(reason) = reply::relay(&mut frame, packet, inner.l3, error, (vip, client)) {
             return Err((frame, reason));
         }

@@ -469,7 +469,7 @@ impl<F: Frame> Director<F> {
 /// Takes away padding that no Ethernet asks for: it could make a frame longer than the MTU of the way out.
 #[inline]
 fn trim_surplus<F: Frame>(frame: &mut F, packet: &Packet) -> Result<(), DropReason> {
-    rewrite::trim(frame, (packet.l3() + usize::from(packet.total_len)).max(FRAME_LEN_MIN))
+    rewrite::trim(frame, packet.end().max(FRAME_LEN_MIN))
 }
 
 /// Why a frame to another MAC is dropped.

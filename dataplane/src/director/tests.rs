@@ -2,6 +2,7 @@
 
 mod announcements;
 mod bursts;
+mod errors;
 mod host;
 mod punt;
 mod vrrp;

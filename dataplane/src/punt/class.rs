@@ -28,7 +28,7 @@ const VRRP_GROUP_V6_MAC: MacAddress = MacAddress([0x33, 0x33, 0x00, 0x00, 0x00, 
 pub fn vrrp(bytes: &[u8], packet: &Packet, port: &Port) -> Option<PuntClass> {
     let is_vrrp = match packet.protocol {
         ipv4::VRRP => true,
-        ipv4::AH => bytes.get(packet.l4()) == Some(&ipv4::VRRP),
+        ipv4::AH => packet.l4_bytes(bytes).first() == Some(&ipv4::VRRP),
         _ => false,
     };
     if !is_vrrp || packet.vlan != Vlan::NONE {

@@ -91,7 +91,8 @@ fn read_v4(bytes: &[u8]) -> Option<Ip> {
         destination_port: 0,
         detail: 0,
     };
-    Some(ip.with_transport(bytes.get(header.header_len().max(ipv4::HEADER_LEN)..).unwrap_or_default()))
+    let end = usize::from(header.total_len.get()).min(bytes.len());
+    Some(ip.with_transport(bytes.get(header.header_len().max(ipv4::HEADER_LEN)..end).unwrap_or_default()))
 }
 
 fn read_v6(bytes: &[u8]) -> Option<Ip> {
@@ -111,7 +112,8 @@ fn read_v6(bytes: &[u8]) -> Option<Ip> {
         detail: 0,
     };
     debug_assert_eq!(bytes.len() - rest.len(), ipv6::HEADER_LEN);
-    Some(ip.with_transport(rest))
+    let len = usize::from(header.payload_len.get()).min(rest.len());
+    Some(ip.with_transport(&rest[..len]))
 }
 
 impl Ip {
@@ -153,7 +155,31 @@ impl Ip {
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::IntoBytes;
+
     use super::*;
+
+    #[test]
+    fn padding_is_no_part_of_a_packet() {
+        let ports = [0x12, 0x34, 0x56, 0x78];
+        let read_behind = |ether_type: u16, header: &[u8]| {
+            let mut frame = vec![2; 12];
+            frame.extend(ether_type.to_be_bytes());
+            frame.extend([header, &ports].concat());
+            match read(&frame).1 {
+                Content::Ip(ip) => (ip.source_port, ip.destination_port),
+                other => panic!("{other:?}"),
+            }
+        };
+        let v4 = |payload| Ipv4::new(ipv4::UDP, 1, 2, payload, 64).as_bytes().to_vec();
+        let v6 = |payload| [&[0x60, 0, 0, 0, 0, payload, ipv4::UDP, 64][..], &[0x20; 32]].concat();
+        for payload in 0..4 {
+            assert_eq!(read_behind(0x0800, &v4(payload)), (0, 0), "{payload} bytes");
+            assert_eq!(read_behind(0x86dd, &v6(payload as u8)), (0, 0), "{payload} bytes");
+        }
+        assert_eq!(read_behind(0x0800, &v4(4)), (0x1234, 0x5678));
+        assert_eq!(read_behind(0x86dd, &v6(4)), (0x1234, 0x5678));
+    }
 
     #[test]
     fn any_bytes_can_be_read() {

@@ -50,6 +50,17 @@ impl Error {
     pub fn fragmentation_needed(mtu: u16) -> Self {
         Error { kind: icmp::UNREACHABLE, code: icmp::FRAGMENTATION_NEEDED, rest: u32::from(mtu) }
     }
+
+    /// What an error about a tunnel packet says about the packet inside, whose way is narrower by the outer header.
+    pub fn about_client(told: &Icmp) -> Self {
+        let Icmp { kind, code, rest, .. } = *told;
+        match (kind, code) {
+            (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED) => {
+                Self::fragmentation_needed((rest.get() as u16).saturating_sub(ipv4::HEADER_LEN as u16))
+            }
+            _ => Error { kind, code, rest: 0 },
+        }
+    }
 }
 
 /// Sends a frame back to the station it came from.
@@ -74,7 +85,7 @@ pub fn echo<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress, ident: u1
         .word(old.ident.get(), ident)
         .word(old.fragment.get(), 0);
     header.checksum = delta.apply(header.checksum);
-    let message = bytes.get_mut(packet.l4()..).unwrap_or_default();
+    let message = packet.l4_bytes_mut(bytes);
     let (message, _) = Icmp::mut_from_prefix(message).map_err(|_| DropReason::Truncated)?;
     message.kind = icmp::ECHO_REPLY;
     let old = u16::from(icmp::ECHO_REQUEST) << 8;
@@ -117,11 +128,10 @@ pub fn error<F: Frame>(
 /// The segment is not a RST itself.
 pub fn reset<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Result<(), DropReason> {
     let l3 = packet.l3();
-    let segment = frame.bytes().get(packet.l4()..).unwrap_or_default();
+    let segment = packet.l4_bytes(frame.bytes());
     let (segment, _) = Tcp::ref_from_prefix(segment).map_err(|_| DropReason::Truncated)?;
     let segment = *segment;
-    let payload =
-        usize::from(packet.total_len) + l3 - packet.l4() - usize::from(segment.data_offset >> 4) * 4;
+    let payload = packet.l4_len().saturating_sub(usize::from(segment.data_offset >> 4) * 4);
     let marks = u32::from(segment.flags & flags::SYN != 0) + u32::from(segment.flags & flags::FIN != 0);
     let (sequence, acknowledgement, flags) = if segment.flags & flags::ACK != 0 {
         (segment.acknowledgement.get(), 0, flags::RST)
@@ -158,6 +168,10 @@ pub fn reset<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Resul
 /// Turns an ICMP error about one of weir's tunnel packets into the same error about the client's packet inside,
 /// from `vip` to the client. `inner` is the offset of the client's packet in the quote. The link header is for the
 /// caller to write.
+///
+/// # Errors
+/// [`DropReason::Truncated`] when the packet ends before the header of the client's does; nothing was changed then.
+/// [`DropReason::NoBuffer`] when the frame lies in several pieces.
 pub fn relay<F: Frame>(
     frame: &mut F,
     packet: &Packet,
@@ -167,9 +181,10 @@ pub fn relay<F: Frame>(
 ) -> Result<(), DropReason> {
     const HEADERS: usize = ipv4::HEADER_LEN + l4::ICMP_LEN;
     let l3 = packet.l3();
-    let end = l3 + usize::from(packet.total_len);
+    let end = packet.end();
     // The quote moves to the front: the outer headers were longer than what takes their place.
-    let surplus = inner - l3 - HEADERS;
+    let surplus = inner.checked_sub(l3 + HEADERS).filter(|_| inner + ipv4::HEADER_LEN <= end);
+    let surplus = surplus.ok_or(DropReason::Truncated)?;
     if !frame.is_contiguous() || !frame.resize(end) {
         return Err(DropReason::NoBuffer);
     }

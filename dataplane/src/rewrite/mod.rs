@@ -35,7 +35,7 @@ pub fn to_server(bytes: &mut [u8], packet: &Packet, address: u32, port: u16) -> 
     if packet.protocol == ipv4::ICMP {
         return Ok(());
     }
-    let l4 = bytes.get_mut(packet.l4()..).unwrap_or_default();
+    let l4 = packet.l4_bytes_mut(bytes);
     let port = if port == 0 { packet.destination_port } else { port };
     if packet.protocol == ipv4::SCTP {
         return sctp::update(l4, packet.l4_len(), |ports| _ = ports.set_destination(port));
@@ -49,7 +49,7 @@ pub fn to_server(bytes: &mut [u8], packet: &Packet, address: u32, port: u16) -> 
 #[inline]
 pub fn to_client(bytes: &mut [u8], packet: &Packet, vip: u32, port: u16) -> Result<(), DropReason> {
     let delta = ipv4_mut(bytes, packet.l3())?.set_source(vip);
-    let l4 = bytes.get_mut(packet.l4()..).unwrap_or_default();
+    let l4 = packet.l4_bytes_mut(bytes);
     if packet.protocol == ipv4::SCTP {
         return sctp::update(l4, packet.l4_len(), |ports| _ = ports.set_source(port));
     }
@@ -116,7 +116,7 @@ pub fn into_tunnel<F: Frame>(
 ) -> Result<(), DropReason> {
     let l3 = packet.l3();
     // Ethernet padding stays out of the tunnel.
-    trim(frame, l3 + usize::from(packet.total_len))?;
+    trim(frame, packet.end())?;
     if !frame.prepend(ipv4::HEADER_LEN) {
         return Err(DropReason::NoBuffer);
     }

@@ -27,9 +27,7 @@ pub fn checksum_is_right<F: Frame>(frame: &F, packet: &Packet) -> bool {
     if !frame.is_contiguous() {
         return true;
     }
-    let end = packet.l3() + usize::from(packet.total_len);
-    let message = frame.bytes().get(packet.l4()..end).unwrap_or_default();
-    Sum::default().bytes(message).fold() == 0xffff
+    Sum::default().bytes(packet.l4_bytes(frame.bytes())).fold() == 0xffff
 }
 
 /// Replaces one end of the quoted packet and brings the quoted IP checksum and the ICMP checksum up to date.
@@ -40,6 +38,9 @@ pub fn translate(
     end: End,
     (address, port): (u32, u16),
 ) -> Result<(), DropReason> {
+    // No byte behind the packet is changed: the checksum says nothing about it.
+    let len = packet.end().min(bytes.len());
+    let bytes = &mut bytes[..len];
     let header = ipv4_mut(bytes, quoted.l3)?;
     // What changes in the quoted addresses and in the quoted checksum cancels out in the sum over both.
     match end {

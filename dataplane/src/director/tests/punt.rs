@@ -114,6 +114,8 @@ fn what_only_looks_like_vrrp_is_dropped_as_ever() {
         (DropReason::ForeignMac, packet(GROUP_MAC, 89, GROUP, &[112; 20])),
         (DropReason::ForeignMac, packet(GROUP_MAC, 51, GROUP, &[6; 44])),
         (DropReason::ForeignMac, packet(GROUP_MAC, 51, GROUP, &[])),
+        // What says VRRP stands behind the packet's end.
+        (DropReason::ForeignMac, [packet(GROUP_MAC, 51, GROUP, &[]), vec![112; 44]].concat()),
         (DropReason::ForeignAddress, packet(OWN, 112, OWN_ADDRESS + 1, &[0x21; 20])),
         (DropReason::EtherType, packet_v6(GROUP_MAC_V6, 112, group_v6(0x13))),
         (DropReason::EtherType, packet_v6(GROUP_MAC_V6, 89, group_v6(0x12))),
