@@ -6,6 +6,21 @@ import unittest
 import lab
 
 
+# A hundred clients: half of them never finish a request, the others never read the page that they asked for. Then four
+# usual ones. Idle ones are closed after ten seconds, so one that had to wait for that is later than its limit.
+BAD_CLIENTS = """
+import socket, urllib.request
+bad = [socket.create_connection(("127.0.0.1", 9292)) for _ in range(100)]
+for number, client in enumerate(bad):
+    try:
+        client.sendall(b"GET /metrics HTTP/1.1\\r\\nHost: localhost\\r\\n" + b"\\r\\n" * (number % 2))
+    except OSError:
+        pass  # It has given way already.
+for path in ("/live", "/ready", "/metrics", "/live"):
+    print(urllib.request.urlopen("http://127.0.0.1:9292" + path, timeout=9).status)
+"""
+
+
 class Http(unittest.TestCase):
     """One weir for all of these, which has served nine requests through each method."""
 
@@ -23,6 +38,15 @@ class Http(unittest.TestCase):
 
     def test_an_unknown_page_is_404(self):
         self.assertEqual(self.weir.http("/nothing", "-o", "/dev/null", "-w", "%{http_code}").stdout, "404")
+
+    def test_idle_clients_and_clients_that_do_not_read_keep_nobody_out(self):
+        answer = lab.run("director", "python3", "-c", BAD_CLIENTS)
+        self.assertEqual(answer.stdout.split(), ["200"] * 4, answer.stderr)
+
+    def test_a_page_is_refused_to_who_asks_by_a_strange_name(self):
+        answer = self.weir.http("/metrics", "-H", "Host: rebound.example", "-w", "%{http_code}").stdout
+        self.assertEqual(answer, "rebound.example is no name of this director; ask by its address, or write the name "
+                                 "into hosts of [http]\n421")
 
     def test_promtool_has_nothing_to_say_about_the_metrics(self):
         page = self.weir.http("/metrics").stdout

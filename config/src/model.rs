@@ -78,6 +78,8 @@ pub struct Control {
 pub struct Http {
     /// Address and TCP port to listen on.
     pub listen: SocketAddr,
+    /// Names by which clients may ask, besides addresses, `localhost` and the machine's own name.
+    pub hosts: Vec<String>,
 }
 
 /// `[workers]`: the threads that poll.

@@ -47,6 +47,7 @@ pub(crate) struct Control {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Http {
     pub(crate) listen: Field<Text>,
+    pub(crate) hosts: Field<List<Text>>,
 }
 
 /// `[workers]`

@@ -108,12 +108,32 @@ fn control(file: &File, root: &mut Table<'_>) -> Control {
 }
 
 fn http(file: &File, root: &mut Table<'_>) -> Http {
-    let listen = root.value(&file.http).and_then(|(Tabular(http), at)| {
+    let read = root.value(&file.http).map(|(Tabular(http), at)| {
         let mut table = root.inner(at);
-        table.parsed(&http.listen, values::listen)
+        let listen = table.parsed(&http.listen, values::listen);
+        listen.iter().for_each(|listen| warn_of_strangers(listen, &mut table));
+        let hosts = table.list(&http.hosts, values::host_name).into_iter().map(Spanned::into_inner);
+        (listen, hosts.collect())
     });
+    let (listen, hosts) = read.unwrap_or_default();
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9292));
-    Http { listen: listen.map_or(default, Spanned::into_inner) }
+    Http { listen: listen.map_or(default, Spanned::into_inner), hosts }
+}
+
+/// Whoever reaches the address learns every virtual server, real server and client: nobody is asked who they are.
+fn warn_of_strangers(listen: &Spanned<SocketAddr>, table: &mut Table<'_>) {
+    let ip = listen.get_ref().ip();
+    if ip.is_loopback() {
+        return;
+    }
+    let label = match ip.is_unspecified() {
+        true => "on every address of this machine".to_owned(),
+        false => format!("whoever reaches {ip} may read"),
+    };
+    let problem = Problem::warning("the status page, the metrics and the API are open to other machines")
+        .at(listen.span(), label)
+        .help("weir asks nobody who they are: listen on 127.0.0.1, or keep strangers away with a firewall");
+    table.report(problem);
 }
 
 fn memory(file: &File, root: &mut Table<'_>) -> (Memory, MbufDataBytes) {

@@ -65,7 +65,7 @@ impl Control {
         let sources = sources.with_vrrp(vrrp.status());
         let reload = sources.reload.clone();
         let watch = Watch::new(sources.longest.clone(), Instant::now());
-        let http = HttpState::new(Arc::new(Metrics::new(sources)?));
+        let http = HttpState::new(Arc::new(Metrics::new(sources)?), &publish.file().http);
         let sampler = Sampler::new(Instant::now());
         let passive = PassiveSampler::new(Instant::now());
         let conflicts = HashMap::new();

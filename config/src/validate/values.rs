@@ -129,6 +129,28 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, Fault> {
     }
 }
 
+/// A name by which HTTP clients may ask.
+pub(crate) fn host_name(text: &str) -> Result<String, Fault> {
+    let fault = |label: &str, help: &str| Err(Fault::new("invalid host name", label).help(help));
+    let is_label = |label: &str| {
+        let letters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        (1..=63).contains(&label.len()) && letters
+    };
+    if text.parse::<IpAddr>().is_ok() {
+        return fault("an address, which is answered anyway", "remove it");
+    }
+    if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        return fault("a name has no port", "write the name alone: any port is right");
+    }
+    if text.contains('*') {
+        return fault("every name must be written out", "write such as \"director1.example.com\"");
+    }
+    if text.len() > 253 || !text.split('.').all(is_label) {
+        return fault("not a host name", "write such as \"director1.example.com\"");
+    }
+    Ok(text.to_owned())
+}
+
 /// An IP address, without prefix length or port.
 pub(crate) fn address(text: &str) -> Result<IpAddr, Fault> {
     let address = text.parse::<IpAddr>().map_err(|_| explain_address(text))?;

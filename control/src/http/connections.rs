@@ -1,25 +1,30 @@
 //! Connections of the HTTP door: how many there are, how long they may take, how they end.
 //!
-//! Whoever reaches the listening address can hold so many connections and no more; the next ones wait in the kernel's
-//! queue. Each takes [`REQUEST_BYTES_MAX`] of memory besides the page it reads, and is closed when a request's header
-//! takes too long to arrive or when it is too old, however slowly it reads. So slow clients delay others by seconds
-//! and take a bounded amount of memory. [`Limits`] has the figures.
+//! Whoever reaches the listening address can hold so many connections and no more; where there are too many,
+//! [`Room`](super::room::Room) says who gives way. Each takes [`REQUEST_BYTES_MAX`] of memory besides the page it
+//! reads, and is closed when a request's header takes too long to arrive or when it is too old, however slowly it
+//! reads. [`Limits`] has the figures.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::pin::pin;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::room::{Guest, Room};
 use super::{HttpState, router};
 
 /// Request line and headers; Prometheus sends 300 bytes, a browser 1,000. Also what a connection reads ahead.
@@ -32,6 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Limits {
     /// Connections at a time.
     pub(super) connections: usize,
+    /// Bytes of pages that connections have not read yet, all together.
+    pub(super) held_bytes: usize,
     /// From the moment that a connection is idle to the last byte of a request's header.
     pub(super) header: Duration,
     /// After this a connection answers its last request...
@@ -44,9 +51,10 @@ pub(super) struct Limits {
 
 impl Limits {
     /// Enough for some scrapers, some supervisors and some browsers, each with a few connections; a scrape of a
-    /// million samples over a slow line fits into the age.
+    /// million samples over a slow line fits into the age, and two of them into the bytes.
     pub(super) const USUAL: Self = Self {
         connections: 64,
+        held_bytes: 256 << 20,
         header: Duration::from_secs(10),
         age: Duration::from_secs(60),
         last_request: Duration::from_secs(10),
@@ -75,7 +83,8 @@ pub(super) async fn serve_within(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let router = router(state);
+    let room = Arc::new(Room::new(limits.connections, limits.held_bytes));
+    let router = router(state).layer(Extension(room.clone()));
     let (stopping, _) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -83,8 +92,16 @@ pub(super) async fn serve_within(
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            stream = accept(&listener), if connections.len() < limits.connections => {
-                connections.spawn(connection(limits, stream, router.clone(), stopping.subscribe()));
+            (stream, peer) = accept(&listener) => {
+                let guest = room.enter(peer.ip(), Instant::now());
+                let (room, router, stopping) = (room.clone(), router.clone(), stopping.subscribe());
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = connection(limits, stream, &guest, router, stopping) => {}
+                        () = guest.told_to_leave() => debug!(%peer, "HTTP connection closed to make room"),
+                    }
+                    room.left(&guest);
+                });
             }
         }
     }
@@ -95,10 +112,10 @@ pub(super) async fn serve_within(
     Ok(())
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             // The client was gone before it was its turn.
             Err(problem) if is_of_one_client(&problem) => {}
             Err(problem) => {
@@ -114,7 +131,13 @@ fn is_of_one_client(problem: &io::Error) -> bool {
     kinds.contains(&problem.kind())
 }
 
-async fn connection(limits: Limits, stream: TcpStream, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn connection(
+    limits: Limits,
+    stream: TcpStream,
+    guest: &Arc<Guest>,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
     // Answers are written as a whole, so there is nothing to collect into larger segments.
     let _ = stream.set_nodelay(true);
     let mut connection = pin!(
@@ -122,7 +145,10 @@ async fn connection(limits: Limits, stream: TcpStream, router: Router, mut stopp
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header)
             .max_buf_size(REQUEST_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(
+                TokioIo::new(Watched { stream, guest: guest.clone() }),
+                TowerToHyperService::new(router.layer(Extension(guest.clone()))),
+            )
     );
     tokio::select! {
         ended = connection.as_mut() => return log(ended),
@@ -138,5 +164,57 @@ async fn connection(limits: Limits, stream: TcpStream, router: Router, mut stopp
 fn log(ended: hyper::Result<()>) {
     if let Err(problem) = ended {
         debug!("HTTP connection ended: {problem}");
+    }
+}
+
+/// A connection that tells when it moves.
+struct Watched {
+    stream: TcpStream,
+    guest: Arc<Guest>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let done = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        self.guest.moves(Instant::now());
+        Poll::Ready(done)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let done = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
+        self.guest.moves(Instant::now());
+        Poll::Ready(done)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let done = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices));
+        self.guest.moves(Instant::now());
+        Poll::Ready(done)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

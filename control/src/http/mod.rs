@@ -11,44 +11,58 @@
 //! | `/live` | 200 as long as control runs: a supervisor that gets no answer may restart weir |
 //! | `/ready` | 200 when every worker polls and every port's link is up, else 503 and one line that says what is missing |
 //!
-//! All of it is read-only and `GET` (or `HEAD`). Anything else is answered 404 or 405 in plain text.
+//! All of it is read-only and `GET` (or `HEAD`). Anything else is answered 404 or 405 in plain text, and 421 what was
+//! asked of another host's name ([`hosts`]).
 //!
-//! [`connections`] keeps what clients can take within bounds. The two pages that cost memory are made on tokio's
+//! [`connections`] and [`room`] keep what clients can take within bounds. Pages that cost memory are made on tokio's
 //! blocking threads, [`PAGES_MAX`] at a time, so that control's own thread is never held up by them.
 
 mod connections;
 mod health;
+mod hosts;
 mod listing;
 mod page;
 mod readiness;
+mod room;
 mod servers;
 #[cfg(test)]
 mod tests;
 mod workers;
 
+use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFRESH, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use axum::{Extension, Router};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tracing::error;
+use weir_config::model::Http;
 
 use crate::metrics::{Metrics, Sources};
 
+use hosts::Hosts;
+use room::{Guest, Room};
+
 pub(crate) use connections::serve;
 
-/// Pages that exist at a time, from the first byte made to the last one sent: two Prometheus servers and two people.
-/// With 100,000 real servers a page of metrics is 100 MB.
+/// Pages that are made at a time: for two Prometheus servers and two people. With 100,000 real servers a page of
+/// metrics is 100 MB.
 const PAGES_MAX: usize = 4;
+/// How long a request waits until its page may be made. A page of 100 MB takes about a second.
+const PAGE_WAIT: Duration = Duration::from_secs(5);
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -84,12 +98,14 @@ pub(crate) fn bind(listen: SocketAddr) -> Result<TcpListener, BindError> {
 pub(crate) struct HttpState {
     metrics: Arc<Metrics>,
     pages: Arc<Semaphore>,
+    hosts: Arc<Hosts>,
 }
 
 impl HttpState {
-    /// Answers from these metrics.
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, pages: Arc::new(Semaphore::new(PAGES_MAX)) }
+    /// Answers from these metrics, to those who call it by a name of the file.
+    pub(crate) fn new(metrics: Arc<Metrics>, settings: &Http) -> Self {
+        let hosts = Arc::new(Hosts::new(&settings.hosts));
+        Self { metrics, pages: Arc::new(Semaphore::new(PAGES_MAX)), hosts }
     }
 }
 
@@ -109,11 +125,33 @@ fn router(state: HttpState) -> Router {
         .route("/api/v1/health", get(health_listing))
         .route("/api/v1/vrrp", get(listed_vrrp))
         .route("/api/v1/workers", get(listed_workers))
-        .route("/live", get(live))
-        .route("/ready", get(ready))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(state.clone(), refuse_foreign_names))
+        // Supervisors ask by whatever name they like, and learn nothing that a stranger could use.
+        .route("/live", get(live))
+        .route("/ready", get(ready))
+        .layer(from_fn(note_the_request))
         .with_state(state)
+}
+
+/// Tells the connection's guest that it is being served.
+async fn note_the_request(Extension(guest): Extension<Arc<Guest>>, request: Request, next: Next) -> Response {
+    let _serving = guest.serve();
+    next.run(request).await
+}
+
+async fn refuse_foreign_names(State(state): State<HttpState>, request: Request, next: Next) -> Response {
+    match state.hosts.foreign(request.uri(), request.headers()) {
+        None => next.run(request).await,
+        Some(name) => {
+            let name: String = name.chars().filter(|letter| !letter.is_control()).take(200).collect();
+            let text = format!(
+                "{name} is no name of this director; ask by its address, or write the name into hosts of [http]\n"
+            );
+            plain(StatusCode::MISDIRECTED_REQUEST, text)
+        }
+    }
 }
 
 async fn live() -> Response {
@@ -127,12 +165,12 @@ async fn ready(State(state): State<HttpState>) -> Response {
     }
 }
 
-async fn metrics(State(state): State<HttpState>) -> Response {
+async fn metrics(State(state): State<HttpState>, visit: Visit) -> Response {
     let metrics = state.metrics.clone();
-    make(state, METRICS, move || metrics.text().map_err(|problem| problem.to_string())).await
+    make(state, visit, METRICS, move || metrics.text().map_err(|problem| problem.to_string())).await
 }
 
-async fn status(State(state): State<HttpState>, uri: Uri) -> Response {
+async fn status(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {
     let query = match page::Query::parse(uri.query().unwrap_or_default()) {
         Ok(query) => query,
         Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
@@ -141,7 +179,7 @@ async fn status(State(state): State<HttpState>, uri: Uri) -> Response {
     tokio::time::sleep(page::RATE_INTERVAL).await;
     let metrics = state.metrics.clone();
     let html = move || Ok(page::render(&metrics.read(), &before, &query).into_bytes());
-    let mut response = make(state, HTML, html).await;
+    let mut response = make(state, visit, HTML, html).await;
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_SECURITY_POLICY,
@@ -153,41 +191,42 @@ async fn status(State(state): State<HttpState>, uri: Uri) -> Response {
     response
 }
 
-async fn listed_connections(State(state): State<HttpState>, uri: Uri) -> Response {
+async fn listed_connections(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {
     let query = match listing::Query::parse(uri.query().unwrap_or_default()) {
         Ok(query) => query,
         Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
     };
     let metrics = state.metrics.clone();
-    make(state, JSON, move || listing::render(metrics.sources(), &query)).await
+    make(state, visit, JSON, move || listing::render(metrics.sources(), &query)).await
 }
 
-async fn listed_servers(State(state): State<HttpState>, uri: Uri) -> Response {
+async fn listed_servers(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {
     let name = match servers::wanted(uri.query().unwrap_or_default()) {
         Ok(name) => name,
         Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
     };
     let metrics = state.metrics.clone();
-    make(state, JSON, move || servers::render(&metrics, name.as_deref())).await
+    make(state, visit, JSON, move || servers::render(&metrics, name.as_deref())).await
 }
 
-async fn health_listing(State(state): State<HttpState>, uri: Uri) -> Response {
+async fn health_listing(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {
     let query = match health::Query::parse(uri.query().unwrap_or_default()) {
         Ok(query) => query,
         Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
     };
     let metrics = state.metrics.clone();
-    make(state, JSON, move || health::render(&metrics.sources().health.listing(), &query)).await
+    make(state, visit, JSON, move || health::render(&metrics.sources().health.listing(), &query)).await
 }
 
-async fn listed_vrrp(State(state): State<HttpState>) -> Response {
+async fn listed_vrrp(State(state): State<HttpState>, visit: Visit) -> Response {
     let status = state.metrics.sources().vrrp.load_full();
-    make(state, JSON, move || serde_json::to_vec(&*status).map_err(|problem| problem.to_string())).await
+    make(state, visit, JSON, move || serde_json::to_vec(&*status).map_err(|problem| problem.to_string()))
+        .await
 }
 
-async fn listed_workers(State(state): State<HttpState>) -> Response {
+async fn listed_workers(State(state): State<HttpState>, visit: Visit) -> Response {
     let metrics = state.metrics.clone();
-    make(state, JSON, move || workers::render(metrics.sources())).await
+    make(state, visit, JSON, move || workers::render(metrics.sources())).await
 }
 
 async fn not_found(uri: Uri) -> Response {
@@ -206,22 +245,49 @@ async fn method_not_allowed() -> Response {
     response
 }
 
-/// A body that is made elsewhere, unless there are too many at once.
+/// Whose request it is, and where its page counts.
+#[derive(Clone)]
+struct Visit {
+    guest: Arc<Guest>,
+    room: Arc<Room>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Visit {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let guest = parts.extensions.get::<Arc<Guest>>().expect("every connection has its guest").clone();
+        let room = parts.extensions.get::<Arc<Room>>().expect("every connection is in a room").clone();
+        Ok(Self { guest, room })
+    }
+}
+
+/// A body that is made elsewhere, when it is its peer's turn.
 async fn make(
     state: HttpState,
+    visit: Visit,
     content_type: HeaderValue,
     body: impl FnOnce() -> Result<Vec<u8>, String> + Send + 'static,
 ) -> Response {
-    let Ok(permit) = state.pages.try_acquire_owned() else {
+    let turn = async {
+        let of_peer = visit.guest.peer.pages.clone().acquire_owned().await;
+        (of_peer, state.pages.acquire_owned().await)
+    };
+    let Ok((Ok(of_peer), Ok(of_all))) = timeout(PAGE_WAIT, turn).await else {
         let mut response =
             plain(StatusCode::SERVICE_UNAVAILABLE, "too many pages are being made; try again in a second\n");
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         return response;
     };
-    let made = tokio::task::spawn_blocking(body).await.unwrap_or_else(|problem| Err(problem.to_string()));
-    match made {
+    let made = tokio::task::spawn_blocking(move || {
+        // Held by the thread that makes the page: a client that is gone meanwhile does not free it.
+        let _turn = (of_peer, of_all);
+        body()
+    });
+    match made.await.unwrap_or_else(|problem| Err(problem.to_string())) {
         Ok(bytes) => {
-            respond(StatusCode::OK, content_type, Bytes::from_owner(Page { bytes, _permit: permit }))
+            visit.room.hold(&visit.guest, bytes.len());
+            respond(StatusCode::OK, content_type, Bytes::from_owner(Page { bytes, reader: visit.guest }))
         }
         Err(problem) => {
             error!("HTTP: a page can't be made: {problem}");
@@ -233,12 +299,18 @@ async fn make(
 /// A page counts until its last byte is sent.
 struct Page {
     bytes: Vec<u8>,
-    _permit: OwnedSemaphorePermit,
+    reader: Arc<Guest>,
 }
 
 impl AsRef<[u8]> for Page {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.reader.release();
     }
 }
 

@@ -25,7 +25,7 @@ impl Server {
     fn start(director: &Director, limits: Limits) -> Self {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let state = HttpState::new(director.metrics.clone());
+        let state = HttpState::new(director.metrics.clone(), &settings());
         let (stop, stopped) = oneshot::channel();
         let theirs = state.clone();
         let thread = thread::spawn(move || {
@@ -78,6 +78,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn settings() -> Http {
+    Http { listen: "127.0.0.1:0".parse().unwrap(), hosts: vec!["x".to_owned()] }
 }
 
 /// Moves the cycle counters of workers as polling does, until dropped.
@@ -298,20 +302,106 @@ fn pages_at_a_time_are_limited_and_given_back() {
 }
 
 #[test]
-fn slow_clients_are_closed_and_make_room_for_others() {
+fn idle_connections_keep_nobody_out() {
     let director = Director::usual();
-    let limits = Limits { connections: 3, header: Duration::from_millis(300), ..Limits::USUAL };
-    let server = Server::start(&director, limits);
+    let server = Server::start(&director, Limits { connections: 8, ..Limits::USUAL });
+    let mut idle: Vec<_> = (0..32).map(|_| server.connect()).collect();
+    idle.iter_mut().for_each(|stream| stream.write_all(b"GET /live HTTP/1.1\r\nX: ").unwrap());
     let began = Instant::now();
-    let mut slow: Vec<_> = (0..3).map(|_| server.connect()).collect();
-    slow.iter_mut().for_each(|stream| stream.write_all(b"GET /live HTTP/1.1\r\nX: ").unwrap());
-    // The fourth waits for one of the three to be closed.
-    assert_eq!(server.get("/live").0, 200);
+    for path in ["/live", "/metrics", "/live"] {
+        assert_eq!(server.get(path).0, 200, "{path}");
+    }
+    // Long before the first of the idle ones is closed for its age or its header.
+    assert!(began.elapsed() < Limits::USUAL.header, "{:?}", began.elapsed());
+    let mut closed = 0;
+    for stream in &mut idle {
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let ended = stream.read(&mut [0; 1]);
+        closed += usize::from(ended.map_or_else(|problem| problem.kind() != ErrorKind::WouldBlock, |_| true));
+    }
+    assert!(closed >= 24, "{closed} of those that gave way are closed");
+}
+
+#[test]
+fn a_header_that_does_not_come_ends_its_connection() {
+    let director = Director::usual();
+    let server = Server::start(&director, Limits { header: Duration::from_millis(300), ..Limits::USUAL });
+    let began = Instant::now();
+    let mut slow = server.connect();
+    slow.write_all(b"GET /live HTTP/1.1\r\nX: ").unwrap();
+    let mut rest = Vec::new();
+    let _ = slow.read_to_end(&mut rest);
+    assert!(!rest.starts_with(b"HTTP/1.1 200"));
     assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
-    for mut stream in slow {
+}
+
+/// Ten thousand real servers: a page of metrics that no socket's buffers hold.
+fn large() -> Director {
+    let mut tables = String::new();
+    for number in 0..40 {
+        tables += &format!(
+            "[[virtual_server]]\nname = \"s{number}\"\naddress = \"10.0.1.{number}\"\nport = 80\nprotocol = \"tcp\"\n\
+             forwarding = \"dr\"\nscheduler = \"rr\"\n"
+        );
+        for real in 0..250 {
+            let address = format!("10.0.{}.{}", 10 + number, 1 + real);
+            tables += &format!("[[virtual_server.real_server]]\naddress = \"{address}\"\nport = 80\n");
+        }
+    }
+    Director::new(&tables)
+}
+
+#[test]
+fn clients_that_do_not_read_keep_nobody_out_and_hold_a_bounded_amount() {
+    let director = large();
+    let page = director.metrics.text().unwrap().len();
+    assert!(page > 8 << 20, "{page} bytes");
+    let server = Server::start(&director, Limits { held_bytes: 3 * page, ..Limits::USUAL });
+    let mut deaf: Vec<_> = (0..6).map(|_| server.connect()).collect();
+    for stream in &mut deaf {
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+    }
+    let began = Instant::now();
+    let (status, body) = server.get("/metrics");
+    assert_eq!((status, body.len()), (200, page));
+    assert_eq!(server.get("/live").0, 200);
+    assert!(began.elapsed() < Limits::USUAL.age, "{:?}", began.elapsed());
+    let mut whole = 0;
+    for mut stream in deaf {
         let mut rest = Vec::new();
+        // The page has no end that a reader could wait for: the connection is kept alive.
+        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         let _ = stream.read_to_end(&mut rest);
-        assert!(!rest.starts_with(b"HTTP/1.1 200"));
+        whole += usize::from(rest.len() > page);
+    }
+    assert!(whole <= 3, "{whole} pages were held for clients that do not read");
+}
+
+#[test]
+fn pages_are_refused_to_who_calls_weir_by_a_strange_name() {
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    let ask = |path: &str, host: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+        let (head, body) = server.ask_with(&request);
+        (head[9..12].parse::<u16>().unwrap(), body)
+    };
+    for path in ["/", "/metrics", "/api/v1/virtual_servers", "/nothing"] {
+        let (status, body) = ask(path, "Host: rebound.example:9292\r\n");
+        assert_eq!(status, 421, "{path}");
+        let text = "rebound.example:9292 is no name of this director; ask by its address, or write the name into hosts of [http]\n";
+        assert_eq!(body, text);
+    }
+    for host in ["Host: 127.0.0.1:9292\r\n", "Host: [::1]\r\n", "Host: localhost\r\n", "Host: X:1\r\n", ""] {
+        assert_eq!(ask("/metrics", host).0, 200, "{host}");
+    }
+    assert_eq!(ask("/metrics", "Host: x\r\nHost: rebound.example\r\n").0, 421);
+    assert_eq!(ask("http://rebound.example/metrics", "Host: x\r\n").0, 421);
+    for path in ["/live", "/ready"] {
+        assert_ne!(ask(path, "Host: rebound.example\r\n").0, 421, "{path}");
     }
 }
 
