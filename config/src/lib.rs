@@ -23,6 +23,7 @@ pub mod model;
 mod parse;
 pub mod report;
 mod schema;
+mod secret;
 mod suggest;
 mod validate;
 

@@ -616,10 +616,20 @@ pub enum VrrpTracked {
 }
 
 /// `[vrrp.authentication]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum VrrpAuthentication {
     /// Simple text password of 1 to 8 bytes.
     Pass(String),
     /// IP authentication header with HMAC-MD5, password of 1 to 8 bytes (RFC 2338 section 5.3.6).
     Ah(String),
+}
+
+impl std::fmt::Debug for VrrpAuthentication {
+    // A password has no business in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            VrrpAuthentication::Pass(_) => "Pass(..)",
+            VrrpAuthentication::Ah(_) => "Ah(..)",
+        })
+    }
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Padding, Renderer, Snippet};
 
+use crate::secret;
+
 /// Problems rendered at most. Who has more of them will not read them all, and a broken generator can
 /// produce one per line of a large file.
 const SHOWN_MAX: usize = 200;
@@ -63,6 +65,20 @@ impl Problem {
         self
     }
 
+    /// Hides what it quotes of the secret that it is about.
+    fn hide(&mut self, text: &str, secrets: &[Range<usize>]) {
+        let Some(place) = &mut self.place else { return };
+        let touched = |secret: &&Range<usize>| {
+            place.span.start < secret.end && secret.start < place.span.end.max(place.span.start + 1)
+        };
+        let Some(secret) = secrets.iter().find(touched).and_then(|secret| text.get(secret.clone())) else {
+            return;
+        };
+        place.label = secret::hidden_in(&place.label, secret);
+        self.message = secret::hidden_in(&self.message, secret);
+        self.help = self.help.as_deref().map(|help| secret::hidden_in(help, secret));
+    }
+
     pub(crate) fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.related = Some(Place { span, label: label.into() });
         self
@@ -78,6 +94,7 @@ impl Problem {
 #[derive(Debug, Clone)]
 pub struct Report {
     name: String,
+    /// With its secrets hidden.
     text: Arc<str>,
     /// Byte offset of the start of each line.
     lines: Vec<usize>,
@@ -86,9 +103,14 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(name: &str, text: &str, mut problems: Vec<Problem>) -> Self {
+        let secrets = if problems.is_empty() { Vec::new() } else { secret::spans(text) };
+        for problem in &mut problems {
+            problem.hide(text, &secrets);
+        }
         problems.sort_by_key(|p| p.place.as_ref().map(|place| (place.span.start, place.span.end)));
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
-        Self { name: name.to_owned(), text: text.into(), lines, problems }
+        let text = if secrets.is_empty() { text.into() } else { secret::hidden(text, &secrets).into() };
+        Self { name: name.to_owned(), text, lines, problems }
     }
 
     /// No problem at all.
