@@ -8,7 +8,7 @@ use crate::frames::{CLIENT, GATEWAY, VIP, arp, client, server, tcp, udp};
 use crate::lab::{base, virtual_server};
 use crate::pool::PoolFrame;
 use weir_dataplane::packet::{BURST, Frame};
-use weir_dataplane::snapshot::virtual_router::mac;
+use weir_dataplane::snapshot::virtual_router::{RouterKey, mac};
 
 /// Flows of a case: enough that branch and line patterns do not repeat, few enough for valgrind.
 const FLOWS: u32 = 64 * BURST as u32;
@@ -88,7 +88,8 @@ fn virtual_mac() -> (Lab, Vec<Vec<u8>>) {
         "[[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = {ROUTER}\naddresses = [\"10.0.0.100\"]\n"
     );
     let mut lab = Lab::new(&(file + &router), 1);
-    lab.snapshot.set_masters(&["vi".to_owned()].into_iter().collect());
+    let key = RouterKey { port: 0, is_ipv6: false, id: ROUTER };
+    lab.snapshot.set_masters(&[key].into_iter().collect());
     lab.pass_millis(1);
     let (lab, mut frames) = establish(lab, requests);
     for frame in &mut frames {

@@ -61,6 +61,11 @@ def run(name, *command, timeout=60):
     return subprocess.run(inside(name, *command), capture_output=True, text=True, timeout=timeout)
 
 
+def run_in_switch(*command):
+    """Runs a command where the bridge is."""
+    subprocess.run(["ip", "netns", "exec", SWITCH, *command], check=True, capture_output=True, text=True)
+
+
 def up():
     """Builds the network."""
     down()

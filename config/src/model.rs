@@ -558,12 +558,18 @@ pub struct Vrrp {
     pub preempt: bool,
     /// From the first advertisement of a lower priority until this router takes over.
     pub preempt_delay: Duration,
+    /// For how long it listens at least, from its start and from when its link came, before it becomes master.
+    pub startup_delay: Duration,
     /// 00:00:5e:00:01:{VRID} (or -02-) instead of the port's MAC.
     pub virtual_mac: bool,
     /// The virtual addresses.
     pub addresses: Vec<IpAddr>,
     /// Advertisements go to these instead of the multicast group.
     pub unicast_peers: Vec<IpAddr>,
+    /// The least TTL or hop limit of what they send, 0 to 255.
+    pub ttl_min: u8,
+    /// The largest, not less than [`Vrrp::ttl_min`].
+    pub ttl_max: u8,
     /// As master, the addresses themselves answer (ping, and what their host would). Virtual servers are served anyway.
     pub accept: bool,
     /// Instances with the same name here are master together or not at all.

@@ -11,6 +11,8 @@ use crate::time::Micros;
 const BATCH: usize = 16;
 /// Between two batches.
 const BATCH_PAUSE: Duration = Duration::from_millis(1);
+/// Between two bursts because of other masters: a flood of advertisements must not become one of announcements.
+const AGAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// An address that somebody else claims is announced this often at most.
 pub const DEFENCE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -31,6 +33,10 @@ pub struct Announcer {
     /// When the second burst comes, and its rounds.
     second: Option<(Micros, u8)>,
     refresh: Option<Micros>,
+    /// When the last burst because of another master began.
+    again: Option<Micros>,
+    /// When the next one is due, and its rounds.
+    owed: Option<(Micros, u8)>,
 }
 
 impl Announcer {
@@ -40,11 +46,18 @@ impl Announcer {
         self.refresh = (!plan.refresh.is_zero()).then(|| now + plan.refresh);
     }
 
-    /// Somebody of lower priority was master, and may have announced the addresses as well. A burst under way or to
-    /// come is enough.
+    /// Another router was master, and may have announced the addresses as well or answered for them. A burst under way is
+    /// enough; soon after the last one it waits for its turn, since the other may have gone on meanwhile.
     pub fn again(&mut self, plan: &Announce, now: Micros) {
-        if self.burst.is_none() && self.second.is_none() {
-            self.burst(plan.lower_priority_repeat, plan.lower_priority_delay, now);
+        if self.burst.is_some() || self.owed.is_some() || plan.lower_priority_repeat == 0 {
+            return;
+        }
+        match self.again.map(|last| last + AGAIN_INTERVAL).filter(|next| now < *next) {
+            Some(next) => self.owed = Some((next, plan.lower_priority_repeat)),
+            None => {
+                self.again = Some(now);
+                self.burst(plan.lower_priority_repeat, plan.lower_priority_delay, now);
+            }
         }
     }
 
@@ -65,13 +78,17 @@ impl Announcer {
 
     /// When [`Announcer::due`] has something.
     pub fn deadline(&self) -> Option<Micros> {
-        let second = self.second.map(|(due, _)| due);
-        [self.burst.map(|burst| burst.due), second, self.refresh].into_iter().flatten().min()
+        let later = [self.second, self.owed].map(|burst| burst.map(|(due, _)| due));
+        [self.burst.map(|burst| burst.due), later[0], later[1], self.refresh].into_iter().flatten().min()
     }
 
     /// The addresses to announce now, a few at a time.
     pub fn due<'a>(&mut self, plan: &Announce, addresses: &'a [IpAddr], now: Micros) -> &'a [IpAddr] {
         if let Some((_, rounds)) = self.second.take_if(|(due, _)| now >= *due) {
+            self.burst = Some(Burst { due: now, rounds, next: 0 });
+        }
+        if let Some((_, rounds)) = self.owed.take_if(|(due, _)| now >= *due) {
+            self.again = Some(now);
             self.burst = Some(Burst { due: now, rounds, next: 0 });
         }
         if let Some(due) = self.refresh.filter(|due| now >= *due) {
@@ -138,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_priority_starts_no_burst_beside_one_that_is_under_way() {
+    fn another_master_starts_no_burst_beside_one_that_is_under_way() {
         let (plan, addresses) = (Announce::default(), [IpAddr::from(Ipv4Addr::LOCALHOST)]);
         let mut announcer = Announcer::default();
         announcer.start(&plan, Micros(0));
@@ -150,5 +167,28 @@ mod tests {
         assert_eq!(sent, 10);
         announcer.again(&plan, Micros(10_000_000));
         assert_eq!(announcer.deadline(), Some(Micros(10_000_000)));
+    }
+
+    #[test]
+    fn a_flood_of_other_masters_causes_a_burst_a_second_and_one_after_it() {
+        let plan =
+            Announce { delay: Duration::ZERO, lower_priority_delay: Duration::ZERO, ..Announce::default() };
+        let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST)];
+        let mut announcer = Announcer::default();
+        let mut sent = Vec::new();
+        for now in (0..3_500_000).step_by(500) {
+            announcer.again(&plan, Micros(now));
+            if announcer.deadline().is_some_and(|due| due.0 <= now)
+                && !announcer.due(&plan, &addresses, Micros(now)).is_empty()
+            {
+                sent.push(now);
+            }
+        }
+        assert_eq!(sent.len(), 20, "{sent:?}");
+        let last = announcer.deadline().unwrap();
+        assert!(
+            (3_900_000..4_100_000).contains(&last.0),
+            "the last of the flood is answered as well: {last:?}"
+        );
     }
 }

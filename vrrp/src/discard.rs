@@ -34,7 +34,7 @@ discards! {
     AuthenticationType "authentication_type" "it is authenticated in another way than ours",
     Version "version" "it is of another version than ours",
     Length "length" "it is shorter or longer than the addresses it lists need",
-    Ttl "ttl" "its TTL or hop limit is not 255: it was forwarded",
+    Ttl "ttl" "its TTL or hop limit is not 255, or not one that `ttl_min` and `ttl_max` allow: it was forwarded",
     AuthenticationData "authentication_data" "the password, or the value made with it, is not ours",
     Replay "replay" "its sequence number was seen already, or its SPI is not its sender's address",
     Interval "interval" "its advertisement interval is not ours, which version 2 demands",
@@ -42,6 +42,7 @@ discards! {
     Checksum "checksum" "its checksum is wrong",
     Destination "destination" "it is sent to one router and ours uses the group, or the other way round",
     Peer "peer" "its sender is not one of `unicast_peers`",
+    Owner "owner" "we own the addresses (priority 255), so nobody else may be master: two owners, or a forgery",
 }
 
 #[cfg(test)]

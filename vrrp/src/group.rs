@@ -3,6 +3,8 @@
 //! A director that has one address on the outside and another inside is of no use with one of them alone. So:
 //! * A member whose down timer fires waits until all others want to be master too.
 //! * One that stops being master takes the others along.
+//! * So does one that hears a master and leaves it in place. Members are master together unless a reload has put them
+//!   together; then one that another router holds takes the others to backup, and one that nobody holds joins them.
 //! * A fault of one is a fault of all.
 //! * What tracking adds to the priority of one it adds to all: they stay together.
 

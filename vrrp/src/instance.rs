@@ -152,8 +152,7 @@ impl Instance {
 
     /// Whether the same virtual router is meant, so that changed settings can be taken over in place.
     pub(crate) fn is_same_router(&self, settings: &Settings) -> bool {
-        let identity = |s: &Settings| (s.port, s.virtual_router_id, s.version, s.is_ipv6());
-        identity(&self.settings) == identity(settings)
+        self.settings.key() == settings.key()
     }
 
     /// Takes over changed settings in place.

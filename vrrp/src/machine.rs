@@ -22,7 +22,7 @@ use crate::packet::Version;
 use crate::settings::{OWNER, Settings};
 use crate::time::Micros;
 
-/// A master that hears one of lower priority says so at once, but not more often than this.
+/// A master that hears another one that has to go says so at once, but not more often than this.
 const ASSERTION_INTERVAL: Duration = Duration::from_millis(100);
 /// Advertisements that may be missed before a backup takes over.
 const DOWN_ADVERTISEMENTS: u32 = 3;
@@ -135,6 +135,8 @@ pub enum Event {
     Deadline,
     /// An advertisement was accepted.
     Advertisement(Heard),
+    /// Another router claims the addresses that this one owns.
+    Rival,
     /// Tracking changed the priority.
     Priority(u8),
     /// It must not be master.
@@ -156,7 +158,7 @@ pub enum Action {
     Advertise(u8),
     /// Announce the addresses: just become master.
     Announce,
-    /// Announce them again: somebody of lower priority may have.
+    /// Announce them again: another router may have.
     AnnounceAgain,
     /// The state changed.
     Become {
@@ -192,6 +194,7 @@ pub struct Machine {
     interval: Duration,
     preempt: bool,
     preempt_delay: Duration,
+    startup_delay: Duration,
     source: IpAddr,
     in_group: bool,
     /// How often the master that is heard advertises (version 3); ours before any is.
@@ -199,8 +202,12 @@ pub struct Machine {
     wait: Wait,
     /// Since when the timer of a backup runs.
     waiting_since: Micros,
+    /// The timer does not fire before this: the delay of the start.
+    not_before: Micros,
     /// Whether a master of lower priority lets that timer run on.
     preempting: bool,
+    /// Whether the last it heard was a master that it leaves alone.
+    follows: bool,
     /// When it may preempt, from the first lower priority it hears.
     preempt_at: Option<Micros>,
     /// In a sync group: the timer fired, and it waits for the others.
@@ -233,12 +240,15 @@ impl Machine {
             interval: settings.interval,
             preempt: settings.preempt,
             preempt_delay: settings.preempt_delay,
+            startup_delay: settings.startup_delay,
             source: settings.source,
             in_group: settings.group.is_some(),
             active_interval: settings.interval,
             wait: Wait::Down,
             waiting_since: Micros(0),
+            not_before: Micros(0),
             preempting: false,
+            follows: false,
             preempt_at: None,
             wants_master: false,
             advertised: Micros(0),
@@ -253,7 +263,9 @@ impl Machine {
         if self.active_interval == self.interval {
             self.active_interval = settings.interval;
         }
+        self.version = settings.version;
         self.interval = settings.interval;
+        self.startup_delay = settings.startup_delay;
         self.preempt = settings.preempt;
         self.preempt_delay = settings.preempt_delay;
         self.source = settings.source;
@@ -280,6 +292,11 @@ impl Machine {
         self.wants_master || self.state == State::Master
     }
 
+    /// Whether another router is its master, so that its sync group can't have all of its addresses.
+    pub fn is_following(&self) -> bool {
+        self.state == State::Backup && self.follows
+    }
+
     /// How long it waits for a master now, or would if it were a backup.
     pub fn down_interval(&self) -> Duration {
         down_interval(self.version, self.priority, self.active_interval)
@@ -294,7 +311,8 @@ impl Machine {
     pub fn deadline(&self) -> Option<Micros> {
         match self.state {
             State::Initialize | State::Fault => None,
-            State::Backup => (!self.wants_master).then(|| self.waiting_since + self.wait_time()),
+            State::Backup if self.wants_master => None,
+            State::Backup => Some((self.waiting_since + self.wait_time()).max(self.not_before)),
             State::Master => Some(self.next_advertisement),
         }
     }
@@ -333,6 +351,7 @@ impl Machine {
             }
             (Master, Event::Deadline) => self.advertise(now, actions),
             (Master, Event::Advertisement(heard)) => self.master_hears(heard, now, actions),
+            (Master, Event::Rival) => self.assert(now, actions),
             (Master, Event::Priority(priority)) => {
                 if self.priority != priority {
                     self.priority = priority;
@@ -351,6 +370,7 @@ impl Machine {
             }
             (Fault, Event::Recovered) => self.begin(Cause::Recovered, now, actions),
             (Initialize, Event::Shutdown | Event::Deadline | Event::Advertisement(_) | Event::Recovered)
+            | (Initialize | Backup | Fault, Event::Rival)
             | (Initialize | Fault, Event::Stalled(_) | Event::GroupMaster | Event::GroupBackup)
             | (Backup, Event::Startup | Event::Recovered | Event::GroupBackup)
             | (Master, Event::Startup | Event::Recovered | Event::GroupMaster)
@@ -361,11 +381,13 @@ impl Machine {
     /// RFC 9568 section 6.4.1.
     fn begin(&mut self, cause: Cause, now: Micros, actions: &mut Vec<Action>) {
         self.active_interval = self.interval;
-        if self.priority == OWNER && !self.in_group {
+        let is_owner = self.priority == OWNER && self.startup_delay.is_zero();
+        if is_owner && !self.in_group {
             self.become_master(Cause::Owner, now, actions);
         } else {
             self.become_backup(Wait::Down, cause, now, actions);
-            self.wants_master = self.priority == OWNER;
+            self.not_before = now + self.startup_delay;
+            self.wants_master = is_owner;
             if self.wants_master {
                 actions.push(Action::WantsMaster);
             }
@@ -376,6 +398,8 @@ impl Machine {
         let from = std::mem::replace(&mut self.state, to);
         self.preempt_at = None;
         self.preempting = false;
+        self.follows = false;
+        self.not_before = Micros(0);
         self.wants_master = false;
         self.asserted = None;
         actions.push(Action::Become { from, to, cause });
@@ -400,6 +424,7 @@ impl Machine {
     fn silence(&self) -> Cause {
         match self.wait {
             Wait::Skew => Cause::Resigned,
+            Wait::Down if self.priority == OWNER => Cause::Owner,
             Wait::Down | Wait::Listen if self.preempting => Cause::Preemption,
             Wait::Down | Wait::Listen => Cause::Silence,
         }
@@ -409,6 +434,7 @@ impl Machine {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
+        self.follows = false;
         if self.in_group {
             self.wants_master = true;
             actions.push(Action::WantsMaster);
@@ -419,15 +445,19 @@ impl Machine {
 
     /// RFC 9568 section 6.4.2.
     fn backup_hears(&mut self, heard: Heard, now: Micros) {
+        // Who hears is not deaf.
+        self.not_before = Micros(0);
         if heard.priority == 0 {
             self.wait = Wait::Skew;
             self.waiting_since = now;
             self.preempting = false;
+            self.follows = false;
             return;
         }
         let is_lower = heard.priority < self.priority;
         if is_lower && self.preempt && self.may_preempt(now) {
             self.preempting = true;
+            self.follows = false;
             return;
         }
         if !is_lower {
@@ -453,6 +483,7 @@ impl Machine {
         self.waiting_since = now;
         self.wants_master = false;
         self.preempting = false;
+        self.follows = true;
     }
 
     fn backup_stalled(&mut self, gap: Duration, now: Micros) {
@@ -465,7 +496,9 @@ impl Machine {
     /// RFC 9568 section 6.4.3.
     fn master_hears(&mut self, heard: Heard, now: Micros, actions: &mut Vec<Action>) {
         if heard.priority == 0 {
+            // It was master as well, and neighbours may have learned the addresses from it.
             self.advertise(now, actions);
+            actions.push(Action::AnnounceAgain);
             return;
         }
         let cause = if heard.priority > self.priority {
@@ -473,19 +506,26 @@ impl Machine {
         } else if heard.priority == self.priority && heard.from > self.source {
             Cause::HigherAddress { from: heard.from }
         } else {
-            // The other learns at once that it has to go, and neighbours where the addresses are.
-            match self.asserted.map(|last| last + ASSERTION_INTERVAL).filter(|next| now < *next) {
-                Some(next) => self.next_advertisement = self.next_advertisement.min(next),
-                None => {
-                    self.asserted = Some(now);
-                    actions.push(Action::Advertise(self.priority));
-                    actions.push(Action::AnnounceAgain);
-                }
-            }
+            self.assert(now, actions);
             return;
         };
+        // The other may not know that there were two. With this it does, and announces the addresses again after this
+        // router has stopped answering for them (keepalived's `higher_prio_send_advert`).
+        actions.push(Action::Advertise(self.priority));
         self.become_backup(Wait::Down, cause, now, actions);
         self.follow(heard, now);
+    }
+
+    /// Another master, which has to go, learns that at once, and neighbours where the addresses are.
+    fn assert(&mut self, now: Micros, actions: &mut Vec<Action>) {
+        match self.asserted.map(|last| last + ASSERTION_INTERVAL).filter(|next| now < *next) {
+            Some(next) => self.next_advertisement = self.next_advertisement.min(next),
+            None => {
+                self.asserted = Some(now);
+                actions.push(Action::Advertise(self.priority));
+            }
+        }
+        actions.push(Action::AnnounceAgain);
     }
 
     fn master_stalled(&mut self, now: Micros, actions: &mut Vec<Action>) {

@@ -39,7 +39,8 @@ pub(crate) fn judge(
         return Err(Discard::Length);
     }
     // A peer may be some routers away.
-    if !is_unicast && packet.ttl != TTL {
+    let ttls = if is_unicast { settings.ttl_min..=settings.ttl_max } else { TTL..=TTL };
+    if !ttls.contains(&packet.ttl) {
         return Err(Discard::Ttl);
     }
     let interval = message.interval(settings.version);
@@ -60,6 +61,10 @@ pub(crate) fn judge(
     }
     if is_unicast && !settings.unicast_peers.contains(&packet.source) {
         return Err(Discard::Peer);
+    }
+    // RFC 9568 section 7.1. After the authentication header, whose number an owner has to go on from.
+    if settings.is_owner() {
+        return Err(Discard::Owner);
     }
     let mut listed: Vec<_> = message.addresses().collect();
     let mut ours = settings.addresses.clone();

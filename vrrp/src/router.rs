@@ -1,6 +1,6 @@
 //! All instances of a director: frames and time in, frames and transitions out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -105,8 +105,8 @@ impl Router {
         self.discarded.iter().map(|(port, counts)| (*port, counts))
     }
 
-    /// Brings the instances in line with `setups`. One whose name and virtual router are as before keeps its state, its
-    /// counters and its timers; the others stop, or start by way of `read`, which says how things are that they track.
+    /// Brings the instances in line with `setups`. One whose virtual router is as before ([`Settings::key`]) keeps its
+    /// state, its counters and its timers, whatever its name is now; the others stop, or start by way of `read`, which says how things are that they track.
     pub fn configure(
         &mut self,
         setups: Vec<Setup>,
@@ -114,10 +114,8 @@ impl Router {
         now: Micros,
         out: &mut Vec<Output>,
     ) {
-        let stays = |instance: &Instance| {
-            let name = &instance.settings().name;
-            setups.iter().any(|s| s.settings.name == *name && instance.is_same_router(&s.settings))
-        };
+        let keys: HashSet<_> = setups.iter().map(|setup| setup.settings.key()).collect();
+        let stays = |instance: &Instance| keys.contains(&instance.settings().key());
         for index in 0..self.instances.len() {
             if !stays(&self.instances[index]) {
                 self.step(index, Event::Shutdown, now, out);
@@ -126,7 +124,7 @@ impl Router {
         let mut old: Vec<_> = std::mem::take(&mut self.instances).into_iter().filter(|i| stays(i)).collect();
         self.trackers.clear();
         for Setup { settings, trackers } in setups {
-            let instance = match old.iter().position(|i| i.settings().name == settings.name) {
+            let instance = match old.iter().position(|i| i.is_same_router(&settings)) {
                 Some(place) => {
                     let mut instance = old.swap_remove(place);
                     instance.reconfigure(settings, now);
@@ -138,8 +136,7 @@ impl Router {
             self.trackers.push(trackers);
         }
         self.groups = Group::all(&self.instances);
-        let key = |s: &Settings| (s.port, s.is_ipv6(), s.virtual_router_id);
-        let keys = self.instances.iter().enumerate().map(|(index, i)| (key(i.settings()), index));
+        let keys = self.instances.iter().enumerate().map(|(index, i)| (i.settings().key(), index));
         self.by_key = keys.collect();
         self.track(read, now, out);
         for index in 0..self.instances.len() {
@@ -204,12 +201,18 @@ impl Router {
                     out.push(Output::AddressMismatch { instance, source: packet.source });
                 }
                 self.step(index, Event::Advertisement(heard), now, out);
+                if self.instances[index].machine.is_following() {
+                    self.demote_group(index, now, out);
+                }
                 self.settle(now, out);
             }
             Err(reason) => {
                 let instance = Some(instance.settings().name.clone());
                 let source = Some(packet.source);
                 out.push(Output::Discarded { port, instance, source, reason });
+                if reason == Discard::Owner {
+                    self.step(index, Event::Rival, now, out);
+                }
             }
         }
     }
@@ -307,7 +310,7 @@ impl Router {
         }
     }
 
-    /// Who loses mastership takes its sync group along.
+    /// Who loses mastership, or leaves it to another router, takes its sync group along.
     fn demote_group(&mut self, index: usize, now: Micros, out: &mut Vec<Output>) {
         let group = self.groups.iter().find(|group| group.members.contains(&index));
         for member in group.map(|group| group.members.clone()).unwrap_or_default() {

@@ -31,10 +31,17 @@ pub struct Settings {
     pub preempt: bool,
     /// From the first advertisement of a lower priority until we do.
     pub preempt_delay: Duration,
+    /// For how long it listens at least before it becomes master, from its start and from the moment its fault was
+    /// mended: ports of switches may be deaf at first. It ends with the first advertisement that is accepted.
+    pub startup_delay: Duration,
     /// Virtual addresses, all of one family; at least one.
     pub addresses: Vec<IpAddr>,
     /// Where advertisements go instead of the group.
     pub unicast_peers: Vec<IpAddr>,
+    /// The least TTL or hop limit of an advertisement from one of them.
+    pub ttl_min: u8,
+    /// The largest.
+    pub ttl_max: u8,
     /// Version 2 only.
     pub authentication: Authentication,
     /// What version 3 over IPv4 sums up when sending; both are accepted.
@@ -83,6 +90,11 @@ impl Settings {
     /// Whether it is one of IPv6.
     pub fn is_ipv6(&self) -> bool {
         self.source.is_ipv6()
+    }
+
+    /// What tells it from all others: port, family (IPv6 or not) and VRID. Its name is a label.
+    pub fn key(&self) -> (usize, bool, u8) {
+        (self.port, self.is_ipv6(), self.virtual_router_id)
     }
 
     /// Whether it is the addresses' owner.

@@ -84,6 +84,8 @@ fn each_rule_has_its_reason() {
         (theirs(), Some(Discard::Destination), peers(ours(), 1)),
         (peers(theirs(), 2), Some(Discard::Peer), peers(ours(), 3)),
         (peers(theirs(), 2), None, peers(ours(), 1)),
+        (peers(theirs(), 2), Some(Discard::Ttl), Settings { ttl_max: 254, ..peers(ours(), 1) }),
+        (peers(theirs(), 2), None, Settings { ttl_min: 255, ..peers(ours(), 1) }),
     ] {
         let frame = frame_of(sent.clone());
         assert_eq!(judged(ours, &frame), (wanted, wanted.is_none()), "{sent:?}");
@@ -104,6 +106,7 @@ fn broken_bytes_have_their_reason() {
     let set = |at: usize, byte: u8| move |frame: &mut Vec<u8>| frame[at] = byte;
     assert_eq!(change(true, &set(22, 255)), None);
     assert_eq!(change(true, &set(22, 254)), Some(Discard::Ttl));
+    assert_eq!(change(true, &set(36, 255)), None);
     assert_eq!(change(true, &set(34, 0x22)), Some(Discard::Type));
     assert_eq!(change(true, &set(34, 0x41)), Some(Discard::Version));
     assert_eq!(change(true, &set(37, 2)), Some(Discard::Length));
@@ -115,6 +118,20 @@ fn broken_bytes_have_their_reason() {
     assert_eq!(change(false, &|frame| frame.truncate(40)), Some(Discard::Malformed));
     // Frames are padded to what the wire carries.
     assert_eq!(change(false, &|frame| frame.resize(60, 0xaa)), None);
+}
+
+#[test]
+fn a_peer_that_is_farther_away_than_it_should_be_is_not_believed() {
+    let peer = |host| vec![IpAddr::V4(Ipv4Addr::new(192, 168, 200, host))];
+    let mut frame = frame_of(Settings { unicast_peers: peer(2), ..settings4("a", 1, 200) });
+    for (ttl, ttl_min, wanted) in
+        [(1, 0, None), (1, 255, Some(Discard::Ttl)), (253, 254, Some(Discard::Ttl)), (254, 254, None)]
+    {
+        frame[22] = ttl;
+        mend(&mut frame);
+        let ours = Settings { unicast_peers: peer(1), ttl_min, ..settings4("b", 2, 100) };
+        assert_eq!(judged(ours, &frame).0, wanted, "{ttl}, at least {ttl_min}");
+    }
 }
 
 #[test]

@@ -151,6 +151,12 @@ impl World {
         };
         let mixed = version == Version::V3 && random.one_in(2);
         let is_unicast = random.one_in(4);
+        // There is one owner at most: it listens to nobody.
+        let mut has_owner = false;
+        let mut priority = |random: &mut Random| {
+            let priority = [100, 100, 150, 200, 254, 1, 255][random.below(7) as usize];
+            if priority == 255 && std::mem::replace(&mut has_owner, true) { 253 } else { priority }
+        };
         let address = |host: usize| IpAddr::V4(Ipv4Addr::new(192, 168, 200, host as u8 + 1));
         let nodes = (0..count)
             .map(|host| {
@@ -167,11 +173,7 @@ impl World {
                     } else {
                         ChecksumForm::MessageOnly
                     },
-                    ..settings4(
-                        "r",
-                        host as u8 + 1,
-                        [100, 100, 150, 200, 254, 1, 255][random.below(7) as usize],
-                    )
+                    ..settings4("r", host as u8 + 1, priority(&mut random))
                 };
                 let drift = [0, DRIFT, -DRIFT][random.below(3) as usize];
                 Node { settings, router: None, drift, waiting: None, wakes: u64::MAX }

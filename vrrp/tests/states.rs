@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use common::{advertisements, all_up, settings4, started, transitions};
+use weir_vrrp::discard::Discard;
 use weir_vrrp::machine::{Cause, State, down_interval, skew};
 use weir_vrrp::packet::Version;
 use weir_vrrp::router::{Output, Router, Setup};
@@ -279,7 +280,7 @@ fn a_group_waits_for_all_of_its_members() {
     router.receive(0, &advertisement(settings4("b", 2, 200)), Micros(5 * SECOND), &mut out);
     let states: Vec<_> = transitions(&out).into_iter().map(|(name, to, _)| (name, to)).collect();
     assert_eq!(states, [("in", State::Backup), ("out", State::Backup)]);
-    assert_eq!(advertisements(&out).iter().map(|frame| frame[36]).collect::<Vec<_>>(), [0]);
+    assert_eq!(advertisements(&out).iter().map(|frame| frame[36]).collect::<Vec<_>>(), [100, 0]);
 }
 
 #[test]
@@ -331,22 +332,68 @@ fn what_a_reload_leaves_alone_keeps_its_state() {
 
 #[test]
 fn a_claim_is_answered_by_the_master_and_not_more_than_once_a_second() {
-    let (mut router, _) = started([settings4("a", 1, 255)]);
+    let (mut router, _) = started([settings4("a", 1, 100)]);
+    run(&mut router, 4 * SECOND);
     let vip = router.instances()[0].settings().addresses[0];
     let claim = |router: &mut Router, address, now| {
         let mut out = Vec::new();
         router.claimed(0, address, Micros(now), &mut out);
         out.len()
     };
-    assert_eq!(claim(&mut router, vip, 0), 1);
-    assert_eq!(claim(&mut router, vip, SECOND - 1), 0);
-    assert_eq!(claim(&mut router, vip, SECOND), 1);
-    assert_eq!(claim(&mut router, IpAddr::V4(Ipv4Addr::LOCALHOST), SECOND), 0);
+    assert_eq!(claim(&mut router, vip, 4 * SECOND), 1);
+    assert_eq!(claim(&mut router, vip, 5 * SECOND - 1), 0);
+    assert_eq!(claim(&mut router, vip, 5 * SECOND), 1);
+    assert_eq!(claim(&mut router, IpAddr::V4(Ipv4Addr::LOCALHOST), 5 * SECOND), 0);
     assert_eq!(router.instances()[0].counters().defences, 2);
-    hear(
-        &mut router,
-        Settings { source: "192.168.200.9".parse().unwrap(), ..settings4("b", 9, 255) },
-        2 * SECOND,
-    );
+    hear(&mut router, settings4("b", 9, 255), 6 * SECOND);
     assert_eq!((state(&router), claim(&mut router, vip, 9 * SECOND)), (State::Backup, 0));
+}
+
+#[test]
+fn an_owner_believes_nobody() {
+    let (mut router, _) = started([settings4("a", 1, 255)]);
+    let mut out = Vec::new();
+    for (priority, now) in [(255, SECOND), (255, 2 * SECOND), (0, 3 * SECOND), (100, 4 * SECOND)] {
+        router.receive(0, &advertisement(settings4("b", 9, priority)), Micros(now), &mut out);
+        assert_eq!(state(&router), State::Master);
+    }
+    assert_eq!(transitions(&out), [], "RFC 9568 section 7.1: the owner discards");
+    let refused = &router.instances()[0].counters().discarded;
+    assert_eq!((refused[Discard::Owner as usize], refused.iter().sum::<u64>()), (4, 4));
+    assert_eq!(router.instances()[0].counters().received, 0);
+    // Who spoke for the addresses may have announced them too.
+    assert!(router.deadline().unwrap().0 <= 4 * SECOND);
+    // Without a right to be master it does not take over for what it hears either.
+    let (mut router, _) = started([grouped("in", 0, 255), grouped("out", 1, 100)]);
+    router.receive(0, &advertisement(settings4("b", 9, 100)), Micros(SECOND), &mut out);
+    assert_eq!(state(&router), State::Backup);
+}
+
+#[test]
+fn a_delay_of_the_start_is_waited_for_unless_a_master_is_heard() {
+    let delay = Duration::from_secs(30);
+    let slow = || Settings { startup_delay: delay, preempt: false, ..settings4("a", 1, 200) };
+    let (mut router, _) = started([slow()]);
+    assert_eq!(deadline(&router), 30 * SECOND);
+    // The port hears at last: from here on it is as ever.
+    hear(&mut router, settings4("b", 2, 100), 5 * SECOND);
+    assert_eq!(deadline(&router), 5 * SECOND + 3_218_750);
+    // An owner waits as well, and takes over then.
+    let (mut router, out) = started([Settings { priority: 255, ..slow() }]);
+    assert_eq!(transitions(&out), [("a", State::Backup, Cause::Started)]);
+    assert_eq!(transitions(&run(&mut router, 30 * SECOND)), [("a", State::Master, Cause::Owner)]);
+}
+
+#[test]
+fn a_link_that_came_is_listened_to_for_a_down_interval_and_the_delay() {
+    for (startup_delay, waits) in [(0, 3_218_750), (3, 3_218_750), (10, 10 * SECOND)] {
+        let startup_delay = Duration::from_secs(startup_delay);
+        let settings = Settings { startup_delay, preempt: false, ..settings4("a", 1, 200) };
+        let tracker = Tracker { what: Tracked::Port(0), effect: Effect::Fault };
+        let setup = Setup { settings, trackers: vec![tracker] };
+        let (mut router, mut out) = (Router::new(), Vec::new());
+        router.configure(vec![setup], &mut |_| Reading::Down, Micros(0), &mut out);
+        router.track(&mut all_up, Micros(20 * SECOND), &mut out);
+        assert_eq!(deadline(&router), 20 * SECOND + waits);
+    }
 }

@@ -16,6 +16,7 @@ use weir_dataplane::packet::{BURST, Burst, Frame};
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::publish::{Publisher, Reader};
 use weir_dataplane::snapshot::registry::{Progress, Registry};
+use weir_dataplane::snapshot::virtual_router::RouterKey;
 use weir_dataplane::stats::WorkerCounters;
 
 use crate::recorder::Recorder;
@@ -183,7 +184,7 @@ impl<'a> Rig<'a> {
     pub(crate) fn publish(
         &mut self,
         config: &Config,
-        masters: impl IntoIterator<Item = String>,
+        masters: impl IntoIterator<Item = RouterKey>,
     ) -> Result<()> {
         let progress = Progress::of(std::iter::once(&*self.counters), Some(&self.templates));
         let next = self.registry.snapshot(config, &[OWN], progress)?;
@@ -192,7 +193,7 @@ impl<'a> Rig<'a> {
     }
 
     /// Makes these VRRP instances master, and no others, as VRRP's thread does.
-    pub(crate) fn set_masters(&mut self, masters: impl IntoIterator<Item = String>) -> Result<()> {
+    pub(crate) fn set_masters(&mut self, masters: impl IntoIterator<Item = RouterKey>) -> Result<()> {
         let is_set = self.publisher.masters().try_set(&masters.into_iter().collect());
         ensure!(is_set, "somebody else publishes");
         self.empty_caches();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -64,9 +65,12 @@ pub(crate) fn vrrp(
         advertisement_interval,
         preempt,
         preempt_delay,
+        startup_delay,
         virtual_mac,
         addresses,
         unicast_peers,
+        ttl_min,
+        ttl_max,
         accept,
         sync_group,
         v3_checksum_as_v2,
@@ -92,9 +96,11 @@ pub(crate) fn vrrp(
     let interval = interval(advertisement_interval, *version.get_ref(), table);
     let preempt = table.boolean(preempt, true);
     let delay = table.seconds(preempt_delay, "preempt_delay", 0.0..=1000.0, 0.0);
+    let startup_delay = table.seconds(startup_delay, "startup_delay", 0.0..=1000.0, 0.0);
     preemption(&preempt, &delay, *priority.get_ref(), table);
     let virtual_mac = table.boolean(virtual_mac, true);
     let unicast_peers = peers(unicast_peers, &addresses, network, table);
+    let ttls = ttls(ttl_min, ttl_max, unicast_peers.is_empty(), table);
     let authentication = self::authentication(authentication, &version, table);
     let accept = table.boolean(accept, true);
     let sync_group = table.parsed(sync_group, values::name);
@@ -115,9 +121,12 @@ pub(crate) fn vrrp(
         advertisement_interval: interval,
         preempt: preempt.into_inner(),
         preempt_delay: Duration::from_secs_f64(delay.into_inner()),
+        startup_delay: Duration::from_secs_f64(startup_delay.into_inner()),
         virtual_mac: virtual_mac.into_inner(),
         addresses: addresses.into_iter().map(Spanned::into_inner).collect(),
         unicast_peers,
+        ttl_min: *ttls.start(),
+        ttl_max: *ttls.end(),
         accept: accept.into_inner(),
         sync_group: sync_group.map(Spanned::into_inner),
         v3_checksum_as_v2: checksum,
@@ -288,6 +297,32 @@ fn peers(
         }
     }
     peers.into_iter().map(Spanned::into_inner).collect()
+}
+
+/// How far away unicast peers may be. keepalived's default: anywhere.
+fn ttls(
+    least: &Field<schema::Integer>,
+    largest: &Field<schema::Integer>,
+    is_multicast: bool,
+    table: &mut Table<'_>,
+) -> RangeInclusive<u8> {
+    let min = table.integer::<u8>(least, "ttl_min", 0..=255, 0);
+    let max = table.integer::<u8>(largest, "ttl_max", 0..=255, 255);
+    if min.get_ref() > max.get_ref() {
+        let problem = Problem::error("`ttl_min` is larger than `ttl_max`")
+            .at(min.span(), "no advertisement would be believed")
+            .help("write 255 for peers on the link, and one less for each router between");
+        table.report(problem);
+    }
+    for (key, written, ttl) in [("ttl_min", least.is_some(), &min), ("ttl_max", largest.is_some(), &max)] {
+        if written && is_multicast {
+            let problem = Problem::error(format!("`{key}` without `unicast_peers`"))
+                .at(ttl.span(), "what comes to the group must have 255 anyway")
+                .help("remove the line, or write `unicast_peers`");
+            table.report(problem);
+        }
+    }
+    *min.get_ref()..=*max.get_ref()
 }
 
 fn authentication(

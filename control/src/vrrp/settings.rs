@@ -26,8 +26,11 @@ fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress) -> Setup {
         interval: vrrp.advertisement_interval,
         preempt: vrrp.preempt,
         preempt_delay: vrrp.preempt_delay,
+        startup_delay: vrrp.startup_delay,
         addresses: vrrp.addresses.clone(),
         unicast_peers: vrrp.unicast_peers.clone(),
+        ttl_min: vrrp.ttl_min,
+        ttl_max: vrrp.ttl_max,
         authentication: match &vrrp.authentication {
             None => Authentication::None,
             Some(VrrpAuthentication::Pass(text)) => Authentication::Pass(password(text)),

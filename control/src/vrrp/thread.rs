@@ -14,12 +14,12 @@ use hashbrown::HashSet;
 use tokio::sync::Notify;
 use weir_dataplane::punt::Channel;
 use weir_dataplane::snapshot::publish::Masters;
-use weir_dataplane::snapshot::virtual_router::Fence;
+use weir_dataplane::snapshot::virtual_router::{Fence, RouterKey};
 use weir_dataplane::stats::PuntClass;
 use weir_vrrp::instance::Instance;
 use weir_vrrp::machine::State;
 use weir_vrrp::router::{Output, Router};
-use weir_vrrp::settings::Mac;
+use weir_vrrp::settings::{Mac, Settings};
 use weir_vrrp::time::Micros;
 use weir_vrrp::track::{Reading, Tracked};
 
@@ -284,8 +284,8 @@ impl Thread {
     fn tell_masters(&mut self) {
         if self.owes_masters {
             let masters = self.router.instances().iter().filter(|instance| instance.state() == State::Master);
-            let names: HashSet<String> = masters.map(|instance| instance.settings().name.clone()).collect();
-            self.owes_masters = !self.ends.masters.try_set(&names);
+            let keys: HashSet<RouterKey> = masters.map(|instance| key_of(instance.settings())).collect();
+            self.owes_masters = !self.ends.masters.try_set(&keys);
         }
     }
 
@@ -337,6 +337,11 @@ impl Thread {
         sleep(TURN);
         let _ = done.try_send(());
     }
+}
+
+/// What the data plane knows an instance by.
+fn key_of(settings: &Settings) -> RouterKey {
+    RouterKey { port: settings.port, is_ipv6: settings.is_ipv6(), id: settings.virtual_router_id }
 }
 
 /// What nobody has looked at yet is taken to be up.

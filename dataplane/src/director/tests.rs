@@ -29,6 +29,7 @@ use crate::sched::Options;
 use crate::snapshot::Snapshot;
 use crate::snapshot::registry::{Progress, Registry};
 use crate::snapshot::server::Openings;
+use crate::snapshot::virtual_router::RouterKey;
 use crate::stats::{Answer, DropReason, WorkerCounters};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::l4::flags::{ACK, FIN, RST, SYN};
@@ -65,7 +66,7 @@ struct Lab {
     registry: Registry,
     snapshot: Snapshot,
     /// Of VRRP.
-    masters: HashSet<String>,
+    masters: HashSet<RouterKey>,
     directors: Vec<Director<HeapFrame>>,
     counters: Vec<Arc<WorkerCounters>>,
     now: Now,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use weir_config::model::{Config, MacAddress};
 
-use super::virtual_router::{self, Fence, VirtualMacs};
+use super::virtual_router::{self, Fence, RouterKey, VirtualMacs};
 use super::{Local, Router, Snapshot};
 
 /// The virtual routers of the file.
@@ -23,8 +23,7 @@ pub(super) struct VirtualRouters {
 }
 
 struct VirtualRouter {
-    /// Of the instance.
-    name: String,
+    key: RouterKey,
     /// Port number.
     port: usize,
     router: Router,
@@ -53,7 +52,7 @@ impl VirtualRouters {
                 let of_port: Vec<u32> =
                     config.ports[instance.port].addresses.iter().filter_map(|net| v4(&net.addr())).collect();
                 VirtualRouter {
-                    name: instance.name.clone(),
+                    key: RouterKey::of(instance),
                     port: instance.port,
                     router: Router {
                         id: instance.virtual_router_id,
@@ -137,8 +136,8 @@ impl Held {
 }
 
 impl Snapshot {
-    /// Makes the instances with these names master, and no others.
-    pub fn set_masters(&mut self, names: &HashSet<String>) {
+    /// Makes these instances master, and no others.
+    pub fn set_masters(&mut self, masters: &HashSet<RouterKey>) {
         self.edition += 1;
         let routers = self.virtual_routers.clone();
         for (port, fence) in self.ports.iter_mut().zip(&routers.fences) {
@@ -147,11 +146,11 @@ impl Snapshot {
         let away = vec![0; routers.list.len() / 64 + 1].into();
         let mut held = Held { away, ..Held::default() };
         for (at, router) in routers.list.iter().enumerate() {
-            let VirtualRouter { name, port, router, addresses, own, addresses6 } = router;
+            let VirtualRouter { key, port, router, addresses, own, addresses6 } = router;
             let number = *port;
             let port = &mut self.ports[number];
             port.has_vrrp = true;
-            let is_master = names.contains(name);
+            let is_master = masters.contains(key);
             let bit = at + 1;
             held.away[bit / 64] |= u64::from(!is_master) << (bit % 64);
             for (is_v6, is_its) in [(false, !addresses.is_empty()), (true, !addresses6.is_empty())] {

@@ -12,6 +12,7 @@ use crossbeam::utils::CachePadded;
 use hashbrown::HashSet;
 
 use super::Snapshot;
+use super::virtual_router::RouterKey;
 
 /// The pointer to what is in force, on a line of its own: workers read it with every burst, and what control writes
 /// beside it would take it out of their caches. A clone is the same pointer.
@@ -36,8 +37,8 @@ pub struct Publisher {
 /// What is touched with a swap.
 #[derive(Default)]
 struct Turn {
-    /// Names of the instances of VRRP that are master.
-    masters: HashSet<String>,
+    /// The instances of VRRP that are master.
+    masters: HashSet<RouterKey>,
     /// What workers may still hold.
     retired: Vec<Arc<Snapshot>>,
 }
@@ -50,17 +51,17 @@ pub struct Masters {
 }
 
 impl Masters {
-    /// The instances with these names are master, and no others: each worker sees it at its next burst. False: it is
-    /// somebody else's turn, and nothing has changed.
-    pub fn try_set(&self, names: &HashSet<String>) -> bool {
+    /// These instances are master, and no others: each worker sees it at its next burst. False: it is somebody else's
+    /// turn, and nothing has changed.
+    pub fn try_set(&self, masters: &HashSet<RouterKey>) -> bool {
         let mut turn = match self.turn.try_lock() {
             Ok(turn) => turn,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
-        turn.masters.clone_from(names);
+        turn.masters.clone_from(masters);
         let mut next = Snapshot::clone(&self.current.load());
-        next.set_masters(names);
+        next.set_masters(masters);
         let former = self.current.swap(Arc::new(next));
         turn.retired.push(former);
         true
@@ -170,8 +171,8 @@ mod tests {
         registry.snapshot(&config, &[MacAddress([2, 0, 0, 0, 0, 1])], Progress::default()).unwrap()
     }
 
-    fn names(names: &[&str]) -> HashSet<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
+    fn routers(ids: &[u8]) -> HashSet<RouterKey> {
+        ids.iter().map(|id| RouterKey { port: 0, is_ipv6: false, id: *id }).collect()
     }
 
     #[test]
@@ -180,7 +181,7 @@ mod tests {
         let publisher = Publisher::new(snapshot(&mut registry));
         let before = publisher.current();
         assert!(before.local(VIP).is_none());
-        assert!(publisher.masters().try_set(&names(&["vi", "another"])));
+        assert!(publisher.masters().try_set(&routers(&[51, 52])));
         let after = publisher.current();
         assert!(after.local(VIP).is_some() && before.local(VIP).is_none());
         assert_eq!(after.generation, before.generation);
@@ -195,11 +196,11 @@ mod tests {
         let mut publisher = Publisher::new(snapshot(&mut registry));
         let masters = publisher.masters();
         let next = snapshot(&mut registry);
-        assert!(masters.try_set(&names(&["vi"])));
+        assert!(masters.try_set(&routers(&[51])));
         publisher.publish(next);
         assert!(publisher.current().local(VIP).is_some());
         let next = snapshot(&mut registry);
-        assert!(masters.try_set(&names(&[])));
+        assert!(masters.try_set(&routers(&[])));
         publisher.publish(next);
         assert!(publisher.current().local(VIP).is_none());
         assert_eq!(publisher.reclaim(), 0);
@@ -209,8 +210,8 @@ mod tests {
     fn vrrps_thread_does_not_wait_for_its_turn() {
         let publisher = Publisher::new(snapshot(&mut Registry::new(1, Options::default())));
         let (masters, turn) = (publisher.masters(), publisher.turn());
-        assert!(!masters.try_set(&names(&["vi"])));
+        assert!(!masters.try_set(&routers(&[51])));
         drop(turn);
-        assert!(masters.try_set(&names(&["vi"])));
+        assert!(masters.try_set(&routers(&[51])));
     }
 }

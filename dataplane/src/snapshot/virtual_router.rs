@@ -4,8 +4,11 @@
 //! over, and workers fence it by themselves: they answer no ARP for its addresses and drop frames to its MAC, so that no
 //! switch or neighbour is led back here by a director that only half runs.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use weir_config::model::Vrrp;
 
 use crate::wire::ethernet::MacAddress;
 
@@ -24,6 +27,25 @@ pub fn mac(id: u8) -> MacAddress {
 pub fn mac6(id: u8) -> MacAddress {
     let [a, b, c, d, e] = PREFIX6;
     MacAddress([a, b, c, d, e, id])
+}
+
+/// What tells a virtual router from all others: names are labels, and may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RouterKey {
+    /// Port number.
+    pub port: usize,
+    /// Its family.
+    pub is_ipv6: bool,
+    /// VRID.
+    pub id: u8,
+}
+
+impl RouterKey {
+    /// Of an instance of the file.
+    pub fn of(vrrp: &Vrrp) -> Self {
+        let is_ipv6 = vrrp.addresses.first().is_some_and(IpAddr::is_ipv6);
+        Self { port: vrrp.port, is_ipv6, id: vrrp.virtual_router_id }
+    }
 }
 
 /// A set of VRIDs.

@@ -8,7 +8,7 @@ use dpdk::Eal;
 use weir_benches::lab::read;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::registry::Registry;
-use weir_dataplane::snapshot::virtual_router::Fence;
+use weir_dataplane::snapshot::virtual_router::{Fence, RouterKey};
 
 use crate::recorder::Recorder;
 use crate::rig::Rig;
@@ -90,7 +90,7 @@ pub(super) fn vrrp(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -> Resu
             addresses.join(", ")
         );
         fence.renew(false, instance as u8 + 1, u64::MAX);
-        masters.push(format!("i{instance}"));
+        masters.push(RouterKey { port: 0, is_ipv6: false, id: instance as u8 + 1 });
     }
     let config = read(&text);
     let registry = Registry::new(1, Options::default()).with_fences(vec![fence]);

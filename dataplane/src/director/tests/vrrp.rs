@@ -26,7 +26,7 @@ fn lab(more: &str) -> (Lab, Config) {
 
 impl Lab {
     fn become_master(&mut self, config: &Config, is_master: bool) {
-        self.masters = is_master.then(|| "vi".to_owned()).into_iter().collect();
+        self.masters = config.vrrp.iter().filter(|_| is_master).map(RouterKey::of).collect();
         self.reload(config);
     }
 
