@@ -147,7 +147,7 @@ class Vrrp(VrrpCase):
             for name, reason in reasons.items():
                 self.assertSoon(f"{name}: {reason}", lambda n=name, r=reason: counted(n, r), 8, director, other)
             found = director.metrics()
-            self.assertGreater(found.total("weir_vrrp_unclaimed_total", reason="unknown_router"), 0)
+            self.assertGreater(found.total("weir_drops_total", reason="vrrp_unknown_router"), 0)
             self.assertEqual(found.total("weir_vrrp_advertisements_received_total"), 0)
             self.assertIn("advertisement refused", director.log())
 

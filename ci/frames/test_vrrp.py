@@ -5,14 +5,16 @@ import unittest
 
 from scapy.layers.inet6 import (ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr,
                                 ICMPv6NDOptSrcLLAddr, IPv6)
+from scapy.layers.inet import IP
 from scapy.layers.l2 import ARP, Ether
+from scapy.layers.vrrp import VRRPv3
 
 from batch import DROPS, Batch
 from frames import BROADCAST, arp, arp_answer, dr, echo, ether, tcp, udp
-from harness import Live
+from harness import Live, replay
 from services import DR_VIP, setup
 from stopped import Stopped
-from topology import C0_MAC, GATEWAY_MAC
+from topology import C0_MAC, OWN_ADDRESS
 
 VIRTUAL_MAC = "00:00:5e:00:01:33"
 VIRTUAL_MAC6 = "00:00:5e:00:02:33"
@@ -22,6 +24,7 @@ HOST6, HOST6_MAC = "2001:db8::99", "02:00:00:00:01:99"
 EVIL = "02:00:00:00:66:66"
 ALL_NODES, ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"
 STRANGER = "198.18.0.77"
+REFUSED = "weir_vrrp_advertisements_refused_total"
 CONFLICTS = "weir_arp_conflicts_total"
 
 
@@ -50,6 +53,34 @@ def ping6(destination=VIP6, link=VIRTUAL_MAC6):
     """An echo request."""
     packet = Ether(src=HOST6_MAC, dst=link) / IPv6(src=HOST6, dst=destination, hlim=61, tc=8, fl=77)
     return bytes(packet / ICMPv6EchoRequest(id=7, seq=9, data=b"ping of thirty-one bytes, an odd"[:31]))
+
+
+def vrrp(vrid=51, priority=200, source="198.18.0.250", destination="224.0.0.18", addresses=(DR_VIP,), ttl=255):
+    """An advertisement of version 3, each 40 s."""
+    link = C0_MAC if destination != "224.0.0.18" else "01:00:5e:00:00:12"
+    packet = Ether(src=f"00:00:5e:00:01:{vrid:02x}", dst=link) / IP(src=source, dst=destination, ttl=ttl, proto=112)
+    return bytes(packet / VRRPv3(vrid=vrid, priority=priority, adv=4000, addrlist=list(addresses)))
+
+
+class Junk(unittest.TestCase):
+    """Advertisements that no instance has a use for come first, all at once."""
+
+    def test_the_real_one_is_heard_after_any_amount_of_junk(self):
+        here, other = OWN_ADDRESS["c0"], "192.0.2.77"
+        peers = {"name": "peers", "port": "c0", "virtual_router_id": 52, "version": 3, "advertisement_interval": 40.0,
+                 "addresses": [other], "unicast_peers": ["198.18.0.250"], "ttl_min": 255}
+        unicast = lambda **more: vrrp(52, destination=here, addresses=(other,), **more)  # noqa: E731
+        frames = [vrrp(99)] * 3000 + [unicast(source="198.18.0.251")] * 1000
+        # What is refused for other reasons has its own share.
+        frames += [vrrp(ttl=254)] * 600 + [unicast(ttl=1)] * 600
+        frames += [vrrp(), unicast()]
+        got = replay(setup(vrrp=instances(40.0) + [peers]), {"c0": frames}).metrics
+        self.assertEqual(got.by(DROPS, "reason").get("vrrp_unknown_router"), 3000, got.by(DROPS, "reason"))
+        self.assertEqual(got.by(DROPS, "reason").get("vrrp_unknown_peer"), 1000)
+        received = got.by("weir_vrrp_advertisements_received_total", "instance")
+        self.assertEqual((received["v4"], received["peers"]), (1, 1))
+        refused = {name: got.total(REFUSED, instance=name, reason="ttl") for name in ("v4", "peers")}
+        self.assertTrue(all(0 < count <= 600 for count in refused.values()), refused)
 
 
 class Backup(unittest.TestCase):
@@ -98,7 +129,13 @@ class Master(unittest.TestCase):
         """What weir sends because of a frame."""
         def is_vrrp(out):
             return out[12:14] == b"\x08\0" and out[23] == 112 or out[12:14] == b"\x86\xdd" and out[20] == 112
-        return [(port, out) for port, out in self.live.exchange("c0", frame, keep_arp=True) if not is_vrrp(out)]
+
+        def is_announcement(out):
+            # Of the other VIPs, after the start.
+            arp_of = Ether(out).getlayer(ARP)
+            return arp_of is not None and Ether(out).src != VIRTUAL_MAC and arp_of.psrc == arp_of.pdst
+        return [(port, out) for port, out in self.live.exchange("c0", frame, keep_arp=True)
+                if not is_vrrp(out) and not is_announcement(out)]
 
     def drops(self):
         """Drops by reason."""
@@ -183,6 +220,19 @@ class Master(unittest.TestCase):
         metrics = self.live.director.metrics()
         self.assertEqual(metrics.total(CONFLICTS), 1)
         self.assertEqual(metrics.by(DROPS, "reason").get("address_conflict"), 1)
+
+    def test_an_owner_stays_master_whoever_says_he_is_one(self):
+        self.start(priority=255)
+        for priority, address in ((255, "198.18.0.254"), (255, "198.18.0.3"), (0, "198.18.0.254")):
+            self.live.send("c0", vrrp(priority=priority, source=address))
+        refused = lambda: self.live.director.metrics().total(REFUSED, instance="v4", reason="owner")  # noqa: E731
+        self.wait_for(lambda: refused() == 3)
+        metrics = self.live.director.metrics()
+        self.assertEqual(metrics.by("weir_vrrp_state", "instance"), {"v4": 2, "v6": 2})
+        self.assertEqual(metrics.total("weir_vrrp_released_master_total"), 0)
+        self.assertIn("we own the addresses", self.live.director.log())
+        packet = tcp(head=ether(destination=VIRTUAL_MAC))
+        self.assertEqual(self.exchange(packet), [("r0", dr(packet))])
 
     def test_what_waited_too_long_for_the_worker_is_not_sent(self):
         self.start()

@@ -64,6 +64,8 @@ labels! {
     DropReason {
         Truncated "truncated" "The frame is shorter than its headers say.",
         Stale "stale" "A frame of VRRP that waited too long for the worker: what it says may no longer be true.",
+        VrrpUnknownRouter "vrrp_unknown_router" "VRRP with a virtual router id that no instance of its port and family has, or too short to have one.",
+        VrrpUnknownPeer "vrrp_unknown_peer" "VRRP to an address of the port, from a host that is not one of the instance's `unicast_peers`.",
         VrrpBackup "vrrp_backup" "The destination MAC is that of a virtual router that another director is master of.",
         NotAccepted "not_accepted" "To an address of VRRP itself, with `accept` off.",
         ForeignMac "foreign_mac" "The destination MAC is neither the port's nor a group that weir listens to, or the source MAC is a group.",
@@ -315,6 +317,7 @@ mod tests {
             include_str!("director/upkeep.rs"),
             include_str!("director/punt.rs"),
             include_str!("punt/mod.rs"),
+            include_str!("punt/advertisers.rs"),
             include_str!("neighbor/mod.rs"),
             include_str!("rewrite/mod.rs"),
             include_str!("rewrite/quoted.rs"),

@@ -347,7 +347,7 @@ families! {
                 }
             }
         };
-    COUNTER "weir_vrrp_unclaimed_total" ["port", "reason"] "Advertisements on the port that belong to no instance, with an unknown virtual router id or cut short; absent while there were none."
+    COUNTER "weir_vrrp_unclaimed_total" ["port", "reason"] "Advertisements on the port that are too broken to belong to an instance; absent while there were none. Unknown virtual router ids are `vrrp_unknown_router` of `weir_drops_total`."
         |it, to| for unclaimed in &it.vrrp.unclaimed {
             to.count(&[&unclaimed.port, unclaimed.reason], unclaimed.count);
         };

@@ -152,10 +152,14 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        let offered = if frame.is_contiguous() {
-            self.punt.offer(class, context.port, frame.bytes(), context.now)
-        } else {
+        let Context { snapshot, now, port } = context;
+        let offered = if !frame.is_contiguous() {
             Err(DropReason::TooBig)
+        } else if class.owner() == Owner::Vrrp {
+            let share = snapshot.ports[port].advertisers.judge(class, frame.bytes());
+            share.and_then(|share| self.punt.offer_advertisement(class, share, port, frame.bytes(), now))
+        } else {
+            self.punt.offer(class, port, frame.bytes(), now)
         };
         match offered {
             Ok(()) => {

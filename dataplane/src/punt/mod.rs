@@ -6,11 +6,13 @@
 //!
 //! There is a channel for VRRP and one for the host's own traffic ([`Owner`]), so that neither fills the other's ring.
 //! Above that each [`PuntClass`] has a limit in rate for each worker: a flood costs the worker what receiving the frames
-//! costs, control what the limit lets through, and leaves the other classes alone.
+//! costs, control what the limit lets through, and leaves the other classes alone. Of VRRP each instance has one
+//! ([`advertisers`]).
 //!
 //! Neither end waits for the other, locks or makes a system call ([`ring`]). Whoever reads polls, with a sleep of a
 //! millisecond at most when there is nothing.
 
+pub mod advertisers;
 pub mod class;
 pub mod flows;
 pub mod headers;
@@ -25,6 +27,7 @@ use crate::clock::Now;
 use crate::limit::Bucket;
 use crate::stats::{DropReason, PuntClass};
 use crate::wire::ethernet::HEADER_LEN;
+use advertisers::{Share, Shares};
 use flows::Flows;
 use probes::Probes;
 use ring::{FRAME_LEN_MAX, Full, Head, Reader, Writer};
@@ -116,13 +119,10 @@ impl PuntClass {
         }
     }
 
-    /// Frames a second, and at once, that a worker passes on.
+    /// Frames a second, and at once, that a worker passes on; of VRRP for each instance.
     pub fn limit(self) -> (u32, u32) {
         match self {
-            // 255 routers on one link that advertise every 30 ms.
-            PuntClass::VrrpMulticast => (8_000, 512),
-            // Anybody on the way can send these.
-            PuntClass::VrrpUnicast => (2_000, 256),
+            PuntClass::VrrpMulticast | PuntClass::VrrpUnicast => advertisers::SHARE,
             // 1.2 gigabits a second in full frames.
             PuntClass::Established => (100_000, 1_024),
             PuntClass::Routing => (4_000, 256),
@@ -160,6 +160,7 @@ pub struct Punt {
     down: ArrayVec<(Owner, Reader), { Owner::ALL.len() }>,
     host: Option<Arc<Hosted>>,
     limits: Box<[Bucket]>,
+    shares: Shares,
 }
 
 impl Default for Punt {
@@ -173,6 +174,7 @@ impl Default for Punt {
             down: ArrayVec::new(),
             host: None,
             limits: PuntClass::ALL.iter().map(limit).collect(),
+            shares: Shares::default(),
         }
     }
 }
@@ -189,10 +191,32 @@ impl Punt {
         frame: &[u8],
         now: Now,
     ) -> Result<(), DropReason> {
-        let Some(writer) = &mut self.up[class.lane() as usize] else { return Err(DropReason::PuntFull) };
         if !self.limits[class as usize].take(now) {
             return Err(DropReason::PuntRateLimited);
         }
+        self.push(class, port, frame, now)
+    }
+
+    /// As [`Punt::offer`], for an advertisement, which takes from this share.
+    ///
+    /// # Errors
+    /// The limit is reached, or the ring is full.
+    pub(crate) fn offer_advertisement(
+        &mut self,
+        class: PuntClass,
+        share: Share,
+        port: usize,
+        frame: &[u8],
+        now: Now,
+    ) -> Result<(), DropReason> {
+        if !self.shares.take(share, now) {
+            return Err(DropReason::PuntRateLimited);
+        }
+        self.push(class, port, frame, now)
+    }
+
+    fn push(&mut self, class: PuntClass, port: usize, frame: &[u8], now: Now) -> Result<(), DropReason> {
+        let Some(writer) = &mut self.up[class.lane() as usize] else { return Err(DropReason::PuntFull) };
         let head = Head { port: port as u16, tag: class as u8, cycles: now.cycles };
         writer.push(head, frame).map_err(|Full| DropReason::PuntFull)
     }

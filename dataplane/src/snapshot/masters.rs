@@ -11,12 +11,15 @@ use weir_config::model::{Config, MacAddress};
 
 use super::virtual_router::{self, Fence, RouterKey, VirtualMacs};
 use super::{Local, Router, Snapshot};
+use crate::punt::advertisers::Advertisers;
 
 /// The virtual routers of the file.
 pub(super) struct VirtualRouters {
     list: Box<[VirtualRouter]>,
     /// By port number.
     fences: Box<[Arc<Fence>]>,
+    /// By port number.
+    advertisers: Box<[Advertisers]>,
     /// The addresses that come and go with a virtual router, and its number: its place in the list, from 1. Those that their
     /// port has anyway stay: 0.
     addresses: HashMap<u32, u16>,
@@ -75,7 +78,8 @@ impl VirtualRouters {
                     .map(move |address| (*address, if router.own.contains(address) { 0 } else { number }))
             })
             .collect();
-        Self { list, fences: fences.into(), addresses }
+        let advertisers = (0..config.ports.len()).map(|port| Advertisers::new(&config.vrrp, port)).collect();
+        Self { list, fences: fences.into(), advertisers, addresses }
     }
 
     /// Their IPv4 addresses.
@@ -142,6 +146,9 @@ impl Snapshot {
         let routers = self.virtual_routers.clone();
         for (port, fence) in self.ports.iter_mut().zip(&routers.fences) {
             port.virtual_macs = VirtualMacs::new(fence.clone());
+        }
+        for (port, advertisers) in self.ports.iter_mut().zip(&routers.advertisers) {
+            port.advertisers = advertisers.clone();
         }
         let away = vec![0; routers.list.len() / 64 + 1].into();
         let mut held = Held { away, ..Held::default() };

@@ -34,6 +34,7 @@ use weir_config::model::{MacAddress, Protocol};
 use crate::conn::record::{Key, ServerId, ServiceId, VipId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::Hop;
+use crate::punt::advertisers::Advertisers;
 use destinations::{Destination, Destinations};
 use marks::{Marked, Marks};
 pub use masters::Held6;
@@ -155,6 +156,8 @@ pub struct Port {
     pub proxy_arp: Box<[Ipv4Net]>,
     /// Whether a VRRP router runs on it.
     pub has_vrrp: bool,
+    /// Whose advertisements its VRRP routers hear.
+    pub advertisers: Advertisers,
     /// Whether it has a host interface.
     pub has_host: bool,
     /// The virtual MACs of IPv4 that are received on it.

@@ -17,6 +17,12 @@ const OWN_ADDRESS: u32 = 0x0a00_0002;
 const VRRP: &str =
     "[[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 51\naddresses = [\"10.0.0.100\"]\n";
 
+const UNICAST: &str = "[[vrrp]]\nname = \"peers\"\nport = \"lan\"\nvirtual_router_id = 52\n\
+    addresses = [\"10.0.0.101\"]\nunicast_peers = [\"10.0.0.3\"]\n\
+    [[vrrp]]\nname = \"ah\"\nport = \"lan\"\nvirtual_router_id = 53\naddresses = [\"10.0.0.102\"]\n\
+    authentication = { type = \"ah\", password = \"x\" }\n\
+    [[vrrp]]\nname = \"v6\"\nport = \"lan\"\nvirtual_router_id = 49\naddresses = [\"fe80::5:1\"]\n";
+
 /// A lab whose workers are connected with VRRP.
 fn lab(more: &str, workers: usize) -> (Lab, Channel) {
     let text = format!(
@@ -41,6 +47,18 @@ fn packet(to: MacAddress, protocol: u8, destination: u32, payload: &[u8]) -> Vec
 
 fn advertisement() -> Vec<u8> {
     packet(GROUP_MAC, 112, GROUP, &[0x21, 51, 100, 1, 0, 1, 0, 0, 10, 0, 0, 100])
+}
+
+/// An advertisement of this VRID from the peer of the instances that have one.
+fn unicast(id: u8) -> Vec<u8> {
+    packet(OWN, 112, OWN_ADDRESS, &[0x21, id, 100, 1, 0, 1, 0, 0, 10, 0, 0, 101, 0, 0, 0, 0, 0, 0, 0, 0])
+}
+
+/// As that, behind an authentication header.
+fn authenticated(to: MacAddress, destination: u32) -> Vec<u8> {
+    let mut payload = [112; 44];
+    payload[24..32].copy_from_slice(&[0x21, 53, 100, 1, 2, 1, 0, 0]);
+    packet(to, 51, destination, &payload)
 }
 
 fn packet_v6(to: MacAddress, next_header: u8, destination: [u8; 16]) -> Vec<u8> {
@@ -76,13 +94,13 @@ fn tagged(mut frame: Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn advertisements_of_every_kind_reach_vrrp_as_they_came() {
-    let (mut lab, mut channel) = lab(VRRP, 2);
+    let (mut lab, mut channel) = lab(&format!("{VRRP}{UNICAST}"), 2);
     let cases = [
         (PuntClass::VrrpMulticast, advertisement()),
-        (PuntClass::VrrpMulticast, packet(GROUP_MAC, 51, GROUP, &[112; 44])),
+        (PuntClass::VrrpMulticast, authenticated(GROUP_MAC, GROUP)),
         (PuntClass::VrrpMulticast, packet_v6(GROUP_MAC_V6, 112, group_v6(0x12))),
-        (PuntClass::VrrpUnicast, packet(OWN, 112, OWN_ADDRESS, &[0x21; 20])),
-        (PuntClass::VrrpUnicast, packet(OWN, 51, OWN_ADDRESS, &[112; 44])),
+        (PuntClass::VrrpUnicast, unicast(52)),
+        (PuntClass::VrrpUnicast, authenticated(OWN, OWN_ADDRESS)),
         (PuntClass::VrrpUnicast, packet_v6(OWN, 112, [0x20; 16])),
     ];
     let mut taken = Vec::new();
@@ -121,6 +139,9 @@ fn what_only_looks_like_vrrp_is_dropped_as_ever() {
         (DropReason::EtherType, packet_v6(GROUP_MAC_V6, 89, group_v6(0x12))),
         (DropReason::EtherType, packet_v6(OWN, 112, group_v6(0x12))),
         (DropReason::EtherType, cut),
+        (DropReason::VrrpUnknownRouter, unicast(33)),
+        (DropReason::VrrpUnknownRouter, packet(GROUP_MAC, 112, GROUP, &[0x21])),
+        (DropReason::VrrpUnknownRouter, packet_v6(GROUP_MAC_V6, 112, group_v6(0x12))),
     ];
     for (count, (reason, frame)) in cases.into_iter().enumerate() {
         let before = lab.dropped(reason);
@@ -144,39 +165,57 @@ fn without_a_router_on_the_port_or_a_reader_nothing_is_punted() {
 }
 
 #[test]
-fn a_flood_of_one_class_meets_its_limit_and_leaves_the_other_alone() {
-    let (mut lab, mut channel) = lab(VRRP, 1);
+fn junk_of_vrrp_leaves_the_share_of_every_instance_alone() {
+    let (mut lab, mut channel) = lab(&format!("{VRRP}{UNICAST}"), 1);
     let mut taken = Vec::new();
-    for _ in 0..1_000 {
-        lab.send(packet(OWN, 112, OWN_ADDRESS, &[0x21; 20]));
-        channel.pop(&mut taken);
-    }
-    assert_eq!(lab.counters[0].punted(PuntClass::VrrpUnicast), 256);
-    assert_eq!(lab.counters[0].punt_drops(PuntClass::VrrpUnicast), 744);
-    assert_eq!(lab.dropped(DropReason::PuntRateLimited), 744);
-    lab.send(advertisement());
-    assert_eq!(channel.pop(&mut taken).map(|it| it.class), Some(PuntClass::VrrpMulticast));
-    // A tenth of a second is worth 200 more.
+    let mut flood = |lab: &mut Lab, frame: Vec<u8>| {
+        let before =
+            lab.counters[0].punted(PuntClass::VrrpUnicast) + lab.counters[0].punted(PuntClass::VrrpMulticast);
+        for _ in 0..1_000 {
+            lab.send(frame.clone());
+            channel.pop(&mut taken);
+        }
+        lab.counters[0].punted(PuntClass::VrrpUnicast) + lab.counters[0].punted(PuntClass::VrrpMulticast)
+            - before
+    };
+    // An unknown router, and one that is no peer.
+    assert_eq!(flood(&mut lab, unicast(99)), 0);
+    let mut stranger = unicast(52);
+    let header = Ipv4::new(112, ROUTER + 6, OWN_ADDRESS, 20, 255);
+    stranger[14..34].copy_from_slice(header.as_bytes());
+    assert_eq!(flood(&mut lab, stranger), 0);
+    assert_eq!(
+        (lab.dropped(DropReason::VrrpUnknownRouter), lab.dropped(DropReason::VrrpUnknownPeer)),
+        (1_000, 1_000)
+    );
+    // What can't be an instance's own has little of it.
+    let mut wrong = advertisement();
+    wrong[34] = 0x31;
+    assert_eq!(flood(&mut lab, wrong), 16);
+    assert_eq!(flood(&mut lab, advertisement()), 64);
+    // And another instance has its own.
+    assert_eq!(flood(&mut lab, unicast(52)), 64);
+    assert_eq!(lab.dropped(DropReason::PuntRateLimited), 984 + 936 + 936);
+    // A tenth of a second is worth 40 more.
     lab.pass_millis(100);
-    for _ in 0..1_000 {
-        lab.send(packet(OWN, 112, OWN_ADDRESS, &[0x21; 20]));
-    }
-    assert_eq!(lab.counters[0].punted(PuntClass::VrrpUnicast), 456);
+    assert_eq!(flood(&mut lab, unicast(52)), 40);
 }
 
 #[test]
 fn a_ring_that_nobody_empties_gets_full_and_loses_the_newest() {
     let (mut lab, mut channel) = lab(VRRP, 1);
     for n in 0..100 {
-        lab.send(packet(GROUP_MAC, 112, GROUP, &[n; 1400]));
+        let mut advertisement = [n; 1400];
+        advertisement[..8].copy_from_slice(&[0x21, 51, 100, 1, 0, 1, 0, 0]);
+        lab.send(packet(GROUP_MAC, 112, GROUP, &advertisement));
     }
     let passed = lab.counters[0].punted(PuntClass::VrrpMulticast);
     assert!((40..50).contains(&passed), "{passed} of 1,434 bytes in 64 KiB");
-    assert_eq!(lab.dropped(DropReason::PuntFull), 100 - passed);
+    assert_eq!(lab.dropped(DropReason::PuntFull), 64 - passed);
     let mut taken = Vec::new();
     for n in 0..passed {
         channel.pop(&mut taken).expect("one of those that fitted in");
-        assert_eq!(taken[34], n as u8);
+        assert_eq!(taken[44], n as u8);
     }
     assert_eq!(channel.pop(&mut taken), None);
 }

@@ -9,6 +9,7 @@ use weir_config::model::{Config, Family, Forwarding, RealServer, Tunnel, Virtual
 
 use crate::conn::record::{ServerId, ServiceId};
 use crate::neighbor::Hop;
+use crate::punt::advertisers::Advertisers;
 use crate::snapshot::routes::{NextHop, Routes};
 use crate::snapshot::server::{Live, Server};
 use crate::snapshot::virtual_router::VirtualMacs;
@@ -101,6 +102,7 @@ pub(super) fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Por
         addresses: v4_only(&port.addresses),
         proxy_arp: v4_only(&port.proxy_arp),
         has_vrrp: false,
+        advertisers: Advertisers::default(),
         has_host: port.host_interface.is_some(),
         virtual_macs: VirtualMacs::default(),
     }
