@@ -121,6 +121,8 @@ pub struct Director<F> {
     templates: Arc<Templates>,
     /// Where the sweep over the templates goes on.
     swept_bucket: usize,
+    /// Whose turn it is to forget destinations.
+    forgetful_turn: usize,
     neighbors: Neighbors<F>,
     /// Where the neighbour of the last reply was found.
     reply_hint: Gauge,
@@ -224,6 +226,7 @@ impl<F: Frame> Director<F> {
             swept_bucket: 0,
             shared,
             table,
+            forgetful_turn: 0,
             neighbors: Neighbors::new(),
             reply_hint: Gauge::default(),
             icmp_errors: RateLimit::per_second(ICMP_ERRORS_PER_SECOND),

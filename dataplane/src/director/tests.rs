@@ -5,6 +5,7 @@ mod bursts;
 mod errors;
 mod host;
 mod punt;
+mod locality;
 mod vrrp;
 
 mod marks;

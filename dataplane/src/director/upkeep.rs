@@ -62,6 +62,7 @@ impl<F: Frame> Director<F> {
             self.shared.counters.vrrp_fenced.add(port.virtual_macs.watch(now.cycles));
         }
         self.age_neighbors(snapshot, now, wire);
+        self.forget_destinations(snapshot, now);
         if self.shared.worker == 0 {
             self.sweep_templates(snapshot, now);
             self.announcer.tick(snapshot, now);
@@ -139,6 +140,15 @@ impl<F: Frame> Director<F> {
             round = Round { generation: snapshot.generation, lines: 0, is_whole: true };
         }
         self.round = round;
+    }
+
+    /// Lets one virtual server's scheduler forget destinations, another one with each call: so many there are, so many
+    /// milliseconds lie between two turns of one, which is short beside the minute of its clock.
+    fn forget_destinations(&mut self, snapshot: &Snapshot, now: Now) {
+        if let Some(service) = snapshot.forgetful(self.forgetful_turn) {
+            service.forget(self.shared.worker, now.seconds);
+            self.forgetful_turn = self.forgetful_turn.wrapping_add(1);
+        }
     }
 
     /// Takes in what the other workers had to say, a few messages at a time: each may be about a connection whose line is in

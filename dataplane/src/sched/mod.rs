@@ -187,9 +187,14 @@ impl Scheduler {
         }
     }
 
+    /// Whether [`Scheduler::expire`] has anything to do.
+    pub(crate) fn forgets(&self) -> bool {
+        matches!(self.0, Method::Lblc(_) | Method::Lblcr(_))
+    }
+
     /// Forgets destinations that lblc and lblcr have not seen for long; nothing for the other methods.
     ///
-    /// The worker calls it about once a second with the clock of [`PickKey::now_secs`]. The work of one
+    /// The worker calls it at least once a minute with the clock of [`PickKey::now_secs`]. The work of one
     /// call is bounded.
     pub fn expire(&self, state: &State, now_secs: u32) {
         if let Method::Lblc(locality) | Method::Lblcr(locality) = &self.0 {

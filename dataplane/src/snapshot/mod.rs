@@ -82,6 +82,8 @@ pub struct Snapshot {
     /// `None`: no virtual server has a mark.
     marks: Option<Arc<Marks>>,
     services: Arc<[Option<Arc<Service>>]>,
+    /// Virtual servers whose schedulers forget with time: lblc and lblcr.
+    forgetful: Arc<[ServiceId]>,
     servers: Arc<[Server]>,
     /// By virtual server: what real servers carried that have no number any more.
     retired: Arc<[Traffic]>,
@@ -408,6 +410,12 @@ impl Snapshot {
 
     /// The virtual servers there are.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+    /// A virtual server whose scheduler forgets with time, by a turn that goes round all of them.
+    pub(crate) fn forgetful(&self, turn: usize) -> Option<&Service> {
+        let at = turn.checked_rem(self.forgetful.len())?;
+        self.service(*self.forgetful.get(at)?)
+    }
+
         self.services.iter().flatten()
     }
 

@@ -511,6 +511,7 @@ fn list(
         .iter()
         .map(|real| {
             let id = entry.servers[&(real.address, real.port)].id.0;
+            forgetful: forgetful(&services),
             (id, ServerDescription::new(id, real.address, real.port, u32::from(real.weight)))
         })
         .collect();
@@ -521,3 +522,14 @@ fn list(
     let added = added.filter(|id| !kept_ids.contains(id)).filter_map(|id| described.get(&id).copied());
     added.chain(kept.iter().copied()).collect()
 }
+/// Virtual servers whose schedulers forget with time. A verdict of the health checks changes no scheduler, so these stay
+/// until the next whole configuration.
+fn forgetful(services: &[Option<Arc<Service>>]) -> Arc<[ServiceId]> {
+    services
+        .iter()
+        .flatten()
+        .filter(|service| service.scheduler.forgets())
+        .map(|service| service.id)
+        .collect()
+}
+

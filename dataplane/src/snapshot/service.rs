@@ -112,6 +112,13 @@ impl Service {
         }
     }
 
+    /// Lets the scheduler of a worker forget what it has not seen for long; some work per call.
+    pub(crate) fn forget(&self, worker: usize, now_secs: u32) {
+        if let Some(state) = self.state.get(worker) {
+            self.scheduler.expire(state, now_secs);
+        }
+    }
+
     /// Picks a real server for a flow that gets no record: the same one for each of its packets.
     pub fn pick_untracked(&self, snapshot: &Snapshot, hash: u64) -> Option<ServerId> {
         let servers = View { snapshot, list: &self.list };
