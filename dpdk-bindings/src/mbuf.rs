@@ -259,12 +259,6 @@ impl Mbuf {
         NonNull::new(copy).map(|copy| unsafe { Self::from_raw(copy) })
     }
 
-    /// Brings the first cache line of the mbuf into the cache: what every accessor here reads.
-    #[inline]
-    pub fn prefetch_header(&self) {
-        prefetch_address(self.0.as_ptr().cast());
-    }
-
     /// Brings the start of the frame into the cache. Reads the header, so prefetch that some packets earlier.
     #[inline]
     pub fn prefetch_data(&self) {

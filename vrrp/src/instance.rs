@@ -1,7 +1,7 @@
 //! One instance: its settings, its state machine, what it counts and remembers.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::announce::{Announcer, DEFENCE_INTERVAL};
@@ -264,13 +264,5 @@ impl Instance {
         self.counters.announcements += 1;
         self.counters.defences += 1;
         Some(frame::announcement(address, self.settings.mac))
-    }
-
-    /// The IPv6 addresses whose solicited-node groups a master hears.
-    pub fn addresses6(&self) -> impl Iterator<Item = Ipv6Addr> {
-        self.settings.addresses.iter().filter_map(|address| match address {
-            IpAddr::V6(address) => Some(*address),
-            IpAddr::V4(_) => None,
-        })
     }
 }

@@ -71,11 +71,6 @@ impl Writer {
     pub fn is_drained(&self) -> bool {
         self.0.slots() == self.0.buffer().capacity()
     }
-
-    /// Whether the reader is gone.
-    pub fn is_abandoned(&self) -> bool {
-        self.0.is_abandoned()
-    }
 }
 
 impl Reader {

@@ -150,14 +150,6 @@ impl DeviceInfo {
             tx_offloads: raw.tx_offload_capa,
         })
     }
-
-    /// Whether it checks IPv4, TCP and UDP checksums of received frames.
-    pub fn checks_checksums(&self) -> bool {
-        let all = sys::weir_RTE_ETH_RX_OFFLOAD_IPV4_CKSUM
-            | sys::weir_RTE_ETH_RX_OFFLOAD_TCP_CKSUM
-            | sys::weir_RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
-        self.rx_offloads & all == all
-    }
 }
 
 /// Whether a device has one queue each way, whatever its driver says: Intel's 82540, 82545 and 82546. DPDK's driver for them

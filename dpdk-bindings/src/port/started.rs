@@ -126,7 +126,7 @@ impl StartedPort {
     /// Receives frames for one more unicast address, such as the virtual MAC address of VRRP.
     ///
     /// # Errors
-    /// [`PortError::AddMac`]; [`StartedPort::enable_promiscuous`] is the way then.
+    /// [`PortError::AddMac`]: the device has no room for one more.
     pub fn add_mac(&self, mac: [u8; 6]) -> Result<(), PortError> {
         let mut raw = sys::rte_ether_addr { addr_bytes: mac };
         // SAFETY: the port is ours, by the claim; the pointer is to an address that is copied; pool 0 is no VMDq pool.
@@ -153,26 +153,10 @@ impl StartedPort {
         })
     }
 
-    /// Receives frames for every address from now on.
-    ///
-    /// # Errors
-    /// [`PortError::Promiscuous`].
-    pub fn enable_promiscuous(&self) -> Result<(), PortError> {
-        // SAFETY: the port is ours, by the claim.
-        let result = self.device.control(|id| unsafe { sys::rte_eth_promiscuous_enable(id) });
-        result.map(drop).map_err(|errno| PortError::Promiscuous { device: self.name().to_owned(), errno })
-    }
-
     /// Whether the device receives frames for every address.
     pub fn is_promiscuous(&self) -> bool {
         // SAFETY: the function checks the number and reads ethdev's table.
         unsafe { sys::rte_eth_promiscuous_get(self.device.id) == 1 }
-    }
-
-    /// Whether the device receives every multicast frame.
-    pub fn is_all_multicast(&self) -> bool {
-        // SAFETY: as in `is_promiscuous`.
-        unsafe { sys::rte_eth_allmulticast_get(self.device.id) == 1 }
     }
 
     /// How the device spreads frames over its queues, or `None` if it has no RSS or does not tell.
