@@ -3,6 +3,7 @@
 import time
 import unittest
 
+from scapy.layers.inet import IP
 from scapy.layers.l2 import ARP, Ether
 
 from batch import DROPS, Batch, accounting_problems
@@ -29,6 +30,17 @@ def without(*addresses):
 def is_request_for(frame, address):
     """The director asks for `address`."""
     return is_own_arp_request(frame) and Ether(frame)[ARP].pdst == address and not announces(frame, address)
+
+
+def from_neighbour(client):
+    """A datagram to the NAT VIP from a client that is a neighbour of the director's."""
+    return udp(cip=client, vip=NAT_VIP, datagram={"chksum": 0})
+
+
+def answer_to(client):
+    """The real server's answer to it."""
+    return udp(cip=rip(1), cport=5353, vip=client, vport=40001, head=Ether(src=server_mac(1), dst=R0_MAC),
+               datagram={"chksum": 0})
 
 
 def server_answers(number, port="r0"):
@@ -267,6 +279,47 @@ class Resolution(unittest.TestCase):
         self.expect_request(GATEWAY, "c0")
         answer = arp(op=2, target=C0_MAC, target_ip=C0_ADDRESS, link_destination=C0_MAC)
         self.assertEqual(self.live.exchange("c0", answer), [("c0", nat_reply(reply, NAT_VIP, 53))])
+
+    def test_silent_clients_by_the_thousand_leave_room_for_new_ones_and_for_new_real_servers(self):
+        wide = {"c0": {"addresses": [C0_ADDRESS + "/16"]}}
+        nat = service("nat", address=NAT_VIP, protocol="udp", port=53, server_port=5353)
+        clients = [f"198.18.{100 + n // 250}.{1 + n % 250}" for n in range(2000)]
+        asked, answered = [from_neighbour(client) for client in clients], [answer_to(client) for client in clients]
+        self.live.start(Setup(services=[nat], port_options=wide))
+        for first in range(0, len(clients), 250):
+            self.live.exchange_all("c0", asked[first:first + 250])
+            self.live.exchange_all("r0", answered[first:first + 250])
+        self.live.drain()
+        # A client that answers gets what waited for it.
+        self.live.exchange("c0", from_neighbour("198.18.7.7"))
+        self.live.send("r0", answer_to("198.18.7.7"))
+        self.expect_request("198.18.7.7", "c0")
+        answer = arp(op=2, sender=EVIL, sender_ip="198.18.7.7", target=C0_MAC, target_ip=C0_ADDRESS,
+                     link_destination=C0_MAC)
+        out = [Ether(frame) for port, frame in self.live.exchange("c0", answer) if port == "c0"]
+        self.assertEqual([(frame.dst, frame[IP].src, frame[IP].dst) for frame in out], [(EVIL, NAT_VIP, "198.18.7.7")])
+        # And so does a real server that a reload adds.
+        added = service("dr", servers=2)
+        added.servers = added.servers[1:]
+        self.live.reload(Setup(services=[nat, added], port_options=wide, neighbors=without(rip(2))))
+        self.live.drain()
+        packet = tcp("S")
+        self.live.send("c0", packet)
+        self.expect_request(rip(2))
+        self.assertEqual(self.live.exchange("r0", server_answers(2)), [("r0", dr(packet, 2))])
+        self.assertEqual(accounting_problems(self.live.director.metrics()), [])
+
+    def test_packets_on_tags_that_nobody_has_take_no_seat_from_the_ports_own_network(self):
+        # Made before, so that all of them are there within the three seconds that one waits.
+        strays = [tcp("S", cport=20000 + tag, head=ether(vlan=tag)) for tag in range(2, 1602)]
+        self.start()
+        for first in range(0, len(strays), 200):
+            self.live.exchange_all("c0", strays[first:first + 200])
+        self.live.drain()
+        packet = tcp("S")
+        self.live.send("c0", packet)
+        self.expect_request(rip(1))
+        self.assertEqual(self.live.exchange("r0", server_answers(1)), [("r0", dr(packet))])
 
     def test_a_neighbour_that_never_answers_costs_a_bounded_queue_and_few_requests(self):
         self.start()

@@ -8,7 +8,9 @@ use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
 use crate::reply::arp;
 use crate::rewrite::fragment;
+use crate::snapshot::routes::NextHop;
 use crate::snapshot::server::{Gauge, Server};
+use crate::stats::DropReason;
 use crate::wire::ethernet::{MacAddress, Vlan};
 
 impl<F: Frame> Director<F> {
@@ -22,8 +24,11 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        let bound = || context.snapshot.binding(hop);
-        self.send_bound(frame, vlan, hint, (hop, bound), context, wire)
+        let known = || {
+            let next = NextHop { port: usize::from(hop.port()), address: hop.address() };
+            (context.snapshot.routes.has_gateway(next), context.snapshot.binding(hop))
+        };
+        self.send_known(frame, vlan, hint, (hop, known), context, wire)
     }
 
     /// As [`Director::send`], to a real server, whose binding is at hand: after a reload that changes bindings all of them are
@@ -37,17 +42,18 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        self.send_bound(frame, vlan, hint, (hop, || server.bound), context, wire)
+        self.send_known(frame, vlan, hint, (hop, || (true, server.bound)), context, wire)
     }
 
-    /// As [`Director::send`]; what the file binds `hop` to is asked for only when its link is not known.
+    /// As [`Director::send`]; whether the file names `hop`, and what it binds it to, is asked for only when its link is not
+    /// known.
     #[inline]
-    fn send_bound<W: Wire<Frame = F>>(
+    fn send_known<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
         vlan: Vlan,
         hint: &Gauge,
-        (hop, bound): (Hop, impl FnOnce() -> Option<MacAddress>),
+        (hop, known): (Hop, impl FnOnce() -> (bool, Option<MacAddress>)),
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
@@ -58,7 +64,7 @@ impl<F: Frame> Director<F> {
                 wire.transmit(usize::from(hop.port()), frame);
                 Ok(())
             }
-            None => self.resolve_and_send(frame, vlan, hint, (hop, bound()), context, wire),
+            None => self.resolve_and_send(frame, vlan, hint, (hop, known()), context, wire),
         }
     }
 
@@ -69,14 +75,14 @@ impl<F: Frame> Director<F> {
         mut frame: F,
         vlan: Vlan,
         hint: &Gauge,
-        (hop, bound): (Hop, Option<MacAddress>),
+        (hop, known): (Hop, (bool, Option<MacAddress>)),
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
         let port = usize::from(hop.port());
-        let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, bound, context.now);
+        let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, known, context.now);
         hint.set(slot);
-        match resolution {
+        let passed = match resolution {
             Resolution::To(link) => {
                 write_link(frame.bytes_mut(), &link);
                 self.shared.counters.forwarded.add(1);
@@ -90,6 +96,15 @@ impl<F: Frame> Director<F> {
                 self.neighbors.wait(slot, frame)
             }
             Resolution::Drop(reason) => Err((frame, reason)),
+        };
+        self.drop_spilled(wire);
+        passed
+    }
+
+    /// Drops packets that waited for next hops which made room for others.
+    pub(super) fn drop_spilled<W: Wire<Frame = F>>(&mut self, wire: &mut W) {
+        while let Some(frame) = self.neighbors.take_spilled() {
+            self.drop(frame, DropReason::NeighborQueueFull, wire);
         }
     }
 

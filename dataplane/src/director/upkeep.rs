@@ -176,6 +176,7 @@ impl<F: Frame> Director<F> {
     }
 
     fn age_neighbors<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
+        self.drop_spilled(wire);
         let counters = &self.shared.counters;
         self.neighbors.tick(
             now,

@@ -17,16 +17,20 @@ pub(super) struct Index {
     /// A power of two.
     places: Box<[Slot]>,
     key: HashKey,
+    /// Bits of a hash that are not the place.
+    shift: u32,
 }
 
 impl Index {
     /// For so many entries.
     pub(super) fn new(entries: usize) -> Self {
         let random = hashbrown::DefaultHashBuilder::default();
-        Self {
-            places: vec![FREE; (entries * 2).next_power_of_two()].into(),
-            key: HashKey::new([random.hash_one(1), random.hash_one(2)]),
-        }
+        Self::with_key(entries, HashKey::new([random.hash_one(1), random.hash_one(2)]))
+    }
+
+    fn with_key(entries: usize, key: HashKey) -> Self {
+        let places = (entries * 2).next_power_of_two().max(2);
+        Self { places: vec![FREE; places].into(), key, shift: u64::BITS - places.trailing_zeros() }
     }
 
     /// The entry of `hop`. `hop_of` says whose an entry is.
@@ -72,7 +76,9 @@ impl Index {
 
     fn home(&self, hop: Hop) -> usize {
         let input = u64::from(hop.address()) << 32 | u64::from(hop.port()) << 16 | u64::from(hop.network());
-        self.key.hash(input) as usize & (self.places.len() - 1)
+        // Neighbours differ in a few bits of their address alone. Hashed once, some keys would put them into a few homes:
+        // the product is as regular as they are.
+        (self.key.hash(self.key.hash(input)) >> self.shift) as usize
     }
 
     fn behind(&self, place: usize) -> usize {
@@ -112,5 +118,38 @@ mod tests {
                 }
             }
         });
+    }
+
+    /// The longest way from an entry's home to its place, and the mean.
+    fn distances(index: &Index, hop_of: impl Fn(Slot) -> Hop) -> (usize, f64) {
+        let taken = index.places.iter().enumerate().filter(|(_, slot)| **slot != FREE);
+        let distances: Vec<usize> =
+            taken.map(|(place, &slot)| index.distance(index.home(hop_of(slot)), place)).collect();
+        let sum: usize = distances.iter().sum();
+        (distances.iter().copied().max().unwrap_or(0), sum as f64 / distances.len() as f64)
+    }
+
+    /// Half full, the mean of linear probing is half a place and the longest way some tens, whatever the key; neighbours of
+    /// one network are all alike but for a few bits.
+    #[test]
+    fn no_key_makes_long_ways() {
+        // Numbers that look random (splitmix64).
+        let mut state = 11u64;
+        let mut word = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ mixed >> 31
+        };
+        for _ in 0..500 {
+            let key = HashKey::new([word(), word()]);
+            for step in [1, 256, 4096] {
+                let hop_of = |slot: Slot| Hop::at(0x0a00_0000 + slot * step, (slot % 3) as u16, 0);
+                let mut index = Index::with_key(4096, key);
+                (0..4096).for_each(|slot| index.insert(hop_of(slot), slot, hop_of));
+                let (longest, mean) = distances(&index, hop_of);
+                assert!(longest < 128 && mean < 4.0, "{longest}, {mean}, step {step}");
+            }
+        }
     }
 }

@@ -12,9 +12,12 @@
 //! up anew at its next use. So a reload costs a worker the same whether ten bindings change or ten thousand.
 //!
 //! Limits: [`ENTRIES_MAX`] next hops, [`WAITING_MAX`] packets in all, [`WAITING_PER_HOP_MAX`] for one next hop, and
-//! [`VISITS_MAX`] looked after in one call of [`Neighbors::tick`].
+//! [`VISITS_MAX`] looked after in one call of [`Neighbors::tick`]. Within these, next hops of the file come first and guests
+//! have shares: see [`shares`].
 
 mod index;
+mod order;
+mod shares;
 mod waiting;
 
 #[cfg(test)]
@@ -24,6 +27,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use index::Index;
+use order::{List, Order};
+use shares::{Group, LISTS, NAMED, PROVEN, Shares, is_of_named, named_waiting};
 use waiting::{Queue, Room};
 
 use crate::clock::Now;
@@ -36,7 +41,13 @@ pub const ENTRIES_MAX: usize = 16_384;
 /// Packets that wait for next hops, in all.
 pub const WAITING_MAX: usize = 1_024;
 /// Packets that wait for one next hop: what arrives within one round trip of a burst of new connections.
-pub const WAITING_PER_HOP_MAX: u8 = 64;
+pub const WAITING_PER_HOP_MAX: u16 = 64;
+/// Of those, packets for next hops of the file; the rest is for guests.
+const WAITING_NAMED_MAX: usize = WAITING_MAX / 2;
+/// Guests that have not answered, in all: as many as there is always room for.
+const UNPROVEN_MAX: usize = ENTRIES_MAX / 2;
+/// Packets that made room for others and wait to be dropped.
+const SPILLED_MAX: usize = 256;
 /// How long an answer is good, in milliseconds.
 pub const REACHABLE_MS: u64 = 30_000;
 /// Time between two requests to one next hop, in milliseconds.
@@ -45,8 +56,12 @@ pub const RETRY_MS: u64 = 1_000;
 pub const TRIES_MAX: u8 = 3;
 /// Next hops that are asked for which one tick looks after; those beyond have their turn in the next one.
 pub const VISITS_MAX: usize = 256;
-/// An entry not used for so long may make room for another, in milliseconds.
+/// Of these, so many are next hops of the file at most while others need to be looked after, too.
+const VISITS_NAMED_MAX: usize = VISITS_MAX * 3 / 4;
+/// A next hop of the file not used for so long may make room for another, in milliseconds.
 const IDLE_MS: u64 = 60_000;
+/// Those of the file that are looked at for one that is idle, in one go.
+const IDLE_LOOKS: usize = 8;
 
 /// A next hop on one of the networks (by VLAN) of its port. In one number: it is compared for each packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -130,8 +145,8 @@ struct Entry {
     link: Link,
     state: State,
     tries: u8,
-    /// Whether it is in the list of pending ones.
-    is_pending: bool,
+    /// Whether it is in the lists of pending ones: of the file's, of guests.
+    is_pending: [bool; 2],
     /// The era in which its binding was looked up last.
     era: Slot,
     /// Packets that wait for it.
@@ -149,7 +164,7 @@ impl Entry {
             link: [0; 12],
             state: State::Failed,
             tries: 0,
-            is_pending: false,
+            is_pending: [false; 2],
             era,
             queue: Queue::default(),
             deadline,
@@ -212,12 +227,15 @@ pub struct Neighbors<F> {
     index: Index,
     /// In the bits of a [`Slot`] above the index.
     era: Slot,
+    order: Order,
+    shares: Shares,
     room: Room<F>,
-    /// Entries in a state that needs the clock, and some that were.
-    pending: Vec<Slot>,
+    /// Packets that made room for others.
+    spilled: Queue,
+    /// Entries in a state that needs the clock, and some that were: of the file, and guests.
+    pending: [Vec<Slot>; 2],
     /// Where the next tick goes on.
-    next_pending: usize,
-    hand: usize,
+    next_pending: [usize; 2],
     entries_max: usize,
     /// The ports' own MACs, by port number.
     own: Vec<MacAddress>,
@@ -256,23 +274,31 @@ impl<F> Neighbors<F> {
             entries: touched(entries_max, Entry::new(Hop::NOWHERE, u64::MAX, 0)),
             index: Index::new(entries_max),
             era: 0,
-            room: Room::new(WAITING_MAX),
-            pending: touched(entries_max, Slot::MAX),
-            next_pending: 0,
-            hand: 0,
+            order: Order::new(entries_max, LISTS),
+            shares: Shares::new(),
+            room: Room::new(WAITING_MAX + SPILLED_MAX),
+            spilled: Queue::default(),
+            pending: [touched(entries_max, Slot::MAX), touched(entries_max, Slot::MAX)],
+            next_pending: [0; 2],
             entries_max,
         }
     }
 
     /// Packets that wait.
     pub fn waiting(&self) -> usize {
-        self.room.taken()
+        self.room.taken() - usize::from(self.spilled.len())
     }
 
     /// Tells the ports' own MACs, by port number.
     pub fn set_own(&mut self, own: impl Iterator<Item = MacAddress>) {
         self.own.clear();
         self.own.extend(own);
+        self.shares.set_ports(self.own.len());
+    }
+
+    /// A packet that has made room for others, to be dropped. To be asked for after each call that may find room.
+    pub fn take_spilled(&mut self) -> Option<F> {
+        self.room.pop(&mut self.spilled)
     }
 
     /// Bindings have changed: each next hop's is looked up again at its next use.
@@ -316,7 +342,7 @@ impl<F> Neighbors<F> {
     ) -> Option<Slot> {
         let slot = match self.find(hint, hop) {
             Some(slot) => slot,
-            None if bound.is_some() => self.make(hop, now)?,
+            None if bound.is_some() => self.make(hop, true, now)?,
             None => return None,
         };
         if self.entries[slot as usize].era != self.era {
@@ -325,21 +351,26 @@ impl<F> Neighbors<F> {
         Some(slot | self.era)
     }
 
-    /// Finds or makes the entry of `hop`; `hint` is where it was last, `bound` the MAC that the file binds it to.
-    /// Returns where it is now.
+    /// Finds or makes the entry of `hop`; `hint` is where it was last, `is_named` whether it is a real server or gateway of
+    /// the file, `bound` the MAC that the file binds it to. Returns where it is now.
     #[cold]
     pub fn resolve(
         &mut self,
         hint: Slot,
         hop: Hop,
-        bound: Option<MacAddress>,
+        (is_named, bound): (bool, Option<MacAddress>),
         now: Now,
     ) -> (Slot, Resolution) {
-        let Some(slot) = self.find(hint, hop).or_else(|| self.make(hop, now)) else {
+        // On a tag that nobody has answered on it is anybody's say.
+        let is_named = bound.is_some() || is_named && self.shares.is_known(hop);
+        let Some(slot) = self.find(hint, hop).or_else(|| self.make(hop, is_named, now)) else {
             return (hint, Resolution::Drop(DropReason::NeighborTableFull));
         };
         if self.entries[slot as usize].era != self.era {
             self.renew(slot, bound);
+        }
+        if is_named {
+            self.name(slot);
         }
         let entry = &self.entries[slot as usize];
         let resolution = if now.millis < entry.good_until {
@@ -385,6 +416,7 @@ impl<F> Neighbors<F> {
                 entry.link = link;
                 entry.state = State::Static;
                 entry.good_until = u64::MAX;
+                self.name(slot);
             }
             // Goes on as one that was reachable, and is probed at once.
             None if entry.state == State::Static => {
@@ -397,16 +429,56 @@ impl<F> Neighbors<F> {
     }
 
     fn look_after(&mut self, slot: Slot) {
+        let of = usize::from(!self.is_named(slot));
         let entry = &mut self.entries[slot as usize];
-        if !entry.is_pending {
-            entry.is_pending = true;
-            self.pending.push(slot);
+        if !entry.is_pending[of] {
+            entry.is_pending[of] = true;
+            self.pending[of].push(slot);
         }
+    }
+
+    fn is_named(&self, slot: Slot) -> bool {
+        self.order.list_of(slot).is_some_and(is_of_named)
+    }
+
+    /// The file names it, from now on if it did not before.
+    fn name(&mut self, slot: Slot) {
+        if self.is_named(slot) {
+            return;
+        }
+        let Entry { hop, queue, .. } = self.entries[slot as usize];
+        self.put(slot, if queue.len() == 0 { NAMED } else { named_waiting(hop) });
+        let needs_clock = matches!(self.entries[slot as usize].state, State::Asking | State::Probing);
+        if needs_clock || queue.len() > 0 {
+            self.look_after(slot);
+        }
+    }
+
+    /// Puts an entry at the end of a list. Packets that wait for it count there.
+    fn put(&mut self, slot: Slot, list: List) {
+        let Entry { hop, queue, .. } = self.entries[slot as usize];
+        if let Some(former) = self.order.list_of(slot) {
+            *self.shares.packets(Shares::account(hop, former)) -= queue.len();
+        }
+        *self.shares.packets(Shares::account(hop, list)) += queue.len();
+        self.order.put(slot, list);
+    }
+
+    /// Puts an entry where it belongs as long as it has not answered.
+    fn put_unanswered(&mut self, slot: Slot) {
+        let Entry { hop, queue, .. } = self.entries[slot as usize];
+        let list = match (self.is_named(slot), queue.len()) {
+            (true, 0) => NAMED,
+            (true, _) => named_waiting(hop),
+            (false, 0) => self.shares.group(hop).bare(),
+            (false, _) => self.shares.group(hop).waiting(),
+        };
+        self.put(slot, list);
     }
 
     /// Somebody else has asked for `hop` just now: the answer is learned as if it had been asked for here.
     pub fn expect(&mut self, hop: Hop, now: Now) {
-        let Some(slot) = self.get(hop).or_else(|| self.make(hop, now)) else { return };
+        let Some(slot) = self.get(hop).or_else(|| self.make(hop, false, now)) else { return };
         let entry = &mut self.entries[slot as usize];
         if entry.state == State::Failed {
             entry.state = State::Asking;
@@ -428,29 +500,63 @@ impl<F> Neighbors<F> {
     }
 
     /// A new entry for `hop`, which has none. `None`: no room.
-    fn make(&mut self, hop: Hop, now: Now) -> Option<Slot> {
+    fn make(&mut self, hop: Hop, is_named: bool, now: Now) -> Option<Slot> {
+        let group = self.shares.group(hop);
         // Failed with its deadline passed: the first use asks. Of another era: the first use looks for a binding.
         let entry = Entry::new(hop, now.millis, !self.era);
-        let slot = if self.entries.len() < self.entries_max {
+        let may_grow = is_named || self.unproven(group) < self.shares.of_group(self.unproven_max());
+        let slot = if may_grow && self.entries.len() < self.entries_max {
             self.entries.push(entry);
             self.entries.len() as Slot - 1
         } else {
-            let slot = self.idle_slot(now)?;
-            let entries = &self.entries;
-            self.index.remove(entries[slot as usize].hop, |slot| entries[slot as usize].hop);
-            self.entries[slot as usize] = entry;
+            let slot = match (is_named, may_grow) {
+                (true, _) => self.room_for_named(now)?,
+                (false, true) => self.room_for_guest(group, now)?,
+                (false, false) => self.oldest(group)?,
+            };
+            self.forget(slot);
+            let is_pending = self.entries[slot as usize].is_pending;
+            self.entries[slot as usize] = Entry { is_pending, ..entry };
             slot
         };
         let entries = &self.entries;
         self.index.insert(hop, slot, |slot| entries[slot as usize].hop);
+        self.put(slot, if is_named { NAMED } else { group.bare() });
         Some(slot)
     }
 
-    /// An entry that nobody uses. Looks at a bounded number, going on from where it stopped.
-    fn idle_slot(&mut self, now: Now) -> Option<Slot> {
-        for _ in 0..64.min(self.entries.len()) {
-            self.hand = (self.hand + 1) % self.entries.len();
-            let entry = &self.entries[self.hand];
+    /// Guests of all groups that have not answered may be so many.
+    fn unproven_max(&self) -> usize {
+        UNPROVEN_MAX.min(self.entries_max / 2)
+    }
+
+    /// Guests of a group that have not answered.
+    fn unproven(&self, group: Group) -> usize {
+        self.order.len(group.bare()) + self.order.len(group.waiting())
+    }
+
+    /// The one of them that has been there longest, one that no packet waits for first.
+    fn oldest(&self, group: Group) -> Option<Slot> {
+        self.order.first(group.bare()).or_else(|| self.order.first(group.waiting()))
+    }
+
+    /// Who goes for a next hop of the file: a guest of the largest group that has not answered, else of those that have the
+    /// one that did so longest ago, else another of the file that nobody uses.
+    fn room_for_named(&mut self, now: Now) -> Option<Slot> {
+        let largest = Group::all().max_by_key(|group| self.unproven(*group))?;
+        self.oldest(largest).or_else(|| self.order.first(PROVEN)).or_else(|| self.idle(now))
+    }
+
+    /// Who goes for a guest whose group has not used up its share.
+    fn room_for_guest(&mut self, group: Group, now: Now) -> Option<Slot> {
+        self.order.first(PROVEN).or_else(|| self.idle(now)).or_else(|| self.oldest(group))
+    }
+
+    /// A next hop of the file that nobody uses. Looks at a few, going on from where it stopped.
+    fn idle(&mut self, now: Now) -> Option<Slot> {
+        for _ in 0..IDLE_LOOKS {
+            let slot = self.order.first(NAMED)?;
+            let entry = &self.entries[slot as usize];
             let is_idle = match entry.state {
                 State::Reachable => entry.deadline + IDLE_MS <= now.millis,
                 State::Failed => entry.deadline <= now.millis,
@@ -458,20 +564,73 @@ impl<F> Neighbors<F> {
                 State::Static => entry.era != self.era,
                 State::Probing | State::Asking => false,
             };
-            if is_idle && !entry.is_pending {
-                return Some(self.hand as Slot);
+            if is_idle {
+                return Some(slot);
             }
+            self.order.put(slot, NAMED);
         }
         None
     }
 
+    /// Takes an entry away. What waits for it is dropped.
+    fn forget(&mut self, slot: Slot) {
+        while self.spill(slot) {}
+        self.order.take_out(slot);
+        let entries = &self.entries;
+        self.index.remove(entries[slot as usize].hop, |slot| entries[slot as usize].hop);
+    }
+
+    /// Takes the first packet that waits for an entry to those that are to be dropped. False: there is none.
+    fn spill(&mut self, slot: Slot) -> bool {
+        let Some(frame) = self.pop(slot) else { return false };
+        // A seat has just become free.
+        self.room.push(&mut self.spilled, frame).is_ok()
+    }
+
+    /// The first packet that waits for an entry.
+    fn pop(&mut self, slot: Slot) -> Option<F> {
+        let list = self.order.list_of(slot)?;
+        let entry = &mut self.entries[slot as usize];
+        let frame = self.room.pop(&mut entry.queue)?;
+        *self.shares.packets(Shares::account(entry.hop, list)) -= 1;
+        Some(frame)
+    }
+
     /// Lets a frame wait at `slot`, or gives it back with the reason why not.
     pub fn wait(&mut self, slot: Slot, frame: F) -> Result<(), (F, DropReason)> {
-        let queue = &mut self.entries[(slot & INDEX_MASK) as usize].queue;
+        let slot = slot & INDEX_MASK;
+        let Entry { hop, queue, .. } = self.entries[slot as usize];
+        let full = DropReason::NeighborQueueFull;
+        let Some(list) = self.order.list_of(slot) else { return Err((frame, full)) };
         if queue.len() >= WAITING_PER_HOP_MAX {
-            return Err((frame, DropReason::NeighborQueueFull));
+            return Err((frame, full));
         }
-        self.room.push(queue, frame).map_err(|frame| (frame, DropReason::NeighborQueueFull))
+        let (waiting, share) = match Group::of(list) {
+            Some(group) => (group.waiting(), self.shares.of_group(WAITING_MAX - WAITING_NAMED_MAX)),
+            None => (named_waiting(hop), self.shares.of_named(WAITING_NAMED_MAX)),
+        };
+        let account = Shares::account(hop, list);
+        let has_seat = usize::from(*self.shares.packets(account)) < share || self.spill_oldest(waiting);
+        if !has_seat {
+            return Err((frame, full));
+        }
+        let queue = &mut self.entries[slot as usize].queue;
+        self.room.push(queue, frame).map_err(|frame| (frame, full))?;
+        *self.shares.packets(account) += 1;
+        if self.order.list_of(slot) != Some(waiting) {
+            self.put(slot, waiting);
+        }
+        Ok(())
+    }
+
+    /// The first packet of the one in a list that packets have waited for longest makes room. False: there is none.
+    fn spill_oldest(&mut self, waiting: List) -> bool {
+        let Some(oldest) = self.order.first(waiting) else { return false };
+        let is_spilled = self.spill(oldest);
+        if self.entries[oldest as usize].queue.len() == 0 {
+            self.put_unanswered(oldest);
+        }
+        is_spilled
     }
 
     /// An ARP packet says that `hop` has `mac`; `bound` is the MAC that the file binds it to. Gives each frame that
@@ -498,6 +657,8 @@ impl<F> Neighbors<F> {
             entry.tries = 0;
             entry.deadline = now.millis + REACHABLE_MS;
             self.release(slot, |_, _, frame| send(frame));
+            self.put(slot, if self.is_named(slot) { NAMED } else { PROVEN });
+            self.shares.note_answer(hop);
         }
         true
     }
@@ -509,24 +670,32 @@ impl<F> Neighbors<F> {
 
     /// Takes out, in order, what waits at `slot`.
     fn release(&mut self, slot: Slot, mut each: impl FnMut(Hop, Link, F)) {
-        let entry = &mut self.entries[slot as usize];
-        while let Some(frame) = self.room.pop(&mut entry.queue) {
-            each(entry.hop, entry.link, frame);
+        while let Some(frame) = self.pop(slot) {
+            let Entry { hop, link, .. } = self.entries[slot as usize];
+            each(hop, link, frame);
         }
     }
 
     /// Lets time pass for [`VISITS_MAX`] next hops at most. `bound` says what the file binds a next hop to.
     pub fn tick(&mut self, now: Now, bound: impl Fn(Hop) -> Option<MacAddress>, mut due: impl FnMut(Due<F>)) {
-        for _ in 0..VISITS_MAX.min(self.pending.len()) {
-            if self.next_pending >= self.pending.len() {
-                self.next_pending = 0;
-            }
-            let slot = self.pending[self.next_pending];
-            if self.visit(slot, now, &bound, &mut due) {
-                self.next_pending += 1;
-            } else {
-                self.entries[slot as usize].is_pending = false;
-                self.pending.swap_remove(self.next_pending);
+        let mut left = VISITS_MAX;
+        for of in 0..self.pending.len() {
+            let is_alone = self.pending[1 - of].is_empty();
+            let most = if of == 0 && !is_alone { VISITS_NAMED_MAX } else { left };
+            for _ in 0..most.min(self.pending[of].len()) {
+                left -= 1;
+                if self.next_pending[of] >= self.pending[of].len() {
+                    self.next_pending[of] = 0;
+                }
+                let slot = self.pending[of][self.next_pending[of]];
+                // It may have become another one since.
+                let is_its = usize::from(!self.is_named(slot)) == of;
+                if is_its && self.visit(slot, now, &bound, &mut due) {
+                    self.next_pending[of] += 1;
+                } else {
+                    self.entries[slot as usize].is_pending[of] = false;
+                    self.pending[of].swap_remove(self.next_pending[of]);
+                }
             }
         }
     }
@@ -546,6 +715,9 @@ impl<F> Neighbors<F> {
         match entry.state {
             State::Static | State::Reachable => {
                 self.release(slot, |hop, link, frame| due(Due::Send(hop, link, frame)));
+                if self.is_named(slot) {
+                    self.put(slot, NAMED);
+                }
                 false
             }
             State::Failed => false,
@@ -562,6 +734,7 @@ impl<F> Neighbors<F> {
                 // It may have got another MAC: ask everybody before giving up.
                 entry.state = State::Asking;
                 entry.tries = 0;
+                self.put_unanswered(slot);
                 true
             }
             State::Asking => {
@@ -569,6 +742,7 @@ impl<F> Neighbors<F> {
                 entry.good_until = 0;
                 entry.deadline = now.millis + RETRY_MS;
                 self.release(slot, |_, _, frame| due(Due::Drop(frame)));
+                self.put_unanswered(slot);
                 false
             }
         }

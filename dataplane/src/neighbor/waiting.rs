@@ -25,7 +25,7 @@ struct Seat<F> {
 pub(super) struct Queue {
     first: u16,
     last: u16,
-    len: u8,
+    len: u16,
 }
 
 impl Default for Queue {
@@ -36,7 +36,7 @@ impl Default for Queue {
 
 impl Queue {
     /// Frames in it.
-    pub(super) fn len(&self) -> u8 {
+    pub(super) fn len(&self) -> u16 {
         self.len
     }
 }
@@ -57,7 +57,7 @@ impl<F> Room<F> {
         self.taken
     }
 
-    /// Puts a frame at the end of a queue shorter than 255, or gives it back: no seat is free.
+    /// Puts a frame at the end of a queue, or gives it back: no seat is free.
     pub(super) fn push(&mut self, queue: &mut Queue, frame: F) -> Result<(), F> {
         let number = self.free;
         let Some(seat) = self.seats.get_mut(usize::from(number)) else { return Err(frame) };

@@ -54,6 +54,11 @@ impl Routes {
         let route = self.0.iter().find(|route| destination & route.mask == route.network)?;
         Some(NextHop { port: route.port, address: route.gateway.unwrap_or(destination) })
     }
+
+    /// Whether a route of the file goes by this neighbour.
+    pub fn has_gateway(&self, hop: NextHop) -> bool {
+        self.0.iter().any(|route| route.port == hop.port && route.gateway == Some(hop.address))
+    }
 }
 
 impl Route {

@@ -68,14 +68,16 @@ pub(super) fn neighbours(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -
         rig.pass_noted();
     }
     rig.check()?;
-    rig.step("1,024 packets wait, and all 16,384 answer at once");
-    replies(&mut rig, 0..clients);
-    for number in 0..clients {
-        let hop = Hop::at(client(number).client, 0, 0);
-        let mac = MacAddress([2, 0, 1, (number >> 16) as u8, (number >> 8) as u8, number as u8]);
-        // As many at a time as there is room for.
-        while !rig.tell(Message::Learned(hop, mac)) {
-            rig.pass_noted();
+    rig.step("packets wait, and all 16,384 answer, 1,024 at once");
+    for first in (0..clients).step_by(1_024) {
+        replies(&mut rig, first..first + 1_024);
+        for number in first..first + 1_024 {
+            let hop = Hop::at(client(number).client, 0, 0);
+            let mac = MacAddress([2, 0, 1, (number >> 16) as u8, (number >> 8) as u8, number as u8]);
+            // As many at a time as there is room for.
+            while !rig.tell(Message::Learned(hop, mac)) {
+                rig.pass_noted();
+            }
         }
     }
     while rig.is_told() {

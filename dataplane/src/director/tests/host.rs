@@ -245,7 +245,8 @@ fn an_answer_to_the_hosts_arp_teaches_weir_too() {
         "the host gets it"
     );
     let hop = crate::neighbor::Hop::at(0x0a00_0014, 0, 0);
-    let (_, resolution) = hosted.lab.directors[0].neighbors.resolve(u32::MAX, hop, None, hosted.lab.now);
+    let (_, resolution) =
+        hosted.lab.directors[0].neighbors.resolve(u32::MAX, hop, (true, None), hosted.lab.now);
     assert_eq!(resolution, crate::neighbor::Resolution::To(crate::neighbor::link(PEER_MAC, OWN)));
 }
 
