@@ -47,10 +47,12 @@ impl<F: Frame> Director<F> {
         let lifetime = persistence.timeout_secs;
         let hold = |slot| Some(Hold { slot, key, lifetime });
         if let Some(found) = self.templates.find(key, lifetime, now.seconds) {
-            if holds(snapshot.server(found.server), service, snapshot) {
+            let known = snapshot.server(found.server);
+            let holds = holds(known, service, snapshot);
+            if holds && !known.is_former() {
                 return Some(Choice { server: found.server, template: hold(found.slot) });
             }
-            let server = schedule()?;
+            let server = if holds { known.current } else { schedule()? };
             return match self.templates.rebind(found.slot, key, found.server, server, now.seconds) {
                 Some(server) => Some(Choice { server, template: hold(found.slot) }),
                 None => Some(Choice { server, template: None }),

@@ -246,7 +246,8 @@ impl<F: Frame> Director<F> {
             return self.return_to_client(frame, packet, (origin.vip, origin.port), hop, context, wire);
         }
         let is_reset = packet.protocol == ipv4::TCP && packet.flags & flags::RST != 0;
-        if snapshot.switches.nat_icmp_send && !is_reset {
+        let is_real_server = snapshot.has_nat_server(packet.source, packet.source_port, packet.protocol);
+        if snapshot.switches.nat_icmp_send && is_real_server && !is_reset {
             // The kernel notices behind its router, which has taken one from the TTL.
             if let Ok(header) = ipv4_mut(frame.bytes_mut(), packet.l3())
                 && header.ttl > 1

@@ -2,10 +2,11 @@
 
 mod announcements;
 mod bursts;
+mod edits;
 mod errors;
 mod host;
-mod punt;
 mod locality;
+mod punt;
 mod vrrp;
 
 mod marks;
@@ -155,7 +156,7 @@ impl Lab {
     fn assert_counts_equal_a_recount(&self) {
         let mut recount: HashMap<u32, (u32, u32)> = HashMap::new();
         for record in self.directors.iter().flat_map(|director| director.table.iter()) {
-            let counts = recount.entry(record.server().0).or_default();
+            let counts = recount.entry(self.snapshot.server(record.server()).current.0).or_default();
             if is_active(record.protocol(), record.state()) { counts.0 += 1 } else { counts.1 += 1 }
         }
         for server in self.snapshot.servers() {

@@ -52,20 +52,23 @@ impl<'a> Addressing<'a> {
         }
     }
 
-    /// Adds a virtual server and its real servers.
+    /// Adds a virtual server and its real servers, those that are left to connections among them.
     pub(super) fn add<'s>(
         &mut self,
         virtual_server: &VirtualServer,
         service: ServiceId,
         servers: impl Iterator<Item = &'s Server> + Clone,
     ) {
+        let (left, servers) =
+            (servers.clone().filter(|server| server.is_left()), servers.filter(|server| !server.is_left()));
         let any_port = servers.clone().all(|server| server.port == 0)
             && (virtual_server.mark.is_some() || virtual_server.port == 0);
         self.hashes[usize::from(any_port)] = true;
         if virtual_server.family() != Family::V4 {
             return;
         }
-        let nat_servers = servers.filter(|server| server.forwarding == Forwarding::Nat);
+        let is_nat = |server: &&Server| server.forwarding == Forwarding::Nat;
+        let (nat_servers, left) = (servers.filter(is_nat), left.filter(is_nat));
         match (virtual_server.mark, virtual_server.address) {
             (Some(mark), _) => {
                 self.marked.insert(mark, Marked { service, any_port });
@@ -80,7 +83,11 @@ impl<'a> Addressing<'a> {
                     let one_packet = virtual_server.one_packet && protocol == Protocol::Udp;
                     let origin = origin_of_mark(&entries, server.port);
                     let origin = origin.map(|(vip, port)| Origin { vip, port, one_packet });
-                    self.nat_sockets.insert(server, protocol, NatServer { any_port, origin });
+                    self.nat_sockets.insert(server, protocol, NatServer { any_port, is_left: false, origin });
+                }
+                let its = NatServer { any_port, is_left: true, origin: None };
+                for (server, protocol) in left.flat_map(|s| protocols.clone().map(move |p| (s, p))) {
+                    self.nat_sockets.insert_left(server, protocol, its);
                 }
             }
             (None, IpAddr::V4(vip)) => {
@@ -89,10 +96,10 @@ impl<'a> Addressing<'a> {
                 let target = Target { service, vip: self.vips.number(vip), any_port };
                 self.virtual_servers.insert(socket(vip, port, protocol.number()), target);
                 self.add_vip(virtual_server.address);
-                for server in nat_servers {
-                    let origin = Some(Origin { vip, port, one_packet });
-                    self.nat_sockets.insert(server, protocol, NatServer { any_port, origin });
-                }
+                let origin = Some(Origin { vip, port, one_packet });
+                let its = NatServer { any_port, is_left: false, origin };
+                nat_servers.for_each(|server| self.nat_sockets.insert(server, protocol, its));
+                left.for_each(|server| self.nat_sockets.insert_left(server, protocol, its));
             }
             (None, IpAddr::V6(_)) => {}
         }

@@ -264,6 +264,8 @@ pub struct Found {
 struct NatServer {
     /// Whether it is the port that the client talks to.
     any_port: bool,
+    /// Only connections that there are know it: it was removed, or edited.
+    is_left: bool,
     /// Its virtual server, if it is one alone.
     origin: Option<Origin>,
 }
@@ -408,14 +410,14 @@ impl Snapshot {
         }
     }
 
-    /// The virtual servers there are.
-    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
     /// A virtual server whose scheduler forgets with time, by a turn that goes round all of them.
     pub(crate) fn forgetful(&self, turn: usize) -> Option<&Service> {
         let at = turn.checked_rem(self.forgetful.len())?;
         self.service(*self.forgetful.get(at)?)
     }
 
+    /// The virtual servers there are.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.iter().flatten()
     }
 
@@ -438,9 +440,9 @@ impl Snapshot {
     }
 
     /// Every real server that has a number, in the order of the numbers, with removed ones that connections may
-    /// still name.
+    /// still name. One that was edited is there once, with all its connections.
     pub fn servers(&self) -> impl Iterator<Item = &Server> {
-        self.servers.iter().filter(|server| server.id != ServerId(0))
+        self.servers.iter().filter(|server| server.id != ServerId(0) && !server.is_former())
     }
 
     /// What was carried by real servers of this virtual server that are gone for good: neither in
@@ -456,6 +458,13 @@ impl Snapshot {
         let exact = self.nat_servers.get(&socket(address, port, protocol));
         let server = exact.or_else(|| self.nat_servers.get(&socket(address, 0, protocol)))?;
         Some(server.any_port.then_some(port))
+    }
+
+    /// Whether new connections may go to a NAT real server at this socket.
+    pub fn has_nat_server(&self, address: u32, port: u16, protocol: u8) -> bool {
+        let exact = self.nat_servers.get(&socket(address, port, protocol));
+        let server = exact.or_else(|| self.nat_servers.get(&socket(address, 0, protocol)));
+        server.is_some_and(|server| !server.is_left)
     }
 
     /// What a NAT real server's packet without a record goes out as, if only one virtual server has that real server and

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam::utils::CachePadded;
 use hashbrown::{HashMap, HashSet};
-use weir_config::model::{Config, Identity, Schedulers, VirtualServer};
+use weir_config::model::{Config, Identity, RealServer, Schedulers, VirtualServer};
 
 use super::addressing::Addressing;
 use super::destinations::Destinations;
@@ -119,13 +119,43 @@ impl ServiceEntry {
 
 #[derive(Clone)]
 struct ServerEntry {
-    id: ServerId,
+    /// What its scheduler knows it by, through all edits: the number that it had first.
+    name: ServerId,
     live: Arc<Live>,
     upper_threshold: u32,
     /// The generation that came without it.
     removed: Option<u64>,
     /// As of the last snapshot that had it.
     server: Server,
+    /// What it was before edits of its method or port, for connections that began then. At most one for each of those.
+    formers: Vec<Former>,
+}
+
+#[derive(Clone)]
+struct Former {
+    server: Server,
+    /// The generation that made it one.
+    since: u64,
+}
+
+impl ServerEntry {
+    /// With all its numbers.
+    fn all(&self) -> impl Iterator<Item = &Server> {
+        std::iter::once(&self.server).chain(self.formers.iter().map(|former| &former.server))
+    }
+
+    fn set_absent(&mut self) {
+        self.server.is_present = false;
+        self.formers.iter_mut().for_each(|former| former.server.is_present = false);
+    }
+
+    /// Its numbers that no record names any more, if `progress` is as told.
+    fn idle(&self, progress: &Progress<'_>) -> impl Iterator<Item = ServerId> {
+        let is_over = move |since: u64| since <= progress.seen && self.live.total() == 0;
+        let whole = self.removed.is_some_and(is_over).then_some(self.server.id);
+        let formers = self.formers.iter().filter(move |former| is_over(former.since));
+        whole.into_iter().chain(formers.map(|former| former.server.id))
+    }
 }
 
 /// See the module.
@@ -218,7 +248,7 @@ impl Registry {
             entry.current = None;
             for server in entry.servers.values_mut() {
                 server.removed.get_or_insert(generation);
-                server.server.is_present = false;
+                server.set_absent();
             }
         }
         for entry in draft.services.values_mut() {
@@ -245,28 +275,27 @@ impl Registry {
     /// The present state less what nothing refers to any more.
     fn draft(&self, progress: &Progress<'_>) -> Draft {
         let mut services = self.services.clone();
-        let is_idle = |server: &ServerEntry| {
-            server.removed.is_some_and(|since| since <= progress.seen) && server.live.total() == 0
-        };
         let servers = services.values().flat_map(|entry| entry.servers.values());
-        let idle: HashSet<ServerId> =
-            servers.filter(|server| is_idle(server)).map(|server| server.id).collect();
+        let idle: HashSet<ServerId> = servers.flat_map(|server| server.idle(progress)).collect();
         // Reads the whole table of templates, so it is left out where there can't be any.
         let named = match progress.templates {
             Some(templates) if self.was_persistent && !idle.is_empty() => templates.names(&idle),
             _ => HashSet::new(),
         };
+        let is_used = |server: &Server| !idle.contains(&server.id) || named.contains(&server.id);
         services.retain(|_, entry| {
-            entry.servers.retain(|_, server| {
-                let is_needed = !idle.contains(&server.id) || named.contains(&server.id);
+            entry.servers.retain(|_, known| {
+                let is_needed = known.all().any(is_used);
                 if !is_needed {
-                    entry.retired += server.live.traffic();
+                    entry.retired += known.live.traffic();
                 }
+                let name = known.name;
+                known.formers.retain(|former| former.server.id == name || is_used(&former.server));
                 is_needed
             });
             entry.current.is_some() || !entry.servers.is_empty()
         });
-        let servers = services.values().flat_map(|entry| entry.servers.values());
+        let servers = services.values().flat_map(|entry| entry.servers.values()).flat_map(ServerEntry::all);
         Draft {
             numbers: Numbers::without(servers.map(|server| server.id)),
             used_services: services.values().map(|entry| entry.id.0).collect(),
@@ -294,27 +323,66 @@ impl Registry {
                 retired: Traffic::default(),
             },
         };
-        for server in entry.servers.values_mut() {
-            server.server.is_present = false;
-        }
+        entry.servers.values_mut().for_each(ServerEntry::set_absent);
         for real in &wanted.real_servers {
             let key = (real.address, real.port);
             let old = entry.servers.remove(&key);
-            let (id, live) = match &old {
-                Some(old) => (old.id, old.live.clone()),
-                None => (draft.numbers.take()?, Live::new(self.workers)),
+            let (live, id) = match &old {
+                Some(old) => (old.live.clone(), old.server.id),
+                None => (Live::new(self.workers), draft.numbers.take()?),
             };
-            let old_threshold = old.as_ref().map(|old| old.upper_threshold);
-            if real.upper_threshold == 0 || old_threshold.is_some_and(|old| real.upper_threshold > old) {
-                live.overloaded.store(false, Relaxed);
-            }
-            let server = make_server(wanted, real, config, routes, (id, entry.id, live.clone()));
-            let upper_threshold = real.upper_threshold;
-            entry.servers.insert(key, ServerEntry { id, live, upper_threshold, removed: None, server });
+            let make = |real: &RealServer, id| {
+                make_server(wanted, real, config, routes, (id, entry.id, live.clone()))
+            };
+            let next = match old {
+                Some(old) => self.edited(old, real, make, &mut draft.numbers)?,
+                None => ServerEntry {
+                    name: id,
+                    upper_threshold: real.upper_threshold,
+                    removed: None,
+                    server: make(real, id),
+                    formers: Vec::new(),
+                    live,
+                },
+            };
+            entry.servers.insert(key, next);
         }
         entry.current = Some(self.renew(&entry, wanted, &config.schedulers)?);
         draft.services.insert(key, entry);
         Ok(())
+    }
+
+    /// A real server that was there before, as the file has it now. Connections keep the method and the port that they began
+    /// with, as in the kernel: an edit of these gives it another number, and leaves the one before to them.
+    fn edited(
+        &self,
+        mut entry: ServerEntry,
+        real: &RealServer,
+        make: impl Fn(&RealServer, ServerId) -> Server,
+        numbers: &mut Numbers,
+    ) -> Result<ServerEntry, RegistryError> {
+        if real.upper_threshold == 0 || real.upper_threshold > entry.upper_threshold {
+            entry.live.overloaded.store(false, Relaxed);
+        }
+        let mut server = make(real, entry.server.id);
+        let is_bound_alike =
+            |other: &Server| (other.forwarding, other.port) == (server.forwarding, server.port);
+        if !is_bound_alike(&entry.server) {
+            // What it was before it may become again.
+            let known = entry.formers.iter().position(|former| is_bound_alike(&former.server));
+            let id = match known {
+                Some(at) => entry.formers.swap_remove(at).server.id,
+                None => numbers.take()?,
+            };
+            entry.formers.push(Former { server: entry.server.clone(), since: self.generation + 1 });
+            server = Server { id, current: id, ..server };
+        }
+        for former in &mut entry.formers {
+            let Server { id, port, forwarding, .. } = former.server;
+            let as_before = make(&RealServer { forwarding, ..real.clone() }, id);
+            former.server = Server { port, current: server.id, ..as_before };
+        }
+        Ok(ServerEntry { upper_threshold: real.upper_threshold, removed: None, server, ..entry })
     }
 
     /// The scheduler and its state for the new list of a virtual server.
@@ -400,7 +468,7 @@ impl Registry {
         let mut addressing = Addressing::new(config, &ports, &vips, &virtual_routers);
         for entry in self.services.values() {
             retired[usize::from(entry.id.0)] = entry.retired;
-            for ServerEntry { server, .. } in entry.servers.values() {
+            for server in entry.servers.values().flat_map(ServerEntry::all) {
                 if servers.len() <= server.id.index() {
                     servers.resize(server.id.index() + 1, servers[0].clone());
                 }
@@ -408,8 +476,8 @@ impl Registry {
             }
             if let Some((wanted, _, service)) = &entry.current {
                 services[usize::from(entry.id.0)] = Some(service.clone());
-                let servers = entry.servers.values().map(|entry| &entry.server);
-                addressing.add(wanted, entry.id, servers.filter(|server| server.is_present));
+                let servers: Vec<&Server> = entry.servers.values().flat_map(ServerEntry::all).collect();
+                addressing.add(wanted, entry.id, servers.iter().copied());
             }
         }
         let marks = addressing.marks();
@@ -443,6 +511,7 @@ impl Registry {
                 virtual_routers.router_of(address)
             })),
             marks,
+            forgetful: forgetful(&services),
             services: services.into(),
             servers: servers.into(),
             retired: retired.into(),
@@ -483,10 +552,21 @@ impl Draft {
     }
 }
 
+/// Virtual servers whose schedulers forget with time. A verdict of the health checks changes no scheduler, so these stay
+/// until the next whole configuration.
+fn forgetful(services: &[Option<Arc<Service>>]) -> Arc<[ServiceId]> {
+    services
+        .iter()
+        .flatten()
+        .filter(|service| service.scheduler.forgets())
+        .map(|service| service.id)
+        .collect()
+}
+
 /// The description's list as picks read it.
 fn candidates(entry: &ServiceEntry, description: &ServiceDescription) -> Box<[Candidate]> {
     let servers: HashMap<u32, &Server> =
-        entry.servers.values().map(|entry| (entry.id.0, &entry.server)).collect();
+        entry.servers.values().map(|entry| (entry.name.0, &entry.server)).collect();
     let candidate = |server: &ServerDescription| {
         let server = servers.get(&server.id)?;
         Some(Candidate {
@@ -510,26 +590,14 @@ fn list(
         .real_servers
         .iter()
         .map(|real| {
-            let id = entry.servers[&(real.address, real.port)].id.0;
-            forgetful: forgetful(&services),
+            let id = entry.servers[&(real.address, real.port)].name.0;
             (id, ServerDescription::new(id, real.address, real.port, u32::from(real.weight)))
         })
         .collect();
     let old: &[ServerDescription] = old.map_or(&[], |old| &old.servers);
     let kept: Vec<_> = old.iter().filter_map(|server| described.get(&server.id).copied()).collect();
     let kept_ids: HashSet<u32> = kept.iter().map(|server| server.id).collect();
-    let added = wanted.real_servers.iter().rev().map(|real| entry.servers[&(real.address, real.port)].id.0);
+    let added = wanted.real_servers.iter().rev().map(|real| entry.servers[&(real.address, real.port)].name.0);
     let added = added.filter(|id| !kept_ids.contains(id)).filter_map(|id| described.get(&id).copied());
     added.chain(kept.iter().copied()).collect()
 }
-/// Virtual servers whose schedulers forget with time. A verdict of the health checks changes no scheduler, so these stay
-/// until the next whole configuration.
-fn forgetful(services: &[Option<Arc<Service>>]) -> Arc<[ServiceId]> {
-    services
-        .iter()
-        .flatten()
-        .filter(|service| service.scheduler.forgets())
-        .map(|service| service.id)
-        .collect()
-}
-

@@ -38,6 +38,9 @@ pub struct Server {
     pub service: ServiceId,
     /// Its number.
     pub id: ServerId,
+    /// The number that new connections to it get. Another one than its own: an edit has changed its method or its port since,
+    /// and connections that began before keep what they began with.
+    pub current: ServerId,
     /// False: it was removed, but connections may still name it.
     pub is_present: bool,
     /// How packets reach it.
@@ -67,6 +70,17 @@ impl Server {
     #[inline]
     pub fn replies_from(&self, address: u32, source_port: u16, port: u16) -> bool {
         self.address == address && self.port_for(port) == source_port
+    }
+
+    /// Whether it is left to connections that began before an edit.
+    #[inline]
+    pub fn is_former(&self) -> bool {
+        self.current != self.id
+    }
+
+    /// Whether no new connection can come to it: it was removed, or an edit has put another number in its place.
+    pub(super) fn is_left(&self) -> bool {
+        !self.is_present || self.is_former()
     }
 
     /// The family-neutral address.

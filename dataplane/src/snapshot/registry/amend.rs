@@ -15,7 +15,7 @@ use hashbrown::{HashMap, HashSet};
 use weir_config::model::{Config, Forwarding, Identity, VirtualServer};
 
 use super::parts::v4;
-use super::{Draft, Registry, RegistryError, ServiceEntry, nobody};
+use super::{Draft, Registry, RegistryError, ServerEntry, ServiceEntry, nobody};
 use crate::snapshot::nat::socket_of;
 use crate::snapshot::server::Server;
 use crate::snapshot::{NatServer, Origin, Snapshot};
@@ -122,9 +122,12 @@ impl Registry {
             self.nat_sockets.remove(socket_of(server, wanted.protocol), entry.id);
         }
         let origin = Origin { vip: v4(wanted.address), port: wanted.port, one_packet: wanted.one_packet };
-        for server in nat_servers(entry).filter(|server| server.is_present) {
-            let its = NatServer { any_port: false, origin: Some(origin) };
+        let its = NatServer { any_port: false, is_left: false, origin: Some(origin) };
+        for server in nat_servers(entry).filter(|server| !server.is_left()) {
             self.nat_sockets.insert(server, wanted.protocol, its);
+        }
+        for server in nat_servers(entry).filter(|server| server.is_left()) {
+            self.nat_sockets.insert_left(server, wanted.protocol, its);
         }
     }
 
@@ -133,7 +136,8 @@ impl Registry {
         base.numbers_generation = self.numbers_generation;
         base.ended_since = self.ended_since;
         let entries = || behind.iter().filter_map(|key| self.services.get(key));
-        let numbers = entries().flat_map(|entry| entry.servers.values()).map(|server| server.id.index());
+        let numbers = entries().flat_map(|entry| entry.servers.values()).flat_map(ServerEntry::all);
+        let numbers = numbers.map(|server| server.id.index());
         let highest = numbers.max().unwrap_or_default();
         if base.servers.len() <= highest {
             let mut servers = base.servers.to_vec();
@@ -146,8 +150,8 @@ impl Registry {
         for entry in entries() {
             let Some((wanted, _, service)) = &entry.current else { continue };
             services[usize::from(entry.id.0)] = Some(service.clone());
-            for known in entry.servers.values() {
-                servers[known.id.index()] = self.bound(&known.server);
+            for server in entry.servers.values().flat_map(ServerEntry::all) {
+                servers[server.id.index()] = self.bound(server);
             }
             for socket in nat_servers(entry).map(|server| socket_of(server, wanted.protocol)) {
                 match self.nat_sockets.at(socket) {
@@ -161,5 +165,6 @@ impl Registry {
 }
 
 fn nat_servers(entry: &ServiceEntry) -> impl Iterator<Item = &Server> {
-    entry.servers.values().map(|known| &known.server).filter(|server| server.forwarding == Forwarding::Nat)
+    let servers = entry.servers.values().flat_map(ServerEntry::all);
+    servers.filter(|server| server.forwarding == Forwarding::Nat)
 }

@@ -37,6 +37,7 @@ pub(super) fn make_server(
     };
     Server {
         id,
+        current: id,
         is_present: true,
         forwarding: real.forwarding,
         address,
@@ -146,6 +147,7 @@ pub(super) fn nobody(workers: usize) -> Server {
     let live = Live::new(workers);
     Server {
         id: ServerId(0),
+        current: ServerId(0),
         is_present: false,
         forwarding: Forwarding::Dr,
         address: 0,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use weir_config::model::Forwarding;
+
 use super::*;
 use crate::snapshot::publish::Publisher;
 use crate::snapshot::{NatServer, Origin};
@@ -49,10 +51,10 @@ fn seen(snapshot: &Snapshot) -> (Vec<String>, Vec<String>, BTreeMap<u64, NatServ
             .collect();
         format!("{} {candidates:?}", service.name)
     });
-    let servers = snapshot.servers().map(|server| {
-        let Server { id, is_present, address, port, weight, service, next_hop, bound, .. } = server;
+    let servers = snapshot.servers.iter().filter(|server| server.id != ServerId(0)).map(|server| {
+        let Server { id, current, forwarding, is_present, address, port, weight, service, next_hop, bound, .. } = server;
         assert_eq!(*bound, snapshot.binding(server.hop));
-        format!("{id:?} {is_present} {address:x}:{port} {weight} {service:?} {next_hop:?} {bound:?}")
+        format!("{id:?} {current:?} {forwarding:?} {is_present} {address:x}:{port} {weight} {service:?} {next_hop:?} {bound:?}")
     });
     (services.collect(), servers.collect(), snapshot.nat_servers.iter().map(|(s, n)| (*s, *n)).collect())
 }
@@ -96,7 +98,13 @@ fn amended_is_as_built_anew() {
     for step in 0..2_000 {
         let numbers: Vec<usize> = (0..file.virtual_servers.len()).filter(|_| dice.below(3) == 0).collect();
         for &number in &numbers {
-            now.virtual_servers[number] = verdicts(&file.virtual_servers[number], &mut dice);
+            let wanted = &mut now.virtual_servers[number];
+            *wanted = verdicts(&file.virtual_servers[number], &mut dice);
+            // No verdict does this; the file may, and it has to come to the same.
+            if dice.below(4) == 0 {
+                let methods = [Forwarding::Dr, Forwarding::Tun, Forwarding::Nat];
+                wanted.real_servers.iter_mut().for_each(|real| real.forwarding = methods[dice.below(3)]);
+            }
         }
         let next = if dice.below(50) == 0 {
             amended.snapshot(&now, &[OWN], Progress::default()).unwrap()
