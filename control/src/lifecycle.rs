@@ -145,6 +145,7 @@ pub(crate) fn prepare(
         None => checker,
     };
     let mut workers = Vec::with_capacity(count);
+    let epoch = dpdk::tsc();
     let queues = std::mem::take(&mut ports.queues);
     for (((queues, table), shared), punt) in queues.into_iter().zip(tables).zip(&shared).zip(punts) {
         workers.push(Worker {
@@ -158,6 +159,7 @@ pub(crate) fn prepare(
             receive: queues.receive,
             transmit: queues.transmit,
             sleep,
+            epoch,
         });
     }
     info!(

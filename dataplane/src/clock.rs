@@ -5,9 +5,10 @@
 pub struct Now {
     /// Cycles of the time stamp counter.
     pub cycles: u64,
-    /// Whole seconds since the worker started.
+    /// Whole seconds since the clock began. Workers' clocks begin together, but each reads its own once a pass: another
+    /// thread's time may be ahead or behind, by microseconds or by as long as one of them stood still.
     pub seconds: u32,
-    /// Milliseconds since the worker started.
+    /// Milliseconds since the clock began.
     pub millis: u64,
 }
 
@@ -21,7 +22,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that starts at `cycles`; `hz` is the counter's frequency.
+    /// A clock that begins at `cycles`; `hz` is the counter's frequency.
     pub fn new(hz: u64, cycles: u64) -> Self {
         let cycles_per_milli = (hz / 1000).max(1);
         Self { cycles_per_milli, next_milli: cycles.wrapping_add(cycles_per_milli), millis: 0, seconds: 0 }

@@ -172,7 +172,7 @@ pub struct WorkerCounters {
     pub sleep_cycles: Counter,
     /// Gauge: records in the connection table.
     pub connections: Counter,
-    /// Packets forwarded without a record because the table was full.
+    /// Packets forwarded without a record because the table was full, or the chain of lines where it would have been.
     pub untracked: Counter,
     /// Connections of persistent virtual servers that got no template because the table was full.
     pub templates_full: Counter,

@@ -47,6 +47,8 @@ pub struct Worker {
     pub pool: Mempool,
     /// Whether its CPU may rest between packets.
     pub sleep: Option<Sleep>,
+    /// The cycle at which the clocks of all workers begin, so that their seconds begin together.
+    pub epoch: u64,
 }
 
 /// How a worker's CPU rests; see [`crate::idle`].
@@ -82,7 +84,7 @@ impl Worker {
             },
             director: Director::new(self.shared, self.table, self.views, self.templates).with_punt(self.punt),
             reader: self.reader,
-            clock: Clock::new(hz, begin),
+            clock: Clock::new(hz, self.epoch),
             now: Now::default(),
             burst: Burst::new(),
             counters,

@@ -293,7 +293,7 @@ families! {
 
     COUNTER "weir_forwarded_packets_total" [] "Packets sent towards a real server or a client."
         |it, to| to.count(&[], it.forwarded);
-    COUNTER "weir_untracked_packets_total" [] "Packets forwarded without a connection record because the table was full."
+    COUNTER "weir_untracked_packets_total" [] "Packets forwarded without a connection record because the table was full, or because 64 connections of the same client's port were in it."
         |it, to| to.count(&[], it.untracked);
     COUNTER "weir_templates_full_total" [] "New connections of persistent virtual servers that got no template because the table was full."
         |it, to| to.count(&[], it.templates_full);

@@ -7,7 +7,7 @@
 //! The VIP is a number, see [`VipId`]. As in IPVS, a connection is known by its two ends, whatever virtual server serves
 //! them: that one may change by an edit while the connection goes on. Which one took it is what the real server says.
 //! The last packet is in seconds of the worker's clock, modulo 2^20 (12 days); the sweep visits each record every few
-//! seconds, so an age is never ambiguous as long as timeouts stay below 864,000 seconds (10 days).
+//! seconds, so an age is never ambiguous as long as timeouts stay within 864,000 seconds (10 days).
 
 use weir_config::model::Protocol;
 
@@ -50,6 +50,13 @@ const TEMPLATED: u64 = 1 << 44;
 const ANY_PORT: u64 = 1 << 45;
 const PROTOCOL_SHIFT: u32 = 46;
 const PORT_SHIFT: u32 = 48;
+/// How far the clock that wrote a record may be ahead of the one that asks for its age, in seconds: workers read the time
+/// once a pass, and a pass may stand still.
+const SKEW_SECS: u32 = 60;
+/// The longest timeout that the file may ask for.
+const LIFETIME_SECS_MAX: u32 = 864_000;
+// The rest of the circle is the time within which the sweep has to come by.
+const _: () = assert!(LIFETIME_SECS_MAX + SKEW_SECS < SEEN_MASK - 86_400);
 const _: () = assert!(STATE_SHIFT == 40 && PROTOCOL_SHIFT == 46, "as Lifetimes::of_bits has it");
 
 /// The bits of `value` that belong to the key.
@@ -292,16 +299,31 @@ impl Record {
         Self { key: self.key, value: self.value & !TEMPLATED }
     }
 
-    /// Seconds since its last packet.
+    /// Seconds since its last packet, by any thread's clock; 0 when that packet lies ahead, since the worker that wrote it
+    /// down has a clock of its own.
     #[inline]
     pub fn age(self, now: u32) -> u32 {
+        let age = self.own_age(now);
+        if age > SEEN_MASK - SKEW_SECS { 0 } else { age }
+    }
+
+    /// The same by the clock of the worker that the record belongs to. It alone writes to its table, and its clock never goes
+    /// back, so nothing there lies ahead of it.
+    #[inline]
+    fn own_age(self, now: u32) -> u32 {
         now.wrapping_sub((self.value >> SEEN_SHIFT) as u32) & SEEN_MASK
     }
 
-    /// Whether its last packet is no longer ago than its state lasts.
+    /// Whether its last packet was in another second than `now`, by the clock of the worker that it belongs to.
+    #[inline]
+    pub(super) fn is_of_another_second(self, now: u32) -> bool {
+        self.own_age(now) != 0
+    }
+
+    /// Whether its last packet is no longer ago than its state lasts, by the clock of the worker that it belongs to.
     #[inline]
     pub(super) fn is_young(self, lifetimes: &Lifetimes, now: u32) -> bool {
-        self.age(now) <= lifetimes.of_bits((self.value >> STATE_SHIFT) as usize)
+        self.own_age(now) <= lifetimes.of_bits((self.value >> STATE_SHIFT) as usize)
     }
 
     /// Whether it goes on as it is with a usual packet in the second `seen`, and had another one in that second.
@@ -370,6 +392,18 @@ mod tests {
                 assert_eq!(touched.touched(state, now), record);
             },
         );
+    }
+
+    #[test]
+    fn a_record_of_a_clock_that_is_ahead_is_new_and_one_as_old_as_can_be_is_that_old() {
+        bolero::check!().with_type::<(u32, u32)>().for_each(|&(now, seconds)| {
+            let key = Key::new(1, 2, VipId(3), 80, Protocol::Tcp, false);
+            let at = |now| Record::new(key, ServerId(1), tcp::ESTABLISHED, now, false);
+            let (ahead, ago) = (seconds % (SKEW_SECS + 1), seconds % (LIFETIME_SECS_MAX + 86_400));
+            assert_eq!(at(now.wrapping_add(ahead)).age(now), 0, "{ahead} s ahead of {now}");
+            assert_eq!(at(now.wrapping_sub(ago)).age(now), ago, "{ago} s before {now}");
+            assert_eq!(at(now.wrapping_sub(ago)).own_age(now), ago);
+        });
     }
 
     #[test]

@@ -86,9 +86,14 @@ pub struct Slot {
     slot: usize,
 }
 
-/// The table has no room for another connection.
+/// Where there is no room for another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
+pub enum NoRoom {
+    /// In the whole table: it holds as many as it may.
+    Table,
+    /// In the lines that a lookup would visit: they are full of connections of the same client's port, or of neighbours'.
+    Chain,
+}
 
 /// What the sweep does with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,9 +263,9 @@ impl Table {
     }
 
     /// Adds a connection that [`Table::find`] did not find.
-    pub fn insert(&mut self, hash: u64, record: Record) -> Result<Slot, Full> {
+    pub fn insert(&mut self, hash: u64, record: Record) -> Result<Slot, NoRoom> {
         if self.len >= self.capacity {
-            return Err(Full);
+            return Err(NoRoom::Table);
         }
         let home = self.homes.home(hash);
         for distance in 0..PROBES {
@@ -273,7 +278,12 @@ impl Table {
                 }
             }
         }
-        Err(Full)
+        Err(NoRoom::Chain)
+    }
+
+    /// Whether a connection with this hash would find no room in the lines that it may lie in.
+    pub fn is_crowded(&self, hash: u64) -> bool {
+        self.shared.is_crowded(hash)
     }
 
     /// Replaces a record by a later version of itself.
@@ -499,7 +509,7 @@ impl UsualRecords<'_> {
     /// Writes down that a connection had a packet now, and remains in its state.
     #[inline]
     pub fn touch(&mut self, slot: Slot, record: Record) {
-        if record.age(self.now) != 0 {
+        if record.is_of_another_second(self.now) {
             let record = record.touched(record.state(), self.now);
             self.lines[slot.line].0[SLOTS + slot.slot].store(record.value, Relaxed);
         }
@@ -555,6 +565,11 @@ impl Lines {
     fn value(&self, line: usize, slot: usize) -> u64 {
         self.lines[line].0[SLOTS + slot].load(Relaxed)
     }
+
+    fn is_crowded(&self, hash: u64) -> bool {
+        let home = self.homes.home(hash);
+        (0..PROBES).all(|distance| self.value(self.behind(home, distance), SLOTS - 1) != 0)
+    }
 }
 
 impl View {
@@ -562,6 +577,11 @@ impl View {
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         self.0.prefetch(hash);
+    }
+
+    /// As [`Table::is_crowded`].
+    pub fn is_crowded(&self, hash: u64) -> bool {
+        self.0.is_crowded(hash)
     }
 
     /// Every record, in no order, while the worker goes on.

@@ -77,7 +77,7 @@ impl<F: Frame> Director<F> {
         };
         let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes()) else { return Err(frame) };
         let is_usual = plain.tcp.source.get() != FTP_DATA
-            && !snapshot.has_both_hashes
+            && self.has_one_place
             && snapshot.is_surely_foreign(plain.ip.source.get());
         if !is_usual {
             return Err(frame);

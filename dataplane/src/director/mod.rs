@@ -24,6 +24,7 @@ mod upkeep;
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
@@ -69,6 +70,8 @@ pub enum Message {
     Learned(Hop, MacAddress),
     /// A packet of this connection, which is the receiver's, moved it along: the TCP flags it had, and which way it went.
     Passed(Record, u8, Direction),
+    /// A packet began this connection, which is the receiver's, anew in the table of another worker: the old one is over.
+    Over(Record),
 }
 
 /// Messages that wait for a worker at most. One that finds no room is lost: neighbours are asked for again, and a
@@ -93,6 +96,8 @@ pub struct Shared {
     /// Whether devices may give a flow's packets to one worker now and to another one later, as those do that have several
     /// queues and no receive side scaling: a tap's, and so virtio's, follow the queue that was last sent from.
     pub flows_move: bool,
+    /// While this second lies ahead, some worker's table was full a while ago.
+    pub untracked_until: Arc<AtomicU32>,
 }
 
 impl Shared {
@@ -100,12 +105,14 @@ impl Shared {
     pub fn new(workers: usize, ports: usize) -> Vec<Shared> {
         let events = Arc::new(ArrayQueue::new(256));
         let inboxes: Arc<[ArrayQueue<Message>]> = (0..workers).map(|_| ArrayQueue::new(INBOX_MAX)).collect();
+        let untracked_until = Arc::<AtomicU32>::default();
         let shared = |worker| Shared {
             worker,
             counters: Arc::new(WorkerCounters::new(ports)),
             events: events.clone(),
             inboxes: inboxes.clone(),
             flows_move: false,
+            untracked_until: untracked_until.clone(),
         };
         (0..workers).map(shared).collect()
     }
@@ -135,6 +142,9 @@ pub struct Director<F> {
     bindings_generation: u64,
     /// While this lies ahead, segments of unknown flows are taken for flows that got no record. Seconds.
     untracked_until: u32,
+    /// Whether a connection's record has one place where it can be: flows do not move to other workers' tables, and there is one
+    /// kind of hash.
+    has_one_place: bool,
     /// Lines of the table that the sweep has visited since the start.
     swept: u64,
     round: Round,
@@ -237,6 +247,7 @@ impl<F: Frame> Director<F> {
             edition: 0,
             bindings_generation: 0,
             untracked_until: 0,
+            has_one_place: false,
             swept: 0,
             round: Round { generation: 0, lines: 0, is_whole: true },
             ended_templated: Vec::with_capacity(upkeep::ENDED_TEMPLATED_MAX),

@@ -1,6 +1,7 @@
 //! New connections: the real server that takes one, and its record.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering::Relaxed;
 
 use weir_config::model::Protocol;
 
@@ -10,6 +11,7 @@ use crate::classify::Lookup;
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
 use crate::conn::state::{self, Direction, State};
+use crate::conn::table::NoRoom;
 use crate::packet::{Frame, Wire};
 use crate::parse::{Packet, Quoted};
 use crate::sched::PickKey;
@@ -68,9 +70,15 @@ impl<F: Frame> Director<F> {
         }
         let (state, seen) = beginning(packet, protocol, server, opener, context);
         let record = Record::new(lookup.key, server.id, state, seen, false);
-        let Ok(slot) = self.table.insert(lookup.hash, record) else {
-            self.untracked_until = now.seconds + UNTRACKED_SECS;
-            return Opened::Full;
+        let slot = match self.table.insert(lookup.hash, record) {
+            Ok(slot) => slot,
+            Err(no_room) => {
+                // A chain is full for the clients in it alone: the others' segments have their records.
+                if no_room == NoRoom::Table {
+                    self.suspect_untracked(now);
+                }
+                return Opened::Full;
+            }
         };
         if choice.template.is_some_and(|hold| self.attach(hold, service, server.id, now)) {
             self.table.update(slot, Record::new(lookup.key, server.id, state, seen, true));
@@ -127,6 +135,30 @@ impl<F: Frame> Director<F> {
         let Some(server) = server else { return Err((frame, DropReason::StrayIcmp)) };
         let server = (snapshot.server(server), client.destination_port);
         self.forward_error(frame, packet, quoted, server, context, wire)
+    }
+
+    /// The table is full: flows without a record may live on for a while.
+    #[cold]
+    fn suspect_untracked(&mut self, now: Now) {
+        self.untracked_until = now.seconds + UNTRACKED_SECS;
+        if self.shared.untracked_until.load(Relaxed) < self.untracked_until {
+            self.shared.untracked_until.store(self.untracked_until, Relaxed);
+        }
+    }
+
+    /// Whether a client's packet may be one of a flow that got no record: the table was full of late, or there is no room now
+    /// where the record would have been.
+    #[cold]
+    pub(super) fn may_be_untracked(&self, hash: u64, now: Now) -> bool {
+        let is_elsewhere = self.shared.flows_move && now.seconds < self.shared.untracked_until.load(Relaxed);
+        now.seconds < self.untracked_until || is_elsewhere || self.table.is_crowded(hash)
+    }
+
+    /// The same for a real server's packet, whose connection may be any worker's.
+    #[cold]
+    pub(super) fn may_answer_untracked(&self, hash: u64, now: Now) -> bool {
+        now.seconds < self.shared.untracked_until.load(Relaxed)
+            || self.views.iter().any(|view| view.is_crowded(hash))
     }
 
     /// What a packet from a client's port is looked up by.

@@ -32,7 +32,7 @@ impl<F: Frame> Director<F> {
         let found = self.follow_reply(packet, lookup.hash, context);
         match found.or_else(|| self.follow_reply_hashed_otherwise(packet, context)) {
             Some(record) => self.reply_of(frame, packet, record, context, wire),
-            None => self.stray_reply(frame, packet, context, wire),
+            None => self.stray_reply(frame, packet, lookup.hash, context, wire),
         }
     }
 
@@ -233,12 +233,14 @@ impl<F: Frame> Director<F> {
         &mut self,
         mut frame: F,
         packet: &Packet,
+        hash: u64,
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = context;
         let origin = snapshot.origin(packet.source, packet.source_port, packet.protocol);
-        if let Some(origin) = origin.filter(|origin| origin.one_packet || now.seconds < self.untracked_until)
+        if let Some(origin) =
+            origin.filter(|origin| origin.one_packet || self.may_answer_untracked(hash, now))
             && let Some(hop) = snapshot.routes.next_hop(packet.destination)
             && ipv4_mut(frame.bytes_mut(), packet.l3()).is_ok_and(|header| header.ttl > 1)
         {

@@ -3,8 +3,9 @@
 use weir_config::model::{Forwarding, Protocol};
 
 use super::open::{Opened, Opener};
-use super::{Context, Director, Passed, trim_surplus};
+use super::{Context, Director, Message, Passed, trim_surplus};
 use crate::classify::{Class, Lookup, classify_unasked};
+use crate::clock::Now;
 use crate::conn::record::{Key, Record};
 use crate::conn::state::{self, Direction};
 use crate::conn::table::Slot;
@@ -34,17 +35,14 @@ impl<F: Frame> Director<F> {
         let Context { snapshot, now, .. } = context;
         let found = self.table.find(lookup.hash, lookup.key);
         if let Some((slot, record)) = found.or_else(|| self.find_hashed_otherwise(lookup, snapshot)) {
-            let server = snapshot.server(record.server());
-            let age = record.age(now.seconds);
-            let is_current = age == 0 || age <= snapshot.lifetimes.of(record.protocol(), record.state());
-            if is_current && server.is_present && !starts_anew(packet, record, server, snapshot) {
-                self.follow(slot, record, packet.flags, direction_to(server), context);
-                return self.forward(frame, packet, server, context, wire);
+            match course(packet, record, snapshot, now) {
+                Course::GoesOn(server) => {
+                    self.follow(slot, record, packet.flags, direction_to(server), context);
+                    return self.forward(frame, packet, server, context, wire);
+                }
+                Course::ServerRemoved => return Err((frame, DropReason::RealServerRemoved)),
+                Course::Over => self.end(slot, record, context),
             }
-            if is_current && !server.is_present && !is_rescheduled(record.protocol(), snapshot) {
-                return Err((frame, DropReason::RealServerRemoved));
-            }
-            self.end(slot, record, context);
         }
         self.new_connection(frame, packet, lookup, context, wire)
     }
@@ -90,14 +88,23 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::OwnSource));
         }
         if self.shared.flows_move
-            && !service.one_packet
-            && let Some(record) = self.find_request_elsewhere(packet, lookup, context)
+            && !(service.one_packet && protocol == Protocol::Udp)
+            && let Some((owner, record)) = self.find_request_elsewhere(packet, lookup, snapshot)
         {
-            return self.forward(frame, packet, snapshot.server(record.server()), context, wire);
+            match course(packet, record, snapshot, now) {
+                Course::GoesOn(server) => {
+                    self.tell_owner(owner, record, packet.flags, direction_to(server), context);
+                    return self.forward(frame, packet, server, context, wire);
+                }
+                Course::ServerRemoved => return Err((frame, DropReason::RealServerRemoved)),
+                Course::Over => drop(self.shared.inboxes[owner].push(Message::Over(record))),
+            }
         }
-        let is_suspect = now.seconds < self.untracked_until;
         if !may_open(packet, protocol, snapshot) {
-            if is_suspect && packet.flags & flags::RST == 0 && protocol == Protocol::Tcp {
+            let may_be_untracked = protocol == Protocol::Tcp
+                && packet.flags & flags::RST == 0
+                && self.may_be_untracked(lookup.hash, now);
+            if may_be_untracked {
                 return self.untracked(frame, packet, lookup, context, wire);
             }
             return self.answer_local(frame, packet, context, wire);
@@ -111,32 +118,21 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// The connection of a client's packet among those of the other workers, unless it begins one. Its owner is told when
-    /// the packet moves it along.
+    /// The connection of a client's packet among those of the other workers, with its owner's number. SYNs are looked for too:
+    /// one that is sent again may come in here, and its connection has a real server already.
     #[cold]
     fn find_request_elsewhere(
         &self,
         packet: &Packet,
         lookup: &Lookup,
-        context: Context<'_>,
-    ) -> Option<Record> {
-        let Context { snapshot, now, .. } = context;
-        if state::is_first(lookup.key.protocol(), packet.flags) {
-            return None;
-        }
+        snapshot: &Snapshot,
+    ) -> Option<(usize, Record)> {
         let find = |key: Key| {
             let hash = self.table.hash(key.hash_input());
             self.find_in_views(hash, (packet.source, packet.source_port), |record| record.lookup_key() == key)
         };
-        let (owner, record) = find(lookup.key)
-            .or_else(|| snapshot.has_both_hashes.then(|| find(lookup.key.hashed_otherwise())).flatten())?;
-        let server = snapshot.server(record.server());
-        let is_current = record.age(now.seconds) <= snapshot.lifetimes.of(record.protocol(), record.state());
-        if !is_current || !server.is_present {
-            return None;
-        }
-        self.tell_owner(owner, record, packet.flags, direction_to(server), context);
-        Some(record)
+        find(lookup.key)
+            .or_else(|| snapshot.has_both_hashes.then(|| find(lookup.key.hashed_otherwise())).flatten())
     }
 
     /// A packet to a VIP of a mark that it does not have, and of no connection that began when it had: as any other
@@ -245,6 +241,30 @@ pub(super) fn direction_by(forwarding: Forwarding) -> Direction {
         Forwarding::Nat => Direction::Input,
         Forwarding::Dr | Forwarding::Tun => Direction::InputOnly,
     }
+}
+
+/// What becomes of a connection with a client's packet.
+enum Course<'a> {
+    /// It goes on, to this real server.
+    GoesOn(&'a Server),
+    /// Its real server was removed, and it is not to have another one.
+    ServerRemoved,
+    /// Its time is over, or the packet begins another one in its place.
+    Over,
+}
+
+#[inline]
+fn course<'a>(packet: &Packet, record: Record, snapshot: &'a Snapshot, now: Now) -> Course<'a> {
+    let server = snapshot.server(record.server());
+    let age = record.age(now.seconds);
+    let is_current = age == 0 || age <= snapshot.lifetimes.of(record.protocol(), record.state());
+    if is_current && server.is_present && !starts_anew(packet, record, server, snapshot) {
+        return Course::GoesOn(server);
+    }
+    if is_current && !server.is_present && !is_rescheduled(record.protocol(), snapshot) {
+        return Course::ServerRemoved;
+    }
+    Course::Over
 }
 
 /// A packet that begins a connection is scheduled anew on the record of one whose real server is quiesced

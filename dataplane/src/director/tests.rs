@@ -8,6 +8,7 @@ mod host;
 mod locality;
 mod punt;
 mod vrrp;
+mod workers;
 
 mod marks;
 mod persistence;
@@ -243,60 +244,6 @@ fn a_reply_on_another_worker_moves_the_connection_along() {
     lab.pass_millis(1);
     let states: Vec<_> = lab.directors[0].table.iter().map(|record| record.state()).collect();
     assert_eq!(states, [crate::conn::state::tcp::CLOSE]);
-    lab.assert_counts_equal_a_recount();
-}
-
-#[test]
-fn a_connection_whose_packets_move_to_another_worker_goes_on() {
-    let mut lab = Lab::new(&config("nat", "rr", &[(11, 1), (12, 1)], ""), 2);
-    lab.directors.iter_mut().for_each(|director| director.shared.flows_move = true);
-    lab.send_to(0, from_client(1000, SYN));
-    let sent = lab.send_to(1, from_client(1000, ACK));
-    assert_eq!(&sent[0][30..34], [10, 0, 0, 12], "to the real server that was picked");
-    lab.pass_millis(1);
-    let states = |lab: &Lab, worker: usize| -> Vec<_> {
-        lab.directors[worker].table.iter().map(|record| record.state()).collect()
-    };
-    use crate::conn::state::tcp;
-    assert_eq!(states(&lab, 0), [tcp::ESTABLISHED]);
-    lab.send_to(1, from_client(1000, RST));
-    lab.pass_millis(1);
-    assert_eq!((states(&lab, 0), states(&lab, 1)), (vec![tcp::CLOSE], vec![]));
-    lab.assert_counts_equal_a_recount();
-}
-
-#[test]
-fn datagrams_that_move_to_another_worker_stay_with_their_real_server() {
-    let mut config = config("nat", "rr", &[(11, 1), (12, 1)], "");
-    config.virtual_servers[0].protocol = weir_config::model::Protocol::Udp;
-    let mut lab = Lab::new(&config, 2);
-    lab.directors.iter_mut().for_each(|director| director.shared.flows_move = true);
-    let datagram = |port: u16| {
-        let mut frame = from_client(port, 0);
-        frame.truncate(34);
-        frame[14..34].copy_from_slice(Ipv4::new(ipv4::UDP, CLIENT, VIP, 8, 64).as_bytes());
-        frame.extend([port.to_be_bytes(), [0, 80], [0, 8], [0, 0]].concat());
-        frame
-    };
-    for port in 1000..1004 {
-        let first = lab.send_to(0, datagram(port));
-        let second = lab.send_to(1, datagram(port));
-        assert_eq!(first[0][30..34], second[0][30..34], "of client port {port}");
-    }
-    assert_eq!((lab.directors[0].table.len(), lab.directors[1].table.len()), (4, 0));
-    lab.assert_counts_equal_a_recount();
-}
-
-#[test]
-fn what_belongs_to_no_workers_connection_is_answered_though_flows_move() {
-    let mut lab = Lab::new(&config("nat", "rr", &[(11, 1)], ""), 2);
-    lab.directors.iter_mut().for_each(|director| director.shared.flows_move = true);
-    lab.send_to(0, from_client(1000, SYN));
-    lab.send_to(1, from_client(1001, ACK));
-    assert_eq!(lab.counters[1].answers(Answer::TcpReset), 1);
-    // A SYN begins a connection wherever it comes in.
-    assert_eq!(lab.send_to(1, from_client(1000, SYN)).len(), 1);
-    assert_eq!(lab.directors[1].table.len(), 1);
     lab.assert_counts_equal_a_recount();
 }
 

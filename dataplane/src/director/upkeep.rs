@@ -6,7 +6,8 @@ use super::persist::hangs_on_template;
 use super::{Context, Director, Message, Round};
 use crate::classify::LastService;
 use crate::clock::Now;
-use crate::conn::table::{SWEEP_LINES_MAX, Verdict};
+use crate::conn::record::Record;
+use crate::conn::table::{SWEEP_LINES_MAX, Slot, Verdict};
 use crate::neighbor::{Ask, Due, Hop, link};
 use crate::packet::{Frame, Wire};
 use crate::reply::arp;
@@ -33,8 +34,9 @@ impl<F: Frame> Director<F> {
     }
 
     #[cold]
-    fn take_in(&mut self, snapshot: &Snapshot) {
+    pub(super) fn take_in(&mut self, snapshot: &Snapshot) {
         (self.generation, self.edition) = (snapshot.generation, snapshot.edition);
+        self.has_one_place = !snapshot.has_both_hashes && !self.shared.flows_move;
         self.last_service = LastService::none();
         self.last_servers.clear();
         self.neighbors.set_own(snapshot.ports.iter().map(|port| port.mac));
@@ -161,18 +163,28 @@ impl<F: Frame> Director<F> {
                     self.learn(hop, mac, Context { snapshot, now, port: usize::from(hop.port()) }, wire);
                 }
                 Some(Message::Passed(record, segment, direction)) => {
-                    let key = record.lookup_key();
-                    let hash = self.table.hash(key.hash_input());
-                    if let Some((slot, present)) = self.table.find(hash, key)
-                        && present.server() == record.server()
+                    if let Some((slot, present)) = self.find_again(record) {
+                        self.follow(slot, present, segment, direction, Context { snapshot, now, port: 0 });
+                    }
+                }
+                Some(Message::Over(record)) => {
+                    // One whose state is another one now went on meanwhile.
+                    if let Some((slot, present)) =
+                        self.find_again(record).filter(|(_, present)| present.state() == record.state())
                     {
-                        let context = Context { snapshot, now, port: 0 };
-                        self.follow(slot, present, segment, direction, context);
+                        self.end(slot, present, Context { snapshot, now, port: 0 });
                     }
                 }
                 None => return,
             }
         }
+    }
+
+    /// The connection that another worker saw, as it is now.
+    fn find_again(&self, record: Record) -> Option<(Slot, Record)> {
+        let key = record.lookup_key();
+        let found = self.table.find(self.table.hash(key.hash_input()), key);
+        found.filter(|(_, present)| present.server() == record.server())
     }
 
     fn age_neighbors<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {

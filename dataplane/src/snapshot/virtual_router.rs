@@ -6,7 +6,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use weir_config::model::Vrrp;
 
@@ -83,19 +84,23 @@ pub struct Fence {
 struct Leases {
     /// By VRID: the cycle up to which it may be served.
     until: Box<[AtomicU64]>,
+    /// By VRID: the last of those that a worker saw pass. Another worker, whose pass began before that, must not take it for
+    /// one that still lasts.
+    passed: Box<[AtomicU64]>,
     expired: [AtomicU64; 4],
 }
 
 impl Default for Leases {
     fn default() -> Self {
-        Self { until: (0..256).map(|_| AtomicU64::new(0)).collect(), expired: Default::default() }
+        let never = || (0..256).map(|_| AtomicU64::new(0)).collect();
+        Self { until: never(), passed: never(), expired: Default::default() }
     }
 }
 
 impl Leases {
     #[inline]
     fn is_over(&self, id: u8) -> bool {
-        self.expired[usize::from(id >> 6)].load(Relaxed) >> (id & 63) & 1 == 1
+        self.expired[usize::from(id >> 6)].load(Acquire) >> (id & 63) & 1 == 1
     }
 
     /// See [`VirtualMacs::watch`].
@@ -105,15 +110,17 @@ impl Leases {
         }
         let mut fenced = 0;
         for id in (1..=u8::MAX).filter(|id| masters.contains(*id)) {
-            let is_over = cycles > self.until[usize::from(id)].load(Relaxed);
+            let until = self.until[usize::from(id)].load(Relaxed);
+            let is_over = cycles > until;
             if is_over != self.is_over(id) {
                 let (word, bit) = (&self.expired[usize::from(id >> 6)], 1 << (id & 63));
+                let passed = &self.passed[usize::from(id)];
                 if is_over {
-                    word.fetch_or(bit, Relaxed)
-                } else {
-                    word.fetch_and(!bit, Relaxed)
-                };
-                fenced += u64::from(is_over);
+                    passed.store(until, Relaxed);
+                    fenced += u64::from(word.fetch_or(bit, Release) & bit == 0);
+                } else if passed.load(Relaxed) != until {
+                    word.fetch_and(!bit, Relaxed);
+                }
             }
         }
         fenced
@@ -211,6 +218,19 @@ impl VirtualMacs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_whose_clock_is_behind_does_not_lift_the_fence_of_another() {
+        let mut macs = VirtualMacs::new(Arc::new(Fence::default()));
+        macs.insert(false, 51, true, true);
+        macs.fence.renew(false, 51, 1_000);
+        let worker = macs.clone();
+        assert_eq!((macs.watch(1_001), macs.is_fenced(false, 51)), (1, true));
+        assert_eq!((worker.watch(900), macs.is_fenced(false, 51)), (0, true));
+        assert_eq!((macs.watch(1_002), worker.watch(1_003)), (0, 0), "counted once");
+        macs.fence.renew(false, 51, 2_000);
+        assert_eq!((worker.watch(900), macs.is_fenced(false, 51)), (0, false), "the lease is another one");
+    }
 
     #[test]
     fn a_master_whose_lease_is_over_is_fenced_until_it_is_renewed() {

@@ -100,6 +100,32 @@ fn full_is_said_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_full_chain_is_no_full_table_and_is_told_by_its_hash() {
+    let mut table = table(1024, random_key());
+    let key = |vip| Key::new(1, 2, VipId(vip), 80, Protocol::Tcp, false);
+    let hash = table.hash(key(0).hash_input());
+    let view = table.view();
+    for vip in 0..(PROBES * SLOTS) as u16 {
+        assert!(!table.is_crowded(hash) && !view.is_crowded(hash));
+        let made = Record::new(key(vip), ServerId(1), tcp::ESTABLISHED, 5, false);
+        table.insert(hash, made).expect("there is room in the chain");
+    }
+    assert!(table.is_crowded(hash) && view.is_crowded(hash));
+    let one_more = Record::new(key(64), ServerId(1), tcp::ESTABLISHED, 5, false);
+    assert_eq!(table.insert(hash, one_more), Err(NoRoom::Chain));
+    let crowded = (0..1000).filter(|&client| table.is_crowded(table.hash(key_of(client).hash_input())));
+    assert!(crowded.count() < 10);
+    let (slot, _) = table.find(hash, key(7)).expect("it is there");
+    table.remove(slot);
+    assert!(!table.is_crowded(hash));
+    for client in 100_000..102_000 {
+        let _ = table.insert(table.hash(key_of(client).hash_input()), record(client));
+    }
+    assert_eq!(table.len(), table.capacity());
+    assert_eq!(table.insert(hash, one_more), Err(NoRoom::Table));
+}
+
+#[test]
 fn a_sweep_removes_what_is_over_and_only_that() {
     for hash_key in [random_key(), crowded()] {
         let mut table = table(4096, hash_key);

@@ -62,7 +62,7 @@ use hashbrown::HashSet;
 use self::word::Word;
 pub use self::word::{CONNECTIONS_MAX, LIFETIME_SECS_MAX, STEP_SECS, Template, TemplateKey};
 use super::record::ServerId;
-use super::table::{Full, HashKey};
+use super::table::HashKey;
 
 /// Lines of a bucket.
 const BUCKET_LINES: usize = 2;
@@ -77,6 +77,10 @@ pub struct Slot {
     bucket: usize,
     index: usize,
 }
+
+/// There is no room for a template where it could lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
 
 /// What [`Templates::find`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

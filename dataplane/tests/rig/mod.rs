@@ -1,0 +1,249 @@
+//! Two workers on their own threads, with a queue each over `net_ring`, and the wire at the other end of their queues.
+//!
+//! What a ring device sends on a queue comes back on the queue with its number. So the workers' port is two devices: its
+//! receive queues are those of one, of which the test has the transmit queues, and its transmit queues those of the
+//! other, of which the test has the receive queues.
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use dpdk::{
+    Burst, Eal, Mempool, MempoolConfig, Port, PortConfig, RxQueue, RxQueueHandle, Slab, SocketId,
+    StartedPort, TxQueue, TxQueueHandle,
+};
+use weir_config::model::MacAddress;
+use weir_dataplane::conn::table::{HashKey, Table, View};
+use weir_dataplane::conn::template::Templates;
+use weir_dataplane::director::Shared;
+use weir_dataplane::punt::Punt;
+use weir_dataplane::sched::Options;
+use weir_dataplane::snapshot::publish::Publisher;
+use weir_dataplane::snapshot::registry::{Progress, Registry};
+use weir_dataplane::wire::ethernet::{TYPE_IPV4, Vlan, write_header};
+use weir_dataplane::wire::ipv4::{self, Ipv4};
+use weir_dataplane::worker::Worker;
+use zerocopy::IntoBytes;
+
+pub const WORKERS: usize = 2;
+pub const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+pub const GATEWAY: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xfe]);
+pub const SERVER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 11]);
+pub const VIP: u32 = 0x0a00_0064;
+pub const SERVER: u32 = 0x0a00_000b;
+const CONFIG: &str = r#"
+[connections]
+capacity = 16384
+
+[[port]]
+name = "lan"
+device = "net_ring0"
+addresses = ["10.0.0.2/24"]
+
+[[route]]
+destination = "0.0.0.0/0"
+gateway = "10.0.0.254"
+
+[[neighbor]]
+address = "10.0.0.254"
+mac = "02:00:00:00:00:fe"
+
+[[virtual_server]]
+name = "web"
+address = "10.0.0.100"
+port = 80
+forwarding = "nat"
+scheduler = "rr"
+
+"#;
+
+/// The file, with NAT real servers at these last octets; their MACs end so, too.
+fn config(servers: &[u8]) -> weir_config::model::Config {
+    let mut text = CONFIG.to_owned();
+    for octet in servers {
+        text += &format!("[[virtual_server.real_server]]\naddress = \"10.0.0.{octet}\"\nport = 8080\n");
+    }
+    for octet in servers {
+        text +=
+            &format!("[[neighbor]]\naddress = \"10.0.0.{octet}\"\nmac = \"02:00:00:00:00:{octet:02x}\"\n");
+    }
+    weir_config::parse("test", &text).unwrap().config
+}
+
+pub type End = (u32, u16);
+
+/// A client's address and port: addresses far apart, ports close to each other.
+pub fn client(number: u32) -> End {
+    (0x6440_0000 + number * 7_919, 30_000 + (number % 1_000) as u16)
+}
+
+pub fn segment(to: MacAddress, from: MacAddress, source: End, destination: End, flags: u8) -> Vec<u8> {
+    let mut tcp = Vec::with_capacity(20);
+    tcp.extend_from_slice(&source.1.to_be_bytes());
+    tcp.extend_from_slice(&destination.1.to_be_bytes());
+    tcp.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 1, 0, 0, 0, 0, 0]);
+    let sum = !checksum(source.0, destination.0, &tcp);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = vec![0; 18];
+    let len = write_header(&mut frame, to, from, Vlan::NONE, TYPE_IPV4);
+    frame.truncate(len);
+    frame.extend_from_slice(Ipv4::new(ipv4::TCP, source.0, destination.0, tcp.len(), 64).as_bytes());
+    frame.extend_from_slice(&tcp);
+    frame.resize(60, 0);
+    frame
+}
+
+/// The folded sum of pseudo header and segment: 0xffff where the checksum in it is right.
+fn checksum(source: u32, destination: u32, tcp: &[u8]) -> u16 {
+    let words = tcp.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let halves =
+        [source >> 16, source & 0xffff, destination >> 16, destination & 0xffff, 6, tcp.len() as u32];
+    let mut sum: u32 = words.chain(halves).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// What a frame says: destination MAC, both ends, flags. Its checksum must be right.
+pub fn read(frame: &[u8]) -> (MacAddress, End, End, u8) {
+    let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+    let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let (source, destination) = ((word(26), half(34)), (word(30), half(36)));
+    assert_eq!(checksum(source.0, destination.0, &frame[34..54]), 0xffff, "the checksum of {frame:x?}");
+    (MacAddress(frame[..6].try_into().unwrap()), source, destination, frame[47])
+}
+
+/// The wire: what goes to the workers' queues, and what comes from them.
+pub struct Rig {
+    pool: Mempool,
+    towards: Vec<TxQueue>,
+    from: Vec<RxQueue>,
+    _ports: [StartedPort; 2],
+}
+
+impl Rig {
+    pub fn send(&mut self, queue: usize, frames: &[Vec<u8>]) {
+        for frames in frames.chunks(32) {
+            let mut burst: Burst = frames.iter().map(|frame| self.pool.alloc_with(frame).unwrap()).collect();
+            while !burst.is_empty() {
+                self.towards[queue].send(&mut burst);
+            }
+        }
+    }
+
+    /// `count` TCP frames that a worker sent through its queue; what else it says, such as ARP, is not counted.
+    pub fn receive(&mut self, queue: usize, count: usize) -> Vec<Vec<u8>> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut frames = Vec::new();
+        while frames.len() < count && Instant::now() < deadline {
+            let mut burst = Burst::new();
+            self.from[queue].receive(&mut burst);
+            let bytes = burst.iter().map(|mbuf| mbuf.bytes().to_vec());
+            frames
+                .extend(bytes.filter(|frame| frame.len() >= 54 && frame[12..14] == [8, 0] && frame[23] == 6));
+        }
+        assert_eq!(frames.len(), count, "frames of queue {queue}");
+        frames
+    }
+}
+
+type Queues<T> = Vec<T>;
+
+fn open(
+    eal: &Eal,
+    pool: &Mempool,
+    device: &str,
+) -> (StartedPort, Queues<RxQueueHandle>, Queues<TxQueueHandle>) {
+    let config = PortConfig { rx_queues: WORKERS as u16, tx_queues: WORKERS as u16, ..PortConfig::default() };
+    let mut port = Port::by_name(eal, device).unwrap().configure(config, std::slice::from_ref(pool)).unwrap();
+    let (receive, transmit) = port.take_queues();
+    assert_eq!((receive.len(), transmit.len()), (WORKERS, WORKERS));
+    (port.start().unwrap(), receive, transmit)
+}
+
+/// Ends the workers however the test ends: EAL must not outlive what they hold.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// Starts the workers, whose devices move flows or do not, and lets `talk` be the wire.
+pub fn with_workers(servers: &[u8], flows_move: bool, talk: impl FnOnce(&mut Rig, &[Shared])) {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let lcores = format!("0@0,1@0,2@{}", cpus.min(2) - 1);
+    let arguments =
+        ["--lcores", &lcores, "--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--no-shconf"];
+    let rings = ["--log-level", "error", "--vdev", "net_ring0", "--vdev", "net_ring1"];
+    let arguments: Vec<String> = arguments.iter().chain(&rings).map(|text| (*text).to_owned()).collect();
+    let eal = Eal::init(&arguments).unwrap();
+    let pool = MempoolConfig {
+        name: "rings".into(),
+        mbufs: 16_383,
+        cache: 128,
+        data_bytes: 2_048,
+        socket: SocketId::ANY,
+    };
+    let pool = Mempool::new(&eal, pool).unwrap();
+    let (in_port, in_rx, in_tx) = open(&eal, &pool, "net_ring0");
+    let (out_port, out_rx, out_tx) = open(&eal, &pool, "net_ring1");
+    let mut rig = Rig {
+        pool: pool.clone(),
+        towards: in_tx.into_iter().map(TxQueueHandle::start_polling).collect(),
+        from: out_rx.into_iter().map(RxQueueHandle::start_polling).collect(),
+        _ports: [in_port, out_port],
+    };
+
+    let config = config(servers);
+    let mut registry = Registry::new(WORKERS, Options::default());
+    let publisher = Publisher::new(registry.snapshot(&config, &[OWN], Progress::default()).unwrap());
+    let mut shared = Shared::new(WORKERS, 1);
+    shared.iter_mut().for_each(|shared| shared.flows_move = flows_move);
+    let capacity = config.connections.capacity as usize;
+    let key = HashKey::new([0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15]);
+    let lines = || Slab::heap(Table::lines_for(capacity)).unwrap();
+    let tables: Vec<Table> = (0..WORKERS).map(|_| Table::new(lines(), capacity, key)).collect();
+    let views: Arc<[View]> = tables.iter().map(Table::view).collect();
+    let templates = Arc::new(Templates::new(Slab::heap(Templates::lines_for(64)).unwrap(), key));
+    let (stop, polling) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let stopping = Stop(stop.clone());
+    let lcores = eal.worker_lcores();
+    let epoch = dpdk::tsc();
+    let queues = in_rx.into_iter().zip(out_tx);
+    for (((shared, table), (receive, transmit)), lcore) in shared.iter().zip(tables).zip(queues).zip(&lcores)
+    {
+        let worker = Worker {
+            shared: shared.clone(),
+            table,
+            views: views.clone(),
+            templates: templates.clone(),
+            reader: publisher.reader(),
+            receive: vec![(0, receive)],
+            transmit: vec![transmit],
+            punt: Punt::default(),
+            pool: pool.clone(),
+            sleep: None,
+            // Clocks of two threads differ: here by as much as if one had stood still.
+            epoch: epoch + shared.worker as u64 * dpdk::tsc_hz() / 2,
+        };
+        let (stop, polling) = (stop.clone(), polling.clone());
+        let run = move || {
+            worker.run(&stop, || {
+                polling.fetch_add(1, SeqCst);
+            });
+        };
+        eal.launch(*lcore, Box::new(run)).unwrap();
+    }
+    while polling.load(SeqCst) < WORKERS {
+        std::thread::yield_now();
+    }
+
+    talk(&mut rig, &shared);
+    drop(stopping);
+    lcores.iter().for_each(|lcore| eal.wait(*lcore));
+}
