@@ -130,6 +130,8 @@ pub struct Director<F> {
     swept_bucket: usize,
     /// Whose turn it is to forget destinations.
     forgetful_turn: usize,
+    /// Buckets of the templates that are to be swept now.
+    buckets_due: u64,
     neighbors: Neighbors<F>,
     /// Where the neighbour of the last reply was found.
     reply_hint: Gauge,
@@ -234,6 +236,7 @@ impl<F: Frame> Director<F> {
             views,
             templates,
             swept_bucket: 0,
+            buckets_due: 0,
             shared,
             table,
             forgetful_turn: 0,

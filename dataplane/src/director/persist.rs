@@ -5,12 +5,20 @@
 use super::Director;
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
-use crate::conn::template::{Slot, TemplateKey};
+use crate::conn::template::{Slot, Template, TemplateKey};
 use crate::packet::Frame;
 use crate::parse::Packet;
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::{Persistence, Service};
+
+/// The sweep sees a large table of templates through in this time, in milliseconds. It takes little more than that from a
+/// real server's number that nothing but templates names to be given to another one.
+const TEMPLATE_ROUND_MS: u64 = 20_000;
+/// Buckets that it visits in a millisecond at least: a small table is done sooner.
+const BUCKETS_PER_MILLI_MIN: u64 = 4;
+/// Buckets that one call visits at most.
+const SWEEP_BUCKETS_MAX: u64 = 32;
 
 /// What a new connection is told to do.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +67,8 @@ impl<F: Frame> Director<F> {
             };
         }
         let server = schedule()?;
-        match self.templates.bind(key, server, lifetime, now.seconds) {
+        let lifetime_of = |template| lifetime_of(template, snapshot);
+        match self.templates.bind(key, server, lifetime, now.seconds, lifetime_of) {
             Ok(bound) => Some(Choice { server: bound.server, template: hold(bound.slot) }),
             Err(_) => {
                 self.shared.counters.templates_full.add(1);
@@ -99,18 +108,21 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// Removes templates that are over, a few at a time. One worker does it for all.
+    /// Allows the sweep over the templates what `passed` milliseconds are worth. One worker does it for all.
+    pub(super) fn allow_template_sweep(&mut self, passed: u64) {
+        let buckets = self.templates.buckets() as u64;
+        let per_milli = buckets.div_ceil(TEMPLATE_ROUND_MS).max(BUCKETS_PER_MILLI_MIN);
+        self.buckets_due = self.buckets_due.saturating_add(passed.saturating_mul(per_milli)).min(buckets);
+    }
+
+    /// Removes templates that are over, a few at a time.
     pub(super) fn sweep_templates(&mut self, snapshot: &Snapshot, now: Now) {
-        /// At a thousand calls a second a table of a million templates is seen through in two minutes.
-        const BUCKETS: usize = 4;
+        let count = self.buckets_due.min(SWEEP_BUCKETS_MAX);
+        self.buckets_due -= count;
         let from = self.swept_bucket;
-        self.swept_bucket = (from + BUCKETS) % self.templates.buckets();
-        self.templates.sweep(from..from + BUCKETS, now.seconds, |template| {
-            let service = snapshot.service(template.key().service())?;
-            let persistence =
-                service.persistence.filter(|_| template.key().epoch() == service.epoch.number)?;
-            Some(persistence.timeout_secs)
-        });
+        let to = from + count as usize;
+        self.swept_bucket = to % self.templates.buckets();
+        self.templates.sweep(from..to, now.seconds, |template| lifetime_of(template, snapshot));
     }
 
     /// The template that a connection of a virtual server that still exists hangs on, and how long that one lives.
@@ -122,6 +134,13 @@ impl<F: Frame> Director<F> {
         let persistence = service.persistence?;
         Some((template_key(record.client(), service, persistence), persistence.timeout_secs))
     }
+}
+
+/// How long a template lives after its last use; `None`: it means nothing any more.
+fn lifetime_of(template: Template, snapshot: &Snapshot) -> Option<u32> {
+    let service = snapshot.service(template.key().service())?;
+    let persistence = service.persistence.filter(|_| template.key().epoch() == service.epoch.number)?;
+    Some(persistence.timeout_secs)
 }
 
 /// Whether the template that a connection hangs on, by its record, is of the present epoch. `swept` is the generation of

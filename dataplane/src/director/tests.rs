@@ -78,6 +78,11 @@ struct Lab {
 
 impl Lab {
     fn new(config: &Config, workers: usize) -> Self {
+        Self::with_templates(config, workers, 64)
+    }
+
+    /// With room for so many persistence templates.
+    fn with_templates(config: &Config, workers: usize, room: usize) -> Self {
         let mut registry = Registry::new(workers, Options::default());
         let snapshot = registry.snapshot(config, &[OWN], Progress::default()).expect("a valid configuration");
         let capacity = config.connections.capacity as usize;
@@ -86,7 +91,7 @@ impl Lab {
             .map(|_| Table::new(Slab::heap(Table::lines_for(capacity)).expect("memory"), capacity, key))
             .collect();
         let views: Arc<[View]> = tables.iter().map(Table::view).collect();
-        let lines = Slab::heap(Templates::lines_for(64)).expect("memory");
+        let lines = Slab::heap(Templates::lines_for(room)).expect("memory");
         let templates = Arc::new(Templates::new(lines, key));
         let shared = Shared::new(workers, 1);
         let counters = shared.iter().map(|shared| shared.counters.clone()).collect();

@@ -56,9 +56,13 @@ impl<F: Frame> Director<F> {
         if self.announcer.has_more() {
             self.announcer.run(wire, snapshot, now);
         }
+        if self.buckets_due != 0 {
+            self.sweep_templates(snapshot, now);
+        }
         if now.millis == self.kept_until {
             return;
         }
+        let passed = now.millis.saturating_sub(self.kept_until);
         self.kept_until = now.millis;
         for port in &snapshot.ports {
             self.shared.counters.vrrp_fenced.add(port.virtual_macs.watch(now.cycles));
@@ -66,7 +70,7 @@ impl<F: Frame> Director<F> {
         self.age_neighbors(snapshot, now, wire);
         self.forget_destinations(snapshot, now);
         if self.shared.worker == 0 {
-            self.sweep_templates(snapshot, now);
+            self.allow_template_sweep(passed);
             self.announcer.tick(snapshot, now);
         }
         self.shared.counters.seconds.set(u64::from(now.seconds));
@@ -74,12 +78,13 @@ impl<F: Frame> Director<F> {
         self.shared.counters.waiting.set(self.neighbors.waiting() as u64);
     }
 
-    /// Whether there is more to do at `now` than the last [`Director::upkeep`] did: messages, announcements, or the sweep over
-    /// old connections.
+    /// Whether there is more to do at `now` than the last [`Director::upkeep`] did: messages, announcements, or the sweeps over
+    /// old connections and templates.
     #[inline]
     pub fn is_behind(&self, now: Now) -> bool {
         !self.shared.inboxes[self.shared.worker].is_empty()
             || self.announcer.has_more()
+            || self.buckets_due != 0
             || now.millis * self.table.lines() as u64 / SWEEP_ROUND_MS > self.swept
     }
 

@@ -28,7 +28,8 @@
 //! use, so that it can't complete a later claim of the slot.
 //!
 //! *Removing* a template takes one swap, of its value for a free one. Nothing has to be moved or marked, because a
-//! search always goes through the whole reach.
+//! search always goes through the whole reach. The sweep does it, and who looks for a slot near a home where none is free:
+//! dead templates hold no room.
 //!
 //! *Orderings.* Values and headers change by read-modify-write only, with acquire and release: who reads a value sees
 //! the key that was written before it was settled, and who reads a key that is newer than his value sees it
@@ -70,6 +71,8 @@ const BUCKET_LINES: usize = 2;
 const SLOTS: usize = 7;
 /// Buckets, from its home on, that a template can be in.
 const WINDOW: usize = 4;
+/// The sweep asks the processor for buckets so many ahead.
+const SWEEP_AHEAD: usize = 8;
 
 /// Where a template lies. It stays there for life, but it may be gone, so every use is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,11 +140,19 @@ impl Templates {
         Some(Found { slot, server: word.server(), is_assured: word.is_assured() })
     }
 
-    /// Ties `key` to `server`, unless it is tied already.
+    /// Ties `key` to `server`, unless it is tied already. `lifetime_of` is as for [`Templates::sweep`]: the place of another
+    /// template that is over is taken.
     ///
     /// # Errors
     /// [`Full`]: there is no room near the key's home. The connection goes ahead without a template.
-    pub fn bind(&self, key: TemplateKey, server: ServerId, lifetime: u32, now: u32) -> Result<Bound, Full> {
+    pub fn bind(
+        &self,
+        key: TemplateKey,
+        server: ServerId,
+        lifetime: u32,
+        now: u32,
+        lifetime_of: impl Fn(Template) -> Option<u32>,
+    ) -> Result<Bound, Full> {
         let home = self.home(key);
         let mut claim = None;
         let bound = loop {
@@ -157,7 +168,9 @@ impl Templates {
                 }
                 continue;
             }
-            let Some(claimed) = claim.or_else(|| self.claim(home, key, server, now)) else { break Err(Full) };
+            let Some(claimed) = claim.or_else(|| self.claim(home, key, server, now, &lifetime_of)) else {
+                break Err(Full);
+            };
             claim = Some(claimed);
             pause();
             let next = header.naming(&claimed, survey.reach);
@@ -240,21 +253,31 @@ impl Templates {
     ) -> usize {
         let mut removed = 0;
         for bucket in buckets.map(|bucket| bucket % self.buckets) {
+            let ahead = BUCKET_LINES * ((bucket + SWEEP_AHEAD) % self.buckets);
+            (ahead..ahead + BUCKET_LINES).for_each(|line| dpdk::lcore::prefetch_at(&self.lines, line));
             self.forget_insertion(bucket);
-            for slot in (0..SLOTS).map(|index| Slot { bucket, index }) {
-                let Some(template) = self.read(slot) else { continue };
-                let word = template.word;
-                let aged = lifetime(template).and_then(|lifetime| word.aged(lifetime, now));
-                pause();
-                // A swap that fails leaves a template that was just used, to be seen the next time.
-                match aged {
-                    Some(aged) if aged != word => _ = self.swap(slot, word, aged),
-                    None if word.age(now) != 0 => removed += usize::from(self.swap(slot, word, word.freed())),
-                    _ => {}
-                }
-            }
+            let slots = (0..SLOTS).map(|index| Slot { bucket, index });
+            removed += slots.filter(|slot| self.let_age(*slot, now, &lifetime)).count();
         }
         removed
+    }
+
+    /// Removes the template in a slot if it is over, and moves it from step to step if it is not. Returns whether it was
+    /// removed.
+    fn let_age(&self, slot: Slot, now: u32, lifetime: &impl Fn(Template) -> Option<u32>) -> bool {
+        let Some(template) = self.read(slot) else { return false };
+        let word = template.word;
+        let aged = lifetime(template).and_then(|lifetime| word.aged(lifetime, now));
+        pause();
+        // A swap that fails leaves a template that was just used, to be seen the next time.
+        match aged {
+            Some(aged) if aged != word => {
+                self.swap(slot, word, aged);
+                false
+            }
+            None if word.age(now) != 0 => self.swap(slot, word, word.freed()),
+            _ => false,
+        }
     }
 
     /// Every template, in no order; one that is over may still be among them. Templates that come or go meanwhile
@@ -311,22 +334,48 @@ impl Templates {
         survey
     }
 
-    /// Fills the free slot that is nearest to `home`, as pending.
-    fn claim(&self, home: usize, key: TemplateKey, server: ServerId, now: u32) -> Option<Claim> {
-        (0..SLOTS * WINDOW).find_map(|place| {
-            let slot = self.slot(home, place);
-            let free = Word(self.value(slot).load(Relaxed));
-            if !free.is_free() {
-                return None;
-            }
-            let word = free.claimed(server, now);
-            if !self.swap(slot, free, word) {
-                return None;
-            }
-            pause();
-            self.key_word(slot).store(key.0, Release);
-            Some(Claim { place, free, word })
+    /// Fills a slot near `home`, as pending: in the nearest bucket that has a free one, or one whose template is over.
+    fn claim(
+        &self,
+        home: usize,
+        key: TemplateKey,
+        server: ServerId,
+        now: u32,
+        lifetime_of: &impl Fn(Template) -> Option<u32>,
+    ) -> Option<Claim> {
+        (0..WINDOW).find_map(|bucket| {
+            let mut places = SLOTS * bucket..SLOTS * (bucket + 1);
+            let claim = |place| self.claim_place(home, place, key, server, now);
+            places.clone().find_map(claim).or_else(|| {
+                places.find_map(|place| {
+                    let is_free = self.let_age(self.slot(home, place), now, lifetime_of);
+                    is_free.then(|| claim(place)).flatten()
+                })
+            })
         })
+    }
+
+    /// Fills a slot as pending, if it is free.
+    fn claim_place(
+        &self,
+        home: usize,
+        place: usize,
+        key: TemplateKey,
+        server: ServerId,
+        now: u32,
+    ) -> Option<Claim> {
+        let slot = self.slot(home, place);
+        let free = Word(self.value(slot).load(Relaxed));
+        if !free.is_free() {
+            return None;
+        }
+        let word = free.claimed(server, now);
+        if !self.swap(slot, free, word) {
+            return None;
+        }
+        pause();
+        self.key_word(slot).store(key.0, Release);
+        Some(Claim { place, free, word })
     }
 
     /// The header of a bucket, after what it names is done.

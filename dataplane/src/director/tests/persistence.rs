@@ -52,6 +52,63 @@ impl Lab {
     }
 }
 
+/// A client of its own for each number.
+fn datagram(number: u32) -> Vec<u8> {
+    let mut frame = from(number);
+    frame.truncate(34);
+    let header = Ipv4::new(ipv4::UDP, 0x0b00_0000 + number, VIP, 8, 64);
+    frame[14..34].copy_from_slice(header.as_bytes());
+    frame.extend([[0x10, 0], [0, 80], [0, 8], [0, 0]].concat());
+    frame
+}
+
+/// The same with a SYN.
+fn from(number: u32) -> Vec<u8> {
+    frame(OWN, (0x0b00_0000 + number, 1000), (VIP, 80), SYN)
+}
+
+#[test]
+fn clients_find_room_beside_templates_that_are_over() {
+    let mut config = lasting(&[(11, 1), (12, 1)], 5, 32);
+    config.virtual_servers[0].protocol = weir_config::model::Protocol::Udp;
+    config.virtual_servers[0].one_packet = true;
+    let mut lab = Lab::new(&config, 1);
+    // Many times as many clients as there is room for, of whom a few are alive; and no sweep comes by.
+    for second in 0..600u32 {
+        lab.now.seconds = second;
+        lab.now.millis = u64::from(second) * 1_000;
+        for client in second * 5..second * 5 + 5 {
+            let server = lab.send(datagram(client))[0][5];
+            assert_eq!(lab.send(datagram(client))[0][5], server);
+        }
+    }
+    assert_eq!(lab.counters[0].templates_full.get(), 0);
+}
+
+#[test]
+fn the_sweep_over_a_large_table_of_templates_takes_twenty_seconds() {
+    let mut lab = Lab::with_templates(&lasting(&[(11, 1)], 1, 32), 1, 1 << 20);
+    let clients = 1_000;
+    (0..clients).for_each(|client| drop(lab.send(from(client))));
+    // Their connections end.
+    lab.pass_millis(1_000_000);
+    lab.sweep();
+    assert_eq!(lab.directors[0].table.len(), 0);
+    (0..20_000).for_each(|_| lab.pass_millis(1));
+    lab.pass_millis(61_000);
+    let left = lab.hanging().len();
+    assert!(left > 900, "{left} wait for the sweep");
+    // Passes follow each other as fast as they can while something is due.
+    for _ in 0..20_000 {
+        lab.pass_millis(1);
+        while lab.directors[0].buckets_due != 0 {
+            assert!(lab.directors[0].is_behind(lab.now));
+            lab.pass_millis(0);
+        }
+    }
+    assert_eq!(lab.hanging(), [0; 0]);
+}
+
 #[test]
 fn a_changed_netmask_begins_with_new_templates_and_leaves_none_that_lives_for_ever() {
     let servers = [(11, 1), (12, 1)];

@@ -73,7 +73,7 @@ fn all_who_bind_a_key_at_once_get_one_real_server() {
                     });
                 }
                 let own = ServerId(client * 100 + thread as u32 + 1);
-                let bound = templates.bind(key(client), own, 300, now.load(SeqCst)).unwrap();
+                let bound = templates.bind(key(client), own, 300, now.load(SeqCst), |_| Some(300)).unwrap();
                 assert_eq!(bound.is_new, bound.server == own);
                 made[client as usize].fetch_add(u32::from(bound.is_new), SeqCst);
                 let first = servers[client as usize].compare_exchange(0, bound.server.0, SeqCst, SeqCst);
@@ -90,7 +90,7 @@ fn all_who_bind_a_key_at_once_get_one_real_server() {
 #[test]
 fn all_who_rebind_a_key_at_once_get_one_real_server() {
     let templates = table(64, spread());
-    let Bound { slot, .. } = templates.bind(key(1), ServerId(1), 300, 10).unwrap();
+    let Bound { slot, .. } = templates.bind(key(1), ServerId(1), 300, 10, |_| Some(300)).unwrap();
     let servers: Vec<AtomicU32> = (0..2_000).map(|_| AtomicU32::new(0)).collect();
     on_all_threads(0, |thread, turn| {
         let mut from = ServerId(1);
@@ -147,7 +147,7 @@ impl Stress {
         for _ in 0..3 {
             let (slot, server) = match self.templates.find(key(client), LIFETIME, now) {
                 Some(found) => (found.slot, found.server),
-                None => match self.templates.bind(key(client), own, LIFETIME, now) {
+                None => match self.templates.bind(key(client), own, LIFETIME, now, |_| Some(LIFETIME)) {
                     Ok(bound) => {
                         let counter = if bound.is_new { &self.bound } else { &self.shared };
                         counter.fetch_add(1, SeqCst);
