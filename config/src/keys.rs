@@ -4,6 +4,9 @@
 //! ones of the same table are still checked. The known keys of a table are the fields of its struct in
 //! `schema`; serde tells them, so they are written once.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde::de::value::Error;
 use serde::de::{Deserializer, Error as _, Visitor};
@@ -58,7 +61,11 @@ pub(crate) fn remove_unknown(file: &mut DeTable<'_>, problems: &mut Vec<Problem>
 /// The keys of a table of the file, in the order of the reference: `keys_of("virtual_server.real_server")`.
 /// `None`: there is no such table.
 pub fn keys_of(table: &str) -> Option<&'static [&'static str]> {
-    Tables::new().0.into_iter().find(|(kind, _)| kind.trim_matches(['[', ']']) == table).map(|(_, keys)| keys)
+    Tables::new()
+        .kinds
+        .into_iter()
+        .find(|(kind, _)| kind.trim_matches(['[', ']']) == table)
+        .map(|(_, keys)| keys)
 }
 
 /// Calls `visit` with the table, or each table of the array, under `key`. A value of another type is left
@@ -77,12 +84,20 @@ fn below<'i>(table: &mut DeTable<'i>, key: &str, mut visit: impl FnMut(&mut DeTa
     }
 }
 
+/// Different unknown keys that get advice of their own. Finding the word that somebody meant takes time, and a broken generator
+/// can write one on each line of a large file; the same one again costs nothing.
+const ADVICE_MAX: usize = 1_000;
+
 /// The keys of every kind of table.
-struct Tables(Vec<(&'static str, &'static [&'static str])>);
+struct Tables {
+    kinds: Vec<(&'static str, &'static [&'static str])>,
+    /// Advice already given, by kind of table and key.
+    given: RefCell<HashMap<(String, String), String>>,
+}
 
 impl Tables {
     fn new() -> Self {
-        Self(vec![
+        let kinds = vec![
             ("the file", fields_of::<File>()),
             ("[control]", fields_of::<Control>()),
             ("[http]", fields_of::<Http>()),
@@ -104,11 +119,12 @@ impl Tables {
             ("[[vrrp]]", fields_of::<Vrrp>()),
             ("[vrrp.authentication]", fields_of::<VrrpAuthentication>()),
             ("[[vrrp.track]]", fields_of::<VrrpTrack>()),
-        ])
+        ];
+        Self { kinds, given: RefCell::default() }
     }
 
     fn keys(&self, kind: &str) -> &'static [&'static str] {
-        self.0.iter().find(|(name, _)| *name == kind).map_or(&[], |(_, keys)| keys)
+        self.kinds.iter().find(|(name, _)| *name == kind).map_or(&[], |(_, keys)| keys)
     }
 
     /// Takes the unknown keys out of one table.
@@ -120,10 +136,25 @@ impl Tables {
             let name: &str = key.get_ref();
             let problem = Problem::error(format!("unknown key {}", quoted(name)))
                 .at(key.span(), format!("not a key of {kind}"))
-                .help(self.advice(kind, name));
+                .help(self.given(kind, name));
             problems.push(problem);
             table.remove(&key);
         }
+    }
+
+    /// As `advice`, which is asked once for the same.
+    fn given(&self, kind: &str, written: &str) -> String {
+        let mut given = self.given.borrow_mut();
+        let key = (kind.to_owned(), written.to_owned());
+        if let Some(advice) = given.get(&key) {
+            return advice.clone();
+        }
+        if given.len() >= ADVICE_MAX {
+            return "see docs/configuration.md for the keys of this table".into();
+        }
+        let advice = self.advice(kind, written);
+        given.insert(key, advice.clone());
+        advice
     }
 
     /// What to write instead of an unknown key.
@@ -139,7 +170,7 @@ impl Tables {
             return format!("did you mean `{meant}`?");
         }
         let homes: Vec<&str> =
-            self.0.iter().filter(|(_, keys)| keys.contains(&written)).map(|(name, _)| *name).collect();
+            self.kinds.iter().filter(|(_, keys)| keys.contains(&written)).map(|(name, _)| *name).collect();
         match homes.as_slice() {
             [] if known.len() > 14 => "see docs/configuration.md for the keys of this table".into(),
             [] => format!("known keys: {}", known.join(", ")),
@@ -216,7 +247,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_table_knows_its_keys() {
-        for (kind, keys) in Tables::new().0 {
+        for (kind, keys) in Tables::new().kinds {
             assert!(!keys.is_empty(), "{kind}");
         }
         assert_eq!(fields_of::<VrrpAuthentication>(), ["type", "password"]);
