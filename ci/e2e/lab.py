@@ -195,7 +195,7 @@ class Metrics(dict):
 class Weir:
     """weir in the director. As a context manager it is ready inside the block and gone after it."""
 
-    def __init__(self, text=None, eal=(), own=None, environment=None):
+    def __init__(self, text=None, eal=(), own=None, environment=None, output=None):
         self.file = pathlib.Path(tempfile.mkstemp(prefix="weir-", suffix=".toml", dir=RUN)[1])
         self.file.write_text(config() if text is None else text)
         self.log = self.file.with_suffix(".log")
@@ -203,12 +203,17 @@ class Weir:
         own = ["-c", str(self.file)] if own is None else own
         self.command = [str(ROOT / "scripts" / "lab"), "weir", *memory, *eal, "--", *own]
         self.environment = {**os.environ, **(environment or {})}
+        # Where stdout and stderr go instead of the log.
+        self.output = output
+        # Statuses that are no fault at the end of the block.
+        self.may_end_with = {0, -signal.SIGKILL}
         self.process = None
 
     def launch(self):
         """Starts the process and does not wait for it."""
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            to = log if self.output is None else self.output
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=to, stderr=to,
                                             env=self.environment, start_new_session=True)
         return self
 
@@ -254,7 +259,7 @@ class Weir:
 
     def __exit__(self, kind, _value, _trace):
         status = self.stop() if self.process.poll() is None else self.process.returncode
-        if kind is None and status not in (0, -signal.SIGKILL):
+        if kind is None and status not in self.may_end_with:
             raise AssertionError(f"weir ended with status {status}:\n{self.said()}")
         if kind is not None:
             print(f"what weir said:\n{self.said()}")

@@ -17,7 +17,7 @@ use tracing::level_filters::LevelFilter;
         weir -l 0,1 --no-pci --no-huge -m 512 --vdev net_af_packet0,iface=eth1 -- -c weir.toml\n\
         The first lcore is control's, every further one is a worker; a single lcore is the worker.\n\
         Exit status: 0 stopped cleanly, 1 could not start or failed, 2 bad usage or bad configuration.\n\
-        SIGHUP reloads the file."
+        SIGHUP reloads the file, SIGTERM and SIGINT stop weir; a second SIGINT ends it at once."
 )]
 pub(crate) struct Options {
     /// The configuration file

@@ -1,18 +1,17 @@
-//! Control's thread: signals, the HTTP listener, the log of what workers saw, reloading. Never on the packet path.
+//! Control's thread: the HTTP listener, the log of what workers saw, reloading. Never on the packet path.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{debug, error, info, warn};
-use weir_config::model::MacAddress;
+use tracing::{error, info, warn};
 use weir_dataplane::conn::table::View;
 use weir_dataplane::director::{Event, Shared};
 use weir_health::checker::Handle;
@@ -25,34 +24,49 @@ use crate::metrics::longest::Watch;
 use crate::metrics::{Metrics, PortSource, ReloadStatus, Sources};
 use crate::publish::Publish;
 use crate::rates::Sampler;
+use crate::reload::{Reload, Step};
+use crate::signals;
+use crate::standing::Standing;
+use crate::supervisor::Supervisor;
 use crate::vrrp::Vrrp;
 
 /// How often control looks at what workers left for it.
 const TICK: Duration = Duration::from_millis(100);
-/// The same conflict is logged this often at most.
+/// Conflicts about the same address are logged this often at most.
 const CONFLICT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Conflicts whose last time in the log is remembered.
 const CONFLICTS_MAX: usize = 1_024;
 
+/// Claims of one address.
+struct Conflicts {
+    logged: Instant,
+    /// How many came since.
+    more: u64,
+}
+
 /// See the module.
 pub(crate) struct Control {
-    publish: Publish,
+    config: Reload,
     health: Handle,
     vrrp: Vrrp,
     shared: Vec<Shared>,
     http: HttpState,
-    reload: Arc<ReloadStatus>,
-    conflicts: HashMap<(IpAddr, MacAddress), Instant>,
+    reloads: Arc<ReloadStatus>,
+    /// By port and address: the MAC is the stranger's choice.
+    conflicts: HashMap<(usize, IpAddr), Conflicts>,
     sampler: Sampler,
     passive: PassiveSampler,
     watch: Watch,
     links: Links,
+    standing: Standing,
+    are_well: bool,
+    supervisor: Supervisor,
 }
 
 impl Control {
-    /// With everything it steers and watches. `ports` by port number, `capacity` records per worker.
+    /// With everything it steers and watches, and the file that it reads again. `ports` by port number, `capacity` records per worker.
     pub(crate) fn new(
-        publish: Publish,
+        (path, publish): (PathBuf, Publish),
         health: Handle,
         vrrp: Vrrp,
         shared: Vec<Shared>,
@@ -63,25 +77,42 @@ impl Control {
         let links = Links::new(&ports, Instant::now());
         let sources = Sources::new(shared.clone(), tables, ports, publish.shared(), health.clone(), capacity);
         let sources = sources.with_vrrp(vrrp.status());
-        let reload = sources.reload.clone();
+        let reloads = sources.reload.clone();
+        let standing = Standing::new(sources.stuck.clone(), Instant::now());
         let watch = Watch::new(sources.longest.clone(), Instant::now());
         let http = HttpState::new(Arc::new(Metrics::new(sources)?), &publish.file().http);
         let sampler = Sampler::new(Instant::now());
         let passive = PassiveSampler::new(Instant::now());
-        let conflicts = HashMap::new();
-        Ok(Self { publish, health, vrrp, shared, http, reload, conflicts, sampler, passive, watch, links })
+        let config = Reload::new(path, publish);
+        Ok(Self {
+            config,
+            health,
+            vrrp,
+            shared,
+            http,
+            reloads,
+            conflicts: HashMap::new(),
+            sampler,
+            passive,
+            watch,
+            links,
+            standing,
+            are_well: true,
+            supervisor: Supervisor::start()?,
+        })
     }
 
     /// Runs until a signal or a worker's end stops it. `workers` is how many have to poll for weir to be ready.
     pub(crate) fn run(self, listener: TcpListener, flags: &Flags, workers: usize) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.serve(listener, flags, workers))
+        let done = runtime.block_on(self.serve(listener, flags, workers));
+        // A reload may be under way, or a page.
+        runtime.shutdown_background();
+        done
     }
 
     async fn serve(mut self, listener: TcpListener, flags: &Flags, workers: usize) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        flags.wishes.control_runs();
         let stop = Arc::new(Notify::new());
         let stopped = stop.clone();
         let http =
@@ -93,12 +124,14 @@ impl Control {
         let mut quorums = self.health.quorums();
         while !flags.stop.load(SeqCst) {
             tokio::select! {
-                _ = terminate.recv() => { info!("SIGTERM: stopping"); break }
-                _ = interrupt.recv() => { info!("SIGINT: stopping"); break }
-                _ = hangup.recv() => self.reload(),
-                Ok(()) = overlay.changed() => {
+                () = flags.wishes.stop.notified() => break,
+                () = flags.wishes.reload.notified() => self.config.begin(),
+                step = self.config.next() => self.go_on(step),
+                Ok(()) = overlay.changed(), if self.config.is_here() => {
                     let verdicts = overlay.borrow_and_update().clone();
-                    self.publish.overlay(verdicts);
+                    if let Some(publish) = self.config.publish() {
+                        publish.overlay(verdicts);
+                    }
                 }
                 Ok(()) = quorums.changed() => self.track(),
                 () = self.vrrp.changed() => self.vrrp.log(),
@@ -106,23 +139,15 @@ impl Control {
                     if !is_ready && flags.polling.load(SeqCst) == workers {
                         is_ready = true;
                         info!("every worker polls: ready");
-                        tell_supervisor(NotifyState::Ready);
+                        self.supervisor.tell(NotifyState::Ready);
                     }
-                    self.publish.reclaim();
-                    self.watch.run(&self.shared, Instant::now());
-                    self.sampler.run(&self.publish.current(), Instant::now());
-                    let (file, snapshot) = (self.publish.file(), self.publish.current());
-                    self.passive.run(&file, &snapshot, &self.health, Instant::now());
-                    self.log_events();
-                    if self.links.look(&self.http.sources().ports, Instant::now()) {
-                        self.publish.announce();
-                    }
-                    self.track();
-                    self.vrrp.log();
+                    self.look(is_ready, Instant::now());
                 }
             }
         }
-        tell_supervisor(NotifyState::Stopping);
+        signals::bound(flags, true);
+        flags.wishes.waiting_for("control");
+        self.supervisor.tell(NotifyState::Stopping);
         // While the workers still send.
         self.vrrp.stop();
         self.vrrp.log();
@@ -132,14 +157,38 @@ impl Control {
         Ok(())
     }
 
-    fn reload(&mut self) {
-        let successful = self.publish.reload();
-        if successful && !self.health.configure(self.publish.file()) {
+    /// What is looked at all the time.
+    fn look(&mut self, is_ready: bool, now: Instant) {
+        if let Some(publish) = self.config.publish() {
+            publish.reclaim();
+        }
+        self.watch.run(&self.shared, now);
+        if is_ready {
+            self.are_well = self.standing.look(&self.shared, now);
+            if self.are_well {
+                self.supervisor.feed(now);
+            }
+        }
+        let snapshot = self.config.current();
+        self.sampler.run(&snapshot, now);
+        self.passive.run(self.config.file(), &snapshot, &self.health, now);
+        drop(snapshot);
+        self.log_events();
+        if self.links.look(&self.http.sources().ports, now) {
+            self.config.announce();
+        }
+        self.track();
+        self.vrrp.log();
+    }
+
+    fn go_on(&mut self, step: Step) {
+        let Some(successful) = self.config.take(step) else { return };
+        if successful && !self.health.configure(self.config.file().clone()) {
             error!("health checks do not take the new configuration; those of the former one go on");
         }
-        self.reload.record(successful, SystemTime::now());
+        self.reloads.record(successful, SystemTime::now());
         if successful {
-            self.vrrp.configure(&self.publish.file());
+            self.vrrp.configure(self.config.file());
         }
     }
 
@@ -147,7 +196,7 @@ impl Control {
         let ports = &self.http.sources().ports;
         let is_up = |port: usize| ports.get(port).and_then(|port| port.device.link_up()).unwrap_or(true);
         let quorums = self.health.quorums().borrow().clone();
-        self.vrrp.track(&self.publish.current(), &quorums, is_up);
+        self.vrrp.track(&self.config.current(), &quorums, is_up, self.are_well);
     }
 
     fn log_events(&mut self) {
@@ -155,28 +204,29 @@ impl Control {
         while let Some(Event::Conflict(conflict)) = first.events.pop() {
             let now = Instant::now();
             self.vrrp.claimed(conflict.port, conflict.address);
-            let key = (conflict.address, conflict.mac);
-            if self.conflicts.get(&key).is_some_and(|last| now - *last < CONFLICT_LOG_INTERVAL) {
+            let key = (conflict.port, conflict.address);
+            let seen = self.conflicts.get_mut(&key);
+            if let Some(seen) = seen.filter(|seen| now - seen.logged < CONFLICT_LOG_INTERVAL) {
+                seen.more += 1;
                 continue;
             }
             if self.conflicts.len() >= CONFLICTS_MAX {
-                self.conflicts.retain(|_, last| now - *last < CONFLICT_LOG_INTERVAL);
+                self.conflicts.retain(|_, seen| now - seen.logged < CONFLICT_LOG_INTERVAL);
             }
+            let more = self.conflicts.get(&key).map_or(0, |seen| seen.more);
+            // Beyond what is remembered the log's own limit holds.
             if self.conflicts.len() < CONFLICTS_MAX {
-                self.conflicts.insert(key, now);
+                self.conflicts.insert(key, Conflicts { logged: now, more: 0 });
             }
             let address = conflict.address;
             let mac = dpdk::MacAddress(conflict.mac.0);
             let ports = &self.http.sources().ports;
             let port = ports.get(conflict.port).map_or("", |port| port.name.as_str());
-            warn!(port, %address, %mac, "another host claims an address of ours or a bound one");
+            if more == 0 {
+                warn!(port, %address, %mac, "another host claims an address of ours or a bound one");
+            } else {
+                warn!(port, %address, %mac, more, "another host claims an address of ours or a bound one, and more claims came since the last line");
+            }
         }
-    }
-}
-
-/// Without systemd there is nobody to tell.
-fn tell_supervisor(state: NotifyState<'_>) {
-    if let Err(problem) = sd_notify::notify(&[state]) {
-        debug!("systemd is not told: {problem}");
     }
 }

@@ -37,6 +37,8 @@ impl HealthThread {
             let check = || -> Result<()> {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(checker.run());
+                // A file that is being read on a file system that hangs is not waited for.
+                runtime.shutdown_background();
                 Ok(())
             };
             match catch_unwind(AssertUnwindSafe(check)) {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use crossbeam::utils::CachePadded;
@@ -33,7 +34,11 @@ use crate::memory::{Need, Shortage, Supply};
 use crate::metrics::PortSource;
 use crate::ports::Ports;
 use crate::publish::{Publish, random_u64};
+use crate::signals::{self, Wishes};
 use crate::vrrp::{self, PortEnd, Vrrp};
+
+/// How long a worker may take to end: its pass, and a burst that is sent.
+const WORKER_END: Duration = Duration::from_secs(2);
 
 /// Who runs where.
 pub(crate) struct Lcores {
@@ -53,6 +58,11 @@ impl Lcores {
         let control_cpus = if workers.is_empty() { eal.initial_cpus().to_vec() } else { vec![main.cpu()] };
         let of_workers = if workers.is_empty() { vec![main] } else { workers.clone() };
         Self { workers, of_workers, control_cpus }
+    }
+
+    /// Cores that control's threads may use.
+    pub(crate) fn control_cpus(&self) -> &[usize] {
+        &self.control_cpus
     }
 
     /// How many workers there can be.
@@ -80,11 +90,18 @@ pub(crate) struct Flags {
     pub(crate) failed: Arc<AtomicBool>,
     /// Workers that poll.
     pub(crate) polling: Arc<AtomicUsize>,
+    /// What signals ask for.
+    pub(crate) wishes: Arc<Wishes>,
 }
 
 impl Flags {
     pub(crate) fn stop(&self) {
         self.stop.store(true, SeqCst);
+    }
+
+    /// Whether it was told to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.load(SeqCst)
     }
 
     pub(crate) fn fail(&self) {
@@ -128,15 +145,9 @@ pub(crate) fn prepare(
     let lines = Templates::lines_for(templates);
     let lines = table_memory(eal, lines, ports.first_socket()).with_context(shortage)?;
     let templates = Arc::new(Templates::new(lines, key));
-    let publish = Publish::new(
-        path.to_owned(),
-        config,
-        &health,
-        ports.macs.clone(),
-        fences,
-        (shared.clone(), templates.clone()),
-    )?
-    .with_host(host_control);
+    let publish =
+        Publish::new(config, &health, ports.macs.clone(), fences, (shared.clone(), templates.clone()))?
+            .with_host(host_control);
     let (vrrp, vrrp_thread) = Vrrp::new(&file, ends, &mut punts, &shared, publish.masters());
     let checker = match &host {
         Some(host) => {
@@ -175,7 +186,8 @@ pub(crate) fn prepare(
         PortSource::new(name, device).with_host(counters)
     });
     let sources = sources.collect();
-    let control = Control::new(publish, health.clone(), vrrp, shared, views, sources, capacity as u64)?;
+    let config = (path.to_owned(), publish);
+    let control = Control::new(config, health.clone(), vrrp, shared, views, sources, capacity as u64)?;
     Ok(Prepared { workers, control, host, checker, health, vrrp: vrrp_thread })
 }
 
@@ -223,9 +235,14 @@ fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>>
 }
 
 /// Runs until something stops it.
-pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: TcpListener) -> Result<()> {
+pub(crate) fn run(
+    eal: &Eal,
+    lcores: &Lcores,
+    prepared: Prepared,
+    listener: TcpListener,
+    flags: Flags,
+) -> Result<()> {
     let Prepared { workers, control, host, checker, health, vrrp } = prepared;
-    let flags = Flags::default();
     let count = workers.len();
     let health = HealthThread::start(checker, health, flags.clone(), lcores.control_cpus.clone())?;
     let control = start_control(control, listener, flags.clone(), lcores.control_cpus.clone(), count)?;
@@ -266,13 +283,35 @@ pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, listener: TcpL
             flags.fail();
         }
     }
-    running.iter().for_each(|&lcore| eal.wait(lcore));
+    signals::bound(&flags, true);
+    end_workers(eal, &running, &flags);
+    flags.wishes.waiting_for("a hook or a health check");
     health.stop();
+    flags.wishes.waiting_for("the end of the devices and of EAL");
     if flags.failed.load(SeqCst) {
         bail!("stopped after a failure");
     }
     info!("stopped");
     Ok(())
+}
+
+/// Waits for the workers. With one that does not end nothing can be given back, since it may be using it: the process ends.
+fn end_workers(eal: &Eal, running: &[LcoreId], flags: &Flags) {
+    let deadline = Instant::now() + WORKER_END;
+    let mut hang = false;
+    for (number, &lcore) in running.iter().enumerate() {
+        flags.wishes.waiting_for(format!("worker {number} on lcore {lcore}"));
+        if !eal.wait_until(lcore, deadline) {
+            tracing::error!(
+                worker = number,
+                "the worker on lcore {lcore} does not end; weir ends without it"
+            );
+            hang = true;
+        }
+    }
+    if hang {
+        signals::end(crate::FAILED);
+    }
 }
 
 fn run_worker(worker: Worker, flags: &Flags) {

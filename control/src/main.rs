@@ -3,29 +3,36 @@
 mod carrier;
 mod cli;
 mod control;
+mod early;
 mod health;
 mod host;
 mod http;
 mod lifecycle;
 mod links;
+mod log;
 mod memory;
 mod metrics;
 mod nodes;
 mod ports;
 mod publish;
 mod rates;
+mod reload;
+mod signals;
 mod spread;
+mod standing;
+mod supervisor;
 mod vrrp;
 
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use dpdk::{Eal, EalError};
 use tracing::error;
-use tracing::level_filters::LevelFilter;
 use weir_config::Loaded;
 
 use cli::CommandLine;
+use lifecycle::Flags;
 
 /// Could not start, or failed.
 const FAILED: u8 = 1;
@@ -43,66 +50,95 @@ fn main() -> ExitCode {
             return ExitCode::from(if problem.use_stderr() { BAD_INPUT } else { 0 });
         }
     };
-    start_log(line.own.log_level.into());
+    if line.own.check { check(&line) } else { serve(&line) }
+}
+
+/// Reads the file and says what is wrong with it.
+fn check(line: &CommandLine) -> ExitCode {
     // Who only asks may hand over a pipe; whoever serves must be able to read the file again, without waiting.
-    let load = if line.own.check { weir_config::load_any } else { weir_config::load };
-    let loaded = match load(&line.own.config) {
+    let (report, status) = match weir_config::load_any(&line.own.config) {
+        Ok(loaded) => (loaded.warnings, 0),
+        Err(report) => (report, BAD_INPUT),
+    };
+    if !report.is_empty() {
+        let mut stderr = std::io::stderr();
+        // The status says it as well, should nobody want to read it.
+        let _ = writeln!(stderr, "{}", report.render(stderr.is_terminal()));
+    }
+    ExitCode::from(status)
+}
+
+/// Serves until it is told to stop.
+fn serve(line: &CommandLine) -> ExitCode {
+    let flags = Flags::default();
+    let begun = log::start(line.own.log_level.into()).and_then(|()| signals::start(flags.clone()));
+    let status = match begun {
+        Ok(()) => load_and_run(line, flags),
+        Err(problem) => {
+            error!("weir does not start, for lack of a thread: {problem}");
+            FAILED
+        }
+    };
+    log::flush();
+    ExitCode::from(status)
+}
+
+fn load_and_run(line: &CommandLine, flags: Flags) -> u8 {
+    flags.wishes.waiting_for("the start");
+    let loaded = match weir_config::load(&line.own.config) {
         Ok(loaded) => loaded,
         Err(report) => {
             say(&report);
-            return ExitCode::from(BAD_INPUT);
+            return BAD_INPUT;
         }
     };
     if !loaded.warnings.is_empty() {
         say(&loaded.warnings);
     }
-    if line.own.check {
-        return ExitCode::SUCCESS;
-    }
-    match run(&line, loaded) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(line, loaded, flags) {
+        Ok(()) => 0,
         Err(problem) => {
             error!("{problem:#}");
-            ExitCode::from(exit_status(&problem))
+            exit_status(&problem)
         }
     }
 }
 
 /// From a valid configuration to a director that forwards, until it is told to stop. Whatever was started is stopped
 /// in reverse order, also when a later step fails.
-fn run(line: &CommandLine, Loaded { config, .. }: Loaded) -> anyhow::Result<()> {
+fn run(line: &CommandLine, Loaded { config, .. }: Loaded, flags: Flags) -> anyhow::Result<()> {
     let listener = http::bind(config.http.listen)?;
     let arguments = line.eal_arguments();
     let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
     for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {
         tracing::warn!("{sentence}");
     }
+    if flags.is_stopping() {
+        return Ok(());
+    }
     let eal = Eal::init(&arguments).map_err(|problem| lifecycle::explain_eal(problem, &config))?;
+    log::take_standard_streams();
     let lcores = lifecycle::Lcores::of(&eal);
+    early::move_to(lcores.control_cpus());
+    if flags.is_stopping() {
+        return Ok(());
+    }
     let mut ports = ports::Ports::start(&eal, &config, lcores.workers())?;
+    if flags.is_stopping() {
+        return Ok(());
+    }
     let prepared = lifecycle::prepare(&eal, &lcores, &line.own.config, config, &mut ports)?;
     // Health checks and hooks may be programs of another user. Only now, for the memory of tables has files, too.
     if let Err(problem) = dpdk::files::close_on_exec() {
         tracing::warn!("programs started by weir will have its files open: {problem}");
     }
-    lifecycle::run(&eal, &lcores, prepared, listener)
+    lifecycle::run(&eal, &lcores, prepared, listener, flags)
     // Ports close, memory goes back and EAL ends as `ports` and `eal` are dropped.
 }
 
-fn start_log(level: LevelFilter) {
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
-}
-
-/// A report is laid out for reading, so it goes to stderr as it is.
-#[expect(clippy::print_stderr, reason = "it is what the user asked for")]
+/// A report is laid out for reading, so it goes to the log as it is.
 fn say(report: &weir_config::report::Report) {
-    use std::io::IsTerminal;
-    eprintln!("{}", report.render(std::io::stderr().is_terminal()));
+    log::say(format!("{}\n", report.render(std::io::stderr().is_terminal())));
 }
 
 /// Arguments that EAL refuses are bad usage; what it lacks is a failure.

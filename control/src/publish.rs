@@ -3,16 +3,14 @@
 //! What is served is the file with the verdicts of health checks laid over it ([`weir_health::overlay::effective`]); either of
 //! them may change.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 use weir_config::model::{Config, MacAddress, VirtualServer};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::sched::Options;
-use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::{Current, Masters, Publisher, Reader};
 use weir_dataplane::snapshot::registry::{Progress, Registry};
 use weir_dataplane::snapshot::virtual_router::Fence;
@@ -23,7 +21,6 @@ use crate::host::HostControl;
 
 /// See the module.
 pub(crate) struct Publish {
-    path: PathBuf,
     /// As the file says.
     file: Arc<Config>,
     /// What health checks say.
@@ -39,9 +36,8 @@ pub(crate) struct Publish {
 }
 
 impl Publish {
-    /// With the configuration that weir starts with, read from `path`, and who checks it.
+    /// With the configuration that weir starts with, and who checks it.
     pub(crate) fn new(
-        path: PathBuf,
         config: Config,
         health: &Handle,
         macs: Vec<MacAddress>,
@@ -55,7 +51,6 @@ impl Publish {
         let first = registry.snapshot(&effective(&config, &overlay), &macs, Progress::default())?;
         let room_for_templates = config.templates();
         Ok(Self {
-            path,
             file: Arc::new(config),
             overlay,
             room_for_templates,
@@ -76,11 +71,6 @@ impl Publish {
     /// A worker's end.
     pub(crate) fn reader(&self) -> Reader {
         self.publisher.reader()
-    }
-
-    /// What is in force.
-    pub(crate) fn current(&self) -> Arc<Snapshot> {
-        self.publisher.current()
     }
 
     /// What the file says.
@@ -129,40 +119,22 @@ impl Publish {
         self.publisher.shared()
     }
 
-    /// Reads the file again. Either all of it comes into force or nothing changes; the log says which and why.
-    pub(crate) fn reload(&mut self) -> bool {
-        match self.try_reload() {
-            Ok(()) => {
-                info!(file = %self.path.display(), generation = self.current().generation, "configuration reloaded");
-                true
-            }
-            Err(problem) => {
-                error!("not reloaded, the former configuration stays in force: {problem:#}");
-                false
-            }
-        }
-    }
-
-    fn try_reload(&mut self) -> Result<()> {
-        let loaded = weir_config::load(&self.path).map_err(|report| anyhow::anyhow!("\n{report}"))?;
-        if !loaded.warnings.is_empty() {
-            warn!("\n{}", loaded.warnings);
-        }
-        if let Some(table) = needs_restart(&self.file, &loaded.config) {
+    /// Puts another file in force: all of it, or nothing changes. Takes its time with a large one.
+    pub(crate) fn put(&mut self, config: Config) -> Result<()> {
+        if let Some(table) = needs_restart(&self.file, &config) {
             anyhow::bail!("{table} can't change while weir runs; restart it for that");
         }
-        self.publish(&loaded.config)?;
+        self.publish(&config)?;
         if let Some(host) = &self.host {
-            host.set_addresses(&loaded.config);
+            host.set_addresses(&config);
         }
-        if self.file.connections.templates == 0 && !self.file.is_persistent() && loaded.config.is_persistent()
-        {
+        if self.file.connections.templates == 0 && !self.file.is_persistent() && config.is_persistent() {
             warn!(
                 room = self.room_for_templates,
                 "a virtual server is persistent now and none was at the start: should templates run out, restart weir"
             );
         }
-        self.file = Arc::new(loaded.config);
+        self.file = Arc::new(config);
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dpdk_sys as sys;
 
@@ -204,6 +204,17 @@ impl Eal {
         while LcoreId::current() != Some(lcore) && is_running(lcore) {
             std::thread::sleep(WAIT_POLL);
         }
+    }
+
+    /// As [`Eal::wait`], but not longer than that. Returns whether the function has returned.
+    pub fn wait_until(&self, lcore: LcoreId, deadline: Instant) -> bool {
+        while LcoreId::current() != Some(lcore) && is_running(lcore) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(WAIT_POLL);
+        }
+        true
     }
 
     pub(crate) fn inner(&self) -> &EalInner {

@@ -13,7 +13,7 @@ const TOO_NEW: &str = "24.12";
 
 const LIBRARIES: [&str; 4] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"];
 
-const FUNCTIONS: [&str; 56] = [
+const FUNCTIONS: [&str; 58] = [
     "rte_version",
     "rte_strerror",
     "rte_eal_init",
@@ -62,6 +62,7 @@ const FUNCTIONS: [&str; 56] = [
     "rte_eth_dev_rx_intr_enable",
     "rte_eth_dev_rx_intr_disable",
     "rte_eth_dev_rx_intr_ctl_q_get_fd",
+    "rte_log_cur_msg_loglevel",
     "weir_errno",
     "weir_lcore_id",
     "weir_socket_id_any",
@@ -69,6 +70,7 @@ const FUNCTIONS: [&str; 56] = [
     "weir_prefetch0",
     "weir_mbuf_.*",
     "weir_[rt]x_burst",
+    "weir_log_(open|take_streams)",
     "weir_(link_get_nowait|mempool_size|softrss|rx_intr_watch|rx_intr_wait)",
 ];
 

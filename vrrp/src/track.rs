@@ -16,6 +16,8 @@ pub enum Tracked {
     VirtualServer(String),
     /// The number in this file.
     File(String),
+    /// Whether every worker of the data plane polls.
+    Workers,
 }
 
 /// What follows from it.

@@ -127,6 +127,10 @@ fn ready_says_what_is_missing() {
     *director.device.0.lock().unwrap() = (Some(PortStats::default()), Some(true));
     let server = Server::usual(&director);
     assert_eq!(server.get("/live"), (200, "live\n".to_owned()));
+    let stuck = &server.state.sources().stuck;
+    stuck.set(1, true);
+    assert_eq!(server.get("/live"), (503, "stuck: worker 1\n".to_owned()));
+    stuck.set(1, false);
     let neither = "not ready: worker 0 does not poll; worker 1 does not poll\n";
     assert_eq!(server.get("/ready"), (503, neither.to_owned()));
 

@@ -397,6 +397,15 @@ families! {
         |it, to| for (number, worker) in it.workers.iter().enumerate() {
             to.add(&[&number.to_string()], worker.longest_cycles as f64 / it.cycles_per_second as f64);
         };
+    GAUGE "weir_worker_stuck" ["worker"] "1 while the worker does not poll, else 0."
+        |it, to| for (number, worker) in it.workers.iter().enumerate() {
+            to.count(&[&number.to_string()], u64::from(worker.is_stuck));
+        };
+    COUNTER "weir_log_missing_lines_total" ["reason"] "Lines missing in the log: lost because it could not be written or was not read, or left out because there were too many."
+        |it, to| {
+            to.count(&["lost"], it.log.lost);
+            to.count(&["left_out"], it.log.left_out);
+        };
     GAUGE "weir_worker_config_generation" ["worker"] "Number of the configuration that the worker uses; 0 before its first poll."
         |it, to| for (number, worker) in it.workers.iter().enumerate() {
             to.count(&[&number.to_string()], worker.generation);

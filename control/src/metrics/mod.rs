@@ -31,6 +31,7 @@ use weir_dataplane::snapshot::publish::Current;
 use weir_health::checker::Handle;
 
 use crate::host::HostCounters;
+use crate::standing::Stuck;
 use crate::vrrp::status::Status;
 use families::FAMILIES;
 use longest::Longest;
@@ -91,6 +92,8 @@ pub(crate) struct Sources {
     pub(crate) capacity: u64,
     /// The longest pass of each worker in the last minute.
     pub(crate) longest: Arc<[Longest]>,
+    /// Workers that stand still.
+    pub(crate) stuck: Stuck,
     /// Frequency of the counter that workers measure time with.
     pub(crate) cycles_per_second: u64,
     /// What VRRP's thread shows.
@@ -117,6 +120,7 @@ impl Sources {
         let started = SystemTime::now();
         Self {
             longest: Longest::of(workers.len()),
+            stuck: Stuck::none(workers.len()),
             workers,
             tables,
             ports,

@@ -22,6 +22,7 @@ use weir_health::judge::ServiceListing;
 use super::longest::Longest;
 use super::{PortSource, Sources};
 use crate::host::{HostCounters, HostDrop};
+use crate::log;
 use crate::vrrp::status::Status;
 
 /// See the module.
@@ -41,6 +42,8 @@ pub(crate) struct Reading {
     pub(crate) reload_at: f64,
     /// Number of the configuration in force: 1 at the start, one more with each change.
     pub(crate) generation: u64,
+    /// What is missing in the log.
+    pub(crate) log: log::Missing,
     /// In the order of the file.
     pub(crate) ports: Vec<PortReading>,
     /// By number.
@@ -191,6 +194,8 @@ pub(crate) struct WorkerReading {
     pub(crate) passes_within: [u64; BOUNDS_MICROS.len()],
     /// The longest pass of the last minute, in cycles.
     pub(crate) longest_cycles: u64,
+    /// Whether it stands still.
+    pub(crate) is_stuck: bool,
 }
 
 /// A virtual server.
@@ -248,6 +253,7 @@ impl Reading {
             reload_successful: sources.reload.is_successful(),
             reload_at: sources.reload.at(),
             generation: snapshot.generation,
+            log: log::missing(),
             ports: ports(sources),
             workers: self::workers(sources),
             drops: DropReason::ALL
@@ -325,6 +331,7 @@ impl WorkerReading {
             passes,
             passes_within: counters.pass_times.within(passes),
             longest_cycles: longest.cycles(),
+            is_stuck: false,
         }
     }
 
@@ -357,8 +364,12 @@ pub(crate) fn ports(sources: &Sources) -> Vec<PortReading> {
 
 /// All workers now.
 pub(crate) fn workers(sources: &Sources) -> Vec<WorkerReading> {
-    let workers = sources.workers.iter().zip(sources.longest.iter());
-    workers.map(|(worker, longest)| WorkerReading::take(worker, longest, sources.capacity)).collect()
+    let workers = sources.workers.iter().zip(sources.longest.iter()).enumerate();
+    let take = |(number, (worker, longest))| WorkerReading {
+        is_stuck: sources.stuck.is(number),
+        ..WorkerReading::take(worker, longest, sources.capacity)
+    };
+    workers.map(take).collect()
 }
 
 fn sum(workers: &[Shared], counter: impl Fn(&WorkerCounters) -> u64) -> u64 {

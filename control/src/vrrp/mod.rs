@@ -202,13 +202,20 @@ impl Vrrp {
     }
 
     /// Looks at everything that is tracked. `link_up` by port number; what does not say is taken to be up. `quorums` are
-    /// what health checks say.
-    pub(crate) fn track(&mut self, snapshot: &Snapshot, quorums: &Quorums, link_up: impl Fn(usize) -> bool) {
+    /// what health checks say, `are_well` whether every worker polls.
+    pub(crate) fn track(
+        &mut self,
+        snapshot: &Snapshot,
+        quorums: &Quorums,
+        link_up: impl Fn(usize) -> bool,
+        are_well: bool,
+    ) {
         let mut readings = HashMap::with_capacity(self.tracked.len());
         for tracked in &self.tracked {
             let up = |up| if up { Reading::Up } else { Reading::Down };
             let reading = match tracked {
                 Tracked::Port(port) => up(link_up(*port)),
+                Tracked::Workers => up(are_well),
                 Tracked::VirtualServer(name) => {
                     up(quorums.get(name).copied().unwrap_or_else(|| has_usable_server(snapshot, name)))
                 }

@@ -50,7 +50,10 @@ fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress) -> Setup {
         group: vrrp.sync_group.clone(),
     };
     let own_link = Tracker { what: Tracked::Port(vrrp.port), effect: Effect::Fault };
-    Setup { settings, trackers: std::iter::once(own_link).chain(vrrp.track.iter().map(tracker)).collect() }
+    // Clients whose packets come to a worker that is stuck would not be served.
+    let workers = Tracker { what: Tracked::Workers, effect: Effect::Fault };
+    let trackers = std::iter::once(own_link).chain(vrrp.track.iter().map(tracker)).chain([workers]);
+    Setup { settings, trackers: trackers.collect() }
 }
 
 fn tracker(track: &VrrpTrack) -> Tracker {
@@ -118,7 +121,8 @@ weight = -2
         assert_eq!(v4.settings.mac, [0, 0, 0x5e, 0, 1, 51]);
         assert_eq!(v6.settings.source, "fe80::ff:fe00:1".parse::<IpAddr>().unwrap());
         assert_eq!(v6.settings.mac, [2, 0, 0, 0, 0, 1]);
-        assert_eq!(v4.trackers, [Tracker { what: Tracked::Port(0), effect: Effect::Fault }]);
+        let fault = |what| Tracker { what, effect: Effect::Fault };
+        assert_eq!(v4.trackers, [fault(Tracked::Port(0)), fault(Tracked::Workers)]);
         let file = Tracker { what: Tracked::File("/run/drain".into()), effect: Effect::Weight(-2) };
         assert_eq!(v6.trackers[1], file);
     }

@@ -90,6 +90,7 @@ pub(crate) fn name_of(tracked: &Tracked, ports: &[String]) -> String {
         Tracked::Port(port) => format!("the link of port {}", name(ports, *port)),
         Tracked::VirtualServer(name) => format!("virtual server {name}"),
         Tracked::File(path) => format!("file {path}"),
+        Tracked::Workers => "one of the workers".to_owned(),
     }
 }
 

@@ -3,7 +3,11 @@
  *
  * Those on the packet path (rx_burst, tx_burst) are called once for a burst; the fields of a mbuf are read in Rust.
  */
+#define _GNU_SOURCE /* fopencookie */
+
 #include "wrapper.h"
+
+#include <stdio.h>
 
 #include <rte_cycles.h>
 #include <rte_interrupts.h>
@@ -87,6 +91,29 @@ int weir_rx_intr_wait(int timeout_ms)
 	struct rte_epoll_event events[16];
 
 	return rte_epoll_wait_interruptible(RTE_EPOLL_PER_THREAD, events, 16, timeout_ms);
+}
+
+static FILE *weir_log;
+
+int weir_log_open(weir_log_write *write)
+{
+	cookie_io_functions_t functions = {.write = write};
+
+	weir_log = fopencookie(NULL, "w", functions);
+	if (weir_log == NULL)
+		return -1;
+	setvbuf(weir_log, NULL, _IOLBF, 0);
+	return rte_openlog_stream(weir_log);
+}
+
+void weir_log_take_streams(void)
+{
+#ifdef __GLIBC__ /* elsewhere these are no variables */
+	if (weir_log != NULL) {
+		stdout = weir_log;
+		stderr = weir_log;
+	}
+#endif
 }
 
 uint32_t weir_mempool_size(const struct rte_mempool *pool)

@@ -23,6 +23,7 @@
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_log.h>
 #include <rte_version.h>
 
 /* The value is the header's own, never a copy of it. */
@@ -109,6 +110,13 @@ int weir_rx_intr_wait(int timeout_ms);
 
 /* rte_softrss(): Toeplitz of `count` words in host order; `key` has 4 octets more than those. Tests compare with it. */
 uint32_t weir_softrss(uint32_t *words, uint32_t count, const uint8_t *key);
+
+/* Takes what is written to a stream, as fopencookie(3) has it: octets taken, never fewer. */
+typedef intptr_t weir_log_write(void *cookie, const char *text, size_t size);
+/* Has EAL's log go there. -1: the C library can't. */
+int weir_log_open(weir_log_write *write);
+/* Has stdout and stderr of the C library go there as well, if EAL's log does. */
+void weir_log_take_streams(void);
 
 /* The number of objects `pool` was made with. */
 uint32_t weir_mempool_size(const struct rte_mempool *pool);

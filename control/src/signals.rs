@@ -1,0 +1,133 @@
+//! Signals, from the first moment to the last, and the bound on how long a stop may take.
+//!
+//! A thread of its own takes them, so that they have their meaning before control runs, and while something hangs:
+//!
+//! | signal | meaning |
+//! |---|---|
+//! | SIGTERM, SIGINT | stop; while weir starts, after the step that is under way |
+//! | SIGINT after one of them | end at once |
+//! | SIGHUP | read the file again; while weir starts, as soon as it has |
+//! | SIGUSR1, SIGUSR2 | nothing, and the log says so |
+//!
+//! SIGPIPE is ignored, as Rust's runtime has it.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+
+use crate::FAILED;
+use crate::lifecycle::Flags;
+use crate::log;
+
+/// A stop that takes longer is ended by force.
+const STOP_MAX: Duration = Duration::from_secs(9);
+/// Control that has not begun to stop by then hangs, and the workers are told without it.
+const CONTROL_MAX: Duration = Duration::from_secs(1);
+
+/// What signals ask of control.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    /// Somebody wants weir to stop.
+    pub(crate) stop: Notify,
+    /// Somebody wants the file to be read again.
+    pub(crate) reload: Notify,
+    /// Control waits for both.
+    control_runs: AtomicBool,
+    /// The stop has its bound.
+    is_bounded: AtomicBool,
+    /// What the stop waits for.
+    waits_for: Mutex<String>,
+}
+
+impl Wishes {
+    /// Control waits for wishes from now on.
+    pub(crate) fn control_runs(&self) {
+        self.control_runs.store(true, SeqCst);
+    }
+
+    /// The stop waits for this.
+    pub(crate) fn waiting_for(&self, what: impl Into<String>) {
+        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    }
+
+    fn waits_for(&self) -> String {
+        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Takes signals from now on.
+///
+/// # Errors
+/// What the kernel says of a thread more.
+pub(crate) fn start(flags: Flags) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
+    let take = move || {
+        crate::early::register();
+        let mut is_stopping = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGINT if is_stopping => {
+                    error!("SIGINT again: ended at once");
+                    end(FAILED);
+                }
+                SIGTERM | SIGINT => {
+                    if !std::mem::replace(&mut is_stopping, true) {
+                        info!("{}: stopping", if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
+                    }
+                    stop(&flags);
+                }
+                SIGHUP => flags.wishes.reload.notify_one(),
+                _ => {
+                    let name = if signal == SIGUSR1 { "SIGUSR1" } else { "SIGUSR2" };
+                    info!("{name} means nothing to weir; SIGHUP has it read its file, SIGTERM stops it");
+                }
+            }
+        }
+    };
+    thread::Builder::new().name("weir-signals".to_owned()).spawn(take)?;
+    Ok(())
+}
+
+fn stop(flags: &Flags) {
+    flags.wishes.stop.notify_one();
+    let runs = flags.wishes.control_runs.load(SeqCst);
+    if !runs {
+        flags.stop();
+    }
+    bound(flags, runs);
+}
+
+/// From now on the stop has so much time and no more. What hangs then is named, and the process ends: with status 1, or with 0 if nobody
+/// was served yet.
+pub(crate) fn bound(flags: &Flags, is_served: bool) {
+    if flags.wishes.is_bounded.swap(true, SeqCst) {
+        return;
+    }
+    let theirs = flags.clone();
+    let wait = move || {
+        thread::sleep(CONTROL_MAX);
+        if !theirs.stop.load(SeqCst) {
+            warn!("control does not stop; the workers stop without it");
+            theirs.stop();
+        }
+        thread::sleep(STOP_MAX - CONTROL_MAX);
+        error!("stopping takes too long: {} hangs; ended by force", theirs.wishes.waits_for());
+        end(if is_served || theirs.failed.load(SeqCst) { FAILED } else { 0 });
+    };
+    if let Err(problem) = thread::Builder::new().name("weir-stop".to_owned()).spawn(wait) {
+        error!("the stop has no bound in time, for lack of a thread: {problem}");
+    }
+}
+
+/// Without waiting for anybody.
+pub(crate) fn end(status: u8) -> ! {
+    log::flush();
+    dpdk::process::end_now(status)
+}
