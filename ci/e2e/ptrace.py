@@ -7,6 +7,7 @@ so a thread of its own does both.
 import contextlib
 import ctypes
 import os
+import pathlib
 import threading
 import time
 
@@ -20,6 +21,12 @@ _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 def _ptrace(request, thread):
     if _libc.ptrace(request, thread, None, None) != 0:
         raise OSError(ctypes.get_errno(), f"ptrace {request:#x} of {thread}")
+
+
+def threads(process):
+    """The threads of a process: names by id."""
+    tasks = pathlib.Path(f"/proc/{process}/task").iterdir()
+    return {int(task.name): (task / "comm").read_text().strip() for task in tasks}
 
 
 @contextlib.contextmanager

@@ -153,6 +153,18 @@ class Questions(Refusal):
                               capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
+    def test_check_of_a_bad_file_has_its_status_even_if_its_words_can_not_be_written(self):
+        path = lab.RUN / "bad.toml"
+        path.write_text(lab.config().replace('"wrr"', '"wrrr"', 1))
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([lab.binary(), "--", "-c", str(path), "--check"], stdout=full, stderr=full)
+        self.assertEqual(done.returncode, BAD_USAGE)
+
+    def test_check_reads_a_pipe(self):
+        done = subprocess.run([lab.binary(), "--", "-c", "/dev/stdin", "--check"], input=lab.config(),
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
     def test_version_names_weir_and_dpdk(self):
         ended = lab.ends(own=["--version"])
         self.assertRefused(ended, 0)

@@ -1,6 +1,7 @@
 """A log that can't be written or is not read, FIFOs for files, signals at the wrong moment, a worker that stands still."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import signal
@@ -96,16 +97,30 @@ class Log(Hostile):
     def test_a_log_that_nobody_reads_holds_nothing_up(self):
         reader, writer = os.pipe()
         self.addCleanup(os.close, reader)
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
         text = lab.config()
         with lab.Weir(text, output=writer) as weir:
             os.close(writer)
-            # A report of many lines, again and again, until the pipe and the queue behind it are full.
-            weir.file.write_text(text + "\n" + "\n".join(f"nonsense_{number} = '{'x' * 1800}'" for number in range(200)))
-            for _ in range(200):
+            # Reports of many lines, each more than the pipe holds.
+            weir.file.write_text(text + "\n" + "\n".join(f"nonsense_{number} = 1" for number in range(200)))
+            for _ in range(3):
                 self.assertEqual(reload(weir).total("weir_config_last_reload_successful"), 0)
-                if missing(weir, "lost"):
-                    break
-            self.assertGreater(missing(weir, "lost"), 0)
+            self.assertServes(weir)
+            self.assertStops(weir)
+
+    def test_a_pipe_that_is_full_from_the_start_does_not_hold_up_the_start(self):
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(4096))
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x")
+        os.set_blocking(writer, True)
+        with lab.Weir(output=writer) as weir:
+            os.close(writer)
             self.assertServes(weir)
             self.assertStops(weir)
 
@@ -185,16 +200,13 @@ class Signals(Hostile):
 class StuckWorker(Hostile):
     """A worker whose thread is stopped from outside."""
 
-    @contextlib.contextmanager
-    def halted_worker(self, weir):
+    def halted_worker(self, weir, number=0):
         """The worker stands still inside the block."""
-        names = {int(task.name): (task / "comm").read_text().strip()
-                 for task in pathlib.Path(f"/proc/{weir.process.pid}/task").iterdir()}
-        worker = next((tid for tid, name in names.items() if name.startswith(("lcore-worker", "rte-worker"))), None)
-        if worker is None:
+        workers = sorted(tid for tid, name in ptrace.threads(weir.process.pid).items()
+                         if name.startswith(("lcore-worker", "rte-worker")))
+        if not workers:
             self.skipTest("one core: the worker is the main thread")
-        with ptrace.halted(worker):
-            yield
+        return ptrace.halted(workers[number])
 
     def live(self, weir):
         """What `/live` answers."""
@@ -215,6 +227,27 @@ class StuckWorker(Hostile):
             with self.halted_worker(weir):
                 self.assertStops(weir, status=1)
             self.assertRegex(weir.said(), r"the worker on lcore \d+ does not end.*worker=0")
+
+    def test_masters_resign_while_a_worker_that_does_not_send_for_them_stands(self):
+        text = lab.config() + ('\n[[vrrp]]\nname = "vi"\nport = "outer"\nvirtual_router_id = 51\n'
+                               'version = 3\nadvertisement_interval = 0.1\naddresses = ["10.10.0.200"]\n')
+        with lab.Weir(text, environment={"WEIR_LAB_WORKERS": "2"}) as weir:
+            def state():
+                return weir.metrics().total("weir_vrrp_state", instance="vi")
+            lab.wait_for("mastership", lambda: state() == 2, 10)
+            with self.halted_worker(weir, 1):
+                lab.wait_for("the fault", lambda: state() == 3, 5)
+                self.assertEqual(weir.metrics().total("weir_vrrp_priority_zero_sent_total", instance="vi"), 1)
+                self.assertIn("one of the workers is down", weir.said())
+            lab.wait_for("mastership again", lambda: state() == 2, 10)
+
+    def test_a_control_that_hangs_does_not_hang_the_stop(self):
+        with lab.Weir() as weir:
+            weir.may_end_with = {1}
+            control = next(tid for tid, name in ptrace.threads(weir.process.pid).items() if name == "weir-control")
+            with ptrace.halted(control):
+                self.assertStops(weir, status=1)
+            self.assertIn("stopping takes too long: control hangs", weir.said())
 
     def test_a_second_sigint_ends_it_at_once(self):
         with lab.Weir() as weir:
@@ -246,6 +279,54 @@ class StuckWorker(Hostile):
                         door.recv(4096)
                 door.settimeout(10)
                 self.assertIn(b"WATCHDOG=1", door.recv(4096))
+
+
+class LargeFile(Hostile):
+    """A file of 100,000 real servers is read beside everything else."""
+
+    SERVICES, REAL_SERVERS = 1_000, 100
+
+    @classmethod
+    def text(cls, weight="1"):
+        """The lab's file and many virtual servers more."""
+        parts = [lab.config(), '[[route]]\ndestination = "10.0.0.0/8"\ngateway = "10.20.0.1"\n']
+        number = 0
+        for service in range(cls.SERVICES):
+            parts.append(f'[[virtual_server]]\nname = "many{service}"\naddress = "10.30.{service // 256}.{service % 256}"\n'
+                         'port = 80\nprotocol = "tcp"\nforwarding = "nat"\n')
+            for _ in range(cls.REAL_SERVERS):
+                parts.append('[[virtual_server.real_server]]\nport = 80\n'
+                             f'address = "10.{40 + number // 65536}.{number // 256 % 256}.{number % 256}"\nweight = {weight}\n')
+                number += 1
+        return "\n".join(parts)
+
+    def reload_beside(self, weir, text, done):
+        """Reloads while `/live` is asked all the time. Returns the longest wait and how long the reload took, in seconds."""
+        weir.file.write_text(text)
+        # Its first line says that it asks, the end of its input ends it.
+        asking = subprocess.Popen(lab.inside("director", "python3", str(lab.ROOT / "ci/e2e/live_gaps.py")),
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            self.assertEqual(asking.stdout.readline(), "asking\n")
+            weir.process.send_signal(signal.SIGHUP)
+            begin = time.monotonic()
+            lab.wait_for(done, lambda: done in weir.said(), 60)
+            took = time.monotonic() - begin
+        finally:
+            longest = asking.communicate(timeout=30)[0]
+        return float(longest), took
+
+    def test_live_answers_while_it_is_read_and_a_stop_does_not_wait(self):
+        with lab.Weir() as weir:
+            longest, took = self.reload_beside(weir, self.text('"x"'), "not reloaded")
+            print(f"a bad file: refused after {took:.2f} s, longest wait for /live {longest:.3f} s")
+            self.assertLess(longest, 0.5)
+            longest, took = self.reload_beside(weir, self.text(), "configuration reloaded")
+            print(f"a good file: in force after {took:.2f} s, longest wait for /live {longest:.3f} s")
+            self.assertLess(longest, 0.5)
+            lab.answers(lab.VIPS["nat"], 2)
+            weir.process.send_signal(signal.SIGHUP)
+            self.assertStops(weir)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,6 @@ impl Control {
             }
         }
         signals::bound(flags, true);
-        flags.wishes.waiting_for("control");
         self.supervisor.tell(NotifyState::Stopping);
         // While the workers still send.
         self.vrrp.stop();

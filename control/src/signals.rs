@@ -49,6 +49,7 @@ pub(crate) struct Wishes {
 impl Wishes {
     /// Control waits for wishes from now on.
     pub(crate) fn control_runs(&self) {
+        self.waiting_for("control");
         self.control_runs.store(true, SeqCst);
     }
 

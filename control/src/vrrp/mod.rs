@@ -12,6 +12,7 @@
 //! * What a worker serves of a master has a lease ([`weir_dataplane::snapshot::virtual_router`]) that ends when other
 //!   routers may take over, and that this thread renews.
 
+mod files;
 pub(crate) mod settings;
 pub(crate) mod status;
 mod thread;
@@ -40,6 +41,7 @@ use weir_vrrp::router::Setup;
 use weir_vrrp::settings::Mac;
 use weir_vrrp::track::{Reading, Tracked};
 
+use files::Files;
 use status::{Status, name_of};
 pub(crate) use thread::Thread;
 
@@ -53,8 +55,6 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 const REFUSALS_MAX: usize = 1_024;
 /// How long a clean stop waits for the last advertisements.
 const RESIGN_TIMEOUT: Duration = Duration::from_millis(500);
-/// A file that is tracked holds a number and no more.
-const FILE_BYTES_MAX: u64 = 64;
 
 /// What control tells the thread.
 enum Update {
@@ -100,6 +100,7 @@ pub(crate) struct Vrrp {
     notes: Arc<ArrayQueue<Note>>,
     status: Arc<ArcSwap<Status>>,
     tracked: Vec<Tracked>,
+    files: Files,
     readings: HashMap<Tracked, Reading>,
     received: HashMap<usize, Vec<Mac>>,
     refusals: HashMap<(Option<String>, Discard), Instant>,
@@ -137,6 +138,7 @@ impl Vrrp {
             notes,
             status,
             tracked: Vec::new(),
+            files: Files::new(),
             readings: HashMap::new(),
             received: HashMap::new(),
             refusals: HashMap::new(),
@@ -161,6 +163,11 @@ impl Vrrp {
         }
         self.tracked.sort_by_key(|tracked| format!("{tracked:?}"));
         self.tracked.dedup();
+        let paths = self.tracked.iter().filter_map(|tracked| match tracked {
+            Tracked::File(path) => Some(path.clone()),
+            Tracked::Port(_) | Tracked::VirtualServer(_) | Tracked::Workers => None,
+        });
+        self.files.watch(paths.collect());
         self.send(Update::Configure(setups));
     }
 
@@ -219,7 +226,7 @@ impl Vrrp {
                 Tracked::VirtualServer(name) => {
                     up(quorums.get(name).copied().unwrap_or_else(|| has_usable_server(snapshot, name)))
                 }
-                Tracked::File(path) => match number_in(path) {
+                Tracked::File(path) => match self.files.number(path) {
                     Some(number) => Reading::Number(number),
                     // Not a number now: what it said before stays.
                     None => self.readings.get(tracked).copied().unwrap_or(Reading::Number(0)),
@@ -301,13 +308,4 @@ impl Vrrp {
 fn has_usable_server(snapshot: &Snapshot, name: &str) -> bool {
     let Some(service) = snapshot.services().find(|service| service.name == name) else { return false };
     snapshot.servers().any(|server| server.service == service.id && server.is_present && server.weight > 0)
-}
-
-/// The number in a file, 0 if there is no file, `None` if it holds none.
-fn number_in(path: &str) -> Option<i64> {
-    match weir_config::read_file(std::path::Path::new(path), FILE_BYTES_MAX) {
-        Ok(text) => std::str::from_utf8(&text).ok()?.trim().parse().ok(),
-        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => Some(0),
-        Err(_) => None,
-    }
 }
