@@ -28,6 +28,9 @@ class LocalAnswers(unittest.TestCase):
         for size in (0, 1, 2, 3, 17, 55, 56, 57, 999, 1472):
             frame = echo(bytes(i * 31 & 255 for i in range(size)), cip=client(10), message={"seq": size})
             batch.answer("echo", f"ping of {size} bytes", frame, echo_reply(frame))
+        for size in (0, 1, 56, 1472):
+            zeros = echo(bytes(size), cip=client(14), message={"id": 0, "seq": 0})
+            batch.answer("echo", f"ping of {size} zeros", zeros, echo_reply(zeros))
         tagged = echo(cip=client(11), head=ether(vlan=9, priority=2))
         batch.answer("echo", "tagged ping", tagged, echo_reply(tagged))
         low = echo(cip=client(12), ttl=1)

@@ -86,10 +86,16 @@ pub fn echo<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress, ident: u1
         .word(old.fragment.get(), 0);
     header.checksum = delta.apply(header.checksum);
     let message = packet.l4_bytes_mut(bytes);
-    let (message, _) = Icmp::mut_from_prefix(message).map_err(|_| DropReason::Truncated)?;
-    message.kind = icmp::ECHO_REPLY;
+    let (head, data) = Icmp::mut_from_prefix(message).map_err(|_| DropReason::Truncated)?;
+    head.kind = icmp::ECHO_REPLY;
     let old = u16::from(icmp::ECHO_REQUEST) << 8;
-    message.checksum = Delta::NONE.word(old, 0).apply(message.checksum);
+    head.checksum = Delta::NONE.word(old, 0).apply(head.checksum);
+    // Of zeros alone the checksum is all ones, which an update can't tell from the other zero of ones' complement. No other
+    // message that weir updates is all zeros: it has another type, or a pseudo-header.
+    let is_of_zeros = || head.code == 0 && head.rest == U32::ZERO && data.iter().all(|byte| *byte == 0);
+    if head.checksum == U16::ZERO && is_of_zeros() {
+        head.checksum = U16::MAX_VALUE;
+    }
     Ok(())
 }
 

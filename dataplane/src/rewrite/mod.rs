@@ -204,6 +204,52 @@ mod tests {
     }
 
     #[test]
+    fn nat_of_a_right_checksum_is_a_full_computation() {
+        bolero::check!().with_type::<(u32, u16, u16, bool, bool)>().for_each(
+            |&(address, port, filler, udp, to_the_client)| {
+                let mut l4 = vec![0u8; if udp { 8 } else { 20 }];
+                l4[..4].copy_from_slice(&[0x9c, 0x40, 0, 80]);
+                l4[if udp { 5 } else { 12 }] = if udp { 10 } else { 0x50 };
+                l4.extend_from_slice(&filler.to_be_bytes());
+                let at = if udp { 6 } else { 16 };
+                let full = |frame: &mut HeapFrame| {
+                    frame.bytes_mut()[34 + at..34 + at + 2].fill(0);
+                    let sum = !l4_sum(frame, &packet(frame));
+                    let sum = if udp && sum == 0 { 0xffff } else { sum };
+                    frame.bytes_mut()[34 + at..34 + at + 2].copy_from_slice(&sum.to_be_bytes());
+                };
+                if !ipv4::is_unicast(address) || port == 0 {
+                    return;
+                }
+                let change = |frame: &mut HeapFrame| {
+                    let facts = packet(frame);
+                    let changed = match to_the_client {
+                        true => to_client(frame.bytes_mut(), &facts, address, port),
+                        false => to_server(frame.bytes_mut(), &facts, address, port),
+                    };
+                    changed.expect("headers are there");
+                };
+                let mut once = frame(if udp { ipv4::UDP } else { ipv4::TCP }, &l4);
+                full(&mut once);
+                change(&mut once);
+                // With that added the checksum after the change is zero; and one more and one less.
+                let field = u16::from_be_bytes([once.bytes()[34 + at], once.bytes()[35 + at]]);
+                for near in [field.wrapping_sub(1), field, field.wrapping_add(1), filler] {
+                    let filler = Sum::default().word(filler).word(near).fold();
+                    let end = l4.len();
+                    l4[end - 2..].copy_from_slice(&filler.to_be_bytes());
+                    let mut updated = frame(if udp { ipv4::UDP } else { ipv4::TCP }, &l4);
+                    full(&mut updated);
+                    change(&mut updated);
+                    let mut expected = updated.clone();
+                    full(&mut expected);
+                    assert_eq!(updated, expected);
+                }
+            },
+        );
+    }
+
+    #[test]
     fn udp_without_checksum_gets_one_as_from_the_kernel() {
         let mut frame = frame(ipv4::UDP, &[0, 1, 0, 2, 0, 11, 0, 0, 7, 8, 9]);
         let facts = packet(&frame);

@@ -135,6 +135,33 @@ mod tests {
         });
     }
 
+    /// Words at which carries and the two zeros of ones' complement are met.
+    fn edge(choice: u16) -> u16 {
+        match choice % 8 {
+            0 | 1 => 0,
+            2 | 3 => 0xffff,
+            4 => 0xfffe,
+            5 => 1,
+            _ => choice,
+        }
+    }
+
+    #[test]
+    fn an_update_is_wrong_for_nothing_but_zeros() {
+        bolero::check!().with_type::<([u16; 4], [u16; 4])>().for_each(|(old, new)| {
+            let (old, new) = (old.map(edge), new.map(edge));
+            let full = |words: [u16; 4]| words.into_iter().fold(Sum::default(), Sum::word).finish();
+            let delta = Delta::NONE.word(old[0], new[0]).word(old[1], new[1]);
+            let long = |words: [u16; 4]| u32::from(words[2]) << 16 | u32::from(words[3]);
+            let updated = delta.long(long(old), long(new)).apply(full(old));
+            match new {
+                // Whether there is a checksum of ones already depends on what was there before.
+                [0, 0, 0, 0] => assert!(matches!(updated.get(), 0 | 0xffff)),
+                _ => assert_eq!(updated, full(new), "{old:x?} became {new:x?}"),
+            }
+        });
+    }
+
     #[test]
     fn a_wrong_checksum_stays_wrong() {
         let wrong = U16::new(0x1234);

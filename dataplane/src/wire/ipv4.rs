@@ -187,6 +187,19 @@ mod tests {
     }
 
     #[test]
+    fn a_lower_ttl_has_the_checksum_of_a_full_computation_whatever_it_was() {
+        for ident in 0..=u16::MAX {
+            let mut header = Ipv4::new(UDP, 0x0a00_0001, 0xc000_0201, 40, 64);
+            header.ident = U16::new(ident);
+            header.refresh_checksum();
+            header.decrement_ttl();
+            let updated = header.checksum;
+            header.refresh_checksum();
+            assert_eq!(updated, header.checksum, "identification {ident}");
+        }
+    }
+
+    #[test]
     fn both_ways_to_check_a_plain_header_agree() {
         bolero::check!().with_type::<([u8; 20], bool)>().for_each(|(bytes, mend)| {
             let mut header = Ipv4::read_from_bytes(bytes).expect("20 bytes");

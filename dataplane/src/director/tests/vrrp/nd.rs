@@ -175,3 +175,14 @@ fn with_accept_off_it_is_found_but_does_not_answer_pings() {
     assert_eq!(lab.send(ping(VIP6)), Vec::<Vec<u8>>::new());
     assert_eq!(lab.drops(DropReason::NotAccepted), 1);
 }
+
+#[test]
+fn the_checksum_of_an_echo_is_that_of_a_full_computation_for_ipv6_too() {
+    let mut lab = lab6("", true);
+    for word in 0..=u16::MAX {
+        let [a, b] = word.to_be_bytes();
+        let ping = icmp6((CLIENT_MAC, mac6()), (CLIENT6, VIP6), 64, &[128, 0, 0, 0, a, b, 0, 0]);
+        let reply = icmp6((mac6(), CLIENT_MAC), (VIP6, CLIENT6), 64, &[129, 0, 0, 0, a, b, 0, 0]);
+        assert_eq!(lab.send(ping), [reply]);
+    }
+}
