@@ -10,7 +10,7 @@ from batch import Batch, accounting_problems
 from frames import ETHERNET, dr, ether, icmp_error, nat_reply, nat_request, tcp, tun, udp
 from harness import Live, replay
 from services import DR_VIP, NAT_UDP_PORT, NAT_VIP, TUN_VIP, setup
-from topology import OWN_MAC, R0_ADDRESS, rip, server_mac
+from topology import OWN_MAC, R0_ADDRESS, Setup, rip, server_mac, service
 
 
 def client(number):
@@ -233,6 +233,21 @@ class NatReplies(unittest.TestCase):
         error = Ether(out[0][1])
         self.assertEqual((error["ICMP"].type, error["ICMP"].code, error["ICMP"].nexthopmtu), (3, 4, 1400))
         self.assertEqual((error["IP"].src, error["IP"].dst), (R0_ADDRESS, rip(1)))
+
+    def test_replies_without_a_record_are_cut_only_if_they_may_be(self):
+        one_packet = service("nat", 1, address=NAT_VIP, protocol="udp", port=53, server_port=NAT_UDP_PORT,
+                             options={"one_packet": True})
+        live = Live()
+        self.addCleanup(live.close)
+        live.start(Setup(services=[one_packet], mtu={"c0": 1400, "r0": 1500}))
+        ((port, out),) = live.exchange("r0", self.answer(b"x" * 1472, 6007))
+        told = Ether(out)
+        self.assertEqual((port, told["ICMP"].type, told["ICMP"].code, told["ICMP"].nexthopmtu), ("r0", 3, 4, 1400))
+        pieces = live.exchange("r0", self.answer(b"x" * 1472, 6007, flags=0, id=0x4711))
+        self.assertEqual([(port, Ether(out)["IP"].id, Ether(out)["IP"].src) for port, out in pieces],
+                         [("c0", 0x4711, NAT_VIP)] * 2)
+        ((port, out),) = live.exchange("r0", self.answer(b"late", 6007, ttl=1))
+        self.assertEqual((port, Ether(out)["ICMP"].type), ("r0", 11))
 
     def test_a_tagged_reply_keeps_its_tag(self):
         self.open(6004)

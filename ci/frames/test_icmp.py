@@ -153,6 +153,25 @@ class IcmpErrors(unittest.TestCase):
             self.assertEqual(padded, self.live.exchange(port, frame))
             self.assertEqual(len(padded), 1)
 
+    def test_an_error_to_a_client_that_exceeds_the_mtu_is_cut_or_dropped(self):
+        """The clients' port takes less than the servers'."""
+        live = Live()
+        self.addCleanup(live.close)
+        live.start(setup(mtu={"c0": 600, "r0": 1500}))
+        opening = tcp("S", cport=51008, vip=NAT_VIP)
+        ((_, out),) = live.exchange("c0", opening)
+        quote = out[ETHERNET:] + bytes(i & 255 for i in range(900))
+        frame = error(rip(1), CLIENT, quote, 3, 1)
+        whole = told_to_client(frame, requoted(quote, NAT_VIP, 80), NAT_VIP)
+        pieces = live.exchange("r0", frame)
+        self.assertEqual([port for port, _ in pieces], ["c0", "c0"])
+        packets = [IP(piece[ETHERNET:]) for _, piece in pieces]
+        self.assertTrue(all(len(piece) <= ETHERNET + 600 for _, piece in pieces))
+        self.assertEqual([packet.src for packet in packets], [NAT_VIP] * 2)
+        self.assertEqual(b"".join(bytes(packet.payload) for packet in packets), whole[ETHERNET + IP_HEADER:])
+        self.assertEqual(live.exchange("r0", error(rip(1), CLIENT, quote, 3, 1, flags="DF")), [])
+        self.assertEqual(live.director.metrics().total(DROPS, reason="too_big"), 1)
+
     def test_an_error_at_the_end_of_its_ttl_is_dropped_without_another(self):
         packet = self.open(*self.pair(tcp("S", cport=51006, vip=NAT_VIP)))
         self.assert_dropped("ttl_exceeded", "r0", error(rip(1), CLIENT, packet[:28], ttl=1))

@@ -103,6 +103,18 @@ class LocalAnswers(unittest.TestCase):
             batch.drop("not_served", f"ICMP type {kind}", frame)
         batch.run(self, setup())
 
+    def test_a_flood_of_strangers_keeps_no_known_connection_from_its_mtu(self):
+        junk = [udp(cip=client(72), cport=1024 + i, vport=54, id=i) for i in range(3000)]
+        for vip in (DR_VIP, TUN_VIP, NAT_VIP):
+            opening = tcp("S", cip=client(73), cport=42000, vip=vip)
+            large = [tcp("A", b"x" * 1460, cip=client(73), cport=42000, vip=vip, id=i) for i in range(1500)]
+            both = [frame for pair in zip(junk[::2], junk[1::2], large) for frame in pair]
+            result = replay(setup(mtu={"c0": 1500, "r0": 1400}), {"c0": [opening, *both]})
+            self.assertEqual(result.exit_status, 0, result.log[-2000:])
+            self.assertEqual(result.metrics.total(ANSWERS, kind="fragmentation_needed"), len(large), vip)
+            self.assertGreater(result.metrics.total(DROPS, reason="icmp_rate_limited"), 0, vip)
+            self.assertEqual(accounting_problems(result.metrics), [])
+
     def test_errors_and_resets_are_limited_and_the_rest_is_counted(self):
         count = 5000
         frames = [udp(cip=client(70), cport=1024 + i, vport=54, id=i) for i in range(count)]

@@ -1,6 +1,7 @@
 //! Limits in rate.
 
 use crate::clock::Now;
+use crate::stats::Answer;
 
 /// So many a second on average, and so many at once.
 #[derive(Debug)]
@@ -60,9 +61,71 @@ impl RateLimit {
     }
 }
 
+/// Whose packet asks for an ICMP error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A connection's that was there before it.
+    Known,
+    /// Anybody's.
+    Stranger,
+}
+
+/// ICMP errors of each kind that a worker sends per second to strangers, as the kernel's `icmp_msgs_per_sec`.
+const ERRORS_PER_SECOND: u32 = 1_000;
+
+/// ICMP errors in a second: so many of each kind, whatever becomes of the others.
+///
+/// A connection whose packets are too big stands still until its sender is told, so those that are known are always told, as
+/// the kernel tells everybody. Each costs its sender a longer packet than it gets, so nothing is won by asking for many.
+#[derive(Debug)]
+pub struct ErrorLimits {
+    unreachable: RateLimit,
+    time_exceeded: RateLimit,
+    too_big: RateLimit,
+    relayed: RateLimit,
+}
+
+impl ErrorLimits {
+    /// All of them unused.
+    pub fn new() -> Self {
+        let limit = || RateLimit::per_second(ERRORS_PER_SECOND);
+        Self { unreachable: limit(), time_exceeded: limit(), too_big: limit(), relayed: limit() }
+    }
+
+    /// Whether one more error may be sent, as this kind of answer; takes it.
+    pub fn take(&mut self, answer: Answer, asker: Asker, now: Now) -> bool {
+        match (answer, asker) {
+            (Answer::FragmentationNeeded, Asker::Known) => true,
+            (Answer::FragmentationNeeded, Asker::Stranger) => self.too_big.take(now),
+            (Answer::TimeExceeded, _) => self.time_exceeded.take(now),
+            (Answer::TunnelError, _) => self.relayed.take(now),
+            _ => self.unreachable.take(now),
+        }
+    }
+}
+
+impl Default for ErrorLimits {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_kind_of_error_has_its_own_share_and_known_connections_are_always_told_what_is_too_big() {
+        let kinds =
+            [Answer::PortUnreachable, Answer::TimeExceeded, Answer::FragmentationNeeded, Answer::TunnelError];
+        let mut limits = ErrorLimits::new();
+        for answer in kinds {
+            let taken = (0..5_000).filter(|_| limits.take(answer, Asker::Stranger, Now::default())).count();
+            assert_eq!(taken, ERRORS_PER_SECOND as usize, "{answer:?}");
+        }
+        let known = kinds.map(|answer| limits.take(answer, Asker::Known, Now::default()));
+        assert_eq!(known, [false, false, true, false]);
+    }
 
     #[test]
     fn a_bucket_gives_its_burst_and_then_its_rate_however_the_time_is_cut() {

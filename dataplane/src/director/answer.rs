@@ -4,9 +4,11 @@
 use weir_config::model::{Forwarding, MacAddress};
 use zerocopy::FromBytes;
 
+use super::send::pieces_of;
 use super::{Context, Director, Event, Message, Passed, trim_surplus};
 use crate::classify::Class;
 use crate::conn::record::{Key, Record};
+use crate::limit::Asker;
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
 use crate::parse::{Packet, Quoted, parse_quoted};
@@ -65,12 +67,34 @@ impl<F: Frame> Director<F> {
         if !quoted::checksum_is_right(&frame, packet) {
             return Err((frame, DropReason::BadL4Header));
         }
-        let mac = context.snapshot.ports[context.port].mac;
+        let port = &context.snapshot.ports[context.port];
         self.ident = self.ident.wrapping_add(1);
-        match reply::echo(&mut frame, packet, mac, self.ident) {
+        let made = trim_surplus(&mut frame, packet)
+            .and_then(|()| reply::echo(&mut frame, packet, port.mac, self.ident));
+        match made {
+            Ok(()) if packet.total_len > port.mtu => self.send_echo_in_pieces(frame, packet, context, wire),
             Ok(()) => self.send_answer(frame, Answer::Echo, context, wire),
             Err(reason) => Err((frame, reason)),
         }
+    }
+
+    /// A device may give more than its port may send.
+    fn send_echo_in_pieces<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let mtu = usize::from(context.snapshot.ports[context.port].mtu);
+        let pieces = match pieces_of(&frame, packet, mtu, wire) {
+            Ok(pieces) => pieces,
+            Err(reason) => return Err((frame, reason)),
+        };
+        self.shared.counters.answer(Answer::Echo);
+        pieces.into_iter().for_each(|piece| wire.transmit(context.port, piece));
+        wire.release(frame);
+        Ok(())
     }
 
     /// To an address of ours where nothing listens: as a host answers.
@@ -102,10 +126,24 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// Answers a packet with an ICMP error, unless it may not have one (RFC 1122 section 3.2.2) or too many were sent.
+    /// Answers a stranger's packet with an ICMP error: see [`Director::answer_error_to`].
     #[cold]
     pub(super) fn answer_error<W: Wire<Frame = F>>(
         &mut self,
+        frame: F,
+        packet: &Packet,
+        error: reply::Error,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        self.answer_error_to(Asker::Stranger, frame, packet, error, context, wire)
+    }
+
+    /// Answers a packet with an ICMP error, unless it may not have one (RFC 1122 section 3.2.2) or too many were sent.
+    #[cold]
+    pub(super) fn answer_error_to<W: Wire<Frame = F>>(
+        &mut self,
+        asker: Asker,
         mut frame: F,
         packet: &Packet,
         error: reply::Error,
@@ -125,7 +163,7 @@ impl<F: Frame> Director<F> {
             };
             return Err((frame, reason));
         }
-        if !self.icmp_errors.take(context.now) {
+        if !self.icmp_errors.take(answer, asker, context.now) {
             return Err((frame, DropReason::IcmpRateLimited));
         }
         let port = &context.snapshot.ports[context.port];
@@ -286,11 +324,14 @@ impl<F: Frame> Director<F> {
             return Err((frame, reason));
         }
         let own = (vip, record.port());
+        let is_too_big = packet.total_len > snapshot.ports[hop.port].mtu;
         let bytes = frame.bytes_mut();
         let rewritten = quoted::translate(bytes, packet, quoted, quoted::End::Destination, own)
             .and_then(|()| ipv4_mut(bytes, packet.l3()))
             .and_then(|header| match header.ttl {
                 0 | 1 => Err(DropReason::TtlExceeded),
+                // An error is not answered with another.
+                _ if is_too_big && header.dont_fragment() => Err(DropReason::TooBig),
                 _ => {
                     header.set_source(vip);
                     header.decrement_ttl();
@@ -302,6 +343,9 @@ impl<F: Frame> Director<F> {
         }
         self.count_reply(snapshot.server(record.server()), packet);
         let hop = Hop::new(hop, packet.vlan.network());
+        if is_too_big {
+            return self.send_in_pieces(frame, packet, &Gauge::default(), hop, context, wire);
+        }
         self.send(frame, packet.vlan, &Gauge::default(), hop, context, wire)
     }
 
@@ -332,13 +376,15 @@ impl<F: Frame> Director<F> {
         if server.forwarding != Forwarding::Tun || server.address != outer.destination {
             return Err((frame, DropReason::StrayIcmp));
         }
-        if !self.icmp_errors.take(context.now) {
-            return Err((frame, DropReason::IcmpRateLimited));
-        }
         let Ok((head, _)) = Icmp::ref_from_prefix(packet.l4_bytes(frame.bytes())) else {
             return Err((frame, DropReason::Truncated));
         };
         let error = reply::Error::about_client(head);
+        // The client's connection is known, so that it is always told what is too big.
+        let answer = if error.is_too_big() { Answer::FragmentationNeeded } else { Answer::TunnelError };
+        if !self.icmp_errors.take(answer, Asker::Known, context.now) {
+            return Err((frame, DropReason::IcmpRateLimited));
+        }
         if let Err(reason) = reply::relay(&mut frame, packet, inner.l3, error, (vip, client)) {
             return Err((frame, reason));
         }

@@ -180,7 +180,7 @@ impl<F: Frame> Director<F> {
     ) {
         let mut finding = Finding::default();
         self.read_any(&frame, &mut finding, context);
-        let passed = self.forward(frame, &finding.packet, server, context, wire);
+        let passed = self.forward_first(frame, &finding.packet, server, context, wire);
         self.end_of(passed, wire);
     }
 

@@ -38,7 +38,7 @@ use crate::conn::record::{Record, ServerId, UsualKey};
 use crate::conn::state::{self, Direction, is_active, tcp};
 use crate::conn::table::{Slot, Table, View};
 use crate::conn::template::Templates;
-use crate::limit::RateLimit;
+use crate::limit::{ErrorLimits, RateLimit};
 use crate::neighbor::{Hop, Link, Neighbors};
 use crate::packet::{BURST, Burst, Frame, Wire};
 use crate::parse::{Content, Packet, Plain, Station, parse};
@@ -51,8 +51,6 @@ use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::FRAME_LEN_MIN;
 use fresh::First;
 
-/// ICMP errors that a worker sends per second, as the kernel's `icmp_msgs_per_sec`.
-const ICMP_ERRORS_PER_SECOND: u32 = 1_000;
 /// RSTs that a worker sends per second: a flood of stray segments must not become one of answers.
 const RESETS_PER_SECOND: u32 = 10_000;
 
@@ -135,7 +133,7 @@ pub struct Director<F> {
     neighbors: Neighbors<F>,
     /// Where the neighbour of the last reply was found.
     reply_hint: Gauge,
-    icmp_errors: RateLimit,
+    icmp_errors: ErrorLimits,
     resets: RateLimit,
     announcer: arp::Announcer,
     punt: Punt,
@@ -242,7 +240,7 @@ impl<F: Frame> Director<F> {
             forgetful_turn: 0,
             neighbors: Neighbors::new(),
             reply_hint: Gauge::default(),
-            icmp_errors: RateLimit::per_second(ICMP_ERRORS_PER_SECOND),
+            icmp_errors: ErrorLimits::new(),
             resets: RateLimit::per_second(RESETS_PER_SECOND),
             announcer: arp::Announcer::default(),
             punt: Punt::default(),

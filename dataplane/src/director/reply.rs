@@ -6,6 +6,7 @@ use super::{Context, Director, Message, Passed, trim_surplus};
 use crate::classify::Lookup;
 use crate::conn::record::{Record, reply_hash_input};
 use crate::conn::state::{self, Direction, tcp};
+use crate::limit::Asker;
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
@@ -84,22 +85,10 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::StrayReply));
         };
         let server = snapshot.server(record.server());
-        let header = match ipv4_mut(frame.bytes_mut(), packet.l3()) {
-            Ok(header) => header,
-            Err(reason) => return Err((frame, reason)),
+        let hop = match way_back(&mut frame, packet, snapshot) {
+            Ok(hop) => hop,
+            Err(obstacle) => return self.end_at(obstacle, frame, packet, Asker::Known, context, wire),
         };
-        if header.ttl <= 1 {
-            return self.answer_error(frame, packet, reply::Error::TIME_EXCEEDED, context, wire);
-        }
-        let df = header.dont_fragment();
-        let Some(hop) = snapshot.routes.next_hop(packet.destination) else {
-            return Err((frame, DropReason::NoRoute));
-        };
-        let mtu = snapshot.ports[hop.port].mtu;
-        if packet.total_len > mtu && df {
-            let error = reply::Error::fragmentation_needed(mtu);
-            return self.answer_error(frame, packet, error, context, wire);
-        }
         self.count_reply(server, packet);
         if packet.flags & (flags::SYN | flags::RST) != 0 {
             self.count_answer(server, packet, record);
@@ -194,6 +183,23 @@ impl<F: Frame> Director<F> {
         }
     }
 
+    /// A real server's packet that can't go on to its client.
+    #[cold]
+    fn end_at<W: Wire<Frame = F>>(
+        &mut self,
+        obstacle: Obstacle,
+        frame: F,
+        packet: &Packet,
+        asker: Asker,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        match obstacle {
+            Obstacle::Drop(reason) => Err((frame, reason)),
+            Obstacle::Tell(error) => self.answer_error_to(asker, frame, packet, error, context, wire),
+        }
+    }
+
     /// Sends a real server's packet to its client as the virtual server's.
     #[inline]
     fn return_to_client<W: Wire<Frame = F>>(
@@ -241,9 +247,13 @@ impl<F: Frame> Director<F> {
         let origin = snapshot.origin(packet.source, packet.source_port, packet.protocol);
         if let Some(origin) =
             origin.filter(|origin| origin.one_packet || self.may_answer_untracked(hash, now))
-            && let Some(hop) = snapshot.routes.next_hop(packet.destination)
-            && ipv4_mut(frame.bytes_mut(), packet.l3()).is_ok_and(|header| header.ttl > 1)
         {
+            let hop = match way_back(&mut frame, packet, snapshot) {
+                Ok(hop) => hop,
+                Err(obstacle) => {
+                    return self.end_at(obstacle, frame, packet, Asker::Stranger, context, wire);
+                }
+            };
             self.shared.counters.untracked.add(u64::from(!origin.one_packet));
             return self.return_to_client(frame, packet, (origin.vip, origin.port), hop, context, wire);
         }
@@ -260,4 +270,27 @@ impl<F: Frame> Director<F> {
         }
         Err((frame, DropReason::StrayReply))
     }
+}
+
+/// Why a real server's packet can't go on to its client.
+enum Obstacle {
+    /// And the real server need not know.
+    Drop(DropReason),
+    /// And the real server is told.
+    Tell(reply::Error),
+}
+
+/// Where a real server's packet goes out to its client.
+#[inline]
+fn way_back<F: Frame>(frame: &mut F, packet: &Packet, snapshot: &Snapshot) -> Result<NextHop, Obstacle> {
+    let header = ipv4_mut(frame.bytes_mut(), packet.l3()).map_err(Obstacle::Drop)?;
+    if header.ttl <= 1 {
+        return Err(Obstacle::Tell(reply::Error::TIME_EXCEEDED));
+    }
+    let hop = snapshot.routes.next_hop(packet.destination).ok_or(Obstacle::Drop(DropReason::NoRoute))?;
+    let mtu = snapshot.ports[hop.port].mtu;
+    if packet.total_len > mtu && header.dont_fragment() {
+        return Err(Obstacle::Tell(reply::Error::fragmentation_needed(mtu)));
+    }
+    Ok(hop)
 }

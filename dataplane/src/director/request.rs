@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::conn::record::{Key, Record};
 use crate::conn::state::{self, Direction};
 use crate::conn::table::Slot;
+use crate::limit::Asker;
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
@@ -110,7 +111,7 @@ impl<F: Frame> Director<F> {
             return self.answer_local(frame, packet, context, wire);
         }
         match self.open(packet, lookup, service, Opener::Packet, context) {
-            Opened::To(server) => self.forward(frame, packet, snapshot.server(server), context, wire),
+            Opened::To(server) => self.forward_first(frame, packet, snapshot.server(server), context, wire),
             Opened::Full => self.untracked(frame, packet, lookup, context, wire),
             Opened::Refused => {
                 self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire)
@@ -170,15 +171,40 @@ impl<F: Frame> Director<F> {
         match service.and_then(|service| service.pick_untracked(snapshot, lookup.hash)) {
             Some(server) => {
                 self.shared.counters.untracked.add(1);
-                self.forward(frame, packet, snapshot.server(server), context, wire)
+                self.forward_first(frame, packet, snapshot.server(server), context, wire)
             }
             None => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire),
         }
     }
 
-    /// Rewrites a client's packet for its real server and sends it there.
+    /// Rewrites a packet of a known connection for its real server and sends it there.
     pub(super) fn forward<W: Wire<Frame = F>>(
         &mut self,
+        frame: F,
+        packet: &Packet,
+        server: &Server,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        self.forward_of(Asker::Known, frame, packet, server, context, wire)
+    }
+
+    /// As [`Director::forward`], for a packet that opens a connection or has none.
+    pub(super) fn forward_first<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        server: &Server,
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        self.forward_of(Asker::Stranger, frame, packet, server, context, wire)
+    }
+
+    /// Rewrites a client's packet for its real server and sends it there.
+    fn forward_of<W: Wire<Frame = F>>(
+        &mut self,
+        asker: Asker,
         mut frame: F,
         packet: &Packet,
         server: &Server,
@@ -197,7 +223,8 @@ impl<F: Frame> Director<F> {
             Err(reason) => return Err((frame, reason)),
         };
         if header.ttl <= 1 {
-            return self.answer_error(frame, packet, reply::Error::TIME_EXCEEDED, context, wire);
+            let error = reply::Error::TIME_EXCEEDED;
+            return self.answer_error_to(asker, frame, packet, error, context, wire);
         }
         header.decrement_ttl();
         let in_tunnel = server.forwarding == Forwarding::Tun;
@@ -205,7 +232,7 @@ impl<F: Frame> Director<F> {
         let is_too_big = packet.total_len > server.mtu;
         if is_too_big && may_refuse {
             let error = reply::Error::fragmentation_needed(server.mtu);
-            return self.answer_error(frame, packet, error, context, wire);
+            return self.answer_error_to(asker, frame, packet, error, context, wire);
         }
         let rewritten = match server.forwarding {
             Forwarding::Dr => Ok(()),

@@ -120,12 +120,10 @@ impl<F: Frame> Director<F> {
         wire: &mut W,
     ) -> Passed<F> {
         let mtu = usize::from(context.snapshot.ports[usize::from(hop.port())].mtu);
-        let mut pieces = ArrayVec::<F, { fragment::PIECES_MAX }>::new();
-        let cut = fragment::cut(&frame, packet.l3(), mtu, wire, |piece| pieces.push(piece));
-        if let Err(reason) = cut {
-            pieces.drain(..).for_each(|piece| wire.release(piece));
-            return Err((frame, reason));
-        }
+        let pieces = match pieces_of(&frame, packet, mtu, wire) {
+            Ok(pieces) => pieces,
+            Err(reason) => return Err((frame, reason)),
+        };
         for piece in pieces {
             if let Err((piece, reason)) = self.send(piece, packet.vlan, hint, hop, context, wire) {
                 self.drop(piece, reason, wire);
@@ -133,5 +131,25 @@ impl<F: Frame> Director<F> {
         }
         wire.release(frame);
         Ok(())
+    }
+}
+
+/// What a frame is cut into.
+type Pieces<F> = ArrayVec<F, { fragment::PIECES_MAX }>;
+
+/// The packet in pieces of at most `mtu` bytes: all of them, or none and the reason.
+pub(super) fn pieces_of<W: Wire>(
+    frame: &W::Frame,
+    packet: &Packet,
+    mtu: usize,
+    wire: &mut W,
+) -> Result<Pieces<W::Frame>, DropReason> {
+    let mut pieces = Pieces::new();
+    match fragment::cut(frame, packet.l3(), mtu, wire, |piece| pieces.push(piece)) {
+        Ok(()) => Ok(pieces),
+        Err(reason) => {
+            pieces.drain(..).for_each(|piece| wire.release(piece));
+            Err(reason)
+        }
     }
 }

@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::write_arp;
 use crate::clock::Now;
 use crate::packet::{Frame, Wire};
+use crate::rewrite::trim;
 use crate::snapshot::Snapshot;
 use crate::stats::DropReason;
 use crate::wire::ethernet::{self, Arp, Ethernet, MacAddress, Vlan};
@@ -62,7 +63,7 @@ pub fn receive<F: Frame>(
     snapshot: &Snapshot,
 ) -> Result<Outcome, Refused> {
     let mac = snapshot.ports[port].mac;
-    let bytes = frame.bytes_mut();
+    let bytes = frame.bytes();
     let at = vlan.header_len();
     let (link, _) = Ethernet::ref_from_prefix(bytes).map_err(|_| Refused::Drop(DropReason::Truncated))?;
     let is_ours = link.destination == mac.0 || snapshot.ports[port].virtual_macs.receives(bytes);
@@ -94,6 +95,9 @@ pub fn receive<F: Frame>(
         && snapshot.answers_arp(port, target, targets)
         && (!is_own_business || targets.is_some());
     if is_reply {
+        // Padding goes back no more than Ethernet asks for.
+        trim(frame, (at + Arp::LEN).max(ethernet::FRAME_LEN_MIN)).map_err(Refused::Drop)?;
+        let bytes = frame.bytes_mut();
         let mac = snapshot.mac_of(port, targets);
         let answer = Arp::new(Arp::REPLY, (mac, target), (sender_mac, sender));
         bytes[at..at + Arp::LEN].copy_from_slice(answer.as_bytes());

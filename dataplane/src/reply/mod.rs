@@ -51,15 +51,19 @@ impl Error {
         Error { kind: icmp::UNREACHABLE, code: icmp::FRAGMENTATION_NEEDED, rest: u32::from(mtu) }
     }
 
+    /// Whether it says that a packet is too big.
+    pub fn is_too_big(&self) -> bool {
+        (self.kind, self.code) == (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED)
+    }
+
     /// What an error about a tunnel packet says about the packet inside, whose way is narrower by the outer header.
     pub fn about_client(told: &Icmp) -> Self {
-        let Icmp { kind, code, rest, .. } = *told;
-        match (kind, code) {
-            (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED) => {
-                Self::fragmentation_needed((rest.get() as u16).saturating_sub(ipv4::HEADER_LEN as u16))
-            }
-            _ => Error { kind, code, rest: 0 },
+        let error = Error { kind: told.kind, code: told.code, rest: 0 };
+        if error.is_too_big() {
+            let mtu = told.rest.get() as u16;
+            return Self::fragmentation_needed(mtu.saturating_sub(ipv4::HEADER_LEN as u16));
         }
+        error
     }
 }
 

@@ -12,10 +12,11 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::arp::Conflict;
 use crate::packet::Frame;
+use crate::rewrite::trim;
 use crate::snapshot::{Held6, Snapshot};
 use crate::stats::{Answer, DropReason};
 use crate::wire::checksum::Delta;
-use crate::wire::ethernet::{Ethernet, HEADER_LEN, MacAddress, TYPE_IPV6};
+use crate::wire::ethernet::{Ethernet, FRAME_LEN_MIN, HEADER_LEN, MacAddress, TYPE_IPV6};
 use crate::wire::icmp6::{self, Discovery, ICMPV6, Icmp6, LinkOption, Links, flags, kind};
 use crate::wire::ipv6::{self, Ipv6};
 
@@ -61,6 +62,10 @@ pub fn receive<F: Frame>(frame: &mut F, port: usize, snapshot: &Snapshot) -> Out
     let (head, link, header) = (*head, *link, *header);
     match head.kind {
         kind::ECHO_REQUEST => match snapshot.held6(port, Ipv6Addr::from(header.destination)).copied() {
+            // No router cuts a packet of IPv6, and nobody is told by an answer that does not leave.
+            Some(_) if end - HEADER_LEN > usize::from(snapshot.ports[port].mtu) => {
+                Outcome::Drop(DropReason::TooBig)
+            }
             Some(held) => echo(frame, &link, &header, (head, end), held),
             None => Outcome::Foreign,
         },
@@ -221,6 +226,9 @@ fn echo<F: Frame>(
     };
     if head.code != 0 || icmp6::checksum(header, message).fold() != 0xffff {
         return Outcome::Drop(DropReason::BadL4Header);
+    }
+    if let Err(reason) = trim(frame, end.max(FRAME_LEN_MIN)) {
+        return Outcome::Drop(reason);
     }
     let bytes = frame.bytes_mut();
     bytes[..6].copy_from_slice(&link.source);

@@ -1,5 +1,5 @@
-//! ICMP errors of others whose packets end where their frames do not: what lies behind the packet's end is not read, not
-//! translated and not passed on.
+//! ICMP errors of others, whose packets may end where their frames do not: what lies behind the packet's end is not read, not
+//! translated and not passed on. And weir's own: how many there are, and what is cut instead.
 
 use super::*;
 use crate::wire::checksum::Sum;
@@ -117,4 +117,172 @@ fn errors_that_quote_errors_or_nested_tunnels_are_stray_wherever_they_end() {
     }
     let ends = [DropReason::StrayIcmp, DropReason::Truncated].map(|reason| lab.dropped(reason));
     assert_eq!(ends.iter().sum::<u64>(), 81 + 89);
+}
+
+const DF: u16 = ipv4::DONT_FRAGMENT;
+
+/// A packet that is larger than the port's MTU.
+fn large(protocol: u8, source: (u32, u16), destination: (u32, u16), segment: u8, fragment: u16) -> Vec<u8> {
+    let mut frame = frame(OWN, source, destination, segment);
+    frame.resize(14 + 1_600, 0x5a);
+    let mut header = Ipv4::new(protocol, source.0, destination.0, 1_580, 64);
+    header.ident.set(0x4711);
+    header.fragment.set(fragment);
+    header.refresh_checksum();
+    frame[14..34].copy_from_slice(header.as_bytes());
+    if protocol == ipv4::UDP {
+        frame[38..42].copy_from_slice(&[(1_580u16 >> 8) as u8, 1_580u16 as u8, 0x12, 0x34]);
+    }
+    frame
+}
+
+fn datagram_to_a_closed_port(client_port: u16) -> Vec<u8> {
+    let mut frame = frame(OWN, (CLIENT, client_port), (VIP, 9), 0);
+    frame[14..34].copy_from_slice(Ipv4::new(ipv4::UDP, CLIENT, VIP, 20, 64).as_bytes());
+    frame[38..42].copy_from_slice(&[0, 20, 0, 0]);
+    frame
+}
+
+#[test]
+fn strangers_keep_no_known_connection_from_hearing_what_is_too_big() {
+    for method in ["dr", "nat", "tun"] {
+        let mut lab = Lab::new(&config(method, "rr", &[(11, 1)], ""), 1);
+        lab.send(from_client(1000, SYN));
+        (0..2_000).for_each(|port| _ = lab.send(datagram_to_a_closed_port(port)));
+        // Connections that strangers open with packets which are too big.
+        (2_000..4_000).for_each(|port| _ = lab.send(large(ipv4::TCP, (CLIENT, port), (VIP, 80), SYN, DF)));
+        assert_eq!(lab.counters[0].answers(Answer::PortUnreachable), 1_000);
+        assert_eq!(lab.counters[0].answers(Answer::FragmentationNeeded), 1_000);
+        assert_eq!(lab.dropped(DropReason::IcmpRateLimited), 2_000);
+        for _ in 0..2_000 {
+            assert_eq!(lab.send(large(ipv4::TCP, (CLIENT, 1000), (VIP, 80), ACK, DF))[0][34..36], [3, 4]);
+        }
+        if method == "nat" {
+            assert_eq!(
+                lab.send(large(ipv4::TCP, (SERVER, 8080), (CLIENT, 1000), ACK, DF))[0][34..36],
+                [3, 4]
+            );
+        }
+        if method == "tun" {
+            let relayed = |lab: &mut Lab, head| {
+                let quote = tunnel_packet();
+                let told =
+                    |lab: &mut Lab| lab.send(error_frame(OWN_ADDRESS, head, &quote, quote.len())).len();
+                (0..2_000).map(|_| told(lab)).sum::<usize>()
+            };
+            assert_eq!((relayed(&mut lab, UNREACHABLE), relayed(&mut lab, NEEDS_CUTTING)), (1_000, 2_000));
+        }
+    }
+}
+
+/// What pieces of a packet carry, put together.
+fn reassembled(pieces: &[Vec<u8>]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for (number, piece) in pieces.iter().enumerate() {
+        assert!(piece.len() <= 14 + 1_500);
+        assert!(ipv4::checksum_is_right(&piece[14..34]));
+        let header = Ipv4::read_from_bytes(&piece[14..34]).expect("a header");
+        let fragment = header.fragment.get();
+        assert_eq!(usize::from(fragment & ipv4::FRAGMENT_OFFSET) * 8, payload.len());
+        assert_eq!(fragment & ipv4::MORE_FRAGMENTS == 0, number + 1 == pieces.len());
+        assert_eq!(fragment & DF, 0);
+        assert_ne!(header.ident.get(), 0);
+        payload.extend_from_slice(&piece[34..14 + usize::from(header.total_len.get())]);
+    }
+    payload
+}
+
+/// Replies without a record: of a virtual server that makes none, and of one whose table was full.
+fn labs_without_records() -> Vec<(Lab, u8)> {
+    let one_packet = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\
+         [[neighbor]]\naddress = \"10.0.0.200\"\nmac = \"02:00:00:00:00:cc\"\n\
+         [[virtual_server]]\nname = \"dns\"\naddress = \"10.0.0.100\"\nport = 80\nprotocol = \"udp\"\n\
+         one_packet = true\nforwarding = \"nat\"\n\
+         [[virtual_server.real_server]]\naddress = \"10.0.0.11\"\nport = 8080\n\
+         [connections]\ncapacity = 1024\n";
+    let one_packet =
+        weir_config::parse("test", one_packet).unwrap_or_else(|report| panic!("{report}")).config;
+    let mut full = Lab::new(&config("nat", "rr", &[(11, 1)], ""), 1);
+    full.directors[0].untracked_until = 900;
+    vec![(Lab::new(&one_packet, 1), ipv4::UDP), (full, ipv4::TCP)]
+}
+
+#[test]
+fn replies_without_a_record_are_cut_or_refused_as_those_with_one() {
+    for (mut lab, protocol) in labs_without_records() {
+        let reply = |fragment| large(protocol, (SERVER, 8080), (CLIENT, 5_000), ACK, fragment);
+        let refused = lab.send(reply(DF));
+        assert_eq!((refused.len(), lab.counters[0].answers(Answer::FragmentationNeeded)), (1, 1));
+        assert_eq!((&refused[0][30..34], &refused[0][34..36]), (&SERVER.to_be_bytes()[..], &[3, 4][..]));
+        let pieces = lab.send(reply(0));
+        assert_eq!(pieces.len(), 2);
+        assert!(pieces.iter().all(|piece| piece[26..30] == VIP.to_be_bytes()));
+        assert_eq!(reassembled(&pieces)[20..], reply(0)[54..]);
+        let mut late = from_server(11, 5_000, ACK);
+        late[14..34].copy_from_slice(Ipv4::new(protocol, SERVER, CLIENT, 20, 1).as_bytes());
+        late[38..42].copy_from_slice(&[0, 20, 0x12, 0x34]);
+        assert_eq!(lab.send(late)[0][34..36], [icmp::TIME_EXCEEDED, 0]);
+    }
+}
+
+#[test]
+fn errors_to_clients_are_cut_or_dropped_when_they_are_too_big() {
+    let mut lab = Lab::new(&config("nat", "rr", &[(11, 1)], ""), 1);
+    lab.send(from_client(1000, SYN));
+    let mut quote = frame(OWN, (CLIENT, 1000), (SERVER, 8080), ACK)[14..].to_vec();
+    quote.resize(1_572, 0x77);
+    let mut error = error_frame(CLIENT, UNREACHABLE, &quote, quote.len());
+    let mut with = |lab: &mut Lab, fragment: u16| {
+        let mut header = Ipv4::read_from_bytes(&error[14..34]).expect("a header");
+        header.fragment.set(fragment);
+        header.ident.set(7);
+        header.refresh_checksum();
+        error[14..34].copy_from_slice(header.as_bytes());
+        lab.send(error.clone())
+    };
+    let pieces = with(&mut lab, 0);
+    assert_eq!(pieces.len(), 2);
+    assert!(pieces.iter().all(|piece| piece[26..34] == [VIP.to_be_bytes(), CLIENT.to_be_bytes()].concat()));
+    let message = reassembled(&pieces);
+    assert_eq!((message.len(), Sum::default().bytes(&message).fold()), (1_580, 0xffff));
+    assert_eq!(with(&mut lab, DF), [[0u8; 0]; 0]);
+    assert_eq!(lab.dropped(DropReason::TooBig), 1);
+}
+
+/// An echo request to the VIP.
+fn ping(message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    message[..4].copy_from_slice(&[icmp::ECHO_REQUEST, 0, 0, 0]);
+    let sum = Sum::default().bytes(&message).finish();
+    message[2..4].copy_from_slice(sum.as_bytes());
+    let link = [&OWN.0[..], &CLIENT_MAC.0, &[8, 0]].concat();
+    [link, packet_of(ipv4::ICMP, (CLIENT, VIP), &message)].concat()
+}
+
+#[test]
+fn an_echo_is_cut_when_it_is_too_big_and_padded_no_more_than_it_must() {
+    let mut lab = Lab::new(&config("dr", "rr", &[(11, 1)], ""), 1);
+    let pieces = lab.send(ping(&[0x33; 1_580]));
+    assert_eq!((pieces.len(), lab.counters[0].answers(Answer::Echo)), (2, 1));
+    assert!(pieces.iter().all(|piece| piece[..6] == CLIENT_MAC.0));
+    let message = reassembled(&pieces);
+    assert_eq!((message[0], message.len()), (icmp::ECHO_REPLY, 1_580));
+    assert_eq!(Sum::default().bytes(&message).fold(), 0xffff);
+    assert_eq!(lab.send([ping(&[1; 12]), vec![0xaa; 900]].concat())[0].len(), 60);
+}
+
+#[test]
+fn the_checksum_of_an_echo_is_that_of_a_full_computation() {
+    let mut lab = Lab::new(&config("dr", "rr", &[(11, 1)], ""), 1);
+    let is_full = |lab: &mut Lab, words: &[u16]| {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        let mut reply = lab.send(ping(&[&[0; 4][..], &bytes].concat())).swap_remove(0)[34..].to_vec();
+        let updated = [reply[2], reply[3]];
+        reply[2..4].fill(0);
+        assert_eq!(updated, Sum::default().bytes(&reply).finish().to_bytes(), "{words:x?}");
+    };
+    for words in [&[0, 0][..], &[0; 40], &[0, 0xffff], &[0xffff, 0xffff], &[0xfffe, 1], &[1, 0xfffe, 0, 0]] {
+        is_full(&mut lab, words);
+    }
+    (0..=u16::MAX).for_each(|word| is_full(&mut lab, &[word, 0]));
 }

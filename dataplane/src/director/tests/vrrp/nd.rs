@@ -186,3 +186,19 @@ fn the_checksum_of_an_echo_is_that_of_a_full_computation_for_ipv6_too() {
         assert_eq!(lab.send(ping), [reply]);
     }
 }
+
+#[test]
+fn an_echo_is_padded_no_more_than_it_must_and_no_longer_than_the_mtu() {
+    let mut lab = lab6("", true);
+    let ping = |message: &[u8]| {
+        let mut frame = icmp6((CLIENT_MAC, mac6()), (CLIENT6, VIP6), 64, message);
+        frame[18..20].copy_from_slice(&(message.len() as u16).to_be_bytes());
+        frame
+    };
+    let short = ping(&[128, 0, 0, 0, 1, 2, 3, 4]);
+    assert_eq!(lab.send([&short[..], &[0xaa; 700]].concat())[0].len(), 62);
+    let of = |len: usize| [&[128, 0, 0, 0][..], &vec![7; len - 4]].concat();
+    assert_eq!(lab.send(ping(&of(1_460))).len(), 1);
+    assert_eq!(lab.send(ping(&of(1_461))), Vec::<Vec<u8>>::new());
+    assert_eq!(lab.drops(DropReason::TooBig), 1);
+}
