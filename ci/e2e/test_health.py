@@ -134,6 +134,57 @@ class Faults(unittest.TestCase):
         self.assertEqual((promtool.returncode, promtool.stderr), (0, ""))
 
 
+class OwnFaults(unittest.TestCase):
+    """What the director itself lacks is no fault of real servers."""
+
+    def test_without_a_way_of_its_own_the_director_takes_nobody_out(self):
+        # No management interface: the director's kernel has no route to the real servers, weir's ports do.
+        begun = time.monotonic()
+        with lab.Weir(checked('type = "http"')) as weir:
+            def errors():
+                return weir.metrics().total("weir_health_errors_total")
+
+            lab.wait_for("each server was tried five times", lambda: errors() >= 5 * len(ALL), 30)
+            self.assertEqual(health.up(weir, "nat"), ALL)
+            self.assertEqual({who for who, _ in lab.answers(lab.VIPS["nat"], 6)}, {"A", "B", "C"})
+            check = health.listing(weir, "nat")["real_servers"][0]["checks"][0]
+            self.assertEqual((check["last_result"], check["verdict"]), ("error", "untried"), check)
+            self.assertEqual(check["last_detail"], "connecting: network is unreachable")
+            lines = [line for line in weir.said().splitlines() if "can't be made" in line]
+            self.assertIn(len(lines), range(1, 2 + int((time.monotonic() - begun) / 10)), lines)
+            # With a way they are judged.
+            with health.management():
+                lab.wait_for("a first success", lambda: health.listing(weir, "nat")["real_servers"][0]["checks"][0]["verdict"] == "up", 10)
+                with health.killed("A"):
+                    health.wait_until_up(weir, "nat", {B, C}, 10)
+
+    def test_files_accounts_and_programs_that_are_not_there_are_errors_of_the_file(self):
+        hook = health.scripts() / "not-executable"
+        hook.write_text("#!/bin/sh\n")
+        hook.chmod(0o644)
+        check = checked('type = "https"\n  tls_ca = "/nonexistent/ca.pem"',
+                        more=f'notify_down = ["{hook}"]\nnotify_up = ["/nonexistent/hook"]\nquorum_up = ["/bin/true"]')
+        text = f'[health]\nscript_user = "nobdy"\n{check}'
+        file = lab.RUN / "lacking.toml"
+        file.write_text(text)
+        for own in (["-c", str(file)], ["-c", str(file), "--check"]):
+            ended = lab.ends(own=own)
+            self.assertEqual(ended.status, 2, ended.output)
+            for part in ("no certificates in /nonexistent/ca.pem", "/nonexistent/hook can't be run", "no such file or directory",
+                         f"{hook} can't be run", "it is not executable", 'user "nobdy" can\'t run programs', "there is no such user"):
+                self.assertIn(part, ended.output)
+            self.assertEqual(ended.output.count("can't be run"), 2, ended.output)
+        # A reload is refused, and what was in force stays.
+        good = checked('type = "tcp"')
+        with health.management(), lab.Weir(good) as weir:
+            health.wait_until_up(weir, "nat", ALL, 10)
+            generation = weir.metrics().total("weir_config_generation")
+            weir.file.write_text(text)
+            weir.process.send_signal(signal.SIGHUP)
+            lab.wait_for("the refusal", lambda: "there is no such user" in weir.said(), 10)
+            self.assertEqual(weir.metrics().total("weir_config_generation"), generation)
+
+
 class Consequences(unittest.TestCase):
     """What follows from a server being down. Its check looks for a file, so that the service itself goes on."""
 

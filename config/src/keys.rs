@@ -16,7 +16,8 @@ use toml::de::{DeTable, DeValue};
 use crate::report::{Problem, quoted};
 use crate::schema::{
     Agent, Connections, Control, File, Health, HealthCheck, Http, Mark, Memory, Neighbor, Passive, Port,
-    RealServer, Route, Schedulers, Timeouts, VirtualServer, Vrrp, VrrpAuthentication, VrrpTrack, Workers,
+    RealServer, Route, Schedulers, Timeouts, Url, VirtualServer, Vrrp, VrrpAuthentication, VrrpTrack,
+    Workers,
 };
 use crate::suggest::nearest;
 
@@ -41,13 +42,13 @@ pub(crate) fn remove_unknown(file: &mut DeTable<'_>, problems: &mut Vec<Problem>
     below(file, "mark", |t| tables.sift("[[mark]]", t, p));
     below(file, "virtual_server", |t| {
         tables.sift("[[virtual_server]]", t, p);
-        below(t, "health_check", |t| tables.sift("[virtual_server.health_check]", t, p));
+        below(t, "health_check", |t| tables.sift_check(t, p));
         below(t, "agent", |t| tables.sift("[virtual_server.agent]", t, p));
         below(t, "passive", |t| tables.sift("[virtual_server.passive]", t, p));
         below(t, "sorry_server", |t| tables.sift("[[virtual_server.real_server]]", t, p));
         below(t, "real_server", |t| {
             tables.sift("[[virtual_server.real_server]]", t, p);
-            below(t, "health_check", |t| tables.sift("[virtual_server.health_check]", t, p));
+            below(t, "health_check", |t| tables.sift_check(t, p));
             below(t, "agent", |t| tables.sift("[virtual_server.agent]", t, p));
         });
     });
@@ -114,6 +115,7 @@ impl Tables {
             ("[[virtual_server]]", fields_of::<VirtualServer>()),
             ("[[virtual_server.real_server]]", fields_of::<RealServer>()),
             ("[virtual_server.health_check]", fields_of::<HealthCheck>()),
+            ("[[virtual_server.health_check.url]]", fields_of::<Url>()),
             ("[virtual_server.agent]", fields_of::<Agent>()),
             ("[virtual_server.passive]", fields_of::<Passive>()),
             ("[[vrrp]]", fields_of::<Vrrp>()),
@@ -155,6 +157,12 @@ impl Tables {
         let advice = self.advice(kind, written);
         given.insert(key, advice.clone());
         advice
+    }
+
+    /// The same for a health check and what is in it.
+    fn sift_check(&self, table: &mut DeTable<'_>, problems: &mut Vec<Problem>) {
+        self.sift("[virtual_server.health_check]", table, problems);
+        below(table, "url", |t| self.sift("[[virtual_server.health_check.url]]", t, problems));
     }
 
     /// What to write instead of an unknown key.

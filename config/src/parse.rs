@@ -3,6 +3,7 @@
 //! In stages, each of which reports all it finds: TOML's syntax, unknown keys, types and values. Only a
 //! text that is no TOML ends it early, for its tree has holes.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -11,7 +12,7 @@ use toml::de::DeTable;
 
 use crate::file::{read_bounded, read_file};
 use crate::model::Config;
-use crate::report::{Problem, Report};
+use crate::report::{Need, Problem, Report};
 use crate::{keys, schema, validate};
 
 /// Bytes of a file at most: 100,000 real servers take about 10 MB.
@@ -31,6 +32,33 @@ pub struct Loaded {
     pub config: Config,
     /// What somebody should look at all the same. Holds no errors, and is often empty.
     pub warnings: Report,
+    /// Problems that are none where the host has what the file needs.
+    unmet: Vec<Problem>,
+}
+
+impl Loaded {
+    /// Holds what the file needs of this host against `has`, which is asked once for each and says in words what is wrong. Nothing
+    /// else of this crate looks at the host.
+    ///
+    /// # Errors
+    /// The report holds what is missing, and the warnings.
+    pub fn examine(mut self, has: impl Fn(&Need) -> Result<(), String>) -> Result<Self, Report> {
+        let mut known: HashMap<Need, Result<(), String>> = HashMap::new();
+        let mut missing = Vec::new();
+        for mut problem in std::mem::take(&mut self.unmet) {
+            let Some(need) = problem.need.take() else { continue };
+            if let Err(why) = known.entry(need).or_insert_with_key(&has) {
+                if let Some(place) = &mut problem.place {
+                    place.label.clone_from(why);
+                }
+                missing.push(problem);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(self);
+        }
+        Err(self.warnings.and(missing))
+    }
 }
 
 /// Reads a regular file.
@@ -66,9 +94,10 @@ fn read(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<Loaded, Report> {
 pub fn parse(name: &str, text: &str) -> Result<Loaded, Report> {
     let mut problems = Vec::new();
     let config = config(text, &mut problems);
+    let (unmet, problems) = problems.into_iter().partition(|problem| problem.need.is_some());
     let report = Report::new(name, text, problems);
     match config {
-        Some(config) if report.errors() == 0 => Ok(Loaded { config, warnings: report }),
+        Some(config) if report.errors() == 0 => Ok(Loaded { config, warnings: report, unmet }),
         _ => Err(report),
     }
 }
@@ -178,6 +207,30 @@ mod tests {
     use crate::report::Severity;
 
     const PORT: &str = "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\n";
+
+    #[test]
+    fn what_the_host_lacks_is_an_error_at_its_place_and_asked_for_once() {
+        let text = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\
+                    [[virtual_server]]\nname = \"web\"\naddress = \"10.0.0.100\"\nport = 80\n\
+                    notify_up = [\"/site/hook\"]\nnotify_down = [\"/site/hook\"]\n";
+        let asked = std::cell::RefCell::new(Vec::new());
+        let good = parse("t", text).unwrap().examine(|need| {
+            asked.borrow_mut().push(need.clone());
+            Ok(())
+        });
+        assert!(good.is_ok());
+        let program = Need::Program("/site/hook".into());
+        let account = [Need::User("nobody".into()), Need::Group("nogroup".into())];
+        assert_eq!(asked.into_inner(), [&[program.clone()][..], &account].concat());
+        let lacks = |need: &Need| if *need == program { Err("it is not there".to_owned()) } else { Ok(()) };
+        let report = parse("t", text).unwrap().examine(lacks).unwrap_err();
+        let lines: Vec<String> = report.one_liners().map(|(_, line)| line).collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(
+            lines[0].starts_with("t:9:14: /site/hook can't be run: it is not there (help: "),
+            "{lines:?}"
+        );
+    }
 
     #[test]
     fn warnings_do_not_stop() {

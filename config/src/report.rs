@@ -5,8 +5,10 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::model::health::TlsIdentity;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Padding, Renderer, Snippet};
 
 use crate::secret;
@@ -40,6 +42,40 @@ pub struct Problem {
     pub related: Option<Place>,
     /// What to write instead.
     pub help: Option<String>,
+    /// It is a problem only where this host lacks something.
+    pub(crate) need: Option<Need>,
+}
+
+/// What a file needs of the host it is served on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// A file that holds certificates in PEM.
+    Certificates(PathBuf),
+    /// A file of authorities at one of the places where systems keep them.
+    SystemAuthorities,
+    /// A certificate and its key.
+    Identity(TlsIdentity),
+    /// A program that the account of programs may run.
+    Program(PathBuf),
+    /// A user, by name or number, that is not root.
+    User(String),
+    /// A group of the same.
+    Group(String),
+}
+
+impl Need {
+    /// An error at this place, unless the host has it.
+    pub(crate) fn at(self, span: Range<usize>) -> Problem {
+        let message = match &self {
+            Need::Certificates(path) => format!("no certificates in {}", path.display()),
+            Need::SystemAuthorities => "no authorities of this system".to_owned(),
+            Need::Identity(identity) => format!("no identity in {}", identity.certificate.display()),
+            Need::Program(path) => format!("{} can't be run", path.display()),
+            Need::User(name) => format!("user {} can't run programs", quoted(name)),
+            Need::Group(name) => format!("group {} can't run programs", quoted(name)),
+        };
+        Problem { need: Some(self), ..Problem::error(message).at(span, String::new()) }
+    }
 }
 
 /// A place in the text.
@@ -53,7 +89,14 @@ pub struct Place {
 
 impl Problem {
     pub(crate) fn error(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), place: None, related: None, help: None }
+        Self {
+            severity: Severity::Error,
+            message: message.into(),
+            place: None,
+            related: None,
+            help: None,
+            need: None,
+        }
     }
 
     pub(crate) fn warning(message: impl Into<String>) -> Self {
@@ -111,6 +154,12 @@ impl Report {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
         let text = if secrets.is_empty() { text.into() } else { secret::hidden(text, &secrets).into() };
         Self { name: name.to_owned(), text, lines, problems }
+    }
+
+    /// With more problems.
+    pub(crate) fn and(self, more: Vec<Problem>) -> Self {
+        let problems = self.problems.into_iter().chain(more).collect();
+        Self::new(&self.name, &self.text, problems)
     }
 
     /// No problem at all.

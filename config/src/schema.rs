@@ -10,7 +10,7 @@ mod value;
 
 use serde::Deserialize;
 
-pub(crate) use health::{Agent, Health, HealthCheck, Passive};
+pub(crate) use health::{Agent, Health, HealthCheck, Passive, Url};
 pub(crate) use value::{
     Boolean, Field, Integer, Lenient, List, LongInteger, Number, OneTable, Ports, Several, SeveralTables,
     Span, Switch, Tables, Tabular, Text,

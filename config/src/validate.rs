@@ -82,6 +82,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
         })
         .collect();
     problems.extend(served::not_served_yet(file));
+    health::default_account(file, &health, problems);
     Config {
         control,
         http,

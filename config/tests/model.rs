@@ -94,7 +94,7 @@ fn real_servers_inherit_and_override() {
     assert_eq!((checks[0].fall, checks[0].rise, checks[0].jitter_permille), (3, 1, 100));
     let Probe::Http(http) = &checks[1].probe else { panic!("{:?}", checks[1]) };
     assert_eq!(
-        (http.method, http.path.as_str(), &http.status[..]),
+        (http.method, http.pages[0].path.as_str(), &http.pages[0].status[..]),
         (HttpMethod::Get, "/", &[(200, 299)][..])
     );
     assert_eq!((http.host.as_ref(), http.body_limit), (None, 65_536));
@@ -153,7 +153,7 @@ fn schedulers_have_their_options() {
 fn health_is_as_the_file_says() {
     let config = load("health.toml");
     let (script_user, script_group) = ("weir-scripts".to_owned(), "daemon".to_owned());
-    assert_eq!(config.health, Health { script_user, script_group, concurrent_max: 1000 });
+    assert_eq!(config.health, Health { script_user, script_group, account: None, concurrent_max: 1000 });
     let web = &config.virtual_servers[0];
     let health = &web.health;
     assert!(health.alpha && health.omega);
@@ -170,12 +170,19 @@ fn health_is_as_the_file_says() {
     assert_eq!((passive.ejection, passive.ejection_max), (Duration::from_secs(60), Duration::from_secs(300)));
     let [first, bare, pinged] = &web.real_servers[..] else { panic!("three real servers") };
     let Probe::Https(https, tls) = &first.health_checks[0].probe else { panic!() };
-    assert_eq!(https.status, [(200, 200), (204, 206)]);
-    assert_eq!(https.headers[1], ("content-type".into(), TextMatch::Regex("^text/".into())));
-    assert_eq!(https.body.len(), 2);
-    let [BodyDigest::Sha256(sha256), BodyDigest::Md5(md5)] = https.body_digests[..] else { panic!() };
+    let [page, more] = &https.pages[..] else { panic!("two pages") };
+    assert_eq!((page.path.as_str(), &page.status[..]), ("/health?full=1", &[(200, 200), (204, 206)][..]));
+    assert_eq!((more.path.as_str(), &more.status[..], more.body.len()), ("/more", &[(404, 404)][..], 1));
+    assert_eq!(more.headers, page.headers);
+    assert_eq!(https.fields[1], ("authorization".into(), "Basic d2VpcjpzZWNyZXQ=".into()));
+    assert_eq!(page.headers[1], ("content-type".into(), TextMatch::Regex("^text/".into())));
+    assert_eq!(page.body.len(), 2);
+    let [BodyDigest::Sha256(sha256), BodyDigest::Md5(md5)] = page.body_digests[..] else { panic!() };
     assert_eq!((sha256[0], md5[0]), (0xe3, 0xd4));
     assert!(tls.verify, "authorities are given to be used");
+    assert_eq!(tls.pins, [[0xab; 32]]);
+    let identity = tls.identity.as_ref().unwrap();
+    assert_eq!(identity.certificate, identity.key, "both may be in one file");
     assert_eq!((first.on_fail, first.agent.as_ref().unwrap().port), (OnFail::Quiesce, 5480));
     assert!(bare.health_checks.is_empty() && bare.on_fail == OnFail::Remove);
     assert_eq!(pinged.health_checks[0].probe, Probe::Ping);

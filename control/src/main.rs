@@ -56,7 +56,8 @@ fn main() -> ExitCode {
 /// Reads the file and says what is wrong with it.
 fn check(line: &CommandLine) -> ExitCode {
     // Who only asks may hand over a pipe; whoever serves must be able to read the file again, without waiting.
-    let (report, status) = match weir_config::load_any(&line.own.config) {
+    let (report, status) = match weir_config::load_any(&line.own.config).and_then(weir_health::local::examine)
+    {
         Ok(loaded) => (loaded.warnings, 0),
         Err(report) => (report, BAD_INPUT),
     };
@@ -85,7 +86,7 @@ fn serve(line: &CommandLine) -> ExitCode {
 
 fn load_and_run(line: &CommandLine, flags: Flags) -> u8 {
     flags.wishes.waiting_for("the start");
-    let loaded = match weir_config::load(&line.own.config) {
+    let loaded = match weir_config::load(&line.own.config).and_then(weir_health::local::examine) {
         Ok(loaded) => loaded,
         Err(report) => {
             say(&report);

@@ -88,8 +88,9 @@ impl Reload {
         }
         let path = self.path.clone();
         self.under_way.spawn_blocking(move || {
-            let read = weir_config::load(&path).map_err(|report| format!("\n{report}"));
-            Step::Read(read.map(|Loaded { config, warnings }| {
+            let read = weir_config::load(&path).and_then(weir_health::local::examine);
+            let read = read.map_err(|report| format!("\n{report}"));
+            Step::Read(read.map(|Loaded { config, warnings, .. }| {
                 (Box::new(config), (!warnings.is_empty()).then(|| format!("\n{warnings}")))
             }))
         });

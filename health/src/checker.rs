@@ -13,14 +13,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 use weir_config::model::Config;
-use weir_config::model::health::{Hooks, Probe};
+use weir_config::model::health::{Account, Hooks, Probe};
 
 use crate::figures::Figures;
 use crate::hooks::HookRunner;
 use crate::judge::passive::Sample;
 use crate::judge::{Answer, Change, Event, Judge, Moment, Outcome, ServiceListing, TargetId};
-use crate::overlay::Overlay;
-use crate::probe::{Account, Probes};
+use crate::local;
+use crate::overlay::{Limit, Overlay};
+use crate::probe::Probes;
 use crate::way::{NoWay, Ways};
 
 /// From a change to the data plane hearing of it, when nothing changed shortly before.
@@ -33,6 +34,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const FILES_KEPT: u64 = 256;
 /// Virtual servers that are listed without a pause for the checker.
 const LISTED_AT_ONCE: usize = 8;
+/// From one line about a check that can't be made to the next.
+const COMPLAINTS_APART: Duration = Duration::from_secs(10);
 /// Orders that wait for the checker. It takes them at once; control waits if it does not.
 const ORDERS_MAX: usize = 16;
 
@@ -134,6 +137,7 @@ pub struct Checker {
     overlay: watch::Sender<Arc<Overlay>>,
     quorums: watch::Sender<Quorums>,
     figures: Arc<Figures>,
+    errors: Complaints,
     probes: Arc<Probes>,
     ways: Arc<dyn Ways>,
     hooks: HookRunner,
@@ -168,7 +172,8 @@ impl Checker {
             overlay,
             quorums,
             figures: figures.clone(),
-            probes: Arc::new(Probes::new(account.clone(), Arc::new(NoWay))),
+            errors: Complaints::default(),
+            probes: Arc::new(Probes::new(account, Arc::new(NoWay))),
             ways: Arc::new(NoWay),
             hooks: HookRunner::new(account, runs_programs(config), figures.clone()),
             under_way: JoinSet::new(),
@@ -243,8 +248,25 @@ impl Checker {
         }
     }
 
-    /// Verdicts are what matters; single failures are for who looks closely.
-    fn log_failure(&self, id: TargetId, answer: &Answer) {
+    /// Verdicts are what matters; single failures are for who looks closely. A fault of weir's own makes no verdict, so it is said,
+    /// if not each time.
+    fn log_failure(&mut self, id: TargetId, answer: &Answer) {
+        if answer.outcome == Outcome::Error {
+            self.figures.errors.add_one();
+            if let Some(unsaid) = self.errors.take(Instant::now())
+                && let Some(what) = lock(&self.judge).describe(id)
+            {
+                let others = match unsaid {
+                    0 => String::new(),
+                    count => format!(" ({count} more such errors of all checks since the last line)"),
+                };
+                warn!(
+                    "{what} can't be made, so what is known of the server stays: {}{others}",
+                    answer.detail
+                );
+            }
+            return;
+        }
         if tracing::enabled!(tracing::Level::DEBUG)
             && let Some(what) = lock(&self.judge).describe(id)
         {
@@ -272,7 +294,7 @@ impl Checker {
     fn configure(&mut self, config: &Config) {
         let account = account(config);
         // Certificates are read again.
-        self.probes = Arc::new(Probes::new(account.clone(), self.ways.clone()));
+        self.probes = Arc::new(Probes::new(account, self.ways.clone()));
         self.hooks.run_as(account, runs_programs(config));
         self.hooks.try_account();
         self.room = room(config.health.concurrent_max as usize);
@@ -329,6 +351,25 @@ impl Checker {
     }
 }
 
+/// Limits lines of one kind.
+#[derive(Default)]
+struct Complaints {
+    next: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaints {
+    /// `None`: not now. Else how many were not said since the last one that was.
+    fn take(&mut self, now: Instant) -> Option<u64> {
+        if self.next.is_some_and(|next| now < next) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.next = Some(now + COMPLAINTS_APART);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
 /// That moment; never, if there is none.
 async fn at(moment: Option<Instant>) {
     match moment {
@@ -343,9 +384,12 @@ fn quorums(judge: &Judge) -> Quorums {
 
 /// Programs have an account of their own where weir could give them any.
 fn account(config: &Config) -> Option<Account> {
-    let health = &config.health;
-    let is_root = rustix::process::geteuid().is_root();
-    is_root.then(|| Account { user: health.script_user.clone(), group: health.script_group.clone() })
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    // Whoever loaded the file has looked it up. One that is not there is nobody, and never root.
+    let account = config.health.account.map_or_else(|| local::account(&config.health), Ok);
+    Some(account.unwrap_or(local::NOBODY))
 }
 
 /// Whether anything in the file is a program.
@@ -388,6 +432,14 @@ fn log(event: &Event) {
         }
         Change::Weight { server, from, to, source } => {
             info!("real server {server} of {name} has weight {to} instead of {from}, says the {source}");
+        }
+        Change::Limit { server, limit, source } => {
+            let limit = match limit {
+                Limit::Configured => "as many connections as the file says".to_owned(),
+                Limit::Fixed(0) => "connections without a limit".to_owned(),
+                Limit::Fixed(most) => format!("at most {most} connections"),
+            };
+            info!("real server {server} of {name} takes {limit}, says the {source}");
         }
         Change::Quorum { has_quorum: true, weight, quorum } => {
             info!("{name} has its quorum again after {after:.1} s: weight {weight} of {quorum} is up");

@@ -16,6 +16,8 @@ pub struct Figures {
     pub under_way: Count,
     /// Times that checks had to wait because too many were under way.
     pub crowded: Count,
+    /// Checks that could not be made for a reason of the director's own.
+    pub errors: Count,
     /// Changes that the data plane was told of.
     pub overlays: Count,
     /// Hooks that ended with status 0.
@@ -35,6 +37,7 @@ impl Figures {
             checks: Count::default(),
             under_way: Count::default(),
             crowded: Count::default(),
+            errors: Count::default(),
             overlays: Count::default(),
             hooks_succeeded: Count::default(),
             hooks_failed: Count::default(),

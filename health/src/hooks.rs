@@ -8,10 +8,11 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
+use weir_config::model::health::Account;
 
 use crate::figures::Figures;
 use crate::judge::{Change, Event};
-use crate::probe::{Account, run_hook};
+use crate::probe::run_hook;
 
 /// A hook may take so long.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -62,15 +63,20 @@ impl HookRunner {
 
     /// Says so at once if programs can't be run as their account, instead of when one is needed.
     pub(crate) fn try_account(&self) {
-        if let Some(account) = self.account.clone().filter(|_| self.is_needed) {
-            tokio::spawn(async move {
-                let nothing = [TRUE.to_owned()];
-                if let Err(problem) = run_hook(&nothing, &[], Some(&account), TIME_LIMIT).await {
-                    let Account { user, group } = account;
-                    error!("programs can't be run as user {user}, group {group} ([health]): {problem}");
-                }
-            });
+        if !self.is_needed {
+            return;
         }
+        let account = self.account;
+        tokio::spawn(async move {
+            let nothing = [TRUE.to_owned()];
+            if let Err(problem) = run_hook(&nothing, &[], account.as_ref(), TIME_LIMIT).await {
+                let whom = match account {
+                    Some(Account { user, group }) => format!("user {user}, group {group} ([health])"),
+                    None => "weir's own user".to_owned(),
+                };
+                error!("programs can't be run as {whom}: {problem}");
+            }
+        });
     }
 
     /// Takes in the hook of a change, if there is one.
@@ -99,7 +105,7 @@ impl HookRunner {
                 continue;
             };
             self.count -= 1;
-            let account = self.account.clone();
+            let account = self.account;
             self.running.spawn(async move {
                 let done = run_hook(&job.command, &job.variables, account.as_ref(), TIME_LIMIT).await;
                 (name, done.map_err(|problem| format!("{}: {problem}", job.command[0])))
@@ -149,7 +155,7 @@ fn job(event: &Event) -> Option<Job> {
             set("WEIR_QUORUM", quorum.to_string());
             if *has_quorum { &event.hooks.quorum_up } else { &event.hooks.quorum_down }
         }
-        Change::Weight { .. } => return None,
+        Change::Weight { .. } | Change::Limit { .. } => return None,
     };
     (!command.is_empty()).then(|| Job { command: command.clone(), variables })
 }

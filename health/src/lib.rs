@@ -17,6 +17,7 @@ pub mod checker;
 pub mod figures;
 mod hooks;
 pub mod judge;
+pub mod local;
 pub mod overlay;
 mod probe;
 pub mod way;

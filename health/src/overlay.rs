@@ -43,12 +43,18 @@ pub struct Standing {
     pub is_up: bool,
     /// What its weight is.
     pub weight: Weight,
+    /// How many connections it takes.
+    pub limit: Limit,
 }
 
 impl Standing {
     /// Before anything is known of it.
     pub fn unknown(service: &ServiceHealth, server: &RealServer) -> Self {
-        Self { is_up: !service.alpha || server.health_checks.is_empty(), weight: Weight::Configured }
+        Self {
+            is_up: !service.alpha || server.health_checks.is_empty(),
+            weight: Weight::Configured,
+            limit: Limit::Configured,
+        }
     }
 }
 
@@ -74,6 +80,26 @@ impl Weight {
                 u16::try_from(weight).unwrap_or(u16::MAX)
             }
             Weight::Fixed(weight) => weight,
+        }
+    }
+}
+
+/// What an agent or a file says about how many connections a real server takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Limit {
+    /// Nothing: its thresholds are as in the configuration.
+    #[default]
+    Configured,
+    /// So many, in place of `upper_threshold`; 0: no limit.
+    Fixed(u32),
+}
+
+impl Limit {
+    /// The upper and lower threshold of a real server.
+    pub fn of(self, real: &RealServer) -> (u32, u32) {
+        match self {
+            Limit::Configured => (real.upper_threshold, real.lower_threshold),
+            Limit::Fixed(upper) => (upper, real.lower_threshold.min(upper)),
         }
     }
 }
@@ -119,9 +145,9 @@ pub fn effective_service(file: &VirtualServer, overlay: &Overlay) -> VirtualServ
             (false, OnFail::Quiesce) => 0,
             (false, OnFail::Remove) => continue,
         };
-        real_servers.push(bare(real, weight));
+        real_servers.push(bare(real, weight, known.limit));
     }
-    real_servers.extend(sorry.map(|sorry| bare(sorry, sorry.weight)));
+    real_servers.extend(sorry.map(|sorry| bare(sorry, sorry.weight, Limit::Configured)));
     VirtualServer {
         name: file.name.clone(),
         mark: file.mark,
@@ -137,15 +163,16 @@ pub fn effective_service(file: &VirtualServer, overlay: &Overlay) -> VirtualServ
     }
 }
 
-fn bare(real: &RealServer, weight: u16) -> RealServer {
+fn bare(real: &RealServer, weight: u16, limit: Limit) -> RealServer {
+    let (upper_threshold, lower_threshold) = limit.of(real);
     RealServer {
         address: real.address,
         port: real.port,
         weight,
         forwarding: real.forwarding,
         tunnel: real.tunnel,
-        upper_threshold: real.upper_threshold,
-        lower_threshold: real.lower_threshold,
+        upper_threshold,
+        lower_threshold,
         health_checks: Vec::new(),
         on_fail: OnFail::default(),
         agent: None,

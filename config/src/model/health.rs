@@ -14,13 +14,29 @@ pub struct Health {
     pub script_user: String,
     /// The group of the same.
     pub script_group: String,
+    /// The numbers of both, once they were looked up.
+    pub account: Option<Account>,
     /// Checks under way at a time, at most: 1 to 65,536.
     pub concurrent_max: u32,
 }
 
+/// A user and a group of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// Its number, not 0.
+    pub user: u32,
+    /// Its number, not 0.
+    pub group: u32,
+}
+
 impl Default for Health {
     fn default() -> Self {
-        Self { script_user: "nobody".to_owned(), script_group: "nogroup".to_owned(), concurrent_max: 16_384 }
+        Self {
+            script_user: "nobody".to_owned(),
+            script_group: "nogroup".to_owned(),
+            account: None,
+            concurrent_max: 16_384,
+        }
     }
 }
 
@@ -147,15 +163,28 @@ pub enum Expected {
     Begins(Vec<Option<u8>>),
 }
 
-/// An HTTP request and what its answer must be like.
+/// HTTP requests and what their answers must be like.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HttpProbe {
-    /// GET, HEAD or OPTIONS.
+    /// Of all requests.
     pub method: HttpMethod,
-    /// Path and query, beginning with a slash.
-    pub path: String,
     /// The `Host` header; `None`: address and port of what is checked.
     pub host: Option<String>,
+    /// Header fields of the requests, names in lower case; credentials among them.
+    pub fields: Vec<(String, String)>,
+    /// What a POST sends.
+    pub body: Vec<u8>,
+    /// One after the other, each on a connection of its own; at least one.
+    pub pages: Vec<Page>,
+    /// Bytes of an answer's body that are looked at: 1 to 16 MiB.
+    pub body_limit: u32,
+}
+
+/// What is asked for, and what must come.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Page {
+    /// Path and query, beginning with a slash.
+    pub path: String,
     /// Accepted status codes, as ranges from and to.
     pub status: Vec<(u16, u16)>,
     /// Header fields of the answer: name in lower case, and what the value must be like.
@@ -164,8 +193,6 @@ pub struct HttpProbe {
     pub body: Vec<TextMatch>,
     /// Digests of the whole body, all of them.
     pub body_digests: Vec<BodyDigest>,
-    /// Bytes of the body that are looked at: 1 to 16 MiB.
-    pub body_limit: u32,
 }
 
 /// What the whole body comes to. It tells whether a page is the one it was, and is no protection against whoever serves it.
@@ -177,13 +204,14 @@ pub enum BodyDigest {
     Md5([u8; 16]),
 }
 
-/// HTTP methods that change nothing.
+/// HTTP methods of checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum HttpMethod {
     Get,
     Head,
     Options,
+    Post,
 }
 
 /// What a text must be like.
@@ -202,8 +230,21 @@ pub struct TlsOptions {
     pub verify: bool,
     /// A file of certificates in PEM that are trusted, instead of the system's.
     pub ca: Option<PathBuf>,
+    /// SHA-256 of the certificates that the server may show; empty: any.
+    pub pins: Vec<[u8; 32]>,
+    /// Shown to servers that ask for one.
+    pub identity: Option<TlsIdentity>,
     /// The name in SNI and of the certificate. `None`: that of `host` if it is a name, else the address, without SNI.
     pub server_name: Option<String>,
+}
+
+/// Who weir is to a server: files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TlsIdentity {
+    /// The certificate, and those between it and its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Kinds of records that a `dns` check asks for.

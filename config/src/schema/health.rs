@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Boolean, Field, Integer, List, Number, Ports, Text};
+use super::{Boolean, Field, Integer, List, Number, Ports, Tables, Text};
 
 /// `[health]`
 #[derive(Debug, Deserialize)]
@@ -34,6 +34,9 @@ pub(crate) struct HealthCheck {
     pub(crate) port: Field<Integer>,
     pub(crate) source: Field<Text>,
     pub(crate) method: Field<Text>,
+    pub(crate) request_header: Field<List<Text>>,
+    pub(crate) request_body: Field<Text>,
+    pub(crate) basic_auth: Field<Text>,
     pub(crate) path: Field<Text>,
     pub(crate) host: Field<Text>,
     pub(crate) status: Field<List<Ports>>,
@@ -44,9 +47,13 @@ pub(crate) struct HealthCheck {
     pub(crate) expect_sha256: Field<Text>,
     pub(crate) expect_md5: Field<Text>,
     pub(crate) body_limit: Field<Integer>,
+    pub(crate) url: Tables<Url>,
     pub(crate) tls_verify: Field<Boolean>,
     pub(crate) tls_ca: Field<Text>,
     pub(crate) tls_server_name: Field<Text>,
+    pub(crate) tls_pin: Field<List<Text>>,
+    pub(crate) tls_cert: Field<Text>,
+    pub(crate) tls_key: Field<Text>,
     pub(crate) send: Field<Text>,
     pub(crate) send_hex: Field<Text>,
     pub(crate) expect: Field<Text>,
@@ -57,6 +64,18 @@ pub(crate) struct HealthCheck {
     pub(crate) helo: Field<Text>,
     pub(crate) command: Field<List<Text>>,
     pub(crate) dynamic_weight: Field<Boolean>,
+}
+
+/// `[[virtual_server.health_check.url]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Url {
+    pub(crate) path: Field<Text>,
+    pub(crate) status: Field<List<Ports>>,
+    pub(crate) expect_body: Field<Text>,
+    pub(crate) expect_body_regex: Field<Text>,
+    pub(crate) expect_sha256: Field<Text>,
+    pub(crate) expect_md5: Field<Text>,
 }
 
 /// `[virtual_server.agent]` or `[virtual_server.real_server.agent]`

@@ -3,6 +3,7 @@
 mod probe;
 pub(crate) mod service;
 mod texts;
+mod web;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use toml::Spanned;
 use super::table::{Table, word};
 use super::values;
 use crate::model::health::{Agent, Health, HealthCheck, OnFail, Timeouts};
-use crate::report::Problem;
+use crate::report::{Need, Problem};
 use crate::schema::{self, Field, List, Number, OneTable, Several, SeveralTables, Span, Tabular, Text};
 pub(super) use texts::file;
 
@@ -30,13 +31,43 @@ pub(crate) fn health(field: &OneTable<schema::Health>, root: &mut Table<'_>) -> 
     let default = Health::default();
     let user = table.parsed(&written.script_user, texts::account);
     let group = table.parsed(&written.script_group, texts::account);
+    for (account, need) in [(&user, Need::User as fn(String) -> Need), (&group, Need::Group)] {
+        if let Some(account) = account {
+            table.report(
+                need(account.get_ref().clone()).at(account.span()).help("programs run as them ([health])"),
+            );
+        }
+    }
     let concurrent = i64::from(default.concurrent_max);
     Health {
         script_user: user.map_or(default.script_user, Spanned::into_inner),
         script_group: group.map_or(default.script_group, Spanned::into_inner),
+        account: None,
         concurrent_max: table
             .integer(&written.concurrent_max, "concurrent_max", 1..=65_536, concurrent as u32)
             .into_inner(),
+    }
+}
+
+/// Who programs run as where the file does not say it, if it has programs.
+pub(crate) fn default_account(file: &schema::File, health: &Health, problems: &mut Vec<Problem>) {
+    let program = |problem: &&Problem| matches!(problem.need, Some(Need::Program(_)));
+    let Some(at) = problems.iter().find(program).and_then(|problem| problem.place.clone()) else { return };
+    let written = super::table::peek(&file.health).map(|(Tabular(written), _)| written);
+    let accounts = [
+        (
+            Need::User(health.script_user.clone()),
+            written.is_some_and(|it| it.script_user.is_some()),
+            "script_user",
+        ),
+        (
+            Need::Group(health.script_group.clone()),
+            written.is_some_and(|it| it.script_group.is_some()),
+            "script_group",
+        ),
+    ];
+    for (need, _, key) in accounts.into_iter().filter(|(_, is_written, _)| !is_written) {
+        problems.push(need.at(at.span.clone()).help(format!("write `{key}` in [health]")));
     }
 }
 
@@ -189,5 +220,9 @@ pub(crate) fn command(field: &Field<List<Text>>, table: &mut Table<'_>) -> Optio
         table.report(Problem::error("not a program").at(program.span(), label).help(help));
         return None;
     }
+    let need = Need::Program(program.get_ref().into());
+    table.report(
+        need.at(program.span()).help("programs are started as `script_user` of [health], without a shell"),
+    );
     Some(Spanned::new(at, words.into_iter().map(Spanned::into_inner).collect()))
 }

@@ -493,6 +493,8 @@ families! {
         |it, to| to.count(&[], it.health.under_way);
     COUNTER "weir_health_checks_crowded_total" [] "Times that checks had to wait because as many as may be were under way."
         |it, to| to.count(&[], it.health.crowded);
+    COUNTER "weir_health_errors_total" [] "Checks that could not be made for a reason of the director's own, which change no verdict."
+        |it, to| to.count(&[], it.health.errors);
     HISTOGRAM "weir_health_check_lateness_seconds" [] "From when a check was due to when it began."
         |it, to| to.times(&it.health.lateness);
     HISTOGRAM "weir_health_check_duration_seconds" [] "How long checks took."

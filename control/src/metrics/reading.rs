@@ -97,6 +97,8 @@ pub(crate) struct HealthReading {
     pub(crate) duration: Times,
     /// Times that checks had to wait because too many were under way.
     pub(crate) crowded: u64,
+    /// Checks that could not be made for a reason of the director's own.
+    pub(crate) errors: u64,
     /// Hooks that succeeded, failed, and were not run.
     pub(crate) hooks: [(&'static str, u64); 3],
 }
@@ -128,6 +130,7 @@ impl HealthReading {
             lateness: times(&figures.lateness),
             duration: times(&figures.duration),
             crowded: figures.crowded.get(),
+            errors: figures.errors.get(),
             hooks: [
                 ("success", figures.hooks_succeeded.get()),
                 ("failure", figures.hooks_failed.get()),

@@ -30,7 +30,7 @@ use hashbrown::{HashMap, HashSet};
 use weir_config::model::health::{Hooks, ServiceHealth};
 use weir_config::model::{Config, Identity};
 
-use crate::overlay::{Overlay, ServiceStanding, Weight};
+use crate::overlay::{Limit, Overlay, ServiceStanding, Weight};
 pub use listing::{CheckListing, ServerListing, ServiceListing};
 use passive::Sample;
 use random::Random;
@@ -101,6 +101,8 @@ pub struct Answer {
     pub took: Duration,
     /// The weight that the answer tells; `None`: it tells none.
     pub weight: Option<Weight>,
+    /// How many connections the server takes, by the answer; `None`: it does not say.
+    pub limit: Option<Limit>,
     /// Whether an agent or a file says that the server is down; `None`: it does not say.
     pub says_down: Option<bool>,
 }
@@ -108,7 +110,7 @@ pub struct Answer {
 impl Answer {
     /// One that tells no weight.
     pub fn new(outcome: Outcome, detail: impl Into<String>, took: Duration) -> Self {
-        Self { outcome, detail: detail.into(), took, weight: None, says_down: None }
+        Self { outcome, detail: detail.into(), took, weight: None, limit: None, says_down: None }
     }
 }
 
@@ -163,6 +165,15 @@ pub enum Change {
         from: u16,
         /// As it is now.
         to: u16,
+        /// Who said so.
+        source: String,
+    },
+    /// An agent or a file changed how many connections a real server takes.
+    Limit {
+        /// Its address and port.
+        server: SocketAddr,
+        /// As it is now.
+        limit: Limit,
         /// Who said so.
         source: String,
     },

@@ -11,7 +11,7 @@ use super::passive::{Ejection, Sample};
 use super::target::{Key, Target};
 use super::track::Verdict;
 use super::{Change, Event, Moment, Outcome};
-use crate::overlay::{ServiceStanding, Standing, Weight};
+use crate::overlay::{Limit, ServiceStanding, Standing, Weight};
 
 /// See the module.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub(super) struct Member {
     pub(super) targets: Vec<usize>,
     pub(super) is_up: bool,
     pub(super) weight: Weight,
+    pub(super) limit: Limit,
     since: Moment,
     /// Why it is as it is.
     reason: String,
@@ -116,6 +117,14 @@ impl Service {
             events.push(Event::new(&self.name, &self.health, now.saturating_sub(member.since), change));
         }
         member.weight = weight;
+        let told = theirs().rfind(|target| target.limit != Limit::Configured);
+        let limit = told.map_or(Limit::Configured, |target| target.limit);
+        if member.limit != limit {
+            let source = told.map_or_else(|| "configuration".to_owned(), |target| target.key.describe());
+            let change = Change::Limit { server, limit, source };
+            events.push(Event::new(&self.name, &self.health, now.saturating_sub(member.since), change));
+            member.limit = limit;
+        }
         if member.is_up != down.is_none() {
             member.is_up = down.is_none();
             let change = Change::Server { server, is_up: member.is_up, reason: reason.clone() };
@@ -184,7 +193,7 @@ impl Service {
 
     pub(super) fn standing(&self) -> ServiceStanding {
         let servers = self.members.iter().map(|member| {
-            let standing = Standing { is_up: member.is_up, weight: member.weight };
+            let standing = Standing { is_up: member.is_up, weight: member.weight, limit: member.limit };
             ((member.address, member.port), standing)
         });
         ServiceStanding { has_quorum: self.has_quorum, servers: servers.collect() }
@@ -254,6 +263,7 @@ impl Member {
             targets: Vec::new(),
             is_up: true,
             weight: Weight::Configured,
+            limit: Limit::Configured,
             since: now,
             reason: String::new(),
             ejection: Ejection::default(),
@@ -276,22 +286,22 @@ impl Member {
 fn why_down(target: &Target, alpha: bool, now: Moment) -> Option<String> {
     let what = target.key.describe();
     if target.says_down {
-        let detail = target.last.as_ref().map_or("", |last| last.detail.as_str());
-        return Some(format!("{what} says {detail}"));
+        return Some(format!("{what} says {}", target.complaint));
     }
     let Key::Check(check, _) = &target.key else { return None };
-    match (target.track.verdict(), &target.last) {
-        (Verdict::Up, _) => None,
-        (Verdict::Untried, _) => alpha.then(|| format!("{what} has not succeeded yet")),
-        (Verdict::Down, Some(last)) if last.outcome != Outcome::Success => {
-            let mut text = format!("{what}: {}", last.detail);
+    let is_success = target.last.as_ref().is_some_and(|last| last.outcome == Outcome::Success);
+    match target.track.verdict() {
+        Verdict::Up => None,
+        Verdict::Untried => alpha.then(|| format!("{what} has not succeeded yet")),
+        Verdict::Down if !is_success && !target.complaint.is_empty() => {
+            let mut text = format!("{what}: {}", target.complaint);
             if let Some(since) = target.doubt_since {
                 let seconds = now.saturating_sub(since).as_secs_f64();
                 text += &format!(" ({} failures in a row within {seconds:.1} s)", check.fall);
             }
             Some(text)
         }
-        (Verdict::Down, _) => Some(format!("{what} is failing")),
+        Verdict::Down => Some(format!("{what} is failing")),
     }
 }
 

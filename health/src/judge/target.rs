@@ -139,10 +139,14 @@ pub(super) struct Target {
     /// When the failures or successes began that may change the verdict.
     pub(super) doubt_since: Option<Moment>,
     pub(super) last: Option<Last>,
+    /// What was last found against the server, or said by its agent or file.
+    pub(super) complaint: String,
     /// By [`Outcome`].
     pub(super) counts: [u64; Outcome::ALL.len()],
     /// The last weight that was told.
     pub(super) weight: crate::overlay::Weight,
+    /// The last limit that was told.
+    pub(super) limit: crate::overlay::Limit,
     /// Agents and files may tell that the server is down.
     pub(super) says_down: bool,
 }
@@ -171,8 +175,10 @@ impl Target {
             life,
             doubt_since: None,
             last: None,
+            complaint: String::new(),
             counts: [0; Outcome::ALL.len()],
             weight: crate::overlay::Weight::Configured,
+            limit: crate::overlay::Limit::Configured,
             says_down: false,
         }
     }
@@ -182,7 +188,13 @@ impl Target {
         self.counts[answer.outcome as usize] += 1;
         let is_success = answer.outcome == Outcome::Success;
         let mut is_change = false;
-        if let Key::Check(check, _) = &self.key {
+        // A fault of the checker's own says nothing about the server.
+        if let Key::Check(check, _) = &self.key
+            && answer.outcome != Outcome::Error
+        {
+            if !is_success {
+                self.complaint.clone_from(&answer.detail);
+            }
             is_change = self.track.answer(check, is_success).is_some();
             if self.track.is_in_doubt() {
                 self.doubt_since.get_or_insert(now.saturating_sub(answer.took));
@@ -195,9 +207,16 @@ impl Target {
             is_change |= self.weight != weight;
             self.weight = weight;
         }
+        if let Some(limit) = answer.limit {
+            is_change |= self.limit != limit;
+            self.limit = limit;
+        }
         if let Some(says_down) = answer.says_down {
             is_change |= self.says_down != says_down;
             self.says_down = says_down;
+            if says_down {
+                self.complaint.clone_from(&answer.detail);
+            }
         }
         self.last = Some(Last { outcome: answer.outcome, detail: answer.detail, took: answer.took, at: now });
         is_change

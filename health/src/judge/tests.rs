@@ -12,7 +12,7 @@ use super::passive::Sample;
 use super::target::Place;
 use super::track::{Track, Verdict};
 use super::*;
-use crate::overlay::effective;
+use crate::overlay::{Limit, effective};
 
 const HEAD: &str = r#"
 [[port]]
@@ -80,6 +80,8 @@ struct Bench {
     now: Moment,
     /// Addresses that fail.
     dead: Vec<SocketAddr>,
+    /// Checks can't be made.
+    is_blind: bool,
     events: Vec<Event>,
     checks: HashMap<SocketAddr, u32>,
 }
@@ -89,7 +91,15 @@ impl Bench {
         let config = parse(tables);
         let mut judge = Judge::new(1);
         judge.configure(&config, Duration::ZERO);
-        Self { config, judge, now: Duration::ZERO, dead: vec![], events: vec![], checks: HashMap::new() }
+        Self {
+            config,
+            judge,
+            now: Duration::ZERO,
+            dead: vec![],
+            is_blind: false,
+            events: vec![],
+            checks: HashMap::new(),
+        }
     }
 
     /// Makes every check that is due until then. Each takes no time.
@@ -99,11 +109,12 @@ impl Bench {
             while let Some(due) = self.judge.begin(self.now) {
                 let Key::Check(_, Place { at, .. }) = due.key else { panic!("{:?}", due.key) };
                 *self.checks.entry(at).or_default() += 1;
-                let outcome = match self.dead.contains(&at) {
-                    true => Outcome::Refused,
-                    false => Outcome::Success,
+                let (outcome, detail) = match self.dead.contains(&at) {
+                    _ if self.is_blind => (Outcome::Error, "no descriptor"),
+                    true => (Outcome::Refused, "as told"),
+                    false => (Outcome::Success, "as told"),
                 };
-                self.judge.answer(due.id, self.now, Answer::new(outcome, "as told", Duration::ZERO));
+                self.judge.answer(due.id, self.now, Answer::new(outcome, detail, Duration::ZERO));
             }
         }
         self.now = seconds(end);
@@ -158,6 +169,73 @@ fn a_dead_server_leaves_every_virtual_server_after_fall_failures_and_returns_aft
     bench.run_until(10.0);
     assert_eq!(bench.served("admin"), ["10.0.0.11:1"]);
     assert_eq!(bench.served("web"), ["10.0.0.11:3", "10.0.0.12:2"]);
+}
+
+#[test]
+fn a_check_that_can_not_be_made_changes_no_verdict_and_breaks_no_row() {
+    let mut bench = Bench::new(SHARED);
+    bench.run_until(4.5);
+    bench.is_blind = true;
+    bench.run_until(60.0);
+    assert_eq!(bench.served("web"), ["10.0.0.11:3", "10.0.0.12:2"], "whoever was up stays up");
+    let listed = &bench.judge.listing(bench.now)[0].servers[0];
+    assert!(listed.checks[0].counts[Outcome::Error as usize] > 10, "{listed:?}");
+    assert_eq!(bench.changes(), []);
+    // A failure before and one after are two in a row; the reason is the server's, whatever was last.
+    bench.is_blind = false;
+    bench.kill("10.0.0.11:80");
+    let failures = |bench: &Bench| bench.judge.listing(bench.now)[1].servers[0].checks[0].against;
+    while failures(&bench) == 0 {
+        bench.run_until(bench.now.as_secs_f64() + 0.1);
+    }
+    bench.is_blind = true;
+    bench.run_until(bench.now.as_secs_f64() + 20.0);
+    assert_eq!(bench.served("admin"), ["10.0.0.11:1"]);
+    bench.is_blind = false;
+    bench.run_until(bench.now.as_secs_f64() + 2.5);
+    assert_eq!(bench.served("admin"), [""; 0]);
+    // Whoever is down stays down.
+    bench.dead.clear();
+    bench.is_blind = true;
+    bench.run_until(bench.now.as_secs_f64() + 60.0);
+    assert_eq!(bench.served("admin"), [""; 0]);
+    let reason = &bench.judge.listing(bench.now)[1].servers[0].reason;
+    assert!(reason.starts_with("tcp check of 10.0.0.11:80: as told"), "{reason}");
+}
+
+#[test]
+fn an_agent_s_limit_of_connections_is_served_until_it_is_taken_back() {
+    let file = parse(
+        r#"
+[[virtual_server]]
+name = "web"
+address = "10.0.0.100"
+port = 80
+[virtual_server.agent]
+port = 5480
+[[virtual_server.real_server]]
+address = "10.0.0.11"
+upper_threshold = 100
+lower_threshold = 60
+"#,
+    );
+    let mut judge = Judge::new(1);
+    judge.configure(&file, Duration::ZERO);
+    let mut tell = |limit| {
+        let now = judge.next_due().unwrap();
+        let due = judge.begin(now).unwrap();
+        let answer = Answer::new(Outcome::Success, "told", Duration::ZERO);
+        judge.answer(due.id, now, Answer { weight: Some(Weight::Configured), limit: Some(limit), ..answer });
+        let events = judge.events().len();
+        let served = effective(&file, &judge.overlay());
+        let real = &served.virtual_servers[0].real_servers[0];
+        (real.upper_threshold, real.lower_threshold, events)
+    };
+    assert_eq!(tell(Limit::Configured), (100, 60, 0));
+    assert_eq!(tell(Limit::Fixed(30)), (30, 30, 1));
+    assert_eq!(tell(Limit::Fixed(30)), (30, 30, 0));
+    assert_eq!(tell(Limit::Fixed(0)), (0, 0, 1), "no limit");
+    assert_eq!(tell(Limit::Configured), (100, 60, 1));
 }
 
 #[test]
@@ -411,7 +489,7 @@ fn events_tell_the_whole_story() {
                         assert_ne!(service.has_quorum, has_quorum);
                         service.has_quorum = has_quorum;
                     }
-                    Change::Weight { .. } => panic!("nobody tells weights here"),
+                    Change::Weight { .. } | Change::Limit { .. } => panic!("nobody tells weights here"),
                 }
             }
             assert_eq!(judge.overlay(), told);

@@ -8,14 +8,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use weir_config::model::health::{Agent, Timeouts};
 
 use super::connect::{self, read_until};
 use super::matching::shown;
 use super::{ANSWER_BYTES_MAX, Failure, Found, Limits, Success, Target};
 use crate::judge::Outcome;
-use crate::overlay::Weight;
+use crate::overlay::{Limit, Weight};
 
 /// A file that can't be read within this is on a file system that hangs.
 const FILE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,10 +26,12 @@ pub(super) async fn ask(agent: &Agent, at: SocketAddr) -> Found {
     let target = Target { at, source: None, timeouts, limits: Limits::new(limit) };
     let mut stream = connect::tcp(&target).await?;
     let converse = async {
-        stream.write_all(&agent.send).await.map_err(|problem| Failure::io("sending", &problem))?;
-        read_until(&mut stream, ANSWER_BYTES_MAX, |answer| answer.contains(&b'\n')).await
+        connect::say(&mut stream, &agent.send).await?;
+        let mut answer = Vec::new();
+        read_until(&mut stream, &mut answer, ANSWER_BYTES_MAX, |answer| answer.contains(&b'\n')).await?;
+        Ok(answer)
     };
-    let (answer, _) = target.limits.stage(limit, "answer", converse).await?;
+    let answer = target.limits.stage(limit, "answer", converse).await?;
     let line = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if line.trim_ascii().is_empty() {
         return Err(Failure::new(Outcome::Closed, "closed without an answer"));
@@ -55,6 +56,7 @@ pub(super) async fn read(path: &Path) -> Found {
         None => Ok(Success {
             detail: "there is no file".to_owned(),
             weight: Some(Weight::Configured),
+            limit: Some(Limit::Configured),
             says_down: Some(false),
         }),
     }
@@ -65,8 +67,13 @@ fn understand(text: &[u8]) -> Found {
         let detail = format!("not understood: {}", shown(text.trim_ascii()));
         Failure::new(Outcome::Unexpected, detail)
     };
+    fn parsed<N: std::str::FromStr>(text: &str) -> Option<N> {
+        // `+5` is a number for the library.
+        text.parse().ok().filter(|_| text.starts_with(|c: char| c.is_ascii_digit()))
+    }
     let readable = std::str::from_utf8(text).map_err(|_| unexpected())?;
     let mut weight = Weight::Configured;
+    let mut limit = Limit::Configured;
     let mut says_down = false;
     let said = readable.lines().map(|line| line.split('#').next().unwrap_or_default());
     for word in said.flat_map(|line| line.split([' ', '\t', ',', '\r'])).filter(|word| !word.is_empty()) {
@@ -74,16 +81,15 @@ fn understand(text: &[u8]) -> Found {
             "up" | "ready" => says_down = false,
             "down" | "fail" | "failed" | "stopped" => says_down = true,
             "drain" | "maint" => weight = Weight::Fixed(0),
-            number => {
-                weight = match number.strip_suffix('%') {
-                    Some(percent) => Weight::Percent(percent.parse().map_err(|_| unexpected())?),
-                    None => Weight::Fixed(number.parse().map_err(|_| unexpected())?),
-                }
-            }
+            other => match (other.strip_prefix("maxconn:"), other.strip_suffix('%')) {
+                (Some(most), _) => limit = Limit::Fixed(parsed(most).ok_or_else(unexpected)?),
+                (None, Some(percent)) => weight = Weight::Percent(parsed(percent).ok_or_else(unexpected)?),
+                (None, None) => weight = Weight::Fixed(parsed(other).ok_or_else(unexpected)?),
+            },
         }
     }
     let detail = shown(text.trim_ascii());
-    Ok(Success { detail, weight: Some(weight), says_down: Some(says_down) })
+    Ok(Success { detail, weight: Some(weight), limit: Some(limit), says_down: Some(says_down) })
 }
 
 #[cfg(test)]
@@ -97,6 +103,18 @@ mod tests {
         let found = read(&fifo).await;
         std::fs::remove_file(&fifo).unwrap();
         assert_eq!(found.unwrap_err().detail, "reading: it is a FIFO, not a regular file");
+    }
+
+    #[test]
+    fn a_limit_of_connections_is_as_haproxy_writes_it() {
+        let told = |text: &str| understand(text.as_bytes()).map(|it| (it.weight.unwrap(), it.limit.unwrap()));
+        assert_eq!(told("up 75% maxconn:30\n"), Ok((Weight::Percent(75), Limit::Fixed(30))));
+        assert_eq!(told("MAXCONN:0"), Ok((Weight::Configured, Limit::Fixed(0))));
+        assert_eq!(told("drain"), Ok((Weight::Fixed(0), Limit::Configured)));
+        for bad in ["maxconn:", "maxconn: 30x", "maxconn:-1", "maxconn:5%", "maxconn:4294967296", "maxconn=3"]
+        {
+            assert!(told(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

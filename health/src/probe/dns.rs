@@ -15,7 +15,7 @@ pub(super) async fn check(target: &Target, query: &str, record: DnsRecord) -> Fo
     let id = target.token() as u16;
     let question = question(id, query, record);
     let converse = async {
-        socket.send(&question).await.map_err(|problem| Failure::io("sending", &problem))?;
+        socket.send(&question).await.map_err(|problem| Failure::local("sending", &problem))?;
         let mut answer = [0; ANSWER_BYTES_MAX];
         loop {
             let length = socket.recv(&mut answer).await;

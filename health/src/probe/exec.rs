@@ -1,6 +1,6 @@
-//! Programs: checks and hooks. No shell, an empty environment, an account of their own, a time limit.
+//! Programs: checks and hooks. No shell, an empty environment, an account of their own and no privileges, a time limit.
 //!
-//! A program is started as a group of processes and the whole group is killed at the limit, so that what it started does not stay.
+//! At the limit the program is killed with all that it started ([`super::offspring`]).
 //!
 //! weir maps gigabytes. `fork` would copy the tables of all that memory, and make workers fault at each page they write until the
 //! child has its own program. So the standard library must be left free to use `posix_spawn`, which shares memory until
@@ -10,15 +10,16 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 
 use super::matching::shown;
-use super::{Failure, Found, Limits, Success, Target};
+use super::offspring::{Offspring, Pen};
+use super::{Failure, Found, Limits, Success, Target, system_says};
 use crate::judge::Outcome;
 use crate::overlay::Weight;
+use weir_config::model::health::Account;
 
 /// Bytes of a program's output that are kept for the log.
 const OUTPUT_BYTES_MAX: usize = 512;
@@ -27,14 +28,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Changes the account. util-linux, which every Linux system has.
 const SETPRIV: &str = "/usr/bin/setpriv";
 
-/// Who programs run as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Account {
-    /// Name or number.
-    pub(crate) user: String,
-    /// Name or number.
-    pub(crate) group: String,
-}
+/// What a shell, and setpriv, end with when the program can't be run.
+const NOT_RUN: [i32; 2] = [126, 127];
 
 pub(super) async fn check(
     target: &Target,
@@ -54,15 +49,14 @@ pub(super) async fn check(
         Some(0) => Ok(Success {
             detail: detail(0),
             weight: dynamic_weight.then_some(Weight::Configured),
-            says_down: None,
+            ..Success::default()
         }),
-        Some(code @ 2..=255) if dynamic_weight => Ok(Success {
+        Some(code @ 2..=255) if dynamic_weight && !NOT_RUN.contains(&code) => Ok(Success {
             detail: detail(code),
             weight: Some(Weight::Fixed(code as u16 - 2)),
-            says_down: None,
+            ..Success::default()
         }),
-        // setpriv's own, and what shells made of them.
-        Some(code @ (126 | 127)) => {
+        Some(code) if NOT_RUN.contains(&code) => {
             Err(Failure::new(Outcome::Error, format!("the program can't be run, {}", detail(code))))
         }
         Some(code) => Err(Failure::new(Outcome::Unexpected, detail(code))),
@@ -94,28 +88,37 @@ async fn run(
     account: Option<&Account>,
     limits: Limits,
 ) -> Result<(ExitStatus, Vec<u8>), Failure> {
-    let mut words = Vec::new();
-    if let Some(Account { user, group }) = account {
-        words = vec![
-            SETPRIV.to_owned(),
-            format!("--reuid={user}"),
-            format!("--regid={group}"),
-            "--clear-groups".to_owned(),
-            "--no-new-privs".to_owned(),
-            "--inh-caps=-all".to_owned(),
-            "--".to_owned(),
-        ];
-    }
-    words.extend_from_slice(command);
+    let token = Offspring::token();
+    let pen = Pen::build();
+    let words = words(command, account, pen.as_ref());
     let Some((program, arguments)) = words.split_first() else {
         return Err(Failure::new(Outcome::Error, "there is no program"));
     };
-    let spawned = spawn(program, arguments, variables);
-    let (child, output) = spawned.map_err(|problem| Failure::io(&format!("starting {program}"), &problem))?;
-    let mut group = Group(child);
-    let ends = finish(&mut group.0, output);
-    // Dropping the group kills what is left of it at the limit.
+    let spawned = spawn(program, arguments, variables, &token);
+    let (child, output) = spawned.map_err(|problem| {
+        let program = command.first().map_or("", String::as_str);
+        Failure::new(Outcome::Error, format!("starting {program}: {}", system_says(&problem)))
+    })?;
+    let mut offspring = Offspring::new(child, token, pen);
+    let ends = finish(&mut offspring.leader, output);
+    // Dropping the offspring kills what is left of it at the limit.
     limits.stage(limits.whole, "end of the program", ends).await
+}
+
+/// The command with what goes before it: into the pen, then out of weir's account and privileges.
+pub(super) fn words(command: &[String], account: Option<&Account>, pen: Option<&Pen>) -> Vec<String> {
+    let mut words = pen.map(Pen::enter).unwrap_or_default();
+    words.push(SETPRIV.to_owned());
+    // Numbers, so that nobody reads them as something else than weir did.
+    if let Some(Account { user, group }) = account {
+        words.extend([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]);
+        words.push("--bounding-set=-all".to_owned());
+    }
+    // What weir may do, such as open raw sockets, is not for programs: neither what a service manager handed on (ambient,
+    // inheritable) nor what a file would give.
+    words.extend(["--ambient-caps=-all", "--inh-caps=-all", "--no-new-privs", "--"].map(str::to_owned));
+    words.extend_from_slice(command);
+    words
 }
 
 /// A child that leads a group, and what it says on standard output and error.
@@ -123,12 +126,14 @@ fn spawn(
     program: &str,
     arguments: &[String],
     variables: &[(String, String)],
+    token: &str,
 ) -> io::Result<(Child, Receiver)> {
     let (output, input) = io::pipe()?;
     let child = Command::new(program)
         .args(arguments)
         .env_clear()
         .env("PATH", PATH)
+        .env(Offspring::VARIABLE, token)
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(input.try_clone()?)
@@ -160,17 +165,4 @@ async fn finish(child: &mut Child, pipe: Receiver) -> Result<(ExitStatus, Vec<u8
     }
     let status = child.wait().await.map_err(|problem| Failure::io("waiting for the program", &problem))?;
     Ok((status, output))
-}
-
-/// A child that leads a group of processes.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Without an id it was waited for, and its number may be another's by now.
-        let leader = self.0.id().and_then(|id| Pid::from_raw(id as i32));
-        if let Some(leader) = leader {
-            let _ = kill_process_group(leader, Signal::KILL);
-        }
-    }
 }

@@ -1,53 +1,83 @@
-//! One HTTP/1.1 request, over TLS or not.
+//! HTTP/1.1 requests, over TLS or not, each on a connection of its own.
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, HeaderName, USER_AGENT};
-use hyper::{Method, Request, Response};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, USER_AGENT};
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use md5::{Digest, Md5};
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
-use weir_config::model::health::{BodyDigest, HttpMethod, HttpProbe, TlsOptions};
+use weir_config::model::health::{BodyDigest, HttpMethod, HttpProbe, Page, TlsOptions};
 
-use super::matching::{Patterns, describe, shown};
+use super::matching::{Patterns, aside, describe, shown};
+use super::patient::Patient;
 use super::{Failure, Found, Success, Target, connect, tls};
 use crate::judge::Outcome;
 
 /// Bytes that the head of an answer may have.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header fields that it may have.
-const FIELDS_MAX: usize = 128;
+const FIELDS_MAX: usize = 4096;
+/// Answers up to this are looked at in place, larger ones beside the checks.
+const IN_PLACE_BYTES: usize = 4096;
 
-/// Without TLS.
-pub(super) async fn check(target: &Target, probe: &HttpProbe, patterns: &Patterns) -> Found {
-    let stream = connect::tcp(target).await?;
-    let answer = ask(stream, target, probe, patterns);
-    target.limits.stage(target.timeouts.response, "complete answer", answer).await
+/// TLS around a request.
+pub(super) struct Tls<'a> {
+    pub(super) options: &'a TlsOptions,
+    pub(super) connector: TlsConnector,
 }
 
-/// With TLS.
-pub(super) async fn check_tls(
+/// All pages of a check; the first that is not as expected fails it.
+pub(super) async fn check(
     target: &Target,
     probe: &HttpProbe,
-    patterns: &Patterns,
-    options: &TlsOptions,
-    connector: TlsConnector,
+    patterns: &Arc<Patterns>,
+    tls: Option<Tls<'_>>,
 ) -> Found {
-    let name = server_name(target, probe, options)?;
+    let mut last = Success::default();
+    for page in &probe.pages {
+        let found = match answer(target, probe, page, tls.as_ref()).await {
+            Ok(answer) => judge(answer, page, patterns, probe.body_limit as usize).await,
+            Err(failure) => Err(failure),
+        };
+        last = found.map_err(|failure| match probe.pages.len() {
+            1 => failure,
+            _ => Failure { detail: format!("{}: {}", page.path, failure.detail), ..failure },
+        })?;
+    }
+    match probe.pages.len() {
+        1 => Ok(last),
+        count => Ok(Success::new(format!("{count} pages are as expected"))),
+    }
+}
+
+async fn answer(
+    target: &Target,
+    probe: &HttpProbe,
+    page: &Page,
+    tls: Option<&Tls<'_>>,
+) -> Result<Heard, Failure> {
+    let response = target.timeouts.response;
+    let Some(tls) = tls else {
+        let stream = connect::tcp(target).await?;
+        return target.limits.stage(response, "complete answer", ask(stream, target, probe, page)).await;
+    };
+    let name = server_name(target, probe, tls.options)?;
     let stream = connect::tcp(target).await?;
-    let handshake = async { connector.connect(name, stream).await.map_err(|problem| tls::failure(&problem)) };
+    let handshake = tls.connector.connect(name, stream);
+    let handshake = async { handshake.await.map_err(|problem| tls::failure(&problem)) };
     let stream = target.limits.stage(target.timeouts.tls, "TLS handshake", handshake).await?;
-    let answer = ask(stream, target, probe, patterns);
-    target.limits.stage(target.timeouts.response, "complete answer", answer).await
+    target.limits.stage(response, "complete answer", ask(stream, target, probe, page)).await
 }
 
 /// What the certificate must be for. An address goes without SNI (RFC 6066 section 3).
@@ -68,22 +98,43 @@ fn server_name(
     }
 }
 
+/// An answer with an accepted status.
+struct Heard {
+    status: u16,
+    headers: HeaderMap,
+    /// As much of it as is looked at; empty if nobody asks about it.
+    body: Vec<u8>,
+    /// Whether that is all of it.
+    is_whole: bool,
+}
+
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     target: &Target,
     probe: &HttpProbe,
-    patterns: &Patterns,
-) -> Found {
-    let request = request(target, probe)?;
+    page: &Page,
+) -> Result<Heard, Failure> {
+    let request = request(target, probe, page)?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
-    let connected = builder.handshake(TokioIo::new(stream)).await;
+    let connected = builder.handshake(TokioIo::new(Patient::new(stream))).await;
     let (mut sender, connection) = connected.map_err(|problem| failure(&problem))?;
     let mut connection = pin!(connection);
     let mut is_open = true;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|problem| failure(&problem))?;
-        judge(response, probe, patterns).await
+        let status = response.status().as_u16();
+        if !page.status.iter().any(|(from, to)| (*from..=*to).contains(&status)) {
+            let accepted: Vec<String> = page.status.iter().map(range).collect();
+            let detail = format!("status {status}, expected {}", accepted.join(" or "));
+            return Err(Failure::new(Outcome::Unexpected, detail));
+        }
+        let (head, body) = response.into_parts();
+        // A body that nobody asks about may be as long as it likes.
+        let is_asked = !page.body.is_empty() || !page.body_digests.is_empty();
+        let limit = if is_asked { probe.body_limit as usize } else { 0 };
+        let (body, is_whole) = if is_asked { read(body, limit).await? } else { (Vec::new(), true) };
+        Ok(Heard { status, headers: head.headers, body, is_whole })
     };
     let mut exchange = pin!(exchange);
     loop {
@@ -95,20 +146,24 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-fn request(target: &Target, probe: &HttpProbe) -> Result<Request<Empty<Bytes>>, Failure> {
+fn request(target: &Target, probe: &HttpProbe, page: &Page) -> Result<Request<Full<Bytes>>, Failure> {
     let method = match probe.method {
         HttpMethod::Get => Method::GET,
         HttpMethod::Head => Method::HEAD,
         HttpMethod::Options => Method::OPTIONS,
+        HttpMethod::Post => Method::POST,
     };
     let host = probe.host.clone().unwrap_or_else(|| target.at.to_string());
-    Request::builder()
-        .method(method)
-        .uri(&probe.path)
-        .header(HOST, host)
-        .header(USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION")))
+    let mut request = Request::builder().method(method).uri(&page.path).header(HOST, host);
+    if !probe.fields.iter().any(|(name, _)| name == "user-agent") {
+        request = request.header(USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION")));
+    }
+    for (name, value) in &probe.fields {
+        request = request.header(name, value);
+    }
+    request
         .header(CONNECTION, "close")
-        .body(Empty::new())
+        .body(Full::new(Bytes::from(probe.body.clone())))
         .map_err(|problem| Failure::new(Outcome::Error, format!("no request can be made: {problem}")))
 }
 
@@ -127,65 +182,71 @@ fn failure(problem: &hyper::Error) -> Failure {
     if problem.is_incomplete_message() || problem.is_canceled() || problem.is_closed() {
         return incomplete();
     }
+    if problem.is_parse_too_large() {
+        let limit = HEAD_BYTES_MAX >> 10;
+        let detail =
+            format!("the head of the answer is larger than {limit} KiB or has more than {FIELDS_MAX} fields");
+        return Failure::new(Outcome::Unexpected, detail);
+    }
     Failure::new(Outcome::Unexpected, format!("not an HTTP answer: {problem}"))
 }
 
-async fn judge(response: Response<Incoming>, probe: &HttpProbe, patterns: &Patterns) -> Found {
-    let status = response.status().as_u16();
-    if !probe.status.iter().any(|(from, to)| (*from..=*to).contains(&status)) {
-        let accepted: Vec<String> = probe.status.iter().map(range).collect();
-        let detail = format!("status {status}, expected {}", accepted.join(" or "));
-        return Err(Failure::new(Outcome::Unexpected, detail));
-    }
-    for (name, wanted) in &probe.headers {
-        let mut has_it = false;
-        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-            for value in response.headers().get_all(name) {
-                has_it |= patterns.is_match(value.as_bytes(), wanted)?;
-            }
-        }
-        if !has_it {
-            let detail = format!("no header {name} with {}", describe(wanted));
-            return Err(Failure::new(Outcome::Unexpected, detail));
-        }
-    }
-    // A body that nobody asks about may be as long as it likes.
-    if !probe.body.is_empty() || !probe.body_digests.is_empty() {
-        judge_body(response.into_body(), probe, patterns).await?;
-    }
-    Ok(Success::new(format!("status {status}")))
-}
-
-fn range((from, to): &(u16, u16)) -> String {
-    if from == to { from.to_string() } else { format!("{from}-{to}") }
-}
-
-/// Texts are looked for in the first bytes of the body, a digest needs all of it.
-async fn judge_body(mut body: Incoming, probe: &HttpProbe, patterns: &Patterns) -> Result<(), Failure> {
-    let limit = probe.body_limit as usize;
+/// The first `limit` bytes of a body, and whether they are all of it.
+async fn read(mut body: Incoming, limit: usize) -> Result<(Vec<u8>, bool), Failure> {
     let mut text: Vec<u8> = Vec::new();
-    let mut is_whole = true;
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|problem| failure(&problem))?;
         if let Some(piece) = frame.data_ref() {
             let room = limit - text.len();
             text.extend_from_slice(&piece[..piece.len().min(room)]);
             if piece.len() > room || text.len() == limit && !body.is_end_stream() {
-                is_whole = false;
-                break;
+                return Ok((text, false));
             }
         }
     }
-    for wanted in &probe.body {
-        if !patterns.is_match(&text, wanted)? {
-            let detail = format!("no {} in the body {}", describe(wanted), shown(&text));
-            return Err(Failure::new(Outcome::Unexpected, detail));
+    Ok((text, true))
+}
+
+/// Holds an answer to what is expected. The server has done its part by now.
+async fn judge(heard: Heard, page: &Page, patterns: &Arc<Patterns>, limit: usize) -> Found {
+    let status = heard.status;
+    let headers = if page.headers.is_empty() { 0 } else { heard.headers.values().map(|it| it.len()).sum() };
+    if heard.body.len() + headers <= IN_PLACE_BYTES {
+        look_at(&heard, page, patterns, limit)?;
+    } else {
+        let (page, patterns) = (page.clone(), patterns.clone());
+        aside(move || look_at(&heard, &page, &patterns, limit)).await?;
+    }
+    Ok(Success::new(format!("status {status}")))
+}
+
+fn look_at(heard: &Heard, page: &Page, patterns: &Patterns, limit: usize) -> Result<(), Failure> {
+    let unexpected = |detail: String| Err(Failure::new(Outcome::Unexpected, detail));
+    for (name, wanted) in &page.headers {
+        let mut has_it = false;
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            for value in heard.headers.get_all(name) {
+                has_it |= patterns.is_match(value.as_bytes(), wanted)?;
+            }
+        }
+        if !has_it {
+            return unexpected(format!("no header {name} with {}", describe(wanted)));
         }
     }
-    if !is_whole && !probe.body_digests.is_empty() {
-        return Err(Failure::new(Outcome::Unexpected, format!("the body is longer than {limit} bytes")));
+    // Texts are looked for in the first bytes of the body, a digest needs all of it.
+    for wanted in &page.body {
+        if !patterns.is_match(&heard.body, wanted)? {
+            return unexpected(format!("no {} in the body {}", describe(wanted), shown(&heard.body)));
+        }
     }
-    probe.body_digests.iter().try_for_each(|wanted| has_digest(&text, wanted))
+    if !heard.is_whole && !page.body_digests.is_empty() {
+        return unexpected(format!("the body is longer than {limit} bytes"));
+    }
+    page.body_digests.iter().try_for_each(|wanted| has_digest(&heard.body, wanted))
+}
+
+fn range((from, to): &(u16, u16)) -> String {
+    if from == to { from.to_string() } else { format!("{from}-{to}") }
 }
 
 fn has_digest(body: &[u8], wanted: &BodyDigest) -> Result<(), Failure> {

@@ -9,6 +9,8 @@ mod dns;
 mod exec;
 mod http;
 mod matching;
+mod offspring;
+mod patient;
 mod ping;
 mod smtp;
 mod tcp;
@@ -23,26 +25,29 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::time::{Instant, timeout_at};
-use weir_config::model::health::{HealthCheck, Probe};
+use weir_config::model::health::{Account, HealthCheck, Probe};
 
 use crate::judge::target::{Key, Place};
 use crate::judge::{Answer, Outcome};
-use crate::overlay::Weight;
+use crate::overlay::{Limit, Weight};
 use crate::way::Ways;
-pub(crate) use exec::{Account, run_hook};
+pub(crate) use exec::run_hook;
 use matching::Patterns;
 use tls::Connectors;
 
 /// How long a way to a real server is kept after the check: for the reset that closes its connection.
 const WAY_KEPT: Duration = Duration::from_millis(250);
+/// A limit that is noticed so much too late, and by more than itself, says that the director stood still, not the server.
+const STALL: Duration = Duration::from_secs(1);
 /// Bytes of an answer that are looked at where the file does not say how many.
 const ANSWER_BYTES_MAX: usize = 4096;
 
 /// What the checks of one configuration share.
 pub(crate) struct Probes {
     connectors: Connectors,
-    patterns: Patterns,
+    patterns: Arc<Patterns>,
     account: Option<Account>,
     ways: Arc<dyn Ways>,
 }
@@ -52,6 +57,7 @@ pub(crate) struct Probes {
 struct Success {
     detail: String,
     weight: Option<Weight>,
+    limit: Option<Limit>,
     says_down: Option<bool>,
 }
 
@@ -73,24 +79,70 @@ impl Failure {
         Self { outcome, detail: detail.into() }
     }
 
-    /// What the system says about a socket. `doing` goes before it: "connecting".
+    /// What the system says about a socket that speaks with the server. `doing` goes before it: "connecting".
     fn io(doing: &str, problem: &io::Error) -> Self {
         let outcome = match problem.kind() {
             ErrorKind::ConnectionRefused => Outcome::Refused,
-            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
-                Outcome::Unreachable
-            }
             ErrorKind::TimedOut => Outcome::Timeout,
-            ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::BrokenPipe
-            | ErrorKind::UnexpectedEof => Outcome::Closed,
+            _ if is_cut(problem) => Outcome::Closed,
+            _ if is_of_this_host(problem) => Outcome::Error,
+            // What ICMP errors become, of which there are many (`icmp_err_convert` of the kernel).
+            _ => Outcome::Unreachable,
+        };
+        Self::new(outcome, format!("{doing}: {}", system_says(problem)))
+    }
+
+    /// What the system says before anything has gone to the server: a fault of the director, such as no route, no descriptor or no
+    /// source port. Only the loopback device refuses at once.
+    fn local(doing: &str, problem: &io::Error) -> Self {
+        let outcome = match problem.kind() {
+            ErrorKind::ConnectionRefused => Outcome::Refused,
             _ => Outcome::Error,
         };
-        let said = problem.to_string();
-        let said = said.split(" (os error").next().unwrap_or_default();
-        Self::new(outcome, format!("{doing}: {}", lower_first(said)))
+        Self::new(outcome, format!("{doing}: {}", system_says(problem)))
     }
+}
+
+/// Whether the peer broke a connection off.
+fn is_cut(problem: &io::Error) -> bool {
+    matches!(
+        problem.kind(),
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+            | ErrorKind::UnexpectedEof
+    )
+}
+
+/// Whether it is the director that lacks something.
+fn is_of_this_host(problem: &io::Error) -> bool {
+    let Some(code) = problem.raw_os_error() else { return true };
+    let lacks = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::AGAIN,
+        Errno::ADDRNOTAVAIL,
+        Errno::ADDRINUSE,
+        Errno::AFNOSUPPORT,
+        Errno::INVAL,
+        Errno::PERM,
+        Errno::NETDOWN,
+        Errno::NODEV,
+        Errno::NOENT,
+        Errno::NOEXEC,
+        Errno::ISDIR,
+        Errno::IO,
+    ];
+    lacks.iter().any(|known| known.raw_os_error() == code)
+}
+
+/// The system's words, without its number.
+pub(crate) fn system_says(problem: &io::Error) -> String {
+    let said = problem.to_string();
+    lower_first(said.split(" (os error").next().unwrap_or_default())
 }
 
 /// The system's messages begin with a capital, a detail of ours stands within a sentence.
@@ -128,8 +180,16 @@ impl Limits {
         match timeout_at(end, stage).await {
             Ok(done) => done,
             Err(_) => {
-                let limit = limit.min(self.whole).as_secs_f64();
-                Err(Failure::new(Outcome::Timeout, format!("no {what} within {limit} s")))
+                let limit = limit.min(self.whole);
+                let late = end.elapsed();
+                if late > limit.max(STALL) {
+                    let late = late.as_secs_f64();
+                    return Err(Failure::new(
+                        Outcome::Error,
+                        format!("weir itself was held up for {late:.1} s"),
+                    ));
+                }
+                Err(Failure::new(Outcome::Timeout, format!("no {what} within {} s", limit.as_secs_f64())))
             }
         }
     }
@@ -138,7 +198,7 @@ impl Limits {
 impl Probes {
     /// Programs run as this account; `None`: as weir does.
     pub(crate) fn new(account: Option<Account>, ways: Arc<dyn Ways>) -> Self {
-        Self { connectors: Connectors::default(), patterns: Patterns::default(), account, ways }
+        Self { connectors: Connectors::default(), patterns: Arc::default(), account, ways }
     }
 
     /// Makes one check.
@@ -151,8 +211,8 @@ impl Probes {
         };
         let took = begun.elapsed();
         match found {
-            Ok(Success { detail, weight, says_down }) => {
-                Answer { weight, says_down, ..Answer::new(Outcome::Success, detail, took) }
+            Ok(Success { detail, weight, limit, says_down }) => {
+                Answer { weight, limit, says_down, ..Answer::new(Outcome::Success, detail, took) }
             }
             Err(Failure { outcome, detail }) => Answer::new(outcome, detail, took),
         }
@@ -184,10 +244,11 @@ impl Probes {
     async fn made(&self, check: &HealthCheck, target: &Target) -> Found {
         match &check.probe {
             Probe::Tcp(exchange) => tcp::check(target, exchange).await,
-            Probe::Http(http) => http::check(target, http, &self.patterns).await,
+            Probe::Http(http) => http::check(target, http, &self.patterns, None).await,
             Probe::Https(http, options) => {
-                let connector = self.connectors.with(options)?;
-                http::check_tls(target, http, &self.patterns, options, connector).await
+                let connector = self.connectors.with(options).await?;
+                let tls = http::Tls { options, connector };
+                http::check(target, http, &self.patterns, Some(tls)).await
             }
             Probe::Udp { exchange, require_reply } => udp::check(target, exchange, *require_reply).await,
             Probe::Dns { query, record } => dns::check(target, query, *record).await,

@@ -18,12 +18,12 @@ const ECHO_REPLY_V6: u8 = 129;
 const HEADER_BYTES: usize = 8;
 
 pub(super) async fn check(target: &Target) -> Found {
-    let opened = open(target).map_err(|problem| Failure::io("opening a socket for ICMP", &problem));
+    let opened = open(target).map_err(|problem| Failure::local("opening a socket for ICMP", &problem));
     let (socket, is_raw) = opened?;
     let token = target.token().to_be_bytes();
     let request = request(target.at.is_ipv4(), token);
     let converse = async {
-        socket.send(&request).await.map_err(|problem| Failure::io("sending", &problem))?;
+        socket.send(&request).await.map_err(|problem| Failure::local("sending", &problem))?;
         let mut answer = [0; 512];
         loop {
             let length = socket.recv(&mut answer).await;

@@ -14,10 +14,14 @@ pub(super) async fn check(target: &Target, exchange: &Exchange) -> Found {
         return Ok(Success::new("connected"));
     }
     let converse = async {
-        stream.write_all(&exchange.send).await.map_err(|problem| Failure::io("sending", &problem))?;
-        let Some(expected) = &exchange.expect else { return Ok(Success::new("sent")) };
+        let Some(expected) = &exchange.expect else {
+            let sent = stream.write_all(&exchange.send).await;
+            return sent.map(|()| Success::new("sent")).map_err(|problem| Failure::io("sending", &problem));
+        };
+        connect::say(&mut stream, &exchange.send).await?;
         let is_enough = |answer: &[u8]| is_expected(expected, answer);
-        let (answer, is_closed) = read_until(&mut stream, ANSWER_BYTES_MAX, is_enough).await?;
+        let mut answer = Vec::new();
+        let is_closed = read_until(&mut stream, &mut answer, ANSWER_BYTES_MAX, is_enough).await?;
         if is_expected(expected, &answer) {
             return Ok(Success::new("answered as expected"));
         }

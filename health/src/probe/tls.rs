@@ -1,82 +1,77 @@
-//! TLS by rustls: who is trusted, and connectors that are made once for equal options.
+//! TLS by rustls: who is trusted, connectors that are made once for equal options, and what goes wrong in words.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
-use rustls::client::Resumption;
+use ring::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, ring as suite, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
+};
 use tokio_rustls::TlsConnector;
 use weir_config::model::health::TlsOptions;
 
 use super::Failure;
+use super::matching::aside;
 use crate::judge::Outcome;
+use crate::local;
 
-/// Where systems keep the authorities they trust: Debian, Fedora, Alpine.
-const SYSTEM_AUTHORITIES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
-/// Connectors by what they trust; with each configuration anew, so that a reload reads certificates again.
+/// Connectors by what they trust and who they are; with each configuration anew, so that a reload reads certificates again.
 #[derive(Default)]
-pub(super) struct Connectors(Mutex<HashMap<(bool, Option<PathBuf>), TlsConnector>>);
+pub(super) struct Connectors(Mutex<HashMap<TlsOptions, TlsConnector>>);
 
 impl Connectors {
     /// The connector for these options.
-    pub(super) fn with(&self, options: &TlsOptions) -> Result<TlsConnector, Failure> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (options.verify, options.ca.clone());
-        if let Some(connector) = made.get(&key) {
+    pub(super) async fn with(&self, options: &TlsOptions) -> Result<TlsConnector, Failure> {
+        let key = TlsOptions { server_name: None, ..options.clone() };
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connector) = lock().get(&key) {
             return Ok(connector.clone());
         }
-        let connector = make(options).map_err(|detail| Failure::new(Outcome::Error, detail))?;
-        made.insert(key, connector.clone());
-        Ok(connector)
+        let options = key.clone();
+        // Files are read, a hundred authorities parsed.
+        let made =
+            aside(move || make(&options).map_err(|detail| Failure::new(Outcome::Error, detail))).await?;
+        lock().insert(key, made.clone());
+        Ok(made)
     }
 }
 
 fn make(options: &TlsOptions) -> Result<TlsConnector, String> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
+    let provider = Arc::new(suite::default_provider());
+    let tls = |problem: Error| format!("TLS: {problem}");
+    let authorities = match options.verify {
+        true => Some(Authorities::new(options, &provider)?),
+        false => None,
+    };
+    let trust = Arc::new(Trust { provider: provider.clone(), authorities, pins: options.pins.clone() });
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|problem| format!("TLS: {problem}"))?;
-    let mut config = if options.verify {
-        builder.with_root_certificates(authorities(options.ca.as_deref())?).with_no_client_auth()
-    } else {
-        let anyone = Arc::new(Anyone(provider));
-        builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth()
+        .map_err(tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(trust);
+    let mut config = match &options.identity {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let (chain, key) = local::identity(files)?;
+            builder.with_client_auth_cert(chain, key).map_err(tls)?
+        }
     };
     // A check is to see the whole handshake.
     config.resumption = Resumption::disabled();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
-    let file = match file {
-        Some(file) => file,
-        None => {
-            let known = SYSTEM_AUTHORITIES.iter().map(Path::new).find(|path| path.exists());
-            known.ok_or("the system has no file of trusted certificates; write `tls_ca`")?
-        }
-    };
-    let at = |problem: &dyn std::fmt::Display| format!("{}: {problem}", file.display());
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|problem| at(&problem))?;
-    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(|problem| at(&problem))?;
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    if added == 0 {
-        return Err(at(&"no certificate in it"));
-    }
-    Ok(roots)
-}
-
 /// What rustls says about a handshake that failed.
 pub(super) fn failure(problem: &std::io::Error) -> Failure {
-    match problem.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(said) => Failure::new(Outcome::Tls, format!("TLS: {said}")),
+    match problem.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(said) => Failure::new(Outcome::Tls, format!("TLS: {}", words(said))),
         None => match problem.kind() {
             std::io::ErrorKind::UnexpectedEof => {
                 Failure::new(Outcome::Tls, "TLS: closed within the handshake")
@@ -86,19 +81,159 @@ pub(super) fn failure(problem: &std::io::Error) -> Failure {
     }
 }
 
-/// Takes any certificate, as long as whoever shows it has its key.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+/// What weir speaks, for servers that speak something else.
+const SPOKEN: &str = "weir speaks TLS 1.2 and 1.3, with ephemeral keys (ECDHE) and ciphers of the AEAD kind";
 
-impl ServerCertVerifier for Anyone {
+fn words(problem: &Error) -> String {
+    match problem {
+        Error::General(said) => said.clone(),
+        Error::InvalidCertificate(problem) => of_certificate(problem),
+        Error::AlertReceived(alert) => match alert {
+            AlertDescription::HandshakeFailure => format!(
+                "the server refuses the handshake (alert handshake_failure): {SPOKEN}; it may also want a client certificate"
+            ),
+            AlertDescription::ProtocolVersion => {
+                format!("the server speaks no version that weir does (alert protocol_version): {SPOKEN}")
+            }
+            AlertDescription::CertificateRequired => {
+                "the server wants a client certificate: write `tls_cert` and `tls_key`".to_owned()
+            }
+            AlertDescription::UnrecognisedName => {
+                "the server does not know the server name (alert unrecognized_name): write `tls_server_name` or `host`".to_owned()
+            }
+            other => format!("the server sent an alert: {}", apart(other)),
+        },
+        Error::PeerIncompatible(why) => format!("the server speaks another TLS: {}; {SPOKEN}", apart(why)),
+        Error::InvalidMessage(why) => format!("what the server sent is not TLS: {}", apart(why)),
+        other => other.to_string(),
+    }
+}
+
+fn of_certificate(problem: &CertificateError) -> String {
+    let said = match problem {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "is not valid yet",
+        CertificateError::NotValidForName => "is for another name",
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            // Such as `DnsName("www.example.org")`.
+            let name = |text: &String| text.split('"').nth(1).unwrap_or(text).to_owned();
+            let names: Vec<String> = presented.iter().map(name).collect();
+            let names = if names.is_empty() { "no name".to_owned() } else { names.join(", ") };
+            return format!("the server's certificate is for {names}, not for {}", expected.to_str());
+        }
+        CertificateError::UnknownIssuer => {
+            "is from an authority that is not trusted: name it in `tls_ca`, or the certificate in `tls_pin`"
+        }
+        CertificateError::BadSignature => "is signed wrongly",
+        CertificateError::BadEncoding => "can't be read",
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "is not for servers"
+        }
+        // The library of certificates has errors of its own, which it tells by their names.
+        CertificateError::Other(other) => match other.to_string().as_str() {
+            "CaUsedAsEndEntity" => {
+                "is one of an authority, as self-signed ones are: name it in `tls_ca`, or write its fingerprint in `tls_pin`"
+            }
+            "EndEntityUsedAsCa" => "is signed by one that may not sign others",
+            "UnsupportedCertVersion" => "is not of version 3 of X.509",
+            name => return format!("the server's certificate is not accepted: {}", apart(&name)),
+        },
+        other => return format!("the server's certificate is not accepted: {}", apart(other)),
+    };
+    format!("the server's certificate {said}")
+}
+
+/// A name of the library as words: `CertNotYetValid` is "cert not yet valid".
+fn apart(name: &impl fmt::Debug) -> String {
+    let name = format!("{name:?}");
+    let mut words = String::new();
+    let mut before = ' ';
+    for c in name.trim_matches('"').chars() {
+        if c.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit()) {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+        before = c;
+    }
+    words
+}
+
+/// Which certificates are good enough.
+#[derive(Debug)]
+struct Trust {
+    provider: Arc<CryptoProvider>,
+    /// `None`: any certificate will do, as long as whoever shows it has its key.
+    authorities: Option<Authorities>,
+    /// SHA-256 of those that will do; empty: all.
+    pins: Vec<[u8; 32]>,
+}
+
+#[derive(Debug)]
+struct Authorities {
+    rules: Arc<WebPkiServerVerifier>,
+    /// The certificates themselves. One of them may be the server's own, self-signed, although it is an authority's by its form.
+    known: Vec<CertificateDer<'static>>,
+}
+
+impl Authorities {
+    fn new(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+        let file = match &options.ca {
+            Some(file) => file.as_path(),
+            None => local::system_authorities()?,
+        };
+        let at = |problem: &dyn fmt::Display| format!("{}: {problem}", file.display());
+        let known = local::certificates(file).map_err(|problem| at(&problem))?;
+        let mut roots = RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(known.iter().cloned());
+        if added == 0 {
+            return Err(at(&"no certificate in it can be used"));
+        }
+        let rules = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let known = if options.ca.is_some() { known } else { Vec::new() };
+        Ok(Self { rules: rules.build().map_err(|problem| at(&problem))?, known })
+    }
+
+    fn verify(
+        &self,
+        shown: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        match self.rules.verify_server_cert(shown, between, name, ocsp, now) {
+            Ok(_) => Ok(()),
+            // Dates were looked at before that; the name was not.
+            Err(Error::InvalidCertificate(CertificateError::Other(other)))
+                if other.to_string() == "CaUsedAsEndEntity" && self.known.iter().any(|it| it == shown) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(shown)?, name)
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+}
+
+impl ServerCertVerifier for Trust {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+        shown: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let found = digest(&SHA256, shown);
+        if !self.pins.is_empty() && !self.pins.iter().any(|pin| pin == found.as_ref()) {
+            let hex: Vec<String> = found.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+            let hex = hex.join(":");
+            return Err(Error::General(format!(
+                "the server's certificate is another than `tls_pin` says: SHA-256 {hex}"
+            )));
+        }
+        if let Some(authorities) = &self.authorities {
+            authorities.verify(shown, between, name, ocsp, now)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -107,8 +242,13 @@ impl ServerCertVerifier for Anyone {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -116,11 +256,16 @@ impl ServerCertVerifier for Anyone {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

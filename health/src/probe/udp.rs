@@ -11,7 +11,7 @@ pub(super) async fn check(target: &Target, exchange: &Exchange, require_reply: b
     let socket = connect::udp(target).await?;
     let mut answer = [0; ANSWER_BYTES_MAX];
     let converse = async {
-        socket.send(&exchange.send).await.map_err(|problem| Failure::io("sending", &problem))?;
+        socket.send(&exchange.send).await.map_err(|problem| Failure::local("sending", &problem))?;
         socket.recv(&mut answer).await.map_err(|problem| Failure::io("waiting for an answer", &problem))
     };
     let length = match target.limits.stage(target.timeouts.whole, "answer", converse).await {

@@ -2,12 +2,11 @@
 
 use toml::Spanned;
 
+use super::web::{http, tls};
 use super::{command, texts};
-use crate::model::health::{
-    DnsRecord, Exchange, Expected, HttpMethod, HttpProbe, Probe, TextMatch, TlsOptions,
-};
+use crate::model::health::{DnsRecord, Exchange, Expected, Probe};
 use crate::report::Problem;
-use crate::schema::{Field, HealthCheck, List, Span, Text};
+use crate::schema::{Field, HealthCheck, Span};
 use crate::validate::table::{Fault, Table, word};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +43,6 @@ const SYNONYMS: [(&str, &str); 8] = [
     ("icmp", "ping"),
     ("misc_check", "exec"),
 ];
-
-/// Bytes of a body that are looked at unless the file says how many.
-const BODY_LIMIT_DEFAULT: u32 = 65_536;
-const BODY_LIMIT_MAX: i64 = 16 << 20;
 
 pub(super) fn probe(written: &HealthCheck, table: &mut Table<'_>) -> Option<Probe> {
     let kind = table.required_parsed(&written.r#type, "type", "type = \"tcp\"", |text| {
@@ -108,7 +103,7 @@ fn misplaced(written: &HealthCheck, kind: Kind, table: &mut Table<'_>) {
     let network: &[Kind] =
         &[Kind::Tcp, Kind::Http, Kind::Https, Kind::Udp, Kind::Dns, Kind::Smtp, Kind::Ping];
     let ports: &[Kind] = &network[..6];
-    let options: [(&str, Option<Span>, &[Kind]); 30] = [
+    let options: [(&str, Option<Span>, &[Kind]); 37] = [
         ("via", at(&written.via), ports),
         ("connect_timeout", at(&written.connect_timeout), stream),
         ("tls_timeout", at(&written.tls_timeout), &[Kind::Https]),
@@ -127,9 +122,16 @@ fn misplaced(written: &HealthCheck, kind: Kind, table: &mut Table<'_>) {
         ("expect_sha256", at(&written.expect_sha256), WEB),
         ("expect_md5", at(&written.expect_md5), WEB),
         ("body_limit", at(&written.body_limit), WEB),
+        ("request_header", at(&written.request_header), WEB),
+        ("request_body", at(&written.request_body), WEB),
+        ("basic_auth", at(&written.basic_auth), WEB),
+        ("url", at(&written.url), WEB),
         ("tls_verify", at(&written.tls_verify), &[Kind::Https]),
         ("tls_ca", at(&written.tls_ca), &[Kind::Https]),
         ("tls_server_name", at(&written.tls_server_name), &[Kind::Https]),
+        ("tls_pin", at(&written.tls_pin), &[Kind::Https]),
+        ("tls_cert", at(&written.tls_cert), &[Kind::Https]),
+        ("tls_key", at(&written.tls_key), &[Kind::Https]),
         ("send", at(&written.send), EXCHANGE),
         ("send_hex", at(&written.send_hex), EXCHANGE),
         ("expect", at(&written.expect), EXCHANGE),
@@ -173,74 +175,6 @@ fn either<T>(key: &str, text: Option<&Spanned<T>>, hex: Option<&Spanned<T>>, tab
             .related(text.span(), "the other")
             .help("remove one of them");
         table.report(problem);
-    }
-}
-
-fn http(written: &HealthCheck, table: &mut Table<'_>) -> HttpProbe {
-    let methods = [("GET", HttpMethod::Get), ("HEAD", HttpMethod::Head), ("OPTIONS", HttpMethod::Options)];
-    let synonyms = [("get", "GET"), ("head", "HEAD"), ("options", "OPTIONS")];
-    let method = table.parsed(&written.method, |text| word("method", &methods, &synonyms, text));
-    let method = table.or(method, HttpMethod::Get);
-    let path = table.parsed(&written.path, texts::url_path).map(Spanned::into_inner);
-    let host = table.parsed(&written.host, texts::host).map(Spanned::into_inner);
-    let mut status: Vec<(u16, u16)> =
-        table.list(&written.status, texts::status).into_iter().map(Spanned::into_inner).collect();
-    if status.is_empty() {
-        status.push((200, 299));
-    }
-    let mut headers = headers(&written.expect_header, texts::header, TextMatch::Contains, table);
-    headers.extend(self::headers(&written.expect_header_regex, texts::header_regex, TextMatch::Regex, table));
-    let text = table.parsed(&written.expect_body, |text| match text.is_empty() {
-        true => Err(Fault::new("not a text to expect", "it is empty").help("remove the line")),
-        false => Ok(TextMatch::Contains(text.to_owned())),
-    });
-    let pattern = table.parsed(&written.expect_body_regex, |text| texts::regex(text).map(TextMatch::Regex));
-    let digests =
-        [table.parsed(&written.expect_sha256, texts::sha256), table.parsed(&written.expect_md5, texts::md5)];
-    let limit = table.integer(&written.body_limit, "body_limit", 1..=BODY_LIMIT_MAX, BODY_LIMIT_DEFAULT);
-    let first = [text.as_ref().map(Spanned::span), pattern.as_ref().map(Spanned::span)];
-    let first =
-        first.into_iter().flatten().next().or_else(|| digests.iter().flatten().map(Spanned::span).next());
-    if let (HttpMethod::Head, Some(span)) = (*method.get_ref(), first) {
-        let label = "the answer to HEAD has no body";
-        table.report(Problem::error("a body is expected").at(span, label).help("write `method = \"GET\"`"));
-    }
-    HttpProbe {
-        method: method.into_inner(),
-        path: path.unwrap_or_else(|| "/".to_owned()),
-        host,
-        status,
-        headers,
-        body: [text, pattern].into_iter().flatten().map(Spanned::into_inner).collect(),
-        body_digests: digests.into_iter().flatten().map(Spanned::into_inner).collect(),
-        body_limit: limit.into_inner(),
-    }
-}
-
-fn headers(
-    field: &Field<List<Text>>,
-    parse: fn(&str) -> Result<(String, String), Fault>,
-    matching: fn(String) -> TextMatch,
-    table: &mut Table<'_>,
-) -> Vec<(String, TextMatch)> {
-    let read = table.list(field, parse).into_iter().map(Spanned::into_inner);
-    read.map(|(name, value)| (name, matching(value))).collect()
-}
-
-fn tls(written: &HealthCheck, table: &mut Table<'_>) -> TlsOptions {
-    let ca = table.parsed(&written.tls_ca, texts::file);
-    let verify = table.boolean(&written.tls_verify, ca.is_some());
-    if let (Some(ca), false) = (&ca, verify.get_ref()) {
-        let problem = Problem::error("`tls_ca` without `tls_verify`")
-            .at(ca.span(), "certificates are not verified")
-            .help("write `tls_verify = true`");
-        table.report(problem);
-    }
-    let server_name = table.parsed(&written.tls_server_name, texts::dns_name);
-    TlsOptions {
-        verify: verify.into_inner(),
-        ca: ca.map(Spanned::into_inner),
-        server_name: server_name.map(Spanned::into_inner),
     }
 }
 

@@ -18,7 +18,12 @@ pub(super) fn account(text: &str) -> Result<String, Fault> {
     if text.is_empty() || text.len() > 32 || text.starts_with('-') || !text.chars().all(is_good) {
         return Err(Fault::new("not a user or group", "1 to 32 letters, digits and any of - _ ."));
     }
-    if matches!(text, "root" | "0") {
+    // "00" is root, too, and what begins with a digit and is no number is nobody's name.
+    let number = text.parse::<u32>();
+    if text.starts_with(|c: char| c.is_ascii_digit()) && !number.as_ref().is_ok_and(|it| *it != u32::MAX) {
+        return Err(Fault::new("not a user or group", "a number is 1 to 4294967294, in decimal digits"));
+    }
+    if text == "root" || number == Ok(0) {
         return Err(Fault::new("scripts don't run as root", "give them a user of their own")
             .help("write such as \"nobody\""));
     }
@@ -175,6 +180,49 @@ pub(super) fn header(text: &str) -> Result<(String, String), Fault> {
 pub(super) fn header_regex(text: &str) -> Result<(String, String), Fault> {
     let (name, pattern) = header(text)?;
     Ok((name, regex(&pattern)?))
+}
+
+/// `Name: value` of a header field of a request. Those that make the request what it is are not for the file.
+pub(super) fn request_header(text: &str) -> Result<(String, String), Fault> {
+    let (name, value) = header(text)?;
+    let instead = match name.as_str() {
+        "host" => Some("write `host` instead"),
+        "connection" | "content-length" | "transfer-encoding" | "upgrade" | "expect" | "te" | "trailer" => {
+            Some("remove it")
+        }
+        _ => None,
+    };
+    if let Some(instead) = instead {
+        return Err(Fault::new("not a header for a check", "weir writes it itself").help(instead));
+    }
+    // RFC 9110 section 5.5.
+    if value.chars().any(|c| c.is_control() && c != '\t') {
+        return Err(Fault::new("invalid header", "control characters can't be in a value"));
+    }
+    Ok((name, value))
+}
+
+/// `user:password` of basic authentication (RFC 7617).
+pub(super) fn credentials(text: &str) -> Result<String, Fault> {
+    if !text.contains(':') || text.len() > 512 || text.chars().any(char::is_control) {
+        return Err(Fault::new(
+            "not user and password",
+            "a colon is needed between them, and at most 512 bytes",
+        )
+        .help("write such as \"weir:secret\""));
+    }
+    Ok(text.to_owned())
+}
+
+/// SHA-256 of a certificate, as openssl prints it.
+pub(super) fn fingerprint(text: &str) -> Result<[u8; 32], Fault> {
+    let digits = text.rsplit_once('=').map_or(text, |(_, digits)| digits);
+    let digits = digits.strip_prefix("sha256:").unwrap_or(digits).replace(':', "");
+    let bytes = hex(&digits).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| {
+        Fault::new("invalid fingerprint", "32 bytes in hexadecimal are needed, with colons or without")
+            .help("`openssl x509 -noout -fingerprint -sha256 -in FILE` prints it")
+    })
 }
 
 /// One word of a command.

@@ -1,0 +1,203 @@
+//! What checks and hooks need of the director itself: files of certificates, accounts, programs. Looked at when a file is loaded, so
+//! that a slip of the pen is an error there, and not the failure of every server later.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Group, User};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use weir_config::Loaded;
+use weir_config::model::health::{Account, Health, TlsIdentity};
+use weir_config::report::{Need, Report};
+
+/// Who runs nothing and owns nothing: the kernel's overflow ids.
+pub(crate) const NOBODY: Account = Account { user: 65_534, group: 65_534 };
+/// Where systems keep the authorities they trust: Debian, Fedora, Alpine.
+const SYSTEM_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+/// A file of certificates or keys is no larger.
+const PEM_BYTES_MAX: u64 = 16 << 20;
+
+/// Looks whether this host has what a file needs, and notes the numbers of the account that programs run as.
+///
+/// # Errors
+/// The report holds what is missing.
+pub fn examine(loaded: Loaded) -> Result<Loaded, Report> {
+    let is_root = rustix::process::geteuid().is_root();
+    let account = account(&loaded.config.health);
+    // Who is not root runs programs as himself.
+    let runner = match (is_root, &account) {
+        (true, Ok(account)) => Some(*account),
+        (true, Err(_)) => None,
+        (false, _) => {
+            let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+            Some(Account { user: user.as_raw(), group: group.as_raw() })
+        }
+    };
+    let mut loaded = loaded.examine(|need| match need {
+        Need::Certificates(path) => certificates(path).map(drop),
+        Need::SystemAuthorities => system_authorities().and_then(certificates).map(drop),
+        Need::Identity(pair) => identity(pair).map(drop),
+        Need::Program(path) => program(path, runner),
+        Need::User(_) | Need::Group(_) if !is_root => Ok(()),
+        Need::User(name) => user(name).map(drop),
+        Need::Group(name) => group(name).map(drop),
+    })?;
+    loaded.config.health.account = account.ok();
+    Ok(loaded)
+}
+
+/// The numbers of the account that programs run as.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(crate) fn account(health: &Health) -> Result<Account, String> {
+    Ok(Account { user: user(&health.script_user)?.0, group: group(&health.script_group)? })
+}
+
+/// The number of a user, and its own group if it is known.
+fn user(name: &str) -> Result<(u32, Option<u32>), String> {
+    let known = match name.parse::<u32>() {
+        Ok(number) => (number, None),
+        Err(_) => match User::from_name(name) {
+            Ok(Some(user)) => (user.uid.as_raw(), Some(user.gid.as_raw())),
+            Ok(None) => return Err("there is no such user".to_owned()),
+            Err(problem) => return Err(format!("it can't be looked up: {problem}")),
+        },
+    };
+    if known.0 == 0 { Err("it is root, which programs don't run as".to_owned()) } else { Ok(known) }
+}
+
+fn group(name: &str) -> Result<u32, String> {
+    let known = match name.parse::<u32>() {
+        Ok(number) => number,
+        Err(_) => match Group::from_name(name) {
+            Ok(Some(group)) => group.gid.as_raw(),
+            Ok(None) => return Err("there is no such group".to_owned()),
+            Err(problem) => return Err(format!("it can't be looked up: {problem}")),
+        },
+    };
+    if known == 0 { Err("it is root's, which programs don't run as".to_owned()) } else { Ok(known) }
+}
+
+/// Whether the account may run a program. Lists of access rights (ACL) say more than modes do, so a file or folder that has one
+/// is left to the attempt.
+fn program(path: &Path, account: Option<Account>) -> Result<(), String> {
+    let found = path.metadata().map_err(|problem| says(&problem))?;
+    if !found.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    if found.mode() & 0o111 == 0 {
+        return Err("it is not executable".to_owned());
+    }
+    let Some(account) = account else { return Ok(()) };
+    let real = path.canonicalize().map_err(|problem| says(&problem))?;
+    for place in real.ancestors() {
+        let known = place.metadata().map_err(|problem| says(&problem))?;
+        if !may_execute(&known, account) && !has_acl(place) {
+            let Account { user, group } = account;
+            return Err(format!("user {user}, group {group} may not execute or enter {}", place.display()));
+        }
+    }
+    Ok(())
+}
+
+fn may_execute(file: &Metadata, account: Account) -> bool {
+    let bit = match (file.uid() == account.user, file.gid() == account.group) {
+        _ if account.user == 0 => 0o111,
+        (true, _) => 0o100,
+        (false, true) => 0o010,
+        (false, false) => 0o001,
+    };
+    file.mode() & bit != 0
+}
+
+fn has_acl(path: &Path) -> bool {
+    rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0u8; 0][..]).is_ok_and(|bytes| bytes > 0)
+}
+
+/// Where this system keeps the authorities that it trusts.
+pub(crate) fn system_authorities() -> Result<&'static Path, String> {
+    let known = SYSTEM_AUTHORITIES.iter().map(Path::new).find(|path| path.exists());
+    known.ok_or_else(|| format!("there is none of {}", SYSTEM_AUTHORITIES.join(", ")))
+}
+
+/// The certificates in a file, at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err("there is no certificate in PEM in it".to_owned()),
+        Ok(found) => Ok(found),
+        Err(problem) => Err(format!("it is not PEM: {problem}")),
+    }
+}
+
+/// A certificate with what goes along with it, and its key.
+pub(crate) fn identity(
+    files: &TlsIdentity,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let of = |path: &PathBuf, problem: String| format!("{}: {problem}", path.display());
+    let chain = certificates(&files.certificate).map_err(|problem| of(&files.certificate, problem))?;
+    let text = read(&files.key).map_err(|problem| of(&files.key, problem))?;
+    let key = PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|problem| of(&files.key, format!("no private key in PEM: {problem}")))?;
+    let provider = rustls::crypto::ring::default_provider();
+    let pair = rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider);
+    pair.map_err(|problem| of(&files.key, format!("this is not the key of the certificate: {problem}")))?;
+    Ok((chain, key))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    weir_config::read_file(path, PEM_BYTES_MAX).map_err(|problem| says(&problem))
+}
+
+fn says(problem: &io::Error) -> String {
+    crate::probe::system_says(problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn names_of_root_are_root_however_they_are_written() {
+        assert!(user("root").is_err() && group("root").is_err());
+        for zero in ["0", "00", "000"] {
+            assert!(user(zero).is_err() && group(zero).is_err(), "{zero}");
+        }
+        assert_eq!(user("1234").unwrap().0, 1234);
+        assert_eq!(user("no-such-user").unwrap_err(), "there is no such user");
+        assert_eq!(group("no-such-group").unwrap_err(), "there is no such group");
+    }
+
+    #[test]
+    fn a_program_that_the_account_can_not_run_is_told() {
+        let folder = std::env::temp_dir().join(format!("weir-local-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("check");
+        let mode =
+            |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        let other = Some(Account { user: 4_000_001, group: 4_000_001 });
+        assert!(program(&path, other).unwrap_err().contains("no such file"));
+        std::fs::write(&path, "#!/bin/sh\n").unwrap();
+        mode(&path, 0o644);
+        assert_eq!(program(&path, other).unwrap_err(), "it is not executable");
+        mode(&path, 0o700);
+        assert!(program(&path, other).unwrap_err().contains("user 4000001, group 4000001 may not execute"));
+        let owner = path.metadata().unwrap();
+        assert_eq!(program(&path, Some(Account { user: owner.uid(), group: owner.gid() })), Ok(()));
+        mode(&path, 0o755);
+        mode(&folder, 0o755);
+        assert_eq!(program(&path, other), Ok(()));
+        mode(&folder, 0o700);
+        assert!(program(&path, other).unwrap_err().ends_with(&folder.display().to_string()));
+        assert_eq!(program(&folder, other).unwrap_err(), "it is not a regular file");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,250 @@
+//! A program and all that it started, to be killed together.
+//!
+//! A group of processes is not enough: whoever calls `setsid` leaves it. Where weir may make a control group (version 2, as root of
+//! the machine or of a delegated tree) the program is put into one before it starts, which nothing leaves, and the kernel kills
+//! all of it at once. Elsewhere its descendants are looked for in `/proc`: by their parents, and, since an orphan has another
+//! parent, by a variable that weir puts into the program's environment.
+//!
+//! Only a program that runs into its time limit is killed. What one leaves behind that has ended goes on: a hook may start a
+//! service.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::process::Child;
+
+/// Rounds of looking for processes that were started while others were killed.
+const ROUNDS_MAX: usize = 16;
+/// Control groups that somebody lives on in and that are looked at again for removal.
+const LEFT_MAX: usize = 256;
+/// Moves itself into the control group and becomes the program. A shell does it: between the start of a process and its move it
+/// could have started others. Where it can't move it is found in `/proc` like the others.
+const ENTER: &str = r#"{ echo 0 >"$0/cgroup.procs"; } 2>/dev/null; unset PWD OLDPWD SHLVL; exec "$@""#;
+/// Control groups of runs are called so, with weir's process id and a number.
+const NAME: &str = "weir-run-";
+
+/// The kernel kills all in a control group when it is written to.
+const KILL: &str = "cgroup.kill";
+
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+/// Control groups to be removed when the last process has left them.
+static LEFT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// Where control groups are made.
+static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
+
+/// See the module. Dropping it before the leader was waited for kills all.
+pub(super) struct Offspring {
+    pub(super) leader: Child,
+    token: String,
+    pen: Option<Pen>,
+}
+
+impl Offspring {
+    /// Holds the token.
+    pub(super) const VARIABLE: &str = "WEIR_RUN";
+
+    pub(super) fn new(leader: Child, token: String, pen: Option<Pen>) -> Self {
+        Self { leader, token, pen }
+    }
+
+    /// A word that no other program has.
+    pub(super) fn token() -> String {
+        format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed))
+    }
+}
+
+impl Drop for Offspring {
+    fn drop(&mut self) {
+        // Without an id it was waited for, and its number may be another's by now.
+        let Some(leader) = self.leader.id().and_then(|id| Pid::from_raw(id as i32)) else { return };
+        if !self.pen.as_ref().is_some_and(|pen| pen.kill(leader)) {
+            kill_by_proc(leader, &self.token);
+        }
+        let _ = kill_process_group(leader, Signal::KILL);
+    }
+}
+
+/// Kills the descendants of a process and whoever has the token, until there are none.
+fn kill_by_proc(leader: Pid, token: &str) {
+    let mark = format!("{}={token}", Offspring::VARIABLE);
+    let mut known = HashSet::from([leader.as_raw_nonzero().get()]);
+    // What stands still starts nothing.
+    let _ = kill_process_group(leader, Signal::STOP);
+    for _ in 0..ROUNDS_MAX {
+        let listed = processes();
+        let mut found = Vec::new();
+        // A parent may be listed behind its children.
+        loop {
+            let before = found.len();
+            for (id, parent) in &listed {
+                if !known.contains(id) && (known.contains(parent) || has_mark(*id, &mark)) {
+                    known.insert(*id);
+                    found.push(*id);
+                }
+            }
+            if found.len() == before {
+                break;
+            }
+        }
+        if found.is_empty() {
+            return;
+        }
+        for id in found.into_iter().filter_map(Pid::from_raw) {
+            let _ = kill_process(id, Signal::KILL);
+        }
+    }
+}
+
+/// All processes that are not zombies, with their parents.
+fn processes() -> Vec<(i32, i32)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let parent = |id: i32| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        // The name is in parentheses and may hold any.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let is_alive = fields.next()? != "Z";
+        is_alive.then_some((id, fields.next()?.parse().ok()?))
+    };
+    ids.filter_map(parent).collect()
+}
+
+fn has_mark(id: i32, mark: &str) -> bool {
+    let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+}
+
+/// A control group for one run of a program.
+pub(super) struct Pen(PathBuf);
+
+impl Pen {
+    /// One below weir's own; `None`: none can be made here.
+    pub(super) fn build() -> Option<Self> {
+        let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|path| fs::remove_dir(path).is_err() && path.exists());
+        drop(left);
+        let place = PLACE.get_or_init(place).as_ref()?;
+        let number = NUMBER.fetch_add(1, Relaxed);
+        let pen = Self(place.join(format!("{NAME}{}-{number}", std::process::id())));
+        fs::create_dir(&pen.0).ok()?;
+        // Linux 5.14. The root group has no such file, those below it do.
+        pen.0.join(KILL).exists().then_some(pen)
+    }
+
+    /// What goes before a command, to be run with the rights of weir.
+    pub(super) fn enter(&self) -> Vec<String> {
+        vec!["/bin/sh".to_owned(), "-c".to_owned(), ENTER.to_owned(), self.0.display().to_string()]
+    }
+
+    /// Kills all in it. False: the process is not in it, or the kernel can't.
+    fn kill(&self, process: Pid) -> bool {
+        let process = process.as_raw_nonzero().to_string();
+        let inside = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        inside.lines().any(|id| id == process) && fs::write(self.0.join(KILL), "1").is_ok()
+    }
+}
+
+impl Drop for Pen {
+    fn drop(&mut self) {
+        // The dead take a moment to leave, and a service that a hook started lives on in it.
+        if fs::remove_dir(&self.0).is_err() {
+            let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+            if left.len() < LEFT_MAX {
+                left.push(std::mem::take(&mut self.0));
+            }
+        }
+    }
+}
+
+/// The control group of version 2 that weir is in. Those of a weir that was killed are removed from it.
+fn place() -> Option<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let place = mounts.lines().find_map(|line| {
+        let (mount, system) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        // Where only a part of the tree is mounted, the names of groups do not tell where they are.
+        (system.starts_with("cgroup2 ") && root == "/").then(|| Path::new(point).join(own))
+    })?;
+    for entry in fs::read_dir(&place).ok()?.flatten() {
+        let name = entry.file_name();
+        let run =
+            name.to_str().and_then(|name| name.strip_prefix(NAME)).and_then(|run| run.split('-').next());
+        if run.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+    Some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Three that run away: into a session of its own, as an orphan, as an orphan without its environment's variable.
+    fn start(pen: Option<&Pen>, token: &str, mark: &str) -> Child {
+        let script = format!(
+            "setsid sh -c 'sleep 60; : {mark}' & (setsid setsid sh -c 'sleep 61; : {mark}' &) ; sh -c 'sleep 62; : {mark}'"
+        );
+        let mut words = pen.map(Pen::enter).unwrap_or_default();
+        words.extend(["/bin/sh", "-c", &script].map(str::to_owned));
+        let mut command = tokio::process::Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .stdin(std::process::Stdio::null())
+            .env(Offspring::VARIABLE, token)
+            .process_group(0)
+            .spawn()
+            .unwrap()
+    }
+
+    fn with_mark(mark: &str) -> usize {
+        let listed = std::process::Command::new("ps").args(["-eo", "args"]).output().unwrap();
+        String::from_utf8_lossy(&listed.stdout).lines().filter(|line| line.contains(mark)).count()
+    }
+
+    fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn all_die_with(pen: Option<Pen>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let token = Offspring::token();
+        let mark = format!("weir-offspring-{token}");
+        runtime.block_on(async {
+            let offspring = Offspring::new(start(pen.as_ref(), &token, &mark), token, pen);
+            // The leader's own words hold the mark, too.
+            wait_for("all are started", || with_mark(&mark) >= 4);
+            drop(offspring);
+            wait_for("all are gone", || with_mark(&mark) == 0);
+        });
+    }
+
+    #[test]
+    fn what_leaves_the_group_of_processes_is_killed_as_well() {
+        all_die_with(None);
+        match Pen::build() {
+            Some(pen) => {
+                let path = pen.0.clone();
+                all_die_with(Some(pen));
+                wait_for("the control group is gone", || {
+                    drop(Pen::build());
+                    !path.exists()
+                });
+            }
+            None => eprintln!("no control group can be made here; only /proc was tried"),
+        }
+    }
+}

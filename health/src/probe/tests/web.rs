@@ -1,0 +1,141 @@
+//! What HTTP checks ask, and how they look at large answers.
+
+use std::sync::mpsc::{Receiver, channel};
+
+use super::*;
+
+/// Answers every request with 200 and "ok", and hands on what was asked, head and body.
+fn noting() -> (SocketAddr, Receiver<String>) {
+    let (sender, receiver) = channel();
+    let sender = std::sync::Mutex::new(sender);
+    let at = server(move |mut stream| {
+        let mut asked = String::new();
+        let mut piece = [0; 2048];
+        let is_whole = |asked: &str| {
+            let Some((head, body)) = asked.split_once("\r\n\r\n") else { return false };
+            let length = head
+                .to_ascii_lowercase()
+                .split_once("content-length: ")
+                .map_or(0, |(_, rest)| rest.lines().next().unwrap_or_default().parse().unwrap_or(0));
+            body.len() >= length
+        };
+        while !is_whole(&asked) {
+            match stream.read(&mut piece) {
+                Ok(count @ 1..) => asked += &String::from_utf8_lossy(&piece[..count]),
+                _ => return,
+            }
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let _ = sender.lock().unwrap().send(asked);
+    });
+    (at, receiver)
+}
+
+#[test]
+fn a_request_is_as_the_file_says() {
+    let (at, asked) = noting();
+    let lines = "type = \"http\"\nmethod = \"POST\"\nrequest_body = \"{}\"\nbasic_auth = \"Aladdin:open sesame\"\n\
+                 request_header = [\"User-Agent: probe\", \"Content-Type: application/json\"]\nhost = \"www.example.org\"";
+    expect(&outcome(lines, at), Outcome::Success, "status 200");
+    let asked = asked.recv_timeout(Duration::from_secs(20)).unwrap();
+    let (head, body) = asked.split_once("\r\n\r\n").unwrap();
+    let mut fields: Vec<String> = head.lines().map(str::to_ascii_lowercase).collect();
+    assert_eq!((fields.remove(0).as_str(), body), ("post / http/1.1", "{}"));
+    fields.sort();
+    // RFC 7617 section 2 has these credentials.
+    let expected = [
+        "authorization: basic qwxhzgrpbjpvcgvuihnlc2ftzq==",
+        "connection: close",
+        "content-length: 2",
+        "content-type: application/json",
+        "host: www.example.org",
+        "user-agent: probe",
+    ];
+    assert_eq!(fields, expected);
+    assert!(head.contains("QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), "{head}");
+}
+
+#[test]
+fn several_pages_are_asked_for_and_each_must_be_as_expected() {
+    let at = server(|mut stream| {
+        let mut request = [0; 2048];
+        let count = stream.read(&mut request).unwrap_or(0);
+        let path =
+            String::from_utf8_lossy(&request[..count]).split(' ').nth(1).unwrap_or_default().to_owned();
+        let answer = match path.as_str() {
+            "/gone" => "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n",
+            "/a" => "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na",
+            _ => "HTTP/1.1 204 OK\r\n\r\n",
+        };
+        let _ = stream.write_all(answer.as_bytes());
+    });
+    let pages = |url: &str| outcome(&format!("type = \"http\"\n{url}"), at);
+    let good = "url = [{ path = \"/a\", expect_body = \"a\" }, { path = \"/gone\", status = [404] }, { path = \"/b\" }]";
+    expect(&pages(good), Outcome::Success, "3 pages are as expected");
+    let gone = "url = [{ path = \"/a\" }, { path = \"/gone\" }]";
+    expect(&pages(gone), Outcome::Unexpected, "/gone: status 404, expected 200-299");
+    let default = "status = [204]\nurl = [{ path = \"/b\" }, { path = \"/a\" }]";
+    expect(&pages(default), Outcome::Unexpected, "/a: status 200, expected 204");
+    let body = "url = [{ path = \"/a\", expect_body = \"b\" }]";
+    expect(&pages(body), Outcome::Unexpected, "no \"b\" in the body");
+}
+
+#[test]
+fn a_head_may_have_many_fields_and_one_that_is_too_large_is_said_to_be() {
+    let head = |count: usize| {
+        let fields: String = (0..count).map(|number| format!("X-{number}: y\r\n")).collect();
+        format!("HTTP/1.1 200 OK\r\n{fields}Last: one\r\nContent-Length: 0\r\n\r\n")
+    };
+    let serve = |text: String| answering(text.leak().as_bytes(), true);
+    let lines = "type = \"http\"\nexpect_header = [\"Last: one\"]";
+    expect(&outcome(lines, serve(head(1000))), Outcome::Success, "status 200");
+    let large = outcome(lines, serve(head(20_000)));
+    expect(
+        &large,
+        Outcome::Unexpected,
+        "the head of the answer is larger than 64 KiB or has more than 4096 fields",
+    );
+}
+
+/// A body that matches nearly everywhere is looked at beside other checks, which go on meanwhile.
+#[test]
+fn a_large_body_that_nearly_matches_holds_nobody_up() {
+    let body = "a".repeat(16 << 20);
+    let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let large = answering(text.leak().as_bytes(), true);
+    let nearly = "a".repeat(1000) + "b";
+    let check = |lines: &str| {
+        checked(&format!("type = \"http\"\nbody_limit = 16777216\n{lines}\ntimeout = 60"), large)
+    };
+    let text = check(&format!("expect_body = \"{nearly}\""));
+    // Matching takes seconds without optimization, and the more so the more the machine has to do.
+    let pattern = check("expect_body_regex = \"(a|aa)+(b|cc)$\"");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (found, longest) = runtime.block_on(async {
+        let probes = Arc::new(Probes::new(None, Arc::new(NoWay)));
+        let run = |key: Key| {
+            let probes = probes.clone();
+            tokio::spawn(async move { probes.run(&key).await })
+        };
+        let both = [run(text), run(pattern)];
+        let mut longest = Duration::ZERO;
+        while both.iter().any(|check| !check.is_finished()) {
+            tokio::task::yield_now().await;
+            let before = own_time();
+            tokio::task::yield_now().await;
+            longest = longest.max(own_time() - before);
+        }
+        let [text, pattern] = both;
+        ([text.await.unwrap(), pattern.await.unwrap()], longest)
+    });
+    expect(&found[0], Outcome::Unexpected, "in the body");
+    expect(&found[1], Outcome::Unexpected, "in the body");
+    // Processor time of this thread, so that what else the machine does is not counted.
+    assert!(longest < Duration::from_millis(100), "{longest:?} without a pause");
+}
+
+/// Processor time that this thread has taken.
+fn own_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
