@@ -78,6 +78,75 @@ class RealServer(unittest.TestCase):
                 self.assertDone(*arguments, "--undo")
                 self.assertEqual(self.state_of_machine(), before)
 
+    def rounds(self, count, *arguments):
+        """Sets up twice and undoes, so many times, and compares the machine with what it was each time."""
+        words = " ".join((str(SCRIPT), *arguments, "--state-dir", f"{self.state.name}/state"))
+        shown = f"$(ip -4 -br address show dev lo; ip -4 route show table all; ip -4 rule; grep . {SYSCTLS}/*/arp_*)"
+        done = lab.run(NODE, "bash", "-c", f"""
+            before="{shown}"
+            for ((round = 1; round <= {count}; round++)); do
+                {words} >/dev/null && {words} >/dev/null || {{ echo "round $round: no set-up"; exit 1; }}
+                {words} --undo || {{ echo "round $round: no undo"; exit 1; }}
+                after="{shown}"
+                [[ $after == "$before" ]] || {{ echo "round $round: $before became $after"; exit 1; }}
+            done
+            """)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+    def test_two_hundred_rounds_leave_nothing_behind(self):
+        self.rounds(110, *self.METHODS["dr"])
+        # More addresses behind the one that is looked for: whoever leaves when it is found leaves its writer behind.
+        self.rounds(40, *self.METHODS["dr"], "--vip", "10.10.0.101", "--vip", "10.10.0.102")
+        self.rounds(25, *self.METHODS["nat"])
+        self.rounds(25, *self.METHODS["nat by source"])
+
+    def test_undo_says_what_it_could_not_take_back_and_can_be_run_again(self):
+        before = self.state_of_machine()
+        self.assertDone("dr", "--vip", VIP)
+        # An ip that says it deleted and did not.
+        fake = pathlib.Path(self.state.name) / "ip"
+        real = self.inside("sh", "-c", "command -v ip").strip()
+        fake.write_text(f'#!/bin/sh\ncase "$*" in "address del"*) exit 0 ;; esac\nexec {real} "$@"\n')
+        fake.chmod(0o755)
+        done = lab.run(NODE, "env", f"PATH={fake.parent}:/usr/sbin:/usr/bin:/sbin:/bin", str(SCRIPT), "dr", "--vip", VIP, "--undo",
+                       "--state-dir", f"{self.state.name}/state")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"{VIP}/32 is still on lo", done.stderr)
+        fake.unlink()
+        self.assertDone("dr", "--vip", VIP, "--undo")
+        self.assertEqual(self.state_of_machine(), before)
+
+    def test_default_routes_of_every_kind_come_back(self):
+        self.inside("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "peer1")
+        for command in ("ip link set peer1 up", "ip link set eth1 up", "ip address add 10.21.0.11/24 dev eth1"):
+            self.inside(*command.split())
+        two = "nexthop via 10.20.0.1 dev eth0 weight 1 nexthop via 10.21.0.1 dev eth1 weight 3"
+        cases = {
+            "none": [],
+            "multipath": [f"default proto static {two}"],
+            "multipath and metrics": [f"default {two}", "default via 10.20.0.9 dev eth0 metric 100",
+                                      f"default metric 200 {two}"],
+            "two of one metric": ["default via 10.20.0.1 dev eth0", "default via 10.20.0.9 dev eth0"],
+            "the director already, among others": ["default via 10.20.0.2 dev eth0",
+                                                   "default via 10.20.0.9 dev eth0 metric 7"],
+            "the director by a metric": ["default via 10.20.0.2 dev eth0 metric 7"],
+            "with a source": ["default via 10.20.0.1 dev eth0 src 10.20.0.11 metric 5"],
+            "onlink": ["default via 10.99.0.1 dev eth0 onlink"],
+            "a nexthop object": ["default nhid 5 proto static"],
+        }
+        self.inside("ip", "nexthop", "add", "id", "5", "via", "10.20.0.1", "dev", "eth0")
+        for name, routes in cases.items():
+            with self.subTest(name):
+                self.inside("ip", "route", "flush", "0/0")
+                for route in routes:
+                    self.inside("ip", "route", "append", *route.split())
+                before = self.inside("ip", "-d", "route", "show")
+                self.assertDone(*self.METHODS["nat"])
+                self.assertEqual(self.inside("ip", "route", "show", "default").split(),
+                                 "default via 10.20.0.2 dev eth0".split())
+                self.assertDone(*self.METHODS["nat"], "--undo")
+                self.assertEqual(self.inside("ip", "-d", "route", "show"), before)
+
     def test_a_second_run_changes_nothing(self):
         for name, arguments in self.METHODS.items():
             with self.subTest(name):
