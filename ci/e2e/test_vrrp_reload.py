@@ -1,6 +1,7 @@
 """VRRP while things around it change: reloads, splits that heal, switch ports that are deaf at first."""
 
 import signal
+import subprocess
 import time
 
 import lab
@@ -11,6 +12,34 @@ BACKUP, MASTER = test_vrrp.BACKUP, test_vrrp.MASTER
 FAST = "version = 3\nadvertisement_interval = 0.2"
 RELOADED = "weir_config_last_reload_timestamp_seconds"
 SECRET = "hunter2hunter2"
+
+# Frames with an authentication header that come by, so many, one a line; and the same, again and again.
+RECORD = """
+import socket, sys
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+wire.bind(("eth0", 3))
+wire.settimeout(20)
+found = []
+while len(found) < int(sys.argv[2]):
+    frame = wire.recv(2048)
+    if frame[12:14] == bytes([8, 0]) and frame[23] == 51:
+        found.append(frame.hex())
+open(sys.argv[1], "w").write("\\n".join(found))
+"""
+PLAY = """
+import socket, sys, time
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(("eth0", 0))
+while True:
+    for line in open(sys.argv[1]).read().split():
+        wire.send(bytes.fromhex(line))
+        time.sleep(0.3)
+"""
+
+
+def number(frame):
+    """The sequence number of a frame in hexadecimal digits."""
+    return int.from_bytes(bytes.fromhex(frame)[42:46], "big")
 
 
 def instance(name, vrid, priority, more=""):
@@ -141,3 +170,24 @@ class Changes(test_vrrp.VrrpCase):
                     self.assertNotIn("48151623", said)
                 self.assertIn("***", check.stdout + check.stderr)
             self.assertIn("assword", director.log())
+
+    def test_what_was_recorded_before_a_restart_is_not_believed_after_it(self):
+        ah = [("ah", 53, "", 'version = 2\n[vrrp.authentication]\ntype = "ah"\npassword = "secret"')]
+        kept = net.folder() / "sequence"
+        frames = net.folder() / "frames"
+        with net.Weir("a", test_vrrp.weir(200, ah), 0) as first, \
+                net.Weir("b", test_vrrp.weir(100, ah) + f'sequence_file = "{kept}"\n', 1) as second:
+            self.assertStates("before", 10, (first, {"ah": MASTER}), (second, {"ah": BACKUP}))
+            recorded = net.run("c", "python3", "-c", RECORD, str(frames), "3")
+            self.assertEqual(recorded.returncode, 0, recorded.stderr)
+            last = max(map(number, frames.read_text().split()))
+            first.end(signal.SIGKILL)
+            self.assertSoon("kept", lambda: kept.exists() and int(kept.read_text().split()[0]) >= last, 5, second)
+        player = subprocess.Popen(net.inside("c", "python3", "-c", PLAY, str(frames)))
+        self.addCleanup(player.wait)
+        self.addCleanup(player.kill)
+        with net.Weir("b", test_vrrp.weir(100, ah) + f'sequence_file = "{kept}"\n', 1) as again:
+            self.assertStates("master whatever is played", 10, (again, {"ah": MASTER}))
+            metrics = again.metrics()
+            self.assertEqual(metrics.total("weir_vrrp_advertisements_received_total"), 0)
+            self.assertGreater(metrics.total("weir_vrrp_advertisements_refused_total", instance="ah", reason="replay"), 0)

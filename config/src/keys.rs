@@ -258,7 +258,7 @@ mod tests {
         for (kind, keys) in Tables::new().kinds {
             assert!(!keys.is_empty(), "{kind}");
         }
-        assert_eq!(fields_of::<VrrpAuthentication>(), ["type", "password"]);
+        assert_eq!(fields_of::<VrrpAuthentication>(), ["type", "password", "sequence_file"]);
     }
 
     #[test]

@@ -582,6 +582,8 @@ pub struct Vrrp {
     pub track: Vec<VrrpTrack>,
     /// Version 2 only.
     pub authentication: Option<VrrpAuthentication>,
+    /// With an authentication header: where its number is kept over a restart.
+    pub sequence_file: Option<PathBuf>,
 }
 
 /// The keys `garp_*` of `[[vrrp]]`: gratuitous ARP, and unsolicited neighbour advertisements of IPv6.

@@ -266,4 +266,5 @@ pub(crate) struct VrrpTrack {
 pub(crate) struct VrrpAuthentication {
     pub(crate) r#type: Field<Text>,
     pub(crate) password: Field<Text>,
+    pub(crate) sequence_file: Field<Text>,
 }

@@ -67,6 +67,15 @@ impl Authentication {
         }
     }
 
+    /// Tells one password from another, and is too short for more than that.
+    pub fn tag(&self) -> u16 {
+        let (Authentication::Pass(key) | Authentication::Ah(key)) = self else { return 0 };
+        let mut hmac = Hmac::<Md5>::new_from_slice(key).expect("HMAC takes keys of any length");
+        hmac.update(b"weir sequence file");
+        let full = hmac.finalize().into_bytes();
+        u16::from_be_bytes([full[0], full[1]])
+    }
+
     /// Judges the field of a received message. The header, if any, is judged by [`Sequence::check`].
     ///
     /// # Errors
@@ -117,6 +126,11 @@ pub struct Sequence {
 }
 
 impl Sequence {
+    /// Of an instance that has come to this number in a former run.
+    pub fn after(last: u32) -> Self {
+        Self { last, accepted: last }
+    }
+
     /// The highest number sent or accepted.
     pub fn last(self) -> u32 {
         self.last

@@ -79,6 +79,7 @@ impl Instance {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
             machine: Machine::new(&settings),
+            sequence: Sequence::after(settings.first_sequence),
             settings,
             announcer: Announcer::default(),
             counters: Counters::default(),
@@ -87,7 +88,6 @@ impl Instance {
             is_exhausted: false,
             last_heard: None,
             last_transition: Micros(0),
-            sequence: Sequence::default(),
             ident: 0,
             defended: HashMap::new(),
         }
@@ -121,6 +121,11 @@ impl Instance {
     /// The last accepted advertisement.
     pub fn last_heard(&self) -> Option<&LastHeard> {
         self.last_heard.as_ref()
+    }
+
+    /// The highest number of authentication headers that it has sent or accepted.
+    pub fn sequence(&self) -> u32 {
+        self.sequence.last()
     }
 
     /// When the state last changed.

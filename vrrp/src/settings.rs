@@ -44,6 +44,9 @@ pub struct Settings {
     pub ttl_max: u8,
     /// Version 2 only.
     pub authentication: Authentication,
+    /// With an authentication header: no number up to this one is believed, and ours go on after it. Looked at when the
+    /// instance starts.
+    pub first_sequence: u32,
     /// What version 3 over IPv4 sums up when sending; both are accepted.
     pub checksum: ChecksumForm,
     /// Where advertisements come from, and what breaks a tie between equal priorities.

@@ -162,6 +162,29 @@ fn what_was_sent_once_is_not_accepted_twice() {
 }
 
 #[test]
+fn what_was_recorded_before_a_restart_is_not_accepted_after_it() {
+    let key = Authentication::Ah(password("secret"));
+    let (mut master, mut out) = started([Settings { authentication: key, ..settings4("a", 1, 255) }]);
+    for second in 1..10 {
+        master.run(Micros(second * 1_000_000), &mut out);
+    }
+    let recorded = advertisements(&out);
+    for (first_sequence, believed) in [(0, 10), (5, 5), (10, 0)] {
+        let ours = Settings { authentication: key, first_sequence, ..settings4("b", 2, 100) };
+        let (mut backup, _) = started([ours]);
+        for frame in &recorded {
+            backup.receive(0, frame, Micros(0), &mut Vec::new());
+        }
+        let counters = backup.instances()[0].counters();
+        assert_eq!(
+            (counters.received, counters.discarded[Discard::Replay as usize]),
+            (believed, 10 - believed)
+        );
+        assert_eq!(backup.instances()[0].sequence(), 10);
+    }
+}
+
+#[test]
 fn a_router_that_takes_over_counts_on() {
     let with_key = |host, priority| {
         let key = Authentication::Ah(password("secret"));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -39,6 +40,7 @@ pub(crate) struct Taken {
     /// By port, family (IPv6 or not) and VRID.
     routers: HashMap<(usize, bool, u8), Span>,
     addresses: HashMap<IpAddr, Span>,
+    sequence_files: HashMap<PathBuf, Span>,
 }
 
 impl Taken {
@@ -101,7 +103,8 @@ pub(crate) fn vrrp(
     let virtual_mac = table.boolean(virtual_mac, true);
     let unicast_peers = peers(unicast_peers, &addresses, network, table);
     let ttls = ttls(ttl_min, ttl_max, unicast_peers.is_empty(), table);
-    let authentication = self::authentication(authentication, &version, table);
+    let (authentication, sequence_file) =
+        self::authentication(authentication, &version, taken, table).unzip();
     let accept = table.boolean(accept, true);
     let sync_group = table.parsed(sync_group, values::name);
     let checksum = checksum(v3_checksum_as_v2, &version, is_ipv6, table);
@@ -133,6 +136,7 @@ pub(crate) fn vrrp(
         garp,
         track,
         authentication,
+        sequence_file: sequence_file.flatten(),
     })
 }
 
@@ -328,8 +332,9 @@ fn ttls(
 fn authentication(
     field: &OneTable<schema::VrrpAuthentication>,
     version: &Spanned<u8>,
+    taken: &mut Taken,
     table: &mut Table<'_>,
-) -> Option<VrrpAuthentication> {
+) -> Option<(VrrpAuthentication, Option<PathBuf>)> {
     let (Tabular(written), at) = table.value(field)?;
     if *version.get_ref() != 2 {
         let problem = Problem::error("VRRP version 3 has no authentication")
@@ -339,7 +344,7 @@ fn authentication(
         table.report(problem);
     }
     let mut table = table.inner(at);
-    let schema::VrrpAuthentication { r#type, password } = written;
+    let schema::VrrpAuthentication { r#type, password, sequence_file } = written;
     let kinds = [
         ("pass", VrrpAuthentication::Pass as fn(String) -> VrrpAuthentication),
         ("ah", VrrpAuthentication::Ah as fn(String) -> VrrpAuthentication),
@@ -353,7 +358,39 @@ fn authentication(
         let label = format!("{} bytes; must be 1 to {PASSWORD_BYTES}", text.len());
         Err(Fault::new("password of a wrong length", label))
     });
-    kind.zip(password).map(|(kind, password)| kind.into_inner()(password.into_inner()))
+    let sequence_file = table.parsed(sequence_file, values::path);
+    let (kind, password) = kind.zip(password)?;
+    let authentication = kind.into_inner()(password.into_inner());
+    if let Some(file) = &sequence_file {
+        self::sequence_file(file, &authentication, taken, &mut table);
+    }
+    Some((authentication, sequence_file.map(Spanned::into_inner)))
+}
+
+/// Each instance counts by itself, and only the header has a number.
+fn sequence_file(
+    file: &Spanned<PathBuf>,
+    authentication: &VrrpAuthentication,
+    taken: &mut Taken,
+    table: &mut Table<'_>,
+) {
+    if matches!(authentication, VrrpAuthentication::Pass(_)) {
+        let problem = Problem::error("`sequence_file` without an authentication header")
+            .at(file.span(), "a password in the clear has no number")
+            .help("remove the line, or write `type = \"ah\"`");
+        table.report(problem);
+    }
+    match taken.sequence_files.entry(file.get_ref().clone()) {
+        Entry::Vacant(free) => {
+            free.insert(file.span());
+        }
+        Entry::Occupied(first) => table.report(
+            Problem::error("duplicate sequence file")
+                .at(file.span(), "given again here")
+                .related(first.get().clone(), "given first here")
+                .help("give each instance a file of its own"),
+        ),
+    }
 }
 
 /// Only version 3 over IPv4 has a choice.

@@ -13,6 +13,7 @@
 //!   routers may take over, and that this thread renews.
 
 mod files;
+mod sequence;
 pub(crate) mod settings;
 pub(crate) mod status;
 mod thread;
@@ -42,6 +43,7 @@ use weir_vrrp::settings::Mac;
 use weir_vrrp::track::{Reading, Tracked};
 
 use files::Files;
+use sequence::Sequences;
 use status::{Status, name_of};
 pub(crate) use thread::Thread;
 
@@ -104,6 +106,7 @@ pub(crate) struct Vrrp {
     readings: HashMap<Tracked, Reading>,
     received: HashMap<usize, Vec<Mac>>,
     refusals: HashMap<(Option<String>, Discard), Instant>,
+    sequences: Sequences,
 }
 
 impl Vrrp {
@@ -142,6 +145,7 @@ impl Vrrp {
             readings: HashMap::new(),
             received: HashMap::new(),
             refusals: HashMap::new(),
+            sequences: Sequences::default(),
         };
         vrrp.configure(config);
         (vrrp, Thread::new(ends))
@@ -156,6 +160,7 @@ impl Vrrp {
     pub(crate) fn configure(&mut self, config: &Config) {
         let macs: Vec<MacAddress> = self.ports.iter().map(|port| port.mac).collect();
         let setups = settings::setups(config, &macs);
+        self.sequences.configure(config);
         self.tracked.clear();
         for Setup { settings, trackers } in &setups {
             self.tracked.extend(trackers.iter().map(|tracker| tracker.what.clone()));
@@ -217,6 +222,7 @@ impl Vrrp {
         link_up: impl Fn(usize) -> bool,
         are_well: bool,
     ) {
+        self.keep_sequences();
         let mut readings = HashMap::with_capacity(self.tracked.len());
         for tracked in &self.tracked {
             let up = |up| if up { Reading::Up } else { Reading::Down };
@@ -238,6 +244,13 @@ impl Vrrp {
             self.readings = readings.clone();
             self.send(Update::Readings(readings));
         }
+    }
+
+    /// Keeps the numbers of authentication headers over a restart.
+    fn keep_sequences(&mut self) {
+        let status = self.status.load();
+        let numbers = status.instances.iter().filter_map(|instance| Some((instance.key?, instance.sequence)));
+        self.sequences.keep(numbers);
     }
 
     /// Has the masters resign, and waits until that is sent.

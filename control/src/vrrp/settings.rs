@@ -9,6 +9,8 @@ use weir_vrrp::router::Setup;
 use weir_vrrp::settings::{Announce, Settings, virtual_mac};
 use weir_vrrp::track::{Effect, Tracked, Tracker};
 
+use super::sequence;
+
 /// The instances of a file; `macs` by port number.
 pub(crate) fn setups(config: &Config, macs: &[MacAddress]) -> Vec<Setup> {
     config.vrrp.iter().map(|vrrp| setup(vrrp, &config.ports[vrrp.port], macs[vrrp.port])).collect()
@@ -31,11 +33,8 @@ fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress) -> Setup {
         unicast_peers: vrrp.unicast_peers.clone(),
         ttl_min: vrrp.ttl_min,
         ttl_max: vrrp.ttl_max,
-        authentication: match &vrrp.authentication {
-            None => Authentication::None,
-            Some(VrrpAuthentication::Pass(text)) => Authentication::Pass(password(text)),
-            Some(VrrpAuthentication::Ah(text)) => Authentication::Ah(password(text)),
-        },
+        authentication: authentication(vrrp),
+        first_sequence: sequence::kept_of(vrrp),
         checksum: if vrrp.v3_checksum_as_v2 { ChecksumForm::MessageOnly } else { ChecksumForm::PseudoHeader },
         source: source(vrrp, port, mac),
         mac: if vrrp.virtual_mac { virtual_mac(is_ipv6, vrrp.virtual_router_id) } else { mac.0 },
@@ -54,6 +53,15 @@ fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress) -> Setup {
     let workers = Tracker { what: Tracked::Workers, effect: Effect::Fault };
     let trackers = std::iter::once(own_link).chain(vrrp.track.iter().map(tracker)).chain([workers]);
     Setup { settings, trackers: trackers.collect() }
+}
+
+/// How the routers of an instance know each other.
+pub(crate) fn authentication(vrrp: &Vrrp) -> Authentication {
+    match &vrrp.authentication {
+        None => Authentication::None,
+        Some(VrrpAuthentication::Pass(text)) => Authentication::Pass(password(text)),
+        Some(VrrpAuthentication::Ah(text)) => Authentication::Ah(password(text)),
+    }
 }
 
 fn tracker(track: &VrrpTrack) -> Tracker {

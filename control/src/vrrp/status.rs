@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
+use weir_dataplane::snapshot::virtual_router::RouterKey;
 use weir_vrrp::discard::Discard;
 use weir_vrrp::instance::Instance;
 use weir_vrrp::router::Router;
+use weir_vrrp::settings::Settings;
 use weir_vrrp::time::Micros;
 use weir_vrrp::track::Tracked;
 
@@ -38,6 +40,11 @@ pub(crate) struct Unclaimed {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct InstanceStatus {
     pub(crate) instance: String,
+    /// What the data plane and the files of sequence numbers know it by.
+    #[serde(skip)]
+    pub(crate) key: Option<RouterKey>,
+    /// The highest number of authentication headers that it has sent or accepted; 0 without them.
+    pub(crate) sequence: u32,
     pub(crate) port: String,
     pub(crate) virtual_router_id: u8,
     pub(crate) version: u8,
@@ -94,6 +101,11 @@ pub(crate) fn name_of(tracked: &Tracked, ports: &[String]) -> String {
     }
 }
 
+/// What the data plane knows an instance by.
+pub(super) fn key_of(settings: &Settings) -> RouterKey {
+    RouterKey { port: settings.port, is_ipv6: settings.is_ipv6(), id: settings.virtual_router_id }
+}
+
 fn name(ports: &[String], port: usize) -> &str {
     ports.get(port).map_or("?", String::as_str)
 }
@@ -124,6 +136,8 @@ impl InstanceStatus {
         let seconds = |span: Duration| span.as_secs_f64();
         Self {
             instance: settings.name.clone(),
+            key: Some(key_of(settings)),
+            sequence: instance.sequence(),
             port: name(ports, settings.port).to_owned(),
             virtual_router_id: settings.virtual_router_id,
             version: settings.version as u8,

@@ -19,11 +19,11 @@ use weir_dataplane::stats::PuntClass;
 use weir_vrrp::instance::Instance;
 use weir_vrrp::machine::State;
 use weir_vrrp::router::{Output, Router};
-use weir_vrrp::settings::{Mac, Settings};
+use weir_vrrp::settings::Mac;
 use weir_vrrp::time::Micros;
 use weir_vrrp::track::{Reading, Tracked};
 
-use super::status::Status;
+use super::status::{Status, key_of};
 use super::{Note, Update};
 
 /// Between two looks at the ring and the timers.
@@ -337,11 +337,6 @@ impl Thread {
         sleep(TURN);
         let _ = done.try_send(());
     }
-}
-
-/// What the data plane knows an instance by.
-fn key_of(settings: &Settings) -> RouterKey {
-    RouterKey { port: settings.port, is_ipv6: settings.is_ipv6(), id: settings.virtual_router_id }
 }
 
 /// What nobody has looked at yet is taken to be up.

@@ -1,0 +1,172 @@
+//! The numbers of authentication headers, kept over a restart in the files that `sequence_file` names.
+//!
+//! A router that starts anew has seen no number yet, so it would believe advertisements of a former master that somebody
+//! has recorded. With what it had seen or sent before, it goes on where it was. A number belongs to a password: the file
+//! holds a word of 16 bits that tells one password from another and is too short to try passwords against.
+//!
+//! Files are written by a thread of their own, since a file system may hang: control and VRRP's thread never wait.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+use weir_config::model::{Config, Vrrp};
+use weir_config::read_file;
+use weir_dataplane::snapshot::virtual_router::RouterKey;
+
+use super::settings::authentication;
+
+/// Between two writes of a file, and so how much of a recording may still be believed.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two lines in the log about the same file.
+const LOG_INTERVAL: Duration = Duration::from_secs(3600);
+/// A file holds two numbers and no more.
+const FILE_BYTES_MAX: u64 = 64;
+
+/// The files of the present configuration.
+#[derive(Default)]
+pub(super) struct Sequences {
+    kept: HashMap<RouterKey, Kept>,
+    writer: Option<SyncSender<(PathBuf, String)>>,
+    written: Option<Instant>,
+}
+
+struct Kept {
+    path: PathBuf,
+    tag: u16,
+    /// What is in the file, or on its way.
+    number: u32,
+}
+
+impl Sequences {
+    /// Takes over the files of a configuration. Those that were named before go on.
+    pub(super) fn configure(&mut self, config: &Config) {
+        let named = config.vrrp.iter().filter_map(|vrrp| {
+            let path = vrrp.sequence_file.clone()?;
+            Some((RouterKey::of(vrrp), Kept { path, tag: authentication(vrrp).tag(), number: 0 }))
+        });
+        let mut kept: HashMap<RouterKey, Kept> = named.collect();
+        for (key, kept) in &mut kept {
+            if let Some(before) = self.kept.get(key).filter(|it| it.path == kept.path && it.tag == kept.tag) {
+                kept.number = before.number;
+            }
+        }
+        self.kept = kept;
+    }
+
+    /// Keeps what the instances have come to: their numbers, by instance. At most once a second.
+    pub(super) fn keep(&mut self, numbers: impl IntoIterator<Item = (RouterKey, u32)>) {
+        let now = Instant::now();
+        let is_due = self.written.is_none_or(|last| now - last >= WRITE_INTERVAL);
+        if self.kept.is_empty() || !is_due {
+            return;
+        }
+        self.written = Some(now);
+        for (key, number) in numbers {
+            let Some(kept) = self.kept.get_mut(&key).filter(|kept| kept.number != number) else { continue };
+            let writer = self.writer.get_or_insert_with(start_writer);
+            // A file system that hangs is not waited for: a later number is written when it goes on.
+            if writer.try_send((kept.path.clone(), format!("{number} {}\n", kept.tag))).is_ok() {
+                kept.number = number;
+            }
+        }
+    }
+}
+
+/// The number that was kept of an instance, 0 if there is none.
+pub(super) fn kept_of(vrrp: &Vrrp) -> u32 {
+    let Some(path) = &vrrp.sequence_file else { return 0 };
+    match read_file(path, FILE_BYTES_MAX) {
+        Ok(bytes) => {
+            let parsed = std::str::from_utf8(&bytes).ok().and_then(parse);
+            if parsed.is_none() {
+                warn!(file = %path.display(), "VRRP: no sequence number in the file; it is written anew");
+            }
+            let tag = authentication(vrrp).tag();
+            parsed.filter(|(_, of)| *of == tag).map_or(0, |(number, _)| number)
+        }
+        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(problem) => {
+            warn!(file = %path.display(), "VRRP: the sequence number can't be read, recordings may be believed: {problem}");
+            0
+        }
+    }
+}
+
+/// Number and word of the password.
+fn parse(text: &str) -> Option<(u32, u16)> {
+    let (number, tag) = text.trim().split_once(' ')?;
+    Some((number.parse().ok()?, tag.parse().ok()?))
+}
+
+fn start_writer() -> SyncSender<(PathBuf, String)> {
+    // All instances of a file at once.
+    const WAITING_MAX: usize = 512;
+    let (sender, receiver) = sync_channel(WAITING_MAX);
+    let builder = std::thread::Builder::new().name("weir-sequence".to_owned());
+    if let Err(problem) = builder.spawn(move || write_all(&receiver)) {
+        warn!("VRRP: sequence numbers are not kept: no thread for it: {problem}");
+    }
+    sender
+}
+
+fn write_all(receiver: &Receiver<(PathBuf, String)>) {
+    let mut logged: HashMap<PathBuf, Instant> = HashMap::new();
+    while let Ok((path, text)) = receiver.recv() {
+        if let Err(problem) = write(&path, &text) {
+            let is_news = logged.get(&path).is_none_or(|last| last.elapsed() >= LOG_INTERVAL);
+            if is_news {
+                warn!(file = %path.display(), "VRRP: the sequence number can't be kept: {problem}");
+                logged.insert(path, Instant::now());
+            }
+        }
+    }
+}
+
+/// Replaces a file, so that whoever reads it finds the former text or this one.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &Path, password: &str) -> Config {
+        let text = format!(
+            "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\
+             [[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 51\naddresses = [\"10.0.0.100\"]\n\
+             authentication = {{ type = \"ah\", password = \"{password}\", sequence_file = \"{}\" }}\n",
+            path.display()
+        );
+        weir_config::parse("test", &text).unwrap().config
+    }
+
+    #[test]
+    fn a_number_is_found_again_with_its_password_alone() {
+        let path = std::env::temp_dir().join(format!("weir-sequence-{}", std::process::id()));
+        let config = file(&path, "secret");
+        assert_eq!(kept_of(&config.vrrp[0]), 0);
+        let mut sequences = Sequences::default();
+        sequences.configure(&config);
+        sequences.keep([(RouterKey::of(&config.vrrp[0]), 4711)]);
+        let end = Instant::now() + Duration::from_secs(60);
+        while kept_of(&config.vrrp[0]) != 4711 {
+            assert!(Instant::now() < end, "{:?}", std::fs::read_to_string(&path));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(kept_of(&file(&path, "another").vrrp[0]), 0);
+        std::fs::write(&path, "rubbish").unwrap();
+        assert_eq!(kept_of(&config.vrrp[0]), 0);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
