@@ -78,7 +78,8 @@ class Changes(test_vrrp.VrrpCase):
             ping = net.run("c", "ping", "-c", "1", "-W", "1", "10.30.0.51")
             self.assertEqual(ping.returncode, 0, ping.stdout)
             self.reload(director, instance("new", 51, 150))
-            self.assertEqual(director.states(), {"new": MASTER}, director.log())
+            # What is shown follows within a moment.
+            self.assertStates("renamed", 5, (director, {"new": MASTER}))
             self.assertNotIn("from=\"master\"", director.log())
             ping = net.run("c", "ping", "-c", "1", "-W", "1", "10.30.0.51")
             self.assertEqual(ping.returncode, 0, ping.stdout + director.log())
