@@ -351,6 +351,29 @@ socketserver.TCPServer(("", 5480), Agent).serve_forever()
         self.assertIn("has weight 50 instead of 100, says the agent at", weir.said())
 
 
+    def test_an_agent_limits_connections_as_for_haproxy(self):
+        told = health.scripts() / "agent"
+        told.write_text("up\n")
+        agent = ("/usr/bin/python3", "-c", """
+import pathlib, socketserver, sys
+class Agent(socketserver.BaseRequestHandler):
+    def handle(self): self.request.sendall(pathlib.Path(sys.argv[1]).read_bytes())
+socketserver.TCPServer.allow_reuse_address = True
+socketserver.TCPServer(("", 5480), Agent).serve_forever()
+""", str(told))
+        self.leg.enter_context(health.Server("A", *agent, port=5480))
+        weir = self.start(checked(self.CHECK, more="[virtual_server.agent]\nport = 5480\ninterval = 0.2"))
+        self.assertIn("A", {who for who, _ in lab.answers(lab.VIPS["nat"], 6)})
+        told.write_text("up maxconn:1\n")
+        lab.wait_for("the limit", lambda: f"real server {A}:8080 of nat takes at most 1 connections" in weir.said(), 10)
+        # It has more than one already, if only such as are closed. Without a limit it would get every third.
+        lab.wait_for("A full", lambda: "A" not in {who for who, _ in lab.answers(lab.VIPS["nat"], 6)}, 10)
+        self.assertNotIn("A", {who for who, _ in lab.answers(lab.VIPS["nat"], 9)})
+        told.write_text("up\n")
+        lab.wait_for("no limit", lambda: "takes as many connections as the file says" in weir.said(), 10)
+        lab.wait_for("A again", lambda: "A" in {who for who, _ in lab.answers(lab.VIPS["nat"], 6)}, 10)
+
+
 class Through(unittest.TestCase):
     """Checks by the way of clients' packets see what a check of the real server's own address can't."""
 

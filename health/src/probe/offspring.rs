@@ -164,6 +164,10 @@ impl Drop for Pen {
 fn place() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // Outside of what this namespace shows.
+    if own.starts_with("..") {
+        return None;
+    }
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let place = mounts.lines().find_map(|line| {
         let (mount, system) = line.split_once(" - ")?;
