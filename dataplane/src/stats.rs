@@ -2,6 +2,10 @@
 //!
 //! Every packet ends as forwarded, answered, punted or dropped with a [`DropReason`]; each of them has a counter here.
 
+mod milestone;
+#[cfg(test)]
+mod model;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
@@ -10,7 +14,15 @@ use crate::passes::PassTimes;
 
 use crate::punt::Owner;
 
-/// A counter or gauge with one writer. Readers may see it a moment late, never torn.
+pub use self::milestone::Milestone;
+
+/// What milestones are made of; `model.rs` has something else in its place.
+mod sync {
+    pub(super) use std::sync::atomic::AtomicU64;
+}
+
+/// A counter or gauge with one writer. Readers may see it a moment late, never torn; what they see beside it may be of another
+/// moment, see [`Milestone`].
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -187,9 +199,9 @@ pub struct WorkerCounters {
     /// Gauge: the worker's clock, in seconds.
     pub seconds: Counter,
     /// Gauge: generation of the snapshot in use.
-    pub generation: Counter,
+    pub generation: Milestone,
     /// Gauge: no record is left of what was over when this generation came, such as connections to former VIPs.
-    pub swept: Counter,
+    pub swept: Milestone,
 }
 
 impl WorkerCounters {
@@ -216,8 +228,8 @@ impl WorkerCounters {
             arp_conflicts: Counter::default(),
             vrrp_fenced: Counter::default(),
             seconds: Counter::default(),
-            generation: Counter::default(),
-            swept: Counter::default(),
+            generation: Milestone::default(),
+            swept: Milestone::default(),
         }
     }
 

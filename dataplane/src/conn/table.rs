@@ -8,25 +8,25 @@
 //! The hash covers the client's address and port, so both directions of a NAT connection find the same record;
 //! it is keyed per process (see [`HashKey`]), so that nobody outside can aim at a line.
 //!
-//! One writer, the worker. Others read through a [`View`], without a lock: a counter of moves tells them when a record
-//! may have slipped past them, and the key is read again behind the value.
+//! One writer, the worker. Others read through a [`View`], without a lock: `lines.rs` says why that is right.
 
+mod lines;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, fence};
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use dpdk::memory::{Line, Slab};
+
+pub use self::lines::Slot;
+use self::lines::{Homes, Lines, PROBES, SLOTS};
 
 use super::record::{KEY_MASK, Key, REPLY, REPLY_GOING_ON_MASK, Record, Seen, Usual, UsualKey};
 use super::state::Lifetimes;
 
-/// Records in a line.
-const SLOTS: usize = 4;
-/// Lines that a lookup visits at most. Reached only by a client that opens tens of connections from one port.
-const PROBES: usize = 16;
 /// Records that one call of [`Table::sweep`] ends, give or take a line's: each costs the counts of its real server, and some
 /// a persistence template, in a line that is in no cache.
 pub const ENDED_MAX: usize = 64;
@@ -57,33 +57,11 @@ impl HashKey {
     }
 }
 
-/// Where records belong: all it takes to find that out, at hand.
-#[derive(Clone, Copy)]
-struct Homes {
-    key: HashKey,
-    lines: u64,
-}
-
-impl Homes {
-    /// The line where `hash` belongs: its upper bits, scaled, so that any number of lines will do.
-    #[inline]
-    fn home(&self, hash: u64) -> usize {
-        ((u128::from(hash) * u128::from(self.lines)) >> 64) as usize
-    }
-}
-
 /// The 128-bit product folded to 64 bits: each bit of the result depends on all bits of both.
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
-}
-
-/// Where a record lies. Good until the next insert or remove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
-    line: usize,
-    slot: usize,
 }
 
 /// Where there is no room for another connection.
@@ -118,13 +96,14 @@ impl Verdict {
 #[derive(Clone)]
 pub struct View(Arc<Lines>);
 
-/// On lines of its own, since `moves` is written and another worker's table may lie beside it.
-#[repr(align(128))]
-struct Lines {
-    lines: Slab<Line>,
-    homes: Homes,
-    /// Odd while records move; goes up with each move.
-    moves: AtomicU64,
+/// What the lines are made of; `model.rs` has something else in its place.
+mod sync {
+    pub(super) use std::hint::spin_loop;
+    pub(super) use std::sync::atomic::{AtomicU64, fence};
+
+    pub(super) use dpdk::lcore::prefetch_at;
+
+    pub(super) type Memory = dpdk::memory::Slab<dpdk::memory::Line>;
 }
 
 /// See the module.
@@ -160,9 +139,8 @@ impl Table {
     /// An empty table in `lines`, zeroed, [`Table::lines_for`] many.
     pub fn new(lines: Slab<Line>, capacity: usize, key: HashKey) -> Self {
         assert!(lines.len() >= LINES_MIN, "as lines_for says");
-        let homes = Homes { key, lines: lines.len() as u64 };
-        let shared = Arc::new(Lines { lines, homes, moves: AtomicU64::new(0) });
-        Self { shared, homes, len: 0, capacity, sweep_line: 0, has_slipped: false }
+        let shared = Arc::new(Lines::new(lines, key));
+        Self { homes: shared.homes, shared, len: 0, capacity, sweep_line: 0, has_slipped: false }
     }
 
     /// For other workers.
@@ -200,7 +178,7 @@ impl Table {
     /// The connection of a client's packet.
     #[inline]
     pub fn find(&self, hash: u64, key: Key) -> Option<(Slot, Record)> {
-        self.shared.probe(
+        self.shared.find(
             hash,
             |candidate| candidate == key.key,
             |record| record.value & KEY_MASK == key.value,
@@ -238,7 +216,7 @@ impl Table {
         is_it: impl Fn(Record) -> bool,
     ) -> Option<(Slot, Record)> {
         let client = u64::from(client) << 16 | u64::from(client_port);
-        self.shared.probe(hash, |candidate| candidate >> 16 == client, is_it)
+        self.shared.find(hash, |candidate| candidate >> 16 == client, is_it)
     }
 
     /// A place for a new connection where it belongs, if the table certainly has none with these ends: there is a free
@@ -257,8 +235,8 @@ impl Table {
     /// Adds a connection in the place that [`Table::vacancy`] just gave.
     #[inline]
     pub fn fill(&mut self, slot: Slot, record: Record) {
-        debug_assert_eq!(self.value(slot.line, slot.slot), 0);
-        self.write(slot.line, slot.slot, record);
+        debug_assert_eq!(self.shared.value(slot.line, slot.slot), 0);
+        self.shared.fill(slot.line, slot.slot, record);
         self.len += 1;
     }
 
@@ -267,18 +245,9 @@ impl Table {
         if self.len >= self.capacity {
             return Err(NoRoom::Table);
         }
-        let home = self.homes.home(hash);
-        for distance in 0..PROBES {
-            let index = self.shared.behind(home, distance);
-            for slot in 0..SLOTS {
-                if self.value(index, slot) == 0 {
-                    self.write(index, slot, record);
-                    self.len += 1;
-                    return Ok(Slot { line: index, slot });
-                }
-            }
-        }
-        Err(NoRoom::Chain)
+        let slot = self.shared.insert(hash, record).ok_or(NoRoom::Chain)?;
+        self.len += 1;
+        Ok(slot)
     }
 
     /// Whether a connection with this hash would find no room in the lines that it may lie in.
@@ -289,55 +258,16 @@ impl Table {
     /// Replaces a record by a later version of itself.
     #[inline]
     pub fn update(&mut self, slot: Slot, record: Record) {
-        debug_assert_eq!(self.read(slot.line, slot.slot).key, record.key);
-        self.shared.lines[slot.line].0[SLOTS + slot.slot].store(record.value, Relaxed);
+        debug_assert_eq!(self.shared.read(slot.line, slot.slot).key, record.key);
+        self.shared.update(slot, record);
     }
 
     /// Removes a record.
     pub fn remove(&mut self, slot: Slot) {
         self.len -= 1;
-        let moves = self.shared.moves.load(Relaxed);
-        self.shared.moves.store(moves + 1, Relaxed);
-        fence(Release);
-        self.take_out(slot);
-        self.shared.moves.store(moves + 2, Release);
-    }
-
-    fn take_out(&mut self, slot: Slot) {
-        let mut hole = slot.line;
-        let was_full = self.is_full(hole);
-        self.close_gap(hole, slot.slot);
-        if !was_full {
-            return;
-        }
-        // Everything that spilled over the line while it was full has to stay reachable: move one such record
-        // back into the hole, then fill the hole it leaves. Up to the first line that never spilled.
-        let mut at = self.shared.behind(hole, 1);
-        while self.shared.distance(hole, at) < PROBES {
-            let at_was_full = self.is_full(at);
-            if let Some(slot) = self.spilled_over(hole, at) {
-                let record = self.read(at, slot);
-                self.has_slipped |= self.is_swept(hole, at);
-                let free = (0..SLOTS).find(|&free| self.value(hole, free) == 0);
-                self.write(hole, free.unwrap_or(SLOTS - 1), record);
-                self.close_gap(at, slot);
-                hole = at;
-            }
-            if !at_was_full {
-                return;
-            }
-            at = self.shared.behind(at, 1);
-        }
-    }
-
-    /// A slot of line `at` whose record would rather lie in line `hole`, some lines before.
-    fn spilled_over(&self, hole: usize, at: usize) -> Option<usize> {
-        let reach = self.shared.distance(hole, at);
-        (0..SLOTS).find(|&slot| {
-            let record = self.read(at, slot);
-            let home = self.homes.home(self.hash(record.hash_input()));
-            record.value != 0 && self.shared.distance(home, at) >= reach
-        })
+        let (shared, swept_to) = (&self.shared, self.sweep_line);
+        let has_slipped = &mut self.has_slipped;
+        shared.remove(slot, |from, to| *has_slipped |= is_between(shared, swept_to, to, from));
     }
 
     /// Visits the next `count` lines, round and round, and does with each record what `judge` says. Lines are passed over
@@ -364,7 +294,7 @@ impl Table {
             }
             let mut slot = 0;
             while slot < SLOTS {
-                let record = self.read(line, slot);
+                let record = self.shared.read(line, slot);
                 if record.value == 0 {
                     break;
                 }
@@ -398,11 +328,6 @@ impl Table {
         std::mem::take(&mut self.has_slipped)
     }
 
-    /// Whether the sweep stands behind line `hole` and not behind line `at`, which lies behind `hole`.
-    fn is_swept(&self, hole: usize, at: usize) -> bool {
-        (1..=self.shared.distance(hole, at)).contains(&self.shared.distance(hole, self.sweep_line))
-    }
-
     /// Lines of the table.
     pub fn lines(&self) -> usize {
         self.shared.lines.len()
@@ -412,37 +337,14 @@ impl Table {
     pub fn iter(&self) -> impl Iterator<Item = Record> + '_ {
         (0..self.shared.lines.len())
             .flat_map(|line| (0..SLOTS).map(move |slot| (line, slot)))
-            .map(|(line, slot)| self.read(line, slot))
+            .map(|(line, slot)| self.shared.read(line, slot))
             .filter(|record| record.value != 0)
     }
+}
 
-    fn is_full(&self, line: usize) -> bool {
-        self.value(line, SLOTS - 1) != 0
-    }
-
-    fn value(&self, line: usize, slot: usize) -> u64 {
-        self.shared.value(line, slot)
-    }
-
-    fn read(&self, line: usize, slot: usize) -> Record {
-        Record { key: self.shared.lines[line].0[slot].load(Relaxed), value: self.value(line, slot) }
-    }
-
-    fn write(&mut self, line: usize, slot: usize, record: Record) {
-        let words = &self.shared.lines[line].0;
-        words[slot].store(record.key, Relaxed);
-        words[SLOTS + slot].store(record.value, Relaxed);
-    }
-
-    /// Empties a slot and keeps the taken slots of its line in front.
-    fn close_gap(&mut self, line: usize, slot: usize) {
-        let last = (slot + 1..SLOTS).rev().find(|&slot| self.value(line, slot) != 0);
-        if let Some(last) = last {
-            let record = self.read(line, last);
-            self.write(line, slot, record);
-        }
-        self.write(line, last.unwrap_or(slot), Record { key: 0, value: 0 });
-    }
+/// Whether the sweep, at line `swept_to`, stands behind line `hole` and not behind line `at`, which lies behind `hole`.
+fn is_between(lines: &Lines, swept_to: usize, hole: usize, at: usize) -> bool {
+    (1..=lines.distance(hole, at)).contains(&lines.distance(hole, swept_to))
 }
 
 /// Where usual packets find their connections, in one second: see [`Table::usual_records`].
@@ -511,64 +413,9 @@ impl UsualRecords<'_> {
     pub fn touch(&mut self, slot: Slot, record: Record) {
         if record.is_of_another_second(self.now) {
             let record = record.touched(record.state(), self.now);
-            self.lines[slot.line].0[SLOTS + slot.slot].store(record.value, Relaxed);
+            // A release, as in `Lines::update`.
+            self.lines[slot.line].0[SLOTS + slot.slot].store(record.value, Release);
         }
-    }
-}
-
-impl Lines {
-    /// The line `distance` lines behind `line`, round and round.
-    #[inline]
-    fn behind(&self, line: usize, distance: usize) -> usize {
-        let index = line + distance;
-        if index < self.lines.len() { index } else { index - self.lines.len() }
-    }
-
-    /// How many lines `to` lies behind `from`.
-    fn distance(&self, from: usize, to: usize) -> usize {
-        if to >= from { to - from } else { to + self.lines.len() - from }
-    }
-
-    #[inline]
-    fn prefetch(&self, hash: u64) {
-        dpdk::lcore::prefetch_at(&self.lines, self.homes.home(hash));
-    }
-
-    #[inline]
-    fn probe(
-        &self,
-        hash: u64,
-        key_matches: impl Fn(u64) -> bool,
-        is_it: impl Fn(Record) -> bool,
-    ) -> Option<(Slot, Record)> {
-        let home = self.homes.home(hash);
-        for distance in 0..PROBES {
-            let index = self.behind(home, distance);
-            let line = &self.lines[index].0;
-            for slot in 0..SLOTS {
-                let key = line[slot].load(Relaxed);
-                if key_matches(key) {
-                    let record = Record { key, value: line[SLOTS + slot].load(Relaxed) };
-                    if record.value != 0 && is_it(record) {
-                        return Some((Slot { line: index, slot }, record));
-                    }
-                }
-            }
-            // Slots of a line are taken in order, so the last one tells whether the line is full.
-            if line[2 * SLOTS - 1].load(Relaxed) == 0 {
-                return None;
-            }
-        }
-        None
-    }
-
-    fn value(&self, line: usize, slot: usize) -> u64 {
-        self.lines[line].0[SLOTS + slot].load(Relaxed)
-    }
-
-    fn is_crowded(&self, hash: u64) -> bool {
-        let home = self.homes.home(hash);
-        (0..PROBES).all(|distance| self.value(self.behind(home, distance), SLOTS - 1) != 0)
     }
 }
 
@@ -586,14 +433,7 @@ impl View {
 
     /// Every record, in no order, while the worker goes on.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        self.0.lines.iter().flat_map(|line| {
-            (0..SLOTS).filter_map(|slot| {
-                let key = line.0[slot].load(Acquire);
-                let value = line.0[SLOTS + slot].load(Acquire);
-                let is_whole = value != 0 && line.0[slot].load(Relaxed) == key;
-                is_whole.then_some(Record { key, value })
-            })
-        })
+        self.0.records()
     }
 
     /// As [`Table::find_reply`], from another worker. What it returns was so a moment ago.
@@ -604,22 +444,7 @@ impl View {
         client_port: u16,
         is_it: impl Fn(Record) -> bool,
     ) -> Option<Record> {
-        /// A table in which records move all the time is not searched for ever.
-        const TRIES: usize = 4;
         let client = u64::from(client) << 16 | u64::from(client_port);
-        for _ in 0..TRIES {
-            let moves = self.0.moves.load(Acquire);
-            let found = self.0.probe(hash, |candidate| candidate >> 16 == client, &is_it);
-            fence(Acquire);
-            let is_whole = found.is_none_or(|(slot, record)| {
-                self.0.lines[slot.line].0[slot.slot].load(Relaxed) == record.key
-            });
-            let is_settled = moves & 1 == 0 && self.0.moves.load(Relaxed) == moves;
-            if is_whole && (found.is_some() || is_settled) {
-                return found.map(|(_, record)| record);
-            }
-            std::hint::spin_loop();
-        }
-        None
+        self.0.find_from_outside(hash, |candidate| candidate >> 16 == client, is_it)
     }
 }

@@ -83,7 +83,8 @@ pub struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// Of these workers, and their templates.
+    /// Of these workers, and their templates. What they counted until then is seen by whoever counts afterwards: see
+    /// [`crate::stats::Milestone`].
     pub fn of<'w>(
         workers: impl Iterator<Item = &'w WorkerCounters>,
         templates: Option<&'a Templates>,

@@ -93,7 +93,9 @@ impl Server {
         self.live.overloaded.load(Relaxed)
     }
 
-    /// Counts a new connection in and sets the overload flag when it is the one too many.
+    /// Counts a new connection in and sets the overload flag when it is the one too many. A worker that counts one out at the
+    /// same moment may see neither this count nor the flag: what is left wrong then the end of this connection sets
+    /// right at the latest, since its worker sees its own flag and counts.
     pub fn bind(&self, worker: usize, protocol: Protocol, state: State) {
         self.tallies[worker].count_in(protocol, state);
         if self.upper_threshold != 0 && self.live.total() >= self.upper_threshold {
