@@ -139,7 +139,7 @@ impl<F: Frame> Director<F> {
 
     /// The table is full: flows without a record may live on for a while.
     #[cold]
-    fn suspect_untracked(&mut self, now: Now) {
+    pub(super) fn suspect_untracked(&mut self, now: Now) {
         self.untracked_until = now.seconds + UNTRACKED_SECS;
         if self.shared.untracked_until.load(Relaxed) < self.untracked_until {
             self.shared.untracked_until.store(self.untracked_until, Relaxed);

@@ -203,7 +203,8 @@ fn labs_without_records() -> Vec<(Lab, u8)> {
     let one_packet =
         weir_config::parse("test", one_packet).unwrap_or_else(|report| panic!("{report}")).config;
     let mut full = Lab::new(&config("nat", "rr", &[(11, 1)], ""), 1);
-    full.directors[0].untracked_until = 900;
+    let now = full.now;
+    full.directors[0].suspect_untracked(now);
     vec![(Lab::new(&one_packet, 1), ipv4::UDP), (full, ipv4::TCP)]
 }
 
