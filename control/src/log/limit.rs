@@ -1,5 +1,5 @@
 //! How much may be logged. Lines of one kind, those from one place in the code, have a limit, and all together have one; what
-//! is beyond is left out, counted, and summed up in a line for each kind.
+//! is beyond is left out, counted, and summed up in a line for each kind. What EAL and the drivers say is one kind.
 //!
 //! The limits leave room for what happens once: a rack of five hundred servers that fails is five hundred lines.
 
@@ -68,8 +68,8 @@ pub(super) struct Limit {
 
 struct State {
     total: Bucket,
-    /// As many as there are places in the code that log.
-    kinds: HashMap<Identifier, Kind>,
+    /// By place in the code, which bounds how many there are; without one: EAL and the drivers.
+    kinds: HashMap<Option<Identifier>, Kind>,
 }
 
 impl Limit {
@@ -83,8 +83,13 @@ impl Limit {
         self.left_out.load(Relaxed)
     }
 
+    /// Whether a line of EAL's or a driver's may be logged.
+    pub(super) fn admits_foreign(&self, text: &[u8], now: Instant) -> bool {
+        self.admits(None, now, || cut(&String::from_utf8_lossy(text)))
+    }
+
     /// Whether a line may be logged.
-    fn admits(&self, kind: Identifier, now: Instant, example: impl FnOnce() -> String) -> bool {
+    fn admits(&self, kind: Option<Identifier>, now: Instant, example: impl FnOnce() -> String) -> bool {
         let mut state = self.state();
         let State { total, kinds } = &mut *state;
         let kind = kinds.entry(kind).or_insert_with(|| Kind {
@@ -138,7 +143,7 @@ pub(super) struct Limiter(pub(super) &'static Limit);
 impl<S: Subscriber> Layer<S> for Limiter {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let place = event.metadata();
-        place.target() == SUMMARY || self.0.admits(place.callsite(), Instant::now(), || example(event))
+        place.target() == SUMMARY || self.0.admits(Some(place.callsite()), Instant::now(), || example(event))
     }
 }
 
@@ -146,7 +151,10 @@ impl<S: Subscriber> Layer<S> for Limiter {
 fn example(event: &Event<'_>) -> String {
     let mut example = Example::default();
     event.record(&mut example);
-    let text = [example.message, example.fields].concat();
+    cut(&[example.message, example.fields].concat())
+}
+
+fn cut(text: &str) -> String {
     text.lines().find(|line| !line.is_empty()).unwrap_or_default().chars().take(EXAMPLE_CHARS).collect()
 }
 
@@ -196,13 +204,14 @@ mod tests {
         for tick in 0..20_000u64 {
             let now = begin + Duration::from_millis(tick);
             for line in 0..16 {
-                admitted += u64::from(limit.admits(flood.clone(), now, || format!("line {tick}.{line}")));
+                admitted +=
+                    u64::from(limit.admits(Some(flood.clone()), now, || format!("line {tick}.{line}")));
             }
             told.extend(limit.summaries(now));
         }
         assert!((500..=600).contains(&admitted), "{admitted}");
         assert_eq!(limit.left_out(), 320_000 - admitted);
-        assert!(limit.admits(other, begin + Duration::from_secs(20), || "other".to_owned()));
+        assert!(limit.admits(Some(other), begin + Duration::from_secs(20), || "other".to_owned()));
         assert_eq!(told.len(), 1);
         let (count, time, example) = &told[0];
         assert!(*count > 150_000 && *time >= SUMMARY_INTERVAL, "{told:?}");
@@ -211,6 +220,27 @@ mod tests {
         let later = begin + Duration::from_secs(60);
         let [rest] = &limit.summaries(later)[..] else { panic!("one summary") };
         assert_eq!(rest.0 + count, limit.left_out());
-        assert!(limit.summaries(later).is_empty() && limit.admits(flood, later, String::new));
+        assert!(limit.summaries(later).is_empty() && limit.admits(Some(flood), later, String::new));
+    }
+
+    #[test]
+    fn what_drivers_say_is_limited_and_so_are_all_together() {
+        let (limit, now) = (Limit::new(), Instant::now());
+        let admitted = (0..1_000).filter(|_| limit.admits_foreign(b"PMD: bad descriptor\n", now)).count();
+        assert_eq!(admitted, KIND.burst as usize);
+        let told = limit.summaries(now + SUMMARY_INTERVAL);
+        assert_eq!(told, [(500, SUMMARY_INTERVAL, "PMD: bad descriptor".to_owned())]);
+        // All that is left in all, by one line of each of many kinds.
+        struct Place(u8);
+        impl Callsite for Place {
+            fn set_interest(&self, _: tracing::subscriber::Interest) {}
+            fn metadata(&self) -> &tracing::Metadata<'_> {
+                unreachable!("nobody asks")
+            }
+        }
+        let places: &'static [Place] = Vec::leak((0..4_000).map(|_| Place(0)).collect());
+        assert!(places.iter().all(|place| place.0 == 0), "each has an address of its own");
+        let lines = places.iter().filter(|place| limit.admits(Some(Identifier(*place)), now, String::new));
+        assert_eq!(lines.count(), (TOTAL.burst - KIND.burst) as usize);
     }
 }

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::sync::{LazyLock, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -77,8 +77,11 @@ pub(crate) fn start(level: LevelFilter) -> io::Result<()> {
         flush();
     }));
     dpdk::log::send_to(|text, level| {
-        QUEUE.push(text.to_vec());
-        if level <= LAST_WORDS || RUNS.get().is_none() {
+        let is_urgent = level <= LAST_WORDS || RUNS.get().is_none();
+        if is_urgent || LIMIT.admits_foreign(text, Instant::now()) {
+            QUEUE.push(text.to_vec());
+        }
+        if is_urgent {
             flush();
         }
     });
