@@ -13,6 +13,7 @@ use serde::de::{Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 use toml::de::{DeTable, DeValue};
 
+use crate::keepalived;
 use crate::report::{Problem, quoted};
 use crate::schema::{
     Agent, Connections, Control, File, Health, HealthCheck, Http, Mark, Memory, Neighbor, Passive, Port,
@@ -173,6 +174,9 @@ impl Tables {
         }
         if kind == "[[virtual_server]]" && matches!(written, "persistence_engine" | "pe_name" | "pe") {
             return "weir has no persistence engines: remove the line".into();
+        }
+        if let Some(advice) = keepalived::advice(kind, written) {
+            return advice.into();
         }
         if let Some(meant) = nearest(written, known.iter().copied()) {
             return format!("did you mean `{meant}`?");

@@ -18,6 +18,7 @@
 //! ```
 
 mod file;
+mod keepalived;
 mod keys;
 pub mod model;
 mod parse;
@@ -30,3 +31,4 @@ mod validate;
 pub use file::read_file;
 pub use keys::keys_of;
 pub use parse::{FILE_BYTES_MAX, Loaded, load, load_any, parse};
+pub use validate::Way;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -13,7 +14,8 @@ use toml::de::DeTable;
 use crate::file::{read_bounded, read_file};
 use crate::model::Config;
 use crate::report::{Need, Problem, Report};
-use crate::{keys, schema, validate};
+use crate::validate::{Asked, Way};
+use crate::{keepalived, keys, schema, validate};
 
 /// Bytes of a file at most: 100,000 real servers take about 10 MB.
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -34,6 +36,8 @@ pub struct Loaded {
     pub warnings: Report,
     /// Problems that are none where the host has what the file needs.
     unmet: Vec<Problem>,
+    /// Real servers that the kernel's sockets have to reach.
+    asked: Vec<Asked>,
 }
 
 impl Loaded {
@@ -58,6 +62,13 @@ impl Loaded {
             return Ok(self);
         }
         Err(self.warnings.and(missing))
+    }
+
+    /// Adds warnings of health checks that have no way from this machine, of which the file does not tell.
+    pub fn look_around(&mut self, way_to: impl Fn(IpAddr) -> Way) {
+        let without = self.asked.iter().filter_map(|asked| asked.problem(way_to(asked.address)));
+        let problems: Vec<Problem> = without.collect();
+        self.warnings.add(problems);
     }
 }
 
@@ -93,17 +104,25 @@ fn read(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<Loaded, Report> {
 /// The report holds every problem of the text, warnings included; at least one is an error.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, Report> {
     let mut problems = Vec::new();
-    let config = config(text, &mut problems);
+    let read = read_text(text, &mut problems);
     let (unmet, problems) = problems.into_iter().partition(|problem| problem.need.is_some());
     let report = Report::new(name, text, problems);
-    match config {
-        Some(config) if report.errors() == 0 => Ok(Loaded { config, warnings: report, unmet }),
+    match read {
+        Some((config, asked)) if report.errors() == 0 => {
+            Ok(Loaded { config, warnings: report, unmet, asked })
+        }
         _ => Err(report),
     }
 }
 
-/// Adds a problem wherever there is one; `None` implies an error among them.
+/// As `read_text`, the model alone.
+#[cfg(test)]
 pub(crate) fn config(text: &str, problems: &mut Vec<Problem>) -> Option<Config> {
+    read_text(text, problems).map(|(config, _)| config)
+}
+
+/// Adds a problem wherever there is one; `None` implies an error among them.
+fn read_text(text: &str, problems: &mut Vec<Problem>) -> Option<(Config, Vec<Asked>)> {
     if text.len() as u64 > FILE_BYTES_MAX {
         problems.push(Problem::error(format!("the text is larger than {} MiB", FILE_BYTES_MAX >> 20)));
         return None;
@@ -132,6 +151,10 @@ fn tree<'t>(text: &'t str, problems: &mut Vec<Problem>) -> Option<DeTable<'t>> {
     if errors.is_empty() {
         return Some(tree.into_inner());
     }
+    if let Some(problem) = keepalived::whole_file(text) {
+        problems.push(problem);
+        return None;
+    }
     problems.extend(syntax_errors(text, errors));
     None
 }
@@ -141,7 +164,15 @@ fn syntax_errors(text: &str, mut errors: Vec<toml::de::Error>) -> Vec<Problem> {
     errors.sort_by_key(|error| error.span().map(|span| span.start));
     // Ahead of anything that looks at the text around each.
     errors.truncate(10 * SYNTAX_ERRORS_MAX);
-    let mut shown: Vec<Problem> = Vec::new();
+    let mut shown = Vec::new();
+    let is_duplicate = |error: &toml::de::Error| error.message().trim().starts_with("duplicate key");
+    if errors.iter().any(is_duplicate) {
+        shown = single_brackets(text);
+        if !shown.is_empty() {
+            // They all follow from it.
+            errors.retain(|error| !is_duplicate(error));
+        }
+    }
     let mut last_line = None;
     for error in &errors {
         let start = text.floor_char_boundary(error.span().map_or(0, |span| span.start));
@@ -152,6 +183,37 @@ fn syntax_errors(text: &str, mut errors: Vec<toml::de::Error>) -> Vec<Problem> {
         }
     }
     shown
+}
+
+/// Headers in single brackets of tables that may occur more than once: each further one is a duplicate then, and so
+/// are its keys.
+fn single_brackets(text: &str) -> Vec<Problem> {
+    const SEVERAL: [&str; 8] = [
+        "port",
+        "route",
+        "neighbor",
+        "mark",
+        "virtual_server",
+        "virtual_server.real_server",
+        "vrrp",
+        "vrrp.track",
+    ];
+    let mut found = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let header = line.split('#').next().unwrap_or_default().trim();
+        let name = header.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::trim);
+        if let Some(name) = name.filter(|name| SEVERAL.contains(name)) {
+            let at = start + (line.len() - line.trim_start().len());
+            let problem = Problem::error(format!("[{name}] in single brackets"))
+                .at(at..at + header.len(), "a table that may occur more than once has double brackets")
+                .help(format!("write [[{name}]]"));
+            found.push(problem);
+        }
+        start += line.len();
+    }
+    found.truncate(SYNTAX_ERRORS_MAX);
+    found
 }
 
 /// A syntax error in the words of the parser, where they are clear.
@@ -212,7 +274,8 @@ mod tests {
     fn what_the_host_lacks_is_an_error_at_its_place_and_asked_for_once() {
         let text = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\
                     [[virtual_server]]\nname = \"web\"\naddress = \"10.0.0.100\"\nport = 80\n\
-                    notify_up = [\"/site/hook\"]\nnotify_down = [\"/site/hook\"]\n";
+                    notify_up = [\"/site/hook\"]\nnotify_down = [\"/site/hook\"]\n\
+                    real_server = [{ address = \"10.0.0.11\" }]\n";
         let asked = std::cell::RefCell::new(Vec::new());
         let good = parse("t", text).unwrap().examine(|need| {
             asked.borrow_mut().push(need.clone());
@@ -239,6 +302,36 @@ mod tests {
         assert_eq!(loaded.warnings.problems().len(), 1);
         assert_eq!(loaded.warnings.problems()[0].severity, Severity::Warning);
         assert_eq!(loaded.config.marks[0].mark, 7);
+    }
+
+    #[test]
+    fn checks_without_a_way_from_this_machine_are_warned_of() {
+        let warnings = |port: &str, check: &str, way: Way| {
+            let text = format!(
+                "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.0.0.2/24\"]\n{port}\n\
+                 [[route]]\ndestination = \"10.1.0.0/16\"\ngateway = \"10.0.0.254\"\n\
+                 [[virtual_server]]\nname = \"web\"\naddress = \"192.0.2.1\"\nport = 80\n\
+                 forwarding = \"tun\"\n{check}\n\
+                 [[virtual_server.real_server]]\naddress = \"10.0.0.11\"\n\
+                 [[virtual_server.real_server]]\naddress = \"10.0.0.12\"\n\
+                 [[virtual_server.real_server]]\naddress = \"10.1.0.11\"\n"
+            );
+            let mut loaded = parse("w", &text).unwrap();
+            loaded.look_around(|_| way);
+            loaded.warnings.problems().iter().map(|problem| problem.message.clone()).collect::<Vec<_>>()
+        };
+        let tcp = "health_check = { type = \"tcp\" }";
+        // One for each network.
+        let said = "health checks do not reach this real server";
+        assert_eq!(warnings("", tcp, Way::None), [said, said]);
+        // A default route may well lead to the other site, but not to the port's link.
+        assert_eq!(warnings("", tcp, Way::Default), [said]);
+        assert!(warnings("", tcp, Way::Route).is_empty());
+        assert!(warnings("host_interface = \"weir0\"", tcp, Way::None).is_empty());
+        assert!(warnings("", "", Way::None).is_empty());
+        let exec = "health_check = { type = \"exec\", command = [\"/bin/true\"] }";
+        assert!(warnings("", exec, Way::None).is_empty());
+        assert_eq!(warnings("", "agent = { port = 5480 }", Way::None), [said, said]);
     }
 
     #[test]

@@ -162,6 +162,15 @@ impl Report {
         Self::new(&self.name, &self.text, problems)
     }
 
+    /// Adds problems that were found later.
+    pub(crate) fn add(&mut self, problems: Vec<Problem>) {
+        if !problems.is_empty() {
+            let all = self.problems.drain(..).chain(problems).collect();
+            // The text of a report without problems is not searched for secrets.
+            *self = Self::new(&self.name, &self.text, all);
+        }
+    }
+
     /// No problem at all.
     pub fn is_empty(&self) -> bool {
         self.problems.is_empty()
@@ -243,7 +252,7 @@ impl Report {
     }
 
     /// "2 errors, 1 warning".
-    fn tally(&self) -> String {
+    pub fn tally(&self) -> String {
         let count = |n: usize, what: &str| match n {
             0 => None,
             1 => Some(format!("1 {what}")),

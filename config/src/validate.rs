@@ -4,6 +4,7 @@
 //! reached through them. No check compares each with each, so a large file takes time in proportion; those of
 //! marks do, and their number is limited.
 
+mod advice;
 mod connections;
 mod health;
 mod marks;
@@ -27,6 +28,8 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 
+pub(crate) use self::advice::Asked;
+pub use self::advice::Way;
 use self::marks::Marks;
 use self::network::Network;
 use self::ports::{MbufDataBytes, ReadPort};
@@ -40,7 +43,7 @@ const NOWHERE: Span = 0..0;
 
 /// Builds the model and adds what is wrong to `problems`. The model means something only when none of them
 /// is an error.
-pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
+pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec<Asked>) {
     let mut root = Table::new(NOWHERE, problems);
     let control = control(file, &mut root);
     let http = http(file, &mut root);
@@ -83,7 +86,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
         .collect();
     problems.extend(served::not_served_yet(file));
     health::default_account(file, &health, problems);
-    Config {
+    let config = Config {
         control,
         http,
         memory,
@@ -97,13 +100,23 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> Config {
         marks: marks.into_model(),
         virtual_servers,
         vrrp,
-    }
+    };
+    advice::shared_addresses(file, &config, &network, problems);
+    let asked = advice::asked(file, &config, &network);
+    (config, asked)
 }
 
 fn control(file: &File, root: &mut Table<'_>) -> Control {
     let socket = root.value(&file.control).and_then(|(Tabular(control), at)| {
         let mut table = root.inner(at);
-        table.parsed(&control.socket, values::socket_path)
+        let socket = table.parsed(&control.socket, values::socket_path);
+        if let Some(socket) = &socket {
+            let problem = Problem::warning("`socket` has no effect yet")
+                .at(socket.span(), "there is no weirctl yet, and weir makes no socket")
+                .help("remove the line; weir answers under [http], and SIGHUP reloads");
+            table.report(problem);
+        }
+        socket
     });
     Control { socket: socket.map_or_else(|| PathBuf::from("/run/weir/weir.sock"), Spanned::into_inner) }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::table::{Table, word};
+use super::table::{Table, as_words, word};
 use super::values;
 use crate::model::health::{Agent, Health, HealthCheck, OnFail, Timeouts};
 use crate::report::{Need, Problem};
@@ -102,6 +102,7 @@ fn health_check(written: &schema::HealthCheck, table: &mut Table<'_>) -> Option<
     let probe = probe::probe(written, table);
     let interval = table.seconds(&written.interval, "interval", 0.1..=86_400.0, 2.0).into_inner();
     let timeouts = timeouts(written, table);
+    within_interval(interval, &written.interval, (timeouts.whole, &written.timeout), table);
     let fall = table.integer(&written.fall, "fall", 1..=255, 3);
     let rise = table.integer(&written.rise, "rise", 1..=255, 1);
     let retry = table.seconds(&written.retry_interval, "retry_interval", 0.1..=86_400.0, interval);
@@ -169,6 +170,23 @@ fn timeouts(written: &schema::HealthCheck, table: &mut Table<'_>) -> Timeouts {
     }
 }
 
+/// A check that may take longer than its interval is made less often than the file says.
+fn within_interval(
+    interval: f64,
+    interval_written: &Field<Number>,
+    (timeout, timeout_written): (Duration, &Field<Number>),
+    table: &mut Table<'_>,
+) {
+    let timeout = timeout.as_secs_f64();
+    let written = timeout_written.as_ref().or(interval_written.as_ref()).map(Spanned::span);
+    if let Some(at) = written.filter(|_| timeout > interval) {
+        let problem = Problem::warning("`timeout` is longer than `interval`")
+            .at(at, format!("a silent server is asked every {timeout} s, not every {interval} s"))
+            .help(format!("write `timeout = {interval}`, or a longer `interval`"));
+        table.report(problem);
+    }
+}
+
 /// A share of one, from 0 on.
 fn fraction(field: &Field<Number>, key: &str, most: f64, default: f64, table: &mut Table<'_>) -> f64 {
     let Some((&Number(number), span)) = table.value(field) else { return default };
@@ -195,6 +213,8 @@ pub(crate) fn agent(field: &OneTable<schema::Agent>, table: &mut Table<'_>) -> O
     let send = table.parsed(&written.send, texts::sent);
     let interval = table.seconds(&written.interval, "interval", 0.1..=86_400.0, 2.0);
     let timeout = table.seconds(&written.timeout, "timeout", 0.01..=3_600.0, 1.0);
+    let whole = Duration::from_secs_f64(*timeout.get_ref());
+    within_interval(*interval.get_ref(), &written.interval, (whole, &written.timeout), &mut table);
     Some(Arc::new(Agent {
         port: port?.into_inner(),
         address: address.map(Spanned::into_inner),
@@ -215,6 +235,12 @@ pub(crate) fn command(field: &Field<List<Text>>, table: &mut Table<'_>) -> Optio
     }
     let words = table.list(field, texts::argument);
     let program = words.first().filter(|_| words.len() == list.0.len())?;
+    if let (true, [alone]) = (program.get_ref().contains(' '), &words[..]) {
+        let problem = Problem::warning("a program with a blank in its name")
+            .at(alone.span(), "no shell takes this apart")
+            .help(format!("write {}", as_words(alone.get_ref())));
+        table.report(problem);
+    }
     if !program.get_ref().starts_with('/') {
         let label = "the path must be absolute; no shell looks for it";
         table.report(Problem::error("not a program").at(program.span(), label).help(help));

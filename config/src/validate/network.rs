@@ -100,6 +100,16 @@ impl Network {
         values::not_a_host_within(address, &net)
     }
 
+    /// The connected network or the route by which the address is reached.
+    pub(crate) fn way(&self, address: IpAddr) -> Option<IpNet> {
+        self.connected_to(address).or_else(|| self.routes.lookup(address).map(|(net, _)| net))
+    }
+
+    /// The connected network that the address is in.
+    pub(crate) fn connected_to(&self, address: IpAddr) -> Option<IpNet> {
+        self.connected.lookup(address).map(|(net, _)| net)
+    }
+
     /// Whether it is known that the address is on no connected network.
     pub(crate) fn is_elsewhere(&self, address: IpAddr) -> bool {
         self.complete && self.link(address) == Link::None

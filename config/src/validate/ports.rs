@@ -74,6 +74,16 @@ pub(crate) fn port(
     let proxy_arp = table.list(proxy_arp, proxied);
     let host_interface = table.parsed(host_interface, values::interface);
 
+    if let Some(device) = device.as_ref().filter(|d| values::is_interface_of_the_kernel(d.get_ref())) {
+        let interface = device.get_ref();
+        let problem = Problem::warning(format!("{} looks like an interface of the kernel", quoted(interface)))
+            .at(device.span(), "DPDK does not know interfaces by this name")
+            .help(format!(
+                "write the device's PCI address (ls -l /sys/class/net/{interface}/device), or \"net_af_packet0\" here and \
+                 `--vdev net_af_packet0,iface={interface}` on the command line"
+            ));
+        table.report(problem);
+    }
     unique(&mut taken.names, name.as_ref(), "port name", table);
     unique(&mut taken.devices, device.as_ref(), "device", table);
     unique(&mut taken.host_interfaces, host_interface.as_ref(), "host interface", table);

@@ -87,9 +87,8 @@ fn real_server(
         weight_file,
     } = written;
     let address = table.required_parsed(address, "address", "address = \"10.0.0.11\"", values::routable_host);
-    let forwarding =
-        table.parsed(forwarding, |text| word("forwarding method", &FORWARDING, &FORWARDING_SYNONYMS, text));
-    let forwarding = table.or(forwarding, service.forwarding);
+    let forwarding = self::forwarding(forwarding, service.forwarding, table);
+    let knows_port = port.is_some() || service.port.is_some();
     let port = self::port(port, service, &forwarding, table);
     let weight = table.integer(weight, "weight", 0..=65_535, 1);
     let (upper_threshold, lower_threshold) = thresholds(upper_threshold, lower_threshold, table);
@@ -100,7 +99,9 @@ fn real_server(
     let agent = health::agent(agent, table).or_else(|| service.agent.clone());
     let weight_file = table.parsed(weight_file, health::file);
     let address = address?;
-    checks_have_ports(&health_checks, *port.get_ref(), &address, table);
+    if knows_port {
+        checks_have_ports(&health_checks, *port.get_ref(), &address, table);
+    }
     checks_have_a_way(&health_checks, service, *forwarding.get_ref(), on_fail, &address, table);
     place(&address, service, &forwarding, table);
     match taken.entry((*address.get_ref(), *port.get_ref())) {
@@ -127,6 +128,17 @@ fn real_server(
         agent,
         weight_file: weight_file.map(Spanned::into_inner),
     })
+}
+
+/// A forwarding method. An unknown word is read as `nat`, of which the fewest rules hold, so that nothing else is said
+/// for it.
+pub(crate) fn forwarding(
+    field: &Field<Text>,
+    default: Forwarding,
+    table: &mut Table<'_>,
+) -> Spanned<Forwarding> {
+    let read = table.word(field, "forwarding method", &FORWARDING, &FORWARDING_SYNONYMS);
+    table.or(read, if field.is_some() { Forwarding::Nat } else { default })
 }
 
 /// A check that goes as clients' packets do needs weir to know the way also while the server is down.

@@ -1,7 +1,8 @@
 //! Reading one table: each method takes a key's field, reports what is wrong with it and goes on.
 //!
-//! Each field is read once, since reading reports. What was written wrong is read as its default: the
-//! report already holds an error, so the model is thrown away, and the other checks run on.
+//! Each field is read once, since reading reports. What was written wrong is read as what was meant where that is
+//! clear, so that no complaint follows from another; else as its default. The report already holds an error, so the
+//! model is thrown away, and the other checks run on.
 
 use std::ops::RangeInclusive;
 
@@ -10,6 +11,7 @@ use toml::Spanned;
 use crate::report::{Problem, quoted};
 use crate::schema::{Boolean, Field, Integer, Lenient, List, Number, Span, Switch, Text};
 use crate::suggest::nearest;
+use crate::validate::values;
 
 /// Why a string is not what its key holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,12 +89,16 @@ impl<'p> Table<'p> {
         example: &str,
     ) -> Option<(&'f T, Span)> {
         if field.is_none() {
-            let problem = Problem::error(format!("missing key `{key}`"))
-                .at(self.at.clone(), format!("this table needs `{key}`"))
-                .help(format!("write such as `{example}`"));
-            self.report(problem);
+            self.missing(key, example);
         }
         self.value(field)
+    }
+
+    fn missing(&mut self, key: &str, example: &str) {
+        let problem = Problem::error(format!("missing key `{key}`"))
+            .at(self.at.clone(), format!("this table needs `{key}`"))
+            .help(format!("write such as `{example}`"));
+        self.report(problem);
     }
 
     /// A whole number within `range`. Where it is not written, `default` at the table's header.
@@ -103,8 +109,19 @@ impl<'p> Table<'p> {
         range: RangeInclusive<i64>,
         default: N,
     ) -> Spanned<N> {
-        let read = self.value(field).and_then(|(number, span)| self.within(number, span, key, range));
+        let read = self.whole_number(field).and_then(|(number, span)| self.within(&number, span, key, range));
         self.or(read, default)
+    }
+
+    /// As `value`; one in quotes is reported and read.
+    fn whole_number(&mut self, field: &Field<Integer>) -> Option<(Integer, Span)> {
+        if let Some((number, span)) = self.value(field) {
+            return Some((Integer(number.0), span));
+        }
+        let value = field.as_ref()?;
+        let complaint = value.get_ref().0.as_ref().err()?;
+        let quoted = complaint.strip_prefix("invalid type: string \"")?.split_once('"')?.0;
+        quoted.trim().parse().ok().map(|number| (Integer(number), value.span()))
     }
 
     /// As `integer`, for a key that must be there.
@@ -115,8 +132,11 @@ impl<'p> Table<'p> {
         range: RangeInclusive<i64>,
         example: &str,
     ) -> Option<Spanned<N>> {
-        let (number, span) = self.required(field, key, example)?;
-        self.within(number, span, key, range)
+        if field.is_none() {
+            self.missing(key, example);
+        }
+        let (number, span) = self.whole_number(field)?;
+        self.within(&number, span, key, range)
     }
 
     fn within<N: TryFrom<i64>>(
@@ -185,6 +205,24 @@ impl<'p> Table<'p> {
         self.accept(parse(&text.0), span)
     }
 
+    /// One of a fixed set of words, as [`word`]. A wrong one is reported, and read as the one that was meant if there is
+    /// one.
+    pub(crate) fn word<T: Copy>(
+        &mut self,
+        field: &Field<Text>,
+        what: &str,
+        words: &[(&'static str, T)],
+        synonyms: &[(&str, &str)],
+    ) -> Option<Spanned<T>> {
+        let (text, span) = self.value(field)?;
+        let read = word(what, words, synonyms, &text.0);
+        let meant = meant(words, synonyms, &text.0);
+        match self.accept(read, span.clone()) {
+            Some(value) => Some(value),
+            None => meant.map(|(_, value)| Spanned::new(span, value)),
+        }
+    }
+
     /// An array of strings that `parse` understands; those it does not are reported and left out.
     pub(crate) fn list<W: AsRef<str>, T>(
         &mut self,
@@ -233,15 +271,24 @@ pub(crate) fn word<T: Copy>(
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }
-    let all = words.iter().map(|(word, _)| *word);
-    let known = format!("known: {}", all.clone().collect::<Vec<_>>().join(", "));
-    let folded = text.to_ascii_lowercase();
-    let synonym = synonyms.iter().find(|(theirs, _)| *theirs == folded).map(|(_, ours)| *ours);
+    let known = format!("known: {}", words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", "));
     let fault = Fault::new(format!("unknown {what} {}", quoted(text)), known);
-    Err(match synonym.or_else(|| nearest(text, all)) {
-        Some(meant) => fault.help(format!("did you mean \"{meant}\"?")),
+    Err(match meant(words, synonyms, text) {
+        Some((meant, _)) => fault.help(format!("did you mean \"{meant}\"?")),
         None => fault,
     })
+}
+
+/// The word that somebody meant who wrote another.
+fn meant<T: Copy>(
+    words: &[(&'static str, T)],
+    synonyms: &[(&str, &str)],
+    text: &str,
+) -> Option<(&'static str, T)> {
+    let folded = text.to_ascii_lowercase();
+    let synonym = synonyms.iter().find(|(theirs, _)| *theirs == folded).map(|(_, ours)| *ours);
+    let meant = synonym.or_else(|| nearest(text, words.iter().map(|(word, _)| *word)))?;
+    words.iter().find(|(word, _)| *word == meant).copied()
 }
 
 /// A value of another type than its key's, in the words of TOML instead of serde's.
@@ -274,6 +321,9 @@ fn wrong_type(span: Span, complaint: &str) -> Problem {
         ("a string", "a whole number") if bare.parse::<i64>().is_ok() => {
             Some(format!("write {bare} without the quotes"))
         }
+        ("a string", "a whole number") => {
+            values::prefix_length(bare).map(|length| format!("write {length}, without quotes"))
+        }
         ("a string", "a number") if bare.parse::<f64>().is_ok() => {
             Some(format!("write {bare} without the quotes"))
         }
@@ -282,7 +332,7 @@ fn wrong_type(span: Span, complaint: &str) -> Problem {
         }
         ("a whole number", "true or false") => Some("write `true` or `false`".to_owned()),
         ("a whole number", "a string") => Some(format!("write \"{bare}\", in quotes")),
-        ("a string", "an array") => Some("write the value in brackets: [\"...\"]".to_owned()),
+        ("a string", "an array") => Some(in_brackets(bare)),
         ("a table", "an array") => {
             Some("write the header of this table in double brackets: [[...]]".to_owned())
         }
@@ -296,6 +346,23 @@ fn wrong_type(span: Span, complaint: &str) -> Problem {
         Some(help) => problem.help(help),
         None => problem,
     }
+}
+
+/// How a text is written where an array of texts belongs.
+fn in_brackets(text: &str) -> String {
+    // A command line: nobody splits it later, and no program has this name.
+    if text.starts_with('/') && text.contains(' ') {
+        return match text.contains(['"', '\'', '\\', '|', '$', '&', ';', '<', '>']) {
+            true => "write the program and each argument as a text of its own: [\"...\", \"...\"]".to_owned(),
+            false => format!("write {}", as_words(text)),
+        };
+    }
+    "write the value in brackets: [\"...\"]".to_owned()
+}
+
+/// A command line as the array of its words.
+pub(crate) fn as_words(text: &str) -> String {
+    format!("[\"{}\"]", text.split_whitespace().collect::<Vec<_>>().join("\", \""))
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ impl Traffic {
             }
             None => table.required_integer::<u16>(port, "port", 0..=65_535, "port = 80"),
         };
-        let protocol = table.parsed(protocol, |text| word("protocol", &PROTOCOLS, &[], text));
+        let protocol = table.word(protocol, "protocol", &PROTOCOLS, &[]);
         if let Some(family) = table.parsed(family, family_word) {
             let problem = Problem::error("`family` without `mark`")
                 .at(family.span(), "the address says which family it is")

@@ -83,6 +83,19 @@ pub(crate) fn device(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
+/// Whether a device's name is what the kernel and its tools call network interfaces: `eth0`, `enp3s0f1`, `bond0`.
+pub(crate) fn is_interface_of_the_kernel(device: &str) -> bool {
+    let numbered = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    let counted = ["eth", "em", "bond", "team", "br", "veth", "vlan", "tap", "tun", "wlan", "dummy", "ib"];
+    counted.iter().any(|kind| device.strip_prefix(kind).is_some_and(numbered))
+        // systemd's: by board, slot, path and MAC address.
+        || ["eno", "ens", "enp", "enP", "wlp", "wls", "ibp", "ibs"]
+            .iter()
+            .any(|kind| device.strip_prefix(kind).is_some_and(numbered))
+        || device.strip_prefix("enx").is_some_and(|mac| mac.len() == 12)
+        || device == "lo"
+}
+
 /// The path of the control socket.
 pub(crate) fn socket_path(text: &str) -> Result<PathBuf, Fault> {
     let fault = |label: String| Fault::new("invalid socket path", label);
@@ -211,6 +224,15 @@ fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(12)]
 }
 
+/// The prefix length that somebody wrote as a mask, "255.255.255.0", or with its slash, "/24".
+pub(crate) fn prefix_length(text: &str) -> Option<u32> {
+    if let Some(length) = text.strip_prefix('/') {
+        return length.parse().ok().filter(|length| *length <= 128);
+    }
+    let mask = u32::from(text.parse::<Ipv4Addr>().ok()?);
+    (mask != 0 && mask.leading_ones() == mask.count_ones()).then(|| mask.count_ones())
+}
+
 /// An address with the prefix length of its network.
 pub(crate) fn prefix(text: &str) -> Result<IpNet, Fault> {
     let Some((before, length)) = text.split_once('/') else {
@@ -222,6 +244,10 @@ pub(crate) fn prefix(text: &str) -> Result<IpNet, Fault> {
     let ip = address(before)?;
     let longest = if ip.is_ipv4() { 32 } else { 128 };
     length.parse::<u8>().ok().and_then(|length| IpNet::new(ip, length).ok()).ok_or_else(|| {
+        if let Some(length) = prefix_length(length).filter(|_| ip.is_ipv4()) {
+            return Fault::new("invalid prefix length", "a mask instead of a length")
+                .help(format!("write \"{ip}/{length}\""));
+        }
         Fault::new("invalid prefix length", format!("must be 0 to {longest}, as in \"{ip}/{longest}\""))
     })
 }
@@ -359,6 +385,37 @@ mod tests {
         assert_eq!(label(prefix("2001:db8::/129")), "must be 0 to 128, as in \"2001:db8::/128\"");
         assert!(network("10.0.0.0/24").is_ok());
         assert_eq!(network("10.0.0.2/24").unwrap_err().help.unwrap(), "write \"10.0.0.0/24\"");
+    }
+
+    #[test]
+    fn masks_are_known_as_prefix_lengths() {
+        assert_eq!(prefix_length("255.255.255.0"), Some(24));
+        assert_eq!(prefix_length("255.255.255.255"), Some(32));
+        assert_eq!(prefix_length("/24"), Some(24));
+        for other in ["255.0.255.0", "0.0.0.0", "10.0.0.1", "24", "", "/", "/129"] {
+            assert_eq!(prefix_length(other), None, "{other}");
+        }
+        assert_eq!(prefix("10.0.0.2/255.255.254.0").unwrap_err().help.unwrap(), "write \"10.0.0.2/23\"");
+    }
+
+    #[test]
+    fn interfaces_of_the_kernel_are_told_from_devices() {
+        for kernels in
+            ["eth0", "enp3s0f1", "eno1", "ens192", "enx020000000001", "bond0", "br0", "veth1", "lo"]
+        {
+            assert!(is_interface_of_the_kernel(kernels), "{kernels}");
+        }
+        for device in [
+            "0000:03:00.0",
+            "03:00.0",
+            "net_af_packet0",
+            "net_tap1",
+            "eth_af_packet0",
+            "net_bonding0",
+            "mlx5_0",
+        ] {
+            assert!(!is_interface_of_the_kernel(device), "{device}");
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ use toml::Spanned;
 use super::marks::Marks;
 use super::network::Network;
 use super::real_servers::{self, Service};
-use super::table::{Fault, Table, word};
+use super::table::{Table, word};
 use super::traffic::Traffic;
-use super::{health, ports, values};
+use super::{advice, health, ports, values};
 use crate::model::health::OnFail;
 use crate::model::{
     Family, Forwarding, Identity, Mark, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags,
@@ -42,6 +42,7 @@ const PERSISTENCE_SECS_MAX: i64 = 2_678_400;
 pub(crate) struct Taken {
     names: HashMap<String, Span>,
     pub(super) identities: HashMap<Identity, Span>,
+    replies: advice::TakenReplies,
 }
 
 impl Taken {
@@ -70,12 +71,8 @@ pub(crate) fn virtual_server(
         Some(_) => Traffic::of_mark(written, table),
         None => Traffic::of_address(written, table),
     };
-    let forwarding = table.parsed(&written.forwarding, |text| {
-        word("forwarding method", &FORWARDING, &FORWARDING_SYNONYMS, text)
-    });
-    let forwarding = table.or(forwarding, Forwarding::Dr).into_inner();
-    let scheduler = table.parsed(&written.scheduler, scheduler_word);
-    let scheduler = table.or(scheduler, Scheduler::Wlc);
+    let forwarding = real_servers::forwarding(&written.forwarding, Forwarding::Dr, table).into_inner();
+    let scheduler = scheduler(&written.scheduler, table);
     let scheduler_flags = flags(&written.scheduler_flags, &scheduler, table);
     let persistence = persistence(written, traffic.family, table);
     let one_packet = table.boolean(&written.one_packet, false);
@@ -99,6 +96,9 @@ pub(crate) fn virtual_server(
     let real_servers = real_servers::real_servers(&written.real_server, &service, table);
     let health = health::service::service_health(written, &service, table);
     health::service::passive_sees_answers(written, &real_servers, table);
+    advice::virtual_server(written, &real_servers, &health, (&scheduler, scheduler_flags), table);
+    let replies = advice::Replies { traffic: &traffic, is_one_packet: *one_packet.get_ref() };
+    replies.are_told_apart(written, &real_servers, &mut taken.replies, table);
     vips(&traffic, &real_servers, around, table);
     fits_maglev(&scheduler, &real_servers, around.schedulers, table);
     surprises(&scheduler, &traffic, real_servers.len(), table);
@@ -214,7 +214,7 @@ fn vip(address: &Spanned<IpAddr>, real_servers: &[RealServer], network: &Network
     }
 }
 
-fn scheduler_word(text: &str) -> Result<Scheduler, Fault> {
+fn scheduler(field: &Field<Text>, table: &mut Table<'_>) -> Spanned<Scheduler> {
     let words = Scheduler::ALL.map(|scheduler| (scheduler.name(), scheduler));
     let synonyms = [
         ("roundrobin", "rr"),
@@ -224,7 +224,8 @@ fn scheduler_word(text: &str) -> Result<Scheduler, Fault> {
         ("maglev", "mh"),
         ("source", "sh"),
     ];
-    word("scheduler", &words, &synonyms, text)
+    let scheduler = table.word(field, "scheduler", &words, &synonyms);
+    table.or(scheduler, Scheduler::Wlc)
 }
 
 /// `scheduler_flags`: each must belong to the scheduler.

@@ -232,6 +232,16 @@ fn ownership(address: &Spanned<IpAddr>, priority: u8, network: &Network, table: 
 /// Version 2 counts whole seconds, version 3 hundredths.
 fn interval(field: &Field<Number>, version: u8, table: &mut Table<'_>) -> Duration {
     let key = "advertisement_interval";
+    if version == 2
+        && let Some((&Number(seconds), span)) = peek(field)
+        && (0.01..1.0).contains(&seconds)
+    {
+        let problem = Problem::error(format!("`{key}` is out of range"))
+            .at(span, "version 2 counts whole seconds, from 1 on")
+            .help("write `version = 3`, which counts hundredths, on every director of the group");
+        table.report(problem);
+        return Duration::from_secs(1);
+    }
     let range = if version == 2 { 1.0..=255.0 } else { 0.01..=40.95 };
     let seconds = table.seconds(field, key, range, 1.0);
     let units = if version == 2 { *seconds.get_ref() } else { *seconds.get_ref() * 100.0 };
@@ -356,7 +366,11 @@ fn authentication(
             return Ok(text.to_owned());
         }
         let label = format!("{} bytes; must be 1 to {PASSWORD_BYTES}", text.len());
-        Err(Fault::new("password of a wrong length", label))
+        let fault = Fault::new("password of a wrong length", label);
+        Err(match text.len() {
+            0 => fault,
+            _ => fault.help("keepalived uses the first 8 bytes of a longer one: write those"),
+        })
     });
     let sequence_file = table.parsed(sequence_file, values::path);
     let (kind, password) = kind.zip(password)?;

@@ -66,6 +66,16 @@ pub(super) fn probe(written: &HealthCheck, table: &mut Table<'_>) -> Option<Prob
                     Problem::error("`require_reply` contradicts `expect`").at(required.span(), label),
                 );
             }
+            if exchange.expect.is_none() && written.require_reply.is_none() {
+                let at = written.r#type.as_ref().map_or(table.at.clone(), Spanned::span);
+                let problem = Problem::warning("a udp check that takes silence for success")
+                    .at(at, "only \"port unreachable\" fails it, and hosts limit how many they send")
+                    .help(
+                        "write a `send` that the service answers and `require_reply = true`; or `require_reply = false` \
+                         if this is meant",
+                    );
+                table.report(problem);
+            }
             Some(Probe::Udp { exchange, require_reply: required.into_inner() })
         }
         Kind::Dns => {
