@@ -1,6 +1,7 @@
 """Bad files, bad arguments and missing devices: one clear message, the right exit status, nothing started half-way."""
 
 import re
+import signal
 import subprocess
 import unittest
 
@@ -93,7 +94,22 @@ class BadArguments(Refusal):
         self.assertRefused(lab.ends(own=["-c", str(lab.RUN / "weir.toml"), "--log-level", "loud"]), BAD_USAGE, "loud")
 
     def test_an_unknown_eal_option_is_bad_usage(self):
-        self.assertRefused(lab.ends(eal=["--no-such-eal-option"]), BAD_USAGE, "no-such-eal-option")
+        ended = lab.ends(eal=["--no-such-eal-option"])
+        self.assertRefused(ended, BAD_USAGE, "no-such-eal-option")
+        # EAL's usage would bury it.
+        lines = ended.output.strip().splitlines()
+        self.assertLess(len(lines), 15, ended.output)
+        self.assertIn("EAL does not accept its arguments", lines[-1])
+
+    def test_options_on_the_wrong_side_are_shown_on_the_right_one(self):
+        for line, shown in (("-l 0 -c x.toml", "weir -l 0 -- -c x.toml"),
+                            ("-- -c x.toml -l 0", "weir -l 0 -- -c x.toml"),
+                            ("-l 0 --check -c x.toml", "weir -l 0 -- --check -c x.toml")):
+            with self.subTest(line):
+                done = subprocess.run([lab.binary(), *line.split()], capture_output=True, text=True)
+                self.assertEqual(done.returncode, BAD_USAGE)
+                self.assertIn(shown, done.stderr)
+                self.assertNotIn("tip", done.stderr)
 
     def test_lcores_that_the_machine_does_not_have_are_refused(self):
         ended = lab.ends(eal=["-l", "0,120"])
@@ -131,8 +147,49 @@ class MissingDevice(Refusal):
 class Questions(Refusal):
     """Options that answer and exit, without touching EAL."""
 
-    def test_check_accepts_a_good_file(self):
-        self.assertRefused(lab.ends(own=["-c", str(lab.RUN / "weir.toml"), "--check"]), 0)
+    def check(self, text):
+        """What `--check` makes of a file: status, stdout, stderr."""
+        path = lab.RUN / "checked.toml"
+        path.write_text(text)
+        done = subprocess.run([lab.binary(), "--check", "-c", str(path)], capture_output=True, text=True)
+        return done.returncode, done.stdout.replace(str(path), "FILE"), done.stderr
+
+    def test_check_says_of_a_good_file_that_it_is_good(self):
+        servers = lab.config().count("[[virtual_server]]")
+        status, out, err = self.check(lab.config())
+        self.assertEqual((status, err), (0, ""))
+        self.assertRegex(out, rf"^FILE is good: 2 ports, {servers} virtual servers, \d+ real servers, 0 VRRP instances\n$")
+
+    def test_warnings_are_shown_and_counted_and_do_not_stop(self):
+        empty = '[[virtual_server]]\nname = "empty"\naddress = "192.0.2.1"\nport = 80\n'
+        status, out, err = self.check(lab.config() + empty)
+        self.assertEqual(status, 0)
+        self.assertIn("FILE can be served, with 1 warning: ", out)
+        self.assertIn("a virtual server without real servers", err)
+
+    def test_a_check_without_a_way_from_this_machine_is_warned_of(self):
+        text = ('[[port]]\nname = "lan"\ndevice = "0000:03:00.0"\naddresses = ["198.18.77.2/24"]\n'
+                '[[virtual_server]]\nname = "web"\naddress = "192.0.2.1"\nport = 80\nhealth_check = { type = "tcp" }\n'
+                '[[virtual_server.real_server]]\naddress = "198.18.77.11"\n')
+        status, out, err = self.check(text)
+        self.assertEqual(status, 0)
+        self.assertIn("health checks do not reach this real server", err)
+        status, out, err = self.check(text.replace("[[virtual_server]]", 'host_interface = "weir0"\n[[virtual_server]]', 1))
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn("is good", out)
+
+    def test_a_keepalived_conf_is_known_as_one(self):
+        status, _, err = self.check("global_defs {\n}\nvirtual_server 10.0.0.1 80 {\n  lb_algo rr\n}\n")
+        self.assertEqual(status, BAD_USAGE)
+        self.assertIn("this is keepalived's language", err)
+        self.assertEqual(err.count("error"), 1)
+
+    def test_a_refused_reload_names_the_keys(self):
+        with lab.Weir() as weir:
+            weir.file.write_text("[workers]\nsleep_max_us = 50\n" + lab.config())
+            weir.process.send_signal(signal.SIGHUP)
+            lab.wait_for("refusal", lambda: "not reloaded" in weir.said(), 30)
+            self.assertIn("`sleep_max_us` of [workers] (in force: 100", weir.said())
 
     def test_check_refuses_a_bad_file_without_eal(self):
         path = lab.RUN / "bad.toml"

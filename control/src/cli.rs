@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::error::{ContextKind, ErrorKind};
+use clap::{CommandFactory, Parser, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
 /// weir's own options.
@@ -65,14 +66,23 @@ impl CommandLine {
     /// check, which need no EAL; else they are all EAL's.
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, clap::Error> {
         let own = |own: &[String]| {
-            Options::try_parse_from(std::iter::once("weir").chain(own.iter().map(String::as_str)))
+            let parsed =
+                Options::try_parse_from(std::iter::once("weir").chain(own.iter().map(String::as_str)));
+            parsed.map_err(|problem| in_its_place(problem, arguments))
         };
         if let Some(at) = arguments.iter().position(|argument| argument == "--") {
-            return Ok(Self { eal: arguments[..at].to_vec(), own: own(&arguments[at + 1..])? });
+            let (eal, behind) = (&arguments[..at], &arguments[at + 1..]);
+            if !sort(eal).1.is_empty() {
+                return Err(misplaced("weir's own options stand behind `--`", arguments));
+            }
+            return Ok(Self { eal: eal.to_vec(), own: own(behind)? });
         }
         let asks = ["--help", "-h", "--version", "-V", "--check"];
         if arguments.iter().any(|argument| asks.contains(&argument.as_str())) {
             return Ok(Self { eal: Vec::new(), own: own(arguments)? });
+        }
+        if !sort(arguments).1.is_empty() {
+            return Err(misplaced("weir's own options stand behind `--`", arguments));
         }
         Ok(Self { eal: arguments.to_vec(), own: own(&[])? })
     }
@@ -102,6 +112,103 @@ impl CommandLine {
         arguments
     }
 }
+
+/// EAL's arguments and weir's, told by their names wherever they stand. `--log-level` is both's, with other values;
+/// EAL's `-c` has a mask of cores, weir's a file.
+fn sort(arguments: &[String]) -> (Vec<&str>, Vec<&str>) {
+    let (mut eal, mut own) = (Vec::new(), Vec::new());
+    let mut words = arguments.iter().map(String::as_str).filter(|word| *word != "--").peekable();
+    while let Some(word) = words.next() {
+        let (name, inline) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        let value = inline.or_else(|| words.peek().copied());
+        let is_level = |value: Option<&str>| value.is_some_and(|v| LogLevel::from_str(v, true).is_ok());
+        let (is_own, has_value) = match name {
+            "--check" => (true, false),
+            "--config" => (true, true),
+            "-c" => (value.is_some_and(|value| !is_mask(value)), true),
+            "--log-level" => (is_level(value), is_level(value)),
+            _ => (false, false),
+        };
+        let side = if is_own { &mut own } else { &mut eal };
+        side.push(word);
+        if is_own && has_value && inline.is_none() {
+            side.extend(words.next());
+        }
+    }
+    (eal, own)
+}
+
+/// EAL's mask of cores, in hexadecimal.
+fn is_mask(text: &str) -> bool {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The sentence, with the command line as it is to be written.
+fn misplaced(sentence: &str, arguments: &[String]) -> clap::Error {
+    let (eal, own) = sort(arguments);
+    let line: Vec<&str> = ["weir"].into_iter().chain(eal).chain(["--"]).chain(own).collect();
+    Options::command().error(ErrorKind::UnknownArgument, format!("{sentence}: {}", line.join(" ")))
+}
+
+/// A refusal of weir's own options. clap's advice is to put `--` before what it does not know, which weir's options
+/// stand behind already; where it is EAL's it belongs before.
+fn in_its_place(mut problem: clap::Error, arguments: &[String]) -> clap::Error {
+    let unknown = match problem.get(ContextKind::InvalidArg) {
+        Some(clap::error::ContextValue::String(unknown)) => unknown.clone(),
+        _ => String::new(),
+    };
+    let name = unknown.split('=').next().unwrap_or_default();
+    if problem.kind() == ErrorKind::UnknownArgument && EAL_OPTIONS.contains(&name) {
+        return misplaced(&format!("`{name}` is EAL's and stands before `--`"), arguments);
+    }
+    problem.remove(ContextKind::Suggested);
+    problem
+}
+
+/// EAL's options that people write.
+const EAL_OPTIONS: [&str; 40] = [
+    "-a",
+    "-b",
+    "-d",
+    "-l",
+    "-m",
+    "-n",
+    "-r",
+    "-s",
+    "-S",
+    "--allow",
+    "--base-virtaddr",
+    "--block",
+    "--create-uio-dev",
+    "--file-prefix",
+    "--force-max-simd-bitwidth",
+    "--huge-dir",
+    "--huge-unlink",
+    "--huge-worker-stack",
+    "--in-memory",
+    "--iova-mode",
+    "--lcores",
+    "--legacy-mem",
+    "--main-lcore",
+    "--match-allocations",
+    "--mbuf-pool-ops-name",
+    "--no-hpet",
+    "--no-huge",
+    "--no-pci",
+    "--no-shconf",
+    "--no-telemetry",
+    "--proc-type",
+    "--single-file-segments",
+    "--socket-limit",
+    "--socket-mem",
+    "--syslog",
+    "--telemetry",
+    "--trace",
+    "--vdev",
+    "--vfio-intr",
+    "--vmware-tsc-map",
+];
 
 /// weir's version and DPDK's.
 fn version_line() -> String {
@@ -135,6 +242,37 @@ mod tests {
         assert_eq!(told, ["--file-prefix=a", "--telemetry", "--huge-unlink=always"]);
         let told = parse("--huge-unlink=never --no-telemetry").eal_arguments();
         assert_eq!(told, ["--huge-unlink=never", "--no-telemetry"]);
+    }
+
+    #[test]
+    fn an_option_on_the_wrong_side_is_shown_on_the_right_one() {
+        let said = |line: &str| {
+            let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            let problem = CommandLine::parse(&arguments).expect_err(line);
+            assert!(problem.use_stderr());
+            problem.to_string().lines().next().unwrap().to_owned()
+        };
+        let behind = "error: weir's own options stand behind `--`: weir";
+        assert_eq!(said("-c weir.toml"), format!("{behind} -- -c weir.toml"));
+        assert_eq!(said("-l 0,1 -c weir.toml --vdev x"), format!("{behind} -l 0,1 --vdev x -- -c weir.toml"));
+        assert_eq!(said("--config=weir.toml -l 0"), format!("{behind} -l 0 -- --config=weir.toml"));
+        assert_eq!(said("-c weir.toml -l 0 --"), format!("{behind} -l 0 -- -c weir.toml"));
+        assert_eq!(said("-l 0 --log-level debug"), format!("{behind} -l 0 -- --log-level debug"));
+        let before = "stands before `--`: weir";
+        assert_eq!(
+            said("-- -c weir.toml -l 0"),
+            format!("error: `-l` is EAL's and {before} -l 0 -- -c weir.toml")
+        );
+        assert_eq!(said("-l 0 --check"), format!("error: `-l` is EAL's and {before} -l 0 -- --check"));
+        // EAL's own.
+        assert_eq!(parse("-c 0xf --log-level lib.eal:debug").eal.len(), 4);
+    }
+
+    #[test]
+    fn nobody_is_told_to_put_dashes_before_what_stands_behind_them() {
+        let problem =
+            CommandLine::parse(&["--".into(), "--bogus".into(), "x".into()]).unwrap_err().to_string();
+        assert!(problem.contains("--bogus") && !problem.contains("tip"), "{problem}");
     }
 
     #[test]

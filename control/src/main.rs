@@ -17,6 +17,8 @@ mod ports;
 mod publish;
 mod rates;
 mod reload;
+mod restart;
+mod routes;
 mod signals;
 mod spread;
 mod standing;
@@ -56,17 +58,22 @@ fn main() -> ExitCode {
 /// Reads the file and says what is wrong with it.
 fn check(line: &CommandLine) -> ExitCode {
     // Who only asks may hand over a pipe; whoever serves must be able to read the file again, without waiting.
-    let (report, status) = match weir_config::load_any(&line.own.config).and_then(weir_health::local::examine)
-    {
-        Ok(loaded) => (loaded.warnings, 0),
-        Err(report) => (report, BAD_INPUT),
+    let loaded = weir_config::load_any(&line.own.config).and_then(weir_health::local::examine);
+    let (report, good) = match loaded.map(routes::look_around) {
+        Ok(loaded) => {
+            let good = good(&line.own.config, &loaded);
+            (loaded.warnings, Some(good))
+        }
+        Err(report) => (report, None),
     };
     if !report.is_empty() {
         let mut stderr = std::io::stderr();
         // The status says it as well, should nobody want to read it.
         let _ = writeln!(stderr, "{}", report.render(stderr.is_terminal()));
     }
-    ExitCode::from(status)
+    let Some(good) = good else { return ExitCode::from(BAD_INPUT) };
+    let _ = writeln!(std::io::stdout(), "{good}");
+    ExitCode::SUCCESS
 }
 
 /// Serves until it is told to stop.
@@ -87,7 +94,7 @@ fn serve(line: &CommandLine) -> ExitCode {
 fn load_and_run(line: &CommandLine, flags: Flags) -> u8 {
     flags.wishes.waiting_for("the start");
     let loaded = match weir_config::load(&line.own.config).and_then(weir_health::local::examine) {
-        Ok(loaded) => loaded,
+        Ok(loaded) => routes::look_around(loaded),
         Err(report) => {
             say(&report);
             return BAD_INPUT;
@@ -140,6 +147,25 @@ fn run(line: &CommandLine, Loaded { config, .. }: Loaded, flags: Flags) -> anyho
 /// A report is laid out for reading, so it goes to the log as it is.
 fn say(report: &weir_config::report::Report) {
     log::say(format!("{}\n", report.render(std::io::stderr().is_terminal())));
+}
+
+/// What `--check` found that found nothing wrong.
+fn good(file: &Path, loaded: &Loaded) -> String {
+    let Loaded { config, warnings, .. } = loaded;
+    let verdict = match warnings.is_empty() {
+        true => "is good".to_owned(),
+        false => format!("can be served, with {}", warnings.tally()),
+    };
+    let real_servers = config.virtual_servers.iter().map(|server| server.real_servers.len()).sum();
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    format!(
+        "{} {verdict}: {}, {}, {}, {}",
+        file.display(),
+        count(config.ports.len(), "port"),
+        count(config.virtual_servers.len(), "virtual server"),
+        count(real_servers, "real server"),
+        count(config.vrrp.len(), "VRRP instance"),
+    )
 }
 
 /// Arguments that EAL refuses are bad usage; what it lacks is a failure.

@@ -18,6 +18,7 @@ use weir_health::checker::Handle;
 use weir_health::overlay::{Overlay, effective, effective_service};
 
 use crate::host::HostControl;
+use crate::restart::needs_restart;
 
 /// See the module.
 pub(crate) struct Publish {
@@ -121,8 +122,8 @@ impl Publish {
 
     /// Puts another file in force: all of it, or nothing changes. Takes its time with a large one.
     pub(crate) fn put(&mut self, config: Config) -> Result<()> {
-        if let Some(table) = needs_restart(&self.file, &config) {
-            anyhow::bail!("{table} can't change while weir runs; restart it for that");
+        if let Some(keys) = needs_restart(&self.file, &config) {
+            anyhow::bail!(keys);
         }
         self.publish(&config)?;
         if let Some(host) = &self.host {
@@ -155,33 +156,6 @@ impl Publish {
     /// Frees what workers no longer hold.
     pub(crate) fn reclaim(&mut self) {
         self.publisher.reclaim();
-    }
-}
-
-/// The first table whose change needs devices or memory anew.
-fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
-    let device = |config: &Config| -> Vec<_> {
-        let ports = config.ports.iter();
-        ports
-            .map(|p| (p.name.clone(), p.device.clone(), p.mac, p.mtu, p.rx_queues, p.host_interface.clone()))
-            .collect()
-    };
-    if device(old) != device(new) {
-        Some("name, device, mac, mtu, rx_queues or host_interface of a [[port]]")
-    } else if old.http != new.http {
-        Some("[http]")
-    } else if old.memory != new.memory {
-        Some("[memory]")
-    } else if old.workers != new.workers {
-        Some("[workers]")
-    } else if old.connections.capacity != new.connections.capacity {
-        Some("capacity of [connections]")
-    } else if old.connections.templates != new.connections.templates {
-        Some("templates of [connections]")
-    } else if old.control != new.control {
-        Some("[control]")
-    } else {
-        None
     }
 }
 

@@ -15,6 +15,7 @@ use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::Current;
 
 use crate::publish::Publish;
+use crate::routes;
 
 /// Where a reload is.
 pub(crate) enum Step {
@@ -89,6 +90,7 @@ impl Reload {
         let path = self.path.clone();
         self.under_way.spawn_blocking(move || {
             let read = weir_config::load(&path).and_then(weir_health::local::examine);
+            let read = read.map(routes::look_around);
             let read = read.map_err(|report| format!("\n{report}"));
             Step::Read(read.map(|Loaded { config, warnings, .. }| {
                 (Box::new(config), (!warnings.is_empty()).then(|| format!("\n{warnings}")))

@@ -205,8 +205,8 @@ fn vrrp(html: &mut String, now: &Reading) -> fmt::Result {
         &[],
     )?;
     for instance in &now.vrrp.instances {
-        let state = match &instance.fault {
-            Some(fault) => format!("{}: {fault} is down", instance.state),
+        let state = match &instance.fault_sentence {
+            Some(fault) => format!("{}: {fault}", instance.state),
             None => instance.state.to_owned(),
         };
         let addresses: Vec<String> = instance.addresses.iter().take(4).map(ToString::to_string).collect();

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
+use weir_config::model::Family;
 use weir_dataplane::snapshot::rates::Rates;
 use weir_dataplane::snapshot::traffic::Traffic;
 
@@ -17,15 +18,29 @@ struct Listing<'a> {
 #[derive(Serialize)]
 struct VirtualServer<'a> {
     name: &'a str,
-    address: IpAddr,
-    /// 0: every port.
-    port: u16,
-    protocol: &'static str,
+    #[serde(flatten)]
+    traffic: Served,
     active: u64,
     inactive: u64,
     #[serde(flatten)]
     carried: Carried,
     real_servers: Vec<RealServer<'a>>,
+}
+
+/// What it serves: a mark, or an address, port and protocol.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Served {
+    Mark {
+        mark: u32,
+        family: &'static str,
+    },
+    /// `port` 0: every port.
+    Address {
+        address: IpAddr,
+        port: u16,
+        protocol: &'static str,
+    },
 }
 
 #[derive(Serialize)]
@@ -80,11 +95,16 @@ fn virtual_server(server: &VirtualServerReading) -> VirtualServer<'_> {
     let sum = |figure: fn(&RealServerReading) -> u32| {
         server.real_servers.iter().map(|real| u64::from(figure(real))).sum()
     };
+    let traffic = match server.mark {
+        Some(mark) => Served::Mark { mark, family: Family::of(server.address).name() },
+        None => {
+            let (address, port, protocol) = (server.address, server.port, server.protocol.name());
+            Served::Address { address, port, protocol }
+        }
+    };
     VirtualServer {
         name: &server.name,
-        address: server.address,
-        port: server.port,
-        protocol: server.protocol.name(),
+        traffic,
         active: sum(|real| real.active),
         inactive: sum(|real| real.inactive),
         carried: Carried::new(&server.traffic, &server.rates),

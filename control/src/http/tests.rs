@@ -267,6 +267,24 @@ fn virtual_servers_are_listed_with_counters_and_rates() {
 }
 
 #[test]
+fn a_virtual_server_of_a_mark_is_listed_by_its_mark() {
+    let director = Director::new(
+        "[[mark]]\nmark = 7\naddresses = [\"192.0.2.0/24\"]\n\
+         [[virtual_server]]\nname = \"group\"\nmark = 7\n\
+         [[virtual_server.real_server]]\naddress = \"10.0.0.11\"\n\
+         [[virtual_server]]\nname = \"plain\"\naddress = \"198.51.100.1\"\nport = 80\n\
+         [[virtual_server.real_server]]\naddress = \"10.0.0.11\"\n",
+    );
+    let (_, body) = Server::usual(&director).get("/api/v1/virtual_servers");
+    let listed: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let [group, plain] = &listed["virtual_servers"].as_array().unwrap()[..] else { panic!("{body}") };
+    assert_eq!((group["mark"].as_u64(), group["family"].as_str()), (Some(7), Some("ipv4")));
+    assert!(["address", "port", "protocol"].iter().all(|key| group.get(key).is_none()), "{body}");
+    assert_eq!((plain["address"].as_str(), plain["port"].as_u64()), (Some("198.51.100.1"), Some(80)));
+    assert!(plain.get("mark").is_none(), "{body}");
+}
+
+#[test]
 fn workers_are_listed_with_their_passes() {
     let director = Director::usual();
     let counters = &director.workers[1].counters;

@@ -1,13 +1,13 @@
 //! Tracked files, read by a thread of their own: a file system that hangs holds up their numbers and nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tracing::error;
+use tracing::{error, info, warn};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -15,6 +15,9 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const FIRST: Duration = Duration::from_millis(50);
 /// A file that is tracked holds a number and no more.
 const BYTES_MAX: u64 = 64;
+
+/// How a file is read: the number in it, or why there is none.
+type Read = fn(&str) -> Result<i64, String>;
 
 /// What is read, and what was.
 #[derive(Default)]
@@ -39,7 +42,7 @@ impl Shared {
 /// See the module.
 pub(super) struct Files {
     shared: Arc<Shared>,
-    read: fn(&str) -> Option<i64>,
+    read: Read,
     runs: bool,
     /// Nobody has waited for the first look at these files.
     are_new: bool,
@@ -51,7 +54,7 @@ impl Files {
         Self::read_by(number_in)
     }
 
-    fn read_by(read: fn(&str) -> Option<i64>) -> Self {
+    fn read_by(read: Read) -> Self {
         Self { shared: Arc::default(), read, runs: false, are_new: false }
     }
 
@@ -83,14 +86,25 @@ impl Files {
     }
 }
 
-fn run(shared: &Shared, read: fn(&str) -> Option<i64>) {
+fn run(shared: &Shared, read: Read) {
+    let mut wrong = HashSet::new();
     loop {
         let paths = shared.state().paths.clone();
+        wrong.retain(|path| paths.contains(path));
         for path in paths {
             let number = read(&path);
+            match look(&mut wrong, &path, &number) {
+                Some(Said::Wrong(why)) => {
+                    warn!(file = path, "VRRP: a tracked file holds no number, what it held stays: {why}");
+                }
+                Some(Said::Right(number)) => {
+                    info!(file = path, number, "VRRP: a tracked file holds a number again");
+                }
+                None => {}
+            }
             let mut state = shared.state();
             if state.paths.contains(&path) {
-                state.numbers.insert(path, number);
+                state.numbers.insert(path, number.ok());
             }
         }
         shared.read.notify_all();
@@ -98,12 +112,30 @@ fn run(shared: &Shared, read: fn(&str) -> Option<i64>) {
     }
 }
 
-fn number_in(path: &str) -> Option<i64> {
-    match weir_config::read_file(Path::new(path), BYTES_MAX) {
-        Ok(text) => std::str::from_utf8(&text).ok()?.trim().parse().ok(),
-        Err(problem) if problem.kind() == ErrorKind::NotFound => Some(0),
-        Err(_) => None,
+/// What is to be said of a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Wrong(String),
+    Right(i64),
+}
+
+/// What is new about a file: that it holds no number is said once, as the end of that is.
+fn look(wrong: &mut HashSet<String>, path: &str, number: &Result<i64, String>) -> Option<Said> {
+    match number {
+        Ok(number) => wrong.remove(path).then_some(Said::Right(*number)),
+        Err(why) => wrong.insert(path.to_owned()).then(|| Said::Wrong(why.clone())),
     }
+}
+
+/// The number in a file, 0 if there is no file.
+fn number_in(path: &str) -> Result<i64, String> {
+    let bytes = match weir_config::read_file(Path::new(path), BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(problem) => return Err(problem.to_string()),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim().parse().map_err(|_| format!("{:?} is no whole number", text.trim()))
 }
 
 #[cfg(test)]
@@ -118,7 +150,7 @@ mod tests {
             "hangs" => loop {
                 thread::park();
             },
-            path => path.parse().ok(),
+            path => path.parse().map_err(|_| "no number".to_owned()),
         });
         files.watch(vec!["7".to_owned(), "hangs".to_owned()]);
         let begin = Instant::now();
@@ -127,6 +159,25 @@ mod tests {
             assert_eq!(files.number("hangs"), None);
         }
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn rubbish_is_said_once_and_so_is_its_end() {
+        let path = std::env::temp_dir().join(format!("weir-rubbish-{}", std::process::id()));
+        let name = path.display().to_string();
+        let mut wrong = HashSet::new();
+        let mut said = |text: Option<&str>| {
+            match text {
+                Some(text) => std::fs::write(&path, text).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            look(&mut wrong, &name, &number_in(&name))
+        };
+        assert_eq!(said(Some("7\n")), None);
+        assert_eq!(said(Some("seven\n")), Some(Said::Wrong("\"seven\" is no whole number".to_owned())));
+        assert_eq!(said(Some("")), None);
+        assert_eq!(said(Some("-3")), Some(Said::Right(-3)));
+        assert_eq!(said(None), None);
     }
 
     #[test]

@@ -44,7 +44,7 @@ use weir_vrrp::track::{Reading, Tracked};
 
 use files::Files;
 use sequence::Sequences;
-use status::{Status, name_of};
+use status::{Status, fault_of};
 pub(crate) use thread::Thread;
 
 /// Updates that wait for the thread at most: it takes all of them every millisecond.
@@ -275,8 +275,11 @@ impl Vrrp {
                 let (from, to) = (from.name(), to.name());
                 match fault {
                     Some(fault) => {
-                        let down = name_of(&fault, &names);
-                        warn!(instance, from, to, "VRRP: {down} is down");
+                        let mut why = fault_of(&fault, &names);
+                        if let Some(Reading::Number(number)) = self.readings.get(&fault) {
+                            why = format!("{why} ({number})");
+                        }
+                        warn!(instance, from, to, "VRRP: {why}");
                     }
                     None => info!(instance, from, to, "VRRP: {cause}"),
                 }

@@ -58,6 +58,9 @@ pub(crate) struct InstanceStatus {
     pub(crate) sync_group: Option<String>,
     /// What is down and forbids being master.
     pub(crate) fault: Option<String>,
+    /// The same as a sentence.
+    #[serde(skip)]
+    pub(crate) fault_sentence: Option<String>,
     /// Since the state last changed, in seconds.
     pub(crate) since_transition_seconds: f64,
     /// How long it waits for a master before it takes over, in seconds.
@@ -92,7 +95,7 @@ fn by_reason<S: serde::Serializer>(counts: &[u64], serializer: S) -> Result<S::O
 }
 
 /// What is tracked, in words.
-pub(crate) fn name_of(tracked: &Tracked, ports: &[String]) -> String {
+fn name_of(tracked: &Tracked, ports: &[String]) -> String {
     match tracked {
         Tracked::Port(port) => format!("the link of port {}", name(ports, *port)),
         Tracked::VirtualServer(name) => format!("virtual server {name}"),
@@ -104,6 +107,14 @@ pub(crate) fn name_of(tracked: &Tracked, ports: &[String]) -> String {
 /// What the data plane knows an instance by.
 pub(super) fn key_of(settings: &Settings) -> RouterKey {
     RouterKey { port: settings.port, is_ipv6: settings.is_ipv6(), id: settings.virtual_router_id }
+}
+
+/// Why it forbids being master. A file is not down: it says so by its number.
+pub(crate) fn fault_of(tracked: &Tracked, ports: &[String]) -> String {
+    match tracked {
+        Tracked::File(path) => format!("the number in file {path} is a fault"),
+        other => format!("{} is down", name_of(other, ports)),
+    }
 }
 
 fn name(ports: &[String], port: usize) -> &str {
@@ -148,6 +159,7 @@ impl InstanceStatus {
             addresses: settings.addresses.clone(),
             sync_group: settings.group.clone(),
             fault: instance.condition().fault.as_ref().map(|fault| name_of(fault, ports)),
+            fault_sentence: instance.condition().fault.as_ref().map(|fault| fault_of(fault, ports)),
             since_transition_seconds: seconds(now.since(instance.last_transition())),
             down_interval_seconds: seconds(instance.down_interval()),
             last_heard: instance.last_heard().map(|last| HeardStatus {
