@@ -14,6 +14,7 @@
 //! EAL's frees without a per-lcore cache, so that a full count means it has finished.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -121,9 +122,14 @@ impl Eal {
         let argv: Vec<*mut c_char> =
             argv.into_iter().map(CString::into_raw).chain([std::ptr::null_mut()]).collect();
         let argv = argv.leak();
+        // To an argument that it does not like EAL answers with a hundred lines of usage on stdout. What it logs goes
+        // to stderr.
+        let asked = args.iter().any(|arg| arg == "-h" || arg == "--help");
+        let silence = if asked { None } else { Silence::of_stdout() };
         // SAFETY: `argv` holds `count` pointers to NUL-terminated strings that live for ever and that nothing else
         // refers to. The flag above makes this the only call in the process.
         let parsed = unsafe { sys::rte_eal_init(count, argv.as_mut_ptr()) };
+        drop(silence);
         if parsed < 0 {
             return Err(EalError::from_init(Errno::last(), args));
         }
@@ -373,6 +379,36 @@ fn c_arguments(args: &[String]) -> Result<Vec<CString>, EalError> {
         .chain(args.iter().map(String::as_str))
         .map(|arg| CString::new(arg).map_err(|_| EalError::NulInArgument(arg.to_owned())))
         .collect()
+}
+
+/// What is written to stdout goes nowhere while this lives.
+struct Silence {
+    stdout: OwnedFd,
+}
+
+impl Silence {
+    /// `None`: there is no stdout, or no other place for it.
+    fn of_stdout() -> Option<Self> {
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned().ok()?;
+        let nowhere = std::fs::File::options().write(true).open("/dev/null").ok()?;
+        replace_stdout(nowhere.as_fd()).then_some(Self { stdout })
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        replace_stdout(self.stdout.as_fd());
+    }
+}
+
+/// Has stdout go where `by` goes, once what C's library holds of it has gone where it went. False: it stays.
+fn replace_stdout(by: BorrowedFd<'_>) -> bool {
+    // SAFETY: null stands for every stream; flushing has no other requirement. Both descriptors are open: one is
+    // borrowed, and the other is stdout's number, which dup2 makes another file's in one step.
+    unsafe {
+        libc::fflush(std::ptr::null_mut());
+        libc::dup2(by.as_raw_fd(), libc::STDOUT_FILENO) >= 0
+    }
 }
 
 impl EalError {
