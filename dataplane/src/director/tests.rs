@@ -4,6 +4,7 @@ mod announcements;
 mod bursts;
 mod edits;
 mod errors;
+mod fuzz;
 mod host;
 mod locality;
 mod punt;
@@ -158,19 +159,24 @@ impl Lab {
         self.counters.iter().map(|counters| counters.drops(reason)).sum()
     }
 
-    /// Active and inactive connections by real server, counted in the tables and as kept.
+    /// As the function of this name.
     fn assert_counts_equal_a_recount(&self) {
-        let mut recount: HashMap<u32, (u32, u32)> = HashMap::new();
-        for record in self.directors.iter().flat_map(|director| director.table.iter()) {
-            let counts = recount.entry(self.snapshot.server(record.server()).current.0).or_default();
-            if is_active(record.protocol(), record.state()) { counts.0 += 1 } else { counts.1 += 1 }
-        }
-        for server in self.snapshot.servers() {
-            let expected = recount.remove(&server.id.0).unwrap_or_default();
-            assert_eq!((server.live.active(), server.live.inactive()), expected, "server {:?}", server.id);
-        }
-        assert!(recount.is_empty(), "connections of servers that the snapshot does not know: {recount:?}");
+        assert_counts_equal_a_recount(self.directors.iter().map(|director| &director.table), &self.snapshot);
     }
+}
+
+/// Active and inactive connections by real server, counted in the tables and as kept.
+fn assert_counts_equal_a_recount<'a>(tables: impl Iterator<Item = &'a Table>, snapshot: &Snapshot) {
+    let mut recount: HashMap<u32, (u32, u32)> = HashMap::new();
+    for record in tables.flat_map(Table::iter) {
+        let counts = recount.entry(snapshot.server(record.server()).current.0).or_default();
+        if is_active(record.protocol(), record.state()) { counts.0 += 1 } else { counts.1 += 1 }
+    }
+    for server in snapshot.servers() {
+        let expected = recount.remove(&server.id.0).unwrap_or_default();
+        assert_eq!((server.live.active(), server.live.inactive()), expected, "server {:?}", server.id);
+    }
+    assert!(recount.is_empty(), "connections of servers that the snapshot does not know: {recount:?}");
 }
 
 fn frame(to: MacAddress, source: (u32, u16), destination: (u32, u16), segment: u8) -> Vec<u8> {

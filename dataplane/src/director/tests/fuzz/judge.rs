@@ -1,0 +1,282 @@
+//! What must hold of every frame that goes out, worked out anew from its bytes and from those that came in.
+//!
+//! Nothing here uses the data path's own reading, sums or updates.
+
+use super::grammar::{OWN, OWN_MACS, VIPS};
+use super::packets::{ICMP, IPIP, SCTP, TCP, UDP};
+
+const VIRTUAL_MAC: [u8; 5] = [0, 0, 0x5e, 0, 1];
+const VIRTUAL_MAC_V6: [u8; 5] = [0, 0, 0x5e, 0, 2];
+/// An ICMP error that weir makes is this long at most (RFC 1812 section 4.3.2.3).
+const ERROR_LEN_MAX: usize = 576;
+
+/// The ones' complement sum of 16-bit words (RFC 1071), on top of another.
+pub(super) fn folded(bytes: &[u8], before: u16) -> u16 {
+    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let mut sum = u32::from(before) + words.sum::<u32>();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// The checksum of a packet of SCTP (CRC-32C, RFC 9260 appendix A), as a number whose lowest byte goes first.
+pub(super) fn sctp_checksum(packet: &[u8]) -> u32 {
+    let field = 8..12;
+    let crc = packet.iter().enumerate().fold(u32::MAX, |crc, (at, byte)| {
+        let byte = if field.contains(&at) { 0 } else { *byte };
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ (0x82f6_3b78 & 0_u32.wrapping_sub(crc & 1)))
+    });
+    !crc
+}
+
+/// An IPv4 packet in a frame, no further than its total length goes.
+#[derive(Clone, Copy)]
+struct Packet<'a> {
+    header: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, String> {
+        let header_len = bytes.first().map_or(0, |first| usize::from(first & 15) * 4);
+        if bytes.len() < 20 || bytes[0] >> 4 != 4 || header_len < 20 {
+            return Err("no header of IPv4".to_owned());
+        }
+        let total_len = usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
+        if total_len < header_len || total_len > bytes.len() {
+            return Err(format!("total length {total_len} in {} bytes", bytes.len()));
+        }
+        let (header, payload) = bytes[..total_len].split_at(header_len);
+        Ok(Self { header, payload })
+    }
+
+    fn len(&self) -> usize {
+        self.header.len() + self.payload.len()
+    }
+
+    fn protocol(&self) -> u8 {
+        self.header[9]
+    }
+
+    fn source(&self) -> u32 {
+        u32::from_be_bytes(std::array::from_fn(|n| self.header[12 + n]))
+    }
+
+    fn is_piece(&self) -> bool {
+        u16::from_be_bytes([self.header[6], self.header[7]]) & 0x3fff != 0
+    }
+
+    fn check_header(&self) -> Result<(), String> {
+        match folded(self.header, 0) {
+            0xffff => Ok(()),
+            sum => Err(format!("the IP header sums to {sum:04x}")),
+        }
+    }
+
+    /// How far the transport checksum is from right.
+    fn transport(&self) -> Sum {
+        let payload = self.payload;
+        let end = match self.protocol() {
+            UDP if payload.len() >= 8 => usize::from(u16::from_be_bytes([payload[4], payload[5]])),
+            _ => payload.len(),
+        };
+        let Some(covered) = payload.get(..end) else { return Sum::None };
+        let sum = match self.protocol() {
+            UDP if payload.len() < 8 || payload[6..8] == [0, 0] => return Sum::None,
+            TCP if payload.len() < 20 => return Sum::None,
+            SCTP if payload.len() < 12 => return Sum::None,
+            SCTP => {
+                let field = u32::from_le_bytes(std::array::from_fn(|n| payload[8 + n]));
+                return if field == sctp_checksum(payload) { Sum::Right } else { Sum::Crc };
+            }
+            ICMP => folded(covered, 0),
+            TCP | UDP => {
+                let pseudo = folded(&(end as u16).to_be_bytes(), u16::from(self.protocol()));
+                folded(covered, folded(&self.header[12..20], pseudo))
+            }
+            _ => return Sum::None,
+        };
+        if sum == 0xffff { Sum::Right } else { Sum::Off(sum) }
+    }
+
+    /// Whether all of the payload is that of `other`, but for what a director may change.
+    fn has_data_of(&self, other: &Self) -> bool {
+        let may_change = |at: usize| {
+            at < 4
+                || match self.protocol() {
+                    TCP => (16..18).contains(&at),
+                    UDP => (6..8).contains(&at),
+                    SCTP => (8..12).contains(&at),
+                    _ => false,
+                }
+        };
+        self.payload.len() == other.payload.len()
+            && (0..self.payload.len()).all(|at| may_change(at) || self.payload[at] == other.payload[at])
+    }
+
+    /// The sums of the IP headers that an ICMP error quotes, one in the other.
+    fn quoted_sums(&self) -> Vec<u16> {
+        let mut sums = Vec::new();
+        let mut quote = self.payload.get(8..).unwrap_or_default();
+        while let Some(&first) = quote.first() {
+            let len = usize::from(first & 15) * 4;
+            let Some(header) = quote.get(..len).filter(|_| first >> 4 == 4 && len >= 20) else { break };
+            sums.push(folded(header, 0));
+            let skipped = match header[9] {
+                ICMP => len + 8,
+                IPIP => len,
+                _ => break,
+            };
+            quote = quote.get(skipped..).unwrap_or_default();
+        }
+        sums
+    }
+
+    /// Whether it is an ICMP error.
+    fn is_error(&self) -> bool {
+        self.protocol() == ICMP && matches!(self.payload.first(), Some(3..=5 | 11 | 12))
+    }
+}
+
+/// A transport checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sum {
+    /// There is none, or what it covers is not all there.
+    None,
+    Right,
+    /// The sum over all, which is to be all ones.
+    Off(u16),
+    /// One of SCTP that is wrong.
+    Crc,
+}
+
+/// Offset of the payload of a frame, its EtherType, and the VLAN it is on.
+fn link(frame: &[u8]) -> Option<(usize, u16, u16)> {
+    let half = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
+    match half(12)? {
+        0x8100 => Some((18, half(16)?, half(14)? & 0x0fff)),
+        ether_type => Some((14, ether_type, 0)),
+    }
+}
+
+/// Judges a frame that goes out of a port with this MTU. `came` is what came in in its buffer; `None`: weir made it.
+pub(super) fn judge(came: Option<&[u8]>, out: &[u8], port: usize, mtu: usize) -> Result<(), String> {
+    let (l3, ether_type, vlan) = link(out).ok_or("no link header")?;
+    let source = &out[6..12];
+    if *source != OWN_MACS[port] && source[..5] != VIRTUAL_MAC && source[..5] != VIRTUAL_MAC_V6 {
+        return Err(format!("the source MAC is {source:02x?}"));
+    }
+    if out[..6] == [0; 6] {
+        return Err("it goes to no MAC".to_owned());
+    }
+    if came.and_then(link).is_some_and(|(_, _, came_on)| came_on != vlan) {
+        return Err(format!("it goes out on VLAN {vlan}"));
+    }
+    match ether_type {
+        0x0806 if out.len() < l3 + 28 || out[l3..l3 + 6] != [0, 1, 8, 0, 6, 4] => Err("bad ARP".to_owned()),
+        0x0806 => judge_arp(&out[l3..]),
+        0x86dd => judge_ipv6(&out[l3..]),
+        0x0800 => judge_ipv4(came, out, l3, mtu),
+        other => Err(format!("the EtherType is {other:04x}")),
+    }
+}
+
+/// Nobody is asked for what is weir's. Who tells everybody of an address of its own has it as sender and target.
+fn judge_arp(packet: &[u8]) -> Result<(), String> {
+    let target = u32::from_be_bytes(std::array::from_fn(|n| packet[24 + n]));
+    let is_request = packet[6..8] == [0, 1];
+    let is_announcement = VIPS.contains(&target) && packet[14..18] == packet[24..28];
+    if is_request && !is_announcement && (OWN.contains(&target) || VIPS.contains(&target)) {
+        return Err(format!("ARP for an address of weir's, {target:08x}"));
+    }
+    Ok(())
+}
+
+fn judge_ipv6(packet: &[u8]) -> Result<(), String> {
+    let len = packet.get(4..6).map_or(0, |len| usize::from(len[0]) << 8 | usize::from(len[1]));
+    let message = packet.get(40..40 + len).ok_or_else(|| format!("payload length {len}"))?;
+    let pseudo = folded(&(len as u16).to_be_bytes(), u16::from(packet[6]));
+    match folded(message, folded(&packet[8..40], pseudo)) {
+        0xffff => Ok(()),
+        sum => Err(format!("the message of IPv6 sums to {sum:04x}")),
+    }
+}
+
+fn judge_ipv4(came: Option<&[u8]>, out: &[u8], l3: usize, mtu: usize) -> Result<(), String> {
+    let packet = Packet::read(&out[l3..])?;
+    packet.check_header()?;
+    if packet.len() > mtu {
+        return Err(format!("{} bytes over an MTU of {mtu}", packet.len()));
+    }
+    // What Ethernet asks for, and four bytes for a tag.
+    if out.len() > (l3 + packet.len()).max(64) {
+        return Err(format!("{} bytes with a packet of {}", out.len(), packet.len()));
+    }
+    let Some(came) = came else {
+        return if packet.is_piece() {
+            Ok(())
+        } else {
+            Err("weir made a packet that is no piece".to_owned())
+        };
+    };
+    let at = link(came).map_or(14, |(l3, _, _)| l3);
+    let before = Packet::read(&came[at..]).map_err(|fault| format!("sent on though it came with {fault}"))?;
+    let in_tunnel = packet.protocol() == IPIP && OWN.contains(&packet.source());
+    let sent = if in_tunnel { Packet::read(packet.payload)? } else { packet };
+    if in_tunnel && sent.len() != packet.payload.len() {
+        return Err(format!("a packet of {} bytes in a tunnel of {}", sent.len(), packet.payload.len()));
+    }
+    sent.check_header()?;
+    if sent.protocol() != before.protocol() {
+        return judge_error(sent, before);
+    }
+    judge_same(sent, before)
+}
+
+/// An ICMP error that weir made about another packet.
+fn judge_error(sent: Packet<'_>, before: Packet<'_>) -> Result<(), String> {
+    if !sent.is_error() || sent.transport() != Sum::Right || sent.len() > ERROR_LEN_MAX {
+        return Err(format!("an answer of {} bytes, checksum {:?}", sent.len(), sent.transport()));
+    }
+    let quote = &sent.payload[8..];
+    let original = [before.header, before.payload].concat();
+    // The TTL may be lower, and the checksum with it.
+    let is_like = |at: usize| (8..12).contains(&at) || original.get(at) == quote.get(at);
+    if quote.len() < 20
+        || !(0..quote.len()).all(is_like)
+        || folded(&quote[..before.header.len()], 0) != 0xffff
+    {
+        return Err("the quote is not the packet that came".to_owned());
+    }
+    Ok(())
+}
+
+/// A packet that was sent on, or answered in kind.
+fn judge_same(sent: Packet<'_>, before: Packet<'_>) -> Result<(), String> {
+    let (is, was) = (sent.transport(), before.transport());
+    let is_reset = sent.protocol() == TCP && sent.payload.get(13).is_some_and(|flags| flags & 4 != 0);
+    let was_reset = before.protocol() == TCP && before.payload.get(13).is_some_and(|flags| flags & 4 != 0);
+    if is_reset && !was_reset {
+        return if is == Sum::Right { Ok(()) } else { Err(format!("a RST with checksum {is:?}")) };
+    }
+    if sent.protocol() == ICMP {
+        let sums = before.quoted_sums();
+        // That of a message in several segments is not looked at.
+        if is != was {
+            return Err(format!("the ICMP checksum is {is:?}, came {was:?}"));
+        }
+        let is_odd = |sum: &&u16| **sum != 0xffff && !sums.contains(sum);
+        if sent.is_error()
+            && let Some(sum) = sent.quoted_sums().iter().find(is_odd)
+        {
+            return Err(format!("a quoted header sums to {sum:04x}, those that came to {sums:04x?}"));
+        }
+        return Ok(());
+    }
+    // All ones and none at all are the same number.
+    if is != was && !(was == Sum::None && is == Sum::Right) {
+        return Err(format!("the transport checksum is {is:?}, came {was:?}"));
+    }
+    if sent.has_data_of(&before) { Ok(()) } else { Err("the data changed".to_owned()) }
+}
