@@ -4,7 +4,6 @@ import contextlib
 import signal
 import struct
 import subprocess
-import time
 
 import lab
 
@@ -82,7 +81,7 @@ def listening(interval=INTERVAL, node="client", interface="outer"):
             line = process.stderr.readline()
         assert line, "tcpdump did not start"
         yield heard
-        time.sleep(0.3)
+        lab.finish_writing(process)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()

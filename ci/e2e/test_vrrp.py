@@ -8,6 +8,7 @@ import unittest
 
 import lab
 import vrrp_lab as net
+from lateness import Lateness
 from stopped import Stopped
 from vrrp_clients import Requests
 
@@ -102,11 +103,13 @@ class Vrrp(VrrpCase):
                 self.assertEqual(director.metrics().total("weir_vrrp_became_master_total"), len(GROUPS))
                 for name, vrid, *_ in GROUPS:
                     if name != "v6":
-                        done = net.run("c", "ping", "-c", "1", "-W", "1", f"10.30.0.{vrid}")
+                        done = net.run("c", "ping", "-c", "1", "-W", "10", f"10.30.0.{vrid}")
                         self.assertIn(" 0% packet loss", done.stdout, name)
                 # A clean stop says so: nobody waits for the down interval.
-                director.end(signal.SIGTERM)
-                self.assertLess(self.assertKeepalived(other, "MASTER", 3, director), 1.5)
+                with Lateness() as late:
+                    director.end(signal.SIGTERM)
+                    took = self.assertKeepalived(other, "MASTER", 3, director)
+                self.assertLess(took, 1.5 + late.allowance)
 
     def test_weir_takes_over_from_a_keepalived_that_is_killed_and_lets_it_have_it_back(self):
         with net.Weir("a", weir(50)) as director:
@@ -120,10 +123,12 @@ class Vrrp(VrrpCase):
             with net.Keepalived("b", keepalived(100)) as other:
                 self.assertKeepalived(other, "MASTER", 9, director)
                 self.assertWeir(director, BACKUP, 3, other)
-                director_killed = time.monotonic()
-                other.end(signal.SIGTERM)
-                self.assertWeir(director, MASTER, 3)
-                self.assertLess(time.monotonic() - director_killed, 3)
+                with Lateness() as late:
+                    director_killed = time.monotonic()
+                    other.end(signal.SIGTERM)
+                    self.assertWeir(director, MASTER, 3)
+                    took = time.monotonic() - director_killed
+                self.assertLess(took, 3 + late.allowance)
 
     def test_what_does_not_fit_is_refused_for_its_reason(self):
         ours = [("vrid", 51, "", "version = 2"), ("password", 52, "", GROUPS[1][3]),
@@ -224,7 +229,7 @@ class Vrrp(VrrpCase):
                 net.Weir("b", text.replace("priority = 0", "priority = 100"), 1) as second:
             self.assertWeir(first, MASTER, 5)
             self.assertWeir(second, BACKUP, 5)
-            with Requests() as client:
+            with Requests() as client, Lateness() as late:
                 self.assertSoon("service", client.serves, 5, first, second)
                 time.sleep(0.5)
                 began = time.monotonic()
@@ -240,7 +245,7 @@ class Vrrp(VrrpCase):
                     time.sleep(0.3)
                     self.assertTrue(client.serves())
             print(f"{failed} of {requests} requests failed, {gap:.0f} ms without service")
-            self.assertLess(gap, limit_ms, second.log())
+            self.assertLess(gap, limit_ms + late.allowance * 1000, second.log())
 
     def test_two_weirs_a_clean_stop_of_the_master(self):
         self.failover(lambda first: first.end(signal.SIGTERM), 600)
@@ -270,17 +275,17 @@ class Vrrp(VrrpCase):
                 net.Weir("b", text.replace("priority = 0", "priority = 100"), 1) as second, Requests() as client:
             self.assertWeir(first, MASTER, 5)
             self.assertSoon("service", client.serves, 5, first, second)
-            with Stopped(first.thread("weir-control")), Stopped(second.thread("weir-control")):
+            with Stopped(first.thread("weir-control")), Stopped(second.thread("weir-control")), Lateness() as late:
                 began = time.monotonic()
                 time.sleep(1.5)
                 requests, failed, gap = client.outage(began)
                 print(f"both run on: {failed} of {requests} requests failed, {gap:.0f} ms without service")
-                self.assertLess(gap, 300)
+                self.assertLess(gap, 300 + late.allowance * 1000)
                 began = time.monotonic()
                 first.process.kill()
                 time.sleep(1.0)
                 self.assertSoon("service by the second", client.serves, 3, second)
                 requests, failed, gap = client.outage(began)
                 print(f"the master is killed: {failed} of {requests} requests failed, {gap:.0f} ms without service")
-                self.assertLess(gap, 1500)
+                self.assertLess(gap, 1500 + late.allowance * 1000)
             self.assertWeir(second, MASTER, 5)

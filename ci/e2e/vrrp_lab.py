@@ -14,19 +14,20 @@ Every process that is started here is ended by its id.
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
 
 import lab
+from lab import evidence
 
 PREFIX = lab.NAME + "-v"
 NODES = {"a": "10.30.0.2", "b": "10.30.0.3", "c": "10.30.0.10", "s": "10.30.0.11", "t": "10.30.0.12"}
 MANAGEMENT = {"a": "10.30.0.22", "b": "10.30.0.23"}
 VIP = "10.30.0.100"
 SWITCH = PREFIX + "w"
-START_SECONDS = 30
+# How long a busy machine may take.
+START_SECONDS = 120
 # net_af_packet maps rings of its own; this much is for mbufs.
 EAL = ["--no-huge", "-m", "192", "--no-pci", "--no-shconf", "--no-telemetry"]
 
@@ -38,6 +39,7 @@ _folders = []
 def folder(prefix="weir-vrrp-"):
     """A directory that goes with the network."""
     _folders.append(pathlib.Path(tempfile.mkdtemp(prefix=prefix)))
+    evidence.note(_folders[-1])
     return _folders[-1]
 
 
@@ -89,7 +91,7 @@ def down():
     """Removes the network, and whatever a former run left of it."""
     lab.remove([*(node(name) for name in NODES), SWITCH])
     while _folders:
-        shutil.rmtree(_folders.pop(), ignore_errors=True)
+        evidence.ended(_folders.pop())
 
 
 def link(name, state):
@@ -163,7 +165,7 @@ class Daemon:
         """Sends a signal and waits for the end."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signum)
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=lab.STOP_SECONDS)
 
 
 def port(name):

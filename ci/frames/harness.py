@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import pathlib
 import select
-import shutil
 import socket
 import struct
 import tempfile
@@ -20,12 +19,18 @@ import time
 
 from scapy.utils import RawPcapReader, RawPcapWriter
 
+import evidence
 from director import Director, Metrics
 from netns import Namespace
 from topology import OWN_ADDRESS, OWN_MAC, PORTS
 
-REPLAY_SECONDS = 60.0
-QUIET_SECONDS = 0.15
+REPLAY_SECONDS = 120.0
+QUIET_SECONDS = 0.05
+# A worker that has no processor for a while answers late, and is not dead for that.
+ANSWER_SECONDS = 30.0
+# Frames of one run of weir that are kept in memory for a test that fails.
+TAPE_MAX = 20_000
+SO_RCVBUFFORCE = 33
 ETH_P_ALL = 0x0003
 ETHERTYPE_ARP = b"\x08\x06"
 ETHERTYPE_VLAN = 0x8100
@@ -63,12 +68,13 @@ def is_arp(frame):
 
 @contextlib.contextmanager
 def workdir():
-    """A directory for one run, removed afterwards; a failed run's directory goes too, its log is in the message."""
+    """A directory for one run, which goes with the test. That of a failed test is kept elsewhere."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="weir-frames-"))
+    evidence.note(path)
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        evidence.ended(path)
 
 
 def write_pcap(path, frames):
@@ -77,6 +83,16 @@ def write_pcap(path, frames):
         writer.write_header(None)
         for frame in frames:
             writer.write_packet(frame, sec=0, usec=0)
+
+
+def write_tape(path, tape):
+    """A capture file for each wire and direction of a tape of `(time, wire, frame)`."""
+    for name in {wire for _, wire, _ in tape}:
+        with RawPcapWriter(str(path / f"{name}.pcap"), linktype=1, sync=False) as writer:
+            writer.write_header(None)
+            for when, wire, frame in tape:
+                if wire == name:
+                    writer.write_packet(frame, sec=int(when), usec=int(when % 1 * 1e6))
 
 
 def read_pcap(path):
@@ -113,18 +129,26 @@ def replay(setup, frames, before_stop=None):
 
 
 def wait_until_worked_off(director, expected):
-    """Waits until every port has received its frames and no counter of packets moves; returns the last scrape."""
+    """Waits until every port has received its frames and all of them are worked off; returns the last scrape.
+
+    A worker counts the cycles of a poll that found nothing when it begins the next one. So when these go up after
+    everything was received, no frame is under way, however late the worker got its processor. What waits for ARP
+    still moves counters.
+    """
     deadline = time.monotonic() + REPLAY_SECONDS
     last = None
     while True:
         metrics = director.metrics()
         received = {port: metrics.total("weir_port_receive_packets_total", port=port) for port in expected}
         moving = {key: value for key, value in metrics.items() if "cycles" not in key[0] and key[0].endswith("_total")}
-        if received == expected and moving == last:
-            return metrics
+        idle = metrics.by("weir_worker_cycles_total", "worker", state="idle")
+        if received == expected and last is not None and moving == last[0]:
+            if all(cycles > last[1].get(worker, 0) for worker, cycles in idle.items()):
+                return metrics
+        else:
+            last = (moving, idle)
         if time.monotonic() > deadline:
             raise AssertionError(f"received {received} instead of {expected}\n{director.explain()}")
-        last = moving
         time.sleep(QUIET_SECONDS)
 
 
@@ -138,6 +162,7 @@ class Live:
         self.namespace = Namespace()
         self.sockets = {}
         self.director = None
+        self.tape = []
         self._workdir = None
         for port in PORTS:
             self.namespace.add_wire(f"wfd-{port}", f"wfp-{port}")
@@ -146,7 +171,7 @@ class Live:
                 wire.bind((f"wfp-{port}", ETH_P_ALL))
             wire.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
             wire.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
             wire.setblocking(False)
             self.sockets[port] = wire
 
@@ -155,6 +180,8 @@ class Live:
         self.stop()
         self._workdir = contextlib.ExitStack()
         path = self._workdir.enter_context(workdir())
+        self.tape = []
+        evidence.note(path, lambda tape=self.tape: write_tape(path, tape))
         self._devices = {port: f"net_af_packet{index}" for index, port in enumerate(PORTS)}
         vdevs = [f"{device},iface=wfd-{port}" for port, device in self._devices.items()]
         for port in PORTS:
@@ -190,7 +217,12 @@ class Live:
 
     def send(self, port, frame):
         """One frame into weir's `port`."""
+        self._record(f"{port}-in", frame)
         self.sockets[port].send(frame)
+
+    def _record(self, wire, frame):
+        if len(self.tape) < TAPE_MAX:
+            self.tape.append((time.time(), wire, frame))
 
     def receive(self, seconds, enough=None):
         """Frames from weir as `(port, frame)`, until `seconds` have passed or `enough(frames)` says so."""
@@ -205,34 +237,43 @@ class Live:
                 return frames
             for wire in select.select(list(ports), [], [], left)[0]:
                 frames.append((ports[wire], receive_frame(wire)))
+                self._record(f"{ports[wire]}-out", frames[-1][1])
+
+    def wait_for(self, what, condition, seconds=60.0):
+        """Returns when `condition(metrics)` holds, however busy the machine is."""
+        deadline = time.monotonic() + seconds
+        while not condition(self.director.metrics()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{what}: not within {seconds} s\n{self.director.explain()}")
+            time.sleep(0.05)
 
     def drain(self):
         """Throws away what is waiting in the sockets."""
         self.receive(0.02)
 
     def exchange(self, port, frame, keep_arp=False):
-        """Sends one frame and returns everything that weir sends before it has answered a probe sent after it."""
-        frames = self.exchange_all(port, [frame], keep_arp=True)
-        # The other port is flushed by the same turn of the worker's loop, and then the kernel has to deliver.
-        frames += [item for item in self.receive(0.005) if not is_probe_answer(port, *item)]
-        return [item for item in frames if keep_arp or not is_arp(item[1])]
+        """Sends one frame and returns everything that weir sends because of it."""
+        return self.exchange_all(port, [frame], keep_arp)
 
     def exchange_all(self, port, frames, keep_arp=False):
-        """Sends frames and returns what has come when weir has answered a probe sent after them; what they cause on
-        the other port may still be on its way.
+        """Sends frames and returns everything that weir sends because of them, on both ports.
 
-        The probe is an ARP request for the director's address on the same port. A worker takes frames of a port in
-        order and sends what they cause before it takes more, so what follows the answer is somebody else's.
+        After them a probe is sent, an ARP request for the director's address on the same port. A worker takes frames
+        of a port in order and sends what they cause before it takes more, so its answer is the last on this port. What
+        they cause on the other port has been handed to the wire with the same turn of the worker's loop or will be, in
+        order: the answer to a probe that is sent there now comes behind it. No time has to pass for either.
         """
         for frame in frames:
             self.send(port, frame)
-        self.send(port, arp_probe(port))
-        # The answer is the last, so only the newest frame has to be looked at.
-        seen = self.receive(2.0, lambda got: any(is_probe_answer(port, *item) for item in got[-2:]))
-        if not any(is_probe_answer(port, *item) for item in seen):
-            raise AssertionError(f"no answer to an ARP probe on {port}\n{self.director.explain()}")
-        return [item for item in seen
-                if not is_probe_answer(port, *item) and (keep_arp or not is_arp(item[1]))]
+        seen = []
+        for probed in [port, *(other for other in PORTS if other != port)]:
+            self.send(probed, arp_probe(probed))
+            # The answer is the last, so only the newest frames have to be looked at.
+            seen += self.receive(ANSWER_SECONDS, lambda got: any(is_probe_answer(probed, *item) for item in got[-2:]))
+            if not any(is_probe_answer(probed, *item) for item in seen):
+                raise AssertionError(f"no answer to an ARP probe on {probed}\n{self.director.explain()}")
+        return [item for item in seen if not any(is_probe_answer(probed, *item) for probed in PORTS)
+                and (keep_arp or not is_arp(item[1]))]
 
 
 def receive_frame(wire):

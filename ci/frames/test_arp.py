@@ -206,7 +206,7 @@ class Resolution(unittest.TestCase):
         self.live.start(Setup(services=[service("dr")], neighbors=without(rip(1)), **keywords))
         self.live.drain()
 
-    def expect_request(self, address, port="r0", seconds=3.0):
+    def expect_request(self, address, port="r0", seconds=30.0):
         """Waits for the director's ARP request and returns it."""
         frames = self.live.receive(seconds, lambda got: any(is_request_for(frame, address) for _, frame in got))
         found = [(where, frame) for where, frame in frames if is_request_for(frame, address)]
@@ -232,7 +232,7 @@ class Resolution(unittest.TestCase):
         for packet in packets:
             self.live.send("c0", packet)
         self.expect_request(rip(1))
-        self.live.receive(0.05)
+        self.live.exchange_all("c0", [])
         self.assertEqual(self.live.exchange("r0", server_answers(1)), [("r0", dr(packet)) for packet in packets])
 
     def test_a_binding_that_a_reload_adds_lets_waiting_packets_go(self):
@@ -241,7 +241,7 @@ class Resolution(unittest.TestCase):
         self.live.send("c0", packet)
         self.expect_request(rip(1))
         self.live.reload(Setup(services=[service("dr")]))
-        out = self.live.receive(2.0, lambda got: ("r0", dr(packet)) in got)
+        out = self.live.receive(30.0, lambda got: ("r0", dr(packet)) in got)
         self.assertIn(("r0", dr(packet)), out)
 
     def test_a_request_from_the_next_hop_teaches_its_mac(self):
@@ -258,7 +258,7 @@ class Resolution(unittest.TestCase):
         self.start()
         packet = tcp("S", head=ether(vlan=7))
         self.live.send("c0", packet)
-        frames = self.live.receive(3.0, lambda got: any(frame[12:16] == b"\x81\0\0\x07" for _, frame in got))
+        frames = self.live.receive(30.0, lambda got: any(frame[12:16] == b"\x81\0\0\x07" for _, frame in got))
         request = Ether(next(frame for _, frame in frames if frame[12:16] == b"\x81\0\0\x07"))
         self.assertEqual((request[ARP].op, request[ARP].pdst, request[ARP].hwsrc), (1, rip(1), R0_MAC))
         untagged = arp(op=2, sender=EVIL, sender_ip=rip(1), target=R0_MAC, target_ip=R0_ADDRESS,
@@ -331,7 +331,7 @@ class Resolution(unittest.TestCase):
         self.assertTrue(1 <= len(requests) <= 8, f"{len(requests)} ARP requests in 3 s")
         self.assertEqual([frame for _, frame in seen if not is_own_arp_request(frame) and Ether(frame).type == 0x800
                           and frame[23] == 6], [])
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             metrics = self.live.director.metrics()
             dropped = sum(metrics.total(DROPS, reason=f"neighbor_{why}") for why in ("failed", "queue_full"))
@@ -346,13 +346,13 @@ class Resolution(unittest.TestCase):
         self.start()
         self.live.send("c0", tcp("S", cport=44000))
         self.expect_request(rip(1))
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while self.live.director.metrics().total(DROPS, reason="neighbor_failed") == 0:
             self.assertLess(time.monotonic(), deadline, "the packet waits for ever")
             time.sleep(0.1)
         packet = tcp("S", cport=44001)
         asked = False
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while not asked and time.monotonic() < deadline:
             self.live.drain()
             self.live.send("c0", packet)

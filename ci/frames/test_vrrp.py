@@ -120,8 +120,8 @@ class Master(unittest.TestCase):
         self.live.drain()
 
     def wait_for(self, condition):
-        """The condition holds soon."""
-        deadline = time.monotonic() + 5
+        """The condition holds, however busy the machine is."""
+        deadline = time.monotonic() + 30
         while not condition():
             self.assertLess(time.monotonic(), deadline, self.live.director.log())
 
@@ -195,16 +195,15 @@ class Master(unittest.TestCase):
         self.start()
         claims = [arp(sender=EVIL, sender_ip=DR_VIP, target_ip=DR_VIP),
                   arp(op=2, sender=EVIL, sender_ip=DR_VIP, target=BROADCAST, target_ip=DR_VIP)]
-        begun = time.monotonic()
         for claim in claims:
             self.live.send("c0", claim)
         is_defence = lambda frame: (frame[12:14] == b"\x08\x06" and Ether(frame).src == VIRTUAL_MAC  # noqa: E731
                                     and Ether(frame)[ARP].psrc == Ether(frame)[ARP].pdst == DR_VIP)
-        got = self.live.receive(0.9)
-        self.assertEqual(sum(is_defence(frame) for _, frame in got), 1, f"{time.monotonic() - begun} s")
-        metrics = self.live.director.metrics()
-        self.assertEqual(metrics.total(CONFLICTS), 2)
-        self.assertEqual(metrics.by("weir_vrrp_defences_total", "instance"), {"v4": 1})
+        self.wait_for(lambda: self.live.director.metrics().total(CONFLICTS) == 2)
+        self.wait_for(lambda: self.live.director.metrics().by("weir_vrrp_defences_total", "instance") == {"v4": 1})
+        # What it says as a new master looks the same, so only the counter knows how many of them are defences.
+        got = self.live.exchange_all("c0", [], keep_arp=True)
+        self.assertTrue(any(is_defence(frame) for _, frame in got))
         self.assertIn('another host claims an address of ours or a bound one port="c0"', self.live.director.log())
         packet = tcp(head=ether(destination=VIRTUAL_MAC))
         self.assertEqual(self.exchange(packet), [("r0", dr(packet))])
@@ -214,7 +213,7 @@ class Master(unittest.TestCase):
         self.live.send("c0", advertisement((ALL_NODES_MAC, ALL_NODES), 0, mac=EVIL, router=0))
         is_defence = lambda frame: (ICMPv6ND_NA in Ether(frame) and Ether(frame).src == VIRTUAL_MAC6  # noqa: E731
                                     and Ether(frame)[ICMPv6ND_NA].tgt == VIP6)
-        got = self.live.receive(3.0, lambda got: any(is_defence(frame) for _, frame in got[-1:]))
+        got = self.live.receive(30.0, lambda got: any(is_defence(frame) for _, frame in got[-1:]))
         self.assertTrue(is_defence(got[-1][1]))
         self.wait_for(lambda: self.live.director.metrics().by("weir_vrrp_defences_total", "instance") == {"v6": 1})
         metrics = self.live.director.metrics()
@@ -238,6 +237,11 @@ class Master(unittest.TestCase):
         self.start()
         self.assertEqual(self.drops().get("stale", 0), 0)
         # With one lcore the main thread is the worker. VRRP's thread goes on, until it sees that nothing is taken.
-        with Stopped(self.live.director.process.pid):
-            time.sleep(0.5)
-        self.wait_for(lambda: self.drops().get("stale", 0) > 0)
+        # On a busy machine it may not have come to send in that time.
+        for _ in range(20):
+            with Stopped(self.live.director.process.pid):
+                time.sleep(0.5)
+            self.live.exchange_all("c0", [])
+            if self.drops().get("stale", 0) > 0:
+                return
+        self.fail(f"nothing was stale\n{self.live.director.explain()}")

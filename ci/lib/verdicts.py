@@ -5,6 +5,8 @@ import io
 import time
 import unittest
 
+import evidence
+
 
 def sentence(test):
     """The name of a test, as words: `dr: a megabyte up arrives whole`."""
@@ -36,6 +38,7 @@ class Result(unittest.TestResult):
             self._line("ok", test)
             for line in self._printed.getvalue().splitlines():
                 self.out.write(f"       {line}\n")
+        evidence.clear()
         super().stopTest(test)
 
     def _line(self, verdict, test):
@@ -44,6 +47,7 @@ class Result(unittest.TestResult):
 
     def _bad(self, test, error):
         self._good = False
+        evidence.keep(test.id(), error[1])
         self._line("FAILED", test)
         self.out.write(self._exc_info_to_string(error, test) + self._printed.getvalue() + "\n")
 
