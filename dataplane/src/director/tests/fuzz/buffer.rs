@@ -85,6 +85,10 @@ pub(super) struct Books {
     pub(super) announced: u64,
     /// Packets of which the first piece went somewhere.
     pub(super) cut: u64,
+    /// Pieces of echo replies, the first ones aside.
+    pub(super) echo_pieces: u64,
+    /// What tells the packet that an echo reply's first piece is of.
+    echoed: Vec<u8>,
     /// Whether the pool ever had nothing to give.
     pub(super) was_dry: bool,
 }
@@ -93,10 +97,21 @@ impl Books {
     fn note_piece(&mut self, frame: &Buffer) {
         let bytes = frame.bytes();
         let l3 = if bytes.get(12..14) == Some(&[0x81, 0]) { 18 } else { 14 };
+        let is_made_ip = frame.came.is_none() && bytes.get(l3 - 2..l3) == Some(&[8, 0]);
         // More follow, and nothing came before.
-        let is_first =
-            bytes.get(l3 - 2..l3) == Some(&[8, 0]) && bytes.get(l3 + 6..l3 + 8) == Some(&[0x20, 0]);
-        self.cut += u64::from(frame.came.is_none() && is_first);
+        let is_first = bytes.get(l3 + 6..l3 + 8) == Some(&[0x20, 0]);
+        self.cut += u64::from(is_made_ip && is_first);
+        if !is_made_ip || bytes.len() < l3 + 21 || bytes[l3 + 9] != 1 {
+            return;
+        }
+        let packet = [&bytes[l3 + 4..l3 + 6], &bytes[l3 + 12..l3 + 20]].concat();
+        let l4 = l3 + usize::from(bytes[l3] & 15) * 4;
+        if is_first {
+            // One of another kind is forwarded, and counted with each piece.
+            self.echoed = if bytes.get(l4) == Some(&0) { packet } else { Vec::new() };
+        } else {
+            self.echo_pieces += u64::from(packet == self.echoed);
+        }
     }
 }
 

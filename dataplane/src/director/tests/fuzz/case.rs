@@ -205,9 +205,9 @@ fn of_a_case_what_does_not_matter_is_left_out() {
     let frame = |byte| Arrival { bytes: vec![byte], first: 1 };
     let burst =
         |bytes: std::ops::Range<u8>| Step::Burst { worker: 0, port: 0, frames: bytes.map(frame).collect() };
-    let steps = vec![Step::Pass(1), burst(0..9), Step::Reload(0), burst(3..30), Step::Pass(2)];
-    let case =
-        Case { workers: 1, flows_move: false, skew_ms: 0, has_control: false, files: Vec::new(), steps };
+    let steps = vec![Step::Pass(1), burst(0..9), Step::Reload(2), burst(3..30), Step::Reload(1)];
+    let files = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let case = Case { workers: 1, flows_move: false, skew_ms: 0, has_control: false, files, steps };
     let fails = |case: &Case| {
         let has = |byte| {
             let holds =
