@@ -1,7 +1,7 @@
 //! Connections of the HTTP door: how many there are, how long they may take, how they end.
 //!
 //! Whoever reaches the listening address can hold so many connections and no more; where there are too many,
-//! [`Room`](super::room::Room) says who gives way. Each takes [`REQUEST_BYTES_MAX`] of memory besides the page it
+//! [`Room`] says who gives way. Each takes [`REQUEST_BYTES_MAX`] of memory besides the page it
 //! reads, and is closed when a request's header takes too long to arrive or when it is too old, however slowly it
 //! reads. [`Limits`] has the figures.
 

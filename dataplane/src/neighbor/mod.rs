@@ -13,7 +13,7 @@
 //!
 //! Limits: [`ENTRIES_MAX`] next hops, [`WAITING_MAX`] packets in all, [`WAITING_PER_HOP_MAX`] for one next hop, and
 //! [`VISITS_MAX`] looked after in one call of [`Neighbors::tick`]. Within these, next hops of the file come first and guests
-//! have shares: see [`shares`].
+//! have shares: see `shares.rs`.
 
 mod index;
 mod order;
