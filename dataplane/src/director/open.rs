@@ -151,7 +151,17 @@ impl<F: Frame> Director<F> {
     #[cold]
     pub(super) fn may_be_untracked(&self, hash: u64, now: Now) -> bool {
         let is_elsewhere = self.shared.flows_move && now.seconds < self.shared.untracked_until.load(Relaxed);
-        now.seconds < self.untracked_until || is_elsewhere || self.table.is_crowded(hash)
+        now.seconds < self.untracked_until
+            || is_elsewhere
+            || self.table.is_crowded(hash)
+            || self.is_crowded_elsewhere(hash)
+    }
+
+    /// Whether flows move between workers, and another one has no room for connections of this hash: it forwards those that it
+    /// had to turn away without a record, and so must whoever gets their packets now.
+    #[cold]
+    pub(super) fn is_crowded_elsewhere(&self, hash: u64) -> bool {
+        self.shared.flows_move && self.views.iter().any(|view| view.is_crowded(hash))
     }
 
     /// The same for a real server's packet, whose connection may be any worker's.

@@ -110,6 +110,10 @@ impl<F: Frame> Director<F> {
             }
             return self.answer_local(frame, packet, context, wire);
         }
+        let has_record = !(service.one_packet && protocol == Protocol::Udp);
+        if has_record && self.shared.flows_move && self.is_crowded_elsewhere(lookup.hash) {
+            return self.untracked(frame, packet, lookup, context, wire);
+        }
         match self.open(packet, lookup, service, Opener::Packet, context) {
             Opened::To(server) => self.forward_first(frame, packet, snapshot.server(server), context, wire),
             Opened::Full => self.untracked(frame, packet, lookup, context, wire),

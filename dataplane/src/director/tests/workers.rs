@@ -164,14 +164,20 @@ fn a_removed_servers_connection_is_as_over_on_one_worker_as_on_another() {
 /// Virtual servers at 70 ports of one address, whose real server answers from one port: all connections of a client's port lie
 /// in one chain.
 fn many_ports() -> Config {
-    let mut config = config("nat", "rr", &[(11, 1)], "");
+    many_ports_of(&[11])
+}
+
+/// The same with several real servers.
+fn many_ports_of(addresses: &[u8]) -> Config {
+    let servers: Vec<(u8, u16)> = addresses.iter().map(|&address| (address, 1)).collect();
+    let mut config = config("nat", "rr", &servers, "");
     let first = config.virtual_servers[0].clone();
     config.virtual_servers = (0..70u16)
         .map(|number| {
             let mut server = first.clone();
             server.name = format!("web{number}");
             server.port = 80 + number;
-            server.real_servers[0].port = 8080 + number % 2;
+            server.real_servers.iter_mut().for_each(|real| real.port = 8080 + number % 2);
             server
         })
         .collect();
@@ -208,6 +214,25 @@ fn a_clients_full_chain_makes_nobody_elses_segments_believed() {
     lab.sweep();
     assert_eq!(lab.directors[0].table.len(), 63);
     assert_eq!(lab.send(to_port(1000, 149, ACK))[0][..6], CLIENT_MAC.0);
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn flows_that_another_workers_full_chain_turned_away_go_on_as_it_sends_them() {
+    let mut lab = Lab::new(&many_ports_of(&[11, 12, 13]), 2);
+    let_flows_move(&mut lab);
+    let server = |sent: Vec<Vec<u8>>| sent[0][30..34].to_vec();
+    let first: Vec<_> = (80..150).map(|port| server(lab.send_to(0, to_port(1000, port, SYN)))).collect();
+    assert_eq!((lab.directors[0].table.len(), lab.counters[0].untracked.get()), (64, 6));
+    for segment in [SYN, ACK] {
+        for (port, first) in (80..150).zip(&first) {
+            assert_eq!(server(lab.send_to(1, to_port(1000, port, segment))), *first, "port {port}");
+        }
+    }
+    assert_eq!((lab.directors[1].table.len(), lab.counters[1].answers(Answer::TcpReset)), (0, 0));
+    // Other clients have room.
+    lab.send_to(1, to_port(2000, 80, SYN));
+    assert_eq!(lab.directors[1].table.len(), 1);
     lab.assert_counts_equal_a_recount();
 }
 
