@@ -7,12 +7,13 @@
 //! Files are written by a thread of their own, since a file system may hang: control and VRRP's thread never wait.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use tracing::warn;
 use weir_config::model::{Config, Vrrp};
 use weir_config::read_file;
@@ -33,6 +34,8 @@ pub(super) struct Sequences {
     kept: HashMap<RouterKey, Kept>,
     writer: Option<SyncSender<(PathBuf, String)>>,
     written: Option<Instant>,
+    /// When the log last said that the writer takes no more.
+    refused: Option<Instant>,
 }
 
 struct Kept {
@@ -72,6 +75,9 @@ impl Sequences {
             // A file system that hangs is not waited for: a later number is written when it goes on.
             if writer.try_send((kept.path.clone(), format!("{number} {}\n", kept.tag))).is_ok() {
                 kept.number = number;
+            } else if self.refused.is_none_or(|last| now - last >= LOG_INTERVAL) {
+                self.refused = Some(now);
+                warn!(file = %kept.path.display(), "VRRP: the sequence number can't be kept: the writer hangs, or has ended");
             }
         }
     }
@@ -89,7 +95,7 @@ pub(super) fn kept_of(vrrp: &Vrrp) -> u32 {
             let tag = authentication(vrrp).tag();
             parsed.filter(|(_, of)| *of == tag).map_or(0, |(number, _)| number)
         }
-        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(problem) if problem.kind() == ErrorKind::NotFound => 0,
         Err(problem) => {
             warn!(file = %path.display(), "VRRP: the sequence number can't be read, recordings may be believed: {problem}");
             0
@@ -127,12 +133,27 @@ fn write_all(receiver: &Receiver<(PathBuf, String)>) {
     }
 }
 
-/// Replaces a file, so that whoever reads it finds the former text or this one.
+/// Replaces a file, so that whoever reads it finds the former text or this one. What is no regular file is left alone: a
+/// device that is named by mistake must not go, and a link would be replaced instead of what it leads to.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => {
+            return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
+        }
+        Err(problem) if problem.kind() != ErrorKind::NotFound => return Err(problem),
+        _ => {}
+    }
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
+    // Left over from a write that was cut short, or put there by somebody: it is neither followed nor waited for.
+    match std::fs::remove_file(&beside) {
+        Err(problem) if problem.kind() != ErrorKind::NotFound => return Err(problem),
+        _ => {}
+    }
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    options.write(true).create_new(true).mode(0o600).custom_flags(flags.bits().cast_signed());
+    let mut file = options.open(&beside)?;
     file.write_all(text.as_bytes())?;
     std::fs::rename(&beside, path)
 }
@@ -168,5 +189,36 @@ mod tests {
         std::fs::write(&path, "rubbish").unwrap();
         assert_eq!(kept_of(&config.vrrp[0]), 0);
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_neither_written_nor_replaced() {
+        let folder = std::env::temp_dir().join(format!("weir-sequence-kinds-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let (path, beside, other) = (folder.join("number"), folder.join("number.new"), folder.join("other"));
+        let make_fifo = |at: &Path| {
+            assert!(std::process::Command::new("mkfifo").arg(at).status().unwrap().success());
+        };
+        std::fs::write(&other, "precious").unwrap();
+
+        // Beside the file: a FIFO is not waited for, a link not followed.
+        make_fifo(&beside);
+        write(&path, "1 2\n").unwrap();
+        std::os::unix::fs::symlink(&other, &beside).unwrap();
+        write(&path, "3 4\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "3 4\n");
+        assert!(std::fs::symlink_metadata(&path).unwrap().is_file());
+
+        // The file itself.
+        std::fs::remove_file(&path).unwrap();
+        make_fifo(&path);
+        write(&path, "5 6\n").unwrap_err();
+        assert!(!std::fs::symlink_metadata(&path).unwrap().is_file());
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        write(&path, "5 6\n").unwrap_err();
+        assert!(std::fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }
