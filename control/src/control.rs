@@ -187,7 +187,7 @@ impl Control {
         }
         self.reloads.record(successful, SystemTime::now());
         if successful {
-            self.vrrp.configure(self.config.file());
+            self.vrrp.configure(self.config.file(), self.config.numbers());
         }
     }
 

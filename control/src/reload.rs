@@ -16,11 +16,12 @@ use weir_dataplane::snapshot::publish::Current;
 
 use crate::publish::Publish;
 use crate::routes;
+use crate::vrrp::sequence::{self, Numbers};
 
 /// Where a reload is.
 pub(crate) enum Step {
-    /// The file was read: what it says, and warnings; or a report.
-    Read(Result<(Box<Config>, Option<String>), String>),
+    /// The file was read: what it says, the numbers that were kept of VRRP's new instances, and warnings; or a report.
+    Read(Result<(Box<Config>, Numbers, Option<String>), String>),
     /// It was put in force, or not.
     Built(Box<Publish>, Result<(), String>),
 }
@@ -31,6 +32,8 @@ pub(crate) struct Reload {
     /// What the file says.
     file: Arc<Config>,
     current: Current,
+    /// Of VRRP's instances that came with the last file that was read.
+    numbers: Numbers,
     /// `None`: something is being built with it.
     publish: Option<Box<Publish>>,
     under_way: JoinSet<Step>,
@@ -46,6 +49,7 @@ impl Reload {
             path,
             file: publish.file(),
             current: publish.shared(),
+            numbers: Numbers::new(),
             publish: Some(Box::new(publish)),
             under_way: JoinSet::new(),
             is_wanted: false,
@@ -56,6 +60,11 @@ impl Reload {
     /// What the file in force says.
     pub(crate) fn file(&self) -> &Arc<Config> {
         &self.file
+    }
+
+    /// The numbers that were kept of VRRP's instances that came with the last reload.
+    pub(crate) fn numbers(&self) -> &Numbers {
+        &self.numbers
     }
 
     /// What is in force.
@@ -87,13 +96,14 @@ impl Reload {
             self.is_wanted = true;
             return;
         }
-        let path = self.path.clone();
+        let (path, former) = (self.path.clone(), self.file.clone());
         self.under_way.spawn_blocking(move || {
             let read = weir_config::load(&path).and_then(weir_health::local::examine);
             let read = read.map(routes::look_around);
             let read = read.map_err(|report| format!("\n{report}"));
             Step::Read(read.map(|Loaded { config, warnings, .. }| {
-                (Box::new(config), (!warnings.is_empty()).then(|| format!("\n{warnings}")))
+                let numbers = sequence::read_new(&config, Some(&former));
+                (Box::new(config), numbers, (!warnings.is_empty()).then(|| format!("\n{warnings}")))
             }))
         });
     }
@@ -111,7 +121,8 @@ impl Reload {
     /// Goes on after a step. Returns whether the reload succeeded, once it has come to its end.
     pub(crate) fn take(&mut self, step: Step) -> Option<bool> {
         let done = match step {
-            Step::Read(Ok((config, warnings))) => {
+            Step::Read(Ok((config, numbers, warnings))) => {
+                self.numbers = numbers;
                 if let Some(warnings) = warnings {
                     warn!("{warnings}");
                 }

@@ -40,7 +40,8 @@ fn vrrp() -> Status {
     use weir_vrrp::time::Micros;
     let text =
         "[[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 51\naddresses = [\"10.0.9.9\"]\n";
-    let setups = crate::vrrp::settings::setups(&parse(text), &[MacAddress([2, 0, 0, 0, 0, 1])]);
+    let macs = [MacAddress([2, 0, 0, 0, 0, 1])];
+    let setups = crate::vrrp::settings::setups(&parse(text), &macs, &crate::vrrp::sequence::Numbers::new());
     let (mut router, mut peer) = (Router::new(), setups.clone());
     router.configure(setups, &mut |_| weir_vrrp::track::Reading::Up, Micros(0), &mut Vec::new());
     peer[0].settings.priority = 255;

@@ -13,7 +13,7 @@
 //!   routers may take over, and that this thread renews.
 
 mod files;
-mod sequence;
+pub(crate) mod sequence;
 pub(crate) mod settings;
 pub(crate) mod status;
 mod thread;
@@ -43,7 +43,7 @@ use weir_vrrp::settings::Mac;
 use weir_vrrp::track::{Reading, Tracked};
 
 use files::Files;
-use sequence::Sequences;
+use sequence::{Numbers, Sequences};
 use status::{Status, fault_of};
 pub(crate) use thread::Thread;
 
@@ -147,7 +147,7 @@ impl Vrrp {
             refusals: HashMap::new(),
             sequences: Sequences::default(),
         };
-        vrrp.configure(config);
+        vrrp.configure(config, &sequence::read_new(config, None));
         (vrrp, Thread::new(ends))
     }
 
@@ -156,10 +156,10 @@ impl Vrrp {
         self.status.clone()
     }
 
-    /// The instances of another file.
-    pub(crate) fn configure(&mut self, config: &Config) {
+    /// The instances of another file. `numbers` are those that were kept of new ones.
+    pub(crate) fn configure(&mut self, config: &Config, numbers: &Numbers) {
         let macs: Vec<MacAddress> = self.ports.iter().map(|port| port.mac).collect();
-        let setups = settings::setups(config, &macs);
+        let setups = settings::setups(config, &macs, numbers);
         self.sequences.configure(config);
         self.tracked.clear();
         for Setup { settings, trackers } in &setups {

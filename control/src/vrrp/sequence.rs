@@ -4,18 +4,20 @@
 //! has recorded. With what it had seen or sent before, it goes on where it was. A number belongs to a password: the file
 //! holds a word of 16 bits that tells one password from another and is too short to try passwords against.
 //!
-//! Files are written by a thread of their own, since a file system may hang: control and VRRP's thread never wait.
+//! Files are written by a thread of their own, since a file system may hang: control and VRRP's thread never wait. They are
+//! read by threads of their own as well, for new instances alone and for so long and no longer, by the start and beside control
+//! at a reload.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use tracing::warn;
-use weir_config::model::{Config, Vrrp};
+use weir_config::model::Config;
 use weir_config::read_file;
 use weir_dataplane::snapshot::virtual_router::RouterKey;
 
@@ -25,8 +27,13 @@ use super::settings::authentication;
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two lines in the log about the same file.
 const LOG_INTERVAL: Duration = Duration::from_secs(3600);
+/// What can't be read in this time is not waited for.
+const READ_TIME_MAX: Duration = Duration::from_secs(1);
 /// A file holds two numbers and no more.
 const FILE_BYTES_MAX: u64 = 64;
+
+/// The numbers that were kept, by instance. What is not there is 0.
+pub(crate) type Numbers = HashMap<RouterKey, u32>;
 
 /// The files of the present configuration.
 #[derive(Default)]
@@ -83,16 +90,68 @@ impl Sequences {
     }
 }
 
-/// The number that was kept of an instance, 0 if there is none.
-pub(super) fn kept_of(vrrp: &Vrrp) -> u32 {
-    let Some(path) = &vrrp.sequence_file else { return 0 };
+/// The numbers that were kept of the instances that are not in the former configuration: the others go on with what they have,
+/// and begin at 0 with a new password. Takes a second at most.
+pub(crate) fn read_new(config: &Config, former: Option<&Config>) -> Numbers {
+    read_within(READ_TIME_MAX, config, former, kept_of)
+}
+
+fn read_within(
+    time_max: Duration,
+    config: &Config,
+    former: Option<&Config>,
+    read: fn(&Path, u16) -> u32,
+) -> Numbers {
+    let known: HashSet<RouterKey> =
+        former.iter().flat_map(|former| former.vrrp.iter().map(RouterKey::of)).collect();
+    // A thread for each folder, so that a file system that hangs holds up no file of another.
+    let mut folders: HashMap<PathBuf, Vec<(RouterKey, PathBuf, u16)>> = HashMap::new();
+    let mut awaited: HashMap<RouterKey, PathBuf> = HashMap::new();
+    for vrrp in config.vrrp.iter().filter(|vrrp| !known.contains(&RouterKey::of(vrrp))) {
+        let Some(path) = &vrrp.sequence_file else { continue };
+        let key = RouterKey::of(vrrp);
+        awaited.insert(key, path.clone());
+        let folder = path.parent().unwrap_or(path).to_owned();
+        folders.entry(folder).or_default().push((key, path.clone(), authentication(vrrp).tag()));
+    }
+    let (sender, receiver) = channel();
+    for files in folders.into_values() {
+        let sender = sender.clone();
+        let read_all = move || {
+            for (key, path, tag) in files {
+                if sender.send((key, read(&path, tag))).is_err() {
+                    return;
+                }
+            }
+        };
+        if let Err(problem) = std::thread::Builder::new().name("weir-sequence".to_owned()).spawn(read_all) {
+            warn!("VRRP: sequence numbers are not read: no thread for it: {problem}");
+        }
+    }
+    drop(sender);
+    let end = Instant::now() + time_max;
+    let mut numbers = Numbers::new();
+    while let Ok((key, number)) = receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        awaited.remove(&key);
+        numbers.insert(key, number);
+    }
+    for path in awaited.values() {
+        warn!(
+            file = %path.display(),
+            "VRRP: the sequence number can't be read in time, recordings may be believed: the file system hangs"
+        );
+    }
+    numbers
+}
+
+/// The number that was kept in a file with this password, 0 if there is none. As slow as the file system.
+fn kept_of(path: &Path, tag: u16) -> u32 {
     match read_file(path, FILE_BYTES_MAX) {
         Ok(bytes) => {
             let parsed = std::str::from_utf8(&bytes).ok().and_then(parse);
             if parsed.is_none() {
                 warn!(file = %path.display(), "VRRP: no sequence number in the file; it is written anew");
             }
-            let tag = authentication(vrrp).tag();
             parsed.filter(|(_, of)| *of == tag).map_or(0, |(number, _)| number)
         }
         Err(problem) if problem.kind() == ErrorKind::NotFound => 0,
@@ -172,23 +231,41 @@ mod tests {
         weir_config::parse("test", &text).unwrap().config
     }
 
+    fn kept(config: &Config) -> u32 {
+        read_within(Duration::from_secs(60), config, None, kept_of)[&RouterKey::of(&config.vrrp[0])]
+    }
+
     #[test]
     fn a_number_is_found_again_with_its_password_alone() {
         let path = std::env::temp_dir().join(format!("weir-sequence-{}", std::process::id()));
         let config = file(&path, "secret");
-        assert_eq!(kept_of(&config.vrrp[0]), 0);
+        assert_eq!(kept(&config), 0);
         let mut sequences = Sequences::default();
         sequences.configure(&config);
         sequences.keep([(RouterKey::of(&config.vrrp[0]), 4711)]);
         let end = Instant::now() + Duration::from_secs(60);
-        while kept_of(&config.vrrp[0]) != 4711 {
+        while kept(&config) != 4711 {
             assert!(Instant::now() < end, "{:?}", std::fs::read_to_string(&path));
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(kept_of(&file(&path, "another").vrrp[0]), 0);
+        assert_eq!(kept(&file(&path, "another")), 0);
         std::fs::write(&path, "rubbish").unwrap();
-        assert_eq!(kept_of(&config.vrrp[0]), 0);
+        assert_eq!(kept(&config), 0);
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_hangs_is_not_waited_for_and_that_of_a_known_instance_not_read() {
+        let config = file(Path::new("/nowhere/number"), "secret");
+        let hang = |_: &Path, _| {
+            std::thread::sleep(Duration::from_secs(3600));
+            1
+        };
+        let start = Instant::now();
+        assert!(read_within(Duration::from_millis(20), &config, None, hang).is_empty());
+        assert!(start.elapsed() < Duration::from_secs(600));
+        let never = |_: &Path, _| panic!("read");
+        assert!(read_within(Duration::from_secs(60), &config, Some(&config), never).is_empty());
     }
 
     #[test]

@@ -3,20 +3,23 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use weir_config::model::{Config, MacAddress, Port, Vrrp, VrrpAuthentication, VrrpTrack, VrrpTracked};
+use weir_dataplane::snapshot::virtual_router::RouterKey;
 use weir_vrrp::auth::{Authentication, password};
 use weir_vrrp::packet::{ChecksumForm, Version};
 use weir_vrrp::router::Setup;
 use weir_vrrp::settings::{Announce, Settings, virtual_mac};
 use weir_vrrp::track::{Effect, Tracked, Tracker};
 
-use super::sequence;
+use super::sequence::Numbers;
 
-/// The instances of a file; `macs` by port number.
-pub(crate) fn setups(config: &Config, macs: &[MacAddress]) -> Vec<Setup> {
-    config.vrrp.iter().map(|vrrp| setup(vrrp, &config.ports[vrrp.port], macs[vrrp.port])).collect()
+/// The instances of a file; `macs` by port number, `numbers` for those that are new.
+pub(crate) fn setups(config: &Config, macs: &[MacAddress], numbers: &Numbers) -> Vec<Setup> {
+    let number = |vrrp: &Vrrp| numbers.get(&RouterKey::of(vrrp)).copied().unwrap_or(0);
+    let setup = |vrrp: &Vrrp| setup(vrrp, &config.ports[vrrp.port], macs[vrrp.port], number(vrrp));
+    config.vrrp.iter().map(setup).collect()
 }
 
-fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress) -> Setup {
+fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress, first_sequence: u32) -> Setup {
     let is_ipv6 = vrrp.addresses.first().is_some_and(IpAddr::is_ipv6);
     let garp = &vrrp.garp;
     let settings = Settings {
@@ -34,7 +37,7 @@ fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress) -> Setup {
         ttl_min: vrrp.ttl_min,
         ttl_max: vrrp.ttl_max,
         authentication: authentication(vrrp),
-        first_sequence: sequence::kept_of(vrrp),
+        first_sequence,
         checksum: if vrrp.v3_checksum_as_v2 { ChecksumForm::MessageOnly } else { ChecksumForm::PseudoHeader },
         source: source(vrrp, port, mac),
         mac: if vrrp.virtual_mac { virtual_mac(is_ipv6, vrrp.virtual_router_id) } else { mac.0 },
@@ -123,7 +126,7 @@ weight = -2
     #[test]
     fn sources_and_macs_follow_the_port() {
         let config = weir_config::parse("weir.toml", FILE).unwrap().config;
-        let setups = setups(&config, &[MacAddress([2, 0, 0, 0, 0, 1])]);
+        let setups = setups(&config, &[MacAddress([2, 0, 0, 0, 0, 1])], &Numbers::new());
         let [v4, v6] = &setups[..] else { panic!("two instances") };
         assert_eq!(v4.settings.source, "10.0.0.2".parse::<IpAddr>().unwrap());
         assert_eq!(v4.settings.mac, [0, 0, 0x5e, 0, 1, 51]);
