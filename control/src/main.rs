@@ -79,7 +79,9 @@ fn check(line: &CommandLine) -> ExitCode {
 /// Serves until it is told to stop.
 fn serve(line: &CommandLine) -> ExitCode {
     let flags = Flags::default();
-    let begun = log::start(line.own.log_level.into()).and_then(|()| signals::start(flags.clone()));
+    let begun = signals::leave()
+        .and_then(|()| log::start(line.own.log_level.into()))
+        .and_then(|()| signals::start(flags.clone()));
     let status = match begun {
         Ok(()) => load_and_run(line, flags),
         Err(problem) => {

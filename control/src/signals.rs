@@ -9,15 +9,19 @@
 //! | SIGHUP | read the file again; while weir starts, as soon as it has |
 //! | SIGUSR1, SIGUSR2 | nothing, and the log says so |
 //!
-//! SIGPIPE is ignored, as Rust's runtime has it.
+//! The kernel gives a signal to the main thread if that does not block it, and wakes nobody else: one that came while the main
+//! thread hung in a device or file system would have no effect. So all threads but this one block these signals.
+//!
+//! SIGPIPE is ignored, as Rust's runtime has it. SIGXFSZ has no effect, so that a file that may not grow is an error of its writer.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
@@ -63,6 +67,23 @@ impl Wishes {
     }
 }
 
+/// What the thread takes.
+fn taken() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2].into_iter().collect()
+}
+
+/// Has the calling thread, and those it starts from now on, leave signals to [`start`]'s thread. One that comes before that is there
+/// waits for it. To be called before any thread is started. Programs would inherit it: health/ starts them without.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn leave() -> io::Result<()> {
+    taken().thread_block()?;
+    // A handler, since programs would inherit that it is ignored. Nobody looks at the flag.
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+    Ok(())
+}
+
 /// Takes signals from now on.
 ///
 /// # Errors
@@ -71,6 +92,9 @@ pub(crate) fn start(flags: Flags) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
     let take = move || {
         crate::early::register();
+        if let Err(problem) = taken().thread_unblock() {
+            error!("signals have no effect: {problem}");
+        }
         let mut is_stopping = false;
         for signal in signals.forever() {
             match signal {
@@ -131,4 +155,20 @@ pub(crate) fn bound(flags: &Flags, is_served: bool) {
 pub(crate) fn end(status: u8) -> ! {
     log::flush();
     dpdk::process::end_now(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_started_after_leave_do_not_take_signals() {
+        let inherited = thread::spawn(|| {
+            leave().unwrap();
+            thread::spawn(SigSet::thread_get_mask).join().unwrap().unwrap()
+        });
+        let mask = inherited.join().unwrap();
+        assert!(taken().iter().all(|signal| mask.contains(signal)));
+        assert!(!mask.contains(Signal::SIGSEGV) && !mask.contains(Signal::SIGCHLD));
+    }
 }

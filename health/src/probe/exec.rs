@@ -10,6 +10,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
@@ -129,7 +130,8 @@ fn spawn(
     token: &str,
 ) -> io::Result<(Child, Receiver)> {
     let (output, input) = io::pipe()?;
-    let child = Command::new(program)
+    let mut ready = Command::new(program);
+    ready
         .args(arguments)
         .env_clear()
         .env("PATH", PATH)
@@ -138,9 +140,18 @@ fn spawn(
         .stdin(Stdio::null())
         .stdout(input.try_clone()?)
         .stderr(input)
-        .process_group(0)
-        .spawn()?;
+        .process_group(0);
+    let child = unblocked(|| ready.spawn())??;
     Ok((child, Receiver::from_owned_fd(output.into())?))
+}
+
+/// Does something while this thread blocks no signal. A child inherits what its parent blocks, and weir's threads leave SIGTERM and
+/// others to one of them: a program that inherited that would not end when it is asked to.
+fn unblocked<T>(act: impl FnOnce() -> T) -> io::Result<T> {
+    let blocked = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let done = act();
+    blocked.thread_set_mask()?;
+    Ok(done)
 }
 
 /// Waits for the end of a child and keeps the beginning of its output; the rest is read and thrown away, so that a talkative
@@ -165,4 +176,22 @@ async fn finish(child: &mut Child, pipe: Receiver) -> Result<(ExitStatus, Vec<u8
     }
     let status = child.wait().await.map_err(|problem| Failure::io("waiting for the program", &problem))?;
     Ok((status, output))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::Signal;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_blocks_no_signal_though_this_thread_does() {
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).unwrap();
+        let words = ["SigBlk".to_owned(), "/proc/self/status".to_owned()];
+        let (mut child, pipe) = spawn("/usr/bin/grep", &words, &[], "token").unwrap();
+        assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM));
+        before.thread_set_mask().unwrap();
+        let (_, output) = finish(&mut child, pipe).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&output).trim(), "SigBlk:\t0000000000000000");
+    }
 }
