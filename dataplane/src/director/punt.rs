@@ -17,7 +17,7 @@ use crate::parse::{self, Packet, parse};
 use crate::punt::headers::{self, Content};
 use crate::punt::{Owner, class};
 use crate::snapshot::server::Gauge;
-use crate::snapshot::{Ends, Snapshot, protocol};
+use crate::snapshot::{Ends, Port, Snapshot, protocol};
 use crate::stats::{DropReason, PuntClass};
 use crate::wire::ethernet::{self, Arp, FRAME_LEN_MIN, HEADER_LEN, MacAddress, Vlan};
 use crate::wire::ipv4::Ipv4;
@@ -156,7 +156,8 @@ impl<F: Frame> Director<F> {
         let offered = if !frame.is_contiguous() {
             Err(DropReason::TooBig)
         } else if class.owner() == Owner::Vrrp {
-            let share = snapshot.ports[port].advertisers.judge(class, frame.bytes());
+            let Port { mac, advertisers, .. } = &snapshot.ports[port];
+            let share = advertisers.judge(class, *mac, frame.bytes());
             share.and_then(|share| self.punt.offer_advertisement(class, share, port, frame.bytes(), now))
         } else {
             self.punt.offer(class, port, frame.bytes(), now)

@@ -78,7 +78,7 @@ impl VirtualRouters {
                     .map(move |address| (*address, if router.own.contains(address) { 0 } else { number }))
             })
             .collect();
-        let advertisers = (0..config.ports.len()).map(|port| Advertisers::new(&config.vrrp, port)).collect();
+        let advertisers = (0..config.ports.len()).map(|port| Advertisers::new(config, port)).collect();
         Self { list, fences: fences.into(), advertisers, addresses }
     }
 
