@@ -121,7 +121,7 @@ labels! {
         PortUnreachable "port_unreachable" "No real server, no such virtual server or protocol: ICMP port unreachable.",
         TimeExceeded "time_exceeded" "TTL ran out: ICMP time exceeded.",
         FragmentationNeeded "fragmentation_needed" "DF is set and the packet exceeds the MTU: ICMP fragmentation needed.",
-        TunnelError "tunnel_error" "A router's ICMP error about a tunnel packet, passed on to the client.",
+        TunnelError "tunnel_error" "A router's ICMP error about a tunnel packet, passed on to the client. One that waits for ARP first counts as forwarded.",
     }
 }
 

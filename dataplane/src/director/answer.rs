@@ -205,6 +205,10 @@ impl<F: Frame> Director<F> {
             Ok(quoted) => quoted,
             Err(reason) => return Err((frame, reason)),
         };
+        // Whoever notices tells the sender (RFC 792). Passed on to anybody else it would have weir look for its own addresses.
+        if packet.destination != quoted.source {
+            return Err((frame, DropReason::StrayIcmp));
+        }
         let snapshot = context.snapshot;
         if quoted.protocol == ipv4::IPIP && snapshot.local(quoted.source).is_some() {
             return self.tunnel_error(frame, packet, &quoted, context, wire);
@@ -388,9 +392,8 @@ impl<F: Frame> Director<F> {
         if let Err(reason) = reply::relay(&mut frame, packet, inner.l3, error, (vip, client)) {
             return Err((frame, reason));
         }
-        self.shared.counters.answer(Answer::TunnelError);
         let hop = Hop::new(hop, packet.vlan.network());
-        self.send(frame, packet.vlan, &Gauge::default(), hop, context, wire)
+        self.send_made(frame, packet.vlan, (hop, Answer::TunnelError), context, wire)
     }
 
     /// An ARP packet.

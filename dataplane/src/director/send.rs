@@ -10,7 +10,7 @@ use crate::reply::arp;
 use crate::rewrite::fragment;
 use crate::snapshot::routes::NextHop;
 use crate::snapshot::server::{Gauge, Server};
-use crate::stats::DropReason;
+use crate::stats::{Answer, DropReason, WorkerCounters};
 use crate::wire::ethernet::{MacAddress, Vlan};
 
 impl<F: Frame> Director<F> {
@@ -24,11 +24,7 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        let known = || {
-            let next = NextHop { port: usize::from(hop.port()), address: hop.address() };
-            (context.snapshot.routes.has_gateway(next), context.snapshot.binding(hop))
-        };
-        self.send_known(frame, vlan, hint, (hop, known), context, wire)
+        self.send_known(frame, vlan, hint, (hop, || known(hop, context)), context, wire)
     }
 
     /// As [`Director::send`], to a real server, whose binding is at hand: after a reload that changes bindings all of them are
@@ -64,18 +60,38 @@ impl<F: Frame> Director<F> {
                 wire.transmit(usize::from(hop.port()), frame);
                 Ok(())
             }
-            None => self.resolve_and_send(frame, vlan, hint, (hop, known()), context, wire),
+            None => {
+                let forwarded = |counters: &WorkerCounters| counters.forwarded.add(1);
+                self.resolve_and_send(frame, vlan, hint, (hop, known(), forwarded), context, wire)
+            }
         }
     }
 
-    /// As [`Director::send`], when the hint does not lead to a next hop that is known to be there.
+    /// As [`Director::send`], of what weir has made of a packet. It is counted as this answer; only if it has to wait for
+    /// its next hop, as whatever comes of that.
+    #[cold]
+    pub(super) fn send_made<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        vlan: Vlan,
+        (hop, answer): (Hop, Answer),
+        context: Context<'_>,
+        wire: &mut W,
+    ) -> Passed<F> {
+        let answered = |counters: &WorkerCounters| counters.answer(answer);
+        let known = known(hop, context);
+        self.resolve_and_send(frame, vlan, &Gauge::default(), (hop, known, answered), context, wire)
+    }
+
+    /// As [`Director::send`], when the hint does not lead to a next hop that is known to be there. `count` is for a frame that
+    /// is sent at once.
     #[cold]
     fn resolve_and_send<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
         vlan: Vlan,
         hint: &Gauge,
-        (hop, known): (Hop, (bool, Option<MacAddress>)),
+        (hop, known, count): (Hop, (bool, Option<MacAddress>), impl FnOnce(&WorkerCounters)),
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
@@ -85,7 +101,7 @@ impl<F: Frame> Director<F> {
         let passed = match resolution {
             Resolution::To(link) => {
                 write_link(frame.bytes_mut(), &link);
-                self.shared.counters.forwarded.add(1);
+                count(&self.shared.counters);
                 wire.transmit(port, frame);
                 Ok(())
             }
@@ -132,6 +148,12 @@ impl<F: Frame> Director<F> {
         wire.release(frame);
         Ok(())
     }
+}
+
+/// Whether the file names a next hop as a gateway, and what it binds it to.
+fn known(hop: Hop, Context { snapshot, .. }: Context<'_>) -> (bool, Option<MacAddress>) {
+    let next = NextHop { port: usize::from(hop.port()), address: hop.address() };
+    (snapshot.routes.has_gateway(next), snapshot.binding(hop))
 }
 
 /// What a frame is cut into.
