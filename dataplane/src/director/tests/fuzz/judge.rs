@@ -161,7 +161,13 @@ fn link(frame: &[u8]) -> Option<(usize, u16, u16)> {
 }
 
 /// Judges a frame that goes out of a port with this MTU. `came` is what came in in its buffer; `None`: weir made it.
-pub(super) fn judge(came: Option<&[u8]>, out: &[u8], port: usize, mtu: usize) -> Result<(), String> {
+/// `vips` are those that weir has all the time.
+pub(super) fn judge(
+    came: Option<&[u8]>,
+    out: &[u8],
+    (port, mtu): (usize, usize),
+    vips: &[u32],
+) -> Result<(), String> {
     let (l3, ether_type, vlan) = link(out).ok_or("no link header")?;
     let source = &out[6..12];
     if *source != OWN_MACS[port] && source[..5] != VIRTUAL_MAC && source[..5] != VIRTUAL_MAC_V6 {
@@ -175,7 +181,7 @@ pub(super) fn judge(came: Option<&[u8]>, out: &[u8], port: usize, mtu: usize) ->
     }
     match ether_type {
         0x0806 if out.len() < l3 + 28 || out[l3..l3 + 6] != [0, 1, 8, 0, 6, 4] => Err("bad ARP".to_owned()),
-        0x0806 => judge_arp(&out[l3..]),
+        0x0806 => judge_arp(&out[l3..], vips),
         0x86dd => judge_ipv6(&out[l3..]),
         0x0800 => judge_ipv4(came, out, l3, mtu),
         other => Err(format!("the EtherType is {other:04x}")),
@@ -183,11 +189,12 @@ pub(super) fn judge(came: Option<&[u8]>, out: &[u8], port: usize, mtu: usize) ->
 }
 
 /// Nobody is asked for what is weir's. Who tells everybody of an address of its own has it as sender and target.
-fn judge_arp(packet: &[u8]) -> Result<(), String> {
+fn judge_arp(packet: &[u8], vips: &[u32]) -> Result<(), String> {
     let target = u32::from_be_bytes(std::array::from_fn(|n| packet[24 + n]));
     let is_request = packet[6..8] == [0, 1];
     let is_announcement = VIPS.contains(&target) && packet[14..18] == packet[24..28];
-    if is_request && !is_announcement && (OWN.contains(&target) || VIPS.contains(&target)) {
+    let is_ours = OWN.contains(&target) || vips.contains(&target);
+    if is_request && !is_announcement && is_ours {
         return Err(format!("ARP for an address of weir's, {target:08x}"));
     }
     Ok(())

@@ -8,7 +8,7 @@ use weir_config::model::{Config, MacAddress};
 
 use super::buffer::{Books, Buffer};
 use super::case::{Arrival, Case, Step};
-use super::files::parsed;
+use super::files::{lasting_vips, parsed};
 use super::grammar::{OWN, OWN_MACS};
 use super::judge::judge;
 use crate::clock::Now;
@@ -31,6 +31,8 @@ const ASKED_MS: u64 = 10_000;
 
 /// See the module.
 pub(super) struct Rig {
+    /// Those that no file takes away.
+    vips: Vec<u32>,
     configs: Vec<Config>,
     registry: Registry,
     snapshot: Snapshot,
@@ -74,6 +76,7 @@ impl Rig {
         };
         let directors = shared.into_iter().zip(tables).zip(punts).map(of).collect();
         let mut rig = Self {
+            vips: lasting_vips(&case.files),
             configs,
             registry,
             snapshot,
@@ -164,7 +167,7 @@ impl Rig {
             let bytes = frame.whole();
             self.books.announced += u64::from(frame.came().is_none() && is_announcement(&bytes));
             let mtu = usize::from(self.snapshot.ports[port].mtu);
-            if let Err(fault) = judge(frame.came(), &bytes, port, mtu) {
+            if let Err(fault) = judge(frame.came(), &bytes, (port, mtu), &self.vips) {
                 panic!("{fault}\n  came {:02x?}\n  went out of port {port} {bytes:02x?}", frame.came());
             }
             seen(&bytes);
