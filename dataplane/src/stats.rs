@@ -101,7 +101,7 @@ labels! {
         TooBig "too_big" "Larger than the next hop's MTU and no ICMP error may be sent about this packet.",
         NoRoute "no_route" "No route to the destination.",
         NeighborFailed "neighbor_failed" "The next hop does not answer ARP.",
-        NeighborQueueFull "neighbor_queue_full" "Too many packets wait for the next hop's ARP answer already.",
+        NeighborQueueFull "neighbor_queue_full" "Too many packets wait for the next hop's ARP answer already, or this one made room for a newer one: where a share of the waiting room is used up, the oldest of it goes.",
         NeighborTableFull "neighbor_table_full" "No room to remember another next hop.",
         NoBuffer "no_buffer" "No packet buffer, or no room in it, for a header or an answer.",
         TransmitFull "transmit_full" "The device's transmit queue was full.",
