@@ -204,7 +204,8 @@ class Master(unittest.TestCase):
         # What it says as a new master looks the same, so only the counter knows how many of them are defences.
         got = self.live.exchange_all("c0", [], keep_arp=True)
         self.assertTrue(any(is_defence(frame) for _, frame in got))
-        self.assertIn('another host claims an address of ours or a bound one port="c0"', self.live.director.log())
+        claim = 'another host claims an address of ours or a bound one port="c0"'
+        self.wait_for(lambda: claim in self.live.director.log())
         packet = tcp(head=ether(destination=VIRTUAL_MAC))
         self.assertEqual(self.exchange(packet), [("r0", dr(packet))])
 
@@ -229,7 +230,8 @@ class Master(unittest.TestCase):
         metrics = self.live.director.metrics()
         self.assertEqual(metrics.by("weir_vrrp_state", "instance"), {"v4": 2, "v6": 2})
         self.assertEqual(metrics.total("weir_vrrp_released_master_total"), 0)
-        self.assertIn("we own the addresses", self.live.director.log())
+        # Control has the line from VRRP's thread a moment later.
+        self.wait_for(lambda: "we own the addresses" in self.live.director.log())
         packet = tcp(head=ether(destination=VIRTUAL_MAC))
         self.assertEqual(self.exchange(packet), [("r0", dr(packet))])
 
