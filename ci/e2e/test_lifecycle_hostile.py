@@ -316,14 +316,18 @@ class LargeFile(Hostile):
             longest = asking.communicate(timeout=30)[0]
         return float(longest), took
 
+    def assert_beside(self, longest, took):
+        """No wait was a good part of the reload: a busy machine and a debug build make both longer."""
+        self.assertLess(longest, max(0.5, took / 4))
+
     def test_live_answers_while_it_is_read_and_a_stop_does_not_wait(self):
         with lab.Weir() as weir:
             longest, took = self.reload_beside(weir, self.text('"x"'), "not reloaded")
             print(f"a bad file: refused after {took:.2f} s, longest wait for /live {longest:.3f} s")
-            self.assertLess(longest, 0.5)
+            self.assert_beside(longest, took)
             longest, took = self.reload_beside(weir, self.text(), "configuration reloaded")
             print(f"a good file: in force after {took:.2f} s, longest wait for /live {longest:.3f} s")
-            self.assertLess(longest, 0.5)
+            self.assert_beside(longest, took)
             lab.answers(lab.VIPS["nat"], 2)
             weir.process.send_signal(signal.SIGHUP)
             self.assertStops(weir)
