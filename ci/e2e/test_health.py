@@ -395,7 +395,7 @@ class Through(unittest.TestCase):
         for service in ("dr", "tun"):
             text = checked('type = "http"\n  via = "forwarding"', service, 'on_fail = "quiesce"', text)
         text = checked('type = "http"', "nat", text=text)
-        with lab.Weir(text) as weir:
+        with lab.Weir(text) as weir, Lateness() as busy:
             for service in ("dr", "tun", "nat"):
                 lab.wait_for(f"{service} checked", lambda: all(
                     server["checks"][0]["verdict"] == "up" for server in health.listing(weir, service)["real_servers"]), 15)
