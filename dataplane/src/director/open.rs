@@ -150,25 +150,23 @@ impl<F: Frame> Director<F> {
     /// where the record would have been.
     #[cold]
     pub(super) fn may_be_untracked(&self, hash: u64, now: Now) -> bool {
-        let is_elsewhere = self.shared.flows_move && now.seconds < self.shared.untracked_until.load(Relaxed);
-        now.seconds < self.untracked_until
-            || is_elsewhere
-            || self.table.is_crowded(hash)
-            || self.is_crowded_elsewhere(hash)
+        if self.shared.flows_move {
+            return self.may_answer_untracked(hash, now);
+        }
+        now.seconds < self.untracked_until || self.table.is_crowded(hash)
     }
 
-    /// Whether flows move between workers, and another one has no room for connections of this hash: it forwards those that it
-    /// had to turn away without a record, and so must whoever gets their packets now.
+    /// Whether some worker has no room for connections of this hash. It forwards those that it had to turn away without a record,
+    /// and so must whoever else gets their packets.
     #[cold]
-    pub(super) fn is_crowded_elsewhere(&self, hash: u64) -> bool {
-        self.shared.flows_move && self.views.iter().any(|view| view.is_crowded(hash))
+    pub(super) fn is_crowded_anywhere(&self, hash: u64) -> bool {
+        self.views.iter().any(|view| view.is_crowded(hash))
     }
 
     /// The same for a real server's packet, whose connection may be any worker's.
     #[cold]
     pub(super) fn may_answer_untracked(&self, hash: u64, now: Now) -> bool {
-        now.seconds < self.shared.untracked_until.load(Relaxed)
-            || self.views.iter().any(|view| view.is_crowded(hash))
+        now.seconds < self.shared.untracked_until.load(Relaxed) || self.is_crowded_anywhere(hash)
     }
 
     /// What a packet from a client's port is looked up by.

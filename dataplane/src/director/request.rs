@@ -88,8 +88,9 @@ impl<F: Frame> Director<F> {
         if service.mark.is_some() && packet.source == packet.destination {
             return Err((frame, DropReason::OwnSource));
         }
-        if self.shared.flows_move
-            && !(service.one_packet && protocol == Protocol::Udp)
+        // Whether another worker may have the connection's record, or have turned it away for lack of room.
+        let may_be_elsewhere = self.shared.flows_move && !(service.one_packet && protocol == Protocol::Udp);
+        if may_be_elsewhere
             && let Some((owner, record)) = self.find_request_elsewhere(packet, lookup, snapshot)
         {
             match course(packet, record, snapshot, now) {
@@ -110,8 +111,7 @@ impl<F: Frame> Director<F> {
             }
             return self.answer_local(frame, packet, context, wire);
         }
-        let has_record = !(service.one_packet && protocol == Protocol::Udp);
-        if has_record && self.shared.flows_move && self.is_crowded_elsewhere(lookup.hash) {
+        if may_be_elsewhere && self.is_crowded_anywhere(lookup.hash) {
             return self.untracked(frame, packet, lookup, context, wire);
         }
         match self.open(packet, lookup, service, Opener::Packet, context) {
