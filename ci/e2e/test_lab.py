@@ -12,6 +12,21 @@ import lab
 HOLDER = "import lab, sys\nwith lab.standing():\n    print('up', flush=True)\n    sys.stdin.read()\n"
 
 
+class Capture(unittest.TestCase):
+    """What passes an interface of the lab, recorded."""
+
+    def test_a_capture_ends_while_frames_go_on_passing(self):
+        pings = lab.start("client", "ping", "-n", "-i", "0.02", lab.CLIENT)
+        try:
+            with lab.capture("client", "lo") as path:
+                for _ in range(3):
+                    pings.stdout.readline()
+        finally:
+            pings.kill()
+            pings.communicate()
+        self.assertGreater(path.stat().st_size, 24)
+
+
 class Lab(unittest.TestCase):
     """A lab beside the one of this run."""
 

@@ -7,6 +7,7 @@ dropped for which reason. Nothing is left over on either side.
 
 import collections
 import dataclasses
+import time
 
 from scapy.layers.l2 import Ether
 
@@ -124,6 +125,16 @@ def accounting_problems(metrics):
     if ended != received:
         return [f"{received:.0f} frames received but {ended:.0f} accounted for"]
     return []
+
+
+def unaccounted(director):
+    """`accounting_problems` of a director that runs. A scrape is no snapshot: what stops waiting between the reading of
+    two counters is in both or in neither. What stays wrong is wrong.
+    """
+    deadline = time.monotonic() + 10
+    while (problems := accounting_problems(director.metrics())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return problems
 
 
 def same(item, frame):

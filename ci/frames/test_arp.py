@@ -6,7 +6,7 @@ import unittest
 from scapy.layers.inet import IP
 from scapy.layers.l2 import ARP, Ether
 
-from batch import DROPS, Batch, accounting_problems
+from batch import DROPS, Batch, unaccounted
 from frames import (BROADCAST, announces, arp, arp_answer, dr, ether, icmp_error, is_own_arp_request, mac, nat_reply,
                     nat_request, tcp, udp)
 from harness import Live, replay
@@ -307,7 +307,7 @@ class Resolution(unittest.TestCase):
         self.live.send("c0", packet)
         self.expect_request(rip(2))
         self.assertEqual(self.live.exchange("r0", server_answers(2)), [("r0", dr(packet, 2))])
-        self.assertEqual(accounting_problems(self.live.director.metrics()), [])
+        self.assertEqual(unaccounted(self.live.director), [])
 
     def test_packets_on_tags_that_nobody_has_take_no_seat_from_the_ports_own_network(self):
         # Made before, so that all of them are there within the three seconds that one waits.
@@ -340,7 +340,7 @@ class Resolution(unittest.TestCase):
             time.sleep(0.1)
         self.assertEqual(dropped, count, metrics.by(DROPS, "reason"))
         self.assertGreater(metrics.total(DROPS, reason="neighbor_queue_full"), count / 2)
-        self.assertEqual(accounting_problems(metrics), [])
+        self.assertEqual(unaccounted(self.live.director), [])
 
     def test_a_neighbour_that_comes_back_is_used_again(self):
         self.start()

@@ -1,13 +1,18 @@
 """The tests' own tools: a checker that can't fail proves nothing, so it is shown that it does."""
 
+import io
+import threading
 import unittest
+from unittest import mock
 
+import bounded
 import golden
 import ipvsadm
 from batch import Batch
 from director import Metrics
 from frames import dr, echo, echo_reply, nat_request, tcp, tun, udp
 from harness import Replayed, read_pcap, workdir, write_pcap
+from verdicts import Result
 
 
 class Tools(unittest.TestCase):
@@ -18,6 +23,25 @@ class Tools(unittest.TestCase):
         with workdir() as path:
             write_pcap(path / "x.pcap", frames)
             self.assertEqual(read_pcap(path / "x.pcap"), frames)
+
+    def test_a_test_that_waits_for_ever_fails_and_the_next_one_runs(self):
+        class Waits(unittest.TestCase):
+            """Run by the test around it alone."""
+
+            def a_wait(self):
+                threading.Event().wait()
+
+            def b_next(self):
+                pass
+
+        said = io.StringIO()
+        result = Result(said)
+        self.addCleanup(bounded.begin)
+        with mock.patch("bounded.TEST_SECONDS", 1), mock.patch("evidence.keep"), mock.patch("evidence.clear"):
+            unittest.TestSuite([Waits("a_wait"), Waits("b_next")]).run(result)
+        self.assertEqual((result.passed, len(result.failures)), (1, 1), said.getvalue())
+        self.assertIn("threading.Event().wait()", said.getvalue())
+        self.assertIn("takes too long", said.getvalue())
 
     def test_what_must_come_out_agrees_with_the_kernels_frames(self):
         methods = {"dr4": lambda frame: dr(frame), "tun4-ipip": lambda frame: tun(frame),

@@ -5,6 +5,7 @@ import io
 import time
 import unittest
 
+import bounded
 import evidence
 
 
@@ -25,6 +26,7 @@ class Result(unittest.TestResult):
 
     def startTest(self, test):
         super().startTest(test)
+        bounded.begin()
         self._start = time.monotonic()
         self._good = True
         self._printed = io.StringIO()
@@ -40,6 +42,12 @@ class Result(unittest.TestResult):
                 self.out.write(f"       {line}\n")
         evidence.clear()
         super().stopTest(test)
+        # For what prepares the next class.
+        bounded.begin()
+
+    def stopTestRun(self):
+        super().stopTestRun()
+        bounded.end()
 
     def _line(self, verdict, test):
         self.out.write(f"{verdict:6} {sentence(test)} ({time.monotonic() - self._start:.1f} s)\n")
