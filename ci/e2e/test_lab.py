@@ -64,7 +64,8 @@ class Lab(unittest.TestCase):
 
     def assertUp(self, process):
         """It says that the lab is up."""
-        self.assertEqual(process.stdout.readline(), "up\n")
+        said = process.stdout.readline()
+        self.assertEqual(said, "up\n", said or process.stderr.read())
 
     def test_what_a_killed_run_left_is_cleared_away(self):
         killed = self.holder()
