@@ -108,6 +108,25 @@ class IcmpErrors(unittest.TestCase):
             again = Ether(bytes(told))
             self.assertEqual((again[IP].chksum, again[ICMP].chksum), sums)
 
+    def test_a_tunnels_mtu_is_told_less_the_outer_header_where_that_leaves_a_way(self):
+        """As IPVS: 88 and less, and the 0 of routers from before RFC 1191, go on as they are."""
+        packet = tcp("S", cport=51010, vip=TUN_VIP)
+        outer = self.open(packet, tun(packet))
+        for mtu, left in ((0, 0), (1, 1), (20, 20), (68, 68), (88, 88), (89, 69), (576, 556), (65535, 65515)):
+            ((_, out),) = self.live.exchange("r0", error(ROUTER, R0_ADDRESS, outer, 3, 4, mtu))
+            self.assertEqual(Ether(out)[ICMP].nexthopmtu, left, f"the router says {mtu}")
+
+    def test_no_mtu_is_told_to_a_client_that_lets_its_packets_be_cut(self):
+        packet = tcp("S", cport=51011, vip=TUN_VIP)
+        fragment = ETHERNET + 6
+        packet = packet[:ETHERNET] + with_header_checksum(packet[ETHERNET:fragment] + b"\0\0" + packet[fragment + 2:])
+        ((_, out),) = self.live.exchange("c0", packet)
+        outer = ip_packet(out)
+        self.assertFalse(IP(outer).flags.DF)
+        self.assert_dropped("unasked_mtu", "r0", error(ROUTER, R0_ADDRESS, outer, 3, 4, 1300))
+        told = self.live.exchange("r0", error(ROUTER, R0_ADDRESS, outer, 3, 1))
+        self.assertEqual(len(told), 1, "other errors concern it all the same")
+
     def test_errors_about_answers_reach_dr_and_tun_servers_unchanged(self):
         for vip, method in ((DR_VIP, dr), (TUN_VIP, tun)):
             opening = tcp("S", cport=51002, vip=vip)

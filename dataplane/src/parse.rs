@@ -482,6 +482,8 @@ pub struct Quoted {
     pub destination_port: u16,
     /// Later pieces of a fragmented packet have no ports.
     pub is_later_fragment: bool,
+    /// Its sender asked not to have it cut, so that it learns what the way takes.
+    pub dont_fragment: bool,
 }
 
 /// Reads an IPv4 packet quoted at offset `l3` of a frame. Its total length is not looked at: it mostly exceeds what is
@@ -505,6 +507,7 @@ pub fn parse_quoted(packet: Within<'_>, l3: usize) -> Result<Quoted, DropReason>
         source_port: 0,
         destination_port: 0,
         is_later_fragment,
+        dont_fragment: header.dont_fragment(),
     };
     if matches!(header.protocol, ipv4::TCP | ipv4::UDP | ipv4::SCTP) && !is_later_fragment {
         let (ports, _) = Ports::ref_from_prefix(packet.from(quoted.l4)).map_err(|_| DropReason::Truncated)?;

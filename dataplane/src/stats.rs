@@ -95,6 +95,7 @@ labels! {
         NotServed "not_served" "To an own address or VIP, but nothing here answers it.",
         StrayReply "stray_reply" "From a NAT real server, but part of no connection.",
         StrayIcmp "stray_icmp" "An ICMP error about no connection of ours.",
+        Unasked "unasked_mtu" "A router's fragmentation needed about a tunnel packet whose client lets its packets be cut (no DF).",
         RealServerRemoved "real_server_removed" "The connection's real server was removed (expire_nodest_conn = false).",
         IcmpRateLimited "icmp_rate_limited" "An ICMP error or RST was due, but too many were sent of late.",
         TtlExceeded "ttl_exceeded" "The TTL ran out and no ICMP error may be sent about this packet.",

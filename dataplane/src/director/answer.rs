@@ -384,6 +384,10 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::Truncated));
         };
         let error = reply::Error::about_client(head);
+        if error.is_too_big() && !inner.dont_fragment {
+            // Who lets its packets be cut does not ask how large they may be.
+            return Err((frame, DropReason::Unasked));
+        }
         // The client's connection is known, so that it is always told what is too big.
         let answer = if error.is_too_big() { Answer::FragmentationNeeded } else { Answer::TunnelError };
         if !self.icmp_errors.take(answer, Asker::Known, context.now) {

@@ -22,6 +22,8 @@ use crate::wire::l4::{self, Icmp, Tcp, flags, icmp};
 const TTL: u8 = 64;
 /// An ICMP error is this long at most, IP header included (RFC 1812 section 4.3.2.3).
 const ERROR_LEN_MAX: usize = 576;
+/// Every way takes packets of this size (RFC 791 section 3.2).
+const MTU_MIN: u16 = 68;
 /// Precedence of ICMP errors: internetwork control (RFC 1812 section 4.3.2.5).
 const ERROR_TOS: u8 = 0xc0;
 
@@ -56,12 +58,15 @@ impl Error {
         (self.kind, self.code) == (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED)
     }
 
-    /// What an error about a tunnel packet says about the packet inside, whose way is narrower by the outer header.
+    /// What an error about a tunnel packet says about the packet inside, whose way is narrower by the outer header. An MTU
+    /// that leaves no way inside (routers from before RFC 1191 say 0) is passed on as it is, as by the kernel: what to make of
+    /// it is the client's affair.
     pub fn about_client(told: &Icmp) -> Self {
+        const OVERHEAD: u16 = ipv4::HEADER_LEN as u16;
         let error = Error { kind: told.kind, code: told.code, rest: 0 };
         if error.is_too_big() {
             let mtu = told.rest.get() as u16;
-            return Self::fragmentation_needed(mtu.saturating_sub(ipv4::HEADER_LEN as u16));
+            return Self::fragmentation_needed(if mtu > MTU_MIN + OVERHEAD { mtu - OVERHEAD } else { mtu });
         }
         error
     }

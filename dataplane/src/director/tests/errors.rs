@@ -35,10 +35,42 @@ fn assert_is_sound(frame: &[u8]) {
     assert_eq!(Sum::default().bytes(&frame[34..end]).fold(), 0xffff);
 }
 
-/// What a real server was sent in a tunnel for a segment of the client's.
+/// What a real server was sent in a tunnel for a segment of the client's, which has DF.
 fn tunnel_packet() -> Vec<u8> {
-    let inner = from_client(1000, ACK)[14..].to_vec();
+    tunnel_packet_with(DF)
+}
+
+fn tunnel_packet_with(fragment: u16) -> Vec<u8> {
+    let mut inner = from_client(1000, ACK)[14..].to_vec();
+    let mut header = Ipv4::read_from_bytes(&inner[..20]).expect("20 bytes");
+    header.fragment.set(fragment);
+    header.refresh_checksum();
+    inner[..20].copy_from_slice(header.as_bytes());
     packet_of(ipv4::IPIP, (OWN_ADDRESS, SERVER), &inner)
+}
+
+#[test]
+fn a_client_that_lets_its_packets_be_cut_hears_of_no_mtu() {
+    let mut lab = Lab::new(&config("tun", "rr", &[(11, 1)], ""), 1);
+    lab.send(from_client(1000, SYN));
+    let quote = tunnel_packet_with(0);
+    assert_eq!(lab.send(error_frame(OWN_ADDRESS, NEEDS_CUTTING, &quote, quote.len())), [[0u8; 0]; 0]);
+    assert_eq!(lab.dropped(DropReason::Unasked), 1);
+    assert_eq!(lab.send(error_frame(OWN_ADDRESS, UNREACHABLE, &quote, quote.len())).len(), 1);
+}
+
+#[test]
+fn a_tunnels_mtu_is_told_less_the_outer_header_where_that_leaves_a_way() {
+    let mut lab = Lab::new(&config("tun", "rr", &[(11, 1)], ""), 1);
+    lab.send(from_client(1000, SYN));
+    for mtu in (0..200).chain([1_400, 0xffff]) {
+        let mut head = NEEDS_CUTTING;
+        head[6..8].copy_from_slice(&u16::to_be_bytes(mtu));
+        let quote = tunnel_packet();
+        let told = lab.send(error_frame(OWN_ADDRESS, head, &quote, quote.len()));
+        let left = if mtu > 88 { mtu - 20 } else { mtu };
+        assert_eq!(told[0][38..42], u32::from(left).to_be_bytes(), "the router says {mtu}");
+    }
 }
 
 #[test]
