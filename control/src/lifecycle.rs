@@ -134,7 +134,7 @@ pub(crate) fn prepare(
     let ends = port_ends(&config, ports);
     let fences = ends.iter().map(|end| end.fence.clone()).collect();
     let file = config.clone();
-    let key = HashKey::new([random_u64()?, random_u64()?]);
+    let key = HashKey::draw(random_u64)?;
     let mut tables = Vec::with_capacity(count);
     let table_lines = Table::lines_beside(capacity, templates);
     for lcore in &lcores.of_workers[..count] {

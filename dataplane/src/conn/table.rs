@@ -10,6 +10,7 @@
 //!
 //! One writer, the worker. Others read through a [`View`], without a lock: `lines.rs` says why that is right.
 
+mod key;
 mod lines;
 #[cfg(test)]
 mod model;
@@ -21,6 +22,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use dpdk::memory::{Line, Slab};
 
+pub use self::key::HashKey;
 pub use self::lines::Slot;
 use self::lines::{Homes, Lines, PROBES, SLOTS};
 
@@ -36,33 +38,6 @@ pub const SWEEP_LINES_MAX: usize = 64;
 /// The smallest table.
 const LINES_MIN: usize = SWEEP_LINES_MAX;
 const _: () = assert!(LINES_MIN >= PROBES, "a lookup never meets a line twice");
-
-/// The secret of the hash.
-#[derive(Clone, Copy)]
-pub struct HashKey {
-    xor: u64,
-    multiply: u64,
-}
-
-impl HashKey {
-    /// From 16 bytes of randomness.
-    pub fn new(random: [u64; 2]) -> Self {
-        Self { xor: random[0], multiply: random[1] | 1 }
-    }
-
-    /// The hash of what [`Key::hash_input`] gives.
-    #[inline]
-    pub fn hash(&self, input: u64) -> u64 {
-        fold(input ^ self.xor, self.multiply)
-    }
-}
-
-/// The 128-bit product folded to 64 bits: each bit of the result depends on all bits of both.
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
-}
 
 /// Where there is no room for another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
