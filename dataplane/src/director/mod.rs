@@ -20,6 +20,7 @@ mod scattered;
 mod send;
 #[cfg(test)]
 mod tests;
+mod turned_away;
 mod upkeep;
 
 use std::num::NonZeroU16;
@@ -50,6 +51,7 @@ use crate::snapshot::{Port, Snapshot};
 use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::FRAME_LEN_MIN;
 use fresh::First;
+use turned_away::TurnedAway;
 
 /// RSTs that a worker sends per second: a flood of stray segments must not become one of answers.
 const RESETS_PER_SECOND: u32 = 10_000;
@@ -96,6 +98,8 @@ pub struct Shared {
     pub flows_move: bool,
     /// While this second lies ahead, some worker's table was full a while ago.
     pub untracked_until: Arc<AtomicU32>,
+    /// Flows that found no room in their chain, of all workers.
+    pub turned_away: Arc<TurnedAway>,
 }
 
 impl Shared {
@@ -104,6 +108,7 @@ impl Shared {
         let events = Arc::new(ArrayQueue::new(256));
         let inboxes: Arc<[ArrayQueue<Message>]> = (0..workers).map(|_| ArrayQueue::new(INBOX_MAX)).collect();
         let untracked_until = Arc::<AtomicU32>::default();
+        let turned_away = Arc::<TurnedAway>::default();
         let shared = |worker| Shared {
             worker,
             counters: Arc::new(WorkerCounters::new(ports)),
@@ -111,6 +116,7 @@ impl Shared {
             inboxes: inboxes.clone(),
             flows_move: false,
             untracked_until: untracked_until.clone(),
+            turned_away: turned_away.clone(),
         };
         (0..workers).map(shared).collect()
     }

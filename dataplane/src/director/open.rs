@@ -21,7 +21,8 @@ use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::DropReason;
 use crate::wire::l4::flags;
 
-/// A table that was full stays under suspicion for so long, in seconds: flows without a record may live on.
+/// A table that was full stays under suspicion for so long, in seconds: flows without a record may live on. So do those that
+/// found their chain full.
 const UNTRACKED_SECS: u32 = 900;
 /// What a connection has to go on with a packet of its own when an ICMP error opened it, as in the kernel. Seconds.
 const QUOTED_SECS: u32 = 3;
@@ -74,8 +75,9 @@ impl<F: Frame> Director<F> {
             Ok(slot) => slot,
             Err(no_room) => {
                 // A chain is full for the clients in it alone: the others' segments have their records.
-                if no_room == NoRoom::Table {
-                    self.suspect_untracked(now);
+                match no_room {
+                    NoRoom::Table => self.suspect_untracked(now),
+                    NoRoom::Chain => self.shared.turned_away.note(lookup.hash, now, UNTRACKED_SECS),
                 }
                 return Opened::Full;
             }
@@ -146,14 +148,16 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// Whether a client's packet may be one of a flow that got no record: the table was full of late, or there is no room now
+    /// Whether a client's packet may be one of a flow that got no record: the table was full of late, or there is or was no room
     /// where the record would have been.
     #[cold]
     pub(super) fn may_be_untracked(&self, hash: u64, now: Now) -> bool {
         if self.shared.flows_move {
             return self.may_answer_untracked(hash, now);
         }
-        now.seconds < self.untracked_until || self.table.is_crowded(hash)
+        now.seconds < self.untracked_until
+            || self.table.is_crowded(hash)
+            || self.shared.turned_away.has(hash, now)
     }
 
     /// Whether some worker has no room for connections of this hash. It forwards those that it had to turn away without a record,
@@ -166,7 +170,9 @@ impl<F: Frame> Director<F> {
     /// The same for a real server's packet, whose connection may be any worker's.
     #[cold]
     pub(super) fn may_answer_untracked(&self, hash: u64, now: Now) -> bool {
-        now.seconds < self.shared.untracked_until.load(Relaxed) || self.is_crowded_anywhere(hash)
+        now.seconds < self.shared.untracked_until.load(Relaxed)
+            || self.is_crowded_anywhere(hash)
+            || self.shared.turned_away.has(hash, now)
     }
 
     /// What a packet from a client's port is looked up by.

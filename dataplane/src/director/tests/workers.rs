@@ -206,13 +206,16 @@ fn a_clients_full_chain_makes_nobody_elses_segments_believed() {
     assert_eq!(lab.counters[0].answers(Answer::TcpReset), 100);
     lab.send(frame(OWN, (0x0a00_000b, 8080), (CLIENT, 2000), ACK));
     assert_eq!(lab.dropped(DropReason::StrayReply) + lab.counters[0].answers(Answer::PortUnreachable), 1);
-    // And so are that client's own when there is room again.
+    // That client's own are not when there is room again: those that were turned away go on.
     for segment in [ACK, RST] {
         lab.send(to_port(1000, 80, segment));
     }
     lab.pass_millis(20_000);
     lab.sweep();
     assert_eq!(lab.directors[0].table.len(), 63);
+    assert_eq!(lab.send(to_port(1000, 149, ACK))[0][30..34], [10, 0, 0, 11]);
+    // Until whoever is left has had the time to end.
+    lab.pass_millis(900_000);
     assert_eq!(lab.send(to_port(1000, 149, ACK))[0][..6], CLIENT_MAC.0);
     lab.assert_counts_equal_a_recount();
 }
