@@ -59,10 +59,11 @@ impl HashKey {
 
     /// Whether samples find room in tables that they fill as far as those may be filled. They are what the terms of a fraction
     /// don't tell about: steps in two fields at a time, and addresses so far apart that the product's upper half moves, too.
+    /// Half a chain has to do for them, for the sake of those that are no sample but are like one.
     fn spreads_samples(&self) -> bool {
         let steps = (8..=16).map(|bit| Sample { low: (ADDRESS_BIT + bit, 16), high: PORT_BIT });
         let both = (4..=12).map(|bits| Sample { low: (PORT_BIT, bits), high: ADDRESS_BIT });
-        let tails = [4, 8].map(|bits| Sample { low: (0, bits), high: PORT_BIT });
+        let tails = [4, 8, 16].map(|bits| Sample { low: (0, bits), high: PORT_BIT });
         let mut lines = Vec::new();
         steps.chain(both).chain(tails).all(|sample| {
             SAMPLE_BITS.into_iter().all(|bits| {
@@ -78,7 +79,7 @@ impl HashKey {
     fn takes(&self, lines: &mut [u8], input: u64) -> bool {
         let home = ((u128::from(self.hash(input)) * lines.len() as u128) >> 64) as usize;
         let free =
-            (home..home + PROBES).map(|line| line % lines.len()).find(|&line| lines[line] < SLOTS as u8);
+            (home..home + PROBES / 2).map(|line| line % lines.len()).find(|&line| lines[line] < SLOTS as u8);
         free.map(|line| lines[line] += 1).is_some()
     }
 }
@@ -108,7 +109,7 @@ impl Sample {
 }
 
 /// How many inputs the samples have, as powers of two.
-const SAMPLE_BITS: [u32; 2] = [10, 16];
+const SAMPLE_BITS: [u32; 3] = [10, 13, 16];
 /// Where the client's port begins in an input, behind the destination port.
 const PORT_BIT: u32 = 16;
 /// Where the client's address begins.
