@@ -416,14 +416,17 @@ impl<F: Frame> Director<F> {
             Err(arp::Refused::Conflict(conflict)) => return self.conflict(frame, conflict),
         };
         let mut is_known = false;
-        if let Some((address, mac)) = outcome.sender {
-            let hop = Hop::at(address, port as u16, vlan.network());
+        let sender =
+            outcome.sender.map(|(address, mac)| (Hop::at(address, port as u16, vlan.network()), mac));
+        if let Some((hop, mac)) = sender {
             is_known = self.learn(hop, mac, context, wire);
             self.tell_others(hop, mac);
         }
         if outcome.is_reply {
             return self.send_answer(frame, Answer::Arp, context, wire);
         }
+        // Who is bound is known without having been asked for.
+        is_known |= sender.is_some_and(|(hop, _)| snapshot.binding(hop).is_some());
         // What the host asked for, or what others tell, is its to know as well.
         let frame = match self.host_class(&frame, context) {
             Some(class) => match self.hand_over(frame, class, context, wire) {

@@ -229,12 +229,11 @@ impl<F: Frame> Director<F> {
         let port = usize::from(hop.port());
         let link = link(mac, context.snapshot.ports[port].mac);
         let counters = &self.shared.counters;
-        let bound = context.snapshot.binding(hop);
-        let is_known = self.neighbors.learn(hop, mac, bound, context.now, |mut frame| {
+        let bound = || context.snapshot.binding(hop);
+        self.neighbors.learn(hop, mac, bound, context.now, |mut frame| {
             super::write_link(frame.bytes_mut(), &link);
             counters.forwarded.add(1);
             wire.transmit(port, frame);
-        });
-        is_known || bound.is_some()
+        })
     }
 }

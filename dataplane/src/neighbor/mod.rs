@@ -640,14 +640,14 @@ impl<F> Neighbors<F> {
         &mut self,
         hop: Hop,
         mac: MacAddress,
-        bound: Option<MacAddress>,
+        bound: impl FnOnce() -> Option<MacAddress>,
         now: Now,
         mut send: impl FnMut(F),
     ) -> bool {
         let Some(slot) = self.get(hop) else { return false };
         let link = self.link_to(hop, mac);
         if self.entries[slot as usize].era != self.era {
-            self.renew(slot, bound);
+            self.renew(slot, bound());
         }
         let entry = &mut self.entries[slot as usize];
         if entry.state != State::Static {

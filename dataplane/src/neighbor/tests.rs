@@ -44,7 +44,7 @@ fn the_first_packet_asks_and_waits_and_an_answer_sends_what_waited_in_order() {
         );
     }
     let mut sent = Vec::new();
-    assert!(neighbors.learn(HOP, MAC, None, at(2), |frame| sent.push(frame)));
+    assert!(neighbors.learn(HOP, MAC, || None, at(2), |frame| sent.push(frame)));
     assert_eq!(sent, [0, 1, 2]);
     assert_eq!(neighbors.resolve(slot, HOP, (true, None), at(3)), (slot, to(MAC)));
     assert_eq!(neighbors.waiting(), 0);
@@ -73,13 +73,13 @@ fn a_silent_next_hop_is_asked_three_times_a_second_apart_then_given_up() {
 fn an_old_answer_is_probed_by_unicast_while_packets_go_on() {
     let mut neighbors = Neighbors::<u32>::new();
     let (slot, _) = neighbors.resolve(u32::MAX, HOP, (true, None), at(0));
-    neighbors.learn(HOP, MAC, None, at(0), |_| ());
+    neighbors.learn(HOP, MAC, || None, at(0), |_| ());
     let late = REACHABLE_MS + 5;
     assert_eq!(neighbors.resolve(slot, HOP, (true, None), at(late)).1, to(MAC));
     let mut dropped = Vec::new();
     assert_eq!(asks(&mut neighbors, late, &mut dropped), [Ask { hop: HOP, to: Some(MAC) }]);
     assert_eq!(neighbors.resolve(slot, HOP, (true, None), at(late + 1)).1, to(MAC));
-    neighbors.learn(HOP, OTHER, None, at(late + 2), |_| ());
+    neighbors.learn(HOP, OTHER, || None, at(late + 2), |_| ());
     assert_eq!(neighbors.resolve(slot, HOP, (true, None), at(late + 3)).1, to(OTHER));
 }
 
@@ -87,7 +87,7 @@ fn an_old_answer_is_probed_by_unicast_while_packets_go_on() {
 fn no_arp_packet_changes_a_static_binding() {
     let mut neighbors = Neighbors::<u32>::new();
     assert_eq!(neighbors.resolve(u32::MAX, HOP, (true, Some(MAC)), at(0)).1, to(MAC));
-    neighbors.learn(HOP, OTHER, Some(MAC), at(1), |_| ());
+    neighbors.learn(HOP, OTHER, || Some(MAC), at(1), |_| ());
     assert_eq!(neighbors.resolve(u32::MAX, HOP, (true, Some(MAC)), at(1_000_000)).1, to(MAC));
 }
 
@@ -108,7 +108,7 @@ fn bindings_that_change_hold_at_once_whatever_was_known_before() {
     assert_eq!(asks(&mut neighbors, 2, &mut Vec::new()), [probe]);
     // An answer that comes before it is used again must not get around a new binding.
     neighbors.rebind();
-    neighbors.learn(HOP, MAC, Some(OTHER), at(3), |_| ());
+    neighbors.learn(HOP, MAC, || Some(OTHER), at(3), |_| ());
     assert_eq!(neighbors.resolve(slot, HOP, (true, Some(OTHER)), at(3)).1, to(OTHER));
 }
 
@@ -116,7 +116,7 @@ fn bindings_that_change_hold_at_once_whatever_was_known_before() {
 fn what_was_learned_stays_when_bindings_of_others_change() {
     let mut neighbors = Neighbors::<u32>::new();
     let (slot, _) = neighbors.resolve(u32::MAX, HOP, (true, None), at(0));
-    neighbors.learn(HOP, MAC, None, at(0), |_| ());
+    neighbors.learn(HOP, MAC, || None, at(0), |_| ());
     neighbors.rebind();
     assert_eq!(neighbors.resolve(slot, HOP, (true, None), at(1)).1, to(MAC));
     assert_eq!(asks(&mut neighbors, 1, &mut Vec::new()), []);
@@ -183,7 +183,7 @@ fn many_silent_next_hops_are_all_asked_and_given_up_in_bounded_steps() {
 #[test]
 fn strangers_teach_nothing() {
     let mut neighbors = Neighbors::<u32>::new();
-    assert!(!neighbors.learn(HOP, MAC, None, at(1), |_| ()));
+    assert!(!neighbors.learn(HOP, MAC, || None, at(1), |_| ()));
     assert_eq!(neighbors.entries.len(), 0);
 }
 
@@ -275,7 +275,7 @@ fn a_flood_of_guests_that_do_not_answer_leaves_room_for_all_others() {
     let known = |number: u32| Hop::at(0x0a01_0000 + number, 0, 0);
     for number in 0..1_000 {
         ask(&mut neighbors, known(number), false, 1, 0);
-        assert!(neighbors.learn(known(number), MAC, None, at(0), |_| ()));
+        assert!(neighbors.learn(known(number), MAC, || None, at(0), |_| ()));
     }
     let mut honest = 0;
     for number in 0..60_000u32 {
@@ -289,7 +289,7 @@ fn a_flood_of_guests_that_do_not_answer_leaves_room_for_all_others() {
                 ask(&mut neighbors, Hop::at(0x0a04_0000 + number * 32 + other, 0, 0), false, 1, now);
             }
             let mut sent = 0;
-            assert!(neighbors.learn(client, MAC, None, at(now + 1), |_| sent += 1));
+            assert!(neighbors.learn(client, MAC, || None, at(now + 1), |_| sent += 1));
             honest += sent;
             // One of the file, new by a reload.
             assert!(ask(&mut neighbors, Hop::at(0x0a05_0000 + number, 1, 0), true, 16, now) == 16);
@@ -333,9 +333,9 @@ fn a_full_cache_of_guests_that_answer_forgets_the_one_that_did_so_longest_ago() 
     let mut neighbors = Neighbors::<u32>::with_limit(6);
     for address in 0..6 {
         ask(&mut neighbors, Hop::at(address, 0, 0), false, 1, 0);
-        neighbors.learn(Hop::at(address, 0, 0), MAC, None, at(u64::from(address)), |_| ());
+        neighbors.learn(Hop::at(address, 0, 0), MAC, || None, at(u64::from(address)), |_| ());
     }
-    neighbors.learn(Hop::at(0, 0, 0), MAC, None, at(10), |_| ());
+    neighbors.learn(Hop::at(0, 0, 0), MAC, || None, at(10), |_| ());
     assert_eq!(ask(&mut neighbors, Hop::at(9, 0, 0), false, 1, 11), 1);
     assert!(is_known(&neighbors, Hop::at(0, 0, 0)) && !is_known(&neighbors, Hop::at(1, 0, 0)));
     assert_sound(&neighbors);
@@ -346,7 +346,7 @@ fn a_next_hop_of_the_file_that_nobody_uses_makes_room_for_another() {
     let mut neighbors = Neighbors::<u32>::with_limit(4);
     for address in 0..4 {
         ask(&mut neighbors, Hop::at(address, 0, 0), true, 0, 0);
-        neighbors.learn(Hop::at(address, 0, 0), MAC, None, at(0), |_| ());
+        neighbors.learn(Hop::at(address, 0, 0), MAC, || None, at(0), |_| ());
     }
     let full = Resolution::Drop(DropReason::NeighborTableFull);
     assert_eq!(neighbors.resolve(u32::MAX, Hop::at(9, 0, 0), (true, None), at(1)).1, full);
@@ -363,7 +363,7 @@ fn a_real_server_on_a_vlan_is_the_files_once_somebody_has_answered_there() {
     ask(&mut neighbors, server, true, 1, 0);
     let is_named = |neighbors: &Neighbors<u32>| neighbors.is_named(neighbors.get(server).expect("an entry"));
     assert!(!is_named(&neighbors));
-    neighbors.learn(server, MAC, None, at(1), |_| ());
+    neighbors.learn(server, MAC, || None, at(1), |_| ());
     neighbors.resolve(u32::MAX, server, (true, None), at(2));
     assert!(is_named(&neighbors));
     assert_sound(&neighbors);
@@ -379,7 +379,7 @@ fn counts_agree_after_any_history() {
             let hop = Hop::at(u32::from(who % 24), u16::from(who / 24 % 2), u16::from(more % 3));
             match what % 8 {
                 0..=2 => _ = ask(&mut neighbors, hop, what % 2 == 0, usize::from(more % 8), now),
-                3 => _ = neighbors.learn(hop, MAC, None, at(now), |_| ()),
+                3 => _ = neighbors.learn(hop, MAC, || None, at(now), |_| ()),
                 4 => now += u64::from(more) * 20,
                 5 => _ = neighbors.resolve(u32::MAX, hop, (true, Some(OTHER)), at(now)),
                 6 => neighbors.rebind(),
