@@ -70,6 +70,11 @@ pub fn keys_of(table: &str) -> Option<&'static [&'static str]> {
         .map(|(_, keys)| keys)
 }
 
+/// Every kind of table with its keys.
+pub(crate) fn all() -> Vec<(&'static str, &'static [&'static str])> {
+    Tables::new().kinds
+}
+
 /// Calls `visit` with the table, or each table of the array, under `key`. A value of another type is left
 /// to the deserializer's complaint.
 fn below<'i>(table: &mut DeTable<'i>, key: &str, mut visit: impl FnMut(&mut DeTable<'i>)) {

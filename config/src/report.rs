@@ -111,15 +111,14 @@ impl Problem {
     /// Hides what it quotes of the secret that it is about.
     fn hide(&mut self, text: &str, secrets: &[Range<usize>]) {
         let Some(place) = &mut self.place else { return };
-        let touched = |secret: &&Range<usize>| {
-            place.span.start < secret.end && secret.start < place.span.end.max(place.span.start + 1)
-        };
-        let Some(secret) = secrets.iter().find(touched).and_then(|secret| text.get(secret.clone())) else {
-            return;
-        };
-        place.label = secret::hidden_in(&place.label, secret);
-        self.message = secret::hidden_in(&self.message, secret);
-        self.help = self.help.as_deref().map(|help| secret::hidden_in(help, secret));
+        let (start, end) = (place.span.start, place.span.end.max(place.span.start + 1));
+        let first = secrets.partition_point(|secret| secret.end <= start);
+        for secret in secrets[first..].iter().take_while(|secret| secret.start < end) {
+            let Some(secret) = text.get(secret.clone()) else { continue };
+            place.label = secret::hidden_in(&place.label, secret);
+            self.message = secret::hidden_in(&self.message, secret);
+            self.help = self.help.as_deref().map(|help| secret::hidden_in(help, secret));
+        }
     }
 
     pub(crate) fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
@@ -355,7 +354,9 @@ pub(crate) fn quoted(text: &str) -> String {
     const SHOWN_CHARS: usize = 48;
     let cut: String = text.chars().take(SHOWN_CHARS).collect();
     let dots = if cut.len() < text.len() { "..." } else { "" };
-    format!("`{}{dots}`", cut.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"))
+    // A backtick would end it.
+    let escaped = cut.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
+    format!("`{}{dots}`", escaped.replace('`', "'"))
 }
 
 /// A file's name for a terminal: without control characters.
@@ -409,10 +410,10 @@ mod tests {
 
     #[test]
     fn a_long_line_is_shown_around_the_place() {
-        let text = format!("x\n{}marked{}\n", "ä".repeat(3000), " ".repeat(9000));
+        let text = format!("x\nname = \"{}marked{}\"\n", "ä".repeat(2996), " ".repeat(9000));
         let problem = Problem::error("odd").at(6002..6008, "here").related(2..4, "there");
         let shown = report(&text, vec![problem]).to_string();
-        assert!(shown.contains("weir.toml:2:3001"), "{shown}");
+        assert!(shown.contains("weir.toml:2:3005"), "{shown}");
         assert!(shown.contains("weir.toml:2:1\n"), "{shown}");
         assert!(shown.contains("marked") && shown.contains("^^^^^^ here"), "{shown}");
         assert!(shown.len() < 2000, "{shown}");

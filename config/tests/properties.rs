@@ -121,6 +121,243 @@ fn mutated_files_never_panic() {
     });
 }
 
+/// Keys whose values reports show, as they are. Under every other one, and under what is no key, a value may be a secret.
+const HARMLESS: [&str; 151] = [
+    "accept",
+    "address",
+    "addresses",
+    "advertisement_interval",
+    "alpha",
+    "body_limit",
+    "capacity",
+    "concurrent_max",
+    "conn_reuse_mode",
+    "connect_timeout",
+    "connections_min",
+    "destination",
+    "device",
+    "dynamic_weight",
+    "ejected_percent_max",
+    "ejection",
+    "ejection_max",
+    "expect",
+    "expect_body",
+    "expect_body_regex",
+    "expect_hex",
+    "expect_md5",
+    "expect_sha256",
+    "expire_nodest_conn",
+    "expire_quiescent_template",
+    "failures_percent",
+    "fall",
+    "family",
+    "file",
+    "forwarding",
+    "garp_lower_prio_delay",
+    "garp_lower_prio_repeat",
+    "garp_master_delay",
+    "garp_master_refresh",
+    "garp_master_refresh_repeat",
+    "garp_master_repeat",
+    "gateway",
+    "helo",
+    "host",
+    "host_interface",
+    "hosts",
+    "hysteresis",
+    "idle",
+    "interval",
+    "jitter",
+    "lblc_expiration",
+    "lblcr_expiration",
+    "listen",
+    "lower_threshold",
+    "mac",
+    "mark",
+    "mbuf_data_bytes",
+    "mbufs",
+    "method",
+    "mh_seed",
+    "mh_table_size",
+    "mtu",
+    "name",
+    "nat_icmp_send",
+    "omega",
+    "on_fail",
+    "one_packet",
+    "persistence_netmask",
+    "persistence_timeout",
+    "pmtu_disc",
+    "port",
+    "ports",
+    "preempt",
+    "preempt_delay",
+    "priority",
+    "protocol",
+    "protocols",
+    "proxy_arp",
+    "query",
+    "quorum",
+    "record",
+    "require_reply",
+    "response_timeout",
+    "retry_interval",
+    "rise",
+    "rx_queues",
+    "schedule_icmp",
+    "scheduler",
+    "scheduler_flags",
+    "script_group",
+    "script_user",
+    "sctp_closed",
+    "sctp_cookie",
+    "sctp_cookie_echoed",
+    "sctp_cookie_replied",
+    "sctp_cookie_sent",
+    "sctp_cookie_wait",
+    "sctp_established",
+    "sctp_init",
+    "sctp_init1",
+    "sctp_none",
+    "sctp_rejected",
+    "sctp_shutdown_ack_sent",
+    "sctp_shutdown_received",
+    "sctp_shutdown_sent",
+    "secure_tcp",
+    "sequence_file",
+    "sleep_max_us",
+    "sloppy_sctp",
+    "sloppy_tcp",
+    "socket",
+    "sorry_mode",
+    "source",
+    "sources",
+    "startup_delay",
+    "status",
+    "sync_group",
+    "tcp_close",
+    "tcp_close_wait",
+    "tcp_established",
+    "tcp_fin_wait",
+    "tcp_last_ack",
+    "tcp_listen",
+    "tcp_none",
+    "tcp_syn_recv",
+    "tcp_syn_sent",
+    "tcp_synack",
+    "tcp_time_wait",
+    "templates",
+    "timeout",
+    "tls_ca",
+    "tls_cert",
+    "tls_key",
+    "tls_pin",
+    "tls_server_name",
+    "tls_timeout",
+    "tls_verify",
+    "ttl_max",
+    "ttl_min",
+    "tunnel",
+    "tunnel_checksum",
+    "tunnel_port",
+    "type",
+    "udp",
+    "unicast_peers",
+    "upper_threshold",
+    "v3_checksum_as_v2",
+    "version",
+    "via",
+    "virtual_mac",
+    "virtual_router_id",
+    "virtual_server",
+    "warmup",
+    "weight",
+    "weight_file",
+    "window",
+];
+
+/// A string of a file: where its content is, and whether a report may show it.
+fn strings(text: &str) -> Vec<(std::ops::Range<usize>, bool)> {
+    let mut found = Vec::new();
+    let (mut start, mut key) = (0, String::new());
+    for line in text.split_inclusive('\n') {
+        // In what stands outside of quotes is the key; what is in them is the string.
+        let mut at = start;
+        for (index, part) in line.split('"').enumerate() {
+            let range = at..at + part.len();
+            at = range.end + 1;
+            if index % 2 == 1 {
+                found.push((range, HARMLESS.contains(&key.as_str())));
+            } else if part.contains('#') {
+                break;
+            } else if let Some(own) = key_before(part) {
+                key = own.to_owned();
+            }
+        }
+        start += line.len();
+    }
+    found
+}
+
+/// The key of the last equals sign.
+fn key_before(text: &str) -> Option<&str> {
+    let (before, _) = text.rsplit_once('=')?;
+    before.trim_end().rsplit(|c: char| c.is_whitespace() || "{,.".contains(c)).next()
+}
+
+#[test]
+fn no_report_shows_a_value_that_may_be_a_secret() {
+    const PASSWORD: &str = "hunter2Wq7Zx";
+    let seeds: Vec<String> = seeds().into_iter().filter(|seed| seed.len() < 6000).collect();
+    check!().with_type::<(u16, u16, u8, [(u16, u8, u8); 2])>().for_each(|(seed, place, form, faults)| {
+        let seed = &seeds[usize::from(*seed) % seeds.len()];
+        let mut places = strings(seed);
+        places.retain(|(_, is_harmless)| !is_harmless);
+        if places.is_empty() {
+            return;
+        }
+        let (range, _) = places[usize::from(*place) % places.len()].clone();
+        let value = match form % 4 {
+            0 => format!("Authorization: {PASSWORD}"),
+            1 => format!("/status?key={PASSWORD}"),
+            2 => format!("https://admin:{PASSWORD}@10.0.0.1/"),
+            _ => PASSWORD.to_owned(),
+        };
+        let begin = seed[..range.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = range.end + seed[range.end..].find('\n').unwrap_or(seed.len() - range.end);
+        let (mut before, mut after) = (seed[begin..range.start].to_owned(), seed[range.end..end].to_owned());
+        for (at, cut, fragment) in faults {
+            let side = if at & 1 == 0 { &mut before } else { &mut after };
+            let from = side.floor_char_boundary(usize::from(at / 2) % (side.len() + 1));
+            let to = side.floor_char_boundary(from + usize::from(cut % 4)).max(from);
+            let fault = FAULTS[usize::from(*fragment) % FAULTS.len()];
+            // A line break in front of it may make `host` of `virtualhost`, whose value is shown.
+            if at & 1 == 1 || !fault.contains('\n') {
+                side.replace_range(from..to, fault);
+            }
+        }
+        // `quorum` that was `quorum_up` has a value that is shown.
+        if key_before(&before).is_some_and(|key| HARMLESS.contains(&key)) {
+            return;
+        }
+        let line = format!("{before}{value}{after}");
+        // Twice in half of the cases: then TOML has something to say about it.
+        let line = if form & 4 == 0 { line } else { format!("{line}\n{line}") };
+        let text = format!("{}{line}{}", &seed[..begin], &seed[end..]);
+        let report = weir_config::parse("t", &text).map_or_else(|report| report, |loaded| loaded.warnings);
+        let lines = report.one_liners().map(|(_, line)| line);
+        for said in lines.chain([report.render(false)]) {
+            assert!(!said.contains(PASSWORD), "{said}\n---- of\n{line}");
+        }
+    });
+}
+
+/// What hands do to a line.
+const FAULTS: [&str; 28] = [
+    "", "", "", "", "x", "_", "-", " ", "\t", "=", ".", ",", ":", "#", "\"", "'", "“", "”", "\"\"\"", "[",
+    "]", "[[", "{", "}", "1", "true", "\n", "x = 1\n",
+];
+
 #[test]
 fn values_of_every_type_under_every_key_never_panic() {
     let values =

@@ -1,0 +1,49 @@
+//! Sentences about a value that is hidden.
+
+/// The sentence with what it quotes of this secret hidden.
+pub(crate) fn hidden_in(sentence: &str, secret: &str) -> String {
+    // What is quoted of a secret with escapes has other bytes than the text.
+    let is_escaped = secret.contains('\\');
+    let core = core_of(secret);
+    let is_of_it = |quoted: &str| {
+        let quoted = quoted.trim_end_matches("...").trim();
+        let own = core_of(quoted);
+        let is_part = secret.contains(quoted) || !own.is_empty() && core.contains(&own);
+        let holds_it = secret.len() > 1 && quoted.contains(secret) || core.len() > 1 && own.contains(&core);
+        !quoted.is_empty() && (is_part || holds_it || is_escaped && !super::is_known(quoted))
+    };
+    let mut out = sentence.to_owned();
+    for quote in ['`', '"'] {
+        let mut parts: Vec<String> = out.split(quote).map(str::to_owned).collect();
+        // Between the first and the second quote, the third and the fourth and so on.
+        for index in (1..parts.len()).step_by(2) {
+            // Examples are weir's own.
+            if !parts[index - 1].ends_with("such as ") && is_of_it(&parts[index]) {
+                parts[index] = "***".to_owned();
+            }
+        }
+        out = parts.join(&quote.to_string());
+    }
+    out
+}
+
+/// Its letters and digits, which quoting leaves as they are.
+fn core_of(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_quote_no_secret() {
+        let hide = |sentence| hidden_in(sentence, "hunter2");
+        assert_eq!(hide("integer `hunter2`, expected a string"), "integer `***`, expected a string");
+        assert_eq!(hide("write \"hunter2\" or `hunt...`"), "write \"***\" or `***`");
+        assert_eq!(hide("`password` is 2 bytes, must be 1 to 8"), "`password` is 2 bytes, must be 1 to 8");
+        assert_eq!(hide("write such as \"hunter2\""), "write such as \"hunter2\"");
+        assert_eq!(hidden_in("not `a\"b`", "a\\\"b"), "not `***`");
+        assert_eq!(hidden_in("not `AB` under `password`", "\\u0041B"), "not `***` under `password`");
+    }
+}
