@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use weir_config::model::health::{BodyDigest, HttpMethod, HttpProbe, Page, TlsOptions};
 
+use super::head::Head;
 use super::matching::{Patterns, aside, describe, shown};
 use super::patient::Patient;
 use super::{Failure, Found, Success, Target, connect, tls};
@@ -52,7 +53,11 @@ pub(super) async fn check(
         };
         last = found.map_err(|failure| match probe.pages.len() {
             1 => failure,
-            _ => Failure { detail: format!("{}: {}", page.path, failure.detail), ..failure },
+            _ => {
+                // The query may hold a key, and the detail goes to logs and pages.
+                let path = page.path.split(['?', '@']).next().unwrap_or_default();
+                Failure { detail: format!("{path}: {}", failure.detail), ..failure }
+            }
         })?;
     }
     match probe.pages.len() {
@@ -117,12 +122,22 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     let request = request(target, probe, page)?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
-    let connected = builder.handshake(TokioIo::new(Patient::new(stream))).await;
+    // RFC 9112 section 5.2: a user agent takes a folded line for a blank.
+    builder.allow_obsolete_multiline_headers_in_responses(true);
+    let head = Head::default();
+    let stream = Patient::new(stream, head.clone(), HEAD_BYTES_MAX);
+    let connected = builder.handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = connected.map_err(|problem| failure(&problem))?;
     let mut connection = pin!(connection);
     let mut is_open = true;
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(|problem| failure(&problem))?;
+        let response = sender.send_request(request).await;
+        let response = response.map_err(|problem| match head.odd_field().filter(|_| problem.is_parse()) {
+            Some(what) if !problem.is_parse_too_large() => {
+                Failure::new(Outcome::Unexpected, format!("not an HTTP answer: {what}"))
+            }
+            _ => failure(&problem),
+        })?;
         let status = response.status().as_u16();
         if !page.status.iter().any(|(from, to)| (*from..=*to).contains(&status)) {
             let accepted: Vec<String> = page.status.iter().map(range).collect();

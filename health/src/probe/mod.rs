@@ -7,6 +7,7 @@ mod agent;
 mod connect;
 mod dns;
 mod exec;
+mod head;
 mod http;
 mod matching;
 mod offspring;

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::head::Head;
 use super::is_cut;
 
 /// See the module.
@@ -21,11 +22,14 @@ pub(super) struct Patient<S> {
     has_heard: bool,
     is_cut: bool,
     reader: Option<Waker>,
+    /// What is heard, up to so many bytes.
+    head: (Head, usize),
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, has_asked: false, has_heard: false, is_cut: false, reader: None }
+    pub(super) fn new(stream: S, head: Head, bytes_max: usize) -> Self {
+        let head = (head, bytes_max);
+        Self { stream, has_asked: false, has_heard: false, is_cut: false, reader: None, head }
     }
 }
 
@@ -42,6 +46,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
         self.has_heard |= buffer.filled().len() > before;
+        self.head.0.hear(&buffer.filled()[before..], self.head.1);
         match read {
             Err(problem) if self.has_heard && is_cut(&problem) => Poll::Ready(Ok(())),
             read => Poll::Ready(read),

@@ -97,6 +97,44 @@ fn a_head_may_have_many_fields_and_one_that_is_too_large_is_said_to_be() {
     );
 }
 
+#[test]
+fn folded_lines_of_a_head_are_blanks() {
+    let answers: [&'static [u8]; 3] = [
+        b"HTTP/1.1 200 OK\r\nX-Long: one\r\n two\r\n\tthree\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.0 200 OK\nX-Long: one\n two\n\tthree\n\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Long:\r\n one two\r\n  three\r\n\r\nok",
+    ];
+    for answer in answers {
+        let at = answering(answer, true);
+        expect(&outcome("type = \"http\"\nexpect_body = \"ok\"", at), Outcome::Success, "status 200");
+        let pattern = "type = \"http\"\nexpect_header_regex = [\"X-Long: ^one +two +three$\"]";
+        expect(&outcome(pattern, at), Outcome::Success, "status 200");
+    }
+}
+
+#[test]
+fn a_field_that_is_none_is_named() {
+    for (fields, why) in [
+        ("X-Good: 1\r\nX-Odd: a\u{1}b", "the header field \"X-Odd\" holds a control character"),
+        ("X-Good: 1\r\nX Odd: 1", "\"X Odd\" is no name of a header field"),
+        ("X-Good: 1\r\nX-Odd : 1", "\"X-Odd \" is no name of a header field"),
+        ("X-Good: 1\r\nodd", "a header line without a colon, \"odd\""),
+        ("Content-Length: 2x", "the header field \"Content-Length\" is \"2x\", not a number"),
+    ] {
+        let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\nok");
+        let answer = outcome("type = \"http\"", answering(text.leak().as_bytes(), true));
+        expect(&answer, Outcome::Unexpected, &format!("not an HTTP answer: {why}"));
+    }
+}
+
+#[test]
+fn what_is_said_of_a_page_holds_no_query() {
+    let sick = answering(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", true);
+    let pages = outcome("type = \"http\"\nurl = [{ path = \"/a?key=hunter2\" }, { path = \"/b\" }]", sick);
+    expect(&pages, Outcome::Unexpected, "/a: status 503");
+    assert!(!pages.detail.contains("hunter2"), "{pages:?}");
+}
+
 /// A body that matches nearly everywhere is looked at beside other checks, which go on meanwhile.
 #[test]
 fn a_large_body_that_nearly_matches_holds_nobody_up() {
