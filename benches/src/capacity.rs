@@ -24,7 +24,7 @@ use weir_dataplane::wire::l4::flags::{ACK, SYN};
 
 const CONNECTIONS: usize = 16_777_216;
 /// Real servers, all of one virtual server.
-const SERVERS: u8 = 16;
+const SERVERS: u16 = 16;
 /// Passes in a millisecond of the clock that the director is given: those of a worker that forwards 20 million packets a
 /// second.
 const PASSES_PER_MILLI: u64 = 300;

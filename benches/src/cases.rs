@@ -24,7 +24,7 @@ pub struct Case {
 }
 
 /// Every case, in the order of the list of figures.
-pub const ALL: [Case; 12] = [
+pub const ALL: [Case; 14] = [
     Case { name: "dr-established", prepare: || established("dr", requests), passes: 4 },
     Case { name: "dr-virtual-mac", prepare: virtual_mac, passes: 4 },
     Case { name: "tun-established", prepare: || established("tun", requests), passes: 4 },
@@ -34,6 +34,8 @@ pub const ALL: [Case; 12] = [
     Case { name: "dr-udp", prepare: datagrams, passes: 4 },
     Case { name: "dr-new-rr", prepare: || fresh("dr", "rr", 4), passes: 1 },
     Case { name: "dr-new-wlc-16", prepare: || fresh("dr", "wlc", 16), passes: 1 },
+    Case { name: "dr-new-wlc-1000", prepare: || fresh("dr", "wlc", 1000), passes: 1 },
+    Case { name: "dr-new-nq-1000", prepare: || fresh("dr", "nq", 1000), passes: 1 },
     Case { name: "dr-new-mh", prepare: || fresh("dr", "mh", 4), passes: 1 },
     Case { name: "nat-new-rr", prepare: || fresh("nat", "rr", 4), passes: 1 },
     Case { name: "arp-questions", prepare: questions, passes: 1 },
@@ -56,7 +58,7 @@ pub fn measured(lab: &mut Lab) {
     lab.process(0);
 }
 
-fn lab(forwarding: &str, protocol: &str, scheduler: &str, servers: u8) -> Lab {
+fn lab(forwarding: &str, protocol: &str, scheduler: &str, servers: u16) -> Lab {
     let keys = format!("protocol = \"{protocol}\"\nscheduler = \"{scheduler}\"");
     let file = base(16_384, "") + &virtual_server(80, &keys, forwarding, servers, true);
     Lab::new(&file, 1)
@@ -134,7 +136,7 @@ fn datagrams() -> (Lab, Vec<Vec<u8>>) {
 }
 
 /// SYNs of connections that are not there yet. A connection of each real server's has been, so that MACs are found.
-fn fresh(forwarding: &str, scheduler: &str, servers: u8) -> (Lab, Vec<Vec<u8>>) {
+fn fresh(forwarding: &str, scheduler: &str, servers: u16) -> (Lab, Vec<Vec<u8>>) {
     let mut lab = lab(forwarding, "tcp", scheduler, servers);
     let first: Vec<_> = (0..FLOWS).map(|flow| tcp((CLIENT - 1 - flow, 999), (VIP, 80), SYN)).collect();
     lab.send(0, &first);

@@ -25,28 +25,31 @@ pub const HASH_KEY: [u64; 2] = [0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15];
 pub fn base(capacity: usize, extra: &str) -> String {
     format!(
         "[connections]\ncapacity = {capacity}\n{extra}\n\
-         [[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\
+         [[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/16\"]\n\
          [[route]]\ndestination = \"0.0.0.0/0\"\ngateway = \"10.0.0.254\"\n\
          [[neighbor]]\naddress = \"10.0.0.254\"\nmac = \"02:00:00:00:00:fe\"\n"
     )
 }
 
-/// A virtual server at 10.0.0.100:`port` with `count` real servers from 10.0.0.11 on, whose MACs are known. `keys` go
-/// into the virtual server's table. A file takes one that `binds` the servers' MACs.
-pub fn virtual_server(port: u16, keys: &str, forwarding: &str, count: u8, binds: bool) -> String {
+/// A virtual server at 10.0.0.100:`port` with `count` real servers, whose MACs are known: from 10.0.0.11 on, or from 10.0.1.0
+/// on if they are many. `keys` go into the virtual server's table. A file takes one that `binds` the servers' MACs.
+pub fn virtual_server(port: u16, keys: &str, forwarding: &str, count: u16, binds: bool) -> String {
     let mut text = format!(
         "[[virtual_server]]\nname = \"service{port}\"\naddress = \"10.0.0.100\"\nport = {port}\n\
          forwarding = \"{forwarding}\"\n{keys}\n"
     );
     let server_port = if forwarding == "nat" { port + 8_000 } else { port };
-    for octet in 11..11 + count {
+    let first: u16 = if count > 64 { 256 } else { 11 };
+    let octets = || (first..first + count).map(u16::to_be_bytes);
+    for [third, fourth] in octets() {
         text += &format!(
-            "[[virtual_server.real_server]]\naddress = \"10.0.0.{octet}\"\nport = {server_port}\nweight = 1000\n"
+            "[[virtual_server.real_server]]\naddress = \"10.0.{third}.{fourth}\"\nport = {server_port}\nweight = 1000\n"
         );
     }
-    for octet in (11..11 + count).filter(|_| binds) {
-        text +=
-            &format!("[[neighbor]]\naddress = \"10.0.0.{octet}\"\nmac = \"02:00:00:00:00:{octet:02x}\"\n");
+    for [third, fourth] in octets().filter(|_| binds) {
+        text += &format!(
+            "[[neighbor]]\naddress = \"10.0.{third}.{fourth}\"\nmac = \"02:00:00:00:{third:02x}:{fourth:02x}\"\n"
+        );
     }
     text
 }

@@ -34,6 +34,15 @@ class Settings:
     weir: Path | None
     cache: Path
     folder: Path
+    real_servers: int = weir.REAL_SERVERS
+    scheduler: str = "rr"
+
+    def case(self, method: str, point: "Point") -> weir.Case:
+        """A start of weir for a point."""
+        return weir.Case(
+            method, point.traffic, point.mbuf_bytes, point.capacity,
+            real_servers=self.real_servers, scheduler=self.scheduler,
+        )
 
 
 @dataclass
@@ -144,7 +153,7 @@ def _turn(program: str, point: Point, files: list[Path], settings: Settings) -> 
 
 def _by_stage(program: str, point: Point, files: list[Path], settings: Settings) -> dict[str, float]:
     assert settings.weir is not None, "weir ran"
-    case = weir.Case(program, point.traffic, point.mbuf_bytes, point.capacity)
+    case = settings.case(program, point)
     subject = weir.Weir(settings.weir, case, files, settings.lcores, settings.folder)
     try:
         subject.warm_up(settings.warm_up)
@@ -163,7 +172,7 @@ def _run(program: str, point: Point, files: list[Path], settings: Settings) -> d
     if program in testpmd.MODES:
         subject = testpmd.Testpmd(program, traffic, files, point.mbuf_bytes, settings.lcores, settings.folder)
     else:
-        case = weir.Case(program, traffic, point.mbuf_bytes, point.capacity)
+        case = settings.case(program, point)
         subject = weir.Weir(settings.weir, case, files, settings.lcores, settings.folder)
     try:
         if isinstance(subject, weir.Weir) and traffic.kind == "syn":

@@ -23,6 +23,12 @@ def capacity_for(flows: int) -> int:
     return max(1 << 20, 1 << (flows - 1).bit_length())
 
 
+def addresses(count: int) -> list[str]:
+    """Of so many real servers: from 10.0.0.11 on, or from 10.0.1.0 on if they are many."""
+    first = 256 if count > 64 else 11
+    return [f"10.0.{i >> 8}.{i & 255}" for i in range(first, first + count)]
+
+
 @dataclass(frozen=True)
 class Case:
     """One start of weir."""
@@ -32,26 +38,28 @@ class Case:
     mbuf_bytes: int
     capacity: int
     persistent: bool = False
+    real_servers: int = REAL_SERVERS
+    scheduler: str = "rr"
 
     def file(self, folder: Path, http_port: int) -> str:
         """weir's configuration. Every next hop has a static binding, so nothing waits for ARP."""
         nat = self.method == "nat"
         protocol = "udp" if self.traffic.kind == "udp" else "tcp"
-        servers = [traffic.REAL_SERVER_NAT] if nat else [f"10.0.0.{11 + i}" for i in range(REAL_SERVERS)]
+        servers = [traffic.REAL_SERVER_NAT] if nat else addresses(self.real_servers)
         lines = [
             f'[control]\nsocket = "{folder}/weir.sock"\n',
             f'[http]\nlisten = "127.0.0.1:{http_port}"\n',
             f"[memory]\nmbufs = {self.traffic.frames + SPARE_MBUFS}\nmbuf_data_bytes = {self.mbuf_bytes}\n",
             f"[connections]\ncapacity = {self.capacity}\nsloppy_tcp = true\n",
             f'[[port]]\nname = "bench"\ndevice = "net_pcap0"\nmac = "{traffic.WEIR_MAC}"',
-            f'addresses = ["10.0.0.1/24"]\nmtu = {min(9600, self.mbuf_bytes - FRAME_OVERHEAD_BYTES)}\n',
+            f'addresses = ["10.0.0.1/16"]\nmtu = {min(9600, self.mbuf_bytes - FRAME_OVERHEAD_BYTES)}\n',
             '[[route]]\ndestination = "0.0.0.0/0"\ngateway = "10.0.0.254"\n',
             f'[[neighbor]]\naddress = "10.0.0.254"\nmac = "{traffic.GATEWAY_MAC}"\n',
         ]
         for i, server in enumerate(servers):
-            lines.append(f'[[neighbor]]\naddress = "{server}"\nmac = "02:00:00:00:01:{i:02x}"\n')
+            lines.append(f'[[neighbor]]\naddress = "{server}"\nmac = "02:00:00:01:{i >> 8:02x}:{i & 255:02x}"\n')
         lines.append(f'[[virtual_server]]\nname = "bench"\naddress = "{traffic.VIP}"\nport = {traffic.VIP_PORT}')
-        lines.append(f'protocol = "{protocol}"\nforwarding = "{self.method}"\nscheduler = "rr"\n')
+        lines.append(f'protocol = "{protocol}"\nforwarding = "{self.method}"\nscheduler = "{self.scheduler}"\n')
         if self.persistent:
             lines.append("persistence_timeout = 300\n")
         port = traffic.REAL_SERVER_NAT_PORT if nat else traffic.VIP_PORT

@@ -2,60 +2,107 @@
 //!
 //! They keep no state. Ties go to the server earlier in the list.
 
+use weir_config::model::Scheduler as Kind;
+
 use super::Servers;
 
-/// A server's load by lc, wlc, lblc, lblcr and twos: an active connection counts as 256 inactive ones.
+/// What servers are compared by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// lc: connections, whatever the weight.
+    Connections,
+    /// wlc, and lblc and lblcr for a server that they have to find: connections for the weight.
+    Weighted,
+    /// sed: active connections for the weight, the one to come counted in.
+    Expected,
+    /// nq: none for an idle server, else as sed.
+    ExpectedOrIdle,
+}
+
+impl Measure {
+    /// What picks of a method ask for the least of, if they look at all servers for that.
+    pub(crate) fn of(method: Kind) -> Option<Self> {
+        match method {
+            Kind::Lc => Some(Self::Connections),
+            Kind::Wlc | Kind::Lblc | Kind::Lblcr => Some(Self::Weighted),
+            Kind::Sed => Some(Self::Expected),
+            Kind::Nq => Some(Self::ExpectedOrIdle),
+            Kind::Rr | Kind::Wrr | Kind::Fo | Kind::Ovf | Kind::Sh | Kind::Dh | Kind::Mh | Kind::Twos => None,
+        }
+    }
+}
+
+/// A server's load for a weight: a fraction, without division.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Below 2^41.
+    pub amount: u64,
+    /// 1 to 65,535; 0 only of a server that is compared though it is not usable.
+    pub weight: u32,
+}
+
+impl Load {
+    /// Whether it is the larger fraction. No load exceeds that of a server without weight.
+    #[inline]
+    pub fn exceeds(self, other: Self) -> bool {
+        // Below 2^57.
+        self.amount * u64::from(other.weight) > other.amount * u64::from(self.weight)
+    }
+}
+
+/// A server's load by wlc, lblc, lblcr and twos: an active connection counts as 256 inactive ones.
 #[inline]
-pub(super) fn connection_load(servers: &impl Servers, index: usize) -> u64 {
+pub(super) fn weighted(servers: &impl Servers, index: usize) -> Load {
+    Load { amount: connections(servers, index), weight: servers.weight(index) }
+}
+
+#[inline]
+fn connections(servers: &impl Servers, index: usize) -> u64 {
     let (active, inactive) = servers.connections(index);
     (u64::from(active) << 8) + u64::from(inactive)
 }
 
-/// A server's load by sed and nq: the connection to come is counted, inactive ones are not.
-fn expected_load(servers: &impl Servers, index: usize) -> u64 {
-    u64::from(servers.active(index)) + 1
-}
-
-/// Whether `load / weight` exceeds `other_load / other_weight`, without division. No load exceeds that of a
-/// server without weight.
-///
-/// Loads are below 2^41 and weights below 2^16, so the products fit.
-pub(super) fn exceeds(load: u64, weight: u32, other_load: u64, other_weight: u32) -> bool {
-    load * u64::from(other_weight) > other_load * u64::from(weight)
-}
-
-/// Picks by lc: least load, whatever the weight.
-pub(super) fn lc(servers: &impl Servers) -> Option<usize> {
-    (0..servers.len()).filter(|&i| servers.usable(i)).min_by_key(|&i| connection_load(servers, i))
-}
-
-/// Picks by wlc: least load for the weight.
-pub(super) fn wlc(servers: &impl Servers) -> Option<usize> {
-    least(servers, 0..servers.len(), |i| connection_load(servers, i))
-}
-
-/// Picks by sed: least load for the weight once the connection is there.
-pub(super) fn sed(servers: &impl Servers) -> Option<usize> {
-    least(servers, 0..servers.len(), |i| expected_load(servers, i))
-}
-
-/// Picks by nq: the first idle server, else as sed.
-pub(super) fn nq(servers: &impl Servers) -> Option<usize> {
-    (0..servers.len()).find(|&i| servers.usable(i) && servers.active(i) == 0).or_else(|| sed(servers))
-}
-
-/// The usable one of `candidates` with the least load for its weight; of equals the first.
-pub(super) fn least(
+/// The usable one of `candidates` with the least load, and that; of equals the first.
+#[inline]
+pub(crate) fn least(
     servers: &impl Servers,
     candidates: impl Iterator<Item = usize>,
-    load: impl Fn(usize) -> u64,
-) -> Option<usize> {
-    let mut best: Option<(usize, u64, u32)> = None;
+    measure: Measure,
+) -> Option<(usize, Load)> {
+    match measure {
+        Measure::Connections => {
+            lightest(servers, candidates, |i| Load { amount: connections(servers, i), weight: 1 })
+        }
+        Measure::Weighted => lightest(servers, candidates, |i| weighted(servers, i)),
+        Measure::Expected => lightest(servers, candidates, |i| Load {
+            amount: u64::from(servers.active(i)) + 1,
+            weight: servers.weight(i),
+        }),
+        Measure::ExpectedOrIdle => lightest(servers, candidates, |i| {
+            let active = u64::from(servers.active(i));
+            Load { amount: active + u64::from(active != 0), weight: servers.weight(i) }
+        }),
+    }
+}
+
+#[inline]
+fn lightest(
+    servers: &impl Servers,
+    candidates: impl Iterator<Item = usize>,
+    load: impl Fn(usize) -> Load,
+) -> Option<(usize, Load)> {
+    let mut best: Option<(usize, Load)> = None;
     for index in candidates.filter(|&i| servers.usable(i)) {
-        let (own_load, own_weight) = (load(index), servers.weight(index));
-        if best.is_none_or(|(_, load, weight)| exceeds(load, weight, own_load, own_weight)) {
-            best = Some((index, own_load, own_weight));
+        let own = load(index);
+        if best.is_none_or(|(_, load)| load.exceeds(own)) {
+            best = Some((index, own));
         }
     }
-    best.map(|(index, ..)| index)
+    best
+}
+
+/// Whether a server has less than half as many active connections as its weight is: lblc and lblcr look for one.
+#[inline]
+pub(crate) fn has_plenty(servers: &impl Servers, index: usize) -> bool {
+    u64::from(servers.active(index)) * 2 < u64::from(servers.weight(index))
 }

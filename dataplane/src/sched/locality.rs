@@ -8,7 +8,7 @@
 //! its destinations back. When the memory is full, a new destination is served as by wlc each time.
 
 use super::destination_map::{DestinationMap, is_past};
-use super::least_connection::{connection_load, exceeds, least, wlc};
+use super::least_connection::{Load, Measure, least, weighted};
 use super::replica_sets::ReplicaSets;
 use super::service::{Options, ServerDescription};
 use super::state::{Cell32, State};
@@ -124,7 +124,7 @@ impl Locality {
     /// Picks by lblc: the destination's server, or the one of wlc when that is gone, quiesced or crowded.
     pub(super) fn pick_single(&self, state: &State, servers: &impl Servers, key: &PickKey) -> Option<usize> {
         let Some(Memory::Single { destinations, servers: remembered }) = state.memory.as_deref() else {
-            return wlc(servers);
+            return servers.least(Measure::Weighted);
         };
         let slot = destinations.touch(key.destination, key.now_secs);
         if let Some(known) = slot.and_then(|slot| self.index_of(remembered[slot].get())) {
@@ -133,7 +133,7 @@ impl Locality {
                 return Some(known);
             }
         }
-        let picked = wlc(servers)?;
+        let picked = servers.least(Measure::Weighted)?;
         let slot = slot.or_else(|| destinations.insert(key.destination, key.now_secs));
         if let (Some(slot), Some(id)) = (slot, self.id_of(picked)) {
             remembered[slot].set(id);
@@ -150,10 +150,10 @@ impl Locality {
         key: &PickKey,
     ) -> Option<usize> {
         let Some(Memory::Replicated { destinations, sets }) = state.memory.as_deref() else {
-            return wlc(servers);
+            return servers.least(Measure::Weighted);
         };
         let Some(slot) = destinations.touch(key.destination, key.now_secs) else {
-            let picked = wlc(servers)?;
+            let picked = servers.least(Measure::Weighted)?;
             if let Some(id) = self.id_of(picked)
                 && sets.has_room()
                 && let Some(slot) = destinations.insert(key.destination, key.now_secs)
@@ -163,7 +163,7 @@ impl Locality {
             return Some(picked);
         };
         let known = sets.ids(slot).filter_map(|id| self.index_of(id));
-        let known = least(servers, known, |i| connection_load(servers, i));
+        let known = least(servers, known, Measure::Weighted).map(|(index, _)| index);
         // Only now, as in the kernel: the server just found may be the one that leaves the set.
         self.shrink(sets, slot, servers, key.now_secs);
         if let Some(index) = known
@@ -171,7 +171,7 @@ impl Locality {
         {
             return known;
         }
-        let picked = wlc(servers)?;
+        let picked = servers.least(Measure::Weighted)?;
         if let Some(id) = self.id_of(picked) {
             sets.add(slot, id, key.now_secs);
         }
@@ -187,16 +187,15 @@ impl Locality {
         if sets.ids(set).nth(1).is_none() || !is_past(now_secs, old_at) {
             return;
         }
-        let mut most: Option<(u32, u64, u32)> = None;
+        let mut most: Option<(u32, Load)> = None;
         for id in sets.ids(set) {
             let Some(index) = self.index_of(id) else {
                 sets.remove(set, id, now_secs);
                 return;
             };
-            let (load, weight) = (connection_load(servers, index), servers.weight(index));
-            let more = |(_, most_load, most_weight)| exceeds(load, weight, most_load, most_weight);
-            if weight > 0 && most.is_none_or(more) {
-                most = Some((id, load, weight));
+            let load = weighted(servers, index);
+            if load.weight > 0 && most.is_none_or(|(_, most)| load.exceeds(most)) {
+                most = Some((id, load));
             }
         }
         if let Some((id, ..)) = most {
@@ -220,8 +219,7 @@ impl Locality {
 
 /// Whether a server has more active connections than its weight while another has less than half of its.
 fn is_crowded(servers: &impl Servers, index: usize) -> bool {
-    let has_plenty = |i: usize| u64::from(servers.active(i)) * 2 < u64::from(servers.weight(i));
-    servers.active(index) > servers.weight(index) && (0..servers.len()).any(has_plenty)
+    servers.active(index) > servers.weight(index) && servers.some_have_plenty()
 }
 
 #[cfg(test)]

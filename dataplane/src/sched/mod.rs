@@ -46,6 +46,8 @@ use std::net::IpAddr;
 
 use weir_config::model::Scheduler as Kind;
 
+pub use least_connection::{Load, Measure};
+pub(crate) use least_connection::{has_plenty, least};
 pub use service::{
     BuildError, MAGLEV_TABLE_SIZES, MaglevKeys, Options, ServerDescription, ServiceDescription,
 };
@@ -76,6 +78,23 @@ pub trait Servers {
     #[inline]
     fn connections(&self, index: usize) -> (u32, u32) {
         (self.active(index), self.inactive(index))
+    }
+
+    /// The usable server with the least load; of equals the first.
+    #[inline]
+    fn least(&self, measure: Measure) -> Option<usize>
+    where
+        Self: Sized,
+    {
+        least(self, 0..self.len(), measure).map(|(index, _)| index)
+    }
+
+    /// Whether some server has less than half as many active connections as its weight is, usable or not.
+    fn some_have_plenty(&self) -> bool
+    where
+        Self: Sized,
+    {
+        (0..self.len()).any(|index| has_plenty(self, index))
     }
 
     /// Whether there is no real server.
@@ -162,10 +181,10 @@ impl Scheduler {
         match &self.0 {
             Method::Rr => round_robin::rr(state, servers),
             Method::Wrr(wrr) => wrr.pick(state, servers),
-            Method::Lc => least_connection::lc(servers),
-            Method::Wlc => least_connection::wlc(servers),
-            Method::Sed => least_connection::sed(servers),
-            Method::Nq => least_connection::nq(servers),
+            Method::Lc => servers.least(Measure::Connections),
+            Method::Wlc => servers.least(Measure::Weighted),
+            Method::Sed => servers.least(Measure::Expected),
+            Method::Nq => servers.least(Measure::ExpectedOrIdle),
             Method::Fo => failover::fo(servers),
             Method::Ovf => failover::ovf(servers),
             Method::Sh(table) => table.pick(servers, key),

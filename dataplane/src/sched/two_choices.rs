@@ -2,7 +2,7 @@
 //!
 //! The lots come from a generator per worker with a fixed seed (SplitMix64), so picks can be repeated.
 
-use super::least_connection::{connection_load, exceeds};
+use super::least_connection::weighted;
 use super::state::State;
 use super::{Servers, scale};
 
@@ -28,8 +28,7 @@ pub(super) fn twos(state: &State, servers: &impl Servers) -> Option<usize> {
     let [first, second] = choices;
     match (first, second) {
         (Some(a), Some(b)) => {
-            let (load_a, load_b) = (connection_load(servers, a), connection_load(servers, b));
-            let swap = exceeds(load_a, servers.weight(a), load_b, servers.weight(b));
+            let swap = weighted(servers, a).exceeds(weighted(servers, b));
             Some(if swap { b } else { a })
         }
         // Another worker may have closed a server between the two walks.

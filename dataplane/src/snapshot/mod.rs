@@ -15,6 +15,7 @@ pub mod marks;
 pub mod masters;
 mod nat;
 pub mod publish;
+pub mod ranks;
 pub mod rates;
 pub mod registry;
 pub mod routes;

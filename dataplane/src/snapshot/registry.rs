@@ -26,6 +26,7 @@ use super::addressing::Addressing;
 use super::destinations::Destinations;
 use super::masters::{Held, VirtualRouters};
 use super::nat::NatSockets;
+use super::ranks::{Block, Ranks, Seats};
 use super::rates::Estimator;
 use super::routes::Routes;
 use super::server::{Live, Server};
@@ -38,7 +39,7 @@ use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::conn::template::Templates;
 use crate::sched::{
-    BuildError, MaglevKeys, Options, Scheduler, ServerDescription, ServiceDescription, State,
+    BuildError, MaglevKeys, Measure, Options, Scheduler, ServerDescription, ServiceDescription, State,
 };
 use crate::stats::WorkerCounters;
 use crate::wire::ethernet::MacAddress;
@@ -325,12 +326,17 @@ impl Registry {
             },
         };
         entry.servers.values_mut().for_each(ServerEntry::set_absent);
+        let taken = entry.servers.values().filter_map(|server| server.live.block.as_ref());
+        let mut seats = Seats::beside(taken, wanted.real_servers.len(), self.workers);
         for real in &wanted.real_servers {
             let key = (real.address, real.port);
             let old = entry.servers.remove(&key);
             let (live, id) = match &old {
                 Some(old) => (old.live.clone(), old.server.id),
-                None => (Live::new(self.workers), draft.numbers.take()?),
+                None => {
+                    let block = seats.as_mut().map(Seats::take);
+                    (Live::new(self.workers, block), draft.numbers.take()?)
+                }
             };
             let make = |real: &RealServer, id| {
                 make_server(wanted, real, config, routes, (id, entry.id, live.clone()))
@@ -430,6 +436,7 @@ impl Registry {
             persistence: wanted.persistence,
             epoch: entry.epoch,
             one_packet: wanted.one_packet,
+            ranks: ranks(entry, &description, self.workers),
             list: candidates(entry, &description),
             scheduler,
             state,
@@ -579,6 +586,15 @@ fn candidates(entry: &ServiceEntry, description: &ServiceDescription) -> Box<[Ca
         })
     };
     description.servers.iter().filter_map(candidate).collect()
+}
+
+/// The description's list as picks of the least loaded server walk it, if it is long.
+fn ranks(entry: &ServiceEntry, description: &ServiceDescription, workers: usize) -> Option<Box<Ranks>> {
+    let measure = Measure::of(description.scheduler)?;
+    let blocks: HashMap<u32, Option<&Arc<Block>>> =
+        entry.servers.values().map(|entry| (entry.name.0, entry.live.block.as_ref())).collect();
+    let in_order = description.servers.iter().filter_map(|server| blocks.get(&server.id).copied());
+    Ranks::new(in_order, measure, workers).map(Box::new)
 }
 
 /// The kernel's list: what was there in its place, what is new at the head, the last one first.

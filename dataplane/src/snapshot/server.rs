@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 use weir_config::model::{Forwarding, MacAddress, Protocol};
 
+use super::ranks::Block;
 use super::rates::Estimator;
 use super::routes::NextHop;
 use crate::conn::record::{ServerId, ServiceId};
@@ -43,6 +44,8 @@ pub struct Server {
     pub current: ServerId,
     /// False: it was removed, but connections may still name it.
     pub is_present: bool,
+    /// Whether changes of its counts are noted in [`Live::block`].
+    pub is_ranked: bool,
     /// How packets reach it.
     pub forwarding: Forwarding,
     /// The MAC that the file binds [`Server::hop`] to.
@@ -101,6 +104,7 @@ impl Server {
         if self.upper_threshold != 0 && self.live.total() >= self.upper_threshold {
             self.live.overloaded.store(true, Relaxed);
         }
+        self.note(worker);
     }
 
     /// Counts a connection out and clears the overload flag when the thresholds say so.
@@ -109,6 +113,7 @@ impl Server {
         if self.is_overloaded() && self.has_room(self.live.total()) {
             self.live.overloaded.store(false, Relaxed);
         }
+        self.note(worker);
     }
 
     /// Moves a connection from one state to the next in the counts.
@@ -118,6 +123,17 @@ impl Server {
             let tally = &self.tallies[worker];
             tally.gauge(protocol, from).take_one();
             tally.gauge(protocol, to).add_one();
+            self.note(worker);
+        }
+    }
+
+    /// Lets picks from a long list see that something has changed.
+    #[inline]
+    fn note(&self, worker: usize) {
+        if self.is_ranked
+            && let Some(block) = &self.live.block
+        {
+            block.note(worker);
         }
     }
 
@@ -142,15 +158,17 @@ pub struct Live {
     pub workers: Arc<[CachePadded<Tally>]>,
     /// The overload flag of the thresholds; an edit may clear it.
     pub overloaded: AtomicBool,
+    /// Where changes of its counts are noted, if it came to a long list.
+    pub block: Option<Arc<Block>>,
     /// What it carries in a second; control's.
     pub rates: Estimator,
 }
 
 impl Live {
     /// All zero.
-    pub fn new(workers: usize) -> Arc<Self> {
+    pub fn new(workers: usize, block: Option<Arc<Block>>) -> Arc<Self> {
         let workers = (0..workers).map(|_| CachePadded::new(Tally::default())).collect();
-        Arc::new(Self { workers, overloaded: AtomicBool::new(false), rates: Estimator::default() })
+        Arc::new(Self { workers, overloaded: AtomicBool::new(false), block, rates: Estimator::default() })
     }
 
     /// Active connections, all workers.

@@ -8,10 +8,11 @@ pub use weir_config::model::Persistence;
 use weir_config::model::{Forwarding, Protocol};
 
 use super::Snapshot;
+use super::ranks::Ranks;
 use super::rates::Estimator;
 use super::server::Tally;
 use crate::conn::record::{ServerId, ServiceId};
-use crate::sched::{PickKey, Scheduler, Servers, State};
+use crate::sched::{Measure, PickKey, Scheduler, Servers, State};
 
 /// One virtual server. In this order, so that all that a new connection needs of it lies in its first two cache lines: among
 /// thousands that are in use in turn it is in no cache.
@@ -21,6 +22,8 @@ pub struct Service {
     pub list: Box<[Candidate]>,
     /// What the scheduler remembers, by worker.
     pub state: Box<[CachePadded<State>]>,
+    /// What workers remember of a long list whose least loaded server they ask for.
+    pub ranks: Option<Box<Ranks>>,
     /// The mark that it serves, instead of an address, port and protocol.
     pub mark: Option<u32>,
     /// Whether connections of one client stay together.
@@ -86,7 +89,7 @@ impl Service {
         worker: usize,
         key: &PickKey,
     ) -> Option<&Candidate> {
-        let servers = View { snapshot, list: &self.list };
+        let servers = View { snapshot, service: self, worker };
         let index = self.scheduler.pick(self.state.get(worker)?, &servers, key)?;
         self.list.get(index)
     }
@@ -121,7 +124,8 @@ impl Service {
 
     /// Picks a real server for a flow that gets no record: the same one for each of its packets.
     pub fn pick_untracked(&self, snapshot: &Snapshot, hash: u64) -> Option<ServerId> {
-        let servers = View { snapshot, list: &self.list };
+        // Whose pick it is makes no difference.
+        let servers = View { snapshot, service: self, worker: 0 };
         crate::sched::deterministic_pick(&servers, hash).map(|index| self.list[index].id)
     }
 }
@@ -129,21 +133,35 @@ impl Service {
 /// The real servers of one virtual server, as schedulers ask for them.
 struct View<'a> {
     snapshot: &'a Snapshot,
-    list: &'a [Candidate],
+    service: &'a Service,
+    worker: usize,
 }
 
 impl Servers for View<'_> {
     fn len(&self) -> usize {
-        self.list.len()
+        self.service.list.len()
     }
     #[inline]
     fn weight(&self, index: usize) -> u32 {
-        u32::from(self.list[index].weight)
+        u32::from(self.service.list[index].weight)
     }
     #[inline]
     fn overloaded(&self, index: usize) -> bool {
-        let Candidate { id, has_threshold, .. } = self.list[index];
+        let Candidate { id, has_threshold, .. } = self.service.list[index];
         has_threshold && self.snapshot.server(id).is_overloaded()
+    }
+    #[inline]
+    fn least(&self, measure: Measure) -> Option<usize> {
+        match &self.service.ranks {
+            Some(ranks) => ranks.least(self.worker, self),
+            None => crate::sched::least(self, 0..self.len(), measure).map(|(index, _)| index),
+        }
+    }
+    fn some_have_plenty(&self) -> bool {
+        match &self.service.ranks {
+            Some(ranks) => ranks.some_have_plenty(self.worker, self),
+            None => (0..self.len()).any(|index| crate::sched::has_plenty(self, index)),
+        }
     }
     fn active(&self, index: usize) -> u32 {
         self.connections(index).0
@@ -154,7 +172,7 @@ impl Servers for View<'_> {
     #[inline]
     fn connections(&self, index: usize) -> (u32, u32) {
         let of = |tally: &Tally| (tally.active.get(), tally.inactive.get());
-        match &*self.list[index].tallies {
+        match &*self.service.list[index].tallies {
             [tally] => of(tally),
             tallies => tallies.iter().map(|tally| of(tally)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
         }

@@ -11,7 +11,7 @@ use crate::traffic::{Flow, Kind};
 
 /// Longer than any connection lives, in milliseconds.
 const LIFETIME_MS: u64 = 1_000_000;
-const SERVERS: u8 = 16;
+const SERVERS: u16 = 16;
 
 /// The large table of connections.
 pub(super) fn table(recorder: &mut Recorder, eal: Option<&Eal>, connections: usize) -> Result<()> {

@@ -10,6 +10,7 @@ use weir_config::model::{Config, Family, Forwarding, RealServer, Tunnel, Virtual
 use crate::conn::record::{ServerId, ServiceId};
 use crate::neighbor::Hop;
 use crate::punt::advertisers::Advertisers;
+use crate::sched::Measure;
 use crate::snapshot::routes::{NextHop, Routes};
 use crate::snapshot::server::{Live, Server};
 use crate::snapshot::virtual_router::VirtualMacs;
@@ -39,6 +40,7 @@ pub(super) fn make_server(
         id,
         current: id,
         is_present: true,
+        is_ranked: live.block.is_some() && Measure::of(virtual_server.scheduler).is_some(),
         forwarding: real.forwarding,
         address,
         port: server_port(virtual_server, real),
@@ -144,11 +146,12 @@ pub(super) fn v4(address: IpAddr) -> u32 {
 
 /// Stands where there is no real server, so that looking one up can't fail.
 pub(super) fn nobody(workers: usize) -> Server {
-    let live = Live::new(workers);
+    let live = Live::new(workers, None);
     Server {
         id: ServerId(0),
         current: ServerId(0),
         is_present: false,
+        is_ranked: false,
         forwarding: Forwarding::Dr,
         address: 0,
         port: 0,
