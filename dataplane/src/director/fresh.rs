@@ -102,10 +102,13 @@ impl<F: Frame> Director<F> {
         self.table.fill(slot, Record::new(key, id, state, now.seconds, false));
         let tally = &candidate.tallies[self.shared.worker];
         let mut uncounted = None;
-        if candidate.has_threshold || service.ranks.is_some() {
+        if candidate.has_threshold {
             snapshot.server(id).bind(self.shared.worker, Protocol::Tcp, state);
         } else if service.scheduler.looks_at_connections() {
-            tally.count_in(Protocol::Tcp, state);
+            match service.ranks {
+                Some(_) => snapshot.server(id).bind(self.shared.worker, Protocol::Tcp, state),
+                None => tally.count_in(Protocol::Tcp, state),
+            }
         } else {
             uncounted = Some(state);
         }

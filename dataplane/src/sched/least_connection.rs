@@ -42,6 +42,9 @@ pub struct Load {
 }
 
 impl Load {
+    /// More than any load of a server with weight.
+    pub(crate) const INFINITE: Self = Self { amount: 1, weight: 0 };
+
     /// Whether it is the larger fraction. No load exceeds that of a server without weight.
     #[inline]
     pub fn exceeds(self, other: Self) -> bool {
@@ -91,14 +94,14 @@ fn lightest(
     candidates: impl Iterator<Item = usize>,
     load: impl Fn(usize) -> Load,
 ) -> Option<(usize, Load)> {
-    let mut best: Option<(usize, Load)> = None;
+    let mut best = (usize::MAX, Load::INFINITE);
     for index in candidates.filter(|&i| servers.usable(i)) {
         let own = load(index);
-        if best.is_none_or(|(_, load)| load.exceeds(own)) {
-            best = Some((index, own));
+        if best.1.exceeds(own) {
+            best = (index, own);
         }
     }
-    best
+    (best.1 != Load::INFINITE).then_some(best)
 }
 
 /// Whether a server has less than half as many active connections as its weight is: lblc and lblcr look for one.

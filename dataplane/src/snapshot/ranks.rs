@@ -48,6 +48,9 @@ impl Block {
     /// an old rank for a new one until the next change.)
     #[inline]
     fn stamp(&self) -> u32 {
+        if let [own] = &*self.changes {
+            return own.load(Acquire);
+        }
         self.changes.iter().fold(0, |sum, own| sum.wrapping_add(own.load(Acquire)))
     }
 }
@@ -115,32 +118,31 @@ struct Members {
 struct Known {
     /// That of its block when it was found.
     stamp: AtomicU32,
-    /// Where in the list the one with the least load is; [`NONE`] of them is usable, or [`UNKNOWN`].
+    /// Where in the list the one with the least load is.
     place: AtomicU32,
+    /// Its load; [`Load::INFINITE`]: none of them is usable.
     amount: AtomicU64,
     weight: AtomicU32,
     /// Whether one of the block has plenty of room, as lblc and lblcr see it.
     has_plenty: AtomicBool,
 }
 
-const NONE: u32 = u32::MAX;
-const UNKNOWN: u32 = u32::MAX - 1;
-
 impl Known {
-    fn nothing() -> Self {
+    /// Nothing: the block has another stamp by now.
+    fn nothing_of(block: &Block) -> Self {
         Self {
-            stamp: AtomicU32::new(0),
-            place: AtomicU32::new(UNKNOWN),
+            stamp: AtomicU32::new(block.stamp().wrapping_sub(1)),
+            place: AtomicU32::new(u32::MAX),
             amount: AtomicU64::new(0),
             weight: AtomicU32::new(0),
             has_plenty: AtomicBool::new(false),
         }
     }
 
-    fn least(&self) -> Option<(usize, Load)> {
-        let place = self.place.load(Relaxed);
+    #[inline]
+    fn least(&self) -> (u32, Load) {
         let load = Load { amount: self.amount.load(Relaxed), weight: self.weight.load(Relaxed) };
-        (place != NONE).then_some((place as usize, load))
+        (self.place.load(Relaxed), load)
     }
 }
 
@@ -170,22 +172,23 @@ impl Ranks {
                 places: its.iter().map(|&(_, place)| place).collect(),
             })
             .collect();
-        let known = (0..workers).map(|_| blocks.iter().map(|_| Known::nothing()).collect()).collect();
+        let known = (0..workers)
+            .map(|_| blocks.iter().map(|members| Known::nothing_of(&members.block)).collect())
+            .collect();
         Some(Self { measure, loose: loose.into(), blocks, known })
     }
 
     /// The usable server with the least load; of equals the first. `servers` is the list that this was made for.
     pub(super) fn least(&self, worker: usize, servers: &impl Servers) -> Option<usize> {
-        let mut best = least(servers, self.loose.iter().map(|&place| place as usize), self.measure);
+        let loose = least(servers, self.loose.iter().map(|&place| place as usize), self.measure);
+        let mut best = loose.map_or((u32::MAX, Load::INFINITE), |(place, load)| (place as u32, load));
         for known in self.up_to_date(worker, servers) {
-            let Some((place, load)) = known.least() else { continue };
-            let is_less =
-                |(first, least): (usize, Load)| least.exceeds(load) || place < first && !load.exceeds(least);
-            if best.is_none_or(is_less) {
-                best = Some((place, load));
+            let (place, load) = known.least();
+            if best.1.exceeds(load) || place < best.0 && !load.exceeds(best.1) {
+                best = (place, load);
             }
         }
-        best.map(|(place, _)| place)
+        (best.1 != Load::INFINITE).then_some(best.0 as usize)
     }
 
     /// As [`Servers::some_have_plenty`].
@@ -201,7 +204,7 @@ impl Ranks {
         self.blocks.iter().zip(known).map(move |(members, known)| {
             // Before the look: a change during it is seen the next time.
             let stamp = members.block.stamp();
-            if known.stamp.load(Relaxed) != stamp || known.place.load(Relaxed) == UNKNOWN {
+            if known.stamp.load(Relaxed) != stamp {
                 self.look(members, known, servers);
                 known.stamp.store(stamp, Relaxed);
             }
@@ -211,10 +214,8 @@ impl Ranks {
 
     fn look(&self, members: &Members, known: &Known, servers: &impl Servers) {
         let places = || members.places.iter().map(|&place| place as usize);
-        let (place, load) = match least(servers, places(), self.measure) {
-            Some((place, load)) => (place as u32, load),
-            None => (NONE, Load { amount: 0, weight: 0 }),
-        };
+        let found = least(servers, places(), self.measure);
+        let (place, load) = found.map_or((u32::MAX, Load::INFINITE), |(place, load)| (place as u32, load));
         known.place.store(place, Relaxed);
         known.amount.store(load.amount, Relaxed);
         known.weight.store(load.weight, Relaxed);

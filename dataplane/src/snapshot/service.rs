@@ -89,7 +89,7 @@ impl Service {
         worker: usize,
         key: &PickKey,
     ) -> Option<&Candidate> {
-        let servers = View { snapshot, service: self, worker };
+        let servers = View { snapshot, list: &self.list, service: self, worker };
         let index = self.scheduler.pick(self.state.get(worker)?, &servers, key)?;
         self.list.get(index)
     }
@@ -125,7 +125,7 @@ impl Service {
     /// Picks a real server for a flow that gets no record: the same one for each of its packets.
     pub fn pick_untracked(&self, snapshot: &Snapshot, hash: u64) -> Option<ServerId> {
         // Whose pick it is makes no difference.
-        let servers = View { snapshot, service: self, worker: 0 };
+        let servers = View { snapshot, list: &self.list, service: self, worker: 0 };
         crate::sched::deterministic_pick(&servers, hash).map(|index| self.list[index].id)
     }
 }
@@ -133,21 +133,22 @@ impl Service {
 /// The real servers of one virtual server, as schedulers ask for them.
 struct View<'a> {
     snapshot: &'a Snapshot,
+    list: &'a [Candidate],
     service: &'a Service,
     worker: usize,
 }
 
 impl Servers for View<'_> {
     fn len(&self) -> usize {
-        self.service.list.len()
+        self.list.len()
     }
     #[inline]
     fn weight(&self, index: usize) -> u32 {
-        u32::from(self.service.list[index].weight)
+        u32::from(self.list[index].weight)
     }
     #[inline]
     fn overloaded(&self, index: usize) -> bool {
-        let Candidate { id, has_threshold, .. } = self.service.list[index];
+        let Candidate { id, has_threshold, .. } = self.list[index];
         has_threshold && self.snapshot.server(id).is_overloaded()
     }
     #[inline]
@@ -172,7 +173,7 @@ impl Servers for View<'_> {
     #[inline]
     fn connections(&self, index: usize) -> (u32, u32) {
         let of = |tally: &Tally| (tally.active.get(), tally.inactive.get());
-        match &*self.service.list[index].tallies {
+        match &*self.list[index].tallies {
             [tally] => of(tally),
             tallies => tallies.iter().map(|tally| of(tally)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
         }
