@@ -10,6 +10,7 @@ import subprocess
 import time
 import unittest
 
+import health
 import lab
 import ptrace
 
@@ -247,7 +248,7 @@ class StuckWorker(Hostile):
             control = next(tid for tid, name in ptrace.threads(weir.process.pid).items() if name == "weir-control")
             with ptrace.halted(control):
                 self.assertStops(weir, status=1)
-            self.assertIn("stopping takes too long: control hangs", weir.said())
+            self.assertIn("stopping takes too long: weir-control hangs", weir.said())
 
     def test_a_second_sigint_ends_it_at_once(self):
         with lab.Weir() as weir:
@@ -279,6 +280,74 @@ class StuckWorker(Hostile):
                         door.recv(4096)
                 door.settimeout(10)
                 self.assertIn(b"WATCHDOG=1", door.recv(4096))
+
+
+class ForcedStop(Hostile):
+    """A stop that does not wait: what it names, and what it leaves behind."""
+
+    def running(self):
+        """The file of weir with a check that goes on until it is killed, and the file where its processes' ids stand."""
+        place = health.scripts()
+        ids, program = place / "ids", place / "endless"
+        ids.write_text("")
+        ids.chmod(0o666)
+        # A child in a session of its own as well.
+        program.write_text(f'#!/bin/sh\nsetsid sleep 300 &\necho "$$ $!" >> {ids}\nwait\n')
+        program.chmod(0o755)
+        check = ('\n  [virtual_server.health_check]\n  type = "exec"\n  command = ["' + str(program) + '"]\n'
+                 '  interval = 120\n  timeout = 60\n  jitter = 0\n  warmup = 0\n')
+        before, after = lab.config().split('name = "nat"')
+        head, servers = after.split("\n\n", 1)
+        self.addCleanup(self.end, ids)
+        return f'{before}name = "nat"{head}\n{check}\n{servers}', ids
+
+    def numbers(self, ids):
+        """What was written there."""
+        return [int(word) for word in ids.read_text().split()]
+
+    def alive(self, ids):
+        """Those that are still there and no zombies."""
+        found = []
+        for number in self.numbers(ids):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                stat = pathlib.Path(f"/proc/{number}/stat").read_text()
+                if stat.rsplit(") ", 1)[1].split()[0] != "Z":
+                    found.append(number)
+        return found
+
+    def end(self, ids):
+        for number in self.alive(ids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+
+    def started(self, ids):
+        """Returns when a check of each of the three real servers runs."""
+        lab.wait_for("the checks to run", lambda: len(self.numbers(ids)) == 6, 20)
+        self.assertEqual(len(self.alive(ids)), 6)
+
+    def test_a_second_sigint_ends_programs_that_run(self):
+        text, ids = self.running()
+        with lab.Weir(text) as weir:
+            weir.may_end_with = {1}
+            self.started(ids)
+            # Else it would end them itself before the second one.
+            thread = next(tid for tid, name in ptrace.threads(weir.process.pid).items() if name == "weir-health")
+            with ptrace.halted(thread):
+                weir.process.send_signal(signal.SIGINT)
+                lab.wait_for("the stop to begin", lambda: "SIGINT: stopping" in weir.said(), 5)
+                self.assertStops(weir, status=1, number=signal.SIGINT)
+            lab.wait_for("the programs' end", lambda: not self.alive(ids), 5)
+
+    def test_vrrp_that_hangs_is_named_and_programs_end_at_the_bound(self):
+        text, ids = self.running()
+        with lab.Weir(text) as weir:
+            weir.may_end_with = {1}
+            self.started(ids)
+            thread = next(tid for tid, name in ptrace.threads(weir.process.pid).items() if name == "weir-vrrp")
+            with ptrace.halted(thread):
+                self.assertStops(weir, status=1)
+            self.assertIn("stopping takes too long: weir-vrrp hangs", weir.said())
+            lab.wait_for("the programs' end", lambda: not self.alive(ids), 5)
 
 
 class LargeFile(Hostile):

@@ -20,6 +20,7 @@ use weir_health::judge::target::Through;
 use weir_health::way::{Way, Ways};
 
 use crate::lifecycle::Flags;
+use crate::threads::Role;
 
 /// Checks real servers until it is told to stop.
 pub(crate) struct HealthThread {
@@ -31,6 +32,7 @@ impl HealthThread {
     /// On these cores, which are control's. A checker that fails ends weir: without it dead servers would stay.
     pub(crate) fn start(checker: Checker, handle: Handle, flags: Flags, cpus: Vec<usize>) -> Result<Self> {
         let run = move || {
+            let _presence = flags.threads.enter(Role::Health);
             if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
                 warn!("health checks run on a worker's core: {problem}");
             }
@@ -50,7 +52,7 @@ impl HealthThread {
                 Err(_) => flags.fail(),
             }
         };
-        let thread = thread::Builder::new().name("weir-health".to_owned()).spawn(run);
+        let thread = thread::Builder::new().name(Role::Health.to_string()).spawn(run);
         Ok(Self { handle, thread: thread.context("the thread of health checks does not start")? })
     }
 

@@ -35,6 +35,7 @@ use crate::metrics::PortSource;
 use crate::ports::Ports;
 use crate::publish::{Publish, random_u64};
 use crate::signals::{self, Wishes};
+use crate::threads::{Role, Threads};
 use crate::vrrp::{self, PortEnd, Vrrp};
 
 /// How long a worker may take to end: its pass, and a burst that is sent.
@@ -92,6 +93,8 @@ pub(crate) struct Flags {
     pub(crate) polling: Arc<AtomicUsize>,
     /// What signals ask for.
     pub(crate) wishes: Arc<Wishes>,
+    /// Who runs.
+    pub(crate) threads: Threads,
 }
 
 impl Flags {
@@ -252,22 +255,22 @@ pub(crate) fn run(
             host.run(&theirs);
             Ok(())
         };
-        start_thread("weir-host", run, flags.clone(), lcores.control_cpus.clone())
+        start_thread(Role::Host, run, flags.clone(), lcores.control_cpus.clone())
     });
     let host = host.transpose().inspect_err(|_| flags.fail())?;
     let vrrp = start_vrrp(vrrp, flags.clone(), lcores.control_cpus.clone()).inspect_err(|_| flags.fail())?;
     let mut running = Vec::new();
     if lcores.workers.is_empty() {
-        for worker in workers {
-            let run = AssertUnwindSafe(|| run_worker(worker, &flags));
+        for (number, worker) in workers.into_iter().enumerate() {
+            let run = AssertUnwindSafe(|| run_worker(number, worker, &flags));
             if catch_unwind(run).is_err() {
                 flags.fail();
             }
         }
     } else {
-        for (worker, &lcore) in workers.into_iter().zip(&lcores.workers) {
+        for ((number, worker), &lcore) in workers.into_iter().enumerate().zip(&lcores.workers) {
             let theirs = flags.clone();
-            let launched = eal.launch(lcore, Box::new(move || run_worker(worker, &theirs)));
+            let launched = eal.launch(lcore, Box::new(move || run_worker(number, worker, &theirs)));
             if let Err(problem) = launched {
                 tracing::error!("worker on {lcore}: {problem}");
                 flags.fail();
@@ -285,7 +288,8 @@ pub(crate) fn run(
     }
     signals::bound(&flags, true);
     end_workers(eal, &running, &flags);
-    flags.wishes.waiting_for("a hook or a health check");
+    // Hooks and checks are ended in time, by this thread.
+    flags.wishes.waiting_for(Role::Health.to_string());
     health.stop();
     flags.wishes.waiting_for("the end of the devices and of EAL");
     if flags.failed.load(SeqCst) {
@@ -314,7 +318,8 @@ fn end_workers(eal: &Eal, running: &[LcoreId], flags: &Flags) {
     }
 }
 
-fn run_worker(worker: Worker, flags: &Flags) {
+fn run_worker(number: usize, worker: Worker, flags: &Flags) {
+    let _presence = flags.threads.enter(Role::Worker(number));
     worker.run(&flags.stop, || {
         flags.polling.fetch_add(1, SeqCst);
     });
@@ -323,6 +328,7 @@ fn run_worker(worker: Worker, flags: &Flags) {
 /// A thread that ends with VRRP; one that fails ends weir, so that no addresses are held by half of it.
 fn start_vrrp(vrrp: vrrp::Thread, flags: Flags, cpus: Vec<usize>) -> Result<thread::JoinHandle<()>> {
     let run = move || {
+        let _presence = flags.threads.enter(Role::Vrrp);
         if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
             warn!("VRRP runs on a worker's core: {problem}");
         }
@@ -330,7 +336,7 @@ fn start_vrrp(vrrp: vrrp::Thread, flags: Flags, cpus: Vec<usize>) -> Result<thre
             flags.fail();
         }
     };
-    thread::Builder::new().name("weir-vrrp".to_owned()).spawn(run).context("VRRP's thread does not start")
+    thread::Builder::new().name(Role::Vrrp.to_string()).spawn(run).context("VRRP's thread does not start")
 }
 
 fn start_control(
@@ -341,17 +347,18 @@ fn start_control(
     workers: usize,
 ) -> Result<thread::JoinHandle<()>> {
     let theirs = flags.clone();
-    start_thread("weir-control", move || control.run(listener, &theirs, workers), flags, cpus)
+    start_thread(Role::Control, move || control.run(listener, &theirs, workers), flags, cpus)
 }
 
 /// A thread of control's, whose end is the end of weir.
 fn start_thread(
-    name: &str,
+    role: Role,
     work: impl FnOnce() -> Result<()> + Send + 'static,
     flags: Flags,
     cpus: Vec<usize>,
 ) -> Result<thread::JoinHandle<()>> {
     let run = move || {
+        let _presence = flags.threads.enter(role);
         if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
             warn!("control runs on a worker's core: {problem}");
         }
@@ -365,7 +372,7 @@ fn start_thread(
         }
     };
     thread::Builder::new()
-        .name(name.to_owned())
+        .name(role.to_string())
         .spawn(run)
-        .with_context(|| format!("the thread {name} does not start"))
+        .with_context(|| format!("the thread {role} does not start"))
 }

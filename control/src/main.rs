@@ -23,6 +23,7 @@ mod signals;
 mod spread;
 mod standing;
 mod supervisor;
+mod threads;
 mod vrrp;
 
 use std::io::{IsTerminal, Write};

@@ -29,11 +29,14 @@ use tracing::{error, info, warn};
 use crate::FAILED;
 use crate::lifecycle::Flags;
 use crate::log;
+use crate::threads::Role;
 
 /// A stop that takes longer is ended by force.
 const STOP_MAX: Duration = Duration::from_secs(9);
 /// Control that has not begun to stop by then hangs, and the workers are told without it.
 const CONTROL_MAX: Duration = Duration::from_secs(1);
+/// What an end by force takes to end hooks and checks.
+const PROGRAMS_MAX: Duration = Duration::from_millis(500);
 
 /// What signals ask of control.
 #[derive(Default)]
@@ -53,7 +56,7 @@ pub(crate) struct Wishes {
 impl Wishes {
     /// Control waits for wishes from now on.
     pub(crate) fn control_runs(&self) {
-        self.waiting_for("control");
+        self.waiting_for(Role::Control.to_string());
         self.control_runs.store(true, SeqCst);
     }
 
@@ -143,7 +146,7 @@ pub(crate) fn bound(flags: &Flags, is_served: bool) {
             theirs.stop();
         }
         thread::sleep(STOP_MAX - CONTROL_MAX);
-        error!("stopping takes too long: {} hangs; ended by force", theirs.wishes.waits_for());
+        error!("stopping takes too long: {}; ended by force", hanging(&theirs));
         end(if is_served || theirs.failed.load(SeqCst) { FAILED } else { 0 });
     };
     if let Err(problem) = thread::Builder::new().name("weir-stop".to_owned()).spawn(wait) {
@@ -151,8 +154,21 @@ pub(crate) fn bound(flags: &Flags, is_served: bool) {
     }
 }
 
-/// Without waiting for anybody.
+/// Who does not end. All but the health checks' thread are told at once, that one after the others.
+fn hanging(flags: &Flags) -> String {
+    let mut roles = flags.threads.roles();
+    roles.retain(|role| *role != Role::Health);
+    let names: Vec<String> = roles.iter().map(Role::to_string).collect();
+    match names.as_slice() {
+        [] => format!("{} hangs", flags.wishes.waits_for()),
+        [one] => format!("{one} hangs"),
+        [others @ .., last] => format!("{} and {last} hang", others.join(", ")),
+    }
+}
+
+/// Without waiting for anybody. Hooks and checks that run are ended, too.
 pub(crate) fn end(status: u8) -> ! {
+    weir_health::end_programs(PROGRAMS_MAX);
     log::flush();
     dpdk::process::end_now(status)
 }
@@ -160,6 +176,21 @@ pub(crate) fn end(status: u8) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_hangs_is_who_still_runs_and_else_what_is_waited_for() {
+        let flags = Flags::default();
+        flags.wishes.waiting_for("the end of EAL");
+        let health = flags.threads.enter(Role::Health);
+        assert_eq!(hanging(&flags), "the end of EAL hangs");
+        let vrrp = flags.threads.enter(Role::Vrrp);
+        assert_eq!(hanging(&flags), "weir-vrrp hangs");
+        let worker = flags.threads.enter(Role::Worker(0));
+        let control = flags.threads.enter(Role::Control);
+        assert_eq!(hanging(&flags), "worker 0, weir-control and weir-vrrp hang");
+        drop((health, vrrp, worker, control));
+        assert_eq!(hanging(&flags), "the end of EAL hangs");
+    }
 
     #[test]
     fn threads_started_after_leave_do_not_take_signals() {

@@ -21,3 +21,5 @@ pub mod local;
 pub mod overlay;
 mod probe;
 pub mod way;
+
+pub use probe::end_all as end_programs;

@@ -16,7 +16,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 
 use super::matching::shown;
-use super::offspring::{Offspring, Pen};
+use super::offspring::{Offspring, Pen, Starting};
 use super::{Failure, Found, Limits, Success, Target, system_says};
 use crate::judge::Outcome;
 use crate::overlay::Weight;
@@ -89,6 +89,9 @@ async fn run(
     account: Option<&Account>,
     limits: Limits,
 ) -> Result<(ExitStatus, Vec<u8>), Failure> {
+    let Some(starting) = Starting::begin() else {
+        return Err(Failure::new(Outcome::Error, "weir ends"));
+    };
     let token = Offspring::token();
     let pen = Pen::build();
     let words = words(command, account, pen.as_ref());
@@ -101,6 +104,7 @@ async fn run(
         Failure::new(Outcome::Error, format!("starting {program}: {}", system_says(&problem)))
     })?;
     let mut offspring = Offspring::new(child, token, pen);
+    drop(starting);
     let ends = finish(&mut offspring.leader, output);
     // Dropping the offspring kills what is left of it at the limit.
     limits.stage(limits.whole, "end of the program", ends).await

@@ -36,6 +36,7 @@ use crate::overlay::{Limit, Weight};
 use crate::way::Ways;
 pub(crate) use exec::run_hook;
 use matching::Patterns;
+pub use offspring::end_all;
 use tls::Connectors;
 
 /// How long a way to a real server is kept after the check: for the reset that closes its connection.

@@ -5,14 +5,19 @@
 //! all of it at once. Elsewhere its descendants are looked for in `/proc`: by their parents, and, since an orphan has another
 //! parent, by a variable that weir puts into the program's environment.
 //!
-//! Only a program that runs into its time limit is killed. What one leaves behind that has ended goes on: a hook may start a
-//! service.
+//! Only a program that runs into its time limit is killed, or runs when weir ends. What one leaves behind that has ended goes on: a
+//! hook may start a service.
+//!
+//! weir may end by force while the checker's thread hangs ([`end_all`]). So what runs is listed for all threads.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::Child;
@@ -29,18 +34,84 @@ const NAME: &str = "weir-run-";
 
 /// The kernel kills all in a control group when it is written to.
 const KILL: &str = "cgroup.kill";
+/// How long the end of weir waits for a program that is just being started.
+const STARTING_MAX: Duration = Duration::from_millis(200);
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 /// Control groups to be removed when the last process has left them.
 static LEFT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// Where control groups are made.
 static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
+/// What runs.
+static RUNNING: Mutex<Vec<Arc<Run>>> = Mutex::new(Vec::new());
+/// Programs that are being started and not listed yet.
+static STARTING: AtomicUsize = AtomicUsize::new(0);
+/// No more are started.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
 
 /// See the module. Dropping it before the leader was waited for kills all.
 pub(super) struct Offspring {
     pub(super) leader: Child,
+    run: Arc<Run>,
+}
+
+/// What is known of a program that runs.
+struct Run {
+    leader: Option<Pid>,
     token: String,
     pen: Option<Pen>,
+}
+
+/// A program is being started, from before it is there until it is listed.
+pub(super) struct Starting(());
+
+impl Starting {
+    /// `None`: weir ends, and nothing is started any more.
+    pub(super) fn begin() -> Option<Self> {
+        STARTING.fetch_add(1, SeqCst);
+        // Counted first: whoever ends all of them sets the other one first.
+        let starting = Self(());
+        (!IS_OVER.load(SeqCst)).then_some(starting)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        STARTING.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Kills what runs, with all that it started, when weir ends by force: nobody would end it at its time limit. Nothing is started after
+/// that. Takes no longer than `limit`, though a control group or `/proc` may hang.
+pub fn end_all(limit: Duration) {
+    IS_OVER.store(true, SeqCst);
+    let (done, wait) = channel();
+    let kill = move || {
+        let begun = Instant::now();
+        loop {
+            let is_starting = STARTING.load(SeqCst) > 0;
+            let runs = RUNNING.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            // Groups first: that takes no time, however many there are.
+            for stopping in [true, false] {
+                for (run, leader) in runs.iter().filter_map(|run| Some((run, run.living()?))) {
+                    if stopping {
+                        let _ = kill_process_group(leader, Signal::STOP);
+                    } else {
+                        run.kill(leader);
+                    }
+                }
+            }
+            if !is_starting || begun.elapsed() >= STARTING_MAX {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let _ = done.send(());
+    };
+    // Without a thread for it they go on.
+    if thread::Builder::new().name("weir-end".to_owned()).spawn(kill).is_ok() {
+        let _ = wait.recv_timeout(limit);
+    }
 }
 
 impl Offspring {
@@ -48,7 +119,10 @@ impl Offspring {
     pub(super) const VARIABLE: &str = "WEIR_RUN";
 
     pub(super) fn new(leader: Child, token: String, pen: Option<Pen>) -> Self {
-        Self { leader, token, pen }
+        let run = Run { leader: leader.id().and_then(|id| Pid::from_raw(id as i32)), token, pen };
+        let run = Arc::new(run);
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(run.clone());
+        Self { leader, run }
     }
 
     /// A word that no other program has.
@@ -60,7 +134,25 @@ impl Offspring {
 impl Drop for Offspring {
     fn drop(&mut self) {
         // Without an id it was waited for, and its number may be another's by now.
-        let Some(leader) = self.leader.id().and_then(|id| Pid::from_raw(id as i32)) else { return };
+        if let Some(leader) = self.leader.id().and(self.run.leader) {
+            self.run.kill(leader);
+        }
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|run| !Arc::ptr_eq(run, &self.run));
+    }
+}
+
+impl Run {
+    /// The leader, if it runs: one that has ended leaves what it started alone, and its number may be another's.
+    fn living(&self) -> Option<Pid> {
+        self.leader.filter(|leader| {
+            let id = leader.as_raw_nonzero().get();
+            parent_of(id) == i32::try_from(std::process::id()).ok()
+        })
+    }
+
+    /// All that its leader started, and the leader.
+    fn kill(&self, leader: Pid) {
         if !self.pen.as_ref().is_some_and(|pen| pen.kill(leader)) {
             kill_by_proc(leader, &self.token);
         }
@@ -103,14 +195,16 @@ fn kill_by_proc(leader: Pid, token: &str) {
 fn processes() -> Vec<(i32, i32)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let parent = |id: i32| {
-        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        // The name is in parentheses and may hold any.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-        let is_alive = fields.next()? != "Z";
-        is_alive.then_some((id, fields.next()?.parse().ok()?))
-    };
-    ids.filter_map(parent).collect()
+    ids.filter_map(|id| Some((id, parent_of(id)?))).collect()
+}
+
+/// The parent of a process that is there and no zombie.
+fn parent_of(id: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name is in parentheses and may hold any.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let is_alive = fields.next()? != "Z";
+    fields.next()?.parse().ok().filter(|_| is_alive)
 }
 
 fn has_mark(id: i32, mark: &str) -> bool {
@@ -219,7 +313,7 @@ mod tests {
         let begun = Instant::now();
         while !is_so() {
             assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
     }
 
