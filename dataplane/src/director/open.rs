@@ -23,7 +23,7 @@ use crate::wire::l4::flags;
 
 /// A table that was full stays under suspicion for so long, in seconds: flows without a record may live on. So do those that
 /// found their chain full.
-const UNTRACKED_SECS: u32 = 900;
+pub(super) const UNTRACKED_SECS: u32 = 900;
 /// What a connection has to go on with a packet of its own when an ICMP error opened it, as in the kernel. Seconds.
 const QUOTED_SECS: u32 = 3;
 

@@ -2,7 +2,7 @@
 
 use weir_config::model::{Forwarding, Protocol};
 
-use super::open::{Opened, Opener};
+use super::open::{Opened, Opener, UNTRACKED_SECS};
 use super::{Context, Director, Message, Passed, trim_surplus};
 use crate::classify::{Class, Lookup, classify_unasked};
 use crate::clock::Now;
@@ -107,11 +107,13 @@ impl<F: Frame> Director<F> {
                 && packet.flags & flags::RST == 0
                 && self.may_be_untracked(lookup.hash, now);
             if may_be_untracked {
+                self.shared.turned_away.renew(lookup.hash, now, UNTRACKED_SECS);
                 return self.untracked(frame, packet, lookup, context, wire);
             }
             return self.answer_local(frame, packet, context, wire);
         }
         if may_be_elsewhere && self.is_crowded_anywhere(lookup.hash) {
+            self.shared.turned_away.note(lookup.hash, now, UNTRACKED_SECS);
             return self.untracked(frame, packet, lookup, context, wire);
         }
         match self.open(packet, lookup, service, Opener::Packet, context) {

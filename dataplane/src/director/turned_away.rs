@@ -36,6 +36,17 @@ impl TurnedAway {
         word & TAG == tag(hash) && now.seconds < word as u32
     }
 
+    /// Remembers flows of `hash` from now on, if they still are: one of them has sent a packet.
+    pub(super) fn renew(&self, hash: u64, now: Now, secs: u32) {
+        let seat = self.seat(hash);
+        let word = seat.load(Relaxed);
+        let renewed = tag(hash) | u64::from(now.seconds + secs);
+        // Written once a second at most.
+        if word & TAG == tag(hash) && now.seconds < word as u32 && word != renewed {
+            seat.store(renewed, Relaxed);
+        }
+    }
+
     fn seat(&self, hash: u64) -> &AtomicU64 {
         &self.seats[hash as usize % SEATS]
     }
@@ -64,5 +75,11 @@ mod tests {
         turned_away.note(second, at(200), 900);
         assert!(!turned_away.has(first, at(200)) && turned_away.has(second, at(1_050)));
         assert!(turned_away.has(other, at(200)));
+        // A packet renews what is remembered, and nothing else.
+        turned_away.renew(second, at(1_099), 900);
+        assert!(turned_away.has(second, at(1_998)));
+        turned_away.renew(second, at(1_999), 900);
+        turned_away.renew(first, at(1_000), 900);
+        assert!(!turned_away.has(second, at(1_999)) && !turned_away.has(first, at(1_000)));
     }
 }

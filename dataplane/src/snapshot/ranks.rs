@@ -4,7 +4,9 @@
 //! Real servers of a long list are put into [`Block`]s of some thirty, each for as long as it lives. Whoever changes a count
 //! of one stamps its block. A worker remembers for each block which of its servers had the least load, and with which stamp
 //! that was found: a pick walks the blocks, and only through those with another stamp. It picks what a walk through the list
-//! would pick, also with several workers, whose stamps add up.
+//! would pick, also with several workers, whose stamps add up. (One exception: a worker that still has a version of the
+//! virtual server whose method does not compare servers stamps nothing. What it changes in its last pass with that version,
+//! another one sees with the next change in the block.)
 //!
 //! Short lists, and those that were short when a server came, are walked as they are.
 

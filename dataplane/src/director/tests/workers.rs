@@ -214,6 +214,14 @@ fn a_clients_full_chain_makes_nobody_elses_segments_believed() {
     lab.sweep();
     assert_eq!(lab.directors[0].table.len(), 63);
     assert_eq!(lab.send(to_port(1000, 149, ACK))[0][30..34], [10, 0, 0, 11]);
+    lab.pass_millis(800_000);
+    assert_eq!(lab.send(to_port(1000, 149, ACK))[0][30..34], [10, 0, 0, 11]);
+    lab.pass_millis(800_000);
+    assert_eq!(
+        lab.send(to_port(1000, 149, ACK))[0][30..34],
+        [10, 0, 0, 11],
+        "it has sent something meanwhile"
+    );
     // Until whoever is left has had the time to end.
     lab.pass_millis(900_000);
     assert_eq!(lab.send(to_port(1000, 149, ACK))[0][..6], CLIENT_MAC.0);
@@ -233,6 +241,17 @@ fn flows_that_another_workers_full_chain_turned_away_go_on_as_it_sends_them() {
         }
     }
     assert_eq!((lab.directors[1].table.len(), lab.counters[1].answers(Answer::TcpReset)), (0, 0));
+    // They go on when the chain has room again. (The owner first takes in what it was told.)
+    lab.pass_millis(1);
+    for segment in [ACK, RST] {
+        lab.send_to(0, to_port(1000, 80, segment));
+    }
+    lab.pass_millis(20_000);
+    lab.sweep();
+    assert_eq!(lab.directors[0].table.len(), 63);
+    for worker in [1, 0] {
+        assert_eq!(server(lab.send_to(worker, to_port(1000, 149, ACK))), first[69], "worker {worker}");
+    }
     // Other clients have room.
     lab.send_to(1, to_port(2000, 80, SYN));
     assert_eq!(lab.directors[1].table.len(), 1);
