@@ -128,18 +128,20 @@ pub(crate) fn advice(kind: &str, word: &str) -> Option<&'static str> {
     words.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(word)).map(|(_, advice)| *advice)
 }
 
+/// Words at the beginning of keepalived's blocks, whose lines hold addresses and names.
+pub(crate) const BLOCKS: [&str; 8] = [
+    "global_defs",
+    "vrrp_instance",
+    "vrrp_sync_group",
+    "vrrp_script",
+    "virtual_server",
+    "virtual_server_group",
+    "static_ipaddress",
+    "real_server",
+];
+
 /// A whole file of keepalived's: blocks in braces, where TOML has tables in brackets.
 pub(crate) fn whole_file(text: &str) -> Option<Problem> {
-    const BLOCKS: [&str; 8] = [
-        "global_defs",
-        "vrrp_instance",
-        "vrrp_sync_group",
-        "vrrp_script",
-        "virtual_server",
-        "virtual_server_group",
-        "static_ipaddress",
-        "real_server",
-    ];
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let words = line.trim();

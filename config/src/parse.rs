@@ -296,6 +296,28 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_not_there_is_named_without_its_arguments() {
+        for (command, named) in [
+            ("/site/hook -u admin:hunter2", "t:9:14: /site/hook... can't be run: it is not there"),
+            ("/site/hook=hunter2", "t:9:14: /site/hook... can't be run: it is not there"),
+        ] {
+            let text = format!(
+                "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\
+                 [[virtual_server]]\nname = \"web\"\naddress = \"10.0.0.100\"\nport = 80\n\
+                 notify_up = [\"{command}\"]\nreal_server = [{{ address = \"10.0.0.11\" }}]\n"
+            );
+            let lacks = |need: &Need| match need {
+                Need::Program(_) => Err("it is not there".to_owned()),
+                _ => Ok(()),
+            };
+            let report = parse("t", &text).unwrap().examine(lacks).unwrap_err();
+            let lines: Vec<String> = report.one_liners().map(|(_, line)| line).collect();
+            assert!(lines.iter().any(|line| line.starts_with(named)), "{lines:?}");
+            assert!(!format!("{lines:?}{}", report.render(false)).contains("hunter2"));
+        }
+    }
+
+    #[test]
     fn warnings_do_not_stop() {
         let mark = "[[mark]]\nmark = 7\naddresses = [\"192.0.2.0/24\"]\n";
         let loaded = parse("w", &format!("{PORT}{mark}")).unwrap();

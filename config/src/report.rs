@@ -70,7 +70,15 @@ impl Need {
             Need::Certificates(path) => format!("no certificates in {}", path.display()),
             Need::SystemAuthorities => "no authorities of this system".to_owned(),
             Need::Identity(identity) => format!("no identity in {}", identity.certificate.display()),
-            Need::Program(path) => format!("{} can't be run", path.display()),
+            Need::Program(path) => {
+                let command = path.display().to_string();
+                match secret::program_of(&command) {
+                    "" => "this program can't be run".to_owned(),
+                    // Whoever wrote it meant the rest for arguments, which may be secrets.
+                    program if program.len() < command.len() => format!("{program}... can't be run"),
+                    program => format!("{program} can't be run"),
+                }
+            }
             Need::User(name) => format!("user {} can't run programs", quoted(name)),
             Need::Group(name) => format!("group {} can't run programs", quoted(name)),
         };

@@ -9,30 +9,20 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use crate::keepalived::BLOCKS;
 use crate::keys;
 
 mod sentence;
 pub(crate) use sentence::hidden_in;
 
 /// Keys of weir's that may hold a secret. All others are shown.
-const SECRET: [&str; 5] = ["password", "basic_auth", "request_body", "send", "send_hex"];
+const SECRET: [&str; 6] = ["password", "basic_auth", "request_body", "send", "send_hex", "mh_seed"];
 /// Header fields: of each the name is shown.
 const FIELDS: [&str; 3] = ["request_header", "expect_header", "expect_header_regex"];
 /// Programs: shown without their arguments.
 const PROGRAMS: [&str; 5] = ["command", "notify_up", "notify_down", "quorum_up", "quorum_down"];
 /// Paths of requests: shown up to their query.
 const PATHS: [&str; 1] = ["path"];
-/// Words at the beginning of keepalived's blocks, whose lines hold addresses and names.
-const BLOCKS: [&str; 8] = [
-    "global_defs",
-    "vrrp_instance",
-    "vrrp_sync_group",
-    "vrrp_script",
-    "virtual_server",
-    "virtual_server_group",
-    "static_ipaddress",
-    "real_server",
-];
 
 /// Values within values that are looked into; weir's file has two.
 const DEPTH_MAX: usize = 8;
@@ -457,6 +447,11 @@ fn seen(shown: Shown, value: &str) -> usize {
     }
 }
 
+/// A program without its arguments, as far as reports show one.
+pub(crate) fn program_of(command: &str) -> &str {
+    &command[..seen(Shown::Program, command)]
+}
+
 fn holds_credentials(value: &str) -> bool {
     value.split_once('@').is_some_and(|(before, _)| before.contains(':'))
 }
@@ -534,6 +529,7 @@ mod tests {
             ("password hunter2", "password *******"),
             ("password =\n  \"x\"\nport = 2", "password =\n  \"*\"\nport = 2"),
             ("password =\nport = 2", "password =\nport = 2"),
+            ("mh_seed = 7", "mh_seed = *"),
             ("send = \"\"\"a\nb\\\"\"\"\"\nport = 1", "send = \"\"\"*\n***\"\"\"\nport = 1"),
             ("send = '''a\nb", "send = '''*\n*"),
             ("send = \"a\nb = 1\nport = 1", "send = \"*\n* * *\nport = 1"),

@@ -331,7 +331,7 @@ fn wrong_type(span: Span, complaint: &str) -> Problem {
             Some(format!("write {bare} without the quotes"))
         }
         ("a whole number", "true or false") => Some("write `true` or `false`".to_owned()),
-        ("a whole number", "a string") => Some(format!("write \"{bare}\", in quotes")),
+        ("a whole number", "a string") => Some("write it in quotes".to_owned()),
         ("a string", "an array") => Some(in_brackets(bare)),
         ("a table", "an array") => {
             Some("write the header of this table in double brackets: [[...]]".to_owned())
