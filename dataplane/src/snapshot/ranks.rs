@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use crossbeam::utils::CachePadded;
+use weir_config::model::Scheduler as Kind;
 
 use crate::sched::{Load, Measure, Servers, has_plenty, least};
 
@@ -100,6 +101,8 @@ impl Seats {
 #[derive(Debug)]
 pub struct Ranks {
     measure: Measure,
+    /// Whether picks ask for one that has plenty of room.
+    seeks_plenty: bool,
     /// Servers in no block, by their places in the list.
     loose: Box<[u32]>,
     blocks: Box<[Members]>,
@@ -125,7 +128,7 @@ struct Known {
     /// Its load; [`Load::INFINITE`]: none of them is usable.
     amount: AtomicU64,
     weight: AtomicU32,
-    /// Whether one of the block has plenty of room, as lblc and lblcr see it.
+    /// Whether one of the block has plenty of room, if that is asked for.
     has_plenty: AtomicBool,
 }
 
@@ -149,12 +152,14 @@ impl Known {
 }
 
 impl Ranks {
-    /// Of a list with these blocks, in its order. `None`: none of them has one.
+    /// Of a list with these blocks, in its order. `None`: none of them has one, or the method compares no servers.
     pub(super) fn new<'a>(
         blocks: impl Iterator<Item = Option<&'a Arc<Block>>>,
-        measure: Measure,
+        method: Kind,
         workers: usize,
     ) -> Option<Self> {
+        let measure = Measure::of(method)?;
+        let seeks_plenty = matches!(method, Kind::Lblc | Kind::Lblcr);
         let mut loose = Vec::new();
         let mut seated = Vec::new();
         for (place, block) in (0..).zip(blocks) {
@@ -177,7 +182,7 @@ impl Ranks {
         let known = (0..workers)
             .map(|_| blocks.iter().map(|members| Known::nothing_of(&members.block)).collect())
             .collect();
-        Some(Self { measure, loose: loose.into(), blocks, known })
+        Some(Self { measure, seeks_plenty, loose: loose.into(), blocks, known })
     }
 
     /// The usable server with the least load; of equals the first. `servers` is the list that this was made for.
@@ -193,7 +198,7 @@ impl Ranks {
         (best.1 != Load::INFINITE).then_some(best.0 as usize)
     }
 
-    /// As [`Servers::some_have_plenty`].
+    /// As [`Servers::some_have_plenty`], for lblc and lblcr.
     pub(super) fn some_have_plenty(&self, worker: usize, servers: &impl Servers) -> bool {
         self.loose.iter().any(|&place| has_plenty(servers, place as usize))
             || self.up_to_date(worker, servers).any(|known| known.has_plenty.load(Relaxed))
@@ -221,7 +226,7 @@ impl Ranks {
         known.place.store(place, Relaxed);
         known.amount.store(load.amount, Relaxed);
         known.weight.store(load.weight, Relaxed);
-        if self.measure == Measure::Weighted {
+        if self.seeks_plenty {
             known.has_plenty.store(places().any(|place| has_plenty(servers, place)), Relaxed);
         }
     }

@@ -12,7 +12,7 @@ mod amend;
 mod numbers;
 mod parts;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::conn::template::Templates;
 use crate::sched::{
-    BuildError, MaglevKeys, Measure, Options, Scheduler, ServerDescription, ServiceDescription, State,
+    BuildError, MaglevKeys, Options, Scheduler, ServerDescription, ServiceDescription, State,
 };
 use crate::stats::WorkerCounters;
 use crate::wire::ethernet::MacAddress;
@@ -590,11 +590,10 @@ fn candidates(entry: &ServiceEntry, description: &ServiceDescription) -> Box<[Ca
 
 /// The description's list as picks of the least loaded server walk it, if it is long.
 fn ranks(entry: &ServiceEntry, description: &ServiceDescription, workers: usize) -> Option<Box<Ranks>> {
-    let measure = Measure::of(description.scheduler)?;
     let blocks: HashMap<u32, Option<&Arc<Block>>> =
         entry.servers.values().map(|entry| (entry.name.0, entry.live.block.as_ref())).collect();
     let in_order = description.servers.iter().filter_map(|server| blocks.get(&server.id).copied());
-    Ranks::new(in_order, measure, workers).map(Box::new)
+    Ranks::new(in_order, description.scheduler, workers).map(Box::new)
 }
 
 /// The kernel's list: what was there in its place, what is new at the head, the last one first.

@@ -1,29 +1,18 @@
 //! Picks from long lists are those of a walk through the whole list.
 
-use weir_config::model::{Config, Protocol, Scheduler as Kind};
+use weir_config::model::{Config, Protocol};
 
 use super::*;
 use crate::conn::record::ServerId;
 use crate::conn::state::tcp::{CLOSE, ESTABLISHED};
 use crate::sched::{Options, PickKey};
 use crate::snapshot::Snapshot;
+use crate::snapshot::registry::tests::Dice;
 use crate::snapshot::registry::{Progress, Registry};
 use crate::snapshot::service::Service;
 use crate::wire::ethernet::MacAddress;
 
 const WORKERS: usize = 2;
-
-/// Numbers that look random (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
-    }
-}
 
 /// What a list says at this moment.
 struct Plain(Vec<(u32, bool, u32, u32)>);
@@ -141,7 +130,7 @@ impl Site {
         if let Some(ranks) = &service.ranks {
             let found = ranks.least(worker, &plain).map(|place| service.list[place].id);
             assert_eq!(found, wanted);
-            if measure == Measure::Weighted {
+            if matches!(kind, Kind::Lblc | Kind::Lblcr) {
                 assert_eq!(ranks.some_have_plenty(worker, &plain), plain.some_have_plenty());
             }
         }

@@ -60,10 +60,10 @@ fn seen(snapshot: &Snapshot) -> (Vec<String>, Vec<String>, BTreeMap<u64, NatServ
 }
 
 /// Numbers that look random (xorshift).
-struct Dice(u64);
+pub(in crate::snapshot) struct Dice(pub(in crate::snapshot) u64);
 
 impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(in crate::snapshot) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
