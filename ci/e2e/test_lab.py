@@ -1,5 +1,6 @@
 """The lab itself: runs of it that were killed, and two at a time."""
 
+import contextlib
 import pathlib
 import signal
 import subprocess
@@ -16,14 +17,13 @@ class Capture(unittest.TestCase):
     """What passes an interface of the lab, recorded."""
 
     def test_a_capture_ends_while_frames_go_on_passing(self):
-        pings = lab.start("client", "ping", "-n", "-i", "0.02", lab.CLIENT)
-        try:
-            with lab.capture("client", "lo") as path:
-                for _ in range(3):
-                    pings.stdout.readline()
-        finally:
-            pings.kill()
-            pings.communicate()
+        with contextlib.ExitStack() as after, lab.capture("client", "lo") as path:
+            # What pings say before the capture stands would be of frames that it has not seen.
+            pings = lab.start("client", "ping", "-n", "-i", "0.02", lab.CLIENT)
+            after.callback(pings.communicate)
+            after.callback(pings.kill)
+            for _ in range(3):
+                pings.stdout.readline()
         self.assertGreater(path.stat().st_size, 24)
 
 
