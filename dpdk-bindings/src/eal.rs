@@ -200,19 +200,8 @@ impl Eal {
         }
     }
 
-    /// Whether a worker lcore is running a function now.
-    pub fn is_running(&self, lcore: LcoreId) -> bool {
-        is_running(lcore)
-    }
-
-    /// Waits until the function launched on `lcore` has returned; returns at once if none was. Sleeps meanwhile.
-    pub fn wait(&self, lcore: LcoreId) {
-        while LcoreId::current() != Some(lcore) && is_running(lcore) {
-            std::thread::sleep(WAIT_POLL);
-        }
-    }
-
-    /// As [`Eal::wait`], but not longer than that. Returns whether the function has returned.
+    /// Waits until the function launched on `lcore` has returned, but not longer than that; returns at once if none was.
+    /// Sleeps meanwhile. Returns whether it has returned.
     pub fn wait_until(&self, lcore: LcoreId, deadline: Instant) -> bool {
         while LcoreId::current() != Some(lcore) && is_running(lcore) {
             if Instant::now() >= deadline {

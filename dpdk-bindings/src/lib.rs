@@ -45,7 +45,7 @@ pub mod tap;
 pub use eal::{Eal, EalError, LaunchError, version};
 pub use error::Errno;
 pub use lcore::{LcoreId, SocketId, prefetch, prefetch_write, tsc, tsc_hz};
-pub use mbuf::{BURST_MAX, Burst, ChecksumStatus, Mbuf, free_bulk};
+pub use mbuf::{BURST_MAX, Burst, Mbuf, free_bulk};
 pub use memory::{Line, MemoryError, Slab, Zeroable};
 pub use mempool::{Mempool, MempoolConfig, MempoolError};
 pub use port::{

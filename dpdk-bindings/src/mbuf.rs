@@ -12,7 +12,6 @@ use arrayvec::ArrayVec;
 use dpdk_sys as sys;
 
 use crate::lcore::prefetch_address;
-use crate::mempool::Mempool;
 
 /// The most frames taken from or given to a device at once.
 pub const BURST_MAX: usize = 64;
@@ -33,17 +32,6 @@ const _: () = assert!(size_of::<Mbuf>() == size_of::<*mut sys::rte_mbuf>());
 unsafe impl Send for Mbuf {}
 // SAFETY: `&Mbuf` only reads fields and data, which nothing writes while it exists.
 unsafe impl Sync for Mbuf {}
-
-/// What the device says about a checksum of a received frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChecksumStatus {
-    /// It did not look, or cannot tell.
-    Unknown,
-    /// It looked and the checksum is right.
-    Good,
-    /// It looked and the checksum is wrong.
-    Bad,
-}
 
 impl Mbuf {
     /// # Safety
@@ -97,26 +85,6 @@ impl Mbuf {
             let start = (*head).buf_addr.cast::<u8>().add(usize::from((*head).data_off));
             std::slice::from_raw_parts_mut(start, usize::from((*head).data_len))
         }
-    }
-
-    /// The frame, segment after segment.
-    pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
-        let next = |segment: &NonNull<sys::rte_mbuf>| {
-            // SAFETY: `next` is a pointer field of a valid mbuf, null in the last segment, at the offset C gave.
-            let next = unsafe {
-                let field = segment.as_ptr().cast::<u8>().add(sys::weir_mbuf_offset_next as usize);
-                field.cast::<*mut sys::rte_mbuf>().read()
-            };
-            NonNull::new(next)
-        };
-        std::iter::successors(Some(self.0), next).map(|segment| {
-            // SAFETY: as in `bytes`, for each segment of the chain, all of which the Mbuf owns.
-            unsafe {
-                let head = segment.as_ptr().cast::<sys::MbufHead>();
-                let start = (*head).buf_addr.cast::<u8>().add(usize::from((*head).data_off));
-                std::slice::from_raw_parts(start, usize::from((*head).data_len))
-            }
-        })
     }
 
     /// Octets free in front of the frame.
@@ -200,63 +168,11 @@ impl Mbuf {
         true
     }
 
-    /// Gathers the frame in its first segment. False, and nothing changed, if that has no room for it.
-    #[must_use]
-    pub fn linearize(&mut self) -> bool {
-        // SAFETY: the Mbuf owns all segments and is borrowed exclusively; the call checks the room first.
-        self.segments() == 1 || unsafe { sys::weir_mbuf_linearize(self.0.as_ptr()) == 0 }
-    }
-
     /// The ethdev that received the frame, by its number; `u16::MAX` for a frame that was made here.
     #[inline]
     pub fn port(&self) -> u16 {
         // SAFETY: as in `len`.
         unsafe { (*self.head()).port }
-    }
-
-    /// The RSS hash of a received frame, if the device computed one.
-    #[inline]
-    pub fn rss_hash(&self) -> Option<u32> {
-        // SAFETY: as in `len`.
-        let hash = unsafe { (*self.head()).hash_rss };
-        (self.flags() & sys::weir_RTE_MBUF_F_RX_RSS_HASH != 0).then_some(hash)
-    }
-
-    /// What the device says about the IPv4 header's checksum.
-    #[inline]
-    pub fn ip_checksum(&self) -> ChecksumStatus {
-        match self.flags() & sys::weir_RTE_MBUF_F_RX_IP_CKSUM_MASK {
-            sys::weir_RTE_MBUF_F_RX_IP_CKSUM_GOOD => ChecksumStatus::Good,
-            sys::weir_RTE_MBUF_F_RX_IP_CKSUM_BAD => ChecksumStatus::Bad,
-            _ => ChecksumStatus::Unknown,
-        }
-    }
-
-    /// What the device says about the TCP or UDP checksum.
-    #[inline]
-    pub fn l4_checksum(&self) -> ChecksumStatus {
-        match self.flags() & sys::weir_RTE_MBUF_F_RX_L4_CKSUM_MASK {
-            sys::weir_RTE_MBUF_F_RX_L4_CKSUM_GOOD => ChecksumStatus::Good,
-            sys::weir_RTE_MBUF_F_RX_L4_CKSUM_BAD => ChecksumStatus::Bad,
-            _ => ChecksumStatus::Unknown,
-        }
-    }
-
-    /// Forgets what the receiving device said and asks the sending one for nothing.
-    #[inline]
-    pub fn clear_offload(&mut self) {
-        // These two describe the buffer, not the frame: freeing depends on them.
-        const BUFFER: u64 = sys::weir_RTE_MBUF_F_INDIRECT | sys::weir_RTE_MBUF_F_EXTERNAL;
-        // SAFETY: as in `len`; what DPDK relies on is kept.
-        unsafe { (*self.head()).ol_flags &= BUFFER };
-    }
-
-    /// A copy of the frame from another pool, in as many segments as it takes, or `None` if that pool is empty.
-    pub fn copy_to_new(&self, pool: &Mempool) -> Option<Self> {
-        // SAFETY: reads this packet, which is borrowed, and takes mbufs from a pool that is alive by its handle.
-        let copy = unsafe { sys::rte_pktmbuf_copy(self.0.as_ptr(), pool.as_ptr(), 0, u32::MAX) };
-        // SAFETY: the copy is a new packet that the caller owns.
-        NonNull::new(copy).map(|copy| unsafe { Self::from_raw(copy) })
     }
 
     /// Brings the start of the frame into the cache. Reads the header, so prefetch that some packets earlier.
@@ -269,12 +185,6 @@ impl Mbuf {
     fn data_len(&self) -> u16 {
         // SAFETY: as in `len`.
         unsafe { (*self.head()).data_len }
-    }
-
-    #[inline]
-    fn flags(&self) -> u64 {
-        // SAFETY: as in `len`.
-        unsafe { (*self.head()).ol_flags }
     }
 }
 

@@ -94,26 +94,6 @@ pub enum PortError {
     /// The device does not start.
     #[error("device {0} does not start: {1}")]
     Start(String, Errno),
-    /// The device does not filter on one more MAC address.
-    #[error("device {device} cannot receive for {mac} too: {errno}")]
-    AddMac {
-        /// The device.
-        device: String,
-        /// The address.
-        mac: MacAddress,
-        /// What DPDK says; [`Errno::is_unsupported`] for a device with one address.
-        errno: Errno,
-    },
-    /// The device does not let go of a MAC address.
-    #[error("device {device} cannot stop receiving for {mac}: {errno}")]
-    RemoveMac {
-        /// The device.
-        device: String,
-        /// The address.
-        mac: MacAddress,
-        /// What DPDK says; `EADDRINUSE`: it is the device's own address.
-        errno: Errno,
-    },
     /// The device does not receive frames for every address.
     #[error("device {device} cannot be made promiscuous: {errno}")]
     Promiscuous {

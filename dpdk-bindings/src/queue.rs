@@ -86,16 +86,6 @@ impl RxQueueHandle {
         self.queue.assert_started();
         RxQueue { watch: None, queue: self.queue, _stays_on_its_thread: PhantomData }
     }
-
-    /// The number of the port.
-    pub fn port(&self) -> u16 {
-        self.queue.port
-    }
-
-    /// The number of the queue on its port.
-    pub fn index(&self) -> u16 {
-        self.queue.queue
-    }
 }
 
 impl RxQueue {
@@ -156,22 +146,6 @@ impl RxQueue {
         // SAFETY: as in `arm`. What can't be disarmed wakes the worker once more than needed.
         let _ = self.queue.device.control(|id| unsafe { sys::rte_eth_dev_rx_intr_disable(id, queue) });
     }
-
-    /// Unties the queue from the thread, so that another may have it.
-    pub fn stop_polling(self) -> RxQueueHandle {
-        drop(self.watch);
-        RxQueueHandle { queue: self.queue }
-    }
-
-    /// The number of the port.
-    pub fn port(&self) -> u16 {
-        self.queue.port
-    }
-
-    /// The number of the queue on its port.
-    pub fn index(&self) -> u16 {
-        self.queue.queue
-    }
 }
 
 impl TxQueueHandle {
@@ -186,16 +160,6 @@ impl TxQueueHandle {
     pub fn start_polling(self) -> TxQueue {
         self.queue.assert_started();
         TxQueue { queue: self.queue, _stays_on_its_thread: PhantomData }
-    }
-
-    /// The number of the port.
-    pub fn port(&self) -> u16 {
-        self.queue.port
-    }
-
-    /// The number of the queue on its port.
-    pub fn index(&self) -> u16 {
-        self.queue.queue
     }
 }
 
@@ -215,21 +179,6 @@ impl TxQueue {
         // SAFETY: the driver owns the first `sent` packets now, no more than were offered.
         unsafe { forget_front(burst, sent) };
         sent
-    }
-
-    /// Unties the queue from the thread, so that another may have it.
-    pub fn stop_polling(self) -> TxQueueHandle {
-        TxQueueHandle { queue: self.queue }
-    }
-
-    /// The number of the port.
-    pub fn port(&self) -> u16 {
-        self.queue.port
-    }
-
-    /// The number of the queue on its port.
-    pub fn index(&self) -> u16 {
-        self.queue.queue
     }
 }
 

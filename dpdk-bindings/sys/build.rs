@@ -13,7 +13,7 @@ const TOO_NEW: &str = "24.12";
 
 const LIBRARIES: [&str; 4] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"];
 
-const FUNCTIONS: [&str; 58] = [
+const FUNCTIONS: [&str; 56] = [
     "rte_version",
     "rte_strerror",
     "rte_eal_init",
@@ -31,7 +31,6 @@ const FUNCTIONS: [&str; 58] = [
     "rte_mempool_free",
     "rte_mempool_avail_count",
     "rte_pktmbuf_pool_create",
-    "rte_pktmbuf_copy",
     "rte_pktmbuf_free_bulk",
     "rte_dev_name",
     "rte_eth_find_next_owned_by",
@@ -50,7 +49,6 @@ const FUNCTIONS: [&str; 58] = [
     "rte_eth_macaddr_get",
     "rte_eth_dev_default_mac_addr_set",
     "rte_eth_dev_mac_addr_add",
-    "rte_eth_dev_mac_addr_remove",
     "rte_eth_promiscuous_enable",
     "rte_eth_promiscuous_get",
     "rte_eth_allmulticast_enable",

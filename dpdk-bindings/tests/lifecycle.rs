@@ -7,6 +7,7 @@ mod common;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use common::{arguments, numbered, pool, start};
 use dpdk::{Eal, EalError, LaunchError, LcoreId, Line, Mempool, Port, PortConfig, Slab, SocketId};
@@ -44,6 +45,11 @@ fn init(args: &[&str]) -> Result<Eal, EalError> {
     Eal::init(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>())
 }
 
+/// Whether what was launched there ends in time.
+fn returns(eal: &Eal, worker: LcoreId) -> bool {
+    eal.wait_until(worker, Instant::now() + Duration::from_secs(10))
+}
+
 #[test]
 fn a_panic_on_a_worker_ends_the_process_with_status_1() {
     let case = "a_panic_on_a_worker_ends_the_process_with_status_1";
@@ -51,8 +57,7 @@ fn a_panic_on_a_worker_ends_the_process_with_status_1() {
         let eal = start(&["--lcores", "0@0,1@0"]);
         let worker = eal.worker_lcores()[0];
         eal.launch(worker, Box::new(|| panic!("the worker found a bug"))).unwrap();
-        eal.wait(worker);
-        std::thread::sleep(std::time::Duration::from_secs(10));
+        assert!(!returns(&eal, worker), "the process has ended by then");
         return;
     }
     let output = run(case);
@@ -89,13 +94,12 @@ fn workers_run_what_they_are_given() {
             };
             eal.launch(worker, Box::new(work)).unwrap();
         }
-        assert!(eal.is_running(workers[0]));
         let dropped = Arc::new(());
         let held = Arc::clone(&dropped);
         assert_eq!(eal.launch(workers[0], Box::new(move || drop(held))), Err(LaunchError::Busy(workers[0])));
         assert_eq!(Arc::strong_count(&dropped), 1, "work that was refused is dropped");
         stop.store(true, Ordering::SeqCst);
-        workers.iter().for_each(|worker| eal.wait(*worker));
+        assert!(workers.iter().all(|worker| returns(&eal, *worker)));
         assert_eq!(ran.load(Ordering::SeqCst), 2);
 
         let again = Arc::clone(&ran);
@@ -106,7 +110,7 @@ fn workers_run_what_they_are_given() {
             }),
         )
         .unwrap();
-        eal.wait(workers[1]);
+        assert!(returns(&eal, workers[1]));
         assert_eq!(ran.load(Ordering::SeqCst), 3, "a lcore can be used again");
     });
 }

@@ -7,10 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use common::{frame, pool, shared};
 use dpdk::mempool::{CACHE_MAX, HEADROOM, NAME_LEN_MAX};
-use dpdk::{
-    Burst, ChecksumStatus, Eal, Line, MemoryError, Mempool, MempoolConfig, MempoolError, Slab, SocketId,
-    free_bulk,
-};
+use dpdk::{Burst, Eal, Line, MemoryError, Mempool, MempoolConfig, MempoolError, Slab, SocketId, free_bulk};
 
 fn eal() -> &'static Eal {
     shared(&["-l", "0"])
@@ -22,8 +19,7 @@ fn a_new_mbuf_is_an_empty_frame_with_headroom() {
     let mbuf = pool.alloc().unwrap();
     assert_eq!((mbuf.len(), mbuf.segments(), mbuf.bytes().len()), (0, 1, 0));
     assert_eq!((mbuf.headroom(), mbuf.tailroom()), (usize::from(HEADROOM), 2048));
-    assert_eq!((mbuf.port(), mbuf.rss_hash()), (u16::MAX, None));
-    assert_eq!((mbuf.ip_checksum(), mbuf.l4_checksum()), (ChecksumStatus::Unknown, ChecksumStatus::Unknown));
+    assert_eq!(mbuf.port(), u16::MAX);
 }
 
 #[test]
@@ -40,8 +36,6 @@ fn frames_grow_and_shrink_at_both_ends() {
     assert_eq!((mbuf.bytes(), mbuf.len()), (&[2, 3, 4][..], 3));
     assert_eq!(mbuf.headroom(), usize::from(HEADROOM) - 1);
     assert_eq!(mbuf.headroom() + mbuf.len() + mbuf.tailroom(), usize::from(HEADROOM) + 2048);
-    mbuf.clear_offload();
-    assert_eq!(mbuf.bytes(), [2, 3, 4]);
 }
 
 #[test]
@@ -63,37 +57,6 @@ fn a_frame_never_leaves_its_buffer() {
 }
 
 #[test]
-fn a_copy_for_a_smaller_pool_takes_more_segments() {
-    let large = pool(eal(), "copy-large", 63);
-    let config = MempoolConfig {
-        name: "copy-small".into(),
-        mbufs: 63,
-        cache: 0,
-        data_bytes: 64,
-        socket: SocketId::ANY,
-    };
-    let small = Mempool::new(eal(), config).unwrap();
-    let octets: Vec<u8> = (0..200).collect();
-    let mbuf = large.alloc_with(&octets).unwrap();
-
-    let mut copy = mbuf.copy_to_new(&small).unwrap();
-    assert!(copy.segments() > 1);
-    assert_eq!(copy.len(), 200);
-    assert!(copy.bytes().len() < 200);
-    assert_eq!(copy.chunks().count(), copy.segments());
-    assert_eq!(copy.chunks().collect::<Vec<_>>().concat(), octets);
-    assert!(!copy.append(1) && !copy.truncate(10), "only frames of one segment change their end");
-    assert!(!copy.linearize());
-    assert_eq!(small.in_use() as usize, copy.segments());
-
-    let mut back = copy.copy_to_new(&large).unwrap();
-    assert!(back.segments() == 1 && back.linearize());
-    assert_eq!(back.bytes(), octets);
-    drop(copy);
-    assert_eq!((small.in_use(), large.in_use()), (0, 2));
-}
-
-#[test]
 fn a_pool_counts_what_is_out_and_runs_dry() {
     let pool = pool(eal(), "count", 100);
     assert_eq!((pool.size(), pool.available(), pool.in_use()), (100, 100, 0));
@@ -103,7 +66,7 @@ fn a_pool_counts_what_is_out_and_runs_dry() {
     assert_eq!(pool.alloc_bulk(&mut second, 10), 10);
     assert_eq!(pool.alloc_bulk(&mut second, 40), 26, "what is left");
     assert_eq!((pool.available(), pool.in_use()), (0, 100));
-    assert!(pool.alloc().is_none() && second[0].copy_to_new(&pool).is_none());
+    assert!(pool.alloc().is_none());
 
     free_bulk(&mut first);
     assert!(first.is_empty());

@@ -11,7 +11,7 @@ use dpdk::{Eal, Mempool, MtuLimit, Port, PortConfig, PortError, RssConfig, Short
 fn devices_are_found_set_up_and_used_with_what_they_can_do() {
     let input = std::env::temp_dir().join(format!("weir-dpdk-ports-{}.pcap", std::process::id()));
     let output = input.with_extension("out.pcap");
-    std::fs::write(&input, capture(&[&[0xaa; 60], &[0xbb; 1514]])).unwrap();
+    std::fs::write(&input, capture(&[&[0xaa; 60], &[0xbb; 1514], &[0xcc; 3000]])).unwrap();
     let pcap = format!("net_pcap0,rx_pcap={},tx_pcap={}", input.display(), output.display());
     let devices = ["net_null0", "net_null1,size=100", "net_ring0", &pcap, "net_memif0"];
     let options: Vec<_> =
@@ -110,7 +110,7 @@ fn what_a_device_lacks_is_said_and_not_fatal(eal: &Eal, pool: &Mempool) {
     assert_eq!(port.mtu() + 18, pool.data_bytes(), "a frame fits an mbuf where the device cannot scatter it");
     let port = port.start().unwrap();
     assert_eq!((port.mac().0, port.device_mac().0), (asked, asked));
-    assert!(port.add_mac([2, 0, 0, 0, 0, 9]).is_err(), "it filters on one address");
+    assert_eq!(port.filter().receive_for([2, 0, 0, 0, 0, 9]), Ok(true), "it filters on one address");
     // net_null keeps a key and kinds of its own, whatever it is given; its indirection table can be set.
     let rss = port.rss().unwrap();
     assert_eq!((rss.key.len(), rss.types.any(), rss.reta.len()), (40, true, usize::from(has.reta_size)));
@@ -128,8 +128,13 @@ fn captures_are_read_and_written(eal: &Eal, pool: &Mempool, output: &std::path::
     let (mut rx, mut tx) = port.take_queues();
     let _port = port.start().unwrap();
     let (mut rx, mut tx) = (rx.remove(0).start_polling(), tx.remove(0).start_polling());
-    let mut burst = receive(&mut rx, 2);
-    assert_eq!(burst.iter().map(|mbuf| mbuf.len()).collect::<Vec<_>>(), [60, 1514]);
+    let mut burst = receive(&mut rx, 3);
+    assert_eq!(burst.iter().map(|mbuf| mbuf.len()).collect::<Vec<_>>(), [60, 1514, 3000]);
+    assert_eq!(burst.iter().map(|mbuf| mbuf.segments()).collect::<Vec<_>>(), [1, 1, 2]);
+    let long = &mut burst[2];
+    assert!(!long.append(1) && !long.truncate(10), "only frames of one segment change their end");
+    assert_eq!(long.bytes(), [0xcc; 2048]);
+    burst.truncate(2);
     assert_eq!(burst[1].bytes(), [0xbb; 1514]);
     assert!(burst[0].truncate(42) && burst[0].prepend(2));
     assert_eq!(tx.send(&mut burst), 2);

@@ -245,5 +245,6 @@ pub fn with_workers(servers: &[u8], flows_move: bool, talk: impl FnOnce(&mut Rig
 
     talk(&mut rig, &shared);
     drop(stopping);
-    lcores.iter().for_each(|lcore| eal.wait(*lcore));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    assert!(lcores.iter().all(|lcore| eal.wait_until(*lcore, deadline)), "every worker stops");
 }

@@ -53,16 +53,11 @@ impl Plan {
         }
         debug_assert!(device.pools.iter().all(|pool| pool.belongs_to(&device.eal)), "one EAL, one guard");
 
-        // TCP and UDP checksums are checked by most devices at no cost; the statuses end up in the mbuf.
-        let mut rx_offloads = info.rx_offload_capa
-            & (sys::weir_RTE_ETH_RX_OFFLOAD_IPV4_CKSUM
-                | sys::weir_RTE_ETH_RX_OFFLOAD_TCP_CKSUM
-                | sys::weir_RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+        // Neither checksums nor the hash: the header's checksum is summed while the header is read anyway, TCP's and UDP's
+        // are the receiver's affair, and flows are found by their addresses.
+        let mut rx_offloads = 0;
         let mtu = plan_mtu(info, config.mtu, room, &mut rx_offloads, &mut shortcomings);
         let (rss, rss_key) = plan_rss(info, config.rss.as_ref(), rx_queues, &mut shortcomings);
-        if rss.any() {
-            rx_offloads |= info.rx_offload_capa & sys::weir_RTE_ETH_RX_OFFLOAD_RSS_HASH;
-        }
         // Not RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE: it demands that all frames of a transmit queue come from one pool, and
         // frames of other ports and of control do not.
         let tx_offloads = info.tx_offload_capa & sys::weir_RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
@@ -90,7 +85,6 @@ impl Plan {
         }
         if result.is_err() && self.rss.any() {
             self.rss = RssTypes::default();
-            self.rx_offloads &= !sys::weir_RTE_ETH_RX_OFFLOAD_RSS_HASH;
             self.shortcomings.retain(|known| !matches!(known, Shortcoming::RssTypes { .. }));
             self.shortcomings.push(Shortcoming::Rss);
             result = self.configure(device);

@@ -123,36 +123,6 @@ impl StartedPort {
         PortFilter { device: Arc::downgrade(&self.device) }
     }
 
-    /// Receives frames for one more unicast address, such as the virtual MAC address of VRRP.
-    ///
-    /// # Errors
-    /// [`PortError::AddMac`]: the device has no room for one more.
-    pub fn add_mac(&self, mac: [u8; 6]) -> Result<(), PortError> {
-        let mut raw = sys::rte_ether_addr { addr_bytes: mac };
-        // SAFETY: the port is ours, by the claim; the pointer is to an address that is copied; pool 0 is no VMDq pool.
-        let result = self.device.control(|id| unsafe { sys::rte_eth_dev_mac_addr_add(id, &mut raw, 0) });
-        result.map(drop).map_err(|errno| PortError::AddMac {
-            device: self.name().to_owned(),
-            mac: MacAddress(mac),
-            errno,
-        })
-    }
-
-    /// Undoes [`StartedPort::add_mac`].
-    ///
-    /// # Errors
-    /// [`PortError::RemoveMac`].
-    pub fn remove_mac(&self, mac: [u8; 6]) -> Result<(), PortError> {
-        let mut raw = sys::rte_ether_addr { addr_bytes: mac };
-        // SAFETY: as in `add_mac`.
-        let result = self.device.control(|id| unsafe { sys::rte_eth_dev_mac_addr_remove(id, &mut raw) });
-        result.map(drop).map_err(|errno| PortError::RemoveMac {
-            device: self.name().to_owned(),
-            mac: MacAddress(mac),
-            errno,
-        })
-    }
-
     /// Whether the device receives frames for every address.
     pub fn is_promiscuous(&self) -> bool {
         // SAFETY: the function checks the number and reads ethdev's table.
@@ -232,7 +202,7 @@ impl PortFilter {
     pub fn receive_for(&self, mac: [u8; 6]) -> Result<bool, PortError> {
         let Some(device) = self.device.upgrade() else { return Ok(false) };
         let mut raw = sys::rte_ether_addr { addr_bytes: mac };
-        // SAFETY: as in `StartedPort::add_mac`.
+        // SAFETY: the port is ours, by the claim; the pointer is to an address that is copied; pool 0 is no VMDq pool.
         let added = device.control(|id| unsafe { sys::rte_eth_dev_mac_addr_add(id, &mut raw, 0) });
         if added.is_ok() {
             return Ok(false);

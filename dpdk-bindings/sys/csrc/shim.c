@@ -54,11 +54,6 @@ void weir_mbuf_free(struct rte_mbuf *mbuf)
 	rte_pktmbuf_free(mbuf);
 }
 
-int weir_mbuf_linearize(struct rte_mbuf *mbuf)
-{
-	return rte_pktmbuf_linearize(mbuf);
-}
-
 uint16_t weir_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
 {
 	return rte_eth_rx_burst(port, queue, mbufs, count);

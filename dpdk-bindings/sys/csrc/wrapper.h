@@ -38,21 +38,7 @@ EXPORT(RTE_MEMPOOL_NAMESIZE);
 EXPORT(RTE_MEMPOOL_CACHE_MAX_SIZE);
 EXPORT(RTE_PKTMBUF_HEADROOM);
 
-EXPORT(RTE_MBUF_F_RX_RSS_HASH);
-EXPORT(RTE_MBUF_F_RX_IP_CKSUM_MASK);
-EXPORT(RTE_MBUF_F_RX_IP_CKSUM_BAD);
-EXPORT(RTE_MBUF_F_RX_IP_CKSUM_GOOD);
-EXPORT(RTE_MBUF_F_RX_L4_CKSUM_MASK);
-EXPORT(RTE_MBUF_F_RX_L4_CKSUM_BAD);
-EXPORT(RTE_MBUF_F_RX_L4_CKSUM_GOOD);
-EXPORT(RTE_MBUF_F_INDIRECT);
-EXPORT(RTE_MBUF_F_EXTERNAL);
-
-EXPORT(RTE_ETH_RX_OFFLOAD_IPV4_CKSUM);
-EXPORT(RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
-EXPORT(RTE_ETH_RX_OFFLOAD_TCP_CKSUM);
 EXPORT(RTE_ETH_RX_OFFLOAD_SCATTER);
-EXPORT(RTE_ETH_RX_OFFLOAD_RSS_HASH);
 EXPORT(RTE_ETH_TX_OFFLOAD_MULTI_SEGS);
 
 EXPORT(RTE_ETH_RSS_IP);
@@ -81,7 +67,6 @@ EXPORT_MBUF_FIELD(vlan_tci, vlan_tci);
 EXPORT_MBUF_FIELD(hash_rss, hash.rss);
 EXPORT_MBUF_FIELD(buf_len, buf_len);
 EXPORT_MBUF_FIELD(pool, pool);
-EXPORT_MBUF_FIELD(next, next);
 
 /* rte_errno of the calling thread. */
 int weir_errno(void);
@@ -95,7 +80,6 @@ void weir_prefetch0(const void *address);
 struct rte_mbuf *weir_mbuf_alloc(struct rte_mempool *pool);
 int weir_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, uint32_t count);
 void weir_mbuf_free(struct rte_mbuf *mbuf);
-int weir_mbuf_linearize(struct rte_mbuf *mbuf);
 
 uint16_t weir_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 uint16_t weir_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
