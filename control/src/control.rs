@@ -28,6 +28,7 @@ use crate::reload::{Reload, Step};
 use crate::signals;
 use crate::standing::Standing;
 use crate::supervisor::Supervisor;
+use crate::threads::Threads;
 use crate::vrrp::Vrrp;
 
 /// How often control looks at what workers left for it.
@@ -59,7 +60,6 @@ pub(crate) struct Control {
     watch: Watch,
     links: Links,
     standing: Standing,
-    are_well: bool,
     supervisor: Supervisor,
 }
 
@@ -97,7 +97,6 @@ impl Control {
             watch,
             links,
             standing,
-            are_well: true,
             supervisor: Supervisor::start()?,
         })
     }
@@ -141,7 +140,7 @@ impl Control {
                         info!("every worker polls: ready");
                         self.supervisor.tell(NotifyState::Ready);
                     }
-                    self.look(is_ready, Instant::now());
+                    self.look(is_ready, &flags.threads, Instant::now());
                 }
             }
         }
@@ -157,14 +156,14 @@ impl Control {
     }
 
     /// What is looked at all the time.
-    fn look(&mut self, is_ready: bool, now: Instant) {
+    fn look(&mut self, is_ready: bool, threads: &Threads, now: Instant) {
         if let Some(publish) = self.config.publish() {
             publish.reclaim();
         }
         self.watch.run(&self.shared, now);
         if is_ready {
-            self.are_well = self.standing.look(&self.shared, now);
-            if self.are_well {
+            self.standing.look(&self.shared, threads, now);
+            if self.http.sources().stuck.roles().next().is_none() {
                 self.supervisor.feed(now);
             }
         }
@@ -192,10 +191,10 @@ impl Control {
     }
 
     fn track(&mut self) {
-        let ports = &self.http.sources().ports;
+        let Sources { ports, stuck, .. } = self.http.sources();
         let is_up = |port: usize| ports.get(port).and_then(|port| port.device.link_up()).unwrap_or(true);
         let quorums = self.health.quorums().borrow().clone();
-        self.vrrp.track(&self.config.current(), &quorums, is_up, self.are_well);
+        self.vrrp.track(&self.config.current(), &quorums, is_up, !stuck.has_worker());
     }
 
     fn log_events(&mut self) {

@@ -32,13 +32,13 @@ impl HealthThread {
     /// On these cores, which are control's. A checker that fails ends weir: without it dead servers would stay.
     pub(crate) fn start(checker: Checker, handle: Handle, flags: Flags, cpus: Vec<usize>) -> Result<Self> {
         let run = move || {
-            let _presence = flags.threads.enter(Role::Health);
+            let presence = flags.threads.enter(Role::Health);
             if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
                 warn!("health checks run on a worker's core: {problem}");
             }
             let check = || -> Result<()> {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(checker.run());
+                runtime.block_on(checker.run(|| presence.pulse().beat()));
                 // A file that is being read on a file system that hangs is not waited for.
                 runtime.shutdown_background();
                 Ok(())

@@ -35,7 +35,7 @@ use crate::metrics::PortSource;
 use crate::ports::Ports;
 use crate::publish::{Publish, random_u64};
 use crate::signals::{self, Wishes};
-use crate::threads::{Role, Threads};
+use crate::threads::{Pulse, Role, Threads};
 use crate::vrrp::{self, PortEnd, Vrrp};
 
 /// How long a worker may take to end: its pass, and a burst that is sent.
@@ -251,8 +251,8 @@ pub(crate) fn run(
     let control = start_control(control, listener, flags.clone(), lcores.control_cpus.clone(), count)?;
     let host = host.map(|host| {
         let theirs = flags.clone();
-        let run = move || {
-            host.run(&theirs);
+        let run = move |pulse: &Pulse| {
+            host.run(&theirs, pulse);
             Ok(())
         };
         start_thread(Role::Host, run, flags.clone(), lcores.control_cpus.clone())
@@ -328,11 +328,12 @@ fn run_worker(number: usize, worker: Worker, flags: &Flags) {
 /// A thread that ends with VRRP; one that fails ends weir, so that no addresses are held by half of it.
 fn start_vrrp(vrrp: vrrp::Thread, flags: Flags, cpus: Vec<usize>) -> Result<thread::JoinHandle<()>> {
     let run = move || {
-        let _presence = flags.threads.enter(Role::Vrrp);
+        let presence = flags.threads.enter(Role::Vrrp);
         if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
             warn!("VRRP runs on a worker's core: {problem}");
         }
-        if catch_unwind(AssertUnwindSafe(|| vrrp.run(&flags.stop, &flags.polling))).is_err() {
+        let run = AssertUnwindSafe(|| vrrp.run(&flags.stop, &flags.polling, presence.pulse()));
+        if catch_unwind(run).is_err() {
             flags.fail();
         }
     };
@@ -347,22 +348,22 @@ fn start_control(
     workers: usize,
 ) -> Result<thread::JoinHandle<()>> {
     let theirs = flags.clone();
-    start_thread(Role::Control, move || control.run(listener, &theirs, workers), flags, cpus)
+    start_thread(Role::Control, move |_| control.run(listener, &theirs, workers), flags, cpus)
 }
 
 /// A thread of control's, whose end is the end of weir.
 fn start_thread(
     role: Role,
-    work: impl FnOnce() -> Result<()> + Send + 'static,
+    work: impl FnOnce(&Pulse) -> Result<()> + Send + 'static,
     flags: Flags,
     cpus: Vec<usize>,
 ) -> Result<thread::JoinHandle<()>> {
     let run = move || {
-        let _presence = flags.threads.enter(role);
+        let presence = flags.threads.enter(role);
         if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
             warn!("control runs on a worker's core: {problem}");
         }
-        match catch_unwind(AssertUnwindSafe(work)) {
+        match catch_unwind(AssertUnwindSafe(|| work(presence.pulse()))) {
             Ok(Ok(())) => flags.stop(),
             Ok(Err(problem)) => {
                 tracing::error!("{problem:#}");

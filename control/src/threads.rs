@@ -1,8 +1,11 @@
-//! The long-lived threads that a stop waits for: which of them run.
+//! The long-lived threads: which of them run, as a stop has to know, and whether they go on, as [`crate::standing`] has to.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::thread::{Pid, gettid};
 
 /// What a thread is there for. Shown as its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,22 +31,53 @@ impl fmt::Display for Role {
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Threads(Arc<Mutex<BTreeSet<Role>>>);
+pub(crate) struct Threads(Arc<Mutex<BTreeMap<Role, Arc<Pulse>>>>);
 
 impl Threads {
     /// The calling thread is this one until what is returned is dropped.
     pub(crate) fn enter(&self, role: Role) -> Presence {
-        self.running().insert(role);
-        Presence { threads: self.clone(), role }
+        let pulse = Arc::new(Pulse { thread: gettid(), turns: AtomicU64::new(0) });
+        self.running().insert(role, pulse.clone());
+        Presence { threads: self.clone(), role, pulse }
     }
 
     /// Those that run, in the order of their roles.
     pub(crate) fn roles(&self) -> Vec<Role> {
-        self.running().iter().copied().collect()
+        self.running().keys().copied().collect()
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeSet<Role>> {
+    /// Of this one, if it runs.
+    pub(crate) fn pulse(&self, role: Role) -> Option<Arc<Pulse>> {
+        self.running().get(&role).cloned()
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Role, Arc<Pulse>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What tells a thread that goes on from one that stands still.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    /// The kernel's number for it.
+    thread: Pid,
+    turns: AtomicU64,
+}
+
+impl Pulse {
+    /// To be called with each turn of the thread's loop. Workers need not: their counters move by themselves.
+    pub(crate) fn beat(&self) {
+        self.turns.fetch_add(1, Relaxed);
+    }
+
+    /// Moves with each turn.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns.load(Relaxed)
+    }
+
+    /// The kernel's number for the thread.
+    pub(crate) fn thread(&self) -> Pid {
+        self.thread
     }
 }
 
@@ -51,6 +85,14 @@ impl Threads {
 pub(crate) struct Presence {
     threads: Threads,
     role: Role,
+    pulse: Arc<Pulse>,
+}
+
+impl Presence {
+    /// The thread's own.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
 }
 
 impl Drop for Presence {

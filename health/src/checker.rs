@@ -28,6 +28,8 @@ use crate::way::{NoWay, Ways};
 const SETTLE: Duration = Duration::from_millis(5);
 /// From one telling to the next, while changes go on.
 const GATHER: Duration = Duration::from_millis(100);
+/// From one turn to the next at most.
+const BEAT: Duration = Duration::from_millis(250);
 /// What the hooks of `omega` may take in all when weir stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// File descriptors left for everything else in the process.
@@ -200,16 +202,20 @@ impl Checker {
         Self { ways, probes, ..self }
     }
 
-    /// Checks until [`Handle::stop`], or until nobody is left who wants to know.
-    pub async fn run(mut self) {
+    /// Checks until [`Handle::stop`], or until nobody is left who wants to know. Calls `beat` with each turn, every quarter of a
+    /// second at least unless it hangs.
+    pub async fn run(mut self, beat: impl Fn()) {
         let stop = self.stop.clone();
         // Memory for tables was taken since the checker was made; what was due meanwhile would all come at once.
         lock(&self.judge).postpone(self.begun.elapsed());
         self.hooks.try_account();
         loop {
+            beat();
             self.begin_what_is_due();
+            let again = Instant::now() + BEAT;
             let next = lock(&self.judge).next_due().map(|due| self.begun + due);
-            let next = next.filter(|_| self.under_way.len() < self.room);
+            let next =
+                next.filter(|_| self.under_way.len() < self.room).map_or(again, |next| next.min(again));
             tokio::select! {
                 biased;
                 () = stop.notified() => break,
@@ -224,7 +230,7 @@ impl Checker {
                 () = at(self.tell_at) => self.tell(),
                 Some(ended) = self.under_way.join_next() => self.take(ended),
                 () = self.hooks.next() => {}
-                () = at(next) => {}
+                () = sleep_until(next) => {}
             }
         }
         self.farewell().await;
@@ -503,7 +509,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let up = |handle: &Handle| handle.listing()[0].servers.iter().filter(|server| server.is_up).count();
         runtime.block_on(async {
-            tokio::spawn(checker.run());
+            tokio::spawn(checker.run(|| {}));
             while handle.figures().duration.count() < 2000 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -37,6 +37,7 @@ use netlink::Netlink;
 
 use crate::lifecycle::Flags;
 use crate::publish::random_u64;
+use crate::threads::Pulse;
 
 /// Frames one way before the other way has its turn.
 const TURN: usize = 64;
@@ -141,11 +142,12 @@ impl Host {
     }
 
     /// Moves frames until weir stops.
-    pub(crate) fn run(mut self, flags: &Flags) {
+    pub(crate) fn run(mut self, flags: &Flags, pulse: &Pulse) {
         let mut frame = Vec::with_capacity(FRAME_LEN_MAX);
         let mut busy_until = Instant::now();
         let mut links_due = Instant::now();
         while !flags.stop.load(SeqCst) {
+            pulse.beat();
             let mut moved = self.deliver(&mut frame);
             frame.resize(FRAME_LEN_MAX, 0);
             for interface in &mut self.interfaces {
@@ -154,7 +156,7 @@ impl Host {
             let now = Instant::now();
             if now >= links_due {
                 links_due = now + LINK_INTERVAL;
-                self.follow();
+                self.follow(pulse);
             }
             if moved > 0 {
                 busy_until = now + BUSY_FOR;
@@ -187,15 +189,16 @@ impl Host {
     }
 
     /// Follows changes of the configuration and of the ports' links.
-    fn follow(&mut self) {
+    fn follow(&mut self, pulse: &Pulse) {
         while let Ok(addresses) = self.changes.try_recv() {
             for interface in &mut self.interfaces {
                 if let Some(wanted) = addresses.get(interface.port) {
-                    interface.set_addresses(&self.netlink, wanted);
+                    interface.set_addresses(&self.netlink, wanted, pulse);
                 }
             }
         }
         for interface in &mut self.interfaces {
+            pulse.beat();
             let Some(is_up) = interface.link.link().map(|link| link.up) else { continue };
             if is_up == interface.has_carrier || interface.is_gone {
                 continue;
@@ -256,14 +259,16 @@ impl Interface {
         TURN
     }
 
-    /// Adds and removes addresses until those that weir gives are the wanted ones; others are the operator's.
-    fn set_addresses(&mut self, netlink: &Netlink, wanted: &[IpNet]) {
+    /// Adds and removes addresses until those that weir gives are the wanted ones; others are the operator's. Each may wait for
+    /// others who change interfaces.
+    fn set_addresses(&mut self, netlink: &Netlink, wanted: &[IpNet], pulse: &Pulse) {
         let present: HashSet<IpNet> = self.addresses.iter().copied().collect();
         let kept: HashSet<IpNet> = wanted.iter().copied().collect();
         let changes = wanted.iter().filter(|net| !present.contains(*net)).map(|&net| (net, true));
         let changes =
             changes.chain(self.addresses.iter().filter(|net| !kept.contains(*net)).map(|&net| (net, false)));
         for (net, is_new) in changes {
+            pulse.beat();
             let done = if is_new { netlink.add(self.index, net) } else { netlink.remove(self.index, net) };
             match done {
                 Ok(()) => {

@@ -8,7 +8,7 @@
 //! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one |
 //! | `/api/v1/health` | JSON: real servers and their checks; `?virtual_server=NAME` |
 //! | `/api/v1/workers` | JSON: what each worker has done, how long its passes take |
-//! | `/live` | 200 as long as control runs and no worker is stuck, else 503 or no answer: a supervisor may restart weir then |
+//! | `/live` | 200 as long as control runs and no worker or thread of control's is stuck, else 503 or no answer: a supervisor may restart weir then |
 //! | `/ready` | 200 when every worker polls and every port's link is up, else 503 and one line that says what is missing |
 //!
 //! All of it is read-only and `GET` (or `HEAD`). Anything else is answered 404 or 405 in plain text, and 421 what was
@@ -155,7 +155,7 @@ async fn refuse_foreign_names(State(state): State<HttpState>, request: Request, 
 }
 
 async fn live(State(state): State<HttpState>) -> Response {
-    let stuck: Vec<_> = state.sources().stuck.numbers().map(|number| format!("worker {number}")).collect();
+    let stuck: Vec<_> = state.sources().stuck.roles().map(|role| role.to_string()).collect();
     match stuck.as_slice() {
         [] => plain(StatusCode::OK, "live\n"),
         stuck => plain(StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {}\n", stuck.join(", "))),

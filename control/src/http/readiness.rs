@@ -1,10 +1,11 @@
-//! Whether weir can do its work: every worker polls, every port has a link.
+//! Whether weir can do its work: every worker polls, control's threads go on, every port has a link.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use crate::metrics::Sources;
+use crate::threads::Role;
 
 /// A worker that polls moves its cycle counter with each poll, millions of times a second. One that shares its core
 /// may be off it for some tens of milliseconds.
@@ -17,6 +18,8 @@ pub(super) async fn missing(sources: &Sources) -> Vec<String> {
     let mut missing = Vec::new();
     let standing = standing_workers(sources).await;
     missing.extend(standing.iter().map(|number| format!("worker {number} does not poll")));
+    let threads = sources.stuck.roles().filter(|role| !matches!(role, Role::Worker(_)));
+    missing.extend(threads.map(|role| format!("{role} is stuck")));
     for port in &sources.ports {
         match port.device.link_up() {
             Some(false) => missing.push(format!("port {} has no link", port.name)),

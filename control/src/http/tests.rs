@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::connections::{Limits, serve_within};
 use super::*;
 use crate::metrics::tests::{Director, carry};
+use crate::threads::Role;
 
 /// A server on a port of its own, on a thread of its own.
 struct Server {
@@ -128,9 +129,12 @@ fn ready_says_what_is_missing() {
     let server = Server::usual(&director);
     assert_eq!(server.get("/live"), (200, "live\n".to_owned()));
     let stuck = &server.state.sources().stuck;
-    stuck.set(1, true);
-    assert_eq!(server.get("/live"), (503, "stuck: worker 1\n".to_owned()));
-    stuck.set(1, false);
+    stuck.set(Role::Health, true);
+    stuck.set(Role::Worker(1), true);
+    assert_eq!(server.get("/live"), (503, "stuck: worker 1, weir-health\n".to_owned()));
+    stuck.set(Role::Worker(1), false);
+    assert!(server.get("/ready").1.ends_with("; weir-health is stuck\n"));
+    stuck.set(Role::Health, false);
     let neither = "not ready: worker 0 does not poll; worker 1 does not poll\n";
     assert_eq!(server.get("/ready"), (503, neither.to_owned()));
 

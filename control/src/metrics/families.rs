@@ -401,6 +401,18 @@ families! {
         |it, to| for (number, worker) in it.workers.iter().enumerate() {
             to.count(&[&number.to_string()], u64::from(worker.is_stuck));
         };
+    COUNTER "weir_worker_late_total" ["worker"] "Times that the worker did not poll for 0.6 s because the kernel gave its core to others."
+        |it, to| for (number, worker) in it.workers.iter().enumerate() {
+            to.count(&[&number.to_string()], worker.late);
+        };
+    GAUGE "weir_thread_stuck" ["thread"] "1 while the thread of control's does not go on, else 0."
+        |it, to| for thread in &it.threads {
+            to.count(&[&thread.name], u64::from(thread.is_stuck));
+        };
+    COUNTER "weir_thread_late_total" ["thread"] "Times that the thread of control's did not go on, 3 s for weir-health and 1 s for others, because the kernel gave its core to others."
+        |it, to| for thread in &it.threads {
+            to.count(&[&thread.name], thread.late);
+        };
     COUNTER "weir_log_missing_lines_total" ["reason"] "Lines missing in the log: lost because it could not be written or was not read, or left out because there were too many."
         |it, to| {
             to.count(&["lost"], it.log.lost);

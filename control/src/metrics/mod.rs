@@ -92,7 +92,7 @@ pub(crate) struct Sources {
     pub(crate) capacity: u64,
     /// The longest pass of each worker in the last minute.
     pub(crate) longest: Arc<[Longest]>,
-    /// Workers that stand still.
+    /// Threads that stand still.
     pub(crate) stuck: Stuck,
     /// Frequency of the counter that workers measure time with.
     pub(crate) cycles_per_second: u64,
@@ -118,9 +118,10 @@ impl Sources {
         capacity: u64,
     ) -> Self {
         let started = SystemTime::now();
+        let has_host = ports.iter().any(|port| port.host.is_some());
         Self {
             longest: Longest::of(workers.len()),
-            stuck: Stuck::none(workers.len()),
+            stuck: Stuck::none(workers.len(), has_host),
             workers,
             tables,
             ports,

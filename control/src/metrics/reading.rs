@@ -23,6 +23,8 @@ use super::longest::Longest;
 use super::{PortSource, Sources};
 use crate::host::{HostCounters, HostDrop};
 use crate::log;
+use crate::standing::Stuck;
+use crate::threads::Role;
 use crate::vrrp::status::Status;
 
 /// See the module.
@@ -48,6 +50,8 @@ pub(crate) struct Reading {
     pub(crate) ports: Vec<PortReading>,
     /// By number.
     pub(crate) workers: Vec<WorkerReading>,
+    /// Those of control's threads that others depend on.
+    pub(crate) threads: Vec<ThreadReading>,
     /// Every reason, with how many frames were dropped for it.
     pub(crate) drops: Vec<(DropReason, u64)>,
     /// Every kind, with how many frames were answered with it.
@@ -199,6 +203,19 @@ pub(crate) struct WorkerReading {
     pub(crate) longest_cycles: u64,
     /// Whether it stands still.
     pub(crate) is_stuck: bool,
+    /// Times that it stood for lack of its core.
+    pub(crate) late: u64,
+}
+
+/// A thread of control's.
+#[derive(Debug, Clone)]
+pub(crate) struct ThreadReading {
+    /// Its name.
+    pub(crate) name: String,
+    /// Whether it stands still.
+    pub(crate) is_stuck: bool,
+    /// Times that it stood for lack of a core.
+    pub(crate) late: u64,
 }
 
 /// A virtual server.
@@ -259,6 +276,7 @@ impl Reading {
             log: log::missing(),
             ports: ports(sources),
             workers: self::workers(sources),
+            threads: threads(&sources.stuck),
             drops: DropReason::ALL
                 .iter()
                 .map(|&it| (it, sum(workers, |counters| counters.drops(it))))
@@ -335,6 +353,7 @@ impl WorkerReading {
             passes_within: counters.pass_times.within(passes),
             longest_cycles: longest.cycles(),
             is_stuck: false,
+            late: 0,
         }
     }
 
@@ -369,10 +388,20 @@ pub(crate) fn ports(sources: &Sources) -> Vec<PortReading> {
 pub(crate) fn workers(sources: &Sources) -> Vec<WorkerReading> {
     let workers = sources.workers.iter().zip(sources.longest.iter()).enumerate();
     let take = |(number, (worker, longest))| WorkerReading {
-        is_stuck: sources.stuck.is(number),
+        is_stuck: sources.stuck.is(Role::Worker(number)),
+        late: sources.stuck.late(Role::Worker(number)),
         ..WorkerReading::take(worker, longest, sources.capacity)
     };
     workers.map(take).collect()
+}
+
+fn threads(stuck: &Stuck) -> Vec<ThreadReading> {
+    let take = |role: Role| ThreadReading {
+        name: role.to_string(),
+        is_stuck: stuck.is(role),
+        late: stuck.late(role),
+    };
+    stuck.threads().map(take).collect()
 }
 
 fn sum(workers: &[Shared], counter: impl Fn(&WorkerCounters) -> u64) -> u64 {

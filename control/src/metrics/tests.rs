@@ -133,7 +133,7 @@ impl Director {
         let started = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
         let sources = Sources {
             longest: Longest::of(2),
-            stuck: Stuck::none(2),
+            stuck: Stuck::none(2, true),
             tables: Arc::new([]),
             workers: workers.clone(),
             ports: vec![PortSource::new("lan".to_owned(), device.clone()).with_host(Some(Arc::default()))],

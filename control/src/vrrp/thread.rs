@@ -25,6 +25,7 @@ use weir_vrrp::track::{Reading, Tracked};
 
 use super::status::{Status, key_of};
 use super::{Note, Update};
+use crate::threads::Pulse;
 
 /// Between two looks at the ring and the timers.
 const TURN: Duration = Duration::from_millis(1);
@@ -115,12 +116,14 @@ impl Thread {
 
     /// Runs until it is told to stop, or `stop` is set. Waits until `polling` says that all workers poll: before that
     /// nobody could send.
-    pub(crate) fn run(mut self, stop: &AtomicBool, polling: &AtomicUsize) {
+    pub(crate) fn run(mut self, stop: &AtomicBool, polling: &AtomicUsize, pulse: &Pulse) {
         while !stop.load(SeqCst) && polling.load(SeqCst) < self.ends.workers {
+            pulse.beat();
             sleep(TURN);
         }
         self.last_turn = self.now();
         while !stop.load(SeqCst) {
+            pulse.beat();
             if let Some(done) = self.turn() {
                 return self.resign(&done);
             }

@@ -1,0 +1,130 @@
+"""Threads that stand still, those that only wait for their core, and files that never come."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import unittest
+
+import lab
+import ptrace
+from test_lifecycle_hostile import Hostile
+
+VRRP = ('\n[[vrrp]]\nname = "vi"\nport = "outer"\nvirtual_router_id = 51\n'
+        'version = 3\nadvertisement_interval = 0.1\naddresses = ["10.10.0.200"]\n')
+
+
+def thread(weir, name):
+    """The id of weir's thread whose name begins so."""
+    found = [tid for tid, comm in ptrace.threads(weir.process.pid).items() if comm.startswith(name)]
+    assert found, ptrace.threads(weir.process.pid)
+    return found[0]
+
+
+def live(weir):
+    """What `/live` answers."""
+    return weir.http("/live").stdout
+
+
+class StuckThread(Hostile):
+    """A thread of control's that is stopped from outside."""
+
+    def test_each_is_noticed_and_named_and_recovers(self):
+        line = f'addresses = ["{lab.DIRECTOR_OUTER}/24"]'
+        text = lab.config().replace(line, f'{line}\nhost_interface = "weir0"')
+        self.assertIn("weir0", text)
+        with lab.Weir(text) as weir:
+            for name in ("weir-host", "weir-vrrp", "weir-health"):
+                self.assertEqual(weir.metrics().total("weir_thread_stuck", thread=name), 0)
+                with ptrace.halted(thread(weir, name)):
+                    lab.wait_for(f"/live to fail for {name}", lambda name=name: live(weir) == f"stuck: {name}\n", 6)
+                    self.assertEqual(weir.metrics().total("weir_thread_stuck", thread=name), 1)
+                    self.assertEqual(weir.metrics().total("weir_thread_stuck"), 1)
+                    self.assertIn(f"{name} is stuck", weir.http("/ready").stdout)
+                    self.assertRegex(weir.said(), rf"the thread is stuck: .*\(state t\).*thread={name}")
+                lab.wait_for("/live to recover", lambda: live(weir) == "live\n", 5)
+                self.assertEqual(weir.metrics().total("weir_thread_stuck", thread=name), 0)
+                self.assertRegex(weir.said(), rf"the thread goes on, after \d+\.\d s.*thread={name}")
+                self.assertEqual(weir.said().count("the thread is stuck"), weir.said().count("the thread goes on"))
+            self.assertServes(weir)
+
+    def test_a_checker_that_is_stuck_ends_no_mastership_and_starves_the_watchdog(self):
+        path = lab.RUN / "watchdog"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+            door.bind(str(path))
+            door.settimeout(lab.START_SECONDS)
+            environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "900000"}
+            with lab.Weir(lab.config() + VRRP, environment=environment) as weir:
+                def state():
+                    return weir.metrics().total("weir_vrrp_state", instance="vi")
+                lab.wait_for("mastership", lambda: state() == 2, 10)
+                sent = weir.metrics().total("weir_vrrp_advertisements_sent_total", instance="vi")
+                with ptrace.halted(thread(weir, "weir-health")):
+                    lab.wait_for("/live to fail", lambda: live(weir) == "stuck: weir-health\n", 6)
+                    door.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        while True:
+                            door.recv(4096)
+                    door.settimeout(1.5)
+                    with self.assertRaises(TimeoutError):
+                        door.recv(4096)
+                    self.assertEqual(state(), 2)
+                    self.assertGreater(weir.metrics().total("weir_vrrp_advertisements_sent_total", instance="vi"), sent)
+                    self.assertEqual(weir.metrics().total("weir_vrrp_priority_zero_sent_total", instance="vi"), 0)
+                door.settimeout(10)
+                self.assertIn(b"WATCHDOG=1", door.recv(4096))
+
+
+# Takes a core from everybody who is no program of the same kind.
+BUSY = """
+import os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[1])})
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+end = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    pass
+"""
+
+
+class LateWorker(Hostile):
+    """A worker whose core the kernel gives to others."""
+
+    # The kernel leaves 5 % of each second to other programs.
+    SECONDS, ROUNDS = 0.9, 20
+
+    def test_it_is_late_and_not_stuck(self):
+        with lab.Weir(lab.config() + VRRP) as weir:
+            status = pathlib.Path(f"/proc/{weir.process.pid}/task/{thread(weir, ('lcore-worker', 'rte-worker'))}/status").read_text()
+            core = next(line.split()[1] for line in status.splitlines() if line.startswith("Cpus_allowed_list"))
+            if not core.isdigit():
+                self.skipTest("one core: the worker is the main thread")
+
+            def state():
+                return weir.metrics().total("weir_vrrp_state", instance="vi")
+            lab.wait_for("mastership", lambda: state() == 2, 10)
+            answers = set()
+            for _ in range(self.ROUNDS):
+                busy = subprocess.Popen([sys.executable, "-c", BUSY, core, str(self.SECONDS)], stderr=subprocess.PIPE, text=True)
+                while busy.poll() is None:
+                    answers.add(live(weir))
+                if busy.returncode != 0:
+                    self.skipTest(f"no real-time programs here: {busy.stderr.read()}")
+                busy.stderr.close()
+                if weir.metrics().total("weir_worker_late_total", worker="0"):
+                    break
+            self.assertGreaterEqual(weir.metrics().total("weir_worker_late_total", worker="0"), 1)
+            self.assertRegex(weir.said(), r"the worker is late: .* worker=0")
+            lab.wait_for("its next poll", lambda: "the worker polls again" in weir.said(), 5)
+            self.assertEqual(answers, {"live\n"})
+            self.assertNotIn("is stuck", weir.said())
+            self.assertNotIn("one of the workers is down", weir.said())
+            self.assertServes(weir)
+
+
+if __name__ == "__main__":
+    unittest.main()
