@@ -509,7 +509,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let up = |handle: &Handle| handle.listing()[0].servers.iter().filter(|server| server.is_up).count();
         runtime.block_on(async {
-            tokio::spawn(checker.run(|| {}));
+            let checking = tokio::spawn(checker.run(|| {}));
             while handle.figures().duration.count() < 2000 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -525,8 +525,8 @@ mod tests {
             let told = handle.figures().overlays.get();
             assert!(u128::from(told) <= most, "{told} in {:?}", begun.elapsed());
             handle.stop();
+            checking.await.unwrap();
         });
-        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
         server.join().unwrap();
         assert!(!handle.configure(Arc::new(config(1, port))), "it has ended");
     }
