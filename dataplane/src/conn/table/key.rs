@@ -6,6 +6,7 @@
 //! hash would cost every packet some instructions. So the multiplier is chosen instead, once: [`HashKey::draw`] throws keys away
 //! until one spreads what clients look like. That leaves some fifty bits of a secret.
 
+use super::Table;
 use super::lines::{PROBES, SLOTS};
 
 /// The secret of the hash.
@@ -47,7 +48,7 @@ impl HashKey {
     ///
     /// Steps of a fraction of the table come back nearest after as many steps as the denominators of its continued fraction
     /// say, and the nearer the larger the next term is. A line and the next 15 overflow when 64 inputs of a table that is as
-    /// full as it may be meet in them: no term may be near 256 for that. Half of it bars steps of two and three at a time, too.
+    /// full as it may be meet in them: no term may be near 256 for that. Two thirds of it bar steps of two and three at a time, too.
     fn is_even_everywhere(&self) -> bool {
         (0..u64::BITS).all(|bit| {
             // Inputs that are there at all: a field's, or with the port those of the address as well.
@@ -69,7 +70,7 @@ impl HashKey {
             SAMPLE_BITS.into_iter().all(|bits| {
                 let inputs = 1u64 << bits;
                 lines.clear();
-                lines.resize(inputs as usize / 16 * 15, 0);
+                lines.resize(sample_lines(inputs as usize), 0);
                 (0..inputs).all(|number| self.takes(&mut lines, sample.input(number)))
             })
         })
@@ -123,6 +124,11 @@ const TERM_MAX: u64 = 2 * CROWD;
 /// Keys that are drawn at most.
 const DRAWS_MAX: usize = 10_000;
 
+/// Lines of a table that so many inputs fill as far as any may be filled: beside many persistence templates.
+fn sample_lines(inputs: usize) -> usize {
+    Table::lines_beside(inputs, inputs)
+}
+
 /// Whether no term of the continued fraction of `step / 2^64` is large, up to denominators of `reach`.
 fn is_even(step: u64, reach: u64) -> bool {
     let (mut denominators, mut rests) = ((0u64, 1u64), (1u128 << 64, u128::from(step)));
@@ -149,7 +155,7 @@ mod tests {
     use super::*;
     use crate::conn::record::{Key, Record, ServerId, VipId};
     use crate::conn::state::tcp;
-    use crate::conn::table::{NoRoom, Table};
+    use crate::conn::table::NoRoom;
 
     const CAPACITY: usize = 4_096;
 
@@ -202,9 +208,9 @@ mod tests {
         patterns
     }
 
-    /// How many connections of a pattern find their chain full.
-    fn turned_away(key: HashKey, pattern: &[End]) -> usize {
-        let lines = Slab::heap(Table::lines_for(CAPACITY)).expect("there is memory");
+    /// How many connections of a pattern find their chain full, beside so many templates.
+    fn turned_away(key: HashKey, pattern: &[End], templates: usize) -> usize {
+        let lines = Slab::heap(Table::lines_beside(CAPACITY, templates)).expect("there is memory");
         let mut table = Table::new(lines, CAPACITY, key);
         let mut insert = |&(client, port, destination): &End| {
             let key = Key::new(client, port, VipId(0), destination, Protocol::Tcp, true);
@@ -220,7 +226,7 @@ mod tests {
         for seed in 0..24 {
             let key = drawn(seed);
             for (name, pattern) in &patterns {
-                assert_eq!(turned_away(key, pattern), 0, "{name}, key {seed}");
+                assert_eq!(turned_away(key, pattern, CAPACITY), 0, "{name}, key {seed}");
             }
         }
     }
@@ -230,13 +236,23 @@ mod tests {
         let patterns = patterns();
         let crowds = |&seed: &u64| {
             let key = undrawn(seed);
-            patterns.iter().any(|(_, pattern)| turned_away(key, pattern) != 0)
+            patterns.iter().any(|(_, pattern)| turned_away(key, pattern, 0) != 0)
         };
         let crowding: Vec<u64> = (0..60).filter(crowds).collect();
         assert!(!crowding.is_empty(), "the patterns tell nothing");
         for seed in crowding {
             let key = undrawn(seed);
             assert!(!(key.is_even_everywhere() && key.spreads_samples()), "key {seed}");
+        }
+    }
+
+    #[test]
+    fn samples_fill_a_table_as_far_as_any_is_filled() {
+        for bits in SAMPLE_BITS {
+            let inputs = 1 << bits;
+            let fullest =
+                (0..=inputs).step_by(64).map(|templates| Table::lines_beside(inputs, templates)).min();
+            assert_eq!(Some(sample_lines(inputs)), fullest);
         }
     }
 
