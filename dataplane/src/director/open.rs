@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use weir_config::model::Protocol;
 
+use super::persist::Choice;
 use super::request::{FTP_DATA, direction_to};
 use super::{Context, Director, Passed};
 use crate::classify::Lookup;
@@ -60,9 +61,17 @@ impl<F: Frame> Director<F> {
     ) -> Opened {
         let Context { snapshot, now, .. } = context;
         let protocol = lookup.key.protocol();
-        let Some(choice) = self.choose(packet, service, snapshot, now) else { return Opened::Refused };
+        let is_one_packet = service.one_packet && protocol == Protocol::Udp;
+        let may_go_on = !is_one_packet && !state::is_first(protocol, packet.flags);
+        let choice = if may_go_on && self.shared.turned_away.has(lookup.hash, now) {
+            // Its flow had no room until now, and goes on where it went without a record.
+            service.pick_untracked(snapshot, lookup.hash).map(|server| Choice { server, template: None })
+        } else {
+            self.choose(packet, service, snapshot, now)
+        };
+        let Some(choice) = choice else { return Opened::Refused };
         let server = snapshot.server(choice.server);
-        if service.one_packet && protocol == Protocol::Udp {
+        if is_one_packet {
             if let Some(hold) = choice.template {
                 self.touch(hold, server.id, now);
             }

@@ -259,6 +259,49 @@ fn flows_that_another_workers_full_chain_turned_away_go_on_as_it_sends_them() {
 }
 
 #[test]
+fn datagrams_of_a_flow_that_was_turned_away_stay_with_their_real_server_when_there_is_room() {
+    let mut config = many_ports_of(&[11, 12, 13]);
+    for server in &mut config.virtual_servers {
+        server.protocol = weir_config::model::Protocol::Udp;
+    }
+    let mut lab = Lab::new(&config, 1);
+    let datagram = |port: u16| {
+        let mut frame = to_port(1000, port, 0);
+        frame.truncate(34);
+        frame[14..34].copy_from_slice(Ipv4::new(ipv4::UDP, CLIENT, VIP, 8, 64).as_bytes());
+        frame.extend([1000u16.to_be_bytes(), port.to_be_bytes(), [0, 8], [0, 0]].concat());
+        frame
+    };
+    let server = |lab: &mut Lab, port: u16| lab.send(datagram(port))[0][30..34].to_vec();
+    // The second datagrams of all but six find records, and keep those alive.
+    let first: Vec<_> = (80..150).map(|port| server(&mut lab, port)).collect();
+    assert_eq!((lab.directors[0].table.len(), lab.counters[0].untracked.get()), (64, 6));
+    // Each asks the scheduler again, which is at another real server then.
+    for port in (144..150).flat_map(|port| std::iter::repeat_n(port, usize::from(port % 3))) {
+        assert_eq!(server(&mut lab, port), first[usize::from(port - 80)], "port {port}");
+    }
+    lab.pass_millis(200_000);
+    for port in 80..100 {
+        assert_eq!(server(&mut lab, port), first[usize::from(port - 80)]);
+    }
+    lab.pass_millis(200_000);
+    lab.sweep();
+    assert_eq!(lab.directors[0].table.len(), 20, "there is room again");
+    let tracked = lab.counters[0].untracked.get();
+    for _ in 0..2 {
+        for port in 144..150 {
+            assert_eq!(server(&mut lab, port), first[usize::from(port - 80)], "port {port}");
+        }
+    }
+    assert_eq!(
+        (lab.directors[0].table.len(), lab.counters[0].untracked.get()),
+        (26, tracked),
+        "with records now"
+    );
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
 fn replies_of_flows_without_a_record_pass_through_any_worker() {
     let mut lab = Lab::new(&config("nat", "rr", &[(11, 1)], ""), 2);
     for port in 1000..1000 + 1024 {
