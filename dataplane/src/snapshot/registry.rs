@@ -20,13 +20,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam::utils::CachePadded;
 use hashbrown::{HashMap, HashSet};
-use weir_config::model::{Config, Identity, RealServer, Schedulers, VirtualServer};
+use weir_config::model::{Config, Identity, RealServer, Scheduler as Kind, Schedulers, VirtualServer};
 
 use super::addressing::Addressing;
 use super::destinations::Destinations;
 use super::masters::{Held, VirtualRouters};
 use super::nat::NatSockets;
-use super::ranks::{Block, Ranks, Seats};
+use super::ranks::{Ranks, Seats};
 use super::rates::Estimator;
 use super::routes::Routes;
 use super::server::{Live, Server};
@@ -146,6 +146,11 @@ impl ServerEntry {
         std::iter::once(&self.server).chain(self.formers.iter().map(|former| &former.server))
     }
 
+    /// Whether an edit takes its overload flag away, as in the kernel: it has no upper threshold then, or a higher one.
+    fn gets_room(&self, real: &RealServer) -> bool {
+        real.upper_threshold == 0 || real.upper_threshold > self.upper_threshold
+    }
+
     fn set_absent(&mut self) {
         self.server.is_present = false;
         self.formers.iter_mut().for_each(|former| former.server.is_present = false);
@@ -193,6 +198,8 @@ struct Draft {
     used_services: HashSet<u16>,
     next_service: u16,
     numbers: Numbers,
+    /// Real servers that an edit gives room: none is overloaded any more when this stands.
+    relieved: Vec<Arc<Live>>,
 }
 
 impl Registry {
@@ -259,6 +266,7 @@ impl Registry {
             }
         }
         self.vips = self.vips.next(&vips(config), generation, progress.swept)?;
+        draft.relieve();
         self.services = draft.services;
         self.numbers = draft.numbers;
         self.numbers_generation = generation;
@@ -297,12 +305,12 @@ impl Registry {
             });
             entry.current.is_some() || !entry.servers.is_empty()
         });
-        let servers = services.values().flat_map(|entry| entry.servers.values()).flat_map(ServerEntry::all);
         Draft {
-            numbers: Numbers::without(servers.map(|server| server.id)),
+            numbers: Numbers::without(all_servers(&services).map(|server| server.id)),
             used_services: services.values().map(|entry| entry.id.0).collect(),
             services,
             next_service: 0,
+            relieved: Vec::new(),
         }
     }
 
@@ -342,7 +350,12 @@ impl Registry {
                 make_server(wanted, real, config, routes, (id, entry.id, live.clone()))
             };
             let next = match old {
-                Some(old) => self.edited(old, real, make, &mut draft.numbers)?,
+                Some(old) => {
+                    if old.gets_room(real) {
+                        draft.relieved.push(live.clone());
+                    }
+                    self.edited(old, real, make, &mut draft.numbers)?
+                }
                 None => ServerEntry {
                     name: id,
                     upper_threshold: real.upper_threshold,
@@ -368,9 +381,6 @@ impl Registry {
         make: impl Fn(&RealServer, ServerId) -> Server,
         numbers: &mut Numbers,
     ) -> Result<ServerEntry, RegistryError> {
-        if real.upper_threshold == 0 || real.upper_threshold > entry.upper_threshold {
-            entry.live.overloaded.store(false, Relaxed);
-        }
         let mut server = make(real, entry.server.id);
         let is_bound_alike =
             |other: &Server| (other.forwarding, other.port) == (server.forwarding, server.port);
@@ -426,6 +436,7 @@ impl Registry {
                 })
             })
             .collect();
+        let in_order = in_order(entry, &description);
         let service = Service {
             id: entry.id,
             name: wanted.name.clone(),
@@ -436,8 +447,8 @@ impl Registry {
             persistence: wanted.persistence,
             epoch: entry.epoch,
             one_packet: wanted.one_packet,
-            ranks: ranks(entry, &description, self.workers),
-            list: candidates(entry, &description),
+            ranks: ranks(&in_order, wanted.scheduler, self.workers),
+            list: candidates(&in_order),
             scheduler,
             state,
             rates: match old {
@@ -547,6 +558,10 @@ impl ServiceEntry {
 }
 
 impl Draft {
+    fn relieve(&self) {
+        self.relieved.iter().for_each(|live| live.overloaded.store(false, Relaxed));
+    }
+
     fn service_id(&mut self) -> Result<ServiceId, RegistryError> {
         while self.used_services.contains(&self.next_service) {
             self.next_service = self
@@ -560,6 +575,11 @@ impl Draft {
     }
 }
 
+/// Every real server that has a number, with all its numbers.
+fn all_servers(services: &HashMap<Identity, ServiceEntry>) -> impl Iterator<Item = &Server> {
+    services.values().flat_map(|entry| entry.servers.values()).flat_map(ServerEntry::all)
+}
+
 /// Virtual servers whose schedulers forget with time. A verdict of the health checks changes no scheduler, so these stay
 /// until the next whole configuration.
 fn forgetful(services: &[Option<Arc<Service>>]) -> Arc<[ServiceId]> {
@@ -571,29 +591,28 @@ fn forgetful(services: &[Option<Arc<Service>>]) -> Arc<[ServiceId]> {
         .collect()
 }
 
-/// The description's list as picks read it.
-fn candidates(entry: &ServiceEntry, description: &ServiceDescription) -> Box<[Candidate]> {
-    let servers: HashMap<u32, &Server> =
-        entry.servers.values().map(|entry| (entry.name.0, &entry.server)).collect();
-    let candidate = |server: &ServerDescription| {
-        let server = servers.get(&server.id)?;
-        Some(Candidate {
-            id: server.id,
-            weight: server.weight,
-            has_threshold: server.upper_threshold != 0,
-            forwarding: server.forwarding,
-            tallies: server.tallies.clone(),
-        })
-    };
-    description.servers.iter().filter_map(candidate).collect()
+/// The real servers of the description's list.
+fn in_order<'a>(entry: &'a ServiceEntry, description: &ServiceDescription) -> Vec<&'a ServerEntry> {
+    let by_name: HashMap<u32, &ServerEntry> =
+        entry.servers.values().map(|server| (server.name.0, server)).collect();
+    description.servers.iter().filter_map(|server| by_name.get(&server.id).copied()).collect()
 }
 
-/// The description's list as picks of the least loaded server walk it, if it is long.
-fn ranks(entry: &ServiceEntry, description: &ServiceDescription, workers: usize) -> Option<Box<Ranks>> {
-    let blocks: HashMap<u32, Option<&Arc<Block>>> =
-        entry.servers.values().map(|entry| (entry.name.0, entry.live.block.as_ref())).collect();
-    let in_order = description.servers.iter().filter_map(|server| blocks.get(&server.id).copied());
-    Ranks::new(in_order, description.scheduler, workers).map(Box::new)
+/// The list as picks read it.
+fn candidates(in_order: &[&ServerEntry]) -> Box<[Candidate]> {
+    let candidate = |ServerEntry { server, .. }: &&ServerEntry| Candidate {
+        id: server.id,
+        weight: server.weight,
+        has_threshold: server.upper_threshold != 0,
+        forwarding: server.forwarding,
+        tallies: server.tallies.clone(),
+    };
+    in_order.iter().map(candidate).collect()
+}
+
+/// The list as picks of the least loaded server walk it, if it is long.
+fn ranks(in_order: &[&ServerEntry], method: Kind, workers: usize) -> Option<Box<Ranks>> {
+    Ranks::new(in_order.iter().map(|server| server.live.block.as_ref()), method, workers).map(Box::new)
 }
 
 /// The kernel's list: what was there in its place, what is new at the head, the last one first.

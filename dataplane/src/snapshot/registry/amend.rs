@@ -14,8 +14,9 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use weir_config::model::{Config, Forwarding, Identity, VirtualServer};
 
+use super::numbers::Numbers;
 use super::parts::v4;
-use super::{Draft, Registry, RegistryError, ServerEntry, ServiceEntry, nobody};
+use super::{Draft, Registry, RegistryError, ServerEntry, ServiceEntry, all_servers, nobody};
 use crate::snapshot::nat::socket_of;
 use crate::snapshot::server::Server;
 use crate::snapshot::{NatServer, Origin, Snapshot};
@@ -85,15 +86,20 @@ impl Registry {
         let numbers = mem::take(&mut self.numbers);
         let before = numbers.state();
         let services = HashMap::with_capacity(changed.len());
-        let mut draft = Draft { services, used_services: HashSet::new(), next_service: 0, numbers };
+        let mut draft =
+            Draft { services, used_services: HashSet::new(), next_service: 0, numbers, relieved: Vec::new() };
         let placed = changed.iter().try_for_each(|wanted| {
             let key = wanted.identity();
             draft.services.insert(key, self.services[&key].clone());
             self.place(&mut draft, wanted, config, &base.routes)
         });
-        // One that was taken in vain is missing until the next whole configuration.
+        if let Err(refused) = placed {
+            // What was taken in vain is free again.
+            self.numbers = Numbers::without(all_servers(&self.services).map(|server| server.id));
+            return Err(refused);
+        }
+        draft.relieve();
         self.numbers = draft.numbers;
-        placed?;
         if self.numbers.state() != before {
             self.numbers_generation = generation;
         }

@@ -228,3 +228,56 @@ fn only_what_takes_something_away_has_the_sweep_look_at_every_connection() {
     let fifth = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
     assert_eq!((fifth.generation, fifth.ended_since), (5, 5));
 }
+
+/// Three virtual servers: with real servers of this upper threshold, and with more real servers than the table of mh has room for.
+fn with_limits(upper: u32, too_many: usize) -> Config {
+    let mut text = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/16\"]\n".to_owned();
+    for (name, scheduler, servers) in [("a", "wlc", 3), ("b", "mh", 2), ("c", "wlc", 3)] {
+        text += &format!(
+            "[[virtual_server]]\nname = \"{name}\"\naddress = \"10.0.9.{}\"\nport = 80\nscheduler = \"{scheduler}\"\n",
+            name.as_bytes()[0]
+        );
+        for server in 1..=servers {
+            text += &format!(
+                "[[virtual_server.real_server]]\naddress = \"10.0.1.{server}\"\nupper_threshold = {upper}\n"
+            );
+        }
+    }
+    let mut config = parse(&text);
+    config.schedulers.mh_table_size = 251;
+    let more = config.virtual_servers[1].real_servers[0].clone();
+    for number in 0..too_many {
+        let address = IpAddr::from([10, 0, 2 + (number / 200) as u8, 1 + (number % 200) as u8]);
+        config.virtual_servers[1].real_servers.push(RealServer { address, ..more.clone() });
+    }
+    config
+}
+
+#[test]
+fn a_refused_configuration_leaves_real_servers_and_numbers_as_they_were() {
+    let file = with_limits(1, 0);
+    let mut registry = Registry::new(1, Options::default());
+    let base = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    let overload = |snapshot: &Snapshot| {
+        for server in snapshot.servers() {
+            server.bind(0, weir_config::model::Protocol::Tcp, crate::conn::state::tcp::ESTABLISHED);
+        }
+    };
+    let overloaded = |snapshot: &Snapshot| snapshot.servers().filter(|server| server.is_overloaded()).count();
+    overload(&base);
+    assert_eq!(overloaded(&base), 8);
+    let refused = with_limits(2, 300);
+    let is_too_many = |refused: RegistryError| matches!(refused, RegistryError::Scheduler { .. });
+    let before = registry.numbers.state();
+    assert!(registry.snapshot(&refused, &[OWN], Progress::default()).is_err_and(is_too_many));
+    assert_eq!((overloaded(&base), registry.numbers.state()), (8, before), "a whole one");
+    assert!(registry.amend(base.clone(), &refused.virtual_servers, &file).is_err_and(is_too_many));
+    assert_eq!((overloaded(&base), registry.numbers.state()), (8, before), "a part");
+    assert_eq!(seen(&registry.amend(base.clone(), &[], &file).unwrap().unwrap()), seen(&base));
+    // One that stands gives them room.
+    let room = with_limits(2, 0).virtual_servers;
+    let next = registry.amend(base, &room[..1], &file).unwrap().unwrap();
+    assert_eq!(overloaded(&next), 5);
+    let next = registry.snapshot(&with_limits(2, 0), &[OWN], Progress::default()).unwrap();
+    assert_eq!(overloaded(&next), 0);
+}
