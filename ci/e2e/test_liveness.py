@@ -1,7 +1,6 @@
 """Threads that stand still, those that only wait for their core, and files that never come."""
 
 import contextlib
-import os
 import pathlib
 import signal
 import socket
@@ -12,6 +11,7 @@ import unittest
 
 import lab
 import ptrace
+import silent
 from test_lifecycle_hostile import Hostile
 
 VRRP = ('\n[[vrrp]]\nname = "vi"\nport = "outer"\nvirtual_router_id = 51\n'
@@ -124,6 +124,83 @@ class LateWorker(Hostile):
             self.assertNotIn("is stuck", weir.said())
             self.assertNotIn("one of the workers is down", weir.said())
             self.assertServes(weir)
+
+
+class SilentFiles(Hostile):
+    """Files on a file system that does not answer."""
+
+    # It is said after 5 s.
+    SAID = 15
+
+    def tracking(self, *paths):
+        """The lab's file, with an instance that tracks these files."""
+        return lab.config() + VRRP + "".join(f'[[vrrp.track]]\nfile = "{path}"\n' for path in paths)
+
+    def hang(self, weir, place):
+        """A reload begins that does not end."""
+        weir.file.unlink()
+        weir.file.symlink_to(place / "weir.toml")
+        weir.process.send_signal(signal.SIGHUP)
+        lab.wait_for("the reload under way", lambda: weir.metrics().total("weir_config_reload_seconds"), 10)
+
+    def test_a_reload_that_does_not_end_is_said_and_so_is_its_end(self):
+        with silent.Silent() as files, lab.Weir() as weir:
+            self.assertEqual(weir.metrics().total("weir_config_reload_seconds"), 0)
+            self.hang(weir, files.place)
+            lab.wait_for("the line", lambda: "a reload has been under way for" in weir.said(), self.SAID)
+            self.assertGreater(weir.metrics().total("weir_config_reload_seconds"), 5)
+            weir.process.send_signal(signal.SIGHUP)
+            lab.wait_for("the next one to wait", lambda: "read once more after the reload" in weir.said(), 5)
+            self.assertServes(weir)
+            self.assertEqual(weir.said().count("a reload has been under way for"), 1)
+            files.end()
+            lab.wait_for("its end", lambda: "the reload came to its end, after" in weir.said(), 10)
+            lab.wait_for("the end of both", lambda: weir.said().count("not reloaded") == 2, 10)
+            lab.wait_for("no reload", lambda: weir.metrics().total("weir_config_reload_seconds") == 0, 10)
+            self.assertServes(weir)
+
+    def test_a_tracked_file_that_does_not_come_is_said_and_holds_up_no_other(self):
+        good = lab.RUN / "tracked"
+        good.unlink(missing_ok=True)
+        with silent.Silent() as files, lab.Weir(self.tracking(files.place / "a", good)) as weir:
+            def state():
+                return weir.metrics().total("weir_vrrp_state", instance="vi")
+            lab.wait_for("mastership", lambda: state() == 2, 10)
+            lab.wait_for("the line", lambda: "a tracked file has been read for" in weir.said(), self.SAID)
+            self.assertGreater(weir.metrics().total("weir_vrrp_tracked_file_seconds"), 5)
+            good.write_text("1")
+            self.addCleanup(good.unlink)
+            lab.wait_for("the fault", lambda: state() == 3, 10)
+            self.assertServes(weir)
+            files.end()
+            lab.wait_for("its end", lambda: "the tracked file has come, after" in weir.said(), 10)
+            self.assertRegex(weir.said(), rf'the tracked file has come, .*file="{files.place}/a"')
+            lab.wait_for("no read", lambda: weir.metrics().total("weir_vrrp_tracked_file_seconds") < 5, 10)
+
+    def stops(self, number, status):
+        """A signal ends it in bounded time while its threads wait in the kernel and can't run."""
+        with silent.Silent() as files, silent.Silent() as others:
+            with lab.Weir(self.tracking(others.place / "a", others.place / "b")) as weir:
+                weir.may_end_with = {status}
+                self.hang(weir, files.place)
+
+                def waits(name):
+                    return "D" in silent.states(weir.process.pid).get(name, ())
+                lab.wait_for("both to wait", lambda: waits("weir-tracked") and waits("tokio-rt-worker"), 10)
+                if number == signal.SIGINT:
+                    with ptrace.halted(thread(weir, "weir-vrrp")):
+                        weir.process.send_signal(number)
+                        lab.wait_for("the stop to begin", lambda: "SIGINT: stopping" in weir.said(), 5)
+                        self.assertStops(weir, status, number)
+                else:
+                    self.assertStops(weir, status, number)
+            return weir.said()
+
+    def test_a_stop_does_not_wait_for_them(self):
+        self.assertTrue(self.stops(signal.SIGTERM, 0).rstrip().endswith("stopped"))
+
+    def test_nor_does_a_stop_by_force(self):
+        self.assertIn("SIGINT again", self.stops(signal.SIGINT, 1))
 
 
 if __name__ == "__main__":

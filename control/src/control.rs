@@ -18,6 +18,7 @@ use weir_health::checker::Handle;
 
 use crate::health::PassiveSampler;
 use crate::http::{self, HttpState};
+use crate::lasting::{Lasting, Said};
 use crate::lifecycle::Flags;
 use crate::links::Links;
 use crate::metrics::longest::Watch;
@@ -53,6 +54,7 @@ pub(crate) struct Control {
     shared: Vec<Shared>,
     http: HttpState,
     reloads: Arc<ReloadStatus>,
+    lasting: Lasting,
     /// By port and address: the MAC is the stranger's choice.
     conflicts: HashMap<(usize, IpAddr), Conflicts>,
     sampler: Sampler,
@@ -76,8 +78,9 @@ impl Control {
     ) -> Result<Self> {
         let links = Links::new(&ports, Instant::now());
         let sources = Sources::new(shared.clone(), tables, ports, publish.shared(), health.clone(), capacity);
-        let sources = sources.with_vrrp(vrrp.status());
+        let sources = sources.with_vrrp(vrrp.status(), vrrp.reading());
         let reloads = sources.reload.clone();
+        let lasting = Lasting::shown_by(sources.reload_lasts.clone());
         let standing = Standing::new(sources.stuck.clone(), Instant::now());
         let watch = Watch::new(sources.longest.clone(), Instant::now());
         let http = HttpState::new(Arc::new(Metrics::new(sources)?), &publish.file().http);
@@ -91,6 +94,7 @@ impl Control {
             shared,
             http,
             reloads,
+            lasting,
             conflicts: HashMap::new(),
             sampler,
             passive,
@@ -160,6 +164,7 @@ impl Control {
         if let Some(publish) = self.config.publish() {
             publish.reclaim();
         }
+        self.look_at_files(now);
         self.watch.run(&self.shared, now);
         if is_ready {
             self.standing.look(&self.shared, threads, now);
@@ -177,6 +182,22 @@ impl Control {
         }
         self.track();
         self.vrrp.log();
+    }
+
+    /// Those that are being read, if they come.
+    fn look_at_files(&mut self, now: Instant) {
+        self.vrrp.look_at_files(now);
+        match self.lasting.look(self.config.began(), now) {
+            Some(Said::GoesOn(lasts)) => warn!(
+                "a reload has been under way for {:.0} s, and the former configuration stays in force until its end: {}",
+                lasts.as_secs_f64(),
+                self.config.does()
+            ),
+            Some(Said::Ended(lasted)) => {
+                info!("the reload came to its end, after {:.0} s", lasted.as_secs_f64())
+            }
+            None => {}
+        }
     }
 
     fn go_on(&mut self, step: Step) {

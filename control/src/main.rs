@@ -7,6 +7,7 @@ mod early;
 mod health;
 mod host;
 mod http;
+mod lasting;
 mod lifecycle;
 mod links;
 mod log;

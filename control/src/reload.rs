@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -39,6 +40,8 @@ pub(crate) struct Reload {
     under_way: JoinSet<Step>,
     /// The file is to be read once more, since it may have changed after it was read.
     is_wanted: bool,
+    /// When the one that is under way did.
+    began: Option<Instant>,
     owes_announcement: bool,
 }
 
@@ -53,6 +56,7 @@ impl Reload {
             publish: Some(Box::new(publish)),
             under_way: JoinSet::new(),
             is_wanted: false,
+            began: None,
             owes_announcement: false,
         }
     }
@@ -82,6 +86,19 @@ impl Reload {
         self.publish.is_some()
     }
 
+    /// When the reload that is under way began.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        self.began
+    }
+
+    /// What it does meanwhile, in words.
+    pub(crate) fn does(&self) -> &'static str {
+        match self.is_here() {
+            true => "it reads the file and what that names, and their file system may not answer",
+            false => "what the file says is being put in force",
+        }
+    }
+
     /// Has the VIPs announced once more, as soon as that can be.
     pub(crate) fn announce(&mut self) {
         match &mut self.publish {
@@ -94,8 +111,10 @@ impl Reload {
     pub(crate) fn begin(&mut self) {
         if !self.under_way.is_empty() {
             self.is_wanted = true;
+            info!("the file is read once more after the reload that is under way");
             return;
         }
+        self.began = Some(Instant::now());
         let (path, former) = (self.path.clone(), self.file.clone());
         self.under_way.spawn_blocking(move || {
             let read = weir_config::load(&path).and_then(weir_health::local::examine);
@@ -148,6 +167,7 @@ impl Reload {
                 error!("not reloaded, the former configuration stays in force: {problem}");
             }
         }
+        self.began = None;
         if std::mem::take(&mut self.is_wanted) {
             self.begin();
         }

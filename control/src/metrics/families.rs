@@ -267,6 +267,8 @@ families! {
         |it, to| to.count(&[], u64::from(it.reload_successful));
     GAUGE "weir_config_last_reload_timestamp_seconds" [] "When the last attempt to load the configuration was made, in seconds since 1970."
         |it, to| to.add(&[], it.reload_at);
+    GAUGE "weir_config_reload_seconds" [] "For how long a reload has been under way; 0 when none is."
+        |it, to| to.add(&[], it.reload_lasts);
 
     GAUGE "weir_port_up" ["port"] "1 if the port's link is up, else 0; absent if the device does not say."
         |it, to| for port in &it.ports {
@@ -375,6 +377,8 @@ families! {
         |it, to| to.add(&[], it.vrrp.lateness_seconds);
     COUNTER "weir_vrrp_stalls_total" [] "Times that VRRP's thread, or the worker that sends for it, did not run for 20 ms or more."
         |it, to| to.count(&[], it.vrrp.stalls);
+    GAUGE "weir_vrrp_tracked_file_seconds" [] "For how long the read of a tracked file has been under way, the longest of all; 0 when none is."
+        |it, to| to.add(&[], it.tracked_lasts);
     COUNTER "weir_vrrp_fenced_total" [] "Masters that a worker stopped serving by itself because their lease was over."
         |it, to| to.count(&[], it.vrrp_fenced);
 

@@ -31,6 +31,7 @@ use weir_dataplane::snapshot::publish::Current;
 use weir_health::checker::Handle;
 
 use crate::host::HostCounters;
+use crate::lasting::Lasts;
 use crate::standing::Stuck;
 use crate::vrrp::status::Status;
 use families::FAMILIES;
@@ -100,6 +101,10 @@ pub(crate) struct Sources {
     pub(crate) vrrp: Arc<ArcSwap<Status>>,
     /// How the last reload went.
     pub(crate) reload: Arc<ReloadStatus>,
+    /// How long the one that is under way lasts.
+    pub(crate) reload_lasts: Lasts,
+    /// How long the read of a tracked file that is under way lasts.
+    pub(crate) tracked_lasts: Lasts,
     /// When weir was started.
     pub(crate) started: SystemTime,
     /// DPDK's version, such as `22.11.11`.
@@ -131,6 +136,8 @@ impl Sources {
             cycles_per_second: dpdk::tsc_hz(),
             vrrp: Arc::new(ArcSwap::from_pointee(Status::default())),
             reload: Arc::new(ReloadStatus::loaded(started)),
+            reload_lasts: Lasts::default(),
+            tracked_lasts: Lasts::default(),
             started,
             dpdk_version: dpdk::version().trim_start_matches("DPDK ").to_owned(),
         }
@@ -138,9 +145,9 @@ impl Sources {
 }
 
 impl Sources {
-    /// With what VRRP's thread shows.
-    pub(crate) fn with_vrrp(self, vrrp: Arc<ArcSwap<Status>>) -> Self {
-        Self { vrrp, ..self }
+    /// With what VRRP's thread shows, and how long the files that it tracks take.
+    pub(crate) fn with_vrrp(self, vrrp: Arc<ArcSwap<Status>>, tracked_lasts: Lasts) -> Self {
+        Self { vrrp, tracked_lasts, ..self }
     }
 }
 

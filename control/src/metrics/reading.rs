@@ -42,6 +42,10 @@ pub(crate) struct Reading {
     pub(crate) reload_successful: bool,
     /// When it was made, in seconds since the epoch.
     pub(crate) reload_at: f64,
+    /// For how long one has been under way, in seconds; 0: none is.
+    pub(crate) reload_lasts: f64,
+    /// The same of the read of a tracked file.
+    pub(crate) tracked_lasts: f64,
     /// Number of the configuration in force: 1 at the start, one more with each change.
     pub(crate) generation: u64,
     /// What is missing in the log.
@@ -272,6 +276,8 @@ impl Reading {
             cycles_per_second: sources.cycles_per_second,
             reload_successful: sources.reload.is_successful(),
             reload_at: sources.reload.at(),
+            reload_lasts: sources.reload_lasts.seconds(),
+            tracked_lasts: sources.tracked_lasts.seconds(),
             generation: snapshot.generation,
             log: log::missing(),
             ports: ports(sources),

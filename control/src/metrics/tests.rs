@@ -143,6 +143,8 @@ impl Director {
             capacity: 1_048_576,
             cycles_per_second: 2_000_000_000,
             reload: Arc::new(ReloadStatus::loaded(started)),
+            reload_lasts: Lasts::default(),
+            tracked_lasts: Lasts::default(),
             started,
             dpdk_version: "22.11.11".to_owned(),
         };

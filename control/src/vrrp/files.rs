@@ -1,13 +1,15 @@
-//! Tracked files, read by a thread of their own: a file system that hangs holds up their numbers and nothing else.
+//! Tracked files, each read by a thread of its own: a file system that hangs holds up the numbers of its files and nothing else.
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
+
+use crate::lasting::{Lasting, Lasts, Said};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -22,8 +24,12 @@ type Read = fn(&str) -> Result<i64, String>;
 /// What is read, and what was.
 #[derive(Default)]
 struct State {
-    paths: Vec<String>,
+    paths: HashSet<String>,
     numbers: HashMap<String, Option<i64>>,
+    /// Those that have a thread.
+    read: HashSet<String>,
+    /// What is being read, and since when.
+    under_way: HashMap<String, Instant>,
 }
 
 #[derive(Default)]
@@ -43,9 +49,12 @@ impl Shared {
 pub(super) struct Files {
     shared: Arc<Shared>,
     read: Read,
-    runs: bool,
     /// Nobody has waited for the first look at these files.
     are_new: bool,
+    lasts: Lasts,
+    lasting: Lasting,
+    /// The file that was said not to come.
+    late: String,
 }
 
 impl Files {
@@ -55,7 +64,9 @@ impl Files {
     }
 
     fn read_by(read: Read) -> Self {
-        Self { shared: Arc::default(), read, runs: false, are_new: false }
+        let lasts = Lasts::default();
+        let lasting = Lasting::shown_by(lasts.clone());
+        Self { shared: Arc::default(), read, are_new: false, lasts, lasting, late: String::new() }
     }
 
     /// From now on these are read.
@@ -63,50 +74,96 @@ impl Files {
         let mut state = self.shared.state();
         state.numbers.retain(|path, _| paths.contains(path));
         self.are_new |= !paths.iter().all(|path| state.numbers.contains_key(path));
-        state.paths = paths;
+        state.paths = paths.into_iter().collect();
+    }
+
+    /// How long the read that is under way lasts.
+    pub(super) fn reading(&self) -> Lasts {
+        self.lasts.clone()
+    }
+
+    /// Says so if a file does not come, of several the one that has been read for longest.
+    pub(super) fn look(&mut self, now: Instant) {
+        let state = self.shared.state();
+        let longest = state.under_way.iter().min_by_key(|(_, began)| **began);
+        let longest = longest.map(|(path, began)| (path.clone(), *began));
+        drop(state);
+        match self.lasting.look(longest.as_ref().map(|(_, began)| *began), now) {
+            Some(Said::GoesOn(lasts)) => {
+                self.late = longest.map(|(path, _)| path).unwrap_or_default();
+                warn!(
+                    file = self.late,
+                    "VRRP: a tracked file has been read for {:.0} s, and what it held stays until it comes: its file system may not answer",
+                    lasts.as_secs_f64()
+                );
+            }
+            Some(Said::Ended(lasted)) => {
+                info!(
+                    file = self.late,
+                    "VRRP: the tracked file has come, after {:.0} s",
+                    lasted.as_secs_f64()
+                );
+            }
+            None => {}
+        }
     }
 
     /// The number in a file, 0 if there is no file; `None` if it holds none, or could not be read yet. To be called on a thread that runs
     /// where this one's is to run.
     pub(super) fn number(&mut self, path: &str) -> Option<i64> {
-        if !std::mem::replace(&mut self.runs, true) {
-            let (shared, read) = (self.shared.clone(), self.read);
-            let run = move || run(&shared, read);
+        if std::mem::take(&mut self.are_new) {
+            self.start();
+            let state = self.shared.state();
+            let is_unread = |state: &mut State| !state.paths.iter().all(|it| state.numbers.contains_key(it));
+            drop(self.shared.read.wait_timeout_while(state, FIRST, is_unread));
+        }
+        self.shared.state().numbers.get(path).copied().flatten()
+    }
+
+    /// A thread for each file that has none.
+    fn start(&self) {
+        let mut state = self.shared.state();
+        let missing: Vec<String> = state.paths.difference(&state.read).cloned().collect();
+        state.read.extend(missing.iter().cloned());
+        drop(state);
+        for path in missing {
+            let (shared, read, file) = (self.shared.clone(), self.read, path.clone());
+            let run = move || run(&shared, &file, read);
             if let Err(problem) = thread::Builder::new().name("weir-tracked".to_owned()).spawn(run) {
-                error!("tracked files are not read, for lack of a thread: {problem}");
+                error!(file = path, "VRRP: a tracked file is not read, for lack of a thread: {problem}");
+                self.shared.state().read.remove(&path);
             }
         }
-        let mut state = self.shared.state();
-        if std::mem::take(&mut self.are_new) {
-            let is_unread = |state: &mut State| !state.paths.iter().all(|it| state.numbers.contains_key(it));
-            let waited = self.shared.read.wait_timeout_while(state, FIRST, is_unread);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.numbers.get(path).copied().flatten()
     }
 }
 
-fn run(shared: &Shared, read: Read) {
-    let mut wrong = HashSet::new();
+/// Reads a file over and over, as long as it is tracked.
+fn run(shared: &Shared, path: &str, read: Read) {
+    let mut is_wrong = false;
     loop {
-        let paths = shared.state().paths.clone();
-        wrong.retain(|path| paths.contains(path));
-        for path in paths {
-            let number = read(&path);
-            match look(&mut wrong, &path, &number) {
-                Some(Said::Wrong(why)) => {
-                    warn!(file = path, "VRRP: a tracked file holds no number, what it held stays: {why}");
-                }
-                Some(Said::Right(number)) => {
-                    info!(file = path, number, "VRRP: a tracked file holds a number again");
-                }
-                None => {}
-            }
-            let mut state = shared.state();
-            if state.paths.contains(&path) {
-                state.numbers.insert(path, number.ok());
-            }
+        let mut state = shared.state();
+        if !state.paths.contains(path) {
+            state.read.remove(path);
+            return;
         }
+        state.under_way.insert(path.to_owned(), Instant::now());
+        drop(state);
+        let number = read(path);
+        match look(&mut is_wrong, &number) {
+            Some(News::Wrong(why)) => {
+                warn!(file = path, "VRRP: a tracked file holds no number, what it held stays: {why}");
+            }
+            Some(News::Right(number)) => {
+                info!(file = path, number, "VRRP: a tracked file holds a number again");
+            }
+            None => {}
+        }
+        let mut state = shared.state();
+        state.under_way.remove(path);
+        if state.paths.contains(path) {
+            state.numbers.insert(path.to_owned(), number.ok());
+        }
+        drop(state);
         shared.read.notify_all();
         thread::sleep(INTERVAL);
     }
@@ -114,16 +171,17 @@ fn run(shared: &Shared, read: Read) {
 
 /// What is to be said of a file.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+enum News {
     Wrong(String),
     Right(i64),
 }
 
 /// What is new about a file: that it holds no number is said once, as the end of that is.
-fn look(wrong: &mut HashSet<String>, path: &str, number: &Result<i64, String>) -> Option<Said> {
+fn look(is_wrong: &mut bool, number: &Result<i64, String>) -> Option<News> {
+    let was_wrong = std::mem::replace(is_wrong, number.is_err());
     match number {
-        Ok(number) => wrong.remove(path).then_some(Said::Right(*number)),
-        Err(why) => wrong.insert(path.to_owned()).then(|| Said::Wrong(why.clone())),
+        Ok(number) => was_wrong.then_some(News::Right(*number)),
+        Err(why) => (!was_wrong).then(|| News::Wrong(why.clone())),
     }
 }
 
@@ -140,43 +198,64 @@ fn number_in(path: &str) -> Result<i64, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     #[test]
-    fn a_file_that_hangs_holds_nobody_up() {
+    fn a_file_that_hangs_holds_nobody_up_and_is_shown() {
         let mut files = Files::read_by(|path| match path {
             "hangs" => loop {
                 thread::park();
             },
-            path => path.parse().map_err(|_| "no number".to_owned()),
+            path => std::fs::read_to_string(path).unwrap().parse().map_err(|_| "no number".to_owned()),
         });
-        files.watch(vec!["7".to_owned(), "hangs".to_owned()]);
-        let begin = Instant::now();
-        assert_eq!((files.number("7"), files.number("hangs")), (Some(7), None));
-        for _ in 0..100 {
-            assert_eq!(files.number("hangs"), None);
+        let path = std::env::temp_dir().join(format!("weir-beside-{}", std::process::id()));
+        let name = path.display().to_string();
+        std::fs::write(&path, "7").unwrap();
+        files.watch(vec!["hangs".to_owned(), name.clone()]);
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut wait = |wanted| {
+            while (files.number(&name), files.number("hangs")) != (Some(wanted), None) {
+                assert!(Instant::now() < end, "not {wanted}");
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait(7);
+        // Others are followed all the while.
+        let other = path.with_extension("new");
+        std::fs::write(&other, "8").unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        wait(8);
+        // The longest of all that are read.
+        while files.reading().seconds() < 0.3 {
+            assert!(Instant::now() < end);
+            files.look(Instant::now());
+            thread::sleep(Duration::from_millis(5));
         }
-        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        // The thread of the one that is gone ends.
+        files.watch(vec!["hangs".to_owned()]);
+        while files.shared.state().read.len() > 1 {
+            assert!(Instant::now() < end);
+            thread::sleep(Duration::from_millis(5));
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
     fn rubbish_is_said_once_and_so_is_its_end() {
         let path = std::env::temp_dir().join(format!("weir-rubbish-{}", std::process::id()));
         let name = path.display().to_string();
-        let mut wrong = HashSet::new();
+        let mut is_wrong = false;
         let mut said = |text: Option<&str>| {
             match text {
                 Some(text) => std::fs::write(&path, text).unwrap(),
                 None => std::fs::remove_file(&path).unwrap(),
             }
-            look(&mut wrong, &name, &number_in(&name))
+            look(&mut is_wrong, &number_in(&name))
         };
         assert_eq!(said(Some("7\n")), None);
-        assert_eq!(said(Some("seven\n")), Some(Said::Wrong("\"seven\" is no whole number".to_owned())));
+        assert_eq!(said(Some("seven\n")), Some(News::Wrong("\"seven\" is no whole number".to_owned())));
         assert_eq!(said(Some("")), None);
-        assert_eq!(said(Some("-3")), Some(Said::Right(-3)));
+        assert_eq!(said(Some("-3")), Some(News::Right(-3)));
         assert_eq!(said(None), None);
     }
 

@@ -47,6 +47,8 @@ use sequence::{Numbers, Sequences};
 use status::{Status, fault_of};
 pub(crate) use thread::Thread;
 
+use crate::lasting::Lasts;
+
 /// Updates that wait for the thread at most: it takes all of them every millisecond.
 const UPDATES_MAX: usize = 1_024;
 /// Notes for the log that wait for control at most.
@@ -154,6 +156,16 @@ impl Vrrp {
     /// For whoever shows it.
     pub(crate) fn status(&self) -> Arc<ArcSwap<Status>> {
         self.status.clone()
+    }
+
+    /// How long the read of a tracked file that is under way lasts.
+    pub(crate) fn reading(&self) -> Lasts {
+        self.files.reading()
+    }
+
+    /// Says so if a tracked file does not come.
+    pub(crate) fn look_at_files(&mut self, now: Instant) {
+        self.files.look(now);
     }
 
     /// The instances of another file. `numbers` are those that were kept of new ones.
