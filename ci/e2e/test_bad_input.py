@@ -104,7 +104,11 @@ class BadArguments(Refusal):
     def test_options_on_the_wrong_side_are_shown_on_the_right_one(self):
         for line, shown in (("-l 0 -c x.toml", "weir -l 0 -- -c x.toml"),
                             ("-- -c x.toml -l 0", "weir -l 0 -- -c x.toml"),
-                            ("-l 0 --check -c x.toml", "weir -l 0 -- --check -c x.toml")):
+                            ("-l 0 --check -c x.toml", "weir -l 0 -- --check -c x.toml"),
+                            ("--check x.toml", "weir --check -c x.toml"),
+                            ("--config-test -f x.toml", "weir --check -c x.toml"),
+                            ("--check -c", "weir --check -c /etc/weir/weir.toml"),
+                            ("-v", "weir -V")):
             with self.subTest(line):
                 done = subprocess.run([lab.binary(), *line.split()], capture_output=True, text=True)
                 self.assertEqual(done.returncode, BAD_USAGE)

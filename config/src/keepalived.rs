@@ -20,7 +20,10 @@ const SERVERS: &[Word] = &[
     ("warmup", "write it in a [virtual_server.health_check]"),
     ("virtualhost", "write `host` in a [virtual_server.health_check]"),
     ("inhibit_on_failure", "write `on_fail = \"quiesce\"`"),
-    ("ip_family", "write `family`"),
+    (
+        "ip_family",
+        "remove it: the `address` says it; a virtual server of a `mark` has `family`, with \"ipv4\" or \"ipv6\"",
+    ),
     ("fwmark", "write `mark`, and a [[mark]] that says which traffic has it"),
     ("fwm", "write `mark`, and a [[mark]] that says which traffic has it"),
     ("virtual_server_group", "write a [[mark]] that holds the addresses, and `mark` here"),
@@ -36,7 +39,10 @@ const SERVERS: &[Word] = &[
     ("uthreshold", "write `upper_threshold`"),
     ("lthreshold", "write `lower_threshold`"),
     ("ip", "write `address`"),
-    ("ha_suspend", "there is no such switch: health checks go on on a backup; remove the line"),
+    ("sorry_server_inhibit", "remove it: `sorry_mode` says how the sorry server stands in"),
+    ("sorry_server_lvs_method", "write `forwarding` in [virtual_server.sorry_server]"),
+    ("smtp_alert", "remove it: weir sends no mail; watch its metrics"),
+    ("ha_suspend", "remove it: there is no such switch; health checks go on on a backup"),
     ("lvs_timeouts", "write [connections.timeouts]"),
     ("TCP_CHECK", "write a [virtual_server.health_check] with `type = \"tcp\"`"),
     ("HTTP_GET", "write a [virtual_server.health_check] with `type = \"http\"`"),
@@ -51,12 +57,15 @@ const SERVERS: &[Word] = &[
 const CHECKS: &[Word] = &[
     ("connect_ip", "write `address`"),
     ("connect_port", "write `port`"),
+    ("name", "write `query`, the name that a check of `type = \"dns\"` asks for"),
     ("bindto", "write `source`"),
     ("bind_to", "write `source`"),
     ("digest", "write `expect_md5`"),
-    ("status_code", "write `status`"),
+    ("status_code", "write `status`, an array: `status = [200]`"),
     ("regex", "write `expect_body_regex`"),
+    ("regex_no_match", "remove it: what must not be in a body can't be said"),
     ("virtualhost", "write `host`"),
+    ("http_protocol", "remove it: requests are HTTP/1.1"),
     ("retry", "write `fall`: failures in a row, the first included"),
     ("nb_get_retry", "write `fall`: failures in a row, the first included"),
     ("delay_before_retry", "write `retry_interval`"),
@@ -68,6 +77,29 @@ const CHECKS: &[Word] = &[
     ("helo_name", "write `helo`"),
     ("payload", "write `send_hex`"),
     ("enable_sni", "write `tls_server_name`"),
+];
+
+/// keepalived has `digest`, `status_code` and more in each `url`.
+const URLS: &[Word] = &[
+    ("digest", "write `expect_md5`"),
+    ("status_code", "write `status`, an array: `status = [200]`"),
+    ("regex", "write `expect_body_regex`"),
+    ("regex_no_match", "remove it: what must not be in a body can't be said"),
+    ("virtualhost", "write `host` in the [virtual_server.health_check] that this belongs to"),
+    ("http_protocol", "remove it: requests are HTTP/1.1"),
+];
+
+const MARKS: &[Word] = &[
+    (
+        "destination",
+        "write `addresses`, an array of addresses and networks: `addresses = [\"192.0.2.0/24\"]`",
+    ),
+    ("fwmark", "write `mark`"),
+    ("dport", "write `ports`, an array of ports and ranges: `ports = [80]`"),
+    ("port", "write `ports`, an array of ports and ranges: `ports = [80]`"),
+    ("protocol", "write `protocols`, an array: `protocols = [\"tcp\"]`"),
+    ("address", "write `addresses`, an array of addresses and networks: `addresses = [\"192.0.2.0/24\"]`"),
+    ("source", "write `sources`, an array of addresses and networks: `sources = [\"192.0.2.0/24\"]`"),
 ];
 
 const VRRP: &[Word] = &[
@@ -87,15 +119,31 @@ const VRRP: &[Word] = &[
     ("unicast_peer", "write `unicast_peers`"),
     ("unicast_src_ip", "remove it: advertisements come from the port's first address"),
     ("mcast_src_ip", "remove it: advertisements come from the port's first address"),
-    ("auth_type", "write [vrrp.authentication] with `type`"),
-    ("auth_pass", "write [vrrp.authentication] with `password`"),
+    ("min_ttl", "write `ttl_min`"),
+    ("max_ttl", "write `ttl_max`"),
+    ("auth_type", "write [vrrp.authentication] with `type` and `password`"),
+    ("auth_pass", "write [vrrp.authentication] with `type` and `password`"),
     ("dont_track_primary", "remove it: the link of the instance's own port always counts"),
     ("strict_mode", "remove it: weir keeps the RFC's rules"),
-    ("notify_master", "weir runs no programs for VRRP: watch `/api/v1/vrrp` or `weir_vrrp_state`"),
-    ("notify_backup", "weir runs no programs for VRRP: watch `/api/v1/vrrp` or `weir_vrrp_state`"),
-    ("notify_fault", "weir runs no programs for VRRP: watch `/api/v1/vrrp` or `weir_vrrp_state`"),
-    ("notify", "weir runs no programs for VRRP: watch `/api/v1/vrrp` or `weir_vrrp_state`"),
-    ("smtp_alert", "weir sends no mail: watch its metrics"),
+    ("notify_master", "remove it: weir runs no programs for VRRP; watch `/api/v1/vrrp` or `weir_vrrp_state`"),
+    ("notify_backup", "remove it: weir runs no programs for VRRP; watch `/api/v1/vrrp` or `weir_vrrp_state`"),
+    ("notify_fault", "remove it: weir runs no programs for VRRP; watch `/api/v1/vrrp` or `weir_vrrp_state`"),
+    ("notify", "remove it: weir runs no programs for VRRP; watch `/api/v1/vrrp` or `weir_vrrp_state`"),
+    ("smtp_alert", "remove it: weir sends no mail; watch its metrics"),
+];
+
+const TRACK: &[Word] = &[
+    ("interface", "write `port`, the name of a [[port]]"),
+    (
+        "script",
+        "write `virtual_server` with the name of one, or a `file` that the script writes its number into",
+    ),
+    ("process", "write a `file` that something writes"),
+];
+
+const AUTHENTICATION: &[Word] = &[
+    ("auth_type", "write `type`, with \"pass\" or \"ah\""),
+    ("auth_pass", "write `password`, with the 8 bytes at most that keepalived uses"),
 ];
 
 /// At the top of the file: blocks of keepalived, and tables that belong in another.
@@ -122,7 +170,11 @@ pub(crate) fn advice(kind: &str, word: &str) -> Option<&'static str> {
         "the file" => TOP,
         "[[virtual_server]]" | "[[virtual_server.real_server]]" => SERVERS,
         "[virtual_server.health_check]" => CHECKS,
+        "[[virtual_server.health_check.url]]" => URLS,
+        "[[mark]]" => MARKS,
         "[[vrrp]]" => VRRP,
+        "[[vrrp.track]]" => TRACK,
+        "[vrrp.authentication]" => AUTHENTICATION,
         _ => return None,
     };
     words.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(word)).map(|(_, advice)| *advice)
@@ -168,59 +220,62 @@ pub(crate) fn whole_file(text: &str) -> Option<Problem> {
 mod tests {
     use super::*;
 
+    /// Every list with the tables that its words are written in.
+    const LISTS: [(&[&str], &[Word]); 8] = [
+        (&["virtual_server", "virtual_server.real_server"], SERVERS),
+        (&["virtual_server.health_check"], CHECKS),
+        (&["virtual_server.health_check.url"], URLS),
+        (&["mark"], MARKS),
+        (&["vrrp"], VRRP),
+        (&["vrrp.track"], TRACK),
+        (&["vrrp.authentication"], AUTHENTICATION),
+        (&["the file"], TOP),
+    ];
+
+    /// What stands in brackets and names a table.
+    fn tables_in(advice: &str) -> Vec<&str> {
+        let all = advice.split('[').filter_map(|rest| rest.split_once(']')).map(|(table, _)| table);
+        // What stands in brackets after a key is its value.
+        all.filter(|table| !table.is_empty() && !table.starts_with(|c: char| c == '"' || c.is_ascii_digit()))
+            .collect()
+    }
+
     #[test]
-    fn what_is_to_be_written_instead_exists() {
-        let tables = [
-            "control",
-            "health",
-            "port",
-            "mark",
-            "virtual_server",
-            "virtual_server.real_server",
-            "virtual_server.health_check",
-            "vrrp",
-            "vrrp.track",
-            "vrrp.authentication",
-        ];
-        let keys: Vec<&str> =
-            tables.iter().flat_map(|table| crate::keys_of(table).unwrap()).copied().collect();
-        for (word, advice) in [SERVERS, CHECKS, VRRP, TOP].concat() {
-            for code in advice
-                .split('`')
-                .skip(1)
-                .step_by(2)
-                .filter(|code| !code.starts_with('/') && !code.starts_with("weir_"))
-            {
-                let key = code.split(' ').next().unwrap();
-                assert!(keys.contains(&key), "{word}: {advice}");
-            }
-            for table in advice.split('[').filter_map(|rest| rest.split_once(']')).map(|(table, _)| table) {
-                // What stands in brackets after a key is its value.
-                let is_known = crate::keys_of(table).is_some() || table == "virtual_server.sorry_server";
-                assert!(table.starts_with('"') || is_known, "{word}: {advice}");
+    fn what_is_to_be_written_instead_exists_where_it_is_to_be_written() {
+        for (own, words) in LISTS {
+            for (word, advice) in words {
+                let tables = tables_in(advice);
+                for table in &tables {
+                    let is_known = crate::keys_of(table).is_some() || *table == "virtual_server.sorry_server";
+                    assert!(is_known, "{word}: {advice}");
+                }
+                let at: Vec<&str> = tables.iter().chain(own).copied().collect();
+                let keys: Vec<&str> =
+                    at.iter().filter_map(|table| crate::keys_of(table)).flatten().copied().collect();
+                let codes = advice.split('`').skip(1).step_by(2);
+                for code in codes.filter(|code| !code.starts_with('/') && !code.starts_with("weir_")) {
+                    let key = code.split(' ').next().unwrap();
+                    // A sorry server has the keys of a real server.
+                    let is_there = keys.contains(&key) || tables.contains(&"virtual_server.sorry_server");
+                    assert!(is_there, "{word}: {advice}");
+                }
+                assert!(
+                    advice.starts_with("write ")
+                        || advice.starts_with("remove it: ")
+                        || advice.contains("see docs"),
+                    "{word}: {advice}"
+                );
             }
         }
     }
 
     #[test]
     fn a_word_of_another_program_is_no_key_of_the_same_table() {
-        let kinds = [("virtual_server", SERVERS), ("virtual_server.health_check", CHECKS), ("vrrp", VRRP)];
-        for (table, words) in kinds {
-            let keys = crate::keys_of(table).unwrap();
+        for (tables, words) in LISTS {
+            let keys = crate::keys_of(tables[0]).unwrap();
             for (word, advice) in words {
-                assert!(!keys.contains(word), "{table}: {word}: {advice}");
+                assert!(!keys.contains(word), "{word}: {advice}");
             }
         }
-    }
-
-    #[test]
-    fn a_block_of_keepalived_is_told_from_a_table() {
-        let text = "# a comment\n\nvirtual_server 10.0.0.100 80 {\n    lb_algo wlc\n}\n";
-        let place = whole_file(text).unwrap().place.unwrap();
-        assert_eq!(&text[place.span], "virtual_server 10.0.0.100 80 {");
-        assert!(whole_file("vrrp_instance VI_1\n{\n}\n").is_some());
-        assert!(
-            whole_file("[[virtual_server]]\nname = \"a\nvirtual_server = {}\nreal_server = [\n").is_none()
-        );
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod file;
+mod headers;
 mod keepalived;
 mod keys;
 pub mod model;
@@ -26,6 +27,7 @@ pub mod report;
 mod schema;
 mod secret;
 mod suggest;
+mod syntax;
 mod validate;
 
 pub use file::read_file;

@@ -12,16 +12,14 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use crate::file::{read_bounded, read_file};
+use crate::headers::{self, Mended};
 use crate::model::Config;
-use crate::report::{Need, Problem, Report};
+use crate::report::{Need, Problem, Report, Severity};
 use crate::validate::{Asked, Way};
-use crate::{keepalived, keys, schema, validate};
+use crate::{keepalived, keys, schema, syntax, validate};
 
 /// Bytes of a file at most: 100,000 real servers take about 10 MB.
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
-
-/// Syntax errors shown at most: what follows the first few is often their echo.
-const SYNTAX_ERRORS_MAX: usize = 10;
 
 /// Larger texts are searched for their first syntax error only: one that is no TOML at all can hold one
 /// in each of its bytes, and each takes memory.
@@ -127,114 +125,66 @@ fn read_text(text: &str, problems: &mut Vec<Problem>) -> Option<(Config, Vec<Ask
         problems.push(Problem::error(format!("the text is larger than {} MiB", FILE_BYTES_MAX >> 20)));
         return None;
     }
-    let mut tree = tree(text, problems)?;
+    let (tree, errors) = parsed(text);
+    if !errors.is_empty()
+        && let Some(problem) = keepalived::whole_file(text)
+    {
+        problems.push(problem);
+        return None;
+    }
+    if (errors.iter().any(syntax::is_duplicate) || headers::are_suspicious(&tree))
+        && let Some(mended) = headers::mend(text)
+    {
+        read_mended(mended, problems);
+        return None;
+    }
+    read_tree(text, (tree, errors), problems)
+}
+
+/// Says what was mended, and what else is wrong, at its place in the text as it was.
+fn read_mended(mut mended: Mended, problems: &mut Vec<Problem>) {
+    problems.append(&mut mended.problems);
+    let mut others = Vec::new();
+    read_tree(&mended.text, parsed(&mended.text), &mut others);
+    if mended.is_partial {
+        // What was taken out may be what they miss.
+        others.retain(|problem| problem.severity == Severity::Error);
+    }
+    for problem in &mut others {
+        problem.move_places(|byte| mended.original(byte));
+    }
+    problems.append(&mut others);
+}
+
+fn read_tree(
+    text: &str,
+    (mut tree, errors): (DeTable<'_>, Vec<toml::de::Error>),
+    problems: &mut Vec<Problem>,
+) -> Option<(Config, Vec<Asked>)> {
+    if !errors.is_empty() {
+        problems.extend(syntax::problems(text, errors));
+        return None;
+    }
     keys::remove_unknown(&mut tree, problems);
     let tree = toml::Spanned::new(0..text.len(), tree);
     match <schema::File as serde::Deserialize>::deserialize(toml::de::Deserializer::from(tree)) {
         Ok(file) => Some(validate::validate(&file, problems)),
         Err(error) => {
-            problems.push(syntax(text, &error));
+            problems.extend(syntax::problems(text, vec![error]));
             None
         }
     }
 }
 
-fn tree<'t>(text: &'t str, problems: &mut Vec<Problem>) -> Option<DeTable<'t>> {
-    let (tree, errors) = if text.len() <= RECOVERY_BYTES_MAX {
-        DeTable::parse_recoverable(text)
-    } else {
-        match DeTable::parse(text) {
-            Ok(tree) => (tree, Vec::new()),
-            Err(error) => (toml::Spanned::new(0..0, DeTable::new()), vec![error]),
-        }
-    };
-    if errors.is_empty() {
-        return Some(tree.into_inner());
+/// The tree of a text. It has holes where there are errors.
+fn parsed(text: &str) -> (DeTable<'_>, Vec<toml::de::Error>) {
+    if text.len() <= RECOVERY_BYTES_MAX {
+        let (tree, errors) = DeTable::parse_recoverable(text);
+        return (tree.into_inner(), errors);
     }
-    if let Some(problem) = keepalived::whole_file(text) {
-        problems.push(problem);
-        return None;
-    }
-    problems.extend(syntax_errors(text, errors));
-    None
-}
-
-/// The first syntax errors of a text, at most one per line: the others of a line are the first one's echo.
-fn syntax_errors(text: &str, mut errors: Vec<toml::de::Error>) -> Vec<Problem> {
-    errors.sort_by_key(|error| error.span().map(|span| span.start));
-    // Ahead of anything that looks at the text around each.
-    errors.truncate(10 * SYNTAX_ERRORS_MAX);
-    let mut shown = Vec::new();
-    let is_duplicate = |error: &toml::de::Error| error.message().trim().starts_with("duplicate key");
-    if errors.iter().any(is_duplicate) {
-        shown = single_brackets(text);
-        if !shown.is_empty() {
-            // They all follow from it.
-            errors.retain(|error| !is_duplicate(error));
-        }
-    }
-    let mut last_line = None;
-    for error in &errors {
-        let start = text.floor_char_boundary(error.span().map_or(0, |span| span.start));
-        let line = Some(text[..start].rfind('\n'));
-        if line != last_line && shown.len() < SYNTAX_ERRORS_MAX {
-            shown.push(syntax(text, error));
-            last_line = line;
-        }
-    }
-    shown
-}
-
-/// Headers in single brackets of tables that may occur more than once: each further one is a duplicate then, and so
-/// are its keys.
-fn single_brackets(text: &str) -> Vec<Problem> {
-    const SEVERAL: [&str; 8] = [
-        "port",
-        "route",
-        "neighbor",
-        "mark",
-        "virtual_server",
-        "virtual_server.real_server",
-        "vrrp",
-        "vrrp.track",
-    ];
-    let mut found = Vec::new();
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        let header = line.split('#').next().unwrap_or_default().trim();
-        let name = header.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::trim);
-        if let Some(name) = name.filter(|name| SEVERAL.contains(name)) {
-            let at = start + (line.len() - line.trim_start().len());
-            let problem = Problem::error(format!("[{name}] in single brackets"))
-                .at(at..at + header.len(), "a table that may occur more than once has double brackets")
-                .help(format!("write [[{name}]]"));
-            found.push(problem);
-        }
-        start += line.len();
-    }
-    found.truncate(SYNTAX_ERRORS_MAX);
-    found
-}
-
-/// A syntax error in the words of the parser, where they are clear.
-fn syntax(text: &str, error: &toml::de::Error) -> Problem {
-    let span = error.span().unwrap_or(0..0);
-    let found = text.get(span.clone()).unwrap_or_default().trim();
-    let mut sentences = error.message().trim().splitn(2, ", expected ");
-    let message = sentences.next().unwrap_or_default();
-    let expected = sentences.next().map(|expected| format!("expected {expected}")).unwrap_or_default();
-    let problem = |label: String| Problem::error(format!("not TOML: {message}")).at(span.clone(), label);
-    match message {
-        "string values must be quoted" if found.is_empty() => {
-            Problem::error("not TOML: missing value").at(span.clone(), "write a value here")
-        }
-        "string values must be quoted" if !found.contains(['"', '\\', '\n']) => {
-            problem(expected).help(format!("write \"{}\"", found.chars().take(64).collect::<String>()))
-        }
-        "duplicate key" => problem(expected).help(
-            "write each key once in a table; tables that occur more than once have double brackets: [[...]]",
-        ),
-        _ => problem(expected),
+    match DeTable::parse(text) {
+        Ok(tree) => (tree.into_inner(), Vec::new()),
+        Err(error) => (DeTable::new(), vec![error]),
     }
 }
 
@@ -266,7 +216,6 @@ fn reason(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Severity;
 
     const PORT: &str = "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\n";
 

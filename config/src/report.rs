@@ -129,6 +129,13 @@ impl Problem {
         }
     }
 
+    /// Each place to where `to` says its bytes are.
+    pub(crate) fn move_places(&mut self, to: impl Fn(usize) -> usize) {
+        for place in self.place.iter_mut().chain(&mut self.related) {
+            place.span = to(place.span.start)..to(place.span.end);
+        }
+    }
+
     pub(crate) fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.related = Some(Place { span, label: label.into() });
         self

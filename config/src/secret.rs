@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 
 use crate::keepalived::BLOCKS;
 use crate::keys;
+use crate::validate::values;
 
 mod sentence;
 pub(crate) use sentence::hidden_in;
@@ -68,7 +69,7 @@ pub(crate) fn hidden(text: &str, spans: &[Range<usize>]) -> String {
 enum Shown {
     All,
     Nothing,
-    /// Nothing, and what its keys say of the values in a table.
+    /// What its keys say of the values in a table. Of a plain value in its place, an address or the type of a check.
     Table,
     FieldName,
     Program,
@@ -433,7 +434,11 @@ fn is_plain(key: &str) -> bool {
 fn seen(shown: Shown, value: &str) -> usize {
     let until = |ends: fn(char) -> bool| value.find(ends).unwrap_or(value.len());
     match shown {
-        Shown::Nothing | Shown::Table => 0,
+        Shown::Nothing => 0,
+        Shown::Table if values::address_and_port(value).is_some() || values::CHECKS.contains(&value) => {
+            value.len()
+        }
+        Shown::Table => 0,
         // The credentials of a URL, or a string that has lost its end and holds another.
         Shown::All if holds_credentials(value) || holds_another(value) => 0,
         Shown::All => value.len(),
@@ -503,6 +508,8 @@ mod tests {
             ("path = \"/a?key=b\"", "path = \"/a******\""),
             ("path = \"http://u:pw@h/\"", "path = \"**************\""),
             ("host = \"u:pw@h\"", "host = \"******\""),
+            ("sorry_server = \"10.0.0.9 80\"", "sorry_server = \"10.0.0.9 80\""),
+            ("health_check = \"tcp\"", "health_check = \"tcp\""),
         ] {
             // Blanks stay blanks.
             let wanted = wanted.replace(":**", ": *");
@@ -517,6 +524,8 @@ mod tests {
             ("\"password\"=\"hun\"ter2\"", "\"password\"=\"***\"*****"),
             ("authentication.password='é'", "authentication.password='**'"),
             ("authentication = \"x\"", "authentication = \"*\""),
+            ("health_check = \"tcp x\"", "health_check = \"*** *\""),
+            ("sorry_server = \"10.0.0.9 x\"", "sorry_server = \"******** *\""),
             ("basic-auth.port = \"x\"", "basic-auth.port = \"*\""),
             ("a = { type = \"pass\", port = 1 }", "a = { type = \"****\", port = * }"),
             ("a = { type = \"b\" }\nport = 1", "a = { type = \"*\" }\nport = 1"),

@@ -17,7 +17,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod traffic;
-mod values;
+pub(crate) mod values;
 mod virtual_servers;
 mod vrrp;
 mod workers;
@@ -124,7 +124,7 @@ fn control(file: &File, root: &mut Table<'_>) -> Control {
 fn http(file: &File, root: &mut Table<'_>) -> Http {
     let read = root.value(&file.http).map(|(Tabular(http), at)| {
         let mut table = root.inner(at);
-        let listen = table.parsed(&http.listen, values::listen);
+        let listen = table.parsed_or_number(&http.listen, values::listen);
         listen.iter().for_each(|listen| warn_of_strangers(listen, &mut table));
         let hosts = table.list(&http.hosts, values::host_name).into_iter().map(Spanned::into_inner);
         (listen, hosts.collect())

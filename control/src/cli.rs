@@ -65,6 +65,9 @@ impl CommandLine {
     /// Takes the arguments apart at `--`. Without it, they are weir's own if they ask for help, the version or a
     /// check, which need no EAL; else they are all EAL's.
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, clap::Error> {
+        if let Some(problem) = habit(arguments) {
+            return Err(problem);
+        }
         let own = |own: &[String]| {
             let parsed =
                 Options::try_parse_from(std::iter::once("weir").chain(own.iter().map(String::as_str)));
@@ -113,6 +116,97 @@ impl CommandLine {
     }
 }
 
+/// Options of keepalived, nginx and HAProxy with weir's for them. None of them is EAL's.
+const OTHER_OPTIONS: [(&str, &str); 11] = [
+    ("-f", "-c"),
+    ("--use-file", "-c"),
+    ("--file", "-c"),
+    ("--config-file", "-c"),
+    ("--conf", "-c"),
+    ("-t", "--check"),
+    ("-T", "--check"),
+    ("--config-test", "--check"),
+    ("--configtest", "--check"),
+    ("--test", "--check"),
+    ("--check-config", "--check"),
+];
+
+/// A command line as other programs have it, with what it is here.
+fn habit(arguments: &[String]) -> Option<clap::Error> {
+    if let [alone] = arguments
+        && alone == "-v"
+    {
+        return Some(refusal(
+            "`-v` is EAL's, and prints DPDK's version at a start; write `weir -V` for both versions",
+        ));
+    }
+    let mut meant: Vec<String> = Vec::with_capacity(arguments.len() + 2);
+    let mut sentence = None;
+    let mut words = arguments.iter().peekable();
+    while let Some(word) = words.next() {
+        let (name, value) =
+            word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+        let ours = OTHER_OPTIONS.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
+        let is_check = ours == Some("--check") || name == "--check";
+        if let Some(ours) = ours {
+            sentence.get_or_insert(format!("`{name}` is no option of weir: it has `{ours}`"));
+        }
+        meant.push(ours.unwrap_or(name).to_owned());
+        match (value, words.peek()) {
+            // `--check=FILE`
+            (Some(file), _) if is_check => {
+                sentence.get_or_insert("the file is named behind `-c`".to_owned());
+                meant.extend(["-c".to_owned(), file.to_owned()]);
+            }
+            (Some(value), _) if ours.is_some() => meant.push(value.to_owned()),
+            (Some(_), _) => *meant.last_mut()? = word.clone(),
+            // `--check FILE`
+            (None, Some(file)) if is_check && !file.starts_with('-') => {
+                sentence.get_or_insert("the file is named behind `-c`".to_owned());
+                meant.extend(["-c".to_owned(), file.to_string()]);
+                words.next();
+            }
+            // Where nothing follows, `-c` is no mask of EAL's either.
+            (None, next)
+                if matches!(meant.last()?.as_str(), "-c" | "--config")
+                    && next.is_none_or(|it| it.as_str() == "--") =>
+            {
+                sentence.get_or_insert(format!("`{name}` needs a file"));
+                meant.push("/etc/weir/weir.toml".to_owned());
+            }
+            // The value of an option is no option.
+            (None, Some(_)) if has_value(meant.last()?) => meant.extend(words.next().cloned()),
+            _ => {}
+        }
+    }
+    Some(misplaced(&sentence?, &meant))
+}
+
+/// Whether a value stands behind this option, as a word of its own.
+fn has_value(name: &str) -> bool {
+    const EAL: [&str; 18] = [
+        "-a",
+        "-b",
+        "-d",
+        "-l",
+        "-m",
+        "-n",
+        "-r",
+        "-s",
+        "-S",
+        "--allow",
+        "--block",
+        "--vdev",
+        "--lcores",
+        "--file-prefix",
+        "--huge-dir",
+        "--main-lcore",
+        "--socket-mem",
+        "--log-level",
+    ];
+    EAL.contains(&name) || matches!(name, "-c" | "--config")
+}
+
 /// EAL's arguments and weir's, told by their names wherever they stand. `--log-level` is both's, with other values;
 /// EAL's `-c` has a mask of cores, weir's a file.
 fn sort(arguments: &[String]) -> (Vec<&str>, Vec<&str>) {
@@ -147,8 +241,13 @@ fn is_mask(text: &str) -> bool {
 /// The sentence, with the command line as it is to be written.
 fn misplaced(sentence: &str, arguments: &[String]) -> clap::Error {
     let (eal, own) = sort(arguments);
-    let line: Vec<&str> = ["weir"].into_iter().chain(eal).chain(["--"]).chain(own).collect();
-    Options::command().error(ErrorKind::UnknownArgument, format!("{sentence}: {}", line.join(" ")))
+    let dashes = (!eal.is_empty() || !own.contains(&"--check")).then_some("--");
+    let line: Vec<&str> = ["weir"].into_iter().chain(eal).chain(dashes).chain(own).collect();
+    refusal(&format!("{sentence}: {}", line.join(" ")))
+}
+
+fn refusal(sentence: &str) -> clap::Error {
+    Options::command().error(ErrorKind::UnknownArgument, sentence)
 }
 
 /// A refusal of weir's own options. clap's advice is to put `--` before what it does not know, which weir's options
@@ -162,8 +261,22 @@ fn in_its_place(mut problem: clap::Error, arguments: &[String]) -> clap::Error {
     if problem.kind() == ErrorKind::UnknownArgument && EAL_OPTIONS.contains(&name) {
         return misplaced(&format!("`{name}` is EAL's and stands before `--`"), arguments);
     }
+    if problem.kind() == ErrorKind::UnknownArgument && name == "-v" {
+        return refusal("`-v` is no option of weir: `-V` prints the version, `--log-level debug` says more");
+    }
+    if problem.kind() == ErrorKind::UnknownArgument && looks_like_a_file(name) {
+        let named = arguments.iter().flat_map(|word| match *word == unknown {
+            true => vec!["-c".to_owned(), word.clone()],
+            false => vec![word.clone()],
+        });
+        return misplaced("the file is named behind `-c`", &named.collect::<Vec<_>>());
+    }
     problem.remove(ContextKind::Suggested);
     problem
+}
+
+fn looks_like_a_file(word: &str) -> bool {
+    !word.starts_with('-') && (word.contains('/') || word.ends_with(".toml") || word.ends_with(".conf"))
 }
 
 /// EAL's options that people write.
@@ -266,6 +379,60 @@ mod tests {
         assert_eq!(said("-l 0 --check"), format!("error: `-l` is EAL's and {before} -l 0 -- --check"));
         // EAL's own.
         assert_eq!(parse("-c 0xf --log-level lib.eal:debug").eal.len(), 4);
+    }
+
+    #[test]
+    fn what_other_programs_have_is_shown_as_weir_has_it_and_that_line_works() {
+        let check = Some("x.toml");
+        for (line, cause, file) in [
+            ("--check x.toml", "the file is named behind `-c`: ", check),
+            ("--check=x.toml", "the file is named behind `-c`: ", check),
+            ("x.toml --check", "the file is named behind `-c`: ", check),
+            ("--check -f x.toml", "`-f` is no option of weir: it has `-c`: ", check),
+            ("--config-test -f x.toml", "`--config-test` is no option of weir: it has `--check`: ", check),
+            ("--config-test=x.toml", "`--config-test` is no option of weir: it has `--check`: ", check),
+            ("--config-test x.toml", "`--config-test` is no option of weir: it has `--check`: ", check),
+            ("-t -c x.toml", "`-t` is no option of weir: it has `--check`: ", check),
+            (
+                "--config-test",
+                "`--config-test` is no option of weir: it has `--check`: ",
+                Some("/etc/weir/weir.toml"),
+            ),
+            ("--check -c", "`-c` needs a file: ", Some("/etc/weir/weir.toml")),
+            ("-l 0 -- -c", "`-c` needs a file: ", None),
+            ("-c", "`-c` needs a file: ", None),
+            ("-c --", "`-c` needs a file: ", None),
+            ("-l 0 -f x.toml", "`-f` is no option of weir: it has `-c`: ", None),
+            ("-l 0 -- --use-file=x.toml", "`--use-file` is no option of weir: it has `-c`: ", None),
+            ("-l 0 -- x.toml", "the file is named behind `-c`: ", None),
+        ] {
+            let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            let problem = CommandLine::parse(&arguments).expect_err(line);
+            let said = problem.to_string().lines().next().unwrap().to_owned();
+            let meant = said.strip_prefix(&format!("error: {cause}weir ")).expect(&said);
+            let parsed = parse(meant);
+            assert_eq!(parsed.own.check, file.is_some(), "{line}: {said}");
+            assert!(parsed.eal.is_empty() || line.starts_with("-l 0") && parsed.eal == ["-l", "0"], "{said}");
+            let wanted =
+                file.or(line.contains("x.toml").then_some("x.toml")).unwrap_or("/etc/weir/weir.toml");
+            assert_eq!(parsed.own.config, PathBuf::from(wanted), "{line}: {said}");
+        }
+        // Values of EAL's options are nobody's options.
+        assert_eq!(parse("--file-prefix -t -l 0").eal.len(), 4);
+    }
+
+    #[test]
+    fn the_version_is_asked_for_with_a_capital_letter() {
+        let said = |line: &str| {
+            let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            CommandLine::parse(&arguments).expect_err(line).to_string()
+        };
+        for line in ["-v", "-- -v", "--check -v"] {
+            assert!(said(line).contains("-V"), "{}", said(line));
+        }
+        assert!(said("-V").starts_with("weir "));
+        // With others it is EAL's.
+        assert_eq!(parse("-v -l 0").eal, ["-v", "-l", "0"]);
     }
 
     #[test]

@@ -20,7 +20,11 @@ pub(crate) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         Idle::Sleep => "sleep",
     };
     changed.compare("`idle` of [workers]", &idle(old), &idle(new));
-    changed.compare("`sleep_max_us` of [workers]", &old.workers.sleep_max, &new.workers.sleep_max);
+    changed.compare(
+        "`sleep_max_us` of [workers]",
+        &old.workers.sleep_max.as_micros(),
+        &new.workers.sleep_max.as_micros(),
+    );
     changed.compare("`capacity` of [connections]", &old.connections.capacity, &new.connections.capacity);
     changed.compare("`templates` of [connections]", &old.connections.templates, &new.connections.templates);
     let names =
@@ -162,6 +166,10 @@ mod tests {
     fn every_key_that_can_not_change_is_named_with_its_former_value() {
         let old = config(&format!("[[port]]\n{PORT}"));
         let new = config(&format!("[http]\nlisten = \"127.0.0.1:9999\"\n[[port]]\n{PORT}mtu = 1400\n"));
+        let slower = config(&format!("[workers]\nidle = \"sleep\"\nsleep_max_us = 50\n[[port]]\n{PORT}"));
+        let slow = config(&format!("[workers]\nidle = \"sleep\"\nsleep_max_us = 1000\n[[port]]\n{PORT}"));
+        let said = needs_restart(&slow, &slower).unwrap();
+        assert!(said.starts_with("`sleep_max_us` of [workers] (in force: 1000) can't"), "{said}");
         assert_eq!(
             needs_restart(&old, &new).unwrap(),
             "`listen` of [http] (in force: 127.0.0.1:9292), `mtu` of [[port]] \"lan\" (in force: 1500) can't change \

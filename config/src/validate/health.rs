@@ -101,7 +101,7 @@ pub(crate) fn health_checks(
 fn health_check(written: &schema::HealthCheck, table: &mut Table<'_>) -> Option<HealthCheck> {
     let probe = probe::probe(written, table);
     let interval = table.seconds(&written.interval, "interval", 0.1..=86_400.0, 2.0).into_inner();
-    let timeouts = timeouts(written, table);
+    let timeouts = timeouts(written, interval, table);
     within_interval(interval, &written.interval, (timeouts.whole, &written.timeout), table);
     let fall = table.integer(&written.fall, "fall", 1..=255, 3);
     let rise = table.integer(&written.rise, "rise", 1..=255, 1);
@@ -151,13 +151,19 @@ fn via_forwarding(written: &schema::HealthCheck, table: &mut Table<'_>) -> bool 
 }
 
 /// The whole, and each stage within it.
-fn timeouts(written: &schema::HealthCheck, table: &mut Table<'_>) -> Timeouts {
+fn timeouts(written: &schema::HealthCheck, interval: f64, table: &mut Table<'_>) -> Timeouts {
     let whole = table.seconds(&written.timeout, "timeout", 0.01..=3_600.0, 1.0);
+    // Where the interval has room for it, the stage is most likely meant.
+    let help = |stage: f64| match stage <= interval {
+        true => format!("write `timeout = {stage}`: it holds for connecting, TLS and the answer together"),
+        false => format!("write `timeout = {stage}` and `interval = {stage}`, or a shorter time here"),
+    };
     let mut stage = |field: &Field<Number>, key: &str| {
         let read = table.seconds(field, key, 0.01..=3_600.0, *whole.get_ref());
         if read.get_ref() > whole.get_ref() {
             let problem = Problem::error(format!("`{key}` is longer than the whole check"))
-                .at(read.span(), format!("must be at most {} seconds, the `timeout`", whole.get_ref()));
+                .at(read.span(), format!("must be at most {} seconds, the `timeout`", whole.get_ref()))
+                .help(help(*read.get_ref()));
             table.report(problem);
         }
         Duration::from_secs_f64(read.get_ref().min(*whole.get_ref()))

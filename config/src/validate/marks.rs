@@ -295,7 +295,7 @@ fn is_host(net: &IpNet) -> bool {
 
 /// A network, or an address, which is one of full length.
 fn network_or_host(text: &str) -> Result<IpNet, Fault> {
-    match text.contains('/') {
+    match text.contains('/') || values::is_everything(text) {
         true => values::network(text),
         false => values::address(text).map(IpNet::from),
     }

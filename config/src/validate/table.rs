@@ -13,6 +13,9 @@ use crate::schema::{Boolean, Field, Integer, Lenient, List, Number, Span, Switch
 use crate::suggest::nearest;
 use crate::validate::values;
 
+/// Bytes of a text that a help repeats at most.
+const IN_BRACKETS_BYTES_MAX: usize = 64;
+
 /// Why a string is not what its key holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
@@ -109,19 +112,37 @@ impl<'p> Table<'p> {
         range: RangeInclusive<i64>,
         default: N,
     ) -> Spanned<N> {
-        let read = self.whole_number(field).and_then(|(number, span)| self.within(&number, span, key, range));
+        let read = self.whole_number(field, key);
+        let read = read.and_then(|(number, span)| self.within(&number, span, key, range));
         self.or(read, default)
     }
 
-    /// As `value`; one in quotes is reported and read.
-    fn whole_number(&mut self, field: &Field<Integer>) -> Option<(Integer, Span)> {
+    /// As `value`; one in quotes, or with a unit, is reported and read.
+    fn whole_number(&mut self, field: &Field<Integer>, key: &str) -> Option<(Integer, Span)> {
+        if let Some((seconds, span)) = self.with_unit(field, key, |seconds| seconds.fract() == 0.0) {
+            return Some((Integer(seconds as i64), span));
+        }
         if let Some((number, span)) = self.value(field) {
             return Some((Integer(number.0), span));
         }
         let value = field.as_ref()?;
-        let complaint = value.get_ref().0.as_ref().err()?;
-        let quoted = complaint.strip_prefix("invalid type: string \"")?.split_once('"')?.0;
-        quoted.trim().parse().ok().map(|number| (Integer(number), value.span()))
+        text_for(value)?.trim().parse().ok().map(|number| (Integer(number), value.span()))
+    }
+
+    /// Reports and reads a duration with its unit, where seconds belong.
+    fn with_unit<T>(
+        &mut self,
+        field: &Field<T>,
+        key: &str,
+        fits: impl Fn(f64) -> bool,
+    ) -> Option<(f64, Span)> {
+        let value = field.as_ref().filter(|_| values::is_in_seconds(key))?;
+        let seconds = values::seconds(text_for(value)?).filter(|seconds| fits(*seconds))?;
+        let problem = Problem::error("wrong type")
+            .at(value.span(), "a number of seconds has no unit and no quotes")
+            .help(format!("write {seconds}"));
+        self.report(problem);
+        Some((seconds, value.span()))
     }
 
     /// As `integer`, for a key that must be there.
@@ -135,7 +156,7 @@ impl<'p> Table<'p> {
         if field.is_none() {
             self.missing(key, example);
         }
-        let (number, span) = self.whole_number(field)?;
+        let (number, span) = self.whole_number(field, key)?;
         self.within(&number, span, key, range)
     }
 
@@ -162,7 +183,11 @@ impl<'p> Table<'p> {
         range: RangeInclusive<f64>,
         default: f64,
     ) -> Spanned<f64> {
-        let read = self.value(field).and_then(|(&Number(number), span)| {
+        let written = match self.with_unit(field, key, |_| true) {
+            Some(written) => Some(written),
+            None => self.value(field).map(|(&Number(number), span)| (number, span)),
+        };
+        let read = written.and_then(|(number, span)| {
             // Not a number is in no range.
             if range.contains(&number) {
                 return Some(Spanned::new(span, number));
@@ -191,6 +216,24 @@ impl<'p> Table<'p> {
     ) -> Option<Spanned<T>> {
         let (text, span) = self.value(field)?;
         self.accept(parse(&text.0), span)
+    }
+
+    /// As `parsed`, where a number without quotes is a part of what is meant.
+    pub(crate) fn parsed_or_number<T>(
+        &mut self,
+        field: &Field<Text>,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Option<Spanned<T>> {
+        let value = field.as_ref()?;
+        let complaint = value.get_ref().0.as_ref().err();
+        let number = complaint.and_then(|it| it.strip_prefix("invalid type: integer `")?.split_once('`'));
+        match number.and_then(|(number, _)| parse(number).err()) {
+            Some(fault) => {
+                self.report(fault.into_problem(value.span()));
+                None
+            }
+            None => self.parsed(field, parse),
+        }
     }
 
     /// As `parsed`, for a key that must be there.
@@ -253,6 +296,12 @@ impl<'p> Table<'p> {
     pub(crate) fn or<T>(&self, read: Option<Spanned<T>>, default: T) -> Spanned<T> {
         read.unwrap_or_else(|| Spanned::new(self.at.clone(), default))
     }
+}
+
+/// The text that somebody wrote where something else belongs.
+fn text_for<T>(value: &Spanned<Lenient<T>>) -> Option<&str> {
+    let complaint = value.get_ref().0.as_ref().err()?;
+    Some(complaint.strip_prefix("invalid type: string \"")?.split_once('"')?.0)
 }
 
 /// The value of a key, without a word about what is wrong with it.
@@ -327,6 +376,8 @@ fn wrong_type(span: Span, complaint: &str) -> Problem {
         ("a string", "a number") if bare.parse::<f64>().is_ok() => {
             Some(format!("write {bare} without the quotes"))
         }
+        ("a whole number", "an array") => Some(format!("write [{bare}], in brackets")),
+        ("a string", "a table" | "a table or an array of tables") => Some(in_table(bare)),
         ("a string", "true or false") if matches!(bare, "true" | "false") => {
             Some(format!("write {bare} without the quotes"))
         }
@@ -334,10 +385,10 @@ fn wrong_type(span: Span, complaint: &str) -> Problem {
         ("a whole number", "a string") => Some("write it in quotes".to_owned()),
         ("a string", "an array") => Some(in_brackets(bare)),
         ("a table", "an array") => {
-            Some("write the header of this table in double brackets: [[...]]".to_owned())
+            Some("write its header in double brackets, [[...]], or a table in braces as [{ ... }]".to_owned())
         }
         ("an array", "a table") => {
-            Some("write the header of this table in single brackets: [...]".to_owned())
+            Some("write its header in single brackets, [...], or a table in braces: { ... }".to_owned())
         }
         _ => None,
     };
@@ -345,6 +396,17 @@ fn wrong_type(span: Span, complaint: &str) -> Problem {
     match help {
         Some(help) => problem.help(help),
         None => problem,
+    }
+}
+
+/// How a table is written where a text stands.
+fn in_table(text: &str) -> String {
+    let address = values::address_and_port(text);
+    match address {
+        Some((address, Some(port))) => format!("write {{ address = \"{address}\", port = {port} }}"),
+        Some((address, None)) => format!("write {{ address = \"{address}\" }}"),
+        None if values::CHECKS.contains(&text) => format!("write {{ type = \"{text}\" }}"),
+        None => "write its keys in braces, { ... }, or below a header in brackets, [...]".to_owned(),
     }
 }
 
@@ -357,7 +419,13 @@ fn in_brackets(text: &str) -> String {
             false => format!("write {}", as_words(text)),
         };
     }
-    "write the value in brackets: [\"...\"]".to_owned()
+    if let Some((address, Some(port))) = values::address_and_port(text) {
+        return format!("write [{{ address = \"{address}\", port = {port} }}]");
+    }
+    match text.len() > IN_BRACKETS_BYTES_MAX || text.contains(['"', '\\']) {
+        true => "write the value in brackets: [\"...\"]".to_owned(),
+        false => format!("write [\"{text}\"], in brackets"),
+    }
 }
 
 /// A command line as the array of its words.

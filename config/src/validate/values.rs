@@ -21,6 +21,9 @@ const DEVICE_BYTES_MAX: usize = 63;
 /// Bytes of the name of a network interface at most: the kernel's IFNAMSIZ less its closing zero.
 const INTERFACE_BYTES_MAX: usize = 15;
 
+/// Types of health checks.
+pub(crate) const CHECKS: [&str; 8] = ["tcp", "http", "https", "udp", "dns", "smtp", "ping", "exec"];
+
 /// A name: of a port, a virtual server, a VRRP instance.
 pub(crate) fn name(text: &str) -> Result<String, Fault> {
     let fault = |label: String| {
@@ -68,6 +71,11 @@ pub(crate) fn device(text: &str) -> Result<String, Fault> {
         return Err(Fault::new("invalid device", "a device name is not empty")
             .help("write a PCI address such as \"0000:03:00.0\" or a vdev such as \"net_af_packet0\""));
     }
+    if let Some(address) = pci_address(text).filter(|whole| whole != text) {
+        return Err(Fault::new("invalid device", "a PCI address without its domain").help(format!(
+            "write \"{address}\": that is the device's name, however short it was for EAL's `-a`"
+        )));
+    }
     if let Some((device, _)) = text.split_once(',') {
         return Err(Fault::new("invalid device", "arguments of a device do not belong here").help(format!(
             "write {} here and the arguments on the command line, after --vdev or -a",
@@ -81,6 +89,19 @@ pub(crate) fn device(text: &str) -> Result<String, Fault> {
         return Err(Fault::new("invalid device", "a device name has no blanks"));
     }
     Ok(text.to_owned())
+}
+
+/// The whole address of a PCI device, whose domain, 0000, may be left out as lspci does.
+pub(crate) fn pci_address(text: &str) -> Option<String> {
+    let is_hex = |part: &str, digits| part.len() == digits && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let parts: Vec<&str> = text.split([':', '.']).collect();
+    let (domain, rest) = match parts.len() {
+        3 => ("0000", &parts[..]),
+        _ => (*parts.first()?, &parts[1..]),
+    };
+    let [bus, device, function] = *rest else { return None };
+    let is_one = is_hex(domain, 4) && is_hex(bus, 2) && is_hex(device, 2) && is_hex(function, 1);
+    is_one.then(|| format!("{domain}:{bus}:{device}.{function}"))
 }
 
 /// Whether a device's name is what the kernel and its tools call network interfaces: `eth0`, `enp3s0f1`, `bond0`.
@@ -131,14 +152,30 @@ pub(crate) fn path(text: &str) -> Result<PathBuf, Fault> {
 /// Address and TCP port of the HTTP listener.
 pub(crate) fn listen(text: &str) -> Result<SocketAddr, Fault> {
     const HELP: &str = "write address and port, such as \"127.0.0.1:9292\" or \"[::1]:9292\"";
-    let fault = |label: &str| Err(Fault::new("invalid address to listen on", label).help(HELP));
+    let invalid = |label: &str| Fault::new("invalid address to listen on", label);
+    let fault = |label: &str| Err(invalid(label).help(HELP));
+    let port_of = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => fault("port 0 would be another one at each start"),
         Ok(address) if address.ip().is_multicast() => fault("a multicast address"),
         Ok(address) => Ok(address),
-        Err(_) if text.parse::<IpAddr>().is_ok() => fault("the port is missing"),
-        Err(_) if text.trim_start_matches(':').parse::<u16>().is_ok() => fault("the address is missing"),
-        Err(_) => fault("not an address and a port"),
+        Err(_) => {
+            let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+            Err(match (text.parse::<IpAddr>(), host, port_of(port)) {
+                (Ok(address), ..) => invalid("the port is missing")
+                    .help(format!("write \"{}\"", SocketAddr::from((address, 9292)))),
+                (_, "", Some(port)) => {
+                    invalid("the address is missing").help(format!("write \"127.0.0.1:{port}\""))
+                }
+                (_, "localhost", Some(port)) => {
+                    invalid("host names are not looked up").help(format!("write \"127.0.0.1:{port}\""))
+                }
+                (_, "*", Some(port)) => {
+                    invalid("every address is written as 0.0.0.0").help(format!("write \"0.0.0.0:{port}\""))
+                }
+                _ => invalid("not an address and a port").help(HELP),
+            })
+        }
     }
 }
 
@@ -162,6 +199,41 @@ pub(crate) fn host_name(text: &str) -> Result<String, Fault> {
         return fault("not a host name", "write such as \"director1.example.com\"");
     }
     Ok(text.to_owned())
+}
+
+/// The seconds of a duration with its unit, as other programs write one: "500ms", "5 min".
+pub(crate) fn seconds(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let number: f64 = text[..digits].parse().ok()?;
+    Some(match text[digits..].trim() {
+        "ms" => number / 1000.0,
+        "s" | "sec" | "second" | "seconds" => number,
+        "m" | "min" | "minute" | "minutes" => number * 60.0,
+        "h" | "hour" | "hours" => number * 3600.0,
+        "d" | "day" | "days" => number * 86_400.0,
+        _ => return None,
+    })
+}
+
+/// Whether a key of weir's holds a number of seconds.
+pub(crate) fn is_in_seconds(key: &str) -> bool {
+    const ENDS: [&str; 8] =
+        ["timeout", "interval", "delay", "expiration", "refresh", "warmup", "window", "ejection"];
+    key == "ejection_max"
+        || ENDS.iter().any(|end| key.ends_with(end))
+        || crate::keys_of("connections.timeouts").is_some_and(|keys| keys.contains(&key))
+}
+
+/// An address, and its port where there is one: "10.0.0.1", "10.0.0.1:80", "10.0.0.1 80".
+pub(crate) fn address_and_port(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    if let Ok(both) = text.parse::<SocketAddr>() {
+        return Some((both.ip(), Some(both.port())));
+    }
+    let mut words = text.split_whitespace();
+    let address = words.next()?.parse().ok()?;
+    let port = words.next().map(str::parse).transpose().ok()?;
+    words.next().is_none().then_some((address, port))
 }
 
 /// An IP address, without prefix length or port.
@@ -252,8 +324,17 @@ pub(crate) fn prefix(text: &str) -> Result<IpNet, Fault> {
     })
 }
 
+/// Whether it is a word of other programs for the network of all addresses.
+pub(crate) fn is_everything(text: &str) -> bool {
+    ["default", "any", "all", "*"].iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
 /// A network: a prefix without host bits.
 pub(crate) fn network(text: &str) -> Result<IpNet, Fault> {
+    if is_everything(text) {
+        return Err(Fault::new("invalid network", "all addresses are a network, too")
+            .help("write \"0.0.0.0/0\", or \"::/0\" for IPv6"));
+    }
     let net = prefix(text)?;
     if net.trunc() == net {
         return Ok(net);
@@ -399,6 +480,34 @@ mod tests {
     }
 
     #[test]
+    fn durations_of_other_programs_are_numbers_of_seconds() {
+        for (text, wanted) in
+            [("500ms", 0.5), ("5m", 300.0), ("2 h", 7200.0), ("1.5s", 1.5), ("1 day", 86_400.0)]
+        {
+            assert_eq!(seconds(text), Some(wanted), "{text}");
+        }
+        for text in ["", "5", "m", "5x", "five min", "5m5s", "."] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+        let plain = ["capacity", "weight", "mtu", "quorum", "fall", "jitter", "port", "sleep_max_us", "type"];
+        assert!(plain.iter().all(|key| !is_in_seconds(key)));
+        let times = ["persistence_timeout", "tcp_fin_wait", "interval", "preempt_delay", "udp"];
+        assert!(times.iter().all(|key| is_in_seconds(key)));
+    }
+
+    #[test]
+    fn addresses_with_a_port_are_taken_apart() {
+        let taken = |text: &str| address_and_port(text).map(|(address, port)| (address.to_string(), port));
+        assert_eq!(taken("10.0.0.9 80"), Some(("10.0.0.9".to_owned(), Some(80))));
+        assert_eq!(taken("10.0.0.9:80"), Some(("10.0.0.9".to_owned(), Some(80))));
+        assert_eq!(taken("[::1]:80"), Some(("::1".to_owned(), Some(80))));
+        assert_eq!(taken("10.0.0.9"), Some(("10.0.0.9".to_owned(), None)));
+        for text in ["", "hunter2", "10.0.0.9 x", "10.0.0.9 80 90", "10.0.0.9 65536"] {
+            assert_eq!(taken(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn interfaces_of_the_kernel_are_told_from_devices() {
         for kernels in
             ["eth0", "enp3s0f1", "eno1", "ens192", "enx020000000001", "bond0", "br0", "veth1", "lo"]
@@ -455,6 +564,11 @@ mod tests {
         assert!(label(interface("weir 0")).contains("a blank"));
         assert!(label(interface(&"x".repeat(16))).contains("16"));
         assert!(label(interface("lo")).contains("itself"));
+        assert!(device("0000:03:00.0").is_ok() && device("mlx5_0").is_ok());
+        assert!(device("03:00.0").unwrap_err().help.unwrap().starts_with("write \"0000:03:00.0\""));
+        for other in ["0000:03:00", "03:00", "x3:00.0", "0000:03:00.10", "00:03:00.0"] {
+            assert_eq!(pci_address(other), None, "{other}");
+        }
         assert!(device("net_pcap0,rx_pcap=a").unwrap_err().help.unwrap().contains("`net_pcap0`"));
         assert!(socket_path("weir.sock").is_err());
         assert!(socket_path("/run/weir/").is_err());
@@ -462,7 +576,8 @@ mod tests {
         assert!(socket_path(&format!("/{}", "x".repeat(106))).is_ok());
         assert_eq!(label(listen("127.0.0.1")), "the port is missing");
         assert_eq!(label(listen(":9292")), "the address is missing");
-        assert_eq!(label(listen("localhost:9292")), "not an address and a port");
+        assert_eq!(label(listen("localhost:9292")), "host names are not looked up");
+        assert_eq!(label(listen("director:9292")), "not an address and a port");
         assert!(listen("[::]:9292").is_ok());
     }
 }

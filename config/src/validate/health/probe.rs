@@ -45,9 +45,7 @@ const SYNONYMS: [(&str, &str); 8] = [
 ];
 
 pub(super) fn probe(written: &HealthCheck, table: &mut Table<'_>) -> Option<Probe> {
-    let kind = table.required_parsed(&written.r#type, "type", "type = \"tcp\"", |text| {
-        word("health check", &KINDS, &SYNONYMS, text)
-    });
+    let kind = table.required_parsed(&written.r#type, "type", "type = \"tcp\"", kind_of);
     let kind = kind?.into_inner();
     misplaced(written, kind, table);
     match kind {
@@ -100,6 +98,20 @@ pub(super) fn probe(written: &HealthCheck, table: &mut Table<'_>) -> Option<Prob
             Some(Probe::Exec { command: command?.into_inner(), dynamic_weight })
         }
     }
+}
+
+fn kind_of(text: &str) -> Result<Kind, Fault> {
+    let fault = match word("health check", &KINDS, &SYNONYMS, text) {
+        Ok(kind) => return Ok(kind),
+        Err(fault) => fault,
+    };
+    // keepalived's `type` in a DNS_CHECK.
+    Err(match record(text) {
+        Ok(_) => {
+            fault.help(format!("write `type = \"dns\"` and `record = \"{}\"`", text.to_ascii_uppercase()))
+        }
+        Err(_) => fault,
+    })
 }
 
 /// Options that belong to another type do nothing, so they are mistakes.
@@ -199,4 +211,14 @@ fn record(text: &str) -> Result<DnsRecord, Fault> {
         ("AAAA", DnsRecord::Aaaa),
     ];
     word("record", &words, &[], &text.to_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_alone_in_the_place_of_a_check_is_known() {
+        assert_eq!(KINDS.map(|(name, _)| name), crate::validate::values::CHECKS);
+    }
 }
