@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::peeked;
 use super::table::peek;
 use crate::report::Problem;
-use crate::schema::{Field, File, RealServer, Span, Text, VirtualServer};
+use crate::schema::{Field, File, RealServer, Span, Tabular, Text, VirtualServer};
 
 /// What is not served yet, in the order of the documentation. Serving the rest without it would do something else
 /// than the file says, so it stops weir.
@@ -61,9 +61,14 @@ fn servers(file: &File, find: impl Fn(&VirtualServer) -> Option<Span>) -> Vec<Sp
     peeked(&file.virtual_server).filter_map(|(server, _)| find(server)).collect()
 }
 
+/// Sorry servers are real servers.
 fn real_servers(file: &File, find: impl Fn(&VirtualServer, &RealServer) -> Option<Span>) -> Vec<Span> {
     let servers = peeked(&file.virtual_server);
-    let each = servers.flat_map(|(server, _)| peeked(&server.real_server).map(move |(rs, _)| (server, rs)));
+    let each = servers.flat_map(|(server, _)| {
+        let sorry = peek(&server.sorry_server).map(|(Tabular(sorry), _)| sorry);
+        let others = peeked(&server.real_server).map(|(real_server, _)| real_server);
+        others.chain(sorry).map(move |real_server| (server, real_server))
+    });
     each.filter_map(|(server, real_server)| find(server, real_server)).collect()
 }
 
