@@ -1,7 +1,6 @@
 //! A pick of each scheduler, from lists of 4 and 64 real servers with weights and connections.
 
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use weir_benches::frames::{VIP, client, server};
@@ -41,7 +40,7 @@ fn benches(criterion: &mut Criterion) {
             let servers = (0..count)
                 .zip(&weights)
                 .map(|(index, &weight)| {
-                    let address = IpAddr::from(Ipv4Addr::from(server(11 + index as u8)));
+                    let address = server(11 + index as u8).into();
                     ServerDescription::new(index + 1, address, 80, weight)
                 })
                 .collect();
@@ -59,12 +58,8 @@ fn benches(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     flow = (flow + 1_001) % 1_000_000;
                     let (address, source_port) = client(flow);
-                    let key = PickKey {
-                        source: Ipv4Addr::from(address).into(),
-                        destination: Ipv4Addr::from(VIP).into(),
-                        source_port,
-                        now_secs: 1,
-                    };
+                    let key =
+                        PickKey { source: address.into(), destination: VIP.into(), source_port, now_secs: 1 };
                     scheduler.pick(&state, &standing, black_box(&key))
                 });
             });

@@ -8,9 +8,10 @@
 use std::sync::Arc;
 
 use dpdk::{Eal, Line, Slab, SocketId};
-use weir_benches::frames::{OWN, VIP, tcp};
+use weir_benches::frames::{CLIENT, OWN, VIP, tcp};
 use weir_benches::lab::{HASH_KEY, base, read, virtual_server};
 use weir_benches::pool::{PoolFrame, PoolWire};
+use weir_dataplane::address::Addr4;
 use weir_dataplane::clock::Now;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
@@ -77,8 +78,8 @@ impl Bench {
             passes: 0,
             skipped: 0,
             hz: dpdk::tsc_hz() as f64,
-            syn: tcp((0, 0), (VIP, 80), SYN),
-            ack: tcp((0, 0), (VIP, 80), ACK),
+            syn: tcp((Addr4::UNSPECIFIED, 0), (VIP, 80), SYN),
+            ack: tcp((Addr4::UNSPECIFIED, 0), (VIP, 80), ACK),
         };
         // Past the announcements of a start.
         (0..20_000).for_each(|_| {
@@ -127,8 +128,8 @@ fn write_client(frame: &mut [u8], flow: u64) {
     let scattered = (flow + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
     // 22 bits of 100.64.0.0/10 and 15 bits of port: different for different flows, since the product's are.
     let bits = (flow & 0x1f_ffff_ffff) ^ (scattered << 25 & 0x1f_fe00_0000);
-    let client = 0x6440_0000 | (bits >> 15) as u32 & 0x3f_ffff;
-    frame[26..30].copy_from_slice(&client.to_be_bytes());
+    let client = CLIENT.plus((bits >> 15) as u32 & 0x3f_ffff);
+    frame[26..30].copy_from_slice(&client.octets());
     frame[34..36].copy_from_slice(&(0x8000 | bits as u16 & 0x7fff).to_be_bytes());
     frame[24..26].fill(0);
     let sum: u32 = frame[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();

@@ -4,7 +4,7 @@ use weir_dataplane::wire::ethernet::{Arp, MacAddress};
 use weir_dataplane::wire::l4::flags::{ACK, SYN};
 
 use crate::Lab;
-use crate::frames::{CLIENT, GATEWAY, VIP, arp, client, server, tcp, udp};
+use crate::frames::{CLIENT, End, GATEWAY, VIP, arp, client, server, tcp, udp};
 use crate::lab::{base, virtual_server};
 use crate::pool::PoolFrame;
 use weir_dataplane::packet::{BURST, Frame};
@@ -121,11 +121,11 @@ fn mixed(sent: &[PoolFrame]) -> Vec<Vec<u8>> {
 }
 
 /// The client that a forwarded segment comes from; a tunnel's header is passed over.
-fn client_of(frame: &PoolFrame) -> (u32, u16) {
+fn client_of(frame: &PoolFrame) -> End {
     const IPIP: u8 = 4;
     let bytes = frame.bytes();
     let ip = &bytes[if bytes[23] == IPIP { 34 } else { 14 }..];
-    (u32::from_be_bytes([ip[12], ip[13], ip[14], ip[15]]), u16::from_be_bytes([ip[20], ip[21]]))
+    ([ip[12], ip[13], ip[14], ip[15]].into(), u16::from_be_bytes([ip[20], ip[21]]))
 }
 
 fn datagrams() -> (Lab, Vec<Vec<u8>>) {
@@ -138,7 +138,8 @@ fn datagrams() -> (Lab, Vec<Vec<u8>>) {
 /// SYNs of connections that are not there yet. A connection of each real server's has been, so that MACs are found.
 fn fresh(forwarding: &str, scheduler: &str, servers: u16) -> (Lab, Vec<Vec<u8>>) {
     let mut lab = lab(forwarding, "tcp", scheduler, servers);
-    let first: Vec<_> = (0..FLOWS).map(|flow| tcp((CLIENT - 1 - flow, 999), (VIP, 80), SYN)).collect();
+    let first: Vec<_> =
+        (0..FLOWS).map(|flow| tcp((CLIENT.plus((flow + 1).wrapping_neg()), 999), (VIP, 80), SYN)).collect();
     lab.send(0, &first);
     (lab, (0..FLOWS).map(|flow| tcp(client(flow), (VIP, 80), SYN)).collect())
 }

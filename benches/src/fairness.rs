@@ -182,12 +182,7 @@ impl Site {
 
     fn pick(&self, worker: usize, flow: usize) -> Option<usize> {
         let (address, port) = client(flow as u32);
-        let key = PickKey {
-            source: std::net::Ipv4Addr::from(address).into(),
-            destination: std::net::Ipv4Addr::from(VIP).into(),
-            source_port: port,
-            now_secs: 0,
-        };
+        let key = PickKey { source: address.into(), destination: VIP.into(), source_port: port, now_secs: 0 };
         let picked = self.service.pick(&self.snapshot, worker, &key)?;
         self.servers.iter().position(|&server| server == picked)
     }

@@ -1,6 +1,7 @@
 //! Frames as they come in, and the addresses of the one network that the benches know.
 
 use weir_config::model::MacAddress;
+use weir_dataplane::address::Addr4;
 use weir_dataplane::wire::ethernet::{Arp, BROADCAST, TYPE_ARP, TYPE_IPV4, Vlan, write_header};
 use weir_dataplane::wire::ipv4::{self, Ipv4};
 use zerocopy::IntoBytes;
@@ -10,25 +11,25 @@ pub const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 /// The gateway's MAC, behind which the clients are.
 pub const GATEWAY: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xfe]);
 /// The virtual server's address.
-pub const VIP: u32 = 0x0a00_0064;
+pub const VIP: Addr4 = Addr4::new(10, 0, 0, 100);
 /// The first client; others follow.
-pub const CLIENT: u32 = 0x6440_0000;
+pub const CLIENT: Addr4 = Addr4::new(100, 64, 0, 0);
 
 /// Address and port.
-pub type End = (u32, u16);
+pub type End = (Addr4, u16);
 
 /// The client of flow number `flow`.
 pub fn client(flow: u32) -> End {
-    (CLIENT + flow / 1_000, 1_024 + (flow % 1_000) as u16)
+    (CLIENT.plus(flow / 1_000), 1_024 + (flow % 1_000) as u16)
 }
 
 /// The real server with this last octet.
-pub fn server(octet: u8) -> u32 {
-    0x0a00_0000 | u32::from(octet)
+pub fn server(octet: u8) -> Addr4 {
+    Addr4::new(10, 0, 0, octet)
 }
 
 /// An IPv4 packet in an untagged frame from the gateway.
-pub fn ipv4(protocol: u8, source: u32, destination: u32, payload: &[u8]) -> Vec<u8> {
+pub fn ipv4(protocol: u8, source: Addr4, destination: Addr4, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; 18];
     let len = write_header(&mut frame, OWN, GATEWAY, Vlan::NONE, TYPE_IPV4);
     frame.truncate(len);
@@ -70,7 +71,7 @@ pub fn sctp(source: End, destination: End, chunk: u8) -> Vec<u8> {
 }
 
 /// An ICMP message with its checksum; `rest` is the second word, `quote` what follows it.
-pub fn icmp(source: u32, destination: u32, (kind, code): (u8, u8), rest: u32, quote: &[u8]) -> Vec<u8> {
+pub fn icmp(source: Addr4, destination: Addr4, (kind, code): (u8, u8), rest: u32, quote: &[u8]) -> Vec<u8> {
     let mut message = vec![kind, code, 0, 0];
     message.extend_from_slice(&rest.to_be_bytes());
     message.extend_from_slice(quote);
@@ -108,7 +109,7 @@ fn with_ip_checksum(mut frame: Vec<u8>) -> Vec<u8> {
 }
 
 /// An ARP packet: a broadcast question about `target`, or an answer to weir's own.
-pub fn arp(operation: u16, sender: (MacAddress, u32), target: (MacAddress, u32)) -> Vec<u8> {
+pub fn arp(operation: u16, sender: (MacAddress, Addr4), target: (MacAddress, Addr4)) -> Vec<u8> {
     let to = if operation == Arp::REQUEST { BROADCAST } else { OWN };
     let mut frame = vec![0; 18];
     let len = write_header(&mut frame, to, sender.0, Vlan::NONE, TYPE_ARP);

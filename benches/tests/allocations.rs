@@ -9,6 +9,7 @@ use weir_benches::frames::{
 };
 use weir_benches::lab::{base, virtual_server};
 use weir_config::model::{MacAddress, Scheduler};
+use weir_dataplane::address::Addr4;
 use weir_dataplane::packet::BURST;
 use weir_dataplane::stats::{Answer, DropReason};
 use weir_dataplane::wire::ethernet::Arp;
@@ -118,7 +119,7 @@ fn a_reply_of_no_connection_and_a_segment_to_nobody() {
     let frames = [
         tcp((server(11), 8_080), client(1), ACK),
         tcp(client(1), (VIP, 81), ACK),
-        tcp(client(1), (0x0808_0808, 80), ACK),
+        tcp(client(1), (Addr4::new(8, 8, 8, 8), 80), ACK),
         tcp(client(1), WEB, ACK),
         udp(client(1), (VIP, 53), 18),
         ipv4(99, CLIENT, VIP, &[0; 40]),

@@ -12,7 +12,7 @@ use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::publish::{Current, Masters, Publisher, Reader};
-use weir_dataplane::snapshot::registry::{Progress, Registry};
+use weir_dataplane::snapshot::registry::{self, Progress, Registry};
 use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_health::checker::Handle;
 use weir_health::overlay::{Overlay, effective, effective_service};
@@ -49,6 +49,7 @@ impl Publish {
         let registry = Registry::new(workers.len(), Options { locality_keys, ..Options::default() });
         let mut registry = registry.with_fences(fences);
         let overlay = health.overlay().borrow().clone();
+        registry::check(&config)?;
         let first = registry.snapshot(&effective(&config, &overlay), &macs, Progress::default())?;
         let room_for_templates = config.templates();
         Ok(Self {
@@ -148,6 +149,8 @@ impl Publish {
     fn publish(&mut self, file: &Config) -> Result<()> {
         let workers = self.workers.iter().map(|worker| &*worker.counters);
         let progress = Progress::of(workers, Some(&self.templates));
+        // What verdicts leave out now may serve later: real servers that are down, and sorry servers.
+        registry::check(file)?;
         let next = self.registry.snapshot(&effective(file, &self.overlay), &self.macs, progress)?;
         self.publisher.publish(next);
         Ok(())
@@ -164,4 +167,52 @@ pub(crate) fn random_u64() -> Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).context("the kernel gives no random numbers")?;
     Ok(u64::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use dpdk::Slab;
+    use weir_config::model::{Tunnel, TunnelChecksum};
+    use weir_dataplane::conn::table::HashKey;
+    use weir_health::checker::Checker;
+
+    use super::*;
+
+    const FILE: &str = "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.0.0.2/24\"]\n\
+        [[virtual_server]]\nname = \"web\"\naddress = \"10.0.0.100\"\nport = 80\nforwarding = \"tun\"\n\
+        [virtual_server.sorry_server]\naddress = \"10.0.0.12\"\n\
+        [[virtual_server.real_server]]\naddress = \"10.0.0.11\"\n";
+
+    #[test]
+    fn a_file_that_workers_can_not_serve_is_refused_and_the_former_stays_in_force() {
+        let file = weir_config::parse("weir.toml", FILE).unwrap_or_else(|report| panic!("{report}")).config;
+        let (_checker, health) = Checker::new(&file, 1);
+        let lines = Slab::heap(Templates::lines_for(64)).unwrap();
+        let templates = Arc::new(Templates::new(lines, HashKey::new([1, 2])));
+        let workers = (Shared::new(1, 1), templates);
+        let macs = vec![MacAddress([2, 0, 0, 0, 0, 1])];
+        let mut publish =
+            Publish::new(file.clone(), &health, macs.clone(), Vec::new(), workers.clone()).unwrap();
+        let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
+        // Neither shows while all is well: a sorry server does not serve, and what is down may be left out.
+        let changes: [fn(&mut VirtualServer, Tunnel); 2] = [
+            |web, gue| web.real_servers[0].tunnel = gue,
+            |web, gue| web.health.sorry_server.as_mut().unwrap().tunnel = gue,
+        ];
+        for (change, server) in changes.into_iter().zip(["10.0.0.11:80", "10.0.0.12:80"]) {
+            let mut bad = file.clone();
+            change(&mut bad.virtual_servers[0], gue);
+            let expected = format!(
+                "virtual server web, real server {server}: gue tunnels are not served yet; write `tunnel = \"ipip\"`"
+            );
+            assert_eq!(publish.put(bad.clone()).unwrap_err().to_string(), expected);
+            let in_force = publish.shared().load().clone();
+            assert_eq!((in_force.generation, in_force.servers().count()), (1, 1));
+            assert_eq!(*publish.file(), file);
+            let started = Publish::new(bad, &health, macs.clone(), Vec::new(), workers.clone());
+            assert_eq!(started.err().unwrap().to_string(), expected);
+        }
+        publish.put(file).unwrap();
+        assert_eq!(publish.shared().load().generation, 2);
+    }
 }

@@ -5,6 +5,7 @@
 
 use weir_config::model::Protocol;
 
+use crate::address::Addr4;
 use crate::conn::record::{Key, ServiceId, Usual, VipId, reply_hash_input};
 use crate::conn::table::Table;
 use crate::parse::{Packet, Plain, Socket};
@@ -79,7 +80,7 @@ impl LastService {
     #[inline]
     pub(crate) fn set(&mut self, plain: &Plain, target: Target) -> Option<&Usual> {
         let (port, number) = (plain.tcp.destination.get(), plain.ip.protocol);
-        let usual = target.key(0, 0, port, protocol(number)?).usual();
+        let usual = target.key(Addr4::UNSPECIFIED, 0, port, protocol(number)?).usual();
         *self = Self { destination: plain.destination(), number, target, usual };
         Some(&self.usual)
     }
@@ -113,7 +114,7 @@ impl LastService {
             target = found.target;
             // What another client would not find is not kept.
             if found.is_for_all {
-                let usual = target.key(0, 0, port, protocol).usual();
+                let usual = target.key(Addr4::UNSPECIFIED, 0, port, protocol).usual();
                 *self = Self { destination, number, target, usual };
             }
         }

@@ -15,6 +15,7 @@
 //! once per burst and passed along. Apart from [`worker`] and the buffer trait of [`packet`] nothing here knows DPDK,
 //! so all of it runs under `cargo test`.
 
+pub mod address;
 pub mod classify;
 pub mod clock;
 pub mod conn;

@@ -6,6 +6,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::address::Addr4;
 use crate::packet::Frame;
 use crate::stats::DropReason;
 use crate::wire::ethernet::{self, Ethernet, MacAddress, Tag, Vlan};
@@ -44,9 +45,9 @@ pub struct Packet {
     /// TCP, UDP, SCTP; else 0.
     pub destination_port: u16,
     /// From whom.
-    pub source: u32,
+    pub source: Addr4,
     /// To whom.
-    pub destination: u32,
+    pub destination: Addr4,
 }
 
 impl Packet {
@@ -151,8 +152,8 @@ impl Socket {
     const LOOKED_AT: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]);
 
     /// Of this address and port.
-    pub fn of(address: u32, port: u16) -> Self {
-        let ([a, b, c, d], [e, f]) = (address.to_be_bytes(), port.to_be_bytes());
+    pub fn of(address: Addr4, port: u16) -> Self {
+        let ([a, b, c, d], [e, f]) = (address.octets(), port.to_be_bytes());
         Self(u64::from_ne_bytes([a, b, c, d, 0, 0, e, f]))
     }
 }
@@ -272,7 +273,7 @@ impl Plain {
     /// Whether the source can be a host.
     #[inline]
     fn has_right_source(&self) -> bool {
-        ipv4::is_unicast(self.ip.source.get())
+        self.ip.source.get().is_unicast()
     }
 
     /// Whether it goes to the station `own` and comes from a single one.
@@ -290,7 +291,7 @@ impl Plain {
     /// Source address and port, likewise.
     #[inline]
     pub fn source(&self) -> Socket {
-        let ([a, b, c, d], [e, f]) = (self.ip.source.to_bytes(), self.tcp.source.to_bytes());
+        let ([a, b, c, d], [e, f]) = (self.ip.source.octets(), self.tcp.source.to_bytes());
         Socket(u64::from_ne_bytes([a, b, c, d, 0, 0, e, f]))
     }
 
@@ -379,7 +380,7 @@ fn parse_ipv4(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Packet, Drop
         return Err(DropReason::BadIpChecksum);
     }
     let source = header.source.get();
-    if !ipv4::is_unicast(source) {
+    if !source.is_unicast() {
         return Err(DropReason::BadIpHeader);
     }
     if header.is_fragment() {
@@ -473,9 +474,9 @@ pub struct Quoted {
     /// IP protocol number.
     pub protocol: u8,
     /// From whom: one of ours, if the error concerns us.
-    pub source: u32,
+    pub source: Addr4,
     /// To whom.
-    pub destination: u32,
+    pub destination: Addr4,
     /// TCP, UDP, SCTP; else 0.
     pub source_port: u16,
     /// TCP, UDP, SCTP; else 0.
@@ -522,6 +523,9 @@ mod tests {
     use super::*;
     use crate::packet::heap::HeapFrame;
 
+    const FROM: Addr4 = Addr4::new(10, 0, 0, 1);
+    const TO: Addr4 = Addr4::new(192, 0, 2, 1);
+
     fn long_way(frame: &HeapFrame) -> (Content, Packet) {
         let mut packet = Packet::default();
         (parse_any(frame, &mut packet), packet)
@@ -530,7 +534,7 @@ mod tests {
     fn plain_frame(protocol: u8, l4_len: usize) -> Vec<u8> {
         let mut bytes = vec![2; 12];
         bytes.extend_from_slice(&[8, 0]);
-        bytes.extend_from_slice(Ipv4::new(protocol, 0x0a00_0001, 0xc000_0201, l4_len, 64).as_bytes());
+        bytes.extend_from_slice(Ipv4::new(protocol, FROM, TO, l4_len, 64).as_bytes());
         let mut l4 = vec![0; l4_len];
         l4[..4].copy_from_slice(&[0x9c, 0x40, 0, 80]);
         if protocol == ipv4::UDP {
@@ -618,7 +622,7 @@ mod tests {
         }
         for l4_len in 0..sctp::HEADER_LEN + sctp::CHUNK_LEN {
             let mut bytes = good[..34 + l4_len].to_vec();
-            let header = Ipv4::new(ipv4::SCTP, 0x0a00_0001, 0xc000_0201, l4_len, 64);
+            let header = Ipv4::new(ipv4::SCTP, FROM, TO, l4_len, 64);
             bytes[14..34].copy_from_slice(header.as_bytes());
             assert_eq!(read(&bytes).0, Content::Bad(DropReason::Truncated), "{l4_len} bytes");
         }

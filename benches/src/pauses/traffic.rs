@@ -1,17 +1,18 @@
 //! Frames that are made in place of others: another client, another virtual server.
 
-use weir_benches::frames::{VIP, tcp};
+use weir_benches::frames::{CLIENT, VIP, tcp};
+use weir_dataplane::address::Addr4;
 use weir_dataplane::wire::l4::flags::{ACK, SYN};
 
 /// Where the virtual servers' addresses begin.
-pub(crate) const VIPS: u32 = 0xc612_0000;
+pub(crate) const VIPS: Addr4 = Addr4::new(198, 18, 0, 0);
 
 /// A TCP flow: whose, and to whom.
 #[derive(Clone, Copy)]
 pub(crate) struct Flow {
-    pub(crate) client: u32,
+    pub(crate) client: Addr4,
     pub(crate) client_port: u16,
-    pub(crate) vip: u32,
+    pub(crate) vip: Addr4,
 }
 
 impl Flow {
@@ -21,7 +22,7 @@ impl Flow {
         // Different for different flows: the lower bits are the number's own.
         let bits = (flow & 0x1f_ffff_ffff) ^ (scattered << 25 & 0x1f_fe00_0000);
         Self {
-            client: 0x6440_0000 | (bits >> 15) as u32 & 0x3f_ffff,
+            client: CLIENT.plus((bits >> 15) as u32 & 0x3f_ffff),
             client_port: 0x8000 | bits as u16 & 0x7fff,
             vip: VIP,
         }
@@ -29,12 +30,12 @@ impl Flow {
 
     /// As [`Flow::of_one`], the flows' virtual servers taking turns in a scattered order.
     pub(crate) fn of_many(flow: u64, services: u64) -> Self {
-        Self { vip: VIPS + (flow.wrapping_mul(4_099) % services) as u32, ..Self::of_one(flow) }
+        Self { vip: VIPS.plus((flow.wrapping_mul(4_099) % services) as u32), ..Self::of_one(flow) }
     }
 
     /// One of four connections of client number `flow / 4`.
     pub(crate) fn of_client(flow: u64) -> Self {
-        let client = 0x6440_0000 + ((flow >> 2) as u32).wrapping_mul(0x9e37_79b1) % 0x40_0000;
+        let client = CLIENT.plus(((flow >> 2) as u32).wrapping_mul(0x9e37_79b1) % 0x40_0000);
         Self { client, client_port: 0x8000 | (flow & 3) as u16, vip: VIP }
     }
 }
@@ -54,7 +55,7 @@ pub(crate) enum Kind {
 
 impl Segments {
     pub(crate) fn new() -> Self {
-        let of = |flags| tcp((0, 0), (VIP, 80), flags);
+        let of = |flags| tcp((Addr4::UNSPECIFIED, 0), (VIP, 80), flags);
         Self { syn: of(SYN), ack: of(ACK) }
     }
 
@@ -64,8 +65,8 @@ impl Segments {
             Kind::First => &mut self.syn,
             Kind::Middle => &mut self.ack,
         };
-        frame[26..30].copy_from_slice(&flow.client.to_be_bytes());
-        frame[30..34].copy_from_slice(&flow.vip.to_be_bytes());
+        frame[26..30].copy_from_slice(&flow.client.octets());
+        frame[30..34].copy_from_slice(&flow.vip.octets());
         frame[34..36].copy_from_slice(&flow.client_port.to_be_bytes());
         frame[24..26].fill(0);
         let sum: u32 = frame[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();

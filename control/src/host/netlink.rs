@@ -71,7 +71,7 @@ fn why_not(net: IpNet) -> &'static str {
             ": the kernel's IPv6 is off here (set net.ipv6.conf.all.disable_ipv6 and net.ipv6.conf.default.disable_ipv6 to \
              0, or remove the address from the port)"
         }
-        _ => "",
+        IpNet::V4(_) | IpNet::V6(_) => "",
     }
 }
 

@@ -168,7 +168,7 @@ impl Director {
 
     pub(crate) fn server(&self, address: [u8; 4]) -> Server {
         let snapshot = self.publisher.current();
-        snapshot.servers().find(|server| server.address == u32::from_be_bytes(address)).unwrap().clone()
+        snapshot.servers().find(|server| server.address == address.into()).unwrap().clone()
     }
 
     fn text(&self) -> String {

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 
 use dpdk::port::{DeviceInfo, RssConfig};
 use weir_config::model::{Config, Forwarding, Port, RealServer, VirtualServer};
+use weir_dataplane::address::Addr4;
 use weir_dataplane::snapshot::routes::Routes;
 
 use self::key::{ClientHash, INDEX_BITS_MAX, KEY_LEN, Role};
@@ -155,18 +156,15 @@ fn queues(bits: u32, workers: usize, queues: usize) -> Vec<u16> {
 
 /// A virtual server and a NAT real server of it, both IPv4. Those of marks have many addresses and are left out.
 struct Pair {
-    vip: (u32, u16),
-    server: (u32, u16),
+    vip: (Addr4, u16),
+    server: (Addr4, u16),
 }
 
 fn nat_pairs(config: &Config) -> Vec<Pair> {
-    let of = |service: &VirtualServer, server: &RealServer| match (service.address, server.address) {
-        (IpAddr::V4(vip), IpAddr::V4(address))
-            if service.mark.is_none() && server.forwarding == Forwarding::Nat =>
-        {
-            Some(Pair { vip: (vip.into(), service.port), server: (address.into(), server.port) })
-        }
-        _ => None,
+    let of = |service: &VirtualServer, server: &RealServer| {
+        let (vip, address) = (Addr4::of(service.address)?, Addr4::of(server.address)?);
+        let is_one = service.mark.is_none() && server.forwarding == Forwarding::Nat;
+        is_one.then_some(Pair { vip: (vip, service.port), server: (address, server.port) })
     };
     let services = config.virtual_servers.iter();
     services
@@ -182,7 +180,7 @@ fn roles(config: &Config, pairs: &[Pair]) -> Vec<Role> {
         pairs.iter().filter_map(|pair| routes.next_hop(pair.server.0)).map(|hop| hop.port).collect();
     let has_servers = |route: &weir_config::model::Route| {
         route.destination.prefix_len() != 0
-            && pairs.iter().any(|pair| route.destination.contains(&IpAddr::V4(pair.server.0.into())))
+            && pairs.iter().any(|pair| route.destination.contains(&IpAddr::from(pair.server.0)))
     };
     let mut requests: BTreeSet<usize> =
         config.routes.iter().filter(|route| !has_servers(route)).map(|route| route.port).collect();
@@ -196,7 +194,7 @@ fn roles(config: &Config, pairs: &[Pair]) -> Vec<Role> {
     (0..config.ports.len()).map(role).collect()
 }
 
-/// What servers add to the hash on the ports that hash them, which has to be nothing: of each pair, what the VIP adds
+/// What servers add to the hash on the ports that hash them, as sums of bits, which has to be nothing: of each pair, what the VIP adds
 /// to a request and the real server to a reply, on any two ports that these can come in on.
 fn silent(config: &Config, pairs: &[Pair], roles: &[Role]) -> Vec<(u32, u16)> {
     let routes = Routes::new(config);
@@ -208,7 +206,9 @@ fn silent(config: &Config, pairs: &[Pair], roles: &[Role]) -> Vec<(u32, u16)> {
         let server_port = if server.1 == 0 { vip.1 } else { server.1 };
         for request in roles.iter().filter(|role| **role != Role::Replies) {
             let request_counts = *request == Role::Both;
-            let of = |counts: bool, (address, port)| if counts { (address, port) } else { (0, 0) };
+            let of = |counts: bool, (address, port): (Addr4, u16)| {
+                if counts { (address.bits(), port) } else { (0, 0) }
+            };
             let (a, b) = (of(request_counts, *vip), of(reply_counts, (server.0, server_port)));
             silent.insert((a.0 ^ b.0, a.1 ^ b.1));
             // One end's port alone, and it may be any.

@@ -20,7 +20,7 @@ fn random(seed: u64) -> impl FnMut() -> u64 {
     }
 }
 
-fn address(text: &str) -> u32 {
+fn address(text: &str) -> Addr4 {
     text.parse::<Ipv4Addr>().unwrap().into()
 }
 
@@ -111,8 +111,8 @@ impl Machine {
     }
 
     /// The worker that a packet comes to.
-    fn worker(&self, port: usize, source: (u32, u16), destination: (u32, u16)) -> u16 {
-        let input = input_ipv4([source.0, destination.0], [source.1, destination.1]);
+    fn worker(&self, port: usize, source: (Addr4, u16), destination: (Addr4, u16)) -> u16 {
+        let input = input_ipv4([source.0.bits(), destination.0.bits()], [source.1, destination.1]);
         self.ports[port].queue(&input).unwrap() % self.workers
     }
 }
@@ -130,13 +130,13 @@ fn meets(text: &str, (requests, replies): (usize, usize)) {
             let mut shares = vec![0_u32; workers];
             const CONNECTIONS: u32 = 4_000;
             for _ in 0..CONNECTIONS {
-                let client = (next() as u32, next() as u16);
+                let client = (Addr4::from_bits(next() as u32), next() as u16);
                 let mut homes = BTreeSet::new();
                 for Pair { vip, server } in nat_pairs(&config) {
                     homes.insert(machine.worker(requests, client, vip));
                     homes.insert(machine.worker(replies, server, client));
                 }
-                assert_eq!(homes.len(), 1, "{workers} workers, table of {reta}, {client:x?}");
+                assert_eq!(homes.len(), 1, "{workers} workers, table of {reta}, {client:?}");
                 shares[usize::from(*homes.first().unwrap())] += 1;
             }
             // The table gives a worker a sixteenth more or less at most (an eighth where it is small); the rest is chance.
@@ -190,7 +190,7 @@ fn every_worker_gets_its_share_of_one_client_and_of_one_network() {
     for seed in 0..50 {
         let spread = Spread::plan(&config, &[&nic(128), &nic(128)], 2, random(seed));
         let machine = Machine::new(&spread, 128, 2);
-        let share = |clients: &mut dyn Iterator<Item = (u32, u16)>| {
+        let share = |clients: &mut dyn Iterator<Item = (Addr4, u16)>| {
             let (mut second, mut all) = (0, 0);
             for client in clients {
                 second += u32::from(machine.worker(0, client, (address("192.0.2.100"), 80)));
@@ -201,10 +201,10 @@ fn every_worker_gets_its_share_of_one_client_and_of_one_network() {
         // Linux takes ports of one parity for connect().
         let one_client = share(&mut (32_768..61_000).step_by(2).map(|port| (address("203.0.113.9"), port)));
         assert!((0.45..0.55).contains(&one_client), "seed {seed}: {one_client}");
-        let one_network = share(
-            &mut (0..=255)
-                .flat_map(|host| (0..32).map(move |at| (address("203.0.113.0") + host, 33_000 + at * 97))),
-        );
+        let one_network =
+            share(&mut (0..=255).flat_map(|host| {
+                (0..32).map(move |at| (address("203.0.113.0").plus(host), 33_000 + at * 97))
+            }));
         assert!((0.35..0.65).contains(&one_network), "seed {seed}: {one_network}");
     }
 }
@@ -232,8 +232,8 @@ fn what_stands_in_the_way_is_said() {
     let pairs =
         [(80, 8081), (443, 9443), (25, 2587), (1, 40_000), (7, 50_001), (9, 333), (11, 61_007), (13, 4_096)];
     let text = pairs.iter().zip(1..).fold(ONE_PORT.to_owned(), |text, ((port, server_port), at)| {
-        let vip = Ipv4Addr::from(0xc000_0200 + at * 37);
-        let server = Ipv4Addr::from(0x0a00_0000 + at * 29 + 1);
+        let vip = Addr4::new(192, 0, 2, 0).plus(at * 37);
+        let server = Addr4::new(10, 0, 0, 1).plus(at * 29);
         text + &web(&vip.to_string(), &[&server.to_string()], *server_port)
             .replace("port = 80\n", &format!("port = {port}\n"))
     });

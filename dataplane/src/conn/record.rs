@@ -12,6 +12,7 @@
 use weir_config::model::Protocol;
 
 use super::state::{Lifetimes, State, tcp};
+use crate::address::Addr4;
 
 /// Number of a virtual server, 0 to 65,534. Stable for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -84,14 +85,14 @@ impl Key {
     /// into the hash.
     #[inline]
     pub fn new(
-        client: u32,
+        client: Addr4,
         client_port: u16,
         vip: VipId,
         port: u16,
         protocol: Protocol,
         any_port: bool,
     ) -> Self {
-        let key = u64::from(client) << 32 | u64::from(client_port) << 16 | u64::from(vip.0);
+        let key = u64::from(client.bits()) << 32 | u64::from(client_port) << 16 | u64::from(vip.0);
         let value = u64::from(port) << PORT_SHIFT | (protocol as u64) << PROTOCOL_SHIFT;
         Self { key, value, any_port }
     }
@@ -179,15 +180,15 @@ impl UsualKey {
 impl Usual {
     /// The key of this client's packet, with what its place is told by.
     #[inline]
-    pub(super) fn key(&self, client: u32, client_port: u16) -> (UsualKey, u64) {
-        let client = u64::from(client) << 32 | u64::from(client_port) << 16;
+    pub(super) fn key(&self, client: Addr4, client_port: u16) -> (UsualKey, u64) {
+        let client = u64::from(client.bits()) << 32 | u64::from(client_port) << 16;
         let key = UsualKey { home: 0, key: client | self.vip, going_on: self.going_on };
         (key, client | self.hash_tail)
     }
 
     /// The same for the usual packets of a NAT real server. `any_port` is as for [`reply_hash_input`].
     pub fn of_server(protocol: Protocol, any_port: Option<u16>) -> Self {
-        let going_on = Key::new(0, 0, VipId(0), 0, protocol, false).going_on() | REPLY;
+        let going_on = Key::new(Addr4::UNSPECIFIED, 0, VipId(0), 0, protocol, false).going_on() | REPLY;
         Self { vip: 0, hash_tail: u64::from(any_port.unwrap_or(0)), going_on }
     }
 }
@@ -211,8 +212,8 @@ fn protocol(value: u64) -> Protocol {
 
 /// What a reply is looked up by: the client alone (and the real server's port where that is the one the client talks to).
 #[inline]
-pub fn reply_hash_input(client: u32, client_port: u16, any_port: Option<u16>) -> u64 {
-    u64::from(client) << 32 | u64::from(client_port) << 16 | u64::from(any_port.unwrap_or(0))
+pub fn reply_hash_input(client: Addr4, client_port: u16, any_port: Option<u16>) -> u64 {
+    u64::from(client.bits()) << 32 | u64::from(client_port) << 16 | u64::from(any_port.unwrap_or(0))
 }
 
 /// A second, as it stands in a record.
@@ -250,8 +251,8 @@ impl Record {
     }
 
     /// Address of the client.
-    pub fn client(self) -> u32 {
-        (self.key >> 32) as u32
+    pub fn client(self) -> Addr4 {
+        Addr4::from_bits((self.key >> 32) as u32)
     }
 
     /// Port of the client.
@@ -362,12 +363,15 @@ mod tests {
     use super::super::state::tcp;
     use super::*;
 
+    const CLIENT: Addr4 = Addr4::new(10, 0, 0, 1);
+
     #[test]
     fn fields_do_not_touch_each_other() {
         bolero::check!().with_type::<(u32, u16, u16, u16, u32, u32, u8, bool)>().for_each(
             |&(client, client_port, vip, port, server, now, state, flag)| {
                 let server = ServerId(server % ServerId::MAX + 1);
                 let state = State(state % 16);
+                let client = Addr4::from_bits(client);
                 let key = Key::new(client, client_port, VipId(vip), port, Protocol::Udp, flag);
                 let record = Record::new(key, server, state, now, flag);
                 assert_eq!(record.client(), client);
@@ -397,7 +401,7 @@ mod tests {
     #[test]
     fn a_record_of_a_clock_that_is_ahead_is_new_and_one_as_old_as_can_be_is_that_old() {
         bolero::check!().with_type::<(u32, u32)>().for_each(|&(now, seconds)| {
-            let key = Key::new(1, 2, VipId(3), 80, Protocol::Tcp, false);
+            let key = Key::new(CLIENT, 2, VipId(3), 80, Protocol::Tcp, false);
             let at = |now| Record::new(key, ServerId(1), tcp::ESTABLISHED, now, false);
             let (ahead, ago) = (seconds % (SKEW_SECS + 1), seconds % (LIFETIME_SECS_MAX + 86_400));
             assert_eq!(at(now.wrapping_add(ahead)).age(now), 0, "{ahead} s ahead of {now}");
@@ -409,8 +413,8 @@ mod tests {
     #[test]
     fn both_directions_hash_alike() {
         for any_port in [false, true] {
-            let key = Key::new(0x0a000001, 4000, VipId(7), 80, Protocol::Tcp, any_port);
-            assert_eq!(key.hash_input(), reply_hash_input(0x0a000001, 4000, any_port.then_some(80)));
+            let key = Key::new(CLIENT, 4000, VipId(7), 80, Protocol::Tcp, any_port);
+            assert_eq!(key.hash_input(), reply_hash_input(CLIENT, 4000, any_port.then_some(80)));
         }
     }
 }

@@ -28,6 +28,7 @@ use self::lines::{Homes, Lines, PROBES, SLOTS};
 
 use super::record::{KEY_MASK, Key, REPLY, REPLY_GOING_ON_MASK, Record, Seen, Usual, UsualKey};
 use super::state::Lifetimes;
+use crate::address::Addr4;
 
 /// Records that one call of [`Table::sweep`] ends, give or take a line's: each costs the counts of its real server, and some
 /// a persistence template, in a line that is in no cache.
@@ -162,7 +163,7 @@ impl Table {
 
     /// The key of a usual packet.
     #[inline]
-    pub fn usual_key(&self, usual: &Usual, client: u32, client_port: u16) -> UsualKey {
+    pub fn usual_key(&self, usual: &Usual, client: Addr4, client_port: u16) -> UsualKey {
         let (key, hash_input) = usual.key(client, client_port);
         UsualKey { home: self.homes.home(self.hash(hash_input)), ..key }
     }
@@ -186,11 +187,11 @@ impl Table {
     pub fn find_reply(
         &self,
         hash: u64,
-        client: u32,
+        client: Addr4,
         client_port: u16,
         is_it: impl Fn(Record) -> bool,
     ) -> Option<(Slot, Record)> {
-        let client = u64::from(client) << 16 | u64::from(client_port);
+        let client = u64::from(client.bits()) << 16 | u64::from(client_port);
         self.shared.find(hash, |candidate| candidate >> 16 == client, is_it)
     }
 
@@ -415,11 +416,11 @@ impl View {
     pub fn find_reply(
         &self,
         hash: u64,
-        client: u32,
+        client: Addr4,
         client_port: u16,
         is_it: impl Fn(Record) -> bool,
     ) -> Option<Record> {
-        let client = u64::from(client) << 16 | u64::from(client_port);
+        let client = u64::from(client.bits()) << 16 | u64::from(client_port);
         self.0.find_from_outside(hash, |candidate| candidate >> 16 == client, is_it)
     }
 }

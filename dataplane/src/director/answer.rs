@@ -6,6 +6,7 @@ use zerocopy::FromBytes;
 
 use super::send::pieces_of;
 use super::{Context, Director, Event, Message, Passed, trim_surplus};
+use crate::address::Addr4;
 use crate::classify::Class;
 use crate::conn::record::{Key, Record};
 use crate::limit::Asker;
@@ -226,7 +227,7 @@ impl<F: Frame> Director<F> {
     }
 
     /// The connection of a quoted packet between a VIP and a client.
-    fn find_client(&self, quoted: &Quoted, snapshot: &Snapshot, vip: u32, client: u32) -> Option<Record> {
+    fn find_client(&self, quoted: &Quoted, snapshot: &Snapshot, vip: Addr4, client: Addr4) -> Option<Record> {
         if quoted.is_later_fragment {
             return None;
         }

@@ -84,8 +84,8 @@ impl<F: Frame> Director<F> {
         }
         let Some(slot) = self.table.vacancy(hash, key) else { return Err(frame) };
         let pick_key = PickKey {
-            source: std::net::Ipv4Addr::from(plain.ip.source.get()).into(),
-            destination: std::net::Ipv4Addr::from(plain.ip.destination.get()).into(),
+            source: plain.ip.source.get().into(),
+            destination: plain.ip.destination.get().into(),
             source_port: plain.tcp.source.get(),
             now_secs: now.seconds,
         };

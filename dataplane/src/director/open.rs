@@ -1,6 +1,5 @@
 //! New connections: the real server that takes one, and its record.
 
-use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use weir_config::model::Protocol;
@@ -200,8 +199,8 @@ impl<F: Frame> Director<F> {
         now: Now,
     ) -> Option<ServerId> {
         let key = PickKey {
-            source: Ipv4Addr::from(packet.source).into(),
-            destination: Ipv4Addr::from(packet.destination).into(),
+            source: packet.source.into(),
+            destination: packet.destination.into(),
             source_port: packet.source_port,
             now_secs: now.seconds,
         };

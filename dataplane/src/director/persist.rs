@@ -3,6 +3,7 @@
 //! Only new connections and ends of connections come here; packets of known connections don't.
 
 use super::Director;
+use crate::address::Addr4;
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
 use crate::conn::template::{Slot, Template, TemplateKey};
@@ -152,7 +153,7 @@ pub(super) fn hangs_on_template(record: Record, snapshot: &Snapshot, swept: u64)
         || snapshot.service(snapshot.server(record.server()).service).is_none_or(is_settled)
 }
 
-fn template_key(client: u32, service: &Service, persistence: Persistence) -> TemplateKey {
+fn template_key(client: Addr4, service: &Service, persistence: Persistence) -> TemplateKey {
     TemplateKey::new(client, persistence.netmask, service.id, service.epoch.number)
 }
 

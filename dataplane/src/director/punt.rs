@@ -8,6 +8,7 @@ use weir_config::model::Forwarding;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Context, Director, Passed};
+use crate::address::Addr4;
 use crate::classify::Class;
 use crate::clock::Now;
 use crate::conn::record::ServerId;
@@ -61,7 +62,7 @@ impl<F: Frame> Director<F> {
     }
 
     /// Whether packets to `address` that no virtual server takes are the host's rather than weir's to answer.
-    fn is_hosts(&self, address: u32, context: Context<'_>) -> bool {
+    fn is_hosts(&self, address: Addr4, context: Context<'_>) -> bool {
         let snapshot = context.snapshot;
         let is_vip = snapshot.local(address).is_some_and(|local| local.is_vip);
         !is_vip || snapshot.ports[context.port].has_address(address)
@@ -226,7 +227,7 @@ impl<F: Frame> Director<F> {
         const DESTINATION: std::ops::Range<usize> = 30..34;
         let destination = frame.bytes().get(DESTINATION).and_then(|bytes| bytes.first_chunk::<4>());
         let routes = &context.snapshot.routes;
-        let next_hop = destination.and_then(|octets| routes.next_hop(u32::from_be_bytes(*octets)));
+        let next_hop = destination.and_then(|octets| routes.next_hop(Addr4::from(*octets)));
         let Some(next_hop) = next_hop else { return self.drop(frame, DropReason::NoRoute, wire) };
         let hint = Gauge::default();
         let hop = Hop::new(next_hop, 0);

@@ -3,6 +3,7 @@
 use weir_config::model::Forwarding;
 
 use super::{Context, Director, Message, Passed, trim_surplus};
+use crate::address::Addr4;
 use crate::classify::Lookup;
 use crate::conn::record::{Record, reply_hash_input};
 use crate::conn::state::{self, Direction, tcp};
@@ -113,8 +114,8 @@ impl<F: Frame> Director<F> {
     /// first by the kind of hash that its virtual servers have.
     pub(super) fn reply_hashes(
         &self,
-        (address, port, protocol): (u32, u16, u8),
-        (client, client_port): (u32, u16),
+        (address, port, protocol): (Addr4, u16, u8),
+        (client, client_port): (Addr4, u16),
         snapshot: &Snapshot,
     ) -> Option<[u64; 2]> {
         let any_port = snapshot.nat_server(address, port, protocol)?;
@@ -160,7 +161,7 @@ impl<F: Frame> Director<F> {
     pub(super) fn find_in_views(
         &self,
         hash: u64,
-        (client, client_port): (u32, u16),
+        (client, client_port): (Addr4, u16),
         is_its: impl Fn(Record) -> bool,
     ) -> Option<(usize, Record)> {
         let mut others = self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker);
@@ -206,7 +207,7 @@ impl<F: Frame> Director<F> {
         &mut self,
         mut frame: F,
         packet: &Packet,
-        (vip, port): (u32, u16),
+        (vip, port): (Addr4, u16),
         hop: NextHop,
         context: Context<'_>,
         wire: &mut W,

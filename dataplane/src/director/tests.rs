@@ -23,6 +23,7 @@ use weir_config::model::{Config, MacAddress};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Director, Shared};
+use crate::address::Addr4;
 use crate::clock::Now;
 use crate::conn::state::is_active;
 use crate::conn::table::{HashKey, Table, View};
@@ -40,8 +41,8 @@ use crate::wire::l4::flags::{ACK, FIN, RST, SYN};
 
 const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 const CLIENT_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xcc]);
-const CLIENT: u32 = 0x0a00_00c8;
-const VIP: u32 = 0x0a00_0064;
+const CLIENT: Addr4 = Addr4::new(10, 0, 0, 200);
+const VIP: Addr4 = Addr4::new(10, 0, 0, 100);
 
 /// One port, one virtual server; `servers` are (last octet, weight), `extra` goes into `[connections]`.
 fn config(method: &str, scheduler: &str, servers: &[(u8, u16)], extra: &str) -> Config {
@@ -179,7 +180,7 @@ fn assert_counts_equal_a_recount<'a>(tables: impl Iterator<Item = &'a Table>, sn
     assert!(recount.is_empty(), "connections of servers that the snapshot does not know: {recount:?}");
 }
 
-fn frame(to: MacAddress, source: (u32, u16), destination: (u32, u16), segment: u8) -> Vec<u8> {
+fn frame(to: MacAddress, source: (Addr4, u16), destination: (Addr4, u16), segment: u8) -> Vec<u8> {
     let mut frame = to.0.to_vec();
     frame.extend_from_slice(&CLIENT_MAC.0);
     frame.extend_from_slice(&[8, 0]);
@@ -195,7 +196,7 @@ fn from_client(port: u16, segment: u8) -> Vec<u8> {
 }
 
 fn from_server(octet: u8, client_port: u16, segment: u8) -> Vec<u8> {
-    frame(OWN, (0x0a00_0000 | u32::from(octet), 8080), (CLIENT, client_port), segment)
+    frame(OWN, (Addr4::new(10, 0, 0, octet), 8080), (CLIENT, client_port), segment)
 }
 
 #[test]
@@ -229,7 +230,7 @@ fn nat_replies_come_back_as_the_virtual_server_on_any_worker() {
 fn what_nat_servers_say_to_a_syn_is_counted_once_and_for_dr_nothing() {
     let openings = |lab: &Lab, octet: u8| {
         let mut servers = lab.snapshot.servers();
-        servers.find(|server| server.address.to_be_bytes()[3] == octet).unwrap().live.openings()
+        servers.find(|server| server.address.octets()[3] == octet).unwrap().live.openings()
     };
     let mut lab = Lab::new(&config("nat", "rr", &[(11, 1)], ""), 2);
     for port in 1000..1003 {
@@ -346,7 +347,7 @@ fn a_client_network_stays_with_its_server_on_every_worker() {
         assert_eq!(sent[0][5], 12);
     }
     // Another network is another client.
-    let sent = lab.send(frame(OWN, (CLIENT ^ 0x0100, 1000), (VIP, 80), SYN));
+    let sent = lab.send(frame(OWN, (Addr4::new(10, 0, 1, 200), 1000), (VIP, 80), SYN));
     assert_eq!(sent[0][5], 11);
     lab.assert_counts_equal_a_recount();
 }

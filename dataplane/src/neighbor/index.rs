@@ -75,7 +75,8 @@ impl Index {
     }
 
     fn home(&self, hop: Hop) -> usize {
-        let input = u64::from(hop.address()) << 32 | u64::from(hop.port()) << 16 | u64::from(hop.network());
+        let input =
+            u64::from(hop.address().bits()) << 32 | u64::from(hop.port()) << 16 | u64::from(hop.network());
         // Neighbours differ in a few bits of their address alone. Hashed once, some keys would put them into a few homes:
         // the product is as regular as they are.
         (self.key.hash(self.key.hash(input)) >> self.shift) as usize
@@ -96,11 +97,12 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::address::Addr4;
 
     #[test]
     fn it_is_as_a_map_whatever_comes_and_goes() {
         bolero::check!().with_type::<Vec<(bool, u8)>>().for_each(|steps| {
-            let hop_of = |slot: Slot| Hop::at(slot % 29, 0, 0);
+            let hop_of = |slot: Slot| Hop::at(Addr4::from_bits(slot % 29), 0, 0);
             let mut index = Index::new(32);
             let mut model = HashMap::new();
             for &(comes, number) in steps {
@@ -144,7 +146,8 @@ mod tests {
         for _ in 0..500 {
             let key = HashKey::new([word(), word()]);
             for step in [1, 256, 4096] {
-                let hop_of = |slot: Slot| Hop::at(0x0a00_0000 + slot * step, (slot % 3) as u16, 0);
+                let hop_of =
+                    |slot: Slot| Hop::at(Addr4::new(10, 0, 0, 0).plus(slot * step), (slot % 3) as u16, 0);
                 let mut index = Index::with_key(4096, key);
                 (0..4096).for_each(|slot| index.insert(hop_of(slot), slot, hop_of));
                 let (longest, mean) = distances(&index, hop_of);

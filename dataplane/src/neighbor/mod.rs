@@ -24,13 +24,13 @@ mod waiting;
 mod tests;
 
 use std::fmt;
-use std::net::Ipv4Addr;
 
 use index::Index;
 use order::{List, Order};
 use shares::{Group, LISTS, NAMED, PROVEN, Shares, is_of_named, named_waiting};
 use waiting::{Queue, Room};
 
+use crate::address::Addr4;
 use crate::clock::Now;
 use crate::snapshot::routes::NextHop;
 use crate::stats::DropReason;
@@ -69,12 +69,12 @@ pub struct Hop(u64);
 
 impl Hop {
     /// No next hop: there is no such port.
-    pub const NOWHERE: Hop = Hop::at(0, u16::MAX, 0);
+    pub const NOWHERE: Hop = Hop::at(Addr4::UNSPECIFIED, u16::MAX, 0);
 
     /// The neighbour with this address. `network` is [`crate::wire::ethernet::Vlan::network`].
     #[inline]
-    pub const fn at(address: u32, port: u16, network: u16) -> Self {
-        Self(address as u64 | (port as u64) << 32 | (network as u64) << 48)
+    pub const fn at(address: Addr4, port: u16, network: u16) -> Self {
+        Self(address.bits() as u64 | (port as u64) << 32 | (network as u64) << 48)
     }
 
     /// `hop` as seen from a network.
@@ -85,8 +85,8 @@ impl Hop {
 
     /// The neighbour's address.
     #[inline]
-    pub fn address(self) -> u32 {
-        self.0 as u32
+    pub fn address(self) -> Addr4 {
+        Addr4::from_bits(self.0 as u32)
     }
 
     /// Port number.
@@ -104,8 +104,7 @@ impl Hop {
 
 impl fmt::Debug for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = Ipv4Addr::from(self.address());
-        write!(f, "{address} by port {}, network {}", self.port(), self.network())
+        write!(f, "{} by port {}, network {}", self.address(), self.port(), self.network())
     }
 }
 

@@ -198,7 +198,7 @@ impl Instance {
                 (IpAddr::V6(source), IpAddr::V6(destination)) => {
                     sum.bytes(&source.octets()).bytes(&destination.octets())
                 }
-                _ => sum,
+                (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
             };
             sum.long(read.message.len() as u32).word(ipv4::VRRP.into()).fold() == RIGHT
         };

@@ -4,6 +4,7 @@ use zerocopy::FromBytes;
 
 use super::flows::Flows;
 use super::headers::{self, Content, Ip};
+use crate::address::Addr4;
 use crate::parse::Packet;
 use crate::snapshot::Port;
 use crate::stats::PuntClass;
@@ -14,7 +15,7 @@ use crate::wire::ipv6;
 use crate::wire::l4::flags;
 
 /// The group of VRRP routers, 224.0.0.18 (RFC 9568 section 5.1.1.2).
-pub const VRRP_GROUP_V4: u32 = 0xe000_0012;
+pub const VRRP_GROUP_V4: Addr4 = Addr4::new(224, 0, 0, 18);
 /// The MAC of that group.
 const VRRP_GROUP_V4_MAC: MacAddress = MacAddress([0x01, 0x00, 0x5e, 0x00, 0x00, 0x12]);
 /// The group of VRRP routers, ff02::12 (RFC 9568 section 5.1.2.2).

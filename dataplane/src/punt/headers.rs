@@ -3,6 +3,7 @@
 
 use zerocopy::FromBytes;
 
+use crate::address::{Addr4, Wire4};
 use crate::wire::ethernet::{self, Arp, Ethernet, Tag, Vlan};
 use crate::wire::icmp6::ICMPV6;
 use crate::wire::ipv4::{self, Ipv4};
@@ -12,8 +13,8 @@ use crate::wire::l4::{Icmp, Ports, Tcp};
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// An ARP packet: its operation, and the address it is about, in host order.
-    Arp(u16, u32),
+    /// An ARP packet: its operation, and the address it is about.
+    Arp(u16, Addr4),
     /// An IP packet of either version.
     Ip(Ip),
     /// Anything else.
@@ -75,15 +76,15 @@ fn read_v4(bytes: &[u8]) -> Option<Ip> {
     if header.version_ihl >> 4 != 4 {
         return None;
     }
-    let wide = |address: u32| {
+    let wide = |address: Wire4| {
         let mut bytes = [0; 16];
-        bytes[..4].copy_from_slice(&address.to_be_bytes());
+        bytes[..4].copy_from_slice(&address.octets());
         bytes
     };
     let ip = Ip {
         is_v6: false,
-        source: wide(header.source.get()),
-        destination: wide(header.destination.get()),
+        source: wide(header.source),
+        destination: wide(header.destination),
         protocol: header.protocol,
         hop_limit: header.ttl,
         is_fragment: header.is_fragment(),
@@ -171,7 +172,11 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let v4 = |payload| Ipv4::new(ipv4::UDP, 1, 2, payload, 64).as_bytes().to_vec();
+        let v4 = |payload| {
+            Ipv4::new(ipv4::UDP, Addr4::new(10, 0, 0, 1), Addr4::new(10, 0, 0, 2), payload, 64)
+                .as_bytes()
+                .to_vec()
+        };
         let v6 = |payload| [&[0x60, 0, 0, 0, 0, payload, ipv4::UDP, 64][..], &[0x20; 32]].concat();
         for payload in 0..4 {
             assert_eq!(read_behind(0x0800, &v4(payload)), (0, 0), "{payload} bytes");

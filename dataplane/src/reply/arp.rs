@@ -4,18 +4,18 @@
 //! Nobody else can have an address of ours or that of a static neighbour: ARP that says so is a conflict, counted
 //! and never believed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::write_arp;
+use crate::address::Addr4;
 use crate::clock::Now;
 use crate::packet::{Frame, Wire};
 use crate::rewrite::trim;
 use crate::snapshot::Snapshot;
 use crate::stats::DropReason;
 use crate::wire::ethernet::{self, Arp, Ethernet, MacAddress, Vlan};
-use crate::wire::ipv4;
 
 /// Rounds in which VIPs are announced after they appear, a second apart: one frame may be lost.
 const ANNOUNCE_ROUNDS: u8 = 3;
@@ -32,7 +32,7 @@ pub struct Outcome {
     /// The frame has become the answer: send it back.
     pub is_reply: bool,
     /// The sender's address and MAC, unless it has none yet.
-    pub sender: Option<(u32, MacAddress)>,
+    pub sender: Option<(Addr4, MacAddress)>,
 }
 
 /// Another host claims an address that it can't have.
@@ -73,7 +73,9 @@ pub fn receive<F: Frame>(
     let (arp, _) = Arp::ref_from_prefix(&bytes[at..]).map_err(|_| Refused::Drop(DropReason::Truncated))?;
     let (sender, target) = (arp.sender.get(), arp.target.get());
     let sender_mac = MacAddress(arp.sender_mac);
-    if !arp.is_valid() || sender != 0 && !ipv4::is_unicast(sender) {
+    // One that probes has none yet.
+    let has_address = sender != Addr4::UNSPECIFIED;
+    if !arp.is_valid() || has_address && !sender.is_unicast() {
         return Err(Refused::Drop(DropReason::BadArp));
     }
     // A router of our group that was master a moment ago has its addresses at the virtual MAC as well.
@@ -82,15 +84,11 @@ pub fn receive<F: Frame>(
         return Err(Refused::Drop(DropReason::ForeignArp));
     }
     if senders.is_some() || snapshot.bound_mac(sender).is_some_and(|bound| bound != sender_mac) {
-        return Err(Refused::Conflict(Conflict {
-            port,
-            address: Ipv4Addr::from(sender).into(),
-            mac: sender_mac,
-        }));
+        return Err(Refused::Conflict(Conflict { port, address: sender.into(), mac: sender_mac }));
     }
     let targets = snapshot.local(target);
     // A host that probes for or announces its own address must not hear that a proxied prefix holds it.
-    let is_own_business = sender == 0 || sender == target;
+    let is_own_business = !has_address || sender == target;
     let is_reply = arp.operation.get() == Arp::REQUEST
         && snapshot.answers_arp(port, target, targets)
         && (!is_own_business || targets.is_some());
@@ -104,7 +102,7 @@ pub fn receive<F: Frame>(
         bytes[..6].copy_from_slice(&sender_mac.0);
         bytes[6..12].copy_from_slice(&mac.0);
     }
-    Ok(Outcome { is_reply, sender: (sender != 0).then_some((sender, sender_mac)) })
+    Ok(Outcome { is_reply, sender: has_address.then_some((sender, sender_mac)) })
 }
 
 /// Sends a request for `address` out of `port`, to everybody or to the MAC it had. False: no buffer.
@@ -112,11 +110,11 @@ pub fn request<W: Wire>(
     wire: &mut W,
     snapshot: &Snapshot,
     (port, vlan): (usize, Vlan),
-    address: u32,
+    address: Addr4,
     to: Option<MacAddress>,
 ) -> bool {
     let mac = snapshot.ports[port].mac;
-    let own = snapshot.ports[port].address_towards(address).unwrap_or(0);
+    let own = snapshot.ports[port].address_towards(address).unwrap_or(Addr4::UNSPECIFIED);
     let packet = Arp::new(Arp::REQUEST, (mac, own), (MacAddress([0; 6]), address));
     send(wire, port, to.unwrap_or(ethernet::BROADCAST), mac, vlan, &packet)
 }

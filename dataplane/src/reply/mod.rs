@@ -9,6 +9,7 @@ pub mod nd;
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::address::{Addr4, Wire4};
 use crate::packet::Frame;
 use crate::parse::Packet;
 use crate::rewrite::ipv4_mut;
@@ -83,8 +84,8 @@ pub fn echo<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress, ident: u1
     let bytes = frame.bytes_mut();
     swap_macs(bytes, mac);
     let header = ipv4_mut(bytes, packet.l3())?;
-    header.source = U32::new(packet.destination);
-    header.destination = U32::new(packet.source);
+    header.source = Wire4::new(packet.destination);
+    header.destination = Wire4::new(packet.source);
     let old = *header;
     header.ttl = TTL;
     header.ident = U16::new(ident);
@@ -115,7 +116,7 @@ pub fn error<F: Frame>(
     frame: &mut F,
     packet: &Packet,
     error: Error,
-    source: u32,
+    source: Addr4,
     mac: MacAddress,
 ) -> Result<(), DropReason> {
     const HEADERS: usize = ipv4::HEADER_LEN + l4::ICMP_LEN;
@@ -172,7 +173,7 @@ pub fn reset<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Resul
         checksum: U16::ZERO,
         urgent: U16::ZERO,
     };
-    let pseudo = Sum::default().long(packet.source).long(packet.destination);
+    let pseudo = Sum::default().address(packet.source).address(packet.destination);
     let pseudo = pseudo.word(u16::from(ipv4::TCP)).word(l4::TCP_LEN as u16);
     answer.checksum = pseudo.bytes(answer.as_bytes()).finish();
     bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(header.as_bytes());
@@ -192,7 +193,7 @@ pub fn relay<F: Frame>(
     packet: &Packet,
     inner: usize,
     error: Error,
-    (vip, client): (u32, u32),
+    (vip, client): (Addr4, Addr4),
 ) -> Result<(), DropReason> {
     const HEADERS: usize = ipv4::HEADER_LEN + l4::ICMP_LEN;
     let l3 = packet.l3();

@@ -85,6 +85,7 @@ mod tests {
     use zerocopy::IntoBytes;
 
     use super::*;
+    use crate::address::Addr4;
     use crate::packet::heap::{HeapFrame, HeapWire};
     use crate::wire::ipv4::Ipv4;
 
@@ -93,7 +94,9 @@ mod tests {
         for (len, mtu) in [(1480usize, 1400usize), (3000, 576), (577, 576), (100, 68)] {
             let payload: Vec<u8> = (0..len).map(|n| n as u8).collect();
             let mut bytes = vec![7; 14];
-            bytes.extend_from_slice(Ipv4::new(17, 0x0a000001, 0x0a000002, len, 9).as_bytes());
+            bytes.extend_from_slice(
+                Ipv4::new(17, Addr4::new(10, 0, 0, 1), Addr4::new(10, 0, 0, 2), len, 9).as_bytes(),
+            );
             bytes.extend_from_slice(&payload);
             let mut wire = HeapWire::default();
             let mut pieces = Vec::new();

@@ -11,6 +11,7 @@ pub mod sctp;
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::address::Addr4;
 use crate::packet::Frame;
 use crate::parse::Packet;
 use crate::stats::DropReason;
@@ -30,7 +31,7 @@ pub fn ipv4_mut(bytes: &mut [u8], l3: usize) -> Result<&mut Ipv4, DropReason> {
 /// NAT towards the real server: destination address and port. `port` 0: the client's choice stays. ICMP has no ports
 /// and no pseudo-header.
 #[inline]
-pub fn to_server(bytes: &mut [u8], packet: &Packet, address: u32, port: u16) -> Result<(), DropReason> {
+pub fn to_server(bytes: &mut [u8], packet: &Packet, address: Addr4, port: u16) -> Result<(), DropReason> {
     let delta = ipv4_mut(bytes, packet.l3())?.set_destination(address);
     if packet.protocol == ipv4::ICMP {
         return Ok(());
@@ -47,7 +48,7 @@ pub fn to_server(bytes: &mut [u8], packet: &Packet, address: u32, port: u16) -> 
 
 /// NAT towards the client: source address and port become the virtual server's.
 #[inline]
-pub fn to_client(bytes: &mut [u8], packet: &Packet, vip: u32, port: u16) -> Result<(), DropReason> {
+pub fn to_client(bytes: &mut [u8], packet: &Packet, vip: Addr4, port: u16) -> Result<(), DropReason> {
     let delta = ipv4_mut(bytes, packet.l3())?.set_source(vip);
     let l4 = packet.l4_bytes_mut(bytes);
     if packet.protocol == ipv4::SCTP {
@@ -61,7 +62,12 @@ pub fn to_client(bytes: &mut [u8], packet: &Packet, vip: u32, port: u16) -> Resu
 /// Brings the transport checksum up to date with changes of the pseudo-header and the ports. `ends` are the packet's
 /// addresses after the change.
 #[inline]
-fn update_l4(l4: &mut [u8], packet: &Packet, deltas: &[Delta], ends: (u32, u32)) -> Result<(), DropReason> {
+fn update_l4(
+    l4: &mut [u8],
+    packet: &Packet,
+    deltas: &[Delta],
+    ends: (Addr4, Addr4),
+) -> Result<(), DropReason> {
     let apply = |checksum: U16| deltas.iter().fold(checksum, |sum, delta| delta.apply(sum));
     match packet.protocol {
         ipv4::TCP => {
@@ -87,11 +93,11 @@ fn not_zero(checksum: U16) -> U16 {
 
 /// A datagram that came without a checksum gets one, as the kernel's NAT gives it. One in several segments stays without.
 #[cold]
-fn make_udp_checksum(l4: &mut [u8], (source, destination): (u32, u32)) -> Result<(), DropReason> {
+fn make_udp_checksum(l4: &mut [u8], (source, destination): (Addr4, Addr4)) -> Result<(), DropReason> {
     let (udp, _) = Udp::ref_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
     let len = udp.len.get();
     let Some(datagram) = l4.get(..usize::from(len)) else { return Ok(()) };
-    let pseudo = Sum::default().long(source).long(destination).word(u16::from(ipv4::UDP)).word(len);
+    let pseudo = Sum::default().address(source).address(destination).word(u16::from(ipv4::UDP)).word(len);
     let checksum = not_zero(pseudo.bytes(datagram).finish());
     let (udp, _) = Udp::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
     udp.checksum = checksum;
@@ -110,7 +116,7 @@ pub fn trim<F: Frame>(frame: &mut F, len: usize) -> Result<(), DropReason> {
 pub fn into_tunnel<F: Frame>(
     frame: &mut F,
     packet: &Packet,
-    (source, destination): (u32, u32),
+    (source, destination): (Addr4, Addr4),
     keep_df: bool,
     ident: u16,
 ) -> Result<(), DropReason> {
@@ -149,10 +155,13 @@ mod tests {
     use crate::packet::heap::HeapFrame;
     use crate::parse::{Content, parse};
 
+    const FROM: Addr4 = Addr4::new(10, 0, 0, 1);
+    const TO: Addr4 = Addr4::new(192, 0, 2, 1);
+
     fn frame(protocol: u8, l4: &[u8]) -> HeapFrame {
         let mut bytes = vec![2; 12];
         bytes.extend_from_slice(&[0x08, 0x00]);
-        bytes.extend_from_slice(Ipv4::new(protocol, 0x0a00_0001, 0xc000_0201, l4.len(), 64).as_bytes());
+        bytes.extend_from_slice(Ipv4::new(protocol, FROM, TO, l4.len(), 64).as_bytes());
         bytes.extend_from_slice(l4);
         HeapFrame::new(&bytes)
     }
@@ -166,7 +175,7 @@ mod tests {
     /// Sum over pseudo-header and segment: all ones when the checksum is right.
     fn l4_sum(frame: &HeapFrame, packet: &Packet) -> u16 {
         let l4 = &frame.bytes()[packet.l4()..];
-        let pseudo = Sum::default().long(packet.source).long(packet.destination);
+        let pseudo = Sum::default().address(packet.source).address(packet.destination);
         pseudo.word(u16::from(packet.protocol)).word(l4.len() as u16).bytes(l4).fold()
     }
 
@@ -174,6 +183,7 @@ mod tests {
     fn nat_keeps_right_checksums_right_and_wrong_ones_equally_wrong() {
         bolero::check!().with_type::<(u32, u16, u16, [u8; 7], bool)>().for_each(
             |&(address, port, checksum, payload, udp)| {
+                let address = Addr4::from_bits(address);
                 let mut l4 = vec![0u8; if udp { 8 } else { 20 }];
                 l4[..4].copy_from_slice(&[0x9c, 0x40, 0, 80]);
                 if udp {
@@ -188,7 +198,7 @@ mod tests {
                 let before = packet(&frame);
                 let sum = l4_sum(&frame, &before);
                 to_server(frame.bytes_mut(), &before, address, port).expect("headers are there");
-                if !ipv4::is_unicast(address) {
+                if !address.is_unicast() {
                     return;
                 }
                 let after = packet(&frame);
@@ -197,7 +207,7 @@ mod tests {
                 let ones = |sum: u16| if sum == 0 { 0xffff } else { sum };
                 assert_eq!(ones(l4_sum(&frame, &after)), ones(sum));
                 let after = packet(&frame);
-                to_server(frame.bytes_mut(), &after, 0xc000_0201, 80).expect("headers are there");
+                to_server(frame.bytes_mut(), &after, TO, 80).expect("headers are there");
                 assert_eq!(ones(l4_sum(&frame, &packet(&frame))), ones(sum));
             },
         );
@@ -207,6 +217,7 @@ mod tests {
     fn nat_of_a_right_checksum_is_a_full_computation() {
         bolero::check!().with_type::<(u32, u16, u16, bool, bool)>().for_each(
             |&(address, port, filler, udp, to_the_client)| {
+                let address = Addr4::from_bits(address);
                 let mut l4 = vec![0u8; if udp { 8 } else { 20 }];
                 l4[..4].copy_from_slice(&[0x9c, 0x40, 0, 80]);
                 l4[if udp { 5 } else { 12 }] = if udp { 10 } else { 0x50 };
@@ -218,7 +229,7 @@ mod tests {
                     let sum = if udp && sum == 0 { 0xffff } else { sum };
                     frame.bytes_mut()[34 + at..34 + at + 2].copy_from_slice(&sum.to_be_bytes());
                 };
-                if !ipv4::is_unicast(address) || port == 0 {
+                if !address.is_unicast() || port == 0 {
                     return;
                 }
                 let change = |frame: &mut HeapFrame| {
@@ -253,7 +264,7 @@ mod tests {
     fn udp_without_checksum_gets_one_as_from_the_kernel() {
         let mut frame = frame(ipv4::UDP, &[0, 1, 0, 2, 0, 11, 0, 0, 7, 8, 9]);
         let facts = packet(&frame);
-        to_client(frame.bytes_mut(), &facts, 0x0a0a_0a0a, 53).expect("headers are there");
+        to_client(frame.bytes_mut(), &facts, Addr4::new(10, 10, 10, 10), 53).expect("headers are there");
         assert_eq!(l4_sum(&frame, &packet(&frame)), 0xffff);
     }
 
@@ -261,7 +272,7 @@ mod tests {
     fn of_icmp_only_the_address_changes() {
         let mut frame = frame(ipv4::ICMP, &[3, 3, 1, 2, 3, 4, 5, 6]);
         let facts = packet(&frame);
-        to_server(frame.bytes_mut(), &facts, 0x0a0a_0a0a, 8080).expect("headers are there");
+        to_server(frame.bytes_mut(), &facts, Addr4::new(10, 10, 10, 10), 8080).expect("headers are there");
         assert_eq!(&frame.bytes()[34..], [3, 3, 1, 2, 3, 4, 5, 6]);
     }
 
@@ -273,7 +284,8 @@ mod tests {
         let header = ipv4_mut(frame.bytes_mut(), 14).expect("it is there");
         header.refresh_checksum();
         let facts = packet(&frame);
-        into_tunnel(&mut frame, &facts, (0x0101_0101, 0x0202_0202), true, 77).expect("there is headroom");
+        into_tunnel(&mut frame, &facts, (Addr4::new(1, 1, 1, 1), Addr4::new(2, 2, 2, 2)), true, 77)
+            .expect("there is headroom");
         let bytes = frame.bytes();
         assert_eq!(bytes.len(), 14 + 20 + 28);
         assert_eq!(bytes[15], 0xb8 | 2);

@@ -2,10 +2,11 @@
 //! addresses, ports and checksums change in one go. What comes out is, byte for byte, what the general ways in
 //! [`crate::rewrite`] make of the same frame behind [`Ipv4::decrement_ttl`]; `tests` holds them against each other.
 
-use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{not_zero, outer_tos};
+use crate::address::{Addr4, Wire4};
 use crate::neighbor::Link;
 use crate::packet::Frame;
 use crate::parse::Plain;
@@ -17,31 +18,31 @@ use crate::wire::l4::{Tcp, Udp};
 /// NAT towards the real server. `port` 0: the client's choice stays. `None`, and nothing is done, for a datagram without
 /// a checksum, which has to get one.
 #[inline(always)]
-pub fn to_server(plain: &mut Plain, address: u32, port: u16) -> Option<()> {
+pub fn to_server(plain: &mut Plain, address: Addr4, port: u16) -> Option<()> {
     let Plain { ip, tcp, .. } = plain;
     let old_port = tcp.destination.get();
     let port = if port == 0 { old_port } else { port };
-    let delta = Delta::NONE.long(ip.destination.get(), address);
+    let delta = Delta::NONE.address(ip.destination.get(), address);
     update_l4(ip.protocol, tcp, delta.word(old_port, port))?;
     tcp.destination = U16::new(port);
     let (old, new) = ([ip.ttl, ip.protocol], [ip.ttl - 1, ip.protocol]);
     ip.checksum = delta.word(u16::from_be_bytes(old), u16::from_be_bytes(new)).apply(ip.checksum);
     ip.ttl -= 1;
-    ip.destination = U32::new(address);
+    ip.destination = Wire4::new(address);
     Some(())
 }
 
 /// NAT towards the client; otherwise as [`to_server`].
 #[inline]
-pub fn to_client(plain: &mut Plain, vip: u32, port: u16) -> Option<()> {
+pub fn to_client(plain: &mut Plain, vip: Addr4, port: u16) -> Option<()> {
     let Plain { ip, tcp, .. } = plain;
-    let delta = Delta::NONE.long(ip.source.get(), vip);
+    let delta = Delta::NONE.address(ip.source.get(), vip);
     update_l4(ip.protocol, tcp, delta.word(tcp.source.get(), port))?;
     tcp.source = U16::new(port);
     let (old, new) = ([ip.ttl, ip.protocol], [ip.ttl - 1, ip.protocol]);
     ip.checksum = delta.word(u16::from_be_bytes(old), u16::from_be_bytes(new)).apply(ip.checksum);
     ip.ttl -= 1;
-    ip.source = U32::new(vip);
+    ip.source = Wire4::new(vip);
     Some(())
 }
 
@@ -64,7 +65,7 @@ fn update_l4(protocol: u8, tcp: &mut Tcp, delta: Delta) -> Option<()> {
 pub fn into_tunnel<F: Frame>(
     frame: &mut F,
     link: &Link,
-    (source, destination): (u32, u32),
+    (source, destination): (Addr4, Addr4),
     keep_df: bool,
     ident: u16,
 ) -> Option<()> {
@@ -87,8 +88,8 @@ pub fn into_tunnel<F: Frame>(
         ttl: inner.ttl,
         protocol: ipv4::IPIP,
         checksum: U16::ZERO,
-        source: U32::new(source),
-        destination: U32::new(destination),
+        source: Wire4::new(source),
+        destination: Wire4::new(destination),
     };
     outer.refresh_checksum();
     let head = frame.bytes_mut().first_chunk_mut::<{ ethernet::HEADER_LEN + ipv4::HEADER_LEN }>()?;
@@ -108,7 +109,8 @@ mod tests {
     /// A plain frame of any contents, right as far as `parse` looks.
     fn frame(is_udp: bool, tos: u8, fragment: u16, ttl: u8, l4: &[u8; 26]) -> HeapFrame {
         let protocol = if is_udp { ipv4::UDP } else { ipv4::TCP };
-        let mut header = Ipv4::new(protocol, 0x0a00_0001, 0xc000_0201, l4.len(), ttl.max(2));
+        let mut header =
+            Ipv4::new(protocol, Addr4::new(10, 0, 0, 1), Addr4::new(192, 0, 2, 1), l4.len(), ttl.max(2));
         header.tos = tos;
         header.fragment = U16::new(fragment & ipv4::DONT_FRAGMENT);
         header.refresh_checksum();
@@ -136,14 +138,15 @@ mod tests {
     fn nat_of_a_plain_frame_is_nat() {
         bolero::check!().with_type::<(bool, u8, [u8; 26], u32, u16)>().for_each(
             |(is_udp, ttl, l4, address, port)| {
+                let address = Addr4::from_bits(*address);
                 let mut frame = frame(*is_udp, 0, 0, *ttl, l4);
                 let mut expected = frame.clone();
                 let facts = packet(&expected);
                 rewrite::ipv4_mut(expected.bytes_mut(), 14).expect("it is there").decrement_ttl();
-                rewrite::to_server(expected.bytes_mut(), &facts, *address, *port).expect("headers are there");
+                rewrite::to_server(expected.bytes_mut(), &facts, address, *port).expect("headers are there");
                 let before = frame.clone();
                 let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).expect("it is long enough");
-                let done = to_server(plain, *address, *port);
+                let done = to_server(plain, address, *port);
                 let has_checksum = !*is_udp || l4[6..8] != [0, 0];
                 assert_eq!(done.is_some(), has_checksum);
                 assert_eq!(frame, if has_checksum { &expected } else { &before }.clone());
@@ -151,9 +154,9 @@ mod tests {
                 let mut frame = before.clone();
                 let mut expected = before.clone();
                 rewrite::ipv4_mut(expected.bytes_mut(), 14).expect("it is there").decrement_ttl();
-                rewrite::to_client(expected.bytes_mut(), &facts, *address, *port).expect("headers are there");
+                rewrite::to_client(expected.bytes_mut(), &facts, address, *port).expect("headers are there");
                 let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).expect("it is long enough");
-                assert_eq!(to_client(plain, *address, *port).is_some(), has_checksum);
+                assert_eq!(to_client(plain, address, *port).is_some(), has_checksum);
                 assert_eq!(frame, if has_checksum { expected } else { before });
             },
         );
@@ -164,7 +167,7 @@ mod tests {
         bolero::check!().with_type::<(bool, u8, u16, u8, [u8; 26], bool, u16)>().for_each(
             |(is_udp, tos, fragment, ttl, l4, keep_df, ident)| {
                 let link: Link = [7; 12];
-                let ends = (0x0101_0101, 0x0202_0202);
+                let ends = (Addr4::new(1, 1, 1, 1), Addr4::new(2, 2, 2, 2));
                 let mut frame = frame(*is_udp, *tos, *fragment, *ttl, l4);
                 let mut expected = frame.clone();
                 let facts = packet(&expected);

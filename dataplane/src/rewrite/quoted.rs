@@ -7,6 +7,7 @@
 use zerocopy::FromBytes;
 
 use super::ipv4_mut;
+use crate::address::Addr4;
 use crate::packet::Frame;
 use crate::parse::{Packet, Quoted};
 use crate::stats::DropReason;
@@ -36,7 +37,7 @@ pub fn translate(
     packet: &Packet,
     quoted: &Quoted,
     end: End,
-    (address, port): (u32, u16),
+    (address, port): (Addr4, u16),
 ) -> Result<(), DropReason> {
     // No byte behind the packet is changed: the checksum says nothing about it.
     let len = packet.end().min(bytes.len());

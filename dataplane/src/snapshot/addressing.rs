@@ -1,10 +1,10 @@
 //! Which addresses lead to which virtual server, and which sockets of NAT real servers lead back.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use weir_config::model::{Config, Family, Forwarding, Mark, PortRange, Protocol, VirtualServer};
+use weir_config::model::{Config, Forwarding, Mark, PortRange, Protocol, VirtualServer};
 
 use super::marks::{Marked, Marks};
 use super::masters::VirtualRouters;
@@ -12,6 +12,7 @@ use super::nat::NatSockets;
 use super::server::Server;
 use super::vips::Vips;
 use super::{Local, NatServer, Origin, Port, Target, socket};
+use crate::address::Addr4;
 use crate::conn::record::ServiceId;
 
 /// Grows by one virtual server after the other.
@@ -22,9 +23,9 @@ pub(super) struct Addressing<'a> {
     virtual_routers: &'a VirtualRouters,
     pub(super) virtual_servers: HashMap<u64, Target>,
     pub(super) nat_sockets: NatSockets,
-    pub(super) locals: HashMap<u32, Local>,
+    pub(super) locals: HashMap<Addr4, Local>,
     /// VIPs to be announced: port and address.
-    pub(super) announcements: Vec<(usize, u32)>,
+    pub(super) announcements: Vec<(usize, Addr4)>,
     marked: HashMap<u32, Marked>,
     /// Kinds of hash that there are: by the client, by the client and the port.
     pub(super) hashes: [bool; 2],
@@ -64,18 +65,17 @@ impl<'a> Addressing<'a> {
         let any_port = servers.clone().all(|server| server.port == 0)
             && (virtual_server.mark.is_some() || virtual_server.port == 0);
         self.hashes[usize::from(any_port)] = true;
-        if virtual_server.family() != Family::V4 {
-            return;
-        }
+        // One of IPv6 has been refused.
+        let Some(vip) = Addr4::of(virtual_server.address) else { return };
         let is_nat = |server: &&Server| server.forwarding == Forwarding::Nat;
         let (nat_servers, left) = (servers.filter(is_nat), left.filter(is_nat));
-        match (virtual_server.mark, virtual_server.address) {
-            (Some(mark), _) => {
+        match virtual_server.mark {
+            Some(mark) => {
                 self.marked.insert(mark, Marked { service, any_port });
                 let entries: Vec<&Mark> =
                     self.config.marks.iter().filter(|entry| entry.mark == mark).collect();
                 for entry in &entries {
-                    entry.vips().for_each(|vip| self.add_vip(vip));
+                    entry.vips().filter_map(Addr4::of).for_each(|vip| self.add_vip(vip));
                 }
                 let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
                 let protocols = protocols.filter(|protocol| has_protocol(&entries, *protocol));
@@ -90,18 +90,16 @@ impl<'a> Addressing<'a> {
                     self.nat_sockets.insert_left(server, protocol, its);
                 }
             }
-            (None, IpAddr::V4(vip)) => {
+            None => {
                 let VirtualServer { port, protocol, one_packet, .. } = *virtual_server;
-                let vip = vip.into();
                 let target = Target { service, vip: self.vips.number(vip), any_port };
                 self.virtual_servers.insert(socket(vip, port, protocol.number()), target);
-                self.add_vip(virtual_server.address);
+                self.add_vip(vip);
                 let origin = Some(Origin { vip, port, one_packet });
                 let its = NatServer { any_port, is_left: false, origin };
                 nat_servers.for_each(|server| self.nat_sockets.insert(server, protocol, its));
                 left.for_each(|server| self.nat_sockets.insert_left(server, protocol, its));
             }
-            (None, IpAddr::V6(_)) => {}
         }
     }
 
@@ -110,9 +108,7 @@ impl<'a> Addressing<'a> {
         (!self.marked.is_empty()).then(|| Arc::new(Marks::new(self.config, &self.marked)))
     }
 
-    fn add_vip(&mut self, vip: IpAddr) {
-        let IpAddr::V4(vip) = vip else { return };
-        let vip = vip.into();
+    fn add_vip(&mut self, vip: Addr4) {
         // VRRP answers for its addresses, and announces them.
         if self.virtual_routers.has_address(vip) {
             return;
@@ -133,20 +129,20 @@ fn has_protocol(entries: &[&Mark], protocol: Protocol) -> bool {
 
 /// The address and port that clients of a mark talk to when they have a single one; the port is 0 where it is the real
 /// server's, whose port is `server_port`.
-fn origin_of_mark(entries: &[&Mark], server_port: u16) -> Option<(u32, u16)> {
+fn origin_of_mark(entries: &[&Mark], server_port: u16) -> Option<(Addr4, u16)> {
     let [Mark { addresses, ports, .. }] = entries else { return None };
     let [net] = &addresses[..] else { return None };
-    let IpAddr::V4(vip) = net.addr() else { return None };
+    let vip = Addr4::of(net.addr())?;
     let port = match ports[..] {
         _ if server_port == 0 => 0,
         [PortRange { first, last }] if first == last => first,
         _ => return None,
     };
-    (net.prefix_len() == net.max_prefix_len()).then_some((vip.into(), port))
+    (net.prefix_len() == net.max_prefix_len()).then_some((vip, port))
 }
 
-fn own_addresses(ports: &[Port]) -> HashMap<u32, Local> {
-    let mut locals: HashMap<u32, Local> = HashMap::new();
+fn own_addresses(ports: &[Port]) -> HashMap<Addr4, Local> {
+    let mut locals: HashMap<Addr4, Local> = HashMap::new();
     for (number, port) in ports.iter().enumerate() {
         for net in &port.addresses {
             locals.entry(net.addr().into()).or_default().arp_ports |= 1 << number;
@@ -156,7 +152,7 @@ fn own_addresses(ports: &[Port]) -> HashMap<u32, Local> {
 }
 
 /// A VIP is answered where its network is; a VIP in no network of ours (one that is routed here) on every port.
-fn ports_of_vip(ports: &[Port], vip: u32) -> u64 {
+fn ports_of_vip(ports: &[Port], vip: Addr4) -> u64 {
     let holds = |port: &Port| port.addresses.iter().any(|net| net.contains(&Ipv4Addr::from(vip)));
     let near = ports.iter().enumerate().filter(|(_, port)| holds(port)).fold(0, |set, (n, _)| set | 1 << n);
     if near != 0 { near } else { (1u64 << ports.len()) - 1 }

@@ -3,7 +3,8 @@
 //!
 //! Open addressing, linear probing, never changed once made. Keys are the file's, so nobody outside can make long runs.
 
-use super::{Target, socket};
+use super::{Target, address_of, socket};
+use crate::address::Addr4;
 use crate::conn::record::{ServiceId, VipId};
 
 /// See the module.
@@ -41,7 +42,7 @@ impl Destinations {
     /// Of these sockets, each of which is there once. `router_of` tells an address's [`Destination::router`].
     pub(super) fn new(
         targets: impl ExactSizeIterator<Item = (u64, Target)>,
-        router_of: impl Fn(u32) -> u16,
+        router_of: impl Fn(Addr4) -> u16,
     ) -> Self {
         let len = (targets.len() * 4 / 3 + 2).next_power_of_two();
         let nobody = Target { service: ServiceId::NONE, vip: VipId(0), any_port: false };
@@ -55,7 +56,7 @@ impl Destinations {
             while destinations.entries[at].socket != 0 {
                 at = (at + 1) % len;
             }
-            destinations.entries[at] = Entry { socket, target, router: router_of((socket >> 32) as u32) };
+            destinations.entries[at] = Entry { socket, target, router: router_of(address_of(socket)) };
             destinations.has_any_port |= socket >> 16 & 0xffff == 0;
         }
         destinations
@@ -64,7 +65,7 @@ impl Destinations {
     /// The virtual server at an address and port, else the one for all ports of the address. `protocol` is the IP
     /// protocol number.
     #[inline]
-    pub(super) fn get(&self, address: u32, port: u16, protocol: u8) -> Option<Destination> {
+    pub(super) fn get(&self, address: Addr4, port: u16, protocol: u8) -> Option<Destination> {
         let exact = self.find(socket(address, port, protocol));
         if exact.is_none() && self.has_any_port {
             return self.find(socket(address, 0, protocol));
@@ -74,7 +75,7 @@ impl Destinations {
 
     /// Asks the processor for the line that [`Destinations::get`] begins with.
     #[inline]
-    pub(super) fn prefetch(&self, address: u32, port: u16, protocol: u8) {
+    pub(super) fn prefetch(&self, address: Addr4, port: u16, protocol: u8) {
         if let Some(entry) = self.entries.get(self.home(socket(address, port, protocol))) {
             dpdk::lcore::prefetch(entry);
         }
@@ -114,6 +115,7 @@ mod tests {
     fn they_are_found_as_in_a_map() {
         bolero::check!().with_type::<Vec<(u8, u8, bool)>>().for_each(|sockets| {
             let mut model = HashMap::new();
+            let of = |address: u8| Addr4::from_bits(address.into());
             for (number, &(address, port, is_udp)) in sockets.iter().enumerate() {
                 let protocol = if is_udp { 17 } else { 6 };
                 let target = Target {
@@ -121,21 +123,21 @@ mod tests {
                     vip: VipId(address.into()),
                     any_port: port == 0,
                 };
-                model.insert(socket(address.into(), port.into(), protocol), target);
+                model.insert(socket(of(address), port.into(), protocol), target);
             }
             let destinations =
                 Destinations::new(model.iter().map(|(socket, target)| (*socket, *target)), |address| {
-                    address as u16 + 1
+                    address.bits() as u16 + 1
                 });
             for address in 0..=u8::MAX {
                 for port in 0..=u8::MAX {
                     for protocol in [6, 17] {
-                        let exact = model.get(&socket(address.into(), port.into(), protocol));
+                        let exact = model.get(&socket(of(address), port.into(), protocol));
                         let expected =
-                            exact.or_else(|| model.get(&socket(address.into(), 0, protocol))).copied();
+                            exact.or_else(|| model.get(&socket(of(address), 0, protocol))).copied();
                         let expected =
                             expected.map(|target| Destination { target, router: u16::from(address) + 1 });
-                        assert_eq!(destinations.get(address.into(), port.into(), protocol), expected);
+                        assert_eq!(destinations.get(of(address), port.into(), protocol), expected);
                     }
                 }
             }

@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use weir_config::model::{Config, Mark, PortRange, Protocol, Protocols};
 
 use super::Ends;
+use crate::address::{Addr4, v4_net};
 use crate::conn::record::ServiceId;
 
 /// The marks of a file.
@@ -19,7 +20,7 @@ pub struct Marks {
     /// By network and length; entries in the order of the file.
     networks: HashMap<u64, Box<[Entry]>>,
     /// Own addresses, which no network holds.
-    own: HashSet<u32>,
+    own: HashSet<Addr4>,
 }
 
 /// A virtual server of a mark.
@@ -56,7 +57,8 @@ impl Marks {
         let mut networks: HashMap<u64, Vec<Entry>> = HashMap::new();
         let mut lengths = Vec::new();
         for (range, order) in config.marks.iter().flat_map(Mark::ranges).zip(0..) {
-            let IpNet::V4(network) = range.destination else { continue };
+            // IPv4 packets are compared with the entries of their family.
+            let Some(network) = v4_net(&range.destination) else { continue };
             let sources = match range.source {
                 Some(IpNet::V4(sources)) => Some(sources),
                 Some(IpNet::V6(_)) => continue,
@@ -77,7 +79,7 @@ impl Marks {
         Self {
             lengths: lengths.into(),
             networks: networks.into_iter().map(|(place, entries)| (place, entries.into())).collect(),
-            own: own.filter_map(|net| v4(net).map(|net| net.addr().into())).collect(),
+            own: own.filter_map(|net| Addr4::of(net.addr())).collect(),
         }
     }
 
@@ -87,7 +89,7 @@ impl Marks {
         // The place of the first entry that some clients match and others do not.
         let mut asked = u32::MAX;
         for &length in &self.lengths {
-            let network = ends.destination & mask(length);
+            let network = ends.destination.network(length);
             let Some(entries) = self.networks.get(&place(network, length)) else { continue };
             if length < 32 && self.own.contains(&ends.destination) {
                 continue;
@@ -114,24 +116,13 @@ impl Marks {
 
 /// The addresses of a mark that have a number of their own: those that the file writes, and all of networks that are not
 /// too wide.
-pub(super) fn numbered(mark: &Mark) -> impl Iterator<Item = u32> + '_ {
-    let networks = mark.addresses.iter().filter(|net| Mark::is_numbered(net)).filter_map(v4);
-    networks.flat_map(|net| u32::from(net.network())..=u32::from(net.broadcast()))
+pub(super) fn numbered(mark: &Mark) -> impl Iterator<Item = Addr4> + '_ {
+    let networks = mark.addresses.iter().filter(|net| Mark::is_numbered(net)).filter_map(v4_net);
+    networks.flat_map(Addr4::all_of)
 }
 
-fn v4(net: &IpNet) -> Option<Ipv4Net> {
-    match net {
-        IpNet::V4(net) => Some(*net),
-        IpNet::V6(_) => None,
-    }
-}
-
-fn mask(length: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
-}
-
-fn place(network: u32, length: u8) -> u64 {
-    u64::from(network) << 8 | u64::from(length)
+fn place(network: Addr4, length: u8) -> u64 {
+    u64::from(network.bits()) << 8 | u64::from(length)
 }
 
 #[cfg(test)]
@@ -214,8 +205,8 @@ mod tests {
             [(1, Marked { service: ServiceId(1), any_port: false })].into_iter().collect();
         let is_for_all = |text: &str, destination: [u8; 4]| {
             let ends = Ends {
-                source: 1,
-                destination: u32::from_be_bytes(destination),
+                source: Addr4::new(192, 0, 2, 1),
+                destination: destination.into(),
                 destination_port: 80,
                 protocol: Protocol::Tcp.number(),
             };

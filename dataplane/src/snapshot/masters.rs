@@ -11,6 +11,7 @@ use weir_config::model::{Config, MacAddress};
 
 use super::virtual_router::{self, Fence, RouterKey, VirtualMacs};
 use super::{Local, Router, Snapshot};
+use crate::address::Addr4;
 use crate::punt::advertisers::Advertisers;
 
 /// The virtual routers of the file.
@@ -22,7 +23,7 @@ pub(super) struct VirtualRouters {
     advertisers: Box<[Advertisers]>,
     /// The addresses that come and go with a virtual router, and its number: its place in the list, from 1. Those that their
     /// port has anyway stay: 0.
-    addresses: HashMap<u32, u16>,
+    addresses: HashMap<Addr4, u16>,
 }
 
 struct VirtualRouter {
@@ -30,9 +31,9 @@ struct VirtualRouter {
     /// Port number.
     port: usize,
     router: Router,
-    addresses: Box<[u32]>,
+    addresses: Box<[Addr4]>,
     /// Of those, the ones that the port has anyway, master or not.
-    own: Box<[u32]>,
+    own: Box<[Addr4]>,
     addresses6: Box<[Ipv6Addr]>,
 }
 
@@ -43,16 +44,13 @@ impl VirtualRouters {
             .vrrp
             .iter()
             .map(|instance| {
-                let v4 = |address: &IpAddr| match address {
-                    IpAddr::V4(address) => Some(u32::from(*address)),
-                    IpAddr::V6(_) => None,
-                };
+                let v4 = |address: &IpAddr| Addr4::of(*address);
                 let v6 = |address: &IpAddr| match address {
                     IpAddr::V4(_) => None,
                     IpAddr::V6(address) => Some(*address),
                 };
-                let addresses: Box<[u32]> = instance.addresses.iter().filter_map(v4).collect();
-                let of_port: Vec<u32> =
+                let addresses: Box<[Addr4]> = instance.addresses.iter().filter_map(v4).collect();
+                let of_port: Vec<Addr4> =
                     config.ports[instance.port].addresses.iter().filter_map(|net| v4(&net.addr())).collect();
                 VirtualRouter {
                     key: RouterKey::of(instance),
@@ -83,17 +81,17 @@ impl VirtualRouters {
     }
 
     /// Their IPv4 addresses.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = Addr4> {
         self.addresses.keys().copied()
     }
 
     /// The number of the virtual router that an address comes and goes with; 0: none.
-    pub(super) fn router_of(&self, address: u32) -> u16 {
+    pub(super) fn router_of(&self, address: Addr4) -> u16 {
         self.addresses.get(&address).copied().unwrap_or_default()
     }
 
     /// Whether this is an IPv4 address of one of them.
-    pub(super) fn has_address(&self, address: u32) -> bool {
+    pub(super) fn has_address(&self, address: Addr4) -> bool {
         self.addresses.contains_key(&address)
     }
 }
@@ -101,7 +99,7 @@ impl VirtualRouters {
 /// The addresses of virtual routers: what they have where this director is master, `None` where it is not.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held {
-    v4: HashMap<u32, Option<Local>>,
+    v4: HashMap<Addr4, Option<Local>>,
     /// By number of a virtual router ([`VirtualRouters::router_of`]), as bits: another director is master of it, or may be.
     /// In one cache line or two, where the addresses are in no cache.
     away: Box<[u64]>,
@@ -122,7 +120,7 @@ pub struct Held6 {
 impl Held {
     /// Whether another director is master of this address, or may be.
     #[inline]
-    pub(super) fn is_elsewhere(&self, address: u32) -> bool {
+    pub(super) fn is_elsewhere(&self, address: Addr4) -> bool {
         self.v4.get(&address).is_some_and(Option::is_none)
     }
 
@@ -134,7 +132,7 @@ impl Held {
 
     /// What the address is as long as this director is master.
     #[inline]
-    pub(super) fn local(&self, address: u32) -> Option<Local> {
+    pub(super) fn local(&self, address: Addr4) -> Option<Local> {
         *self.v4.get(&address)?
     }
 }
@@ -168,7 +166,7 @@ impl Snapshot {
             let local =
                 is_master.then_some(Local { arp_ports: 1 << number, is_vip: true, router: Some(*router) });
             // The owner's own address stays its own.
-            let has_left = |address: &&u32| is_master || !own.contains(address);
+            let has_left = |address: &&Addr4| is_master || !own.contains(address);
             held.v4.extend(addresses.iter().filter(has_left).map(|address| (*address, local)));
             if is_master {
                 let mac = if router.virtual_mac { virtual_router::mac6(router.id) } else { port.mac };

@@ -32,6 +32,7 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::Ipv4Net;
 use weir_config::model::{MacAddress, Protocol};
 
+use crate::address::Addr4;
 use crate::conn::record::{Key, ServerId, ServiceId, VipId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::Hop;
@@ -67,7 +68,7 @@ pub struct Snapshot {
     /// The generation in which static neighbours changed last.
     pub bindings_generation: u64,
     /// VIPs to be announced: port and address.
-    pub announcements: Arc<[(usize, u32)]>,
+    pub announcements: Arc<[(usize, Addr4)]>,
     /// The generation in which these changed last.
     pub announcements_generation: u64,
     /// Numbers of VIPs.
@@ -91,13 +92,13 @@ pub struct Snapshot {
     /// By socket.
     nat_servers: Arc<HashMap<u64, NatServer>>,
     /// Those of virtual routers aside, which are in `held`.
-    locals: Arc<HashMap<u32, Local>>,
+    locals: Arc<HashMap<Addr4, Local>>,
     virtual_routers: Arc<VirtualRouters>,
     held: Held,
     /// Of all addresses that are not foreign.
     familiar: Familiar,
     /// Static neighbours by address.
-    bindings: Arc<HashMap<u32, Binding>>,
+    bindings: Arc<HashMap<Addr4, Binding>>,
 }
 
 /// Some addresses, as a bit for each of their hashes: most others are told from them by one look.
@@ -116,7 +117,7 @@ const FAMILIAR_BITS_EACH: usize = 16;
 const FAMILIAR_BITS_MIN: usize = 4_096;
 
 impl Familiar {
-    fn new(addresses: &HashSet<u32>) -> Self {
+    fn new(addresses: &HashSet<Addr4>) -> Self {
         let bits = (addresses.len() * FAMILIAR_BITS_EACH).next_power_of_two().max(FAMILIAR_BITS_MIN);
         let shift = u32::BITS - bits.trailing_zeros();
         let mut words = vec![0; bits / 64];
@@ -127,13 +128,13 @@ impl Familiar {
     }
 
     #[inline]
-    fn may_hold(&self, address: u32) -> bool {
+    fn may_hold(&self, address: Addr4) -> bool {
         let bit = Self::bit(address, self.shift);
         self.words.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 != 0)
     }
 
     #[inline]
-    fn prefetch(&self, address: u32) {
+    fn prefetch(&self, address: Addr4) {
         if let Some(word) = self.words.get(Self::bit(address, self.shift) / 64) {
             dpdk::lcore::prefetch(word);
         }
@@ -141,8 +142,8 @@ impl Familiar {
 
     /// Fibonacci hashing.
     #[inline]
-    fn bit(address: u32, shift: u32) -> usize {
-        (address.wrapping_mul(0x9e37_79b1) >> shift) as usize
+    fn bit(address: Addr4, shift: u32) -> usize {
+        (address.bits().wrapping_mul(0x9e37_79b1) >> shift) as usize
     }
 }
 
@@ -169,12 +170,12 @@ pub struct Port {
 
 impl Port {
     /// Whether `address` is an own one of this port.
-    pub fn has_address(&self, address: u32) -> bool {
-        self.addresses.iter().any(|net| u32::from(net.addr()) == address)
+    pub fn has_address(&self, address: Addr4) -> bool {
+        self.addresses.iter().any(|net| Addr4::from(net.addr()) == address)
     }
 
     /// The own address to use towards `peer`: one in its network, else the first.
-    pub fn address_towards(&self, peer: u32) -> Option<u32> {
+    pub fn address_towards(&self, peer: Addr4) -> Option<Addr4> {
         let near = self.addresses.iter().find(|net| net.contains(&Ipv4Addr::from(peer)));
         near.or(self.addresses.first()).map(|net| net.addr().into())
     }
@@ -213,7 +214,7 @@ pub struct Binding {
 }
 
 impl Binding {
-    fn of(bindings: &HashMap<u32, Binding>, hop: Hop) -> Option<MacAddress> {
+    fn of(bindings: &HashMap<Addr4, Binding>, hop: Hop) -> Option<MacAddress> {
         let binding = bindings.get(&hop.address())?;
         (binding.port == usize::from(hop.port())).then_some(binding.mac)
     }
@@ -223,9 +224,9 @@ impl Binding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ends {
     /// The client.
-    pub source: u32,
+    pub source: Addr4,
     /// Whom it talks to.
-    pub destination: u32,
+    pub destination: Addr4,
     /// At which port.
     pub destination_port: u16,
     /// IP protocol number.
@@ -246,7 +247,7 @@ pub struct Target {
 impl Target {
     /// What a packet from a client to `port` is looked up by.
     #[inline]
-    pub fn key(&self, client: u32, client_port: u16, port: u16, protocol: Protocol) -> Key {
+    pub fn key(&self, client: Addr4, client_port: u16, port: u16, protocol: Protocol) -> Key {
         Key::new(client, client_port, self.vip, port, protocol, self.any_port)
     }
 }
@@ -275,7 +276,7 @@ struct NatServer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     /// Its address.
-    pub vip: u32,
+    pub vip: Addr4,
     /// Its port.
     pub port: u16,
     /// Whether its datagrams leave no record.
@@ -313,8 +314,13 @@ impl Local {
 
 /// A socket address and protocol as one number.
 #[inline]
-fn socket(address: u32, port: u16, protocol: u8) -> u64 {
-    u64::from(address) << 32 | u64::from(port) << 16 | u64::from(protocol)
+fn socket(address: Addr4, port: u16, protocol: u8) -> u64 {
+    u64::from(address.bits()) << 32 | u64::from(port) << 16 | u64::from(protocol)
+}
+
+/// The address of a [`socket`].
+fn address_of(socket: u64) -> Addr4 {
+    Addr4::from_bits((socket >> 32) as u32)
 }
 
 impl Snapshot {
@@ -355,14 +361,14 @@ impl Snapshot {
 
     /// As [`Snapshot::target`] where packets are not compared with marks.
     #[inline]
-    pub fn unmarked_target(&self, address: u32, port: u16, protocol: u8) -> Option<Target> {
+    pub fn unmarked_target(&self, address: Addr4, port: u16, protocol: u8) -> Option<Target> {
         let Destination { target, router } = self.virtual_servers.get(address, port, protocol)?;
         (!self.held.is_away(router)).then_some(target)
     }
 
     /// Asks the processor for what [`Snapshot::unmarked_target`] looks at.
     #[inline]
-    pub fn prefetch_target(&self, address: u32, port: u16, protocol: u8) {
+    pub fn prefetch_target(&self, address: Addr4, port: u16, protocol: u8) {
         self.virtual_servers.prefetch(address, port, protocol);
     }
 
@@ -396,7 +402,7 @@ impl Snapshot {
     /// Asks the processor for what [`Snapshot::is_surely_foreign`] looks at for a client, and for what leads to the virtual
     /// server that it asks for.
     #[inline]
-    pub(crate) fn prefetch_opening(&self, id: ServiceId, client: u32) {
+    pub(crate) fn prefetch_opening(&self, id: ServiceId, client: Addr4) {
         if let Some(place) = self.services.get(usize::from(id.0)) {
             dpdk::lcore::prefetch(place);
         }
@@ -455,14 +461,14 @@ impl Snapshot {
     /// How replies of the NAT real server at this socket are looked up: `None`, it is not one;
     /// `Some(None)`, by the client; `Some(Some(port))`, by the client and this port.
     #[inline]
-    pub fn nat_server(&self, address: u32, port: u16, protocol: u8) -> Option<Option<u16>> {
+    pub fn nat_server(&self, address: Addr4, port: u16, protocol: u8) -> Option<Option<u16>> {
         let exact = self.nat_servers.get(&socket(address, port, protocol));
         let server = exact.or_else(|| self.nat_servers.get(&socket(address, 0, protocol)))?;
         Some(server.any_port.then_some(port))
     }
 
     /// Whether new connections may go to a NAT real server at this socket.
-    pub fn has_nat_server(&self, address: u32, port: u16, protocol: u8) -> bool {
+    pub fn has_nat_server(&self, address: Addr4, port: u16, protocol: u8) -> bool {
         let exact = self.nat_servers.get(&socket(address, port, protocol));
         let server = exact.or_else(|| self.nat_servers.get(&socket(address, 0, protocol)));
         server.is_some_and(|server| !server.is_left)
@@ -470,7 +476,7 @@ impl Snapshot {
 
     /// What a NAT real server's packet without a record goes out as, if only one virtual server has that real server and
     /// a single address and port.
-    pub fn origin(&self, address: u32, port: u16, protocol: u8) -> Option<Origin> {
+    pub fn origin(&self, address: Addr4, port: u16, protocol: u8) -> Option<Origin> {
         match self.nat_servers.get(&socket(address, port, protocol)) {
             Some(server) => server.origin,
             None => {
@@ -482,18 +488,18 @@ impl Snapshot {
 
     /// Whether `address` is certainly neither a VIP nor an own address. Marks aside: see [`Snapshot::has_marks`].
     #[inline]
-    pub fn is_surely_foreign(&self, address: u32) -> bool {
+    pub fn is_surely_foreign(&self, address: Addr4) -> bool {
         !self.familiar.may_hold(address)
     }
 
     /// Whether `address` is a VIP or an own address.
     #[inline]
-    pub fn local(&self, address: u32) -> Option<Local> {
+    pub fn local(&self, address: Addr4) -> Option<Local> {
         self.held.local(address).or_else(|| self.locals.get(&address).copied())
     }
 
     /// The MAC to which `address` is bound by a static neighbour.
-    pub fn bound_mac(&self, address: u32) -> Option<MacAddress> {
+    pub fn bound_mac(&self, address: Addr4) -> Option<MacAddress> {
         self.bindings.get(&address).map(|binding| binding.mac)
     }
 
@@ -513,7 +519,7 @@ impl Snapshot {
 
     /// Whether ARP requests for `address` are answered on `port`: VIPs and own addresses there, proxied prefixes. `local` is
     /// what [`Snapshot::local`] says of it.
-    pub fn answers_arp(&self, port: usize, address: u32, local: Option<Local>) -> bool {
+    pub fn answers_arp(&self, port: usize, address: Addr4, local: Option<Local>) -> bool {
         let is_ours = local.is_some_and(|local| {
             let router = local.router.map(|router| router.id);
             local.arp_ports & 1 << port != 0

@@ -156,11 +156,12 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Addr4;
     use crate::sched::Options;
     use crate::snapshot::registry::{Progress, Registry};
     use crate::wire::ethernet::MacAddress;
 
-    const VIP: u32 = 0x0a00_0064;
+    const VIP: Addr4 = Addr4::new(10, 0, 0, 100);
 
     fn snapshot(registry: &mut Registry) -> Snapshot {
         let text = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\

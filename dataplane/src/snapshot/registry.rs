@@ -11,15 +11,17 @@
 mod amend;
 mod numbers;
 mod parts;
+mod served;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam::utils::CachePadded;
 use hashbrown::{HashMap, HashSet};
+use ipnet::IpNet;
 use weir_config::model::{Config, Identity, RealServer, Scheduler as Kind, Schedulers, VirtualServer};
 
 use super::addressing::Addressing;
@@ -34,7 +36,8 @@ use super::service::{Candidate, Epoch, Service};
 use super::traffic::Traffic;
 use super::vips::Numbering;
 use super::virtual_router::Fence;
-use super::{Binding, Familiar, Port, Snapshot};
+use super::{Binding, Familiar, Port, Snapshot, address_of};
+use crate::address::Addr4;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::conn::template::Templates;
@@ -46,6 +49,7 @@ use crate::wire::ethernet::MacAddress;
 use amend::Journal;
 use numbers::Numbers;
 use parts::{make_bindings, make_port, make_server, make_switches, nobody, vips};
+pub use served::{NotServed, check};
 
 /// Why a configuration can't become a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +74,30 @@ pub enum RegistryError {
         /// What the scheduler says.
         source: BuildError,
     },
+    /// A virtual server that workers can't serve as the file has it.
+    #[error("virtual server {name}{}: {what}", of_server(.server))]
+    NotServed {
+        /// The virtual server's name.
+        name: String,
+        /// The real server, or sorry server, that it is about, if it is about one alone.
+        server: Option<SocketAddr>,
+        /// What the file asks for.
+        what: NotServed,
+    },
+    /// A route from one family into the other.
+    #[error(
+        "route to {destination}: its gateway {gateway} is of another address family; write one of the same"
+    )]
+    Route {
+        /// Where packets go.
+        destination: IpNet,
+        /// By whom.
+        gateway: IpAddr,
+    },
+}
+
+fn of_server(server: &Option<SocketAddr>) -> String {
+    server.map_or_else(String::new, |server| format!(", real server {server}"))
 }
 
 /// How far the workers are, those that are furthest behind.
@@ -179,9 +207,9 @@ pub struct Registry {
     /// Some virtual server has or had persistence.
     was_persistent: bool,
     /// Static neighbours, and the generation that brought them.
-    bindings: (Arc<HashMap<u32, Binding>>, u64),
+    bindings: (Arc<HashMap<Addr4, Binding>>, u64),
     /// VIPs to be announced, and the generation that brought them.
-    announcements: (Arc<[(usize, u32)]>, u64),
+    announcements: (Arc<[(usize, Addr4)]>, u64),
     /// By port number.
     fences: Vec<Arc<Fence>>,
     /// Those of real servers that are free.
@@ -245,6 +273,7 @@ impl Registry {
         macs: &[MacAddress],
         progress: Progress<'_>,
     ) -> Result<Snapshot, RegistryError> {
+        check(config)?;
         let generation = self.generation + 1;
         let routes = Routes::new(config);
         let mut draft = self.draft(&progress);
@@ -360,7 +389,7 @@ impl Registry {
                     name: id,
                     upper_threshold: real.upper_threshold,
                     removed: None,
-                    server: make(real, id),
+                    server: make(real, id)?,
                     formers: Vec::new(),
                     live,
                 },
@@ -378,10 +407,10 @@ impl Registry {
         &self,
         mut entry: ServerEntry,
         real: &RealServer,
-        make: impl Fn(&RealServer, ServerId) -> Server,
+        make: impl Fn(&RealServer, ServerId) -> Result<Server, RegistryError>,
         numbers: &mut Numbers,
     ) -> Result<ServerEntry, RegistryError> {
-        let mut server = make(real, entry.server.id);
+        let mut server = make(real, entry.server.id)?;
         let is_bound_alike =
             |other: &Server| (other.forwarding, other.port) == (server.forwarding, server.port);
         if !is_bound_alike(&entry.server) {
@@ -396,7 +425,7 @@ impl Registry {
         }
         for former in &mut entry.formers {
             let Server { id, port, forwarding, .. } = former.server;
-            let as_before = make(&RealServer { forwarding, ..real.clone() }, id);
+            let as_before = make(&RealServer { forwarding, ..real.clone() }, id)?;
             former.server = Server { port, current: server.id, ..as_before };
         }
         Ok(ServerEntry { upper_threshold: real.upper_threshold, removed: None, server, ..entry })
@@ -501,7 +530,7 @@ impl Registry {
         }
         let marks = addressing.marks();
         let Addressing { virtual_servers, nat_sockets, locals, mut announcements, hashes, .. } = addressing;
-        let asked_for = virtual_servers.keys().map(|socket| (socket >> 32) as u32);
+        let asked_for = virtual_servers.keys().map(|socket| address_of(*socket));
         let familiar = locals.keys().copied().chain(virtual_routers.addresses()).chain(asked_for).collect();
         announcements.sort_unstable();
         if self.announcements.0[..] != announcements[..] || self.announcements.1 == 0 {

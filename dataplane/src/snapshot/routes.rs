@@ -1,9 +1,9 @@
 //! Where packets go: connected networks and routes, longest prefix first.
 
-use std::net::IpAddr;
-
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 use weir_config::model::Config;
+
+use crate::address::{Addr4, v4_net};
 
 /// The neighbour to hand a packet to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,16 +11,16 @@ pub struct NextHop {
     /// Port number.
     pub port: usize,
     /// The neighbour's address.
-    pub address: u32,
+    pub address: Addr4,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Route {
-    network: u32,
-    mask: u32,
+    network: Addr4,
+    mask: Addr4,
     port: usize,
     /// `None`: the destination is a neighbour itself.
-    gateway: Option<u32>,
+    gateway: Option<Addr4>,
 }
 
 /// A director has a handful of routes, so a scan in order of prefix length beats a tree.
@@ -32,15 +32,13 @@ impl Routes {
     pub fn new(config: &Config) -> Self {
         let mut routes = Vec::new();
         for (port, config) in config.ports.iter().enumerate() {
-            for net in &config.addresses {
-                if let IpNet::V4(net) = net {
-                    routes.push(Route::new(*net, port, None));
-                }
-            }
+            let networks = config.addresses.iter().filter_map(v4_net);
+            routes.extend(networks.map(|net| Route::new(net, port, None)));
         }
         for route in &config.routes {
-            if let (IpNet::V4(net), IpAddr::V4(gateway)) = (route.destination, route.gateway) {
-                routes.push(Route::new(net, route.port, Some(gateway.into())));
+            // A route from one family into the other has been refused.
+            if let (Some(net), Some(gateway)) = (v4_net(&route.destination), Addr4::of(route.gateway)) {
+                routes.push(Route::new(net, route.port, Some(gateway)));
             }
         }
         // Stable: of equal prefixes the connected one, then the first of the file.
@@ -50,7 +48,7 @@ impl Routes {
 
     /// The neighbour that is next on the way to `destination`.
     #[inline]
-    pub fn next_hop(&self, destination: u32) -> Option<NextHop> {
+    pub fn next_hop(&self, destination: Addr4) -> Option<NextHop> {
         let route = self.0.iter().find(|route| destination & route.mask == route.network)?;
         Some(NextHop { port: route.port, address: route.gateway.unwrap_or(destination) })
     }
@@ -62,7 +60,7 @@ impl Routes {
 }
 
 impl Route {
-    fn new(net: Ipv4Net, port: usize, gateway: Option<u32>) -> Self {
+    fn new(net: Ipv4Net, port: usize, gateway: Option<Addr4>) -> Self {
         Self { network: net.network().into(), mask: net.netmask().into(), port, gateway }
     }
 }

@@ -10,6 +10,7 @@ use weir_config::model::{Forwarding, MacAddress, Protocol};
 use super::ranks::Block;
 use super::rates::Estimator;
 use super::routes::NextHop;
+use crate::address::Addr4;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::{State, is_active};
 use crate::neighbor::Hop;
@@ -26,9 +27,9 @@ pub struct Server {
     /// one that nobody has.
     pub hop: Hop,
     /// Its address.
-    pub address: u32,
+    pub address: Addr4,
     /// Source address of the outer header.
-    pub tunnel_source: u32,
+    pub tunnel_source: Addr4,
     /// Largest packet that reaches it unwrapped, in bytes: the port's MTU, less a tunnel's header.
     pub mtu: u16,
     /// Its L4 port; 0: the one that the client used.
@@ -71,7 +72,7 @@ impl Server {
 
     /// Whether replies from this socket belong to a connection of its to `port`.
     #[inline]
-    pub fn replies_from(&self, address: u32, source_port: u16, port: u16) -> bool {
+    pub fn replies_from(&self, address: Addr4, source_port: u16, port: u16) -> bool {
         self.address == address && self.port_for(port) == source_port
     }
 
@@ -88,7 +89,7 @@ impl Server {
 
     /// The family-neutral address.
     pub fn ip(&self) -> IpAddr {
-        IpAddr::V4(self.address.into())
+        self.address.into()
     }
 
     /// Whether the scheduler must pass it over because of its thresholds.

@@ -14,6 +14,7 @@ use hashbrown::{HashMap, HashSet};
 use weir_config::model::Mark;
 
 use super::registry::RegistryError;
+use crate::address::Addr4;
 use crate::conn::record::VipId;
 
 /// Numbers that one address each can have.
@@ -26,9 +27,9 @@ const _: () = assert!(SHARED.is_power_of_two());
 /// What packets are looked up in.
 #[derive(Clone, Default)]
 pub struct Vips {
-    numbers: Arc<HashMap<u32, VipId>>,
-    /// By number; 0: nobody has it.
-    addresses: Arc<[u32]>,
+    numbers: Arc<HashMap<Addr4, VipId>>,
+    /// By number; unspecified: nobody has it.
+    addresses: Arc<[Addr4]>,
     /// Some addresses are none of ours any more, and records may still name their numbers.
     has_left: bool,
 }
@@ -36,20 +37,20 @@ pub struct Vips {
 impl Vips {
     /// The number of an address that clients talk to.
     #[inline]
-    pub fn number(&self, address: u32) -> VipId {
+    pub fn number(&self, address: Addr4) -> VipId {
         self.own_number(address).unwrap_or_else(|| shared_number(address))
     }
 
     /// The number that an address has for itself.
     #[inline]
-    pub fn own_number(&self, address: u32) -> Option<VipId> {
+    pub fn own_number(&self, address: Addr4) -> Option<VipId> {
         self.numbers.get(&address).copied()
     }
 
     /// The address that has this number for itself.
     #[inline]
-    pub fn address(&self, number: VipId) -> Option<u32> {
-        self.addresses.get(usize::from(number.0)).copied().filter(|address| *address != 0)
+    pub fn address(&self, number: VipId) -> Option<Addr4> {
+        self.addresses.get(usize::from(number.0)).copied().filter(|address| *address != Addr4::UNSPECIFIED)
     }
 
     /// Whether the address with this number is no VIP any more, so that no packet can reach its connections.
@@ -61,15 +62,15 @@ impl Vips {
 
 /// Fibonacci hashing of the address. It has to stay as it is while weir runs, and needs no secret: clients can only make
 /// connections of their own meet.
-fn shared_number(address: u32) -> VipId {
-    let mixed = address.wrapping_mul(0x9e37_79b1) >> (32 - SHARED.trailing_zeros());
+fn shared_number(address: Addr4) -> VipId {
+    let mixed = address.bits().wrapping_mul(0x9e37_79b1) >> (32 - SHARED.trailing_zeros());
     VipId(OWN + mixed as u16)
 }
 
 /// Which address has which number, from one snapshot to the next. Control's.
 #[derive(Clone, Default)]
 pub(super) struct Numbering {
-    entries: HashMap<u32, Entry>,
+    entries: HashMap<Addr4, Entry>,
 }
 
 #[derive(Clone)]
@@ -87,7 +88,7 @@ impl Numbering {
     /// There are not enough numbers.
     pub(super) fn next(
         &self,
-        vips: &HashSet<u32>,
+        vips: &HashSet<Addr4>,
         generation: u64,
         swept: u64,
     ) -> Result<Self, RegistryError> {
@@ -105,7 +106,7 @@ impl Numbering {
         let used: HashSet<u16> = entries.values().map(|entry| entry.number.0).collect();
         let mut free = (0..OWN).filter(|number| !used.contains(number));
         // In order, so that equal files get equal numbers.
-        let mut new: Vec<u32> = vips.iter().copied().filter(|vip| !entries.contains_key(vip)).collect();
+        let mut new: Vec<Addr4> = vips.iter().copied().filter(|vip| !entries.contains_key(vip)).collect();
         new.sort_unstable();
         for vip in new {
             let number = VipId(free.next().ok_or(RegistryError::TooManyVips)?);
@@ -118,7 +119,7 @@ impl Numbering {
     pub(super) fn vips(&self) -> Vips {
         let present = || self.entries.iter().filter(|(_, entry)| entry.removed.is_none());
         let size = present().map(|(_, entry)| usize::from(entry.number.0) + 1).max().unwrap_or(0);
-        let mut addresses = vec![0; size];
+        let mut addresses = vec![Addr4::UNSPECIFIED; size];
         for (&address, entry) in present() {
             addresses[usize::from(entry.number.0)] = address;
         }
@@ -134,24 +135,32 @@ impl Numbering {
 mod tests {
     use super::*;
 
-    fn set(vips: &[u32]) -> HashSet<u32> {
-        vips.iter().copied().collect()
+    /// 10.0.0.x.
+    fn vip(x: u8) -> Addr4 {
+        Addr4::new(10, 0, 0, x)
+    }
+
+    fn set(vips: &[u8]) -> HashSet<Addr4> {
+        vips.iter().map(|&x| vip(x)).collect()
     }
 
     #[test]
     fn a_number_is_an_addresss_own_until_no_record_can_name_it() {
         let first = Numbering::default().next(&set(&[7, 8]), 1, 0).unwrap();
-        let (seven, eight) = (first.vips().number(7), first.vips().number(8));
+        let (seven, eight) = (first.vips().number(vip(7)), first.vips().number(vip(8)));
         assert_ne!(seven, eight);
         let second = first.next(&set(&[8, 9]), 2, 1).unwrap();
         let vips = second.vips();
-        assert_eq!((vips.own_number(7), vips.number(8), vips.address(eight)), (None, eight, Some(8)));
-        assert!(vips.number(9) != seven && vips.has_left(seven) && !vips.has_left(eight));
+        assert_eq!(
+            (vips.own_number(vip(7)), vips.number(vip(8)), vips.address(eight)),
+            (None, eight, Some(vip(8)))
+        );
+        assert!(vips.number(vip(9)) != seven && vips.has_left(seven) && !vips.has_left(eight));
         // Back before its connections are gone: they go on.
-        assert_eq!(second.next(&set(&[7, 8, 9]), 3, 1).unwrap().vips().number(7), seven);
+        assert_eq!(second.next(&set(&[7, 8, 9]), 3, 1).unwrap().vips().number(vip(7)), seven);
         // Swept: somebody else's, and nobody is waited for any more.
         let third = second.next(&set(&[8, 9, 10]), 3, 2).unwrap();
-        assert_eq!(third.vips().number(10), seven);
+        assert_eq!(third.vips().number(vip(10)), seven);
         assert!(!third.vips().has_left(VipId(5)));
     }
 
@@ -159,7 +168,8 @@ mod tests {
     fn addresses_without_a_number_of_their_own_share_the_rest_evenly() {
         let vips = Vips::default();
         let mut counts = vec![0_u32; SHARED as usize];
-        for address in 0x0a00_0000..0x0a00_0000 + 4 * SHARED {
+        let first = vip(0).bits();
+        for address in (first..first + 4 * SHARED).map(Addr4::from_bits) {
             let number = vips.number(address);
             assert!(number.0 >= OWN && vips.address(number).is_none() && !vips.has_left(number));
             counts[usize::from(number.0 - OWN)] += 1;
@@ -169,11 +179,11 @@ mod tests {
 
     #[test]
     fn no_number_is_left_when_all_are_taken() {
-        let all: HashSet<u32> = (1..=u32::from(OWN)).collect();
+        let all: HashSet<Addr4> = (1..=u32::from(OWN)).map(Addr4::from_bits).collect();
         let full = Numbering::default().next(&all, 1, 0).unwrap();
         let mut other = all.clone();
-        other.remove(&1);
-        other.insert(99_999);
+        other.remove(&Addr4::from_bits(1));
+        other.insert(Addr4::from_bits(99_999));
         assert!(matches!(full.next(&other, 2, 1), Err(RegistryError::TooManyVips)));
         let swept = full.next(&all.iter().copied().skip(1).collect(), 2, 1).unwrap();
         assert!(swept.next(&all, 3, 2).is_ok());

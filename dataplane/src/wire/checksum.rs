@@ -5,6 +5,8 @@
 
 use zerocopy::byteorder::network_endian::U16;
 
+use crate::address::Addr4;
+
 /// A running ones' complement sum in big-endian terms, not yet folded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sum(u64);
@@ -29,7 +31,12 @@ impl Sum {
         self
     }
 
-    /// Adds one 32-bit word, such as an IPv4 address.
+    /// Adds an address of a pseudo-header.
+    pub fn address(self, address: Addr4) -> Self {
+        self.long(address.bits())
+    }
+
+    /// Adds one 32-bit word.
     pub fn long(mut self, long: u32) -> Self {
         self.0 += u64::from(long);
         self
@@ -80,6 +87,12 @@ impl Delta {
     #[inline]
     pub fn long(self, old: u32, new: u32) -> Self {
         Delta(self.0 + u64::from(!old.to_be()) + u64::from(new.to_be()))
+    }
+
+    /// Address `old` became `new`.
+    #[inline]
+    pub fn address(self, old: Addr4, new: Addr4) -> Self {
+        self.long(old.bits(), new.bits())
     }
 
     /// The checksum field after the change.

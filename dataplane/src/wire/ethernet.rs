@@ -1,9 +1,11 @@
 //! Ethernet, one 802.1Q tag, ARP.
 
-use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub use weir_config::model::MacAddress;
+
+use crate::address::{Addr4, Wire4};
 
 /// Length of an untagged header, in bytes.
 pub const HEADER_LEN: usize = 14;
@@ -127,11 +129,11 @@ pub struct Arp {
     /// Who says this: link address.
     pub sender_mac: [u8; 6],
     /// Who says this: IPv4 address.
-    pub sender: U32,
+    pub sender: Wire4,
     /// Whom it asks or tells: link address, unset in a request.
     pub target_mac: [u8; 6],
     /// Whom it asks or tells: IPv4 address.
-    pub target: U32,
+    pub target: Wire4,
 }
 const _: () = assert!(size_of::<Arp>() == Arp::LEN);
 
@@ -144,7 +146,7 @@ impl Arp {
     pub const REPLY: u16 = 2;
 
     /// A request or reply with the fixed fields filled in.
-    pub fn new(operation: u16, sender: (MacAddress, u32), target: (MacAddress, u32)) -> Self {
+    pub fn new(operation: u16, sender: (MacAddress, Addr4), target: (MacAddress, Addr4)) -> Self {
         Self {
             hardware: U16::new(1),
             protocol: U16::new(TYPE_IPV4),
@@ -152,9 +154,9 @@ impl Arp {
             protocol_len: 4,
             operation: U16::new(operation),
             sender_mac: sender.0.0,
-            sender: U32::new(sender.1),
+            sender: Wire4::new(sender.1),
             target_mac: target.0.0,
-            target: U32::new(target.1),
+            target: Wire4::new(target.1),
         }
     }
 

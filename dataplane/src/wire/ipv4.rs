@@ -1,9 +1,10 @@
 //! IPv4 (RFC 791).
 
-use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::checksum::{Delta, Sum, fold};
+use crate::address::{Addr4, Wire4};
 
 /// Length of the header without options, in bytes.
 pub const HEADER_LEN: usize = 20;
@@ -60,15 +61,15 @@ pub struct Ipv4 {
     /// Over the header with its options.
     pub checksum: U16,
     /// From whom.
-    pub source: U32,
+    pub source: Wire4,
     /// To whom.
-    pub destination: U32,
+    pub destination: Wire4,
 }
 const _: () = assert!(size_of::<Ipv4>() == HEADER_LEN);
 
 impl Ipv4 {
     /// A header without options; the checksum is filled in.
-    pub fn new(protocol: u8, source: u32, destination: u32, payload_len: usize, ttl: u8) -> Self {
+    pub fn new(protocol: u8, source: Addr4, destination: Addr4, payload_len: usize, ttl: u8) -> Self {
         let mut header = Self {
             version_ihl: 0x45,
             tos: 0,
@@ -78,8 +79,8 @@ impl Ipv4 {
             ttl,
             protocol,
             checksum: U16::ZERO,
-            source: U32::new(source),
-            destination: U32::new(destination),
+            source: Wire4::new(source),
+            destination: Wire4::new(destination),
         };
         header.refresh_checksum();
         header
@@ -130,18 +131,18 @@ impl Ipv4 {
 
     /// Replaces the source address and returns what changed, for the checksums of the layer above.
     #[inline]
-    pub fn set_source(&mut self, source: u32) -> Delta {
-        let delta = Delta::NONE.long(self.source.get(), source);
-        self.source = U32::new(source);
+    pub fn set_source(&mut self, source: Addr4) -> Delta {
+        let delta = Delta::NONE.address(self.source.get(), source);
+        self.source = Wire4::new(source);
         self.checksum = delta.apply(self.checksum);
         delta
     }
 
     /// Replaces the destination address and returns what changed, for the checksums of the layer above.
     #[inline]
-    pub fn set_destination(&mut self, destination: u32) -> Delta {
-        let delta = Delta::NONE.long(self.destination.get(), destination);
-        self.destination = U32::new(destination);
+    pub fn set_destination(&mut self, destination: Addr4) -> Delta {
+        let delta = Delta::NONE.address(self.destination.get(), destination);
+        self.destination = Wire4::new(destination);
         self.checksum = delta.apply(self.checksum);
         delta
     }
@@ -163,22 +164,18 @@ pub fn checksum_is_right(header: &[u8]) -> bool {
     Sum::default().bytes(header).fold() == 0xffff
 }
 
-/// Whether `address` can be one host's on a wire: not unspecified, loopback, multicast or broadcast.
-#[inline]
-pub fn is_unicast(address: u32) -> bool {
-    let first = address >> 24;
-    first.wrapping_sub(1) < 223 && first != 127
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FROM: Addr4 = Addr4::new(10, 0, 0, 1);
+    const TO: Addr4 = Addr4::new(192, 0, 2, 1);
 
     #[test]
     fn ttl_and_checksum_go_down_together() {
         for ttl in 2..=255u8 {
             for protocol in [0u8, 1, 6, 17, 255] {
-                let mut header = Ipv4::new(protocol, 0x0a00_0001, 0xc000_0201, 40, ttl);
+                let mut header = Ipv4::new(protocol, FROM, TO, 40, ttl);
                 header.decrement_ttl();
                 assert_eq!(header.ttl, ttl - 1);
                 assert!(checksum_is_right(header.as_bytes()));
@@ -189,7 +186,7 @@ mod tests {
     #[test]
     fn a_lower_ttl_has_the_checksum_of_a_full_computation_whatever_it_was() {
         for ident in 0..=u16::MAX {
-            let mut header = Ipv4::new(UDP, 0x0a00_0001, 0xc000_0201, 40, 64);
+            let mut header = Ipv4::new(UDP, FROM, TO, 40, 64);
             header.ident = U16::new(ident);
             header.refresh_checksum();
             header.decrement_ttl();
@@ -212,9 +209,9 @@ mod tests {
 
     #[test]
     fn address_changes_keep_the_checksum_right() {
-        let mut header = Ipv4::new(TCP, 0x0a00_0001, 0xc000_0201, 40, 64);
-        header.set_source(0xffff_0000);
-        header.set_destination(0);
+        let mut header = Ipv4::new(TCP, FROM, TO, 40, 64);
+        header.set_source(Addr4::new(255, 255, 0, 0));
+        header.set_destination(Addr4::UNSPECIFIED);
         assert!(checksum_is_right(header.as_bytes()));
     }
 }

@@ -15,6 +15,7 @@ use dpdk::{
     StartedPort, TxQueue, TxQueueHandle,
 };
 use weir_config::model::MacAddress;
+use weir_dataplane::address::Addr4;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
@@ -31,8 +32,8 @@ pub const WORKERS: usize = 2;
 pub const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 pub const GATEWAY: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xfe]);
 pub const SERVER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 11]);
-pub const VIP: u32 = 0x0a00_0064;
-pub const SERVER: u32 = 0x0a00_000b;
+pub const VIP: Addr4 = Addr4::new(10, 0, 0, 100);
+pub const SERVER: Addr4 = Addr4::new(10, 0, 0, 11);
 const CONFIG: &str = r#"
 [connections]
 capacity = 16384
@@ -72,11 +73,11 @@ fn config(servers: &[u8]) -> weir_config::model::Config {
     weir_config::parse("test", &text).unwrap().config
 }
 
-pub type End = (u32, u16);
+pub type End = (Addr4, u16);
 
 /// A client's address and port: addresses far apart, ports close to each other.
 pub fn client(number: u32) -> End {
-    (0x6440_0000 + number * 7_919, 30_000 + (number % 1_000) as u16)
+    (Addr4::new(100, 64, 0, 0).plus(number * 7_919), 30_000 + (number % 1_000) as u16)
 }
 
 pub fn segment(to: MacAddress, from: MacAddress, source: End, destination: End, flags: u8) -> Vec<u8> {
@@ -96,11 +97,10 @@ pub fn segment(to: MacAddress, from: MacAddress, source: End, destination: End, 
 }
 
 /// The folded sum of pseudo header and segment: 0xffff where the checksum in it is right.
-fn checksum(source: u32, destination: u32, tcp: &[u8]) -> u16 {
-    let words = tcp.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
-    let halves =
-        [source >> 16, source & 0xffff, destination >> 16, destination & 0xffff, 6, tcp.len() as u32];
-    let mut sum: u32 = words.chain(halves).sum();
+fn checksum(source: Addr4, destination: Addr4, tcp: &[u8]) -> u16 {
+    let pseudo = [&source.octets()[..], &destination.octets(), &[0, 6], &(tcp.len() as u16).to_be_bytes()];
+    let bytes = [&pseudo.concat(), tcp].concat();
+    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -109,7 +109,7 @@ fn checksum(source: u32, destination: u32, tcp: &[u8]) -> u16 {
 
 /// What a frame says: destination MAC, both ends, flags. Its checksum must be right.
 pub fn read(frame: &[u8]) -> (MacAddress, End, End, u8) {
-    let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+    let word = |at: usize| Addr4::from(*frame[at..].first_chunk::<4>().unwrap());
     let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
     let (source, destination) = ((word(26), half(34)), (word(30), half(36)));
     assert_eq!(checksum(source.0, destination.0, &frame[34..54]), 0xffff, "the checksum of {frame:x?}");

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use dpdk::Eal;
-use weir_benches::frames::{VIP, tcp};
+use weir_benches::frames::{CLIENT, VIP, tcp};
 use weir_benches::lab::{base, virtual_server};
 use weir_config::model::MacAddress;
+use weir_dataplane::address::Addr4;
 use weir_dataplane::conn::record::Record;
 use weir_dataplane::conn::state::Direction;
 use weir_dataplane::director::Message;
@@ -20,7 +21,7 @@ const FLOWS: u64 = 1 << 20;
 /// Messages that find room.
 const INBOX: usize = 4_096;
 /// The real server of the clients in the port's own network.
-const SERVER: u32 = 0x6440_0003;
+const SERVER: Addr4 = CLIENT.plus(3);
 
 /// Replies of NAT connections that another worker got, each of which moves its connection along.
 pub(super) fn messages(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -> Result<()> {
@@ -93,7 +94,7 @@ pub(super) fn neighbours(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -
 }
 
 fn client(number: u64) -> Flow {
-    Flow { client: SERVER + 1 + number as u32 * 61 % 0x3f_0000, client_port: 1_024, vip: VIP }
+    Flow { client: SERVER.plus(1 + number as u32 * 61 % 0x3f_0000), client_port: 1_024, vip: VIP }
 }
 
 /// The real server's packets to these clients.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use anyhow::{Result, ensure};
 use dpdk::Eal;
 use weir_benches::lab::read;
+use weir_dataplane::address::Addr4;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::registry::Registry;
 use weir_dataplane::snapshot::virtual_router::{Fence, RouterKey};
@@ -19,7 +20,7 @@ const SERVERS: u32 = 10;
 const NEIGHBORS: u32 = 1_000;
 const FLOWS: u64 = 1 << 20;
 /// The real servers' addresses begin here.
-const REALS: u32 = 0x0a00_1000;
+const REALS: Addr4 = Addr4::new(10, 0, 16, 0);
 /// VRRP instances, and addresses of each.
 const INSTANCES: u32 = 40;
 const ADDRESSES: u32 = SERVICES / INSTANCES;
@@ -82,7 +83,7 @@ pub(super) fn vrrp(recorder: &mut Recorder, eal: Option<&Eal>, _: usize) -> Resu
     let fence = Arc::new(Fence::default());
     for instance in 0..INSTANCES {
         let addresses: Vec<_> =
-            (0..ADDRESSES).map(|n| format!("\"{}\"", dotted(VIPS + instance * ADDRESSES + n))).collect();
+            (0..ADDRESSES).map(|n| format!("\"{}\"", VIPS.plus(instance * ADDRESSES + n))).collect();
         text += &format!(
             "[[vrrp]]\nname = \"i{instance}\"\nport = \"lan\"\nvirtual_router_id = {}\npriority = 100\n\
              virtual_mac = true\naddresses = [{}]\n",
@@ -153,22 +154,18 @@ fn file(variant: u32, services: u32) -> String {
     );
     for n in 0..NEIGHBORS {
         let mac = format!("02:00:{variant:02x}:00:{:02x}:{:02x}", n >> 8, n & 255);
-        text += &format!("[[neighbor]]\naddress = \"{}\"\nmac = \"{mac}\"\n", dotted(REALS + n));
+        text += &format!("[[neighbor]]\naddress = \"{}\"\nmac = \"{mac}\"\n", REALS.plus(n));
     }
     for service in 0..services {
         text += &format!(
             "[[virtual_server]]\nname = \"s{service}\"\naddress = \"{}\"\nport = 80\nscheduler = \"wrr\"\n",
-            dotted(VIPS + service)
+            VIPS.plus(service)
         );
         for n in 0..SERVERS + variant {
-            let real = dotted(REALS + (service * 7 + n) % NEIGHBORS);
+            let real = REALS.plus((service * 7 + n) % NEIGHBORS);
             let weight = 1 + variant + n % 3;
             text += &format!("[[virtual_server.real_server]]\naddress = \"{real}\"\nweight = {weight}\n");
         }
     }
     text
-}
-
-fn dotted(address: u32) -> std::net::Ipv4Addr {
-    address.into()
 }

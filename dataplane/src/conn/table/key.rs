@@ -153,6 +153,7 @@ mod tests {
     use weir_config::model::Protocol;
 
     use super::*;
+    use crate::address::Addr4;
     use crate::conn::record::{Key, Record, ServerId, VipId};
     use crate::conn::state::tcp;
     use crate::conn::table::NoRoom;
@@ -182,26 +183,27 @@ mod tests {
     }
 
     /// A client's address and port, and the port it talks to.
-    type End = (u32, u16, u16);
+    type End = (Addr4, u16, u16);
 
     /// What clients look like that follow a pattern, by accident or on purpose: as many as a table takes.
     fn patterns() -> Vec<(String, Vec<End>)> {
         let pattern =
             |name: String, end: &dyn Fn(u32) -> End| (name, (0..CAPACITY as u32).map(end).collect());
-        let first = 0x0a01_0005u32;
+        let first = Addr4::new(10, 1, 0, 5);
         let mut patterns = vec![
             pattern("ports".into(), &|n| (first, 1_024 + n as u16, 0)),
             pattern("every second port".into(), &|n| (first, 32_768 + 2 * n as u16, 0)),
-            pattern("address and port".into(), &|n| (first + n, 1_024 + n as u16, 0)),
+            pattern("address and port".into(), &|n| (first.plus(n), 1_024 + n as u16, 0)),
             pattern("destination ports".into(), &|n| (first, 40_000, n as u16)),
         ];
         for bit in 0..20 {
-            patterns
-                .push(pattern(format!("addresses, steps of 2^{bit}"), &|n| (first + (n << bit), 40_000, 0)));
+            patterns.push(pattern(format!("addresses, steps of 2^{bit}"), &|n| {
+                (first.plus(n << bit), 40_000, 0)
+            }));
         }
         for bits in 1..12 {
             let both =
-                |n: u32, step: u32| (first + (n >> bits), 1_024 + ((n % (1 << bits)) << step) as u16, 0);
+                |n: u32, step: u32| (first.plus(n >> bits), 1_024 + ((n % (1 << bits)) << step) as u16, 0);
             patterns.push(pattern(format!("2^{bits} ports of each address"), &|n| both(n, 0)));
             patterns.push(pattern(format!("2^{bits} spread ports of each address"), &|n| both(n, 15 - bits)));
         }

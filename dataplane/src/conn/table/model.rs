@@ -6,6 +6,7 @@ use std::sync::Arc;
 use weir_config::model::Protocol;
 
 use super::HashKey;
+use crate::address::Addr4;
 use crate::conn::record::{Key, Record, ServerId, VipId};
 use crate::conn::state::tcp;
 
@@ -38,7 +39,7 @@ fn lines() -> Arc<Lines> {
 
 /// The connection of client port `number` to this real server.
 fn record(number: u16, server: u32) -> Record {
-    let key = Key::new(0, number, VipId(1), 80, Protocol::Tcp, false);
+    let key = Key::new(Addr4::UNSPECIFIED, number, VipId(1), 80, Protocol::Tcp, false);
     Record::new(key, ServerId(server), tcp::ESTABLISHED, 5, false)
 }
 

@@ -8,6 +8,7 @@ use std::thread;
 use crate::conn::record::ServiceId;
 
 use super::*;
+use crate::address::Addr4;
 
 thread_local! {
     /// One in so many pauses lets another thread run; 0: none does.
@@ -47,7 +48,7 @@ fn crowded() -> HashKey {
 }
 
 fn key(client: u32) -> TemplateKey {
-    TemplateKey::new(client, 32, ServiceId(0), 80)
+    TemplateKey::new(Addr4::from_bits(client), 32, ServiceId(0), 80)
 }
 
 /// No slot is pending, no count is left, and time empties the table.
@@ -114,7 +115,7 @@ impl Model {
         for template in templates.iter() {
             let Some(left) = template.expires_in(lifetime, now) else { continue };
             alive += 1;
-            let timed = self.0[&template.key().client()];
+            let timed = self.0[&template.key().client().bits()];
             assert_eq!(template.server().0, timed.server);
             assert_eq!(template.connections(), timed.connections);
             assert_eq!(template.is_assured(), timed.assured);
@@ -243,7 +244,9 @@ fn long_random_histories_agree_with_a_map_and_eager_timers() {
 fn the_longest_netmask_still_keeps_virtual_servers_and_ports_apart() {
     let templates = table(64, spread());
     let keys: Vec<_> = (0..4u16)
-        .flat_map(|service| [0, 80].map(|port| TemplateKey::new(7, 0, ServiceId(service), port)))
+        .flat_map(|service| {
+            [0, 80].map(|port| TemplateKey::new(Addr4::from_bits(7), 0, ServiceId(service), port))
+        })
         .collect();
     for (key, server) in keys.iter().zip(1..) {
         assert!(templates.bind(*key, ServerId(server), 300, 5, |_| Some(300)).unwrap().is_new);

@@ -7,6 +7,7 @@
 //! A value without a real server is a free slot; it keeps the last use of the template that was there, for the
 //! reason given in the parent module. The last use is in seconds modulo 2^22 (48 days).
 
+use crate::address::Addr4;
 use crate::conn::record::{ServerId, ServiceId};
 
 /// A template that is past its time lives on in steps of so many seconds while connections hang on it.
@@ -42,15 +43,15 @@ impl TemplateKey {
     /// The network of `client` that has a prefix of `prefix` bits (0 to 32), towards `service`. `epoch` is another one
     /// when the prefix is.
     #[inline]
-    pub fn new(client: u32, prefix: u8, service: ServiceId, epoch: u16) -> Self {
+    pub fn new(client: Addr4, prefix: u8, service: ServiceId, epoch: u16) -> Self {
         debug_assert!(prefix <= 32 && service.0 != u16::MAX);
-        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-        Self(u64::from(client & mask) << 32 | (u64::from(service.0) + 1) << 16 | u64::from(epoch))
+        let network = client.network(prefix);
+        Self(u64::from(network.bits()) << 32 | (u64::from(service.0) + 1) << 16 | u64::from(epoch))
     }
 
     /// First address of the client network.
-    pub fn client(self) -> u32 {
-        (self.0 >> 32) as u32
+    pub fn client(self) -> Addr4 {
+        Addr4::from_bits((self.0 >> 32) as u32)
     }
 
     /// The virtual server.
@@ -224,6 +225,8 @@ fn before(now: u32, last: u32) -> bool {
 mod tests {
     use super::*;
 
+    const ALL_ONES: Addr4 = Addr4::new(255, 255, 255, 255);
+
     /// In a slot that was last used long before.
     fn template(server: u32, now: u32) -> Word {
         Word(0).with_last(now.wrapping_sub(1_000)).claimed(ServerId(server), now).settled()
@@ -231,13 +234,16 @@ mod tests {
 
     #[test]
     fn keys_hold_the_network_the_virtual_server_and_the_epoch() {
-        let key = TemplateKey::new(0x0a01_02ff, 24, ServiceId(65_534), 443);
-        assert_eq!((key.client(), key.service(), key.epoch()), (0x0a01_0200, ServiceId(65_534), 443));
-        assert_eq!(key, TemplateKey::new(0x0a01_0207, 24, ServiceId(65_534), 443));
-        assert_eq!(TemplateKey::new(u32::MAX, 0, ServiceId(0), 0).client(), 0);
-        assert_eq!(TemplateKey::new(u32::MAX, 1, ServiceId(0), 0).client(), 0x8000_0000);
-        assert_eq!(TemplateKey::new(u32::MAX, 32, ServiceId(0), 0).client(), u32::MAX);
-        assert_ne!(TemplateKey::new(0, 32, ServiceId(0), 0).0, 0);
+        let key = TemplateKey::new(Addr4::new(10, 1, 2, 255), 24, ServiceId(65_534), 443);
+        assert_eq!(
+            (key.client(), key.service(), key.epoch()),
+            (Addr4::new(10, 1, 2, 0), ServiceId(65_534), 443)
+        );
+        assert_eq!(key, TemplateKey::new(Addr4::new(10, 1, 2, 7), 24, ServiceId(65_534), 443));
+        assert_eq!(TemplateKey::new(ALL_ONES, 0, ServiceId(0), 0).client(), Addr4::UNSPECIFIED);
+        assert_eq!(TemplateKey::new(ALL_ONES, 1, ServiceId(0), 0).client(), Addr4::new(128, 0, 0, 0));
+        assert_eq!(TemplateKey::new(ALL_ONES, 32, ServiceId(0), 0).client(), ALL_ONES);
+        assert_ne!(TemplateKey::new(Addr4::UNSPECIFIED, 32, ServiceId(0), 0).0, 0);
     }
 
     #[test]
@@ -316,7 +322,7 @@ mod tests {
 
     #[test]
     fn listings_count_down_to_the_timer() {
-        let key = TemplateKey::new(1, 32, ServiceId(0), 80);
+        let key = TemplateKey::new(ALL_ONES, 32, ServiceId(0), 80);
         let word = template(1, 1_000);
         let at = |word, now| Template { key, word }.expires_in(300, now);
         assert_eq!((at(word, 1_000), at(word, 1_300), at(word, 1_301)), (Some(300), Some(0), None));

@@ -4,7 +4,7 @@ use super::*;
 use crate::wire::ethernet::Arp;
 
 /// VIPs from 10.1.0.0 on.
-const FIRST: u32 = 0x0a01_0000;
+const FIRST: Addr4 = Addr4::new(10, 1, 0, 0);
 const VIPS: u32 = 1_000;
 
 fn many_vips() -> Config {
@@ -12,7 +12,7 @@ fn many_vips() -> Config {
          [[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/8\"]\n"
         .to_owned();
     for number in 0..VIPS {
-        let address = std::net::Ipv4Addr::from(FIRST + number);
+        let address = FIRST.plus(number);
         text += &format!(
             "[[virtual_server]]\nname = \"s{number}\"\naddress = \"{address}\"\nport = 80\n\
              [[virtual_server.real_server]]\naddress = \"10.0.0.11\"\n"
@@ -23,7 +23,7 @@ fn many_vips() -> Config {
 
 impl Lab {
     /// One call of upkeep: the addresses that it announces.
-    fn announced(&mut self) -> Vec<u32> {
+    fn announced(&mut self) -> Vec<Addr4> {
         self.directors[0].upkeep(&self.snapshot, self.now, &mut self.wire);
         let sent = self.wire.sent.drain(..).map(|(_, frame)| frame.bytes().to_vec());
         let targets = sent.map(|frame| Arp::read_from_prefix(&frame[14..]).expect("ARP").0.target.get());
@@ -78,7 +78,7 @@ fn a_worker_with_announcements_left_does_not_rest() {
 #[test]
 fn each_is_announced_three_times_a_second_apart() {
     let mut lab = Lab::new(&many_vips(), 1);
-    let mut times = HashMap::<u32, Vec<u64>>::new();
+    let mut times = HashMap::<Addr4, Vec<u64>>::new();
     for _ in 0..5_000 {
         lab.now.millis += 1;
         for _ in 0..8 {

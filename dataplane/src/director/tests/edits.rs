@@ -14,15 +14,15 @@ fn two(methods: [Forwarding; 2], extra: &str) -> Config {
 }
 
 /// Source, source port, destination and destination port of the only frame.
-fn ends(sent: &[Vec<u8>]) -> Option<(u32, u16, u32, u16)> {
+fn ends(sent: &[Vec<u8>]) -> Option<(Addr4, u16, Addr4, u16)> {
     let [frame] = sent else { return None };
-    let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().expect("four bytes"));
+    let word = |at: usize| Addr4::from(*frame[at..].first_chunk::<4>().expect("four bytes"));
     let half = |at: usize| u16::from_be_bytes(frame[at..at + 2].try_into().expect("two bytes"));
     Some((word(26), half(34), word(30), half(36)))
 }
 
-fn rip(octet: u8) -> u32 {
-    0x0a00_0000 | u32::from(octet)
+fn rip(octet: u8) -> Addr4 {
+    Addr4::new(10, 0, 0, octet)
 }
 
 fn answer(octet: u8, client_port: u16, segment: u8) -> Vec<u8> {

@@ -6,19 +6,19 @@ use crate::wire::checksum::Sum;
 use crate::wire::l4::icmp;
 
 /// A router on the way to the clients, and to the real servers.
-const ROUTER: u32 = 0x0a00_00fa;
-const SERVER: u32 = 0x0a00_000b;
-const OWN_ADDRESS: u32 = 0x0a00_0002;
+const ROUTER: Addr4 = Addr4::new(10, 0, 0, 250);
+const SERVER: Addr4 = Addr4::new(10, 0, 0, 11);
+const OWN_ADDRESS: Addr4 = Addr4::new(10, 0, 0, 2);
 const UNREACHABLE: [u8; 8] = [icmp::UNREACHABLE, 1, 0, 0, 0, 0, 0, 0];
 const NEEDS_CUTTING: [u8; 8] = [icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, 0, 0, 0, 0, 5, 0x78];
 
 /// A packet from `source` to `destination`, without its link header.
-fn packet_of(protocol: u8, (source, destination): (u32, u32), payload: &[u8]) -> Vec<u8> {
+fn packet_of(protocol: u8, (source, destination): (Addr4, Addr4), payload: &[u8]) -> Vec<u8> {
     [Ipv4::new(protocol, source, destination, payload.len(), 64).as_bytes(), payload].concat()
 }
 
 /// An ICMP error to `to` that holds `inside` bytes of `quote`. What is left of it stands behind the packet.
-fn error_frame(to: u32, head: [u8; 8], quote: &[u8], inside: usize) -> Vec<u8> {
+fn error_frame(to: Addr4, head: [u8; 8], quote: &[u8], inside: usize) -> Vec<u8> {
     let mut message = [&head[..], &quote[..inside]].concat();
     let sum = Sum::default().bytes(&message).finish();
     message[2..4].copy_from_slice(sum.as_bytes());
@@ -88,10 +88,7 @@ fn an_error_about_a_tunnel_is_read_no_further_than_its_packet_goes() {
             assert_eq!(lab.dropped(DropReason::Truncated) - before, u64::from(inside < needed));
             for told in sent {
                 assert_is_sound(&told);
-                assert_eq!(
-                    (&told[26..30], &told[30..34]),
-                    (&VIP.to_be_bytes()[..], &CLIENT.to_be_bytes()[..])
-                );
+                assert_eq!((&told[26..30], &told[30..34]), (&VIP.octets()[..], &CLIENT.octets()[..]));
                 assert_eq!(&told[42..], &quote[20..inside], "{inside} bytes quoted");
             }
         }
@@ -111,7 +108,7 @@ fn an_error_about_a_nat_connection_is_translated_no_further_than_its_packet_goes
         for inside in 0..=quote.len() {
             let before = lab.dropped(DropReason::Truncated);
             let sent = lab.send(error_frame(to, UNREACHABLE, &quote, inside));
-            assert_eq!(sent.len(), usize::from(inside >= 24), "{inside} bytes quoted to {to:x}");
+            assert_eq!(sent.len(), usize::from(inside >= 24), "{inside} bytes quoted to {to}");
             assert_eq!(lab.dropped(DropReason::Truncated) - before, u64::from(inside < 24));
             for told in sent {
                 assert_is_sound(&told);
@@ -154,7 +151,13 @@ fn errors_that_quote_errors_or_nested_tunnels_are_stray_wherever_they_end() {
 const DF: u16 = ipv4::DONT_FRAGMENT;
 
 /// A packet that is larger than the port's MTU.
-fn large(protocol: u8, source: (u32, u16), destination: (u32, u16), segment: u8, fragment: u16) -> Vec<u8> {
+fn large(
+    protocol: u8,
+    source: (Addr4, u16),
+    destination: (Addr4, u16),
+    segment: u8,
+    fragment: u16,
+) -> Vec<u8> {
     let mut frame = frame(OWN, source, destination, segment);
     frame.resize(14 + 1_600, 0x5a);
     let mut header = Ipv4::new(protocol, source.0, destination.0, 1_580, 64);
@@ -246,10 +249,10 @@ fn replies_without_a_record_are_cut_or_refused_as_those_with_one() {
         let reply = |fragment| large(protocol, (SERVER, 8080), (CLIENT, 5_000), ACK, fragment);
         let refused = lab.send(reply(DF));
         assert_eq!((refused.len(), lab.counters[0].answers(Answer::FragmentationNeeded)), (1, 1));
-        assert_eq!((&refused[0][30..34], &refused[0][34..36]), (&SERVER.to_be_bytes()[..], &[3, 4][..]));
+        assert_eq!((&refused[0][30..34], &refused[0][34..36]), (&SERVER.octets()[..], &[3, 4][..]));
         let pieces = lab.send(reply(0));
         assert_eq!(pieces.len(), 2);
-        assert!(pieces.iter().all(|piece| piece[26..30] == VIP.to_be_bytes()));
+        assert!(pieces.iter().all(|piece| piece[26..30] == VIP.octets()));
         assert_eq!(reassembled(&pieces)[20..], reply(0)[54..]);
         let mut late = from_server(11, 5_000, ACK);
         late[14..34].copy_from_slice(Ipv4::new(protocol, SERVER, CLIENT, 20, 1).as_bytes());
@@ -275,7 +278,7 @@ fn errors_to_clients_are_cut_or_dropped_when_they_are_too_big() {
     };
     let pieces = with(&mut lab, 0);
     assert_eq!(pieces.len(), 2);
-    assert!(pieces.iter().all(|piece| piece[26..34] == [VIP.to_be_bytes(), CLIENT.to_be_bytes()].concat()));
+    assert!(pieces.iter().all(|piece| piece[26..34] == [VIP.octets(), CLIENT.octets()].concat()));
     let message = reassembled(&pieces);
     assert_eq!((message.len(), Sum::default().bytes(&message).fold()), (1_580, 0xffff));
     assert_eq!(with(&mut lab, DF), [[0u8; 0]; 0]);

@@ -10,8 +10,8 @@ use crate::wire::ethernet::Arp;
 use crate::wire::ipv6::Ipv6;
 use zerocopy::byteorder::network_endian::{U16, U32};
 
-const OWN_ADDRESS: u32 = 0x0a00_0002;
-const PEER: u32 = 0x0a00_0009;
+const OWN_ADDRESS: Addr4 = Addr4::new(10, 0, 0, 2);
+const PEER: Addr4 = Addr4::new(10, 0, 0, 9);
 const PEER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
 const BROADCAST: MacAddress = MacAddress([0xff; 6]);
 const HZ: u64 = 1 << 30;
@@ -49,7 +49,7 @@ impl Hosted {
     }
 }
 
-fn packet(to: MacAddress, protocol: u8, ends: (u32, u32), payload: &[u8]) -> Vec<u8> {
+fn packet(to: MacAddress, protocol: u8, ends: (Addr4, Addr4), payload: &[u8]) -> Vec<u8> {
     let mut frame = to.0.to_vec();
     frame.extend_from_slice(&PEER_MAC.0);
     frame.extend_from_slice(&[8, 0]);
@@ -58,22 +58,22 @@ fn packet(to: MacAddress, protocol: u8, ends: (u32, u32), payload: &[u8]) -> Vec
     frame
 }
 
-fn segment(source: (u32, u16), destination: (u32, u16), flags: u8) -> Vec<u8> {
+fn segment(source: (Addr4, u16), destination: (Addr4, u16), flags: u8) -> Vec<u8> {
     let mut frame = frame(OWN, source, destination, flags);
     frame[6..12].copy_from_slice(&PEER_MAC.0);
     frame
 }
 
-fn datagram(to: MacAddress, destination: (u32, u16)) -> Vec<u8> {
+fn datagram(to: MacAddress, destination: (Addr4, u16)) -> Vec<u8> {
     let port = destination.1.to_be_bytes();
     packet(to, 17, (PEER, destination.0), &[0x30, 0, port[0], port[1], 0, 12, 0, 0, 1, 2, 3, 4])
 }
 
-fn echo(destination: u32) -> Vec<u8> {
+fn echo(destination: Addr4) -> Vec<u8> {
     packet(OWN, 1, (PEER, destination), &[8, 0, 0xe5, 0xca, 0x12, 0x34, 0, 1])
 }
 
-fn arp(to: MacAddress, operation: u16, sender: u32, target: u32) -> Vec<u8> {
+fn arp(to: MacAddress, operation: u16, sender: Addr4, target: Addr4) -> Vec<u8> {
     let mut frame = to.0.to_vec();
     frame.extend_from_slice(&PEER_MAC.0);
     frame.extend_from_slice(&[8, 6]);
@@ -124,13 +124,16 @@ fn the_host_gets_what_is_not_weirs() {
         (PuntClass::Icmp, echo(OWN_ADDRESS)),
         (PuntClass::Other, packet(OWN, 47, (PEER, OWN_ADDRESS), &[0; 20])),
         // An address that the operator has given the interface himself.
-        (PuntClass::TcpSyn, segment((PEER, 4000), (0x0a00_004d, 22), SYN)),
-        (PuntClass::Icmp, echo(0x0a00_004d)),
+        (PuntClass::TcpSyn, segment((PEER, 4000), (Addr4::new(10, 0, 0, 77), 22), SYN)),
+        (PuntClass::Icmp, echo(Addr4::new(10, 0, 0, 77))),
         (PuntClass::Routing, packet(OWN, 89, (PEER, OWN_ADDRESS), &[0; 24])),
-        (PuntClass::Routing, packet(MacAddress([1, 0, 0x5e, 0, 0, 5]), 89, (PEER, 0xe000_0005), &[0; 24])),
+        (
+            PuntClass::Routing,
+            packet(MacAddress([1, 0, 0x5e, 0, 0, 5]), 89, (PEER, Addr4::new(224, 0, 0, 5)), &[0; 24]),
+        ),
         (PuntClass::Routing, datagram(OWN, (OWN_ADDRESS, 3784))),
-        (PuntClass::Group, datagram(BROADCAST, (0xffff_ffff, 67))),
-        (PuntClass::Group, datagram(MacAddress([1, 0, 0x5e, 0, 0, 251]), (0xe000_00fb, 5353))),
+        (PuntClass::Group, datagram(BROADCAST, (Addr4::new(255, 255, 255, 255), 67))),
+        (PuntClass::Group, datagram(MacAddress([1, 0, 0x5e, 0, 0, 251]), (Addr4::new(224, 0, 0, 251), 5353))),
         (PuntClass::Fragments, with_checksum(fragment)),
         (PuntClass::Neighbor, icmp_v6(OWN, 136)),
         (PuntClass::Neighbor, icmp_v6(MacAddress([0x33, 0x33, 0, 0, 0, 1]), 134)),
@@ -140,10 +143,10 @@ fn the_host_gets_what_is_not_weirs() {
             PuntClass::Group,
             [[1, 0x80, 0xc2, 0, 0, 0x0e], PEER_MAC.0].concat().into_iter().chain([0x88, 0xcc, 1]).collect(),
         ),
-        (PuntClass::ArpRequest, arp(BROADCAST, Arp::REQUEST, PEER, 0x0a00_004d)),
+        (PuntClass::ArpRequest, arp(BROADCAST, Arp::REQUEST, PEER, Addr4::new(10, 0, 0, 77))),
         (PuntClass::ArpReply, arp(OWN, Arp::REPLY, PEER, OWN_ADDRESS)),
         (PuntClass::Udp, tagged(datagram(OWN, (OWN_ADDRESS, 123)))),
-        (PuntClass::ArpRequest, tagged(arp(BROADCAST, Arp::REQUEST, PEER, 0x0a00_004d))),
+        (PuntClass::ArpRequest, tagged(arp(BROADCAST, Arp::REQUEST, PEER, Addr4::new(10, 0, 0, 77)))),
     ];
     for (count, (class, frame)) in cases.iter().enumerate() {
         assert_eq!(hosted.host_gets(frame), Some(*class), "case {count}");
@@ -168,7 +171,7 @@ fn the_host_gets_nothing_that_is_weirs_or_nobodys() {
         broken,
         // To other stations, to a group of another link, from a group.
         datagram(PEER_MAC, (OWN_ADDRESS, 123)),
-        datagram(MacAddress([1, 0, 0x5e, 1, 0, 5]), (0xe001_0005, 123)),
+        datagram(MacAddress([1, 0, 0x5e, 1, 0, 5]), (Addr4::new(224, 1, 0, 5), 123)),
         [OWN.0, BROADCAST.0].concat().into_iter().chain([0x88, 0x63, 1, 2]).collect(),
         // Who has weir's addresses is weir's to say, and what others claim of them is nobody's to hear.
         arp(BROADCAST, Arp::REQUEST, PEER, VIP),
@@ -189,7 +192,7 @@ fn the_host_gets_nothing_that_is_weirs_or_nobodys() {
 fn an_icmp_error_goes_to_who_sent_what_it_is_about() {
     let mut hosted = Hosted::new();
     hosted.lab.send(from_client(1000, SYN));
-    let about = |source: (u32, u16), destination: (u32, u16)| {
+    let about = |source: (Addr4, u16), destination: (Addr4, u16)| {
         let quoted = &frame(OWN, source, destination, ACK)[14..42];
         let mut message = vec![3, 1, 0, 0, 0, 0, 0, 0];
         message.extend_from_slice(quoted);
@@ -213,8 +216,8 @@ fn a_flood_from_strangers_leaves_the_hosts_sessions_alone() {
     }
     let mut taken = Vec::new();
     for n in 0..5_000u32 {
-        hosted.lab.send(segment((0x0b00_0000 + n, 4000), (OWN_ADDRESS, 179), SYN));
-        hosted.lab.send(segment((0x0b00_0000 + n, 4000), (OWN_ADDRESS, 179), ACK));
+        hosted.lab.send(segment((Addr4::new(11, 0, 0, 0).plus(n), 4000), (OWN_ADDRESS, 179), SYN));
+        hosted.lab.send(segment((Addr4::new(11, 0, 0, 0).plus(n), 4000), (OWN_ADDRESS, 179), ACK));
         hosted.lab.send(echo(OWN_ADDRESS));
         if n % 10 == 0 {
             hosted.lab.send(segment((PEER, 4000), (OWN_ADDRESS, 179), ACK));
@@ -235,16 +238,19 @@ fn a_flood_from_strangers_leaves_the_hosts_sessions_alone() {
 #[test]
 fn an_answer_to_the_hosts_arp_teaches_weir_too() {
     let mut hosted = Hosted::new();
-    hosted.channel.push(0, &arp(BROADCAST, Arp::REQUEST, OWN_ADDRESS, 0x0a00_0014)).expect("room");
+    hosted
+        .channel
+        .push(0, &arp(BROADCAST, Arp::REQUEST, OWN_ADDRESS, Addr4::new(10, 0, 0, 20)))
+        .expect("room");
     hosted.lab.directors[0].inject(&hosted.lab.snapshot, hosted.lab.now, &mut hosted.lab.wire);
     assert_eq!(hosted.lab.wire.sent.len(), 1);
     hosted.lab.wire.sent.clear();
     assert_eq!(
-        hosted.host_gets(&arp(OWN, Arp::REPLY, 0x0a00_0014, OWN_ADDRESS)),
+        hosted.host_gets(&arp(OWN, Arp::REPLY, Addr4::new(10, 0, 0, 20), OWN_ADDRESS)),
         Some(PuntClass::ArpReply),
         "the host gets it"
     );
-    let hop = crate::neighbor::Hop::at(0x0a00_0014, 0, 0);
+    let hop = crate::neighbor::Hop::at(Addr4::new(10, 0, 0, 20), 0, 0);
     let (_, resolution) =
         hosted.lab.directors[0].neighbors.resolve(u32::MAX, hop, (true, None), hosted.lab.now);
     assert_eq!(resolution, crate::neighbor::Resolution::To(crate::neighbor::link(PEER_MAC, OWN)));
@@ -273,7 +279,7 @@ fn host_sends(hosted: &mut Hosted, frame: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn number_of(hosted: &Hosted, octet: u8) -> ServerId {
-    let address = 0x0a00_0000 | u32::from(octet);
+    let address = Addr4::new(10, 0, 0, octet);
     hosted.lab.snapshot.servers().find(|server| server.address == address).expect("a real server").id
 }
 

@@ -20,7 +20,8 @@ fn cache(scheduler: &str) -> Config {
 impl Lab {
     fn ask_for(&mut self, destinations: std::ops::Range<u32>) {
         for destination in destinations {
-            let sent = self.send(frame(OWN, (CLIENT, 1000), (0xac10_0000 + destination, 80), SYN));
+            let sent =
+                self.send(frame(OWN, (CLIENT, 1000), (Addr4::new(172, 16, 0, 0).plus(destination), 80), SYN));
             assert_eq!(sent.len(), 1, "destination {destination}");
         }
     }

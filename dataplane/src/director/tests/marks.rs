@@ -3,8 +3,8 @@
 use super::*;
 use crate::wire::l4::icmp;
 
-const OTHER_VIP: u32 = VIP + 1;
-const OTHER_CLIENT: u32 = 0x0a00_00c9;
+const OTHER_VIP: Addr4 = VIP.plus(1);
+const OTHER_CLIENT: Addr4 = Addr4::new(10, 0, 0, 201);
 
 /// Virtual servers and marks of one file. Every virtual server has the same real servers: last octets and weights.
 struct Layout<'a> {
@@ -55,7 +55,7 @@ const BOTH: &str = "[[mark]]\nmark = 1\naddresses = [\"10.0.0.100\", \"10.0.0.10
 const DR: Layout<'_> = Layout { head: "", servers: &[], method: "dr", real: "", set: &[(11, 1), (12, 1)] };
 
 /// The last octet of the MAC of the real server that gets a client's segment.
-fn server_of(lab: &mut Lab, client: (u32, u16), vip: (u32, u16), segment: u8) -> Option<u8> {
+fn server_of(lab: &mut Lab, client: (Addr4, u16), vip: (Addr4, u16), segment: u8) -> Option<u8> {
     let sent = lab.send(frame(OWN, client, vip, segment));
     sent.iter().find(|frame| frame[..6] != CLIENT_MAC.0).map(|frame| frame[5])
 }
@@ -143,7 +143,7 @@ fn a_vip_that_leaves_takes_its_connections_with_it_before_its_number_is_given_aw
     lab.reload(&config("101"));
     assert_ne!(lab.snapshot.vips.number(OTHER_VIP), number);
     lab.reload(&config("102"));
-    assert_ne!(lab.snapshot.vips.number(VIP + 2), number, "not swept yet");
+    assert_ne!(lab.snapshot.vips.number(VIP.plus(2)), number, "not swept yet");
     lab.assert_counts_equal_a_recount();
     // A sweep that has begun before does not count, so it takes one round more.
     lab.sweep();
@@ -151,8 +151,8 @@ fn a_vip_that_leaves_takes_its_connections_with_it_before_its_number_is_given_aw
     lab.assert_counts_equal_a_recount();
     assert_eq!(lab.directors.iter().map(|director| director.table.len()).sum::<usize>(), 0);
     lab.reload(&config("103"));
-    assert_eq!(lab.snapshot.vips.number(VIP + 3), number);
-    assert_eq!(server_of(&mut lab, (CLIENT, 1000), (VIP + 3, 80), ACK), None);
+    assert_eq!(lab.snapshot.vips.number(VIP.plus(3)), number);
+    assert_eq!(server_of(&mut lab, (CLIENT, 1000), (VIP.plus(3), 80), ACK), None);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn addresses_of_a_wide_network_are_served_without_numbers_of_their_own() {
     let wide = "[[mark]]\nmark = 1\naddresses = [\"172.16.0.0/12\"]\n";
     let mut lab = Lab::new(&Layout { head: wide, servers: &["mark = 1"], ..DR }.config(), 1);
     for vip in 0..500 {
-        let server = server_of(&mut lab, (CLIENT, 1000), (0xac10_0000 + 9 * vip, 80), SYN);
+        let server = server_of(&mut lab, (CLIENT, 1000), (Addr4::new(172, 16, 0, 0).plus(9 * vip), 80), SYN);
         assert_eq!(server, Some(if vip % 2 == 0 { 12 } else { 11 }));
         if vip % 50 == 49 {
             // One client's port has room for some dozens.
@@ -181,7 +181,7 @@ fn nat_for_a_mark_answers_with_the_address_and_port_that_was_asked() {
         let layout = Layout { head: net, servers: &[&what], method: "nat", real, set: &[(11, 1)] };
         let mut lab = Lab::new(&layout.config(), 2);
         for (number, vip) in
-            [(VIP, 80), (OTHER_VIP, 80), (0x0a00_0032, 443), (VIP, 8080)].into_iter().enumerate()
+            [(VIP, 80), (OTHER_VIP, 80), (Addr4::new(10, 0, 0, 50), 443), (VIP, 8080)].into_iter().enumerate()
         {
             let client_port = 1000 + number as u16;
             let sent = lab.send_to(number % 2, frame(OWN, (CLIENT, client_port), vip, SYN));
@@ -189,12 +189,13 @@ fn nat_for_a_mark_answers_with_the_address_and_port_that_was_asked() {
             assert_eq!(&sent[0][30..34], [10, 0, 0, 11]);
             assert_eq!(sent[0][36..38], server_port.to_be_bytes());
             for worker in [0, 1] {
-                let reply = frame(OWN, (0x0a00_000b, server_port), (CLIENT, client_port), SYN | ACK);
+                let reply =
+                    frame(OWN, (Addr4::new(10, 0, 0, 11), server_port), (CLIENT, client_port), SYN | ACK);
                 let back = lab.send_to(worker, reply);
                 assert_eq!(back.len(), 1, "{real} {extra} {vip:?}");
                 assert_eq!(
                     (&back[0][26..30], &back[0][34..36]),
-                    (&vip.0.to_be_bytes()[..], &vip.1.to_be_bytes()[..])
+                    (&vip.0.octets()[..], &vip.1.to_be_bytes()[..])
                 );
             }
         }
@@ -208,7 +209,7 @@ fn what_a_network_does_not_mark_is_foreign_and_at_a_vip_refused() {
     let mut lab = Lab::new(&Layout { head: some, servers: &["mark = 1"], ..DR }.config(), 1);
     assert_eq!(server_of(&mut lab, (CLIENT, 1000), (VIP, 81), SYN), None);
     assert_eq!(lab.dropped(DropReason::ForeignAddress), 1);
-    assert_eq!(server_of(&mut lab, (CLIENT, 1000), (0x0a00_0032, 81), SYN), None);
+    assert_eq!(server_of(&mut lab, (CLIENT, 1000), (Addr4::new(10, 0, 0, 50), 81), SYN), None);
     assert_eq!(lab.counters[0].answers(Answer::TcpReset), 1);
 }
 
@@ -248,15 +249,15 @@ fn connections_are_found_when_their_virtual_server_gets_the_other_kind_of_hash()
     lab.reload(&weir_config::parse("test", &text).unwrap_or_else(|report| panic!("{report}")).config);
     assert_eq!(lab.send_to(0, frame(OWN, (CLIENT, 1000), (VIP, 80), ACK))[0][30..34], [10, 0, 0, 11]);
     for worker in [0, 1] {
-        let back = lab.send_to(worker, frame(OWN, (0x0a00_000b, 80), (CLIENT, 1000), ACK));
-        assert_eq!(back[0][26..30], VIP.to_be_bytes());
+        let back = lab.send_to(worker, frame(OWN, (Addr4::new(10, 0, 0, 11), 80), (CLIENT, 1000), ACK));
+        assert_eq!(back[0][26..30], VIP.octets());
     }
     assert_eq!(lab.dropped(DropReason::StrayReply), 0);
     lab.assert_counts_equal_a_recount();
 }
 
 /// An ICMP error of a router to a VIP, about a packet from it to a client.
-fn error_about(vip: (u32, u16), client: (u32, u16)) -> Vec<u8> {
+fn error_about(vip: (Addr4, u16), client: (Addr4, u16)) -> Vec<u8> {
     let quote = frame(OWN, vip, client, ACK)[14..42].to_vec();
     let mut message = vec![icmp::UNREACHABLE, 1, 0, 0, 0, 0, 0, 0];
     message.extend_from_slice(&quote);
@@ -265,7 +266,9 @@ fn error_about(vip: (u32, u16), client: (u32, u16)) -> Vec<u8> {
     let mut frame = OWN.0.to_vec();
     frame.extend_from_slice(&CLIENT_MAC.0);
     frame.extend_from_slice(&[8, 0]);
-    frame.extend_from_slice(Ipv4::new(ipv4::ICMP, 0x0a00_00fa, vip.0, message.len(), 64).as_bytes());
+    frame.extend_from_slice(
+        Ipv4::new(ipv4::ICMP, Addr4::new(10, 0, 0, 250), vip.0, message.len(), 64).as_bytes(),
+    );
     frame.extend_from_slice(&message);
     frame
 }
@@ -342,7 +345,7 @@ fn run_history(method: &str, history: &[(u8, u8, u8)]) {
         // Each client port talks to one address and port: two connections to one socket of a real server can't be told
         // apart by its replies.
         let flow = u16::from(more % 6);
-        let vip = [(VIP, 80), (OTHER_VIP, 80), (VIP, 85), (VIP, 443), (OTHER_VIP, 81), (VIP + 2, 80)]
+        let vip = [(VIP, 80), (OTHER_VIP, 80), (VIP, 85), (VIP, 443), (OTHER_VIP, 81), (VIP.plus(2), 80)]
             [usize::from(flow)];
         let client = (CLIENT, 1000 + flow);
         match what % 8 {
@@ -375,11 +378,11 @@ fn run_history(method: &str, history: &[(u8, u8, u8)]) {
 }
 
 /// What answers a packet to a NAT real server reaches the client from where it sent to.
-fn assert_reply_comes_back(lab: &mut Lab, worker: usize, to_server: &[u8], vip: (u32, u16)) {
+fn assert_reply_comes_back(lab: &mut Lab, worker: usize, to_server: &[u8], vip: (Addr4, u16)) {
     let word = |at: usize| u16::from_be_bytes([to_server[at], to_server[at + 1]]);
-    let address = |at: usize| u32::from_be_bytes(to_server[at..at + 4].try_into().expect("four bytes"));
+    let address = |at: usize| Addr4::from(*to_server[at..].first_chunk::<4>().expect("four bytes"));
     let reply = frame(OWN, (address(30), word(36)), (address(26), word(34)), ACK);
     let back = lab.send_to(worker, reply);
     assert_eq!(back.len(), 1);
-    assert_eq!((&back[0][26..30], &back[0][34..36]), (&vip.0.to_be_bytes()[..], &vip.1.to_be_bytes()[..]));
+    assert_eq!((&back[0][26..30], &back[0][34..36]), (&vip.0.octets()[..], &vip.1.to_be_bytes()[..]));
 }

@@ -28,11 +28,10 @@ impl Lab {
             else {
                 continue;
             };
-            let mask = u32::MAX.checked_shl(32 - u32::from(persistence.netmask)).unwrap_or(0);
             let records = self.directors.iter().flat_map(|director| director.table.iter());
             let hang = records.filter(|record| {
                 record.is_templated()
-                    && record.client() & mask == key.client()
+                    && record.client().network(persistence.netmask) == key.client()
                     && record.server() == template.server()
                     && self.snapshot.server(record.server()).service == service.id
             });
@@ -56,7 +55,7 @@ impl Lab {
 fn datagram(number: u32) -> Vec<u8> {
     let mut frame = from(number);
     frame.truncate(34);
-    let header = Ipv4::new(ipv4::UDP, 0x0b00_0000 + number, VIP, 8, 64);
+    let header = Ipv4::new(ipv4::UDP, Addr4::new(11, 0, 0, 0).plus(number), VIP, 8, 64);
     frame[14..34].copy_from_slice(header.as_bytes());
     frame.extend([[0x10, 0], [0, 80], [0, 8], [0, 0]].concat());
     frame
@@ -64,7 +63,7 @@ fn datagram(number: u32) -> Vec<u8> {
 
 /// The same with a SYN.
 fn from(number: u32) -> Vec<u8> {
-    frame(OWN, (0x0b00_0000 + number, 1000), (VIP, 80), SYN)
+    frame(OWN, (Addr4::new(11, 0, 0, 0).plus(number), 1000), (VIP, 80), SYN)
 }
 
 #[test]
@@ -152,8 +151,7 @@ fn persistence_switched_off_and_on_leaves_no_template_that_lives_for_ever() {
 #[test]
 fn a_number_that_a_template_names_is_not_given_to_another_real_server() {
     let number_of = |lab: &Lab, octet: u8| -> ServerId {
-        let is_it =
-            |server: &&crate::snapshot::server::Server| server.address == 0x0a00_0000 | u32::from(octet);
+        let is_it = |server: &&crate::snapshot::server::Server| server.address == Addr4::new(10, 0, 0, octet);
         lab.snapshot.servers().find(is_it).expect("it is configured").id
     };
     let mut lab = Lab::new(&lasting(&[(11, 1), (12, 1), (13, 1)], 300, 32), 1);

@@ -8,12 +8,12 @@ use crate::wire::checksum::Sum;
 use crate::wire::ipv6::Ipv6;
 use zerocopy::byteorder::network_endian::{U16, U32};
 
-const GROUP: u32 = 0xe000_0012;
+const GROUP: Addr4 = Addr4::new(224, 0, 0, 18);
 const GROUP_MAC: MacAddress = MacAddress([0x01, 0, 0x5e, 0, 0, 0x12]);
 const GROUP_MAC_V6: MacAddress = MacAddress([0x33, 0x33, 0, 0, 0, 0x12]);
-const ROUTER: u32 = 0x0a00_0003;
+const ROUTER: Addr4 = Addr4::new(10, 0, 0, 3);
 const ROUTER_MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 51];
-const OWN_ADDRESS: u32 = 0x0a00_0002;
+const OWN_ADDRESS: Addr4 = Addr4::new(10, 0, 0, 2);
 
 const VRRP: &str =
     "[[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 51\naddresses = [\"10.0.0.100\"]\n";
@@ -37,7 +37,7 @@ fn lab(more: &str, workers: usize) -> (Lab, Channel) {
     (lab, channel)
 }
 
-fn packet(to: MacAddress, protocol: u8, destination: u32, payload: &[u8]) -> Vec<u8> {
+fn packet(to: MacAddress, protocol: u8, destination: Addr4, payload: &[u8]) -> Vec<u8> {
     let mut frame = to.0.to_vec();
     frame.extend_from_slice(&ROUTER_MAC);
     frame.extend_from_slice(&[8, 0]);
@@ -66,7 +66,7 @@ fn unicast(id: u8) -> Vec<u8> {
 }
 
 /// As that, behind an authentication header.
-fn authenticated(to: MacAddress, destination: u32) -> Vec<u8> {
+fn authenticated(to: MacAddress, destination: Addr4) -> Vec<u8> {
     let mut payload = [112; 44];
     payload[24..32].copy_from_slice(&[0x21, 53, 100, 1, 2, 1, 0, 0]);
     packet(to, 51, destination, &payload)
@@ -136,7 +136,7 @@ fn what_only_looks_like_vrrp_is_dropped_as_ever() {
     cut.pop();
     let cases = [
         // Another group, the group's address at another MAC and the other way round, tags, other protocols.
-        (DropReason::ForeignMac, packet(GROUP_MAC, 112, GROUP + 1, &[0x21; 20])),
+        (DropReason::ForeignMac, packet(GROUP_MAC, 112, GROUP.plus(1), &[0x21; 20])),
         (DropReason::ForeignMac, packet(MacAddress([1, 0, 0x5e, 0, 0, 5]), 112, GROUP, &[0x21; 20])),
         (DropReason::ForeignAddress, packet(OWN, 112, GROUP, &[0x21; 20])),
         (DropReason::ForeignMac, tagged(advertisement())),
@@ -145,7 +145,7 @@ fn what_only_looks_like_vrrp_is_dropped_as_ever() {
         (DropReason::ForeignMac, packet(GROUP_MAC, 51, GROUP, &[])),
         // What says VRRP stands behind the packet's end.
         (DropReason::ForeignMac, [packet(GROUP_MAC, 51, GROUP, &[]), vec![112; 44]].concat()),
-        (DropReason::ForeignAddress, packet(OWN, 112, OWN_ADDRESS + 1, &[0x21; 20])),
+        (DropReason::ForeignAddress, packet(OWN, 112, OWN_ADDRESS.plus(1), &[0x21; 20])),
         (DropReason::EtherType, packet_v6(GROUP_MAC_V6, 112, group_v6(0x13))),
         (DropReason::EtherType, packet_v6(GROUP_MAC_V6, 89, group_v6(0x12))),
         (DropReason::EtherType, packet_v6(OWN, 112, group_v6(0x12))),
@@ -192,7 +192,7 @@ fn junk_of_vrrp_leaves_the_share_of_every_instance_alone() {
     // An unknown router, and one that is no peer.
     assert_eq!(flood(&mut lab, unicast(99)), 0);
     let mut stranger = unicast(52);
-    let header = Ipv4::new(112, ROUTER + 6, OWN_ADDRESS, 20, 255);
+    let header = Ipv4::new(112, ROUTER.plus(6), OWN_ADDRESS, 20, 255);
     stranger[14..34].copy_from_slice(header.as_bytes());
     assert_eq!(flood(&mut lab, stranger), 0);
     assert_eq!(

@@ -43,7 +43,7 @@ fn to(mac: MacAddress, client_port: u16, segment: u8) -> Vec<u8> {
     frame(mac, (CLIENT, client_port), (VIP, 80), segment)
 }
 
-fn arp(operation: u16, sender: (MacAddress, u32), target: u32) -> Vec<u8> {
+fn arp(operation: u16, sender: (MacAddress, Addr4), target: Addr4) -> Vec<u8> {
     let mut frame = BROADCAST.0.to_vec();
     frame.extend_from_slice(&sender.0.0);
     frame.extend_from_slice(&[8, 6]);

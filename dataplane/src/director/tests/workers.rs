@@ -204,7 +204,7 @@ fn a_clients_full_chain_makes_nobody_elses_segments_believed() {
         assert_eq!(&sent[0][..6], CLIENT_MAC.0, "client port {client_port}");
     }
     assert_eq!(lab.counters[0].answers(Answer::TcpReset), 100);
-    lab.send(frame(OWN, (0x0a00_000b, 8080), (CLIENT, 2000), ACK));
+    lab.send(frame(OWN, (Addr4::new(10, 0, 0, 11), 8080), (CLIENT, 2000), ACK));
     assert_eq!(lab.dropped(DropReason::StrayReply) + lab.counters[0].answers(Answer::PortUnreachable), 1);
     // That client's own are not when there is room again: those that were turned away go on.
     for segment in [ACK, RST] {

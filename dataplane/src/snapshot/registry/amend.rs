@@ -15,8 +15,8 @@ use hashbrown::{HashMap, HashSet};
 use weir_config::model::{Config, Forwarding, Identity, VirtualServer};
 
 use super::numbers::Numbers;
-use super::parts::v4;
-use super::{Draft, Registry, RegistryError, ServerEntry, ServiceEntry, all_servers, nobody};
+use super::{Draft, Registry, RegistryError, ServerEntry, ServiceEntry, all_servers, nobody, served};
+use crate::address::Addr4;
 use crate::snapshot::nat::socket_of;
 use crate::snapshot::server::Server;
 use crate::snapshot::{NatServer, Origin, Snapshot};
@@ -82,6 +82,7 @@ impl Registry {
         if !changed.iter().all(is_plain) {
             return Ok(None);
         }
+        changed.iter().try_for_each(served::check_service)?;
         let generation = self.generation + 1;
         let numbers = mem::take(&mut self.numbers);
         let before = numbers.state();
@@ -127,7 +128,8 @@ impl Registry {
         for server in nat_servers(entry) {
             self.nat_sockets.remove(socket_of(server, wanted.protocol), entry.id);
         }
-        let origin = Origin { vip: v4(wanted.address), port: wanted.port, one_packet: wanted.one_packet };
+        let Some(vip) = Addr4::of(wanted.address) else { return };
+        let origin = Origin { vip, port: wanted.port, one_packet: wanted.one_packet };
         let its = NatServer { any_port: false, is_left: false, origin: Some(origin) };
         for server in nat_servers(entry).filter(|server| !server.is_left()) {
             self.nat_sockets.insert(server, wanted.protocol, its);

@@ -1,12 +1,12 @@
 //! What the file says, as workers read it: real servers, ports, static neighbours, switches.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use ipnet::IpNet;
-use weir_config::model::{Config, Family, Forwarding, RealServer, Tunnel, VirtualServer};
+use weir_config::model::{Config, Forwarding, RealServer, VirtualServer};
 
+use super::{RegistryError, served};
+use crate::address::{Addr4, v4_net};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::neighbor::Hop;
 use crate::punt::advertisers::Advertisers;
@@ -16,7 +16,6 @@ use crate::snapshot::server::{Live, Server};
 use crate::snapshot::virtual_router::VirtualMacs;
 use crate::snapshot::{Binding, Port, Switches, marks};
 use crate::wire::ethernet::MacAddress;
-use crate::wire::ipv4;
 
 /// A real server of a virtual server.
 pub(super) fn make_server(
@@ -25,18 +24,17 @@ pub(super) fn make_server(
     config: &Config,
     routes: &Routes,
     (id, service, live): (ServerId, ServiceId, Arc<Live>),
-) -> Server {
-    let address = v4(real.address);
+) -> Result<Server, RegistryError> {
+    let (address, overhead) = served::reach(virtual_server, real)?;
     let next_hop = routes.next_hop(address).filter(|hop| {
         // Direct routing puts the real server's own MAC on the frame, so there can be no router in between.
         real.forwarding != Forwarding::Dr || hop.address == address
     });
+    // The network of each next hop has an own address. Without one there is nothing that a tunnel could come from.
+    let way = next_hop.and_then(|hop| Some((hop, own_address(config, hop)?)));
+    let next_hop = way.map(|(hop, _)| hop);
     let port_config = next_hop.map(|hop| &config.ports[hop.port]);
-    let overhead = match (real.forwarding, real.tunnel) {
-        (Forwarding::Tun, Tunnel::Ipip) => ipv4::HEADER_LEN as u16,
-        _ => 0,
-    };
-    Server {
+    Ok(Server {
         id,
         current: id,
         is_present: true,
@@ -49,14 +47,14 @@ pub(super) fn make_server(
         mtu: port_config.map_or(0, |port| port.mtu.saturating_sub(overhead)),
         next_hop,
         hop: next_hop.map_or(Hop::NOWHERE, |hop| Hop::new(hop, 0)),
-        tunnel_source: next_hop.map_or(0, |hop| own_address(config, hop)),
+        tunnel_source: way.map_or(Addr4::UNSPECIFIED, |(_, source)| source),
         service,
         upper_threshold: real.upper_threshold,
         lower_threshold: real.lower_threshold,
         bound: None,
         tallies: live.workers.clone(),
         live,
-    }
+    })
 }
 
 /// The port to which a real server's packets are translated; 0: they keep the one that the client chose. With a mark it
@@ -70,40 +68,32 @@ fn server_port(virtual_server: &VirtualServer, real: &RealServer) -> u16 {
 }
 
 /// The addresses that have a number of their own: those of virtual servers, and of marks that virtual servers have.
-pub(super) fn vips(config: &Config) -> HashSet<u32> {
+pub(super) fn vips(config: &Config) -> HashSet<Addr4> {
     let mut vips = HashSet::new();
-    for virtual_server in config.virtual_servers.iter().filter(|server| server.family() == Family::V4) {
+    for virtual_server in &config.virtual_servers {
         match virtual_server.mark {
             Some(mark) => {
                 let its = config.marks.iter().filter(|entry| entry.mark == mark);
                 vips.extend(its.flat_map(marks::numbered));
             }
-            None => _ = vips.insert(v4(virtual_server.address)),
+            None => vips.extend(Addr4::of(virtual_server.address)),
         }
     }
     vips
 }
 
 /// The own address towards a next hop.
-fn own_address(config: &Config, hop: NextHop) -> u32 {
-    make_port(&config.ports[hop.port], MacAddress([0; 6])).address_towards(hop.address).unwrap_or(0)
+fn own_address(config: &Config, hop: NextHop) -> Option<Addr4> {
+    make_port(&config.ports[hop.port], MacAddress([0; 6])).address_towards(hop.address)
 }
 
 /// A port.
 pub(super) fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Port {
-    let v4_only = |nets: &[IpNet]| {
-        nets.iter()
-            .filter_map(|net| match net {
-                IpNet::V4(net) => Some(*net),
-                IpNet::V6(_) => None,
-            })
-            .collect()
-    };
     Port {
         mac,
         mtu: port.mtu,
-        addresses: v4_only(&port.addresses),
-        proxy_arp: v4_only(&port.proxy_arp),
+        addresses: port.addresses.iter().filter_map(v4_net).collect(),
+        proxy_arp: port.proxy_arp.iter().filter_map(v4_net).collect(),
         has_vrrp: false,
         advertisers: Advertisers::default(),
         has_host: port.host_interface.is_some(),
@@ -112,12 +102,12 @@ pub(super) fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Por
 }
 
 /// Static neighbours by address.
-pub(super) fn make_bindings(config: &Config) -> HashMap<u32, Binding> {
-    let is_v4 = |neighbor: &&weir_config::model::Neighbor| neighbor.address.is_ipv4();
-    let bindings = config.neighbors.iter().filter(is_v4);
-    bindings
-        .map(|neighbor| (v4(neighbor.address), Binding { port: neighbor.port, mac: neighbor.mac }))
-        .collect()
+pub(super) fn make_bindings(config: &Config) -> HashMap<Addr4, Binding> {
+    let binding = |neighbor: &weir_config::model::Neighbor| {
+        let address = Addr4::of(neighbor.address)?;
+        Some((address, Binding { port: neighbor.port, mac: neighbor.mac }))
+    };
+    config.neighbors.iter().filter_map(binding).collect()
 }
 
 /// The `net.ipv4.vs.*` switches.
@@ -136,14 +126,6 @@ pub(super) fn make_switches(config: &Config) -> Switches {
     }
 }
 
-/// IPv6 virtual servers and real servers are refused by the configuration.
-pub(super) fn v4(address: IpAddr) -> u32 {
-    match address {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(_) => 0,
-    }
-}
-
 /// Stands where there is no real server, so that looking one up can't fail.
 pub(super) fn nobody(workers: usize) -> Server {
     let live = Live::new(workers, None);
@@ -153,14 +135,14 @@ pub(super) fn nobody(workers: usize) -> Server {
         is_present: false,
         is_ranked: false,
         forwarding: Forwarding::Dr,
-        address: 0,
+        address: Addr4::UNSPECIFIED,
         port: 0,
         named_port: 0,
         weight: 0,
         mtu: 0,
         next_hop: None,
         hop: Hop::NOWHERE,
-        tunnel_source: 0,
+        tunnel_source: Addr4::UNSPECIFIED,
         service: ServiceId(u16::MAX),
         upper_threshold: 0,
         lower_threshold: 0,

@@ -52,9 +52,22 @@ fn seen(snapshot: &Snapshot) -> (Vec<String>, Vec<String>, BTreeMap<u64, NatServ
         format!("{} {candidates:?}", service.name)
     });
     let servers = snapshot.servers.iter().filter(|server| server.id != ServerId(0)).map(|server| {
-        let Server { id, current, forwarding, is_present, address, port, weight, service, next_hop, bound, .. } = server;
+        let Server {
+            id,
+            current,
+            forwarding,
+            is_present,
+            address,
+            port,
+            weight,
+            service,
+            next_hop,
+            bound,
+            ..
+        } = server;
         assert_eq!(*bound, snapshot.binding(server.hop));
-        format!("{id:?} {current:?} {forwarding:?} {is_present} {address:x}:{port} {weight} {service:?} {next_hop:?} {bound:?}")
+        let own = format!("{id:?} {current:?} {forwarding:?} {is_present} {address}:{port} {weight}");
+        format!("{own} {service:?} {next_hop:?} {bound:?}")
     });
     (services.collect(), servers.collect(), snapshot.nat_servers.iter().map(|(s, n)| (*s, *n)).collect())
 }
@@ -178,12 +191,12 @@ fn a_socket_that_virtual_servers_share_has_no_origin_until_one_is_left() {
     let file = config();
     let mut registry = Registry::new(1, Options::default());
     let base = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
-    let origin = |snapshot: &Snapshot| snapshot.origin(0x0a00_0101, 8080, 6);
+    let origin = |snapshot: &Snapshot| snapshot.origin(Addr4::new(10, 0, 1, 1), 8080, 6);
     assert_eq!(origin(&base), None);
     let mut without = file.virtual_servers[2].clone();
     without.real_servers.remove(0);
     let next = registry.amend(base, &[without.clone()], &file).unwrap().unwrap();
-    assert_eq!(origin(&next), Some(Origin { vip: 0x0a00_0904, port: 443, one_packet: false }));
+    assert_eq!(origin(&next), Some(Origin { vip: Addr4::new(10, 0, 9, 4), port: 443, one_packet: false }));
     let next = registry.amend(next, &[file.virtual_servers[2].clone()], &file).unwrap().unwrap();
     assert_eq!(origin(&next), None);
 }

@@ -6,6 +6,7 @@ use weir_config::model::Config;
 
 use super::chance::Chance;
 use super::grammar::VIPS;
+use crate::address::Addr4;
 
 /// Usual schedulers more often than those that take much memory.
 const SCHEDULERS: &[&str] =
@@ -42,9 +43,9 @@ pub(super) fn files(chance: &mut Chance) -> Vec<String> {
 }
 
 /// The VIPs that weir has under each of the files. Others may be somebody else's when weir begins to ask for them.
-pub(super) fn lasting_vips(files: &[String]) -> Vec<u32> {
+pub(super) fn lasting_vips(files: &[String]) -> Vec<Addr4> {
     let names = ["address = \"10.0.0.100\"\nport", "address = \"10.0.0.101\"\nport", "\"10.0.0.102\""];
-    let lasts = |vip: u32, name: &str| {
+    let lasts = |vip: Addr4, name: &str| {
         files.iter().all(|file| file.contains(name) && !(vip == VIPS[0] && file.contains("[[vrrp]]")))
     };
     VIPS.into_iter().zip(names).filter(|(vip, name)| lasts(*vip, name)).map(|(vip, _)| vip).collect()

@@ -7,18 +7,33 @@ use std::collections::VecDeque;
 use super::case::Arrival;
 use super::chance::Chance;
 use super::packets::{End, ICMP, IPIP, Ip, SCTP, TCP, UDP, arp, icmp, sctp, tcp, udp};
+use crate::address::Addr4;
 
 pub(super) const OWN_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
 const VIRTUAL_MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 51];
 const BROADCAST: [u8; 6] = [0xff; 6];
 
-pub(super) const OWN: [u32; 2] = [0x0a00_0002, 0xc633_6402];
-pub(super) const VIPS: [u32; 3] = [0x0a00_0064, 0x0a00_0065, 0x0a00_0066];
-const CLIENTS: [u32; 4] = [0x0a00_00c8, 0x0a00_00c9, 0xcb00_7105, 0xc633_6409];
-const FIRST_SERVER: u32 = 0x0a00_000b;
+pub(super) const OWN: [Addr4; 2] = [Addr4::new(10, 0, 0, 2), Addr4::new(198, 51, 100, 2)];
+pub(super) const VIPS: [Addr4; 3] =
+    [Addr4::new(10, 0, 0, 100), Addr4::new(10, 0, 0, 101), Addr4::new(10, 0, 0, 102)];
+const CLIENTS: [Addr4; 4] = [
+    Addr4::new(10, 0, 0, 200),
+    Addr4::new(10, 0, 0, 201),
+    Addr4::new(203, 0, 113, 5),
+    Addr4::new(198, 51, 100, 9),
+];
+const FIRST_SERVER: Addr4 = Addr4::new(10, 0, 0, 11);
 /// A stranger, another on-link one, this network, loopback, a group, everybody, the link's broadcast address.
-const OTHERS: [u32; 7] = [0x0808_0808, 0x0a00_004d, 0, 0x7f00_0001, 0xe000_0012, 0xffff_ffff, 0x0a00_00ff];
+const OTHERS: [Addr4; 7] = [
+    Addr4::new(8, 8, 8, 8),
+    Addr4::new(10, 0, 0, 77),
+    Addr4::UNSPECIFIED,
+    Addr4::new(127, 0, 0, 1),
+    Addr4::new(224, 0, 0, 18),
+    Addr4::new(255, 255, 255, 255),
+    Addr4::new(10, 0, 0, 255),
+];
 const FLAGS: [u8; 10] = [2, 2, 0x10, 0x10, 0x18, 0x11, 4, 0x12, 0, 0x3f];
 /// Frames that weir sent lately, at most.
 const RECENT_MAX: usize = 24;
@@ -142,7 +157,7 @@ fn laid_out(mut ip: Ip, recent: &Recent, chance: &mut Chance) -> Vec<u8> {
     ip.bytes(chance)
 }
 
-fn vip(chance: &mut Chance) -> u32 {
+fn vip(chance: &mut Chance) -> Addr4 {
     VIPS[chance.below(8) % 3]
 }
 
@@ -150,7 +165,7 @@ fn client(chance: &mut Chance) -> End {
     let address = match chance.below(20) {
         0 => chance.of(&OTHERS),
         1 => chance.of(&[OWN[0], OWN[1], VIPS[0], FIRST_SERVER]),
-        2 => 0x0a00_0000 + chance.below(256) as u32,
+        2 => Addr4::new(10, 0, 0, chance.below(256) as u8),
         _ => chance.of(&CLIENTS),
     };
     let port = match chance.below(16) {
@@ -161,8 +176,8 @@ fn client(chance: &mut Chance) -> End {
     (address, port)
 }
 
-fn server(chance: &mut Chance) -> u32 {
-    FIRST_SERVER + chance.below(4) as u32
+fn server(chance: &mut Chance) -> Addr4 {
+    FIRST_SERVER.plus(chance.below(4) as u32)
 }
 
 /// Protocol, and the port of its virtual server.
@@ -248,7 +263,8 @@ fn error(recent: &Recent, depth: usize, chance: &mut Chance) -> Ip {
         1 => OTHERS[0],
         _ => client(chance).0,
     };
-    let sender = quoted.get(12..16).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+    let sender =
+        quoted.get(12..16).and_then(|bytes| bytes.first_chunk::<4>()).map(|octets| Addr4::from(*octets));
     let to = match chance.below(6) {
         0 => chance.of(&[OWN[0], VIPS[0], VIPS[1], OTHERS[0]]),
         _ => sender.unwrap_or(VIPS[0]),
@@ -339,10 +355,15 @@ fn flipped(recent: &Recent, chance: &mut Chance) -> Vec<u8> {
 
 fn neighbor(port: usize, chance: &mut Chance) -> Vec<u8> {
     let octet = chance.of(&[11, 12, 13, 14, 200, 201, 100, 2]);
-    let known = chance.of(&[0x0a00_0000 | octet, 0xc633_6401, 0xc633_6409, 0]);
+    let known = chance.of(&[
+        Addr4::new(10, 0, 0, octet),
+        Addr4::new(198, 51, 100, 1),
+        Addr4::new(198, 51, 100, 9),
+        Addr4::UNSPECIFIED,
+    ]);
     let mac = match chance.below(8) {
         0 => chance.of(&[BROADCAST, OWN_MACS[0], VIRTUAL_MAC, [0; 6]]),
-        _ => [2, 0, 0, 0, 0, known as u8],
+        _ => [2, 0, 0, 0, 0, known.octets()[3]],
     };
     let asked = chance.of(&[OWN[0], OWN[1], VIPS[0], VIPS[1], VIPS[2], known, OTHERS[0]]);
     let target = (chance.of(&[OWN_MACS[port], [0; 6]]), asked);
@@ -350,8 +371,8 @@ fn neighbor(port: usize, chance: &mut Chance) -> Vec<u8> {
 }
 
 fn vrrp(chance: &mut Chance) -> Ip {
-    let to = chance.of(&[0xe000_0012, OWN[0], VIPS[0]]);
-    let mut ip = Ip::new(chance.of(&[112, 51, 112]), 0x0a00_0003, to, chance.bytes(12));
+    let to = chance.of(&[Addr4::new(224, 0, 0, 18), OWN[0], VIPS[0]]);
+    let mut ip = Ip::new(chance.of(&[112, 51, 112]), Addr4::new(10, 0, 0, 3), to, chance.bytes(12));
     ip.ttl = chance.of(&[255, 254]);
     ip
 }

@@ -4,6 +4,7 @@
 
 use super::grammar::{OWN, OWN_MACS, VIPS};
 use super::packets::{ICMP, IPIP, SCTP, TCP, UDP};
+use crate::address::Addr4;
 
 const VIRTUAL_MAC: [u8; 5] = [0, 0, 0x5e, 0, 1];
 const VIRTUAL_MAC_V6: [u8; 5] = [0, 0, 0x5e, 0, 2];
@@ -59,8 +60,8 @@ impl<'a> Packet<'a> {
         self.header[9]
     }
 
-    fn source(&self) -> u32 {
-        u32::from_be_bytes(std::array::from_fn(|n| self.header[12 + n]))
+    fn source(&self) -> Addr4 {
+        std::array::from_fn(|n| self.header[12 + n]).into()
     }
 
     fn is_piece(&self) -> bool {
@@ -166,7 +167,7 @@ pub(super) fn judge(
     came: Option<&[u8]>,
     out: &[u8],
     (port, mtu): (usize, usize),
-    vips: &[u32],
+    vips: &[Addr4],
 ) -> Result<(), String> {
     let (l3, ether_type, vlan) = link(out).ok_or("no link header")?;
     let source = &out[6..12];
@@ -189,13 +190,13 @@ pub(super) fn judge(
 }
 
 /// Nobody is asked for what is weir's. Who tells everybody of an address of its own has it as sender and target.
-fn judge_arp(packet: &[u8], vips: &[u32]) -> Result<(), String> {
-    let target = u32::from_be_bytes(std::array::from_fn(|n| packet[24 + n]));
+fn judge_arp(packet: &[u8], vips: &[Addr4]) -> Result<(), String> {
+    let target: Addr4 = std::array::from_fn(|n| packet[24 + n]).into();
     let is_request = packet[6..8] == [0, 1];
     let is_announcement = VIPS.contains(&target) && packet[14..18] == packet[24..28];
     let is_ours = OWN.contains(&target) || vips.contains(&target);
     if is_request && !is_announcement && is_ours {
-        return Err(format!("ARP for an address of weir's, {target:08x}"));
+        return Err(format!("ARP for an address of weir's, {target}"));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::chance::Chance;
 use super::judge::{folded, sctp_checksum};
+use crate::address::Addr4;
 
 pub(super) const ICMP: u8 = 1;
 pub(super) const IPIP: u8 = 4;
@@ -10,13 +11,13 @@ pub(super) const UDP: u8 = 17;
 pub(super) const SCTP: u8 = 132;
 
 /// Address and port.
-pub(super) type End = (u32, u16);
+pub(super) type End = (Addr4, u16);
 
 /// An IPv4 packet to be.
 pub(super) struct Ip {
     pub(super) protocol: u8,
-    pub(super) source: u32,
-    pub(super) destination: u32,
+    pub(super) source: Addr4,
+    pub(super) destination: Addr4,
     pub(super) payload: Vec<u8>,
     pub(super) ttl: u8,
     pub(super) fragment: u16,
@@ -28,7 +29,7 @@ pub(super) struct Ip {
 }
 
 impl Ip {
-    pub(super) fn new(protocol: u8, source: u32, destination: u32, payload: Vec<u8>) -> Self {
+    pub(super) fn new(protocol: u8, source: Addr4, destination: Addr4, payload: Vec<u8>) -> Self {
         Self {
             protocol,
             source,
@@ -54,8 +55,8 @@ impl Ip {
         bytes.extend(chance.word().to_be_bytes());
         bytes.extend(self.fragment.to_be_bytes());
         bytes.extend([self.ttl, self.protocol, 0, 0]);
-        bytes.extend(self.source.to_be_bytes());
-        bytes.extend(self.destination.to_be_bytes());
+        bytes.extend(self.source.octets());
+        bytes.extend(self.destination.octets());
         bytes.extend(&self.options);
         if self.may_be_wrong && chance.once_in(60) {
             bytes[0] = chance.of(&[0x44, 0x46, 0x4f, 0x65, 0x40]);
@@ -71,8 +72,8 @@ impl Ip {
         let wrong = u16::from(self.may_be_wrong && chance.once_in(12));
         let (message, protocol) = (&mut self.payload[..end], self.protocol);
         let mut pseudo = [0; 12];
-        pseudo[..4].copy_from_slice(&self.source.to_be_bytes());
-        pseudo[4..8].copy_from_slice(&self.destination.to_be_bytes());
+        pseudo[..4].copy_from_slice(&self.source.octets());
+        pseudo[4..8].copy_from_slice(&self.destination.octets());
         pseudo[9] = protocol;
         pseudo[10..].copy_from_slice(&(end as u16).to_be_bytes());
         let (at, before) = match protocol {
@@ -167,16 +168,16 @@ pub(super) fn icmp(kind: u8, code: u8, rest: u32, data: &[u8]) -> Vec<u8> {
 /// An ARP packet; now and then a size or type in it is wrong.
 pub(super) fn arp(
     operation: u16,
-    sender: ([u8; 6], u32),
-    target: ([u8; 6], u32),
+    sender: ([u8; 6], Addr4),
+    target: ([u8; 6], Addr4),
     chance: &mut Chance,
 ) -> Vec<u8> {
     let mut bytes = vec![0, 1, 8, 0, 6, 4];
     bytes.extend(operation.to_be_bytes());
     bytes.extend(sender.0);
-    bytes.extend(sender.1.to_be_bytes());
+    bytes.extend(sender.1.octets());
     bytes.extend(target.0);
-    bytes.extend(target.1.to_be_bytes());
+    bytes.extend(target.1.octets());
     if chance.once_in(20) {
         let at = chance.below(8);
         bytes[at] = chance.word() as u8;

@@ -11,6 +11,7 @@ use super::case::{Arrival, Case, Step};
 use super::files::{lasting_vips, parsed};
 use super::grammar::{OWN, OWN_MACS};
 use super::judge::judge;
+use crate::address::Addr4;
 use crate::clock::Now;
 use crate::conn::table::{HashKey, Table, View};
 use crate::conn::template::Templates;
@@ -32,7 +33,7 @@ const ASKED_MS: u64 = 10_000;
 /// See the module.
 pub(super) struct Rig {
     /// Those that no file takes away.
-    vips: Vec<u32>,
+    vips: Vec<Addr4>,
     configs: Vec<Config>,
     registry: Registry,
     snapshot: Snapshot,
@@ -216,7 +217,7 @@ impl Rig {
 /// ARP about a VIP from itself, to everybody.
 fn is_announcement(frame: &[u8]) -> bool {
     let l3 = if frame.get(12..14) == Some(&[0x81, 0]) { 18 } else { 14 };
-    let is_own = |address: &[u8]| OWN.iter().any(|own| own.to_be_bytes() == *address);
+    let is_own = |address: &[u8]| OWN.iter().any(|own| own.octets() == *address);
     let is_about_itself =
         || frame[l3 + 14..l3 + 18] == frame[l3 + 24..l3 + 28] && !is_own(&frame[l3 + 14..l3 + 18]);
     frame.get(l3 - 2..l3) == Some(&[8, 6]) && frame.len() >= l3 + 28 && is_about_itself()
