@@ -285,8 +285,8 @@ class StuckWorker(Hostile):
 class ForcedStop(Hostile):
     """A stop that does not wait: what it names, and what it leaves behind."""
 
-    def running(self):
-        """The file of weir with a check that goes on until it is killed, and the file where its processes' ids stand."""
+    def endless(self):
+        """A program that goes on until it is killed, and the file where its processes' ids stand."""
         place = health.scripts()
         ids, program = place / "ids", place / "endless"
         ids.write_text("")
@@ -294,12 +294,37 @@ class ForcedStop(Hostile):
         # A child in a session of its own as well.
         program.write_text(f'#!/bin/sh\nsetsid sleep 300 &\necho "$$ $!" >> {ids}\nwait\n')
         program.chmod(0o755)
-        check = ('\n  [virtual_server.health_check]\n  type = "exec"\n  command = ["' + str(program) + '"]\n'
-                 '  interval = 120\n  timeout = 60\n  jitter = 0\n  warmup = 0\n')
+        self.addCleanup(self.end, ids)
+        return program, ids
+
+    def checked(self, command, interval, timeout, keys=""):
+        """The lab's file with a program as the check of a virtual server, and more keys of that."""
+        check = (f'\n  [virtual_server.health_check]\n  type = "exec"\n  command = {command}\n'
+                 f'  interval = {interval}\n  timeout = {timeout}\n  jitter = 0\n  warmup = 0\n  fall = 1\n')
         before, after = lab.config().split('name = "nat"')
         head, servers = after.split("\n\n", 1)
-        self.addCleanup(self.end, ids)
-        return f'{before}name = "nat"{head}\n{check}\n{servers}', ids
+        return f'{before}name = "nat"{head}\n{keys}{check}\n{servers}'
+
+    @contextlib.contextmanager
+    def running_checks(self):
+        """weir while a check of each of three real servers runs that has no end, and the ids of their processes."""
+        program, ids = self.endless()
+        with lab.Weir(self.checked(f'["{program}"]', 120, 60)) as weir:
+            self.started(ids, 6)
+            yield weir, ids
+
+    @contextlib.contextmanager
+    def running_hook(self):
+        """weir while a hook runs that has no end, and others wait for it; and the ids of its processes."""
+        program, ids = self.endless()
+        fails = ids.with_name("fails")
+        fails.unlink(missing_ok=True)
+        with lab.Weir(self.checked(f'["/usr/bin/test", "!", "-e", "{fails}"]', 1, 1, f'notify_down = ["{program}"]\n')) as weir:
+            lab.wait_for("checks", lambda: (weir.metrics().total("weir_health_checks_total", result="success") or 0) >= 3, 20)
+            fails.write_text("")
+            self.addCleanup(fails.unlink)
+            self.started(ids, 2)
+            yield weir, ids
 
     def numbers(self, ids):
         """What was written there."""
@@ -320,34 +345,48 @@ class ForcedStop(Hostile):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
 
-    def started(self, ids):
-        """Returns when a check of each of the three real servers runs."""
-        lab.wait_for("the checks to run", lambda: len(self.numbers(ids)) == 6, 20)
-        self.assertEqual(len(self.alive(ids)), 6)
+    def started(self, ids, count):
+        """Returns when so many processes run."""
+        lab.wait_for("the programs to run", lambda: len(self.numbers(ids)) == count, 20)
+        self.assertEqual(len(self.alive(ids)), count)
 
-    def test_a_second_sigint_ends_programs_that_run(self):
-        text, ids = self.running()
-        with lab.Weir(text) as weir:
-            weir.may_end_with = {1}
-            self.started(ids)
-            # Else it would end them itself before the second one.
-            thread = next(tid for tid, name in ptrace.threads(weir.process.pid).items() if name == "weir-health")
-            with ptrace.halted(thread):
-                weir.process.send_signal(signal.SIGINT)
-                lab.wait_for("the stop to begin", lambda: "SIGINT: stopping" in weir.said(), 5)
-                self.assertStops(weir, status=1, number=signal.SIGINT)
-            lab.wait_for("the programs' end", lambda: not self.alive(ids), 5)
+    def assert_second_sigint_ends(self, weir, ids):
+        """The programs, too."""
+        weir.may_end_with = {1}
+        # Else it would end them itself before the second one.
+        thread = next(tid for tid, name in ptrace.threads(weir.process.pid).items() if name == "weir-health")
+        with ptrace.halted(thread):
+            weir.process.send_signal(signal.SIGINT)
+            lab.wait_for("the stop to begin", lambda: "SIGINT: stopping" in weir.said(), 5)
+            self.assertStops(weir, status=1, number=signal.SIGINT)
+        lab.wait_for("the programs' end", lambda: not self.alive(ids), 5)
 
-    def test_vrrp_that_hangs_is_named_and_programs_end_at_the_bound(self):
-        text, ids = self.running()
-        with lab.Weir(text) as weir:
-            weir.may_end_with = {1}
-            self.started(ids)
-            thread = next(tid for tid, name in ptrace.threads(weir.process.pid).items() if name == "weir-vrrp")
-            with ptrace.halted(thread):
-                self.assertStops(weir, status=1)
-            self.assertIn("stopping takes too long: weir-vrrp hangs", weir.said())
-            lab.wait_for("the programs' end", lambda: not self.alive(ids), 5)
+    def assert_bound_ends(self, weir, ids):
+        """The programs, too."""
+        weir.may_end_with = {1}
+        thread = next(tid for tid, name in ptrace.threads(weir.process.pid).items() if name == "weir-vrrp")
+        with ptrace.halted(thread):
+            self.assertStops(weir, status=1)
+        self.assertIn("stopping takes too long: weir-vrrp hangs", weir.said())
+        lab.wait_for("the programs' end", lambda: not self.alive(ids), 5)
+
+    def test_a_second_sigint_ends_checks_that_run(self):
+        with self.running_checks() as (weir, ids):
+            self.assert_second_sigint_ends(weir, ids)
+
+    def test_a_second_sigint_ends_a_hook_that_runs_and_starts_none_of_those_that_wait(self):
+        with self.running_hook() as (weir, ids):
+            self.assert_second_sigint_ends(weir, ids)
+            self.assertEqual(len(self.numbers(ids)), 2)
+
+    def test_vrrp_that_hangs_is_named_and_checks_end_at_the_bound(self):
+        with self.running_checks() as (weir, ids):
+            self.assert_bound_ends(weir, ids)
+
+    def test_vrrp_that_hangs_is_named_and_a_hook_ends_at_the_bound(self):
+        with self.running_hook() as (weir, ids):
+            self.assert_bound_ends(weir, ids)
+            self.assertEqual(len(self.numbers(ids)), 2)
 
 
 class LargeFile(Hostile):
