@@ -42,9 +42,10 @@ class Silent:
 
 
 def states(process):
-    """The states of a process's threads as ps shows them, by name."""
+    """The states of a process's threads as ps shows them, a text for each name."""
     found = {}
     for task in pathlib.Path(f"/proc/{process}/task").iterdir():
         with contextlib.suppress(OSError):
-            found.setdefault((task / "comm").read_text().strip(), set()).add((task / "stat").read_text().rsplit(") ", 1)[1][0])
+            name, state = (task / "comm").read_text().strip(), (task / "stat").read_text().rsplit(") ", 1)[1][0]
+            found[name] = found.get(name, "") + state
     return found

@@ -177,6 +177,21 @@ class SilentFiles(Hostile):
             self.assertRegex(weir.said(), rf'the tracked file has come, .*file="{files.place}/a"')
             lab.wait_for("no read", lambda: weir.metrics().total("weir_vrrp_tracked_file_seconds") < 5, 10)
 
+    def test_a_weight_file_that_does_not_come_takes_one_thread_and_changes_no_verdict(self):
+        with silent.Silent() as files:
+            server = 'address = "10.20.0.11"\n  port = 8080\n'
+            text = lab.config()
+            self.assertIn(server, text)
+            with lab.Weir(text.replace(server, f'{server}  weight_file = "{files.place}/weight"\n')) as weir:
+                def errors():
+                    return weir.metrics().total("weir_health_errors_total")
+                # The first takes 2 s, further ones come each second.
+                lab.wait_for("several reads", lambda: errors() >= 4, 15)
+                self.assertEqual(silent.states(weir.process.pid)["tokio-rt-worker"].count("D"), 1)
+                self.assertRegex(weir.said(), r"weight file .*its file system may not answer")
+                self.assertEqual(weir.metrics().total("weir_real_server_up", real_server="10.20.0.11:8080"), 1)
+                self.assertServes(weir)
+
     def stops(self, number, status):
         """A signal ends it in bounded time while its threads wait in the kernel and can't run."""
         with silent.Silent() as files, silent.Silent() as others:
@@ -185,7 +200,7 @@ class SilentFiles(Hostile):
                 self.hang(weir, files.place)
 
                 def waits(name):
-                    return "D" in silent.states(weir.process.pid).get(name, ())
+                    return "D" in silent.states(weir.process.pid).get(name, "")
                 lab.wait_for("both to wait", lambda: waits("weir-tracked") and waits("tokio-rt-worker"), 10)
                 if number == signal.SIGINT:
                     with ptrace.halted(thread(weir, "weir-vrrp")):

@@ -3,9 +3,11 @@
 //! Words are separated by blanks or commas; what follows a `#` is a remark. Each telling is whole: without a word for it a
 //! server is up and has the weight of the configuration.
 
-use std::io::ErrorKind;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use weir_config::model::health::{Agent, Timeouts};
@@ -18,6 +20,8 @@ use crate::overlay::{Limit, Weight};
 
 /// A file that can't be read within this is on a file system that hangs.
 const FILE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Files that are being read. One on a file system that hangs keeps a thread for as long, and no second one.
+static UNDER_WAY: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Asks an agent.
 pub(super) async fn ask(agent: &Agent, at: SocketAddr) -> Found {
@@ -41,17 +45,26 @@ pub(super) async fn ask(agent: &Agent, at: SocketAddr) -> Found {
 
 /// Reads a file. One that is not there says nothing, which is no failure.
 pub(super) async fn read(path: &Path) -> Found {
-    let path = path.to_owned();
-    let read = async {
-        let work = move || weir_config::read_file(&path, ANSWER_BYTES_MAX as u64);
-        match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(text)) => Ok(Some(text)),
-            Ok(Err(problem)) if std::io::Error::kind(&problem) == ErrorKind::NotFound => Ok(None),
-            Ok(Err(problem)) => Err(Failure::io("reading", &problem)),
-            Err(problem) => Err(Failure::new(Outcome::Error, problem.to_string())),
-        }
+    read_by(path, |path| weir_config::read_file(path, ANSWER_BYTES_MAX as u64)).await
+}
+
+async fn read_by(path: &Path, read: fn(&Path) -> io::Result<Vec<u8>>) -> Found {
+    let hangs = |what: &str| {
+        Failure::new(
+            Outcome::Error,
+            format!("{what} after {} s: its file system may not answer", FILE_TIMEOUT.as_secs()),
+        )
     };
-    match Limits::new(FILE_TIMEOUT).stage(FILE_TIMEOUT, "end of the file", read).await? {
+    let turn = Turn::take(path).ok_or_else(|| hangs("the read of before has not ended"))?;
+    let work = move || read(&turn.0);
+    let text = match tokio::time::timeout(FILE_TIMEOUT, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(Ok(text))) => Some(text),
+        Ok(Ok(Err(problem))) if problem.kind() == ErrorKind::NotFound => None,
+        Ok(Ok(Err(problem))) => return Err(Failure::io("reading", &problem)),
+        Ok(Err(problem)) => return Err(Failure::new(Outcome::Error, problem.to_string())),
+        Err(_) => return Err(hangs("not read")),
+    };
+    match text {
         Some(text) => understand(&text),
         None => Ok(Success {
             detail: "there is no file".to_owned(),
@@ -59,6 +72,26 @@ pub(super) async fn read(path: &Path) -> Found {
             limit: Some(Limit::Configured),
             says_down: Some(false),
         }),
+    }
+}
+
+/// A file is being read, by one thread at a time.
+struct Turn(PathBuf);
+
+impl Turn {
+    /// `None`: somebody else reads it.
+    fn take(path: &Path) -> Option<Self> {
+        Self::under_way().insert(path.to_owned()).then(|| Self(path.to_owned()))
+    }
+
+    fn under_way() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+        UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        Self::under_way().remove(&self.0);
     }
 }
 
@@ -94,6 +127,8 @@ fn understand(text: &[u8]) -> Found {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
     use super::*;
 
     #[tokio::test]
@@ -103,6 +138,37 @@ mod tests {
         let found = read(&fifo).await;
         std::fs::remove_file(&fifo).unwrap();
         assert_eq!(found.unwrap_err().detail, "reading: it is a FIFO, not a regular file");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_does_not_come_takes_one_thread_and_is_a_fault_of_this_host() {
+        static READS: AtomicUsize = AtomicUsize::new(0);
+        static IS_THERE: AtomicBool = AtomicBool::new(false);
+        let hanging = |_: &Path| {
+            READS.fetch_add(1, SeqCst);
+            while !IS_THERE.load(SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(b"75%".to_vec())
+        };
+        let path = Path::new("/hangs");
+        let first = read_by(path, hanging).await.unwrap_err();
+        assert_eq!(
+            (first.outcome, first.detail.as_str()),
+            (Outcome::Error, "not read after 2 s: its file system may not answer")
+        );
+        for _ in 0..10 {
+            assert_eq!(read_by(path, hanging).await.unwrap_err().outcome, Outcome::Error);
+        }
+        assert_eq!(READS.load(SeqCst), 1);
+        IS_THERE.store(true, SeqCst);
+        let weight = loop {
+            match read_by(path, hanging).await {
+                Ok(found) => break found.weight,
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        };
+        assert_eq!(weight, Some(Weight::Percent(75)));
     }
 
     #[test]
