@@ -9,19 +9,19 @@
 //! configured again, as from the kernel's trash list.
 
 mod amend;
+mod error;
 mod numbers;
 mod parts;
 mod served;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam::utils::CachePadded;
 use hashbrown::{HashMap, HashSet};
-use ipnet::IpNet;
 use weir_config::model::{Config, Identity, RealServer, Scheduler as Kind, Schedulers, VirtualServer};
 
 use super::addressing::Addressing;
@@ -41,64 +41,14 @@ use crate::address::Addr4;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::conn::template::Templates;
-use crate::sched::{
-    BuildError, MaglevKeys, Options, Scheduler, ServerDescription, ServiceDescription, State,
-};
+use crate::sched::{MaglevKeys, Options, Scheduler, ServerDescription, ServiceDescription, State};
 use crate::stats::WorkerCounters;
 use crate::wire::ethernet::MacAddress;
 use amend::Journal;
+pub use error::RegistryError;
 use numbers::Numbers;
 use parts::{make_bindings, make_port, make_server, make_switches, nobody, vips};
 pub use served::{NotServed, check};
-
-/// Why a configuration can't become a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RegistryError {
-    /// More virtual servers, with those whose connections still linger, than there are numbers.
-    #[error("more than 65,535 virtual servers")]
-    TooManyServices,
-    /// More real servers, with those whose connections still linger, than there are numbers.
-    #[error("more than 1,048,575 real servers in all")]
-    TooManyServers,
-    /// More addresses that clients talk to, with those whose connections still linger, than there are numbers.
-    #[error(
-        "more than {} addresses of virtual servers and of networks of marks",
-        weir_config::model::Mark::VIPS_MAX
-    )]
-    TooManyVips,
-    /// The scheduler of a virtual server.
-    #[error("virtual server {name}: {source}")]
-    Scheduler {
-        /// The virtual server's name.
-        name: String,
-        /// What the scheduler says.
-        source: BuildError,
-    },
-    /// A virtual server that workers can't serve as the file has it.
-    #[error("virtual server {name}{}: {what}", of_server(.server))]
-    NotServed {
-        /// The virtual server's name.
-        name: String,
-        /// The real server, or sorry server, that it is about, if it is about one alone.
-        server: Option<SocketAddr>,
-        /// What the file asks for.
-        what: NotServed,
-    },
-    /// A route from one family into the other.
-    #[error(
-        "route to {destination}: its gateway {gateway} is of another address family; write one of the same"
-    )]
-    Route {
-        /// Where packets go.
-        destination: IpNet,
-        /// By whom.
-        gateway: IpAddr,
-    },
-}
-
-fn of_server(server: &Option<SocketAddr>) -> String {
-    server.map_or_else(String::new, |server| format!(", real server {server}"))
-}
 
 /// How far the workers are, those that are furthest behind.
 #[derive(Clone, Copy, Default)]
