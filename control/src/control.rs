@@ -11,21 +11,22 @@ use anyhow::Result;
 use sd_notify::NotifyState;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use weir_dataplane::conn::table::View;
 use weir_dataplane::director::{Event, Shared};
 use weir_health::checker::Handle;
 
+use crate::apply::Apply;
 use crate::health::PassiveSampler;
 use crate::http::{self, HttpState};
 use crate::lasting::{Lasting, Said};
 use crate::lifecycle::Flags;
 use crate::links::Links;
 use crate::metrics::longest::Watch;
-use crate::metrics::{Metrics, PortSource, ReloadStatus, Sources};
-use crate::publish::Publish;
+use crate::metrics::{Metrics, PortSource, Sources};
 use crate::rates::Sampler;
 use crate::reload::{Reload, Step};
+use crate::reload_status::ReloadStatus;
 use crate::signals;
 use crate::standing::Standing;
 use crate::supervisor::Supervisor;
@@ -68,7 +69,7 @@ pub(crate) struct Control {
 impl Control {
     /// With everything it steers and watches, and the file that it reads again. `ports` by port number, `capacity` records per worker.
     pub(crate) fn new(
-        (path, publish): (PathBuf, Publish),
+        (path, mut apply): (PathBuf, Apply),
         health: Handle,
         vrrp: Vrrp,
         shared: Vec<Shared>,
@@ -77,16 +78,17 @@ impl Control {
         capacity: u64,
     ) -> Result<Self> {
         let links = Links::new(&ports, Instant::now());
-        let sources = Sources::new(shared.clone(), tables, ports, publish.shared(), health.clone(), capacity);
+        let sources =
+            Sources::new(shared.clone(), tables, ports, apply.publish().shared(), health.clone(), capacity);
         let sources = sources.with_vrrp(vrrp.status(), vrrp.reading());
         let reloads = sources.reload.clone();
         let lasting = Lasting::shown_by(sources.reload_lasts.clone());
         let standing = Standing::new(sources.stuck.clone(), Instant::now());
         let watch = Watch::new(sources.longest.clone(), Instant::now());
-        let http = HttpState::new(Arc::new(Metrics::new(sources)?), &publish.file().http);
+        let http = HttpState::new(Arc::new(Metrics::new(sources)?), &apply.file().http);
         let sampler = Sampler::new(Instant::now());
         let passive = PassiveSampler::new(Instant::now());
-        let config = Reload::new(path, publish);
+        let config = Reload::new(path, apply);
         Ok(Self {
             config,
             health,
@@ -130,11 +132,9 @@ impl Control {
                 () = flags.wishes.stop.notified() => break,
                 () = flags.wishes.reload.notified() => self.config.begin(),
                 step = self.config.next() => self.go_on(step),
-                Ok(()) = overlay.changed(), if self.config.is_here() => {
+                Ok(()) = overlay.changed(), if self.config.takes_verdicts() => {
                     let verdicts = overlay.borrow_and_update().clone();
-                    if let Some(publish) = self.config.publish() {
-                        publish.overlay(verdicts);
-                    }
+                    self.config.verdicts(verdicts);
                 }
                 Ok(()) = quorums.changed() => self.track(),
                 () = self.vrrp.changed() => self.vrrp.log(),
@@ -161,9 +161,7 @@ impl Control {
 
     /// What is looked at all the time.
     fn look(&mut self, is_ready: bool, threads: &Threads, now: Instant) {
-        if let Some(publish) = self.config.publish() {
-            publish.reclaim();
-        }
+        self.config.reclaim();
         self.look_at_files(now);
         self.watch.run(&self.shared, now);
         if is_ready {
@@ -201,14 +199,11 @@ impl Control {
     }
 
     fn go_on(&mut self, step: Step) {
-        let Some(successful) = self.config.take(step) else { return };
-        if successful && !self.health.configure(self.config.file().clone()) {
-            error!("health checks do not take the new configuration; those of the former one go on");
+        let Some(outcome) = self.config.take(step) else { return };
+        if outcome.is_ok() {
+            self.vrrp.follow(self.config.file());
         }
-        self.reloads.record(successful, SystemTime::now());
-        if successful {
-            self.vrrp.configure(self.config.file(), self.config.numbers());
-        }
+        self.reloads.record(outcome.map_err(|problem| problem.by()), SystemTime::now());
     }
 
     fn track(&mut self) {

@@ -26,6 +26,7 @@ use weir_dataplane::punt::Punt;
 use weir_dataplane::worker::Worker;
 use weir_health::checker::{Checker, Handle};
 
+use crate::apply::Apply;
 use crate::carrier::Carrier;
 use crate::control::Control;
 use crate::health::{ForwardingWays, HealthThread};
@@ -149,9 +150,8 @@ pub(crate) fn prepare(
     let lines = table_memory(eal, lines, ports.first_socket()).with_context(shortage)?;
     let templates = Arc::new(Templates::new(lines, key));
     let publish =
-        Publish::new(config, &health, ports.macs.clone(), fences, (shared.clone(), templates.clone()))?
-            .with_host(host_control);
-    let (vrrp, vrrp_thread) = Vrrp::new(&file, ends, &mut punts, &shared, publish.masters());
+        Publish::new(config, &health, ports.macs.clone(), fences, (shared.clone(), templates.clone()))?;
+    let (vrrp, vrrp_control, vrrp_thread) = Vrrp::new(&file, ends, &mut punts, &shared, publish.masters());
     let checker = match &host {
         Some(host) => {
             checker.with_ways(&file, Arc::new(ForwardingWays::new(publish.shared(), host.probes())))
@@ -189,7 +189,8 @@ pub(crate) fn prepare(
         PortSource::new(name, device).with_host(counters)
     });
     let sources = sources.collect();
-    let config = (path.to_owned(), publish);
+    let apply = Apply::new(publish, health.clone(), vrrp_control, host_control);
+    let config = (path.to_owned(), apply);
     let control = Control::new(config, health.clone(), vrrp, shared, views, sources, capacity as u64)?;
     Ok(Prepared { workers, control, host, checker, health, vrrp: vrrp_thread })
 }
@@ -197,11 +198,14 @@ pub(crate) fn prepare(
 /// What VRRP needs of each port.
 fn port_ends(config: &Config, ports: &Ports) -> Vec<PortEnd> {
     let ends = config.ports.iter().zip(&ports.macs).zip(&ports.started);
-    let end = |((port, mac), started): ((&weir_config::model::Port, &MacAddress), &StartedPort)| PortEnd {
-        name: port.name.clone(),
-        mac: *mac,
-        filter: started.filter(),
-        fence: Arc::default(),
+    let end = |((port, mac), started): ((&weir_config::model::Port, &MacAddress), &StartedPort)| {
+        let filter = started.filter();
+        PortEnd {
+            name: port.name.clone(),
+            mac: *mac,
+            receive: Box::new(move |mac| filter.receive_for(mac)),
+            fence: Arc::default(),
+        }
     };
     ends.map(end).collect()
 }

@@ -1,5 +1,6 @@
 //! `weir`, the daemon: the start order on one screen.
 
+mod apply;
 mod carrier;
 mod cli;
 mod control;
@@ -18,6 +19,7 @@ mod ports;
 mod publish;
 mod rates;
 mod reload;
+mod reload_status;
 mod restart;
 mod routes;
 mod signals;

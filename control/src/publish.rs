@@ -12,13 +12,10 @@ use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::publish::{Current, Masters, Publisher, Reader};
-use weir_dataplane::snapshot::registry::{self, Progress, Registry};
+use weir_dataplane::snapshot::registry::{self, Progress, Registry, RegistryError};
 use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_health::checker::Handle;
 use weir_health::overlay::{Overlay, effective, effective_service};
-
-use crate::host::HostControl;
-use crate::restart::needs_restart;
 
 /// See the module.
 pub(crate) struct Publish {
@@ -33,7 +30,6 @@ pub(crate) struct Publish {
     publisher: Publisher,
     workers: Vec<Shared>,
     templates: Arc<Templates>,
-    host: Option<HostControl>,
 }
 
 impl Publish {
@@ -61,13 +57,7 @@ impl Publish {
             publisher: Publisher::new(first),
             workers,
             templates,
-            host: None,
         })
-    }
-
-    /// Has the host interfaces follow the configuration.
-    pub(crate) fn with_host(self, host: Option<HostControl>) -> Self {
-        Self { host, ..self }
     }
 
     /// A worker's end.
@@ -80,39 +70,39 @@ impl Publish {
         self.file.clone()
     }
 
-    /// Other verdicts of health checks come into force.
-    pub(crate) fn overlay(&mut self, overlay: Arc<Overlay>) {
+    /// Other verdicts of health checks come into force. `false`: it takes [`Publish::renew`] for that.
+    #[must_use]
+    pub(crate) fn overlay(&mut self, overlay: Arc<Overlay>) -> bool {
         let former = std::mem::replace(&mut self.overlay, overlay);
         let servers = self.file.virtual_servers.iter();
         let changed = servers.filter(|server| self.overlay.differs(&former, &server.identity()));
         let changed: Vec<VirtualServer> =
             changed.map(|server| effective_service(server, &self.overlay)).collect();
         if changed.is_empty() {
-            return;
+            return true;
         }
-        if let Err(problem) = self.amend(&changed) {
-            // Only numbers may run out, and then with a server that comes back while many linger.
-            error!("what health checks found can't be served: {problem:#}");
-        }
-    }
-
-    /// Has the VIPs announced once more.
-    pub(crate) fn announce(&mut self) {
-        self.registry.announce();
-        if let Err(problem) = self.publish(&self.file.clone()) {
-            error!("VIPs can't be announced: {problem:#}");
-        }
-    }
-
-    /// Puts some virtual servers in force as they are now, and leaves the others alone.
-    fn amend(&mut self, changed: &[VirtualServer]) -> Result<()> {
-        match self.registry.amend(self.publisher.base(), changed, &self.file) {
+        match self.registry.amend(self.publisher.base(), &changed, &self.file) {
             Ok(Some(next)) => {
                 self.publisher.publish(next);
-                Ok(())
+                true
             }
             // As a whole it may have numbers again that were given back.
-            Ok(None) | Err(_) => self.publish(&self.file.clone()),
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// What is put in force next has the VIPs announced once more.
+    pub(crate) fn announce(&mut self) {
+        self.registry.announce();
+    }
+
+    /// Puts what the file says in force once more, with what health checks say now. Takes its time with a large one.
+    pub(crate) fn renew(&mut self) {
+        if let Err(problem) = self.publish(&self.file.clone()) {
+            // Only numbers may run out, and then with a server that comes back while many linger.
+            error!(
+                "verdicts of health checks, or announcements of VIPs, wait for the next reload: {problem}"
+            );
         }
     }
 
@@ -122,21 +112,15 @@ impl Publish {
     }
 
     /// Puts another file in force: all of it, or nothing changes. Takes its time with a large one.
-    pub(crate) fn put(&mut self, config: Config) -> Result<()> {
-        if let Some(keys) = needs_restart(&self.file, &config) {
-            anyhow::bail!(keys);
-        }
-        self.publish(&config)?;
-        if let Some(host) = &self.host {
-            host.set_addresses(&config);
-        }
-        if self.file.connections.templates == 0 && !self.file.is_persistent() && config.is_persistent() {
+    pub(crate) fn put(&mut self, file: Arc<Config>) -> Result<(), RegistryError> {
+        self.publish(&file)?;
+        if self.file.connections.templates == 0 && !self.file.is_persistent() && file.is_persistent() {
             warn!(
                 room = self.room_for_templates,
                 "a virtual server is persistent now and none was at the start: should templates run out, restart weir"
             );
         }
-        self.file = Arc::new(config);
+        self.file = file;
         Ok(())
     }
 
@@ -146,7 +130,7 @@ impl Publish {
     }
 
     /// Puts a file in force, with what health checks say.
-    fn publish(&mut self, file: &Config) -> Result<()> {
+    fn publish(&mut self, file: &Config) -> Result<(), RegistryError> {
         let workers = self.workers.iter().map(|worker| &*worker.counters);
         let progress = Progress::of(workers, Some(&self.templates));
         // What verdicts leave out now may serve later: real servers that are down, and sorry servers.
@@ -205,14 +189,14 @@ mod tests {
             let expected = format!(
                 "virtual server web, real server {server}: gue tunnels are not served yet; write `tunnel = \"ipip\"`"
             );
-            assert_eq!(publish.put(bad.clone()).unwrap_err().to_string(), expected);
+            assert_eq!(publish.put(Arc::new(bad.clone())).unwrap_err().to_string(), expected);
             let in_force = publish.shared().load().clone();
             assert_eq!((in_force.generation, in_force.servers().count()), (1, 1));
             assert_eq!(*publish.file(), file);
             let started = Publish::new(bad, &health, macs.clone(), Vec::new(), workers.clone());
             assert_eq!(started.err().unwrap().to_string(), expected);
         }
-        publish.put(file).unwrap();
+        publish.put(Arc::new(file)).unwrap();
         assert_eq!(publish.shared().load().generation, 2);
     }
 }

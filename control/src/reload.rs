@@ -1,8 +1,8 @@
 //! A reload, beside control: a large file takes seconds to read and to build, and control goes on meanwhile.
 //!
 //! It goes in two steps on threads of tokio's pool. The file is read, checked and, if it is bad, reported with nothing of control's in
-//! hand. What is built of it needs the registry, so [`Publish`] goes along for that second step; verdicts of health checks and
-//! announcements wait until it is back.
+//! hand. What is built of it needs the registry, so [`Apply`] goes along for that second step; verdicts of health checks and
+//! announcements wait until it is back. It goes along as well for what of these takes a whole snapshot.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,17 +14,45 @@ use weir_config::Loaded;
 use weir_config::model::Config;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::Current;
+use weir_health::overlay::Overlay;
 
-use crate::publish::Publish;
+use crate::apply::{Apply, Draft, Refused};
+use crate::reload_status::RefusedBy;
 use crate::routes;
-use crate::vrrp::sequence::{self, Numbers};
+use crate::vrrp::sequence;
 
-/// Where a reload is.
+/// What was done beside control.
 pub(crate) enum Step {
-    /// The file was read: what it says, the numbers that were kept of VRRP's new instances, and warnings; or a report.
-    Read(Result<(Box<Config>, Numbers, Option<String>), String>),
-    /// It was put in force, or not.
-    Built(Box<Publish>, Result<(), String>),
+    /// The file was read: what it says, and warnings; or a report.
+    Read(Result<(Box<Draft>, Option<String>), String>),
+    /// A draft was put in force, or not.
+    Applied(Box<Apply>, Result<(), Refused>),
+    /// What is in force was put in force once more.
+    Renewed(Box<Apply>),
+}
+
+/// How a reload ended.
+pub(crate) type Outcome = Result<(), NotReloaded>;
+
+/// Why the former configuration stays in force.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotReloaded {
+    /// The file is bad: the report on it.
+    #[error("{0}")]
+    BadFile(String),
+    /// Some part does not take it.
+    #[error("{0}")]
+    Refused(Refused),
+}
+
+impl NotReloaded {
+    /// Who refused it.
+    pub(crate) fn by(&self) -> RefusedBy {
+        match self {
+            Self::BadFile(_) => RefusedBy::File,
+            Self::Refused(refused) => refused.by(),
+        }
+    }
 }
 
 /// See the module.
@@ -33,31 +61,36 @@ pub(crate) struct Reload {
     /// What the file says.
     file: Arc<Config>,
     current: Current,
-    /// Of VRRP's instances that came with the last file that was read.
-    numbers: Numbers,
     /// `None`: something is being built with it.
-    publish: Option<Box<Publish>>,
+    apply: Option<Box<Apply>>,
     under_way: JoinSet<Step>,
+    is_reading: bool,
+    /// Was read, and waits for `apply`.
+    draft: Option<Box<Draft>>,
     /// The file is to be read once more, since it may have changed after it was read.
     is_wanted: bool,
-    /// When the one that is under way did.
+    /// When the reload that is under way did.
     began: Option<Instant>,
     owes_announcement: bool,
+    /// What is in force is to be put in force once more.
+    owes_renewal: bool,
 }
 
 impl Reload {
     /// Of the file at `path`.
-    pub(crate) fn new(path: PathBuf, publish: Publish) -> Self {
+    pub(crate) fn new(path: PathBuf, mut apply: Apply) -> Self {
         Self {
             path,
-            file: publish.file(),
-            current: publish.shared(),
-            numbers: Numbers::new(),
-            publish: Some(Box::new(publish)),
+            file: apply.file(),
+            current: apply.publish().shared(),
+            apply: Some(Box::new(apply)),
             under_way: JoinSet::new(),
+            is_reading: false,
+            draft: None,
             is_wanted: false,
             began: None,
             owes_announcement: false,
+            owes_renewal: false,
         }
     }
 
@@ -66,24 +99,29 @@ impl Reload {
         &self.file
     }
 
-    /// The numbers that were kept of VRRP's instances that came with the last reload.
-    pub(crate) fn numbers(&self) -> &Numbers {
-        &self.numbers
-    }
-
     /// What is in force.
     pub(crate) fn current(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// Who puts things in force, unless it is under way.
-    pub(crate) fn publish(&mut self) -> Option<&mut Publish> {
-        self.publish.as_deref_mut()
+    /// Whether verdicts can be taken, which they can't while something is built.
+    pub(crate) fn takes_verdicts(&self) -> bool {
+        self.apply.is_some()
     }
 
-    /// Whether it is here.
-    pub(crate) fn is_here(&self) -> bool {
-        self.publish.is_some()
+    /// Other verdicts of health checks come into force.
+    pub(crate) fn verdicts(&mut self, overlay: Arc<Overlay>) {
+        if let Some(apply) = &mut self.apply {
+            self.owes_renewal |= !apply.publish().overlay(overlay);
+        }
+        self.go_on();
+    }
+
+    /// Frees what workers no longer hold.
+    pub(crate) fn reclaim(&mut self) {
+        if let Some(apply) = &mut self.apply {
+            apply.publish().reclaim();
+        }
     }
 
     /// When the reload that is under way began.
@@ -93,7 +131,7 @@ impl Reload {
 
     /// What it does meanwhile, in words.
     pub(crate) fn does(&self) -> &'static str {
-        match self.is_here() {
+        match self.is_reading {
             true => "it reads the file and what that names, and their file system may not answer",
             false => "what the file says is being put in force",
         }
@@ -101,19 +139,20 @@ impl Reload {
 
     /// Has the VIPs announced once more, as soon as that can be.
     pub(crate) fn announce(&mut self) {
-        match &mut self.publish {
-            Some(publish) => publish.announce(),
-            None => self.owes_announcement = true,
-        }
+        self.owes_announcement = true;
+        self.go_on();
     }
 
     /// Reads the file again, after the reload that is under way.
     pub(crate) fn begin(&mut self) {
-        if !self.under_way.is_empty() {
+        if self.is_reading || self.draft.is_some() || self.apply.is_none() {
             self.is_wanted = true;
-            info!("the file is read once more after the reload that is under way");
+            if self.began.is_some() {
+                info!("the file is read once more after the reload that is under way");
+            }
             return;
         }
+        self.is_reading = true;
         self.began = Some(Instant::now());
         let (path, former) = (self.path.clone(), self.file.clone());
         self.under_way.spawn_blocking(move || {
@@ -122,12 +161,13 @@ impl Reload {
             let read = read.map_err(|report| format!("\n{report}"));
             Step::Read(read.map(|Loaded { config, warnings, .. }| {
                 let numbers = sequence::read_new(&config, Some(&former));
-                (Box::new(config), numbers, (!warnings.is_empty()).then(|| format!("\n{warnings}")))
+                let draft = Box::new(Draft::new(config, numbers));
+                (draft, (!warnings.is_empty()).then(|| format!("\n{warnings}")))
             }))
         });
     }
 
-    /// The next step that is done. Never comes while no reload is under way. May be dropped half-way.
+    /// The next step that is done. Never comes while nothing is under way. May be dropped half-way.
     pub(crate) async fn next(&mut self) -> Step {
         match self.under_way.join_next().await {
             Some(Ok(step)) => step,
@@ -137,50 +177,158 @@ impl Reload {
         }
     }
 
-    /// Goes on after a step. Returns whether the reload succeeded, once it has come to its end.
-    pub(crate) fn take(&mut self, step: Step) -> Option<bool> {
-        let done = match step {
-            Step::Read(Ok((config, numbers, warnings))) => {
-                self.numbers = numbers;
-                if let Some(warnings) = warnings {
-                    warn!("{warnings}");
+    /// Goes on after a step. Returns how a reload ended, once it has come to its end.
+    pub(crate) fn take(&mut self, step: Step) -> Option<Outcome> {
+        let outcome = match step {
+            Step::Read(read) => {
+                self.is_reading = false;
+                match read {
+                    Ok((draft, warnings)) => {
+                        if let Some(warnings) = warnings {
+                            warn!("{warnings}");
+                        }
+                        self.draft = Some(draft);
+                        None
+                    }
+                    Err(report) => Some(Err(NotReloaded::BadFile(report))),
                 }
-                let mut publish = self.publish.take()?;
-                self.under_way.spawn_blocking(move || {
-                    let done = publish.put(*config).map_err(|problem| format!("{problem:#}"));
-                    Step::Built(publish, done)
-                });
-                return None;
             }
-            Step::Read(Err(report)) => Err(report),
-            Step::Built(publish, done) => {
-                self.back(publish);
-                done
+            Step::Applied(apply, done) => {
+                self.back(apply);
+                // It comes with what was owed.
+                self.owes_renewal &= done.is_err();
+                Some(done.map_err(NotReloaded::Refused))
+            }
+            Step::Renewed(apply) => {
+                self.apply = Some(apply);
+                None
             }
         };
-        match &done {
-            Ok(()) => {
+        if outcome.is_some() {
+            self.began = None;
+        }
+        match &outcome {
+            Some(Ok(())) => {
                 let generation = self.current.load().generation;
                 info!(file = %self.path.display(), generation, "configuration reloaded");
             }
-            Err(problem) => {
+            Some(Err(problem)) => {
                 error!("not reloaded, the former configuration stays in force: {problem}");
             }
+            None => {}
         }
-        self.began = None;
-        if std::mem::take(&mut self.is_wanted) {
-            self.begin();
-        }
-        Some(done.is_ok())
+        self.go_on();
+        outcome
     }
 
-    fn back(&mut self, publish: Box<Publish>) {
-        let former = std::mem::replace(&mut self.file, publish.file());
+    fn back(&mut self, apply: Box<Apply>) {
+        let former = std::mem::replace(&mut self.file, apply.file());
         // A large one takes a while to free.
         tokio::task::spawn_blocking(move || drop(former));
-        self.publish = Some(publish);
-        if std::mem::take(&mut self.owes_announcement) {
-            self.announce();
+        self.apply = Some(apply);
+    }
+
+    /// Begins what waits, if it can be.
+    fn go_on(&mut self) {
+        if let Some(mut apply) = self.apply.take() {
+            if std::mem::take(&mut self.owes_announcement) {
+                apply.publish().announce();
+                self.owes_renewal = true;
+            }
+            if let Some(draft) = self.draft.take() {
+                self.under_way.spawn_blocking(move || {
+                    let done = apply.apply(*draft);
+                    Step::Applied(apply, done)
+                });
+            } else if std::mem::take(&mut self.owes_renewal) {
+                self.under_way.spawn_blocking(move || {
+                    apply.publish().renew();
+                    Step::Renewed(apply)
+                });
+            } else {
+                self.apply = Some(apply);
+            }
         }
+        if self.apply.is_some() && !self.is_reading && std::mem::take(&mut self.is_wanted) {
+            self.begin();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::apply::tests::{Bench, text};
+
+    /// Goes on until a reload has come to its end.
+    async fn end(reload: &mut Reload) -> Outcome {
+        loop {
+            let step = reload.next().await;
+            if let Some(outcome) = reload.take(step) {
+                return outcome;
+            }
+        }
+    }
+
+    fn with_file(test: impl AsyncFn(&Path)) {
+        let path = std::env::temp_dir().join(format!(
+            "weir-reload-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test(&path));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    fn parsed(text: &str) -> Config {
+        weir_config::parse("test", text).unwrap_or_else(|report| panic!("{report}")).config
+    }
+
+    #[test]
+    fn a_reload_ends_with_who_refused_the_file() {
+        with_file(async |path| {
+            let bench = Bench::new(parsed(&text("10.0.0.2", 1, 51)));
+            let weight = |reload: &Reload| reload.file().virtual_servers[0].real_servers[0].weight;
+            let places = bench.places();
+            let mut reload = Reload::new(path.to_owned(), bench.apply);
+            std::fs::write(path, "nonsense").unwrap();
+            reload.begin();
+            assert_eq!(end(&mut reload).await.unwrap_err().by(), RefusedBy::File);
+            std::fs::write(path, text("10.0.0.2", 2, 51)).unwrap();
+            reload.begin();
+            assert_eq!(end(&mut reload).await.unwrap_err().by(), RefusedBy::Health);
+            assert_eq!(weight(&reload), 1);
+            drop(places);
+            reload.begin();
+            end(&mut reload).await.unwrap();
+            assert_eq!(weight(&reload), 2);
+        });
+    }
+
+    #[test]
+    fn what_is_wanted_while_something_is_built_comes_after_it() {
+        with_file(async |path| {
+            let bench = Bench::new(parsed(&text("10.0.0.2", 1, 51)));
+            let mut reload = Reload::new(path.to_owned(), bench.apply);
+            let announced = |reload: &Reload| reload.current().announcements_generation;
+            std::fs::write(path, text("10.0.0.2", 2, 51)).unwrap();
+            reload.announce();
+            assert!(!reload.takes_verdicts(), "it is built");
+            reload.begin();
+            end(&mut reload).await.unwrap();
+            assert_eq!((reload.current().generation, announced(&reload)), (3, 2));
+            // Beside a reload: with it or after it.
+            reload.begin();
+            reload.announce();
+            end(&mut reload).await.unwrap();
+            while !reload.under_way.is_empty() {
+                let step = reload.next().await;
+                assert!(reload.take(step).is_none());
+            }
+            assert!(announced(&reload) > 2 && reload.takes_verdicts());
+        });
     }
 }

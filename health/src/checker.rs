@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -38,8 +39,29 @@ const FILES_KEPT: u64 = 256;
 const LISTED_AT_ONCE: usize = 8;
 /// From one line about a check that can't be made to the next.
 const COMPLAINTS_APART: Duration = Duration::from_secs(10);
-/// Orders that wait for the checker. It takes them at once; control waits if it does not.
+/// Orders that wait for the checker. It takes them at once; one that does not is given no other configuration.
 const ORDERS_MAX: usize = 16;
+
+/// Why the checker takes no other configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// There is nobody to take it.
+    #[error("the checker has ended")]
+    Ended,
+    /// It does not run.
+    #[error("the checker hangs: {ORDERS_MAX} orders before this one wait for it")]
+    Hangs,
+}
+
+/// A place among the checker's orders: what is put there is taken. Given up by dropping it.
+pub struct Place(mpsc::OwnedPermit<Order>);
+
+impl Place {
+    /// Another configuration. Can't fail.
+    pub fn configure(self, config: Arc<Config>) {
+        self.0.send(Order::Configure(config));
+    }
+}
 
 /// An order to the checker.
 enum Order {
@@ -64,9 +86,16 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Another configuration. Never waits; `false`: the checker has ended, or is stuck with orders before this one.
-    pub fn configure(&self, config: Arc<Config>) -> bool {
-        self.orders.try_send(Order::Configure(config)).is_ok()
+    /// A place for another configuration, while that is still being made ready. Never waits.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn place(&self) -> Result<Place, NotTaken> {
+        match self.orders.clone().try_reserve_owned() {
+            Ok(permit) => Ok(Place(permit)),
+            Err(TrySendError::Closed(_)) => Err(NotTaken::Ended),
+            Err(TrySendError::Full(_)) => Err(NotTaken::Hangs),
+        }
     }
 
     /// What the data plane has counted of real servers; to be called about once a second. Left out if the checker is busy.
@@ -528,7 +557,17 @@ mod tests {
             checking.await.unwrap();
         });
         server.join().unwrap();
-        assert!(!handle.configure(Arc::new(config(1, port))), "it has ended");
+        assert_eq!(handle.place().err(), Some(NotTaken::Ended));
+    }
+
+    #[test]
+    fn a_checker_that_takes_no_orders_has_no_place_until_one_is_given_up() {
+        let (_checker, handle) = Checker::new(&config(1, 1), 1);
+        let mut places: Vec<Place> = (0..ORDERS_MAX).map(|_| handle.place().unwrap()).collect();
+        assert_eq!(handle.place().err(), Some(NotTaken::Hangs));
+        places.pop();
+        handle.place().unwrap().configure(Arc::new(config(2, 1)));
+        assert_eq!(handle.place().err(), Some(NotTaken::Hangs));
     }
 
     #[test]

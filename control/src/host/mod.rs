@@ -9,10 +9,10 @@
 //! The thread sleeps in the kernel while nothing comes, for a millisecond at most, since workers make no system call to
 //! wake it; while traffic flows it looks every 50 microseconds.
 
+pub(crate) mod addresses;
 mod counters;
 mod netlink;
 
-use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -25,13 +25,14 @@ use dpdk::Tap;
 use dpdk::port::PortStatsReader;
 use ipnet::IpNet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 use weir_config::model::{Config, MacAddress};
 use weir_dataplane::punt::headers::{self, Content};
 use weir_dataplane::punt::probes::Probes;
 use weir_dataplane::punt::ring::FRAME_LEN_MAX;
 use weir_dataplane::punt::{Channel, Hosted, Punt};
 
+use addresses::{Change, HostControl, Kernel, Request};
 pub(crate) use counters::{HostCounters, HostDrop};
 use netlink::Netlink;
 
@@ -56,7 +57,7 @@ pub(crate) struct Host {
     channel: Channel,
     hosted: Arc<Hosted>,
     netlink: Netlink,
-    changes: mpsc::Receiver<Vec<Vec<IpNet>>>,
+    requests: mpsc::Receiver<Request>,
 }
 
 struct Interface {
@@ -68,25 +69,14 @@ struct Interface {
     index: u32,
     /// Those that weir has given it.
     addresses: Vec<IpNet>,
+    /// Of another configuration, which is being prepared.
+    change: Option<Change>,
     counters: Arc<HostCounters>,
     link: PortStatsReader,
     /// As the kernel was told last.
     has_carrier: bool,
     /// Somebody removed it.
     is_gone: bool,
-}
-
-/// Control's hold on the host's thread.
-#[derive(Clone)]
-pub(crate) struct HostControl(mpsc::Sender<Vec<Vec<IpNet>>>);
-
-impl HostControl {
-    /// Gives the interfaces the addresses of another configuration.
-    pub(crate) fn set_addresses(&self, config: &Config) {
-        let addresses = config.ports.iter().map(|port| port.addresses.clone()).collect();
-        // The thread ends with the process alone; then nobody needs addresses any more.
-        let _ = self.0.send(addresses);
-    }
 }
 
 impl Host {
@@ -110,7 +100,7 @@ impl Host {
             set_switches(name);
             let index = netlink.set_up(name, mac, port.mtu).with_context(what)?;
             for &net in &port.addresses {
-                netlink.add(index, net).with_context(what)?;
+                netlink.add(name, index, net).with_context(what)?;
             }
             info!(port = port.name, interface = name, mac = %dpdk::MacAddress(mac.0), mtu = port.mtu, "host interface ready");
             interfaces.push(Interface {
@@ -119,6 +109,7 @@ impl Host {
                 tap,
                 index,
                 addresses: port.addresses.clone(),
+                change: None,
                 counters: Arc::default(),
                 link,
                 has_carrier: true,
@@ -127,8 +118,8 @@ impl Host {
         }
         let hosted = Arc::new(Hosted::new([random_u64()?, random_u64()?], dpdk::tsc_hz()));
         let channel = Channel::connect_host(workers, &hosted);
-        let (sender, changes) = mpsc::channel();
-        Ok(Some((Self { interfaces, channel, hosted, netlink, changes }, HostControl(sender))))
+        let (control, requests) = HostControl::new();
+        Ok(Some((Self { interfaces, channel, hosted, netlink, requests }, control)))
     }
 
     /// Who the reserved source ports stand for.
@@ -148,6 +139,10 @@ impl Host {
         let mut links_due = Instant::now();
         while !flags.stop.load(SeqCst) {
             pulse.beat();
+            while let Ok(request) = self.requests.try_recv() {
+                let kernel = Kernel { netlink: &self.netlink, pulse };
+                addresses::serve(request, &mut self.interfaces, kernel);
+            }
             let mut moved = self.deliver(&mut frame);
             frame.resize(FRAME_LEN_MAX, 0);
             for interface in &mut self.interfaces {
@@ -188,15 +183,8 @@ impl Host {
         }
     }
 
-    /// Follows changes of the configuration and of the ports' links.
+    /// Follows changes of the ports' links.
     fn follow(&mut self, pulse: &Pulse) {
-        while let Ok(addresses) = self.changes.try_recv() {
-            for interface in &mut self.interfaces {
-                if let Some(wanted) = addresses.get(interface.port) {
-                    interface.set_addresses(&self.netlink, wanted, pulse);
-                }
-            }
-        }
         for interface in &mut self.interfaces {
             pulse.beat();
             let Some(is_up) = interface.link.link().map(|link| link.up) else { continue };
@@ -257,27 +245,6 @@ impl Interface {
             }
         }
         TURN
-    }
-
-    /// Adds and removes addresses until those that weir gives are the wanted ones; others are the operator's. Each may wait for
-    /// others who change interfaces.
-    fn set_addresses(&mut self, netlink: &Netlink, wanted: &[IpNet], pulse: &Pulse) {
-        let present: HashSet<IpNet> = self.addresses.iter().copied().collect();
-        let kept: HashSet<IpNet> = wanted.iter().copied().collect();
-        let changes = wanted.iter().filter(|net| !present.contains(*net)).map(|&net| (net, true));
-        let changes =
-            changes.chain(self.addresses.iter().filter(|net| !kept.contains(*net)).map(|&net| (net, false)));
-        for (net, is_new) in changes {
-            pulse.beat();
-            let done = if is_new { netlink.add(self.index, net) } else { netlink.remove(self.index, net) };
-            match done {
-                Ok(()) => {
-                    info!(interface = self.name, "address {net} {}", if is_new { "added" } else { "removed" })
-                }
-                Err(problem) => warn!(interface = self.name, "{problem:#}"),
-            }
-        }
-        self.addresses = wanted.to_vec();
     }
 }
 

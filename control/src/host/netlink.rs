@@ -1,5 +1,7 @@
 //! What the kernel is told about a host interface: MAC, MTU, state, addresses. The connected routes follow from these.
 
+use std::io::ErrorKind;
+
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use rtnetlink::{Handle, LinkUnspec};
@@ -43,12 +45,24 @@ impl Netlink {
     }
 
     /// Gives an interface an address, which it may have already.
-    pub(super) fn add(&self, index: u32, net: IpNet) -> Result<()> {
+    pub(super) fn add(&self, name: &str, index: u32, net: IpNet) -> Result<()> {
         let request = self.handle.address().add(index, net.addr(), net.prefix_len()).replace();
         self.runtime
             .block_on(request.execute())
             .map_err(said)
-            .with_context(|| format!("address {net} is not added{}", why_not(net)))
+            .with_context(|| format!("address {net} is not added{}", why_not(name, net)))
+    }
+
+    /// Gives an interface an address; `false`: it has it already.
+    pub(super) fn add_new(&self, name: &str, index: u32, net: IpNet) -> Result<bool> {
+        let request = self.handle.address().add(index, net.addr(), net.prefix_len());
+        match self.runtime.block_on(request.execute()).map_err(said) {
+            Ok(()) => Ok(true),
+            Err(problem) if problem.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(problem) => {
+                Err(problem).with_context(|| format!("address {net} is not added{}", why_not(name, net)))
+            }
+        }
     }
 
     /// Takes an address from an interface.
@@ -62,7 +76,7 @@ impl Netlink {
 }
 
 /// What the kernel's answer does not say: it calls IPv6 being off a lack of permission.
-fn why_not(net: IpNet) -> &'static str {
+fn why_not(name: &str, net: IpNet) -> String {
     let says =
         |switch: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{switch}/disable_ipv6"));
     let is_on = |switch: &str| says(switch).is_ok_and(|value| value.trim() == "0");
@@ -70,8 +84,13 @@ fn why_not(net: IpNet) -> &'static str {
         IpNet::V6(_) if !is_on("all") || !is_on("default") => {
             ": the kernel's IPv6 is off here (set net.ipv6.conf.all.disable_ipv6 and net.ipv6.conf.default.disable_ipv6 to \
              0, or remove the address from the port)"
+                .to_owned()
         }
-        IpNet::V4(_) | IpNet::V6(_) => "",
+        IpNet::V6(_) if !is_on(name) => format!(
+            ": the kernel's IPv6 is off on this interface (set net.ipv6.conf.{name}.disable_ipv6 to 0, or remove the address \
+             from the port)"
+        ),
+        IpNet::V4(_) | IpNet::V6(_) => String::new(),
     }
 }
 

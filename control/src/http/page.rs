@@ -6,8 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use weir_dataplane::snapshot::rates::Rates;
 use weir_dataplane::snapshot::traffic::Traffic;
 
+use crate::metrics::Sources;
 use crate::metrics::reading::{self, PortReading, Reading, VirtualServerReading, WorkerReading};
-use crate::metrics::{Sources, unix_seconds};
+use crate::reload_status::unix_seconds;
 
 /// Time between the two readings that rates are made of.
 pub(super) const RATE_INTERVAL: Duration = Duration::from_millis(200);

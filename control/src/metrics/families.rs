@@ -17,6 +17,7 @@ use weir_vrrp::discard::Discard;
 use super::reading::{
     HostReading, PortReading, Reading, RealServerReading, Times, VirtualServerReading, WorkerReading,
 };
+use crate::reload_status::unix_seconds;
 use crate::vrrp::status::InstanceStatus;
 
 /// One metric family.
@@ -260,7 +261,7 @@ families! {
     GAUGE "weir_build_info" ["version", "dpdk"] "Always 1; the labels are the versions of weir and DPDK."
         |it, to| to.count(&[it.version, &it.dpdk_version], 1);
     GAUGE "weir_start_time_seconds" [] "When weir was started, in seconds since 1970."
-        |it, to| to.add(&[], super::unix_seconds(it.started));
+        |it, to| to.add(&[], unix_seconds(it.started));
     GAUGE "weir_config_generation" [] "Number of the configuration in force: 1 at the start, one more with each change."
         |it, to| to.count(&[], it.generation);
     GAUGE "weir_config_last_reload_successful" [] "1 if the last attempt to load the configuration succeeded, else 0."
@@ -269,6 +270,10 @@ families! {
         |it, to| to.add(&[], it.reload_at);
     GAUGE "weir_config_reload_seconds" [] "For how long a reload has been under way; 0 when none is."
         |it, to| to.add(&[], it.reload_lasts);
+    COUNTER "weir_config_reloads_refused_total" ["by"] "Reloads after which the former configuration stayed in force, by who refused the file."
+        |it, to| for (by, count) in &it.reloads_refused {
+            to.count(&[by.label()], *count);
+        };
 
     GAUGE "weir_port_up" ["port"] "1 if the port's link is up, else 0; absent if the device does not say."
         |it, to| for port in &it.ports {
@@ -482,7 +487,7 @@ families! {
     GAUGE "weir_health_last_change_timestamp_seconds" ["virtual_server", "real_server"] "When the real server last went up or down, or was added, in seconds since 1970."
         |it, to| for service in &it.health.services {
             for server in &service.servers {
-                let at = super::unix_seconds(it.health.began + server.changed_at);
+                let at = unix_seconds(it.health.began + server.changed_at);
                 to.add(&[&service.name, &server.server.to_string()], at);
             }
         };

@@ -17,8 +17,8 @@ pub(crate) mod reading;
 pub(crate) mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use dpdk::port::{PortStats, PortStatsReader};
@@ -32,6 +32,7 @@ use weir_health::checker::Handle;
 
 use crate::host::HostCounters;
 use crate::lasting::Lasts;
+use crate::reload_status::ReloadStatus;
 use crate::standing::Stuck;
 use crate::vrrp::status::Status;
 use families::FAMILIES;
@@ -149,44 +150,6 @@ impl Sources {
     pub(crate) fn with_vrrp(self, vrrp: Arc<ArcSwap<Status>>, tracked_lasts: Lasts) -> Self {
         Self { vrrp, tracked_lasts, ..self }
     }
-}
-
-/// How the last attempt to load the configuration went.
-#[derive(Debug)]
-pub(crate) struct ReloadStatus {
-    successful: AtomicBool,
-    /// Seconds since the epoch, as the bits of an `f64`.
-    at: AtomicU64,
-}
-
-impl ReloadStatus {
-    /// The configuration that weir started with was loaded at `at`.
-    pub(crate) fn loaded(at: SystemTime) -> Self {
-        let status = Self { successful: AtomicBool::new(true), at: AtomicU64::new(0) };
-        status.record(true, at);
-        status
-    }
-
-    /// An attempt was made at `at`.
-    pub(crate) fn record(&self, successful: bool, at: SystemTime) {
-        self.successful.store(successful, Relaxed);
-        self.at.store(unix_seconds(at).to_bits(), Relaxed);
-    }
-
-    /// Whether the last attempt succeeded.
-    pub(crate) fn is_successful(&self) -> bool {
-        self.successful.load(Relaxed)
-    }
-
-    /// When it was made, in seconds since the epoch.
-    pub(crate) fn at(&self) -> f64 {
-        f64::from_bits(self.at.load(Relaxed))
-    }
-}
-
-/// Seconds since 1970; 0 for a clock set earlier.
-pub(crate) fn unix_seconds(at: SystemTime) -> f64 {
-    at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// See the module.

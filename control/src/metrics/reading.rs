@@ -23,6 +23,7 @@ use super::longest::Longest;
 use super::{PortSource, Sources};
 use crate::host::{HostCounters, HostDrop};
 use crate::log;
+use crate::reload_status::RefusedBy;
 use crate::standing::Stuck;
 use crate::threads::Role;
 use crate::vrrp::status::Status;
@@ -46,6 +47,8 @@ pub(crate) struct Reading {
     pub(crate) reload_lasts: f64,
     /// The same of the read of a tracked file.
     pub(crate) tracked_lasts: f64,
+    /// Everybody who may refuse a file, with how many were refused.
+    pub(crate) reloads_refused: Vec<(RefusedBy, u64)>,
     /// Number of the configuration in force: 1 at the start, one more with each change.
     pub(crate) generation: u64,
     /// What is missing in the log.
@@ -278,6 +281,7 @@ impl Reading {
             reload_at: sources.reload.at(),
             reload_lasts: sources.reload_lasts.seconds(),
             tracked_lasts: sources.tracked_lasts.seconds(),
+            reloads_refused: RefusedBy::ALL.iter().map(|&by| (by, sources.reload.refused(by))).collect(),
             generation: snapshot.generation,
             log: log::missing(),
             ports: ports(sources),

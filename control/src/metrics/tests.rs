@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use weir_config::model::{Config, MacAddress, Protocol};
 use weir_dataplane::conn::state::tcp;
@@ -19,6 +19,7 @@ use weir_health::checker::Checker;
 
 use super::*;
 use crate::host::HostDrop;
+use crate::reload_status::RefusedBy;
 
 /// What the device of a test's port says.
 #[derive(Clone, Default)]
@@ -430,9 +431,15 @@ fn rates_are_those_of_the_last_sample() {
 #[test]
 fn a_failed_reload_is_seen() {
     let director = Director::usual();
-    director.metrics.sources().reload.record(false, UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+    director
+        .metrics
+        .sources()
+        .reload
+        .record(Err(RefusedBy::Health), UNIX_EPOCH + Duration::from_secs(1_800_000_000));
     assert_eq!(director.sample("weir_config_last_reload_successful"), Some(0.0));
     assert_eq!(director.sample("weir_config_last_reload_timestamp_seconds"), Some(1_800_000_000.0));
+    let refused = |by| director.sample(&format!("weir_config_reloads_refused_total{{by=\"{by}\"}}"));
+    assert_eq!((refused("health"), refused("registry")), (Some(1.0), Some(0.0)));
 }
 
 #[test]

@@ -12,7 +12,9 @@
 //! * What a worker serves of a master has a lease ([`weir_dataplane::snapshot::virtual_router`]) that ends when other
 //!   routers may take over, and that this thread renews.
 
+pub(crate) mod control;
 mod files;
+pub(crate) mod orders;
 pub(crate) mod sequence;
 pub(crate) mod settings;
 pub(crate) mod status;
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
-use dpdk::port::PortFilter;
+use dpdk::port::PortError;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use weir_config::model::{Config, MacAddress};
@@ -38,18 +40,19 @@ use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_health::checker::Quorums;
 use weir_vrrp::discard::Discard;
 use weir_vrrp::machine::{Cause, State};
-use weir_vrrp::router::Setup;
 use weir_vrrp::settings::Mac;
 use weir_vrrp::track::{Reading, Tracked};
 
+use control::VrrpControl;
 use files::Files;
-use sequence::{Numbers, Sequences};
+use orders::Orders;
+use sequence::Sequences;
 use status::{Status, fault_of};
 pub(crate) use thread::Thread;
 
 use crate::lasting::Lasts;
 
-/// Updates that wait for the thread at most: it takes all of them every millisecond.
+/// Claims that wait for the thread at most: it takes all of them every millisecond.
 const UPDATES_MAX: usize = 1_024;
 /// Notes for the log that wait for control at most.
 const NOTES_MAX: usize = 1_024;
@@ -60,12 +63,8 @@ const REFUSALS_MAX: usize = 1_024;
 /// How long a clean stop waits for the last advertisements.
 const RESIGN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What control tells the thread.
+/// What control tells the thread, besides its [`orders`].
 enum Update {
-    /// The file's instances.
-    Configure(Vec<Setup>),
-    /// How what is tracked is now.
-    Readings(HashMap<Tracked, Reading>),
     /// Another host on this port claims this address.
     Claimed(usize, IpAddr),
     /// Resign, say when that is sent, and end.
@@ -89,15 +88,16 @@ pub(crate) struct PortEnd {
     pub(crate) name: String,
     /// Its Ethernet address.
     pub(crate) mac: MacAddress,
-    /// Makes it receive virtual MACs.
-    pub(crate) filter: PortFilter,
+    /// Makes it receive one more Ethernet address: [`dpdk::port::PortFilter::receive_for`].
+    pub(crate) receive: Box<dyn Fn(Mac) -> Result<bool, PortError> + Send + Sync>,
     /// Its virtual routers' leases.
     pub(crate) fence: Arc<Fence>,
 }
 
 /// Control's end.
 pub(crate) struct Vrrp {
-    ports: Vec<PortEnd>,
+    ports: Arc<[PortEnd]>,
+    orders: Orders,
     updates: SyncSender<Update>,
     /// There are notes that should not wait.
     news: Arc<Notify>,
@@ -106,13 +106,12 @@ pub(crate) struct Vrrp {
     tracked: Vec<Tracked>,
     files: Files,
     readings: HashMap<Tracked, Reading>,
-    received: HashMap<usize, Vec<Mac>>,
     refusals: HashMap<(Option<String>, Discard), Instant>,
     sequences: Sequences,
 }
 
 impl Vrrp {
-    /// Both ends, with the instances of the file, which start when the thread runs. `workers` are the ends of the
+    /// All ends, with the instances of the file, which start when the thread runs. `workers` are the ends of the
     /// workers' channels, `masters` is where the thread says who is master.
     pub(crate) fn new(
         config: &Config,
@@ -120,13 +119,16 @@ impl Vrrp {
         workers: &mut [Punt],
         shared: &[Shared],
         masters: Masters,
-    ) -> (Self, Thread) {
+    ) -> (Self, VrrpControl, Thread) {
+        let ports: Arc<[PortEnd]> = ports.into();
+        let (orders, taker) = Orders::new();
         let (updates, inbox) = sync_channel(UPDATES_MAX);
         let news = Arc::new(Notify::new());
         let notes = Arc::new(ArrayQueue::new(NOTES_MAX));
         let status = Arc::new(ArcSwap::from_pointee(Status::default()));
         let ends = thread::Ends {
             channel: Channel::connect(Owner::Vrrp, workers),
+            orders: taker,
             inbox,
             masters,
             news: news.clone(),
@@ -136,8 +138,12 @@ impl Vrrp {
             fences: ports.iter().map(|port| port.fence.clone()).collect(),
             workers: shared.len(),
         };
+        let mut control = VrrpControl::new(ports.clone(), orders.clone());
+        let setups = control.setups(config, &sequence::read_new(config, None));
+        control.commit(setups);
         let mut vrrp = Self {
             ports,
+            orders,
             updates,
             news,
             notes,
@@ -145,12 +151,11 @@ impl Vrrp {
             tracked: Vec::new(),
             files: Files::new(),
             readings: HashMap::new(),
-            received: HashMap::new(),
             refusals: HashMap::new(),
             sequences: Sequences::default(),
         };
-        vrrp.configure(config, &sequence::read_new(config, None));
-        (vrrp, Thread::new(ends))
+        vrrp.follow(config);
+        (vrrp, control, Thread::new(ends))
     }
 
     /// For whoever shows it.
@@ -168,16 +173,10 @@ impl Vrrp {
         self.files.look(now);
     }
 
-    /// The instances of another file. `numbers` are those that were kept of new ones.
-    pub(crate) fn configure(&mut self, config: &Config, numbers: &Numbers) {
-        let macs: Vec<MacAddress> = self.ports.iter().map(|port| port.mac).collect();
-        let setups = settings::setups(config, &macs, numbers);
+    /// Looks at what the instances of another file track, and keeps the numbers that they want kept.
+    pub(crate) fn follow(&mut self, config: &Config) {
         self.sequences.configure(config);
-        self.tracked.clear();
-        for Setup { settings, trackers } in &setups {
-            self.tracked.extend(trackers.iter().map(|tracker| tracker.what.clone()));
-            self.receive(settings.port, settings.mac);
-        }
+        self.tracked = config.vrrp.iter().flat_map(settings::trackers).map(|tracker| tracker.what).collect();
         self.tracked.sort_by_key(|tracked| format!("{tracked:?}"));
         self.tracked.dedup();
         let paths = self.tracked.iter().filter_map(|tracked| match tracked {
@@ -185,34 +184,6 @@ impl Vrrp {
             Tracked::Port(_) | Tracked::VirtualServer(_) | Tracked::Workers => None,
         });
         self.files.watch(paths.collect());
-        self.send(Update::Configure(setups));
-    }
-
-    /// Has a port receive an Ethernet address.
-    fn receive(&mut self, port: usize, mac: Mac) {
-        let PortEnd { name, mac: own, filter, .. } = &self.ports[port];
-        let received = self.received.entry(port).or_default();
-        if own.0 == mac || received.contains(&mac) {
-            return;
-        }
-        received.push(mac);
-        let mac = dpdk::MacAddress(mac);
-        match filter.receive_for(mac.0) {
-            Ok(false) => {}
-            Ok(true) => {
-                info!(port = name, %mac, "the device has no filter for the virtual MAC: it receives everything")
-            }
-            Err(problem) => warn!(
-                port = name, %mac,
-                "the virtual MAC can't be received, write `virtual_mac = false`: {problem}"
-            ),
-        }
-    }
-
-    fn send(&self, update: Update) {
-        if self.updates.try_send(update).is_err() {
-            warn!("VRRP's thread does not take what it is told");
-        }
     }
 
     /// Waits until an instance has changed its state.
@@ -254,7 +225,7 @@ impl Vrrp {
         }
         if readings != self.readings {
             self.readings = readings.clone();
-            self.send(Update::Readings(readings));
+            self.orders.read(readings);
         }
     }
 

@@ -51,11 +51,15 @@ fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress, first_sequence: u32) -> Setu
         },
         group: vrrp.sync_group.clone(),
     };
+    Setup { settings, trackers: trackers(vrrp).collect() }
+}
+
+/// What an instance tracks.
+pub(super) fn trackers(vrrp: &Vrrp) -> impl Iterator<Item = Tracker> {
     let own_link = Tracker { what: Tracked::Port(vrrp.port), effect: Effect::Fault };
     // Clients whose packets come to a worker that is stuck would not be served.
     let workers = Tracker { what: Tracked::Workers, effect: Effect::Fault };
-    let trackers = std::iter::once(own_link).chain(vrrp.track.iter().map(tracker)).chain([workers]);
-    Setup { settings, trackers: trackers.collect() }
+    std::iter::once(own_link).chain(vrrp.track.iter().map(tracker)).chain([workers])
 }
 
 /// How the routers of an instance know each other.

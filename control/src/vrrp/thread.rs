@@ -23,6 +23,7 @@ use weir_vrrp::settings::Mac;
 use weir_vrrp::time::Micros;
 use weir_vrrp::track::{Reading, Tracked};
 
+use super::orders::{Taker, Wanted};
 use super::status::{Status, key_of};
 use super::{Note, Update};
 use crate::threads::Pulse;
@@ -55,6 +56,7 @@ const RESIGN_WAIT: Duration = Duration::from_millis(200);
 /// What connects it with the rest.
 pub(super) struct Ends {
     pub(super) channel: Channel,
+    pub(super) orders: Taker,
     pub(super) inbox: Receiver<Update>,
     pub(super) masters: Masters,
     /// Has control look at the notes.
@@ -160,10 +162,10 @@ impl Thread {
     fn turn(&mut self) -> Option<SyncSender<()>> {
         let now = self.now();
         if self.is_worker_stuck(now) {
-            // It may be the end of weir that it does not run any more.
+            // It may be the end of weir that it does not run any more. Orders wait until it does.
             return self.ends.inbox.try_iter().find_map(|update| match update {
                 Update::Stop(done) => Some(done),
-                Update::Configure(_) | Update::Readings(_) | Update::Claimed(..) => None,
+                Update::Claimed(..) => None,
             });
         }
         let mut out = Vec::new();
@@ -227,17 +229,17 @@ impl Thread {
     }
 
     fn take_updates(&mut self, now: Micros, out: &mut Vec<Output>) -> Option<SyncSender<()>> {
+        let Wanted { setups, readings } = self.ends.orders.take(Instant::now());
+        let are_new = readings.is_some();
+        self.readings = readings.unwrap_or_else(|| std::mem::take(&mut self.readings));
+        let readings = &self.readings;
+        if let Some(setups) = setups {
+            self.router.configure(setups, &mut |tracked| read(readings, tracked), now, out);
+        } else if are_new {
+            self.router.track(&mut |tracked| read(readings, tracked), now, out);
+        }
         while let Ok(update) = self.ends.inbox.try_recv() {
             match update {
-                Update::Configure(setups) => {
-                    let readings = &self.readings;
-                    self.router.configure(setups, &mut |tracked| read(readings, tracked), now, out);
-                }
-                Update::Readings(readings) => {
-                    self.readings = readings;
-                    let readings = &self.readings;
-                    self.router.track(&mut |tracked| read(readings, tracked), now, out);
-                }
                 Update::Claimed(port, address) => self.router.claimed(port, address, now, out),
                 Update::Stop(done) => return Some(done),
             }
@@ -339,6 +341,14 @@ impl Thread {
         // The worker takes a frame a little before the device does.
         sleep(TURN);
         let _ = done.try_send(());
+    }
+}
+
+#[cfg(test)]
+impl Thread {
+    /// The instances that it is to run from now on, if it was told others.
+    pub(crate) fn ordered(&self) -> Option<Vec<weir_vrrp::router::Setup>> {
+        self.ends.orders.take(Instant::now()).setups
     }
 }
 
