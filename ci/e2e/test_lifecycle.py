@@ -1,5 +1,6 @@
 """Start, stop, reload and sudden death."""
 
+import os
 import pathlib
 import signal
 import socket
@@ -78,6 +79,34 @@ class Lifecycle(unittest.TestCase):
             door.settimeout(lab.START_SECONDS)
             with lab.Weir(environment={"NOTIFY_SOCKET": str(path)}):
                 self.assertIn(b"READY=1", door.recv(4096))
+
+
+def cores(process):
+    """Where the threads of a process may run: lists of cores by name."""
+    found = {}
+    for task in pathlib.Path(f"/proc/{process}/task").iterdir():
+        lines = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+        found[lines["Name"].strip()] = lines["Cpus_allowed_list"].strip()
+    return found
+
+
+class Cores(unittest.TestCase):
+    """Where control's threads run."""
+
+    def test_control_is_pinned_to_its_core_and_floats_with_one_lcore_alone(self):
+        if os.cpu_count() < 2:
+            self.skipTest("one core")
+        text = lab.config() + ('[[vrrp]]\nname = "vi"\nport = "outer"\nvirtual_router_id = 51\naddresses = ["10.10.0.200"]\n'
+                               '[[vrrp.track]]\nfile = "/nowhere"\n')
+        everywhere = next(iter(cores("self").values()))
+        for lcores, expected in (("0,1", "0"), ("0", everywhere)):
+            environment = {"WEIR_LAB_LCORES": lcores}
+            with self.subTest(lcores), lab.Weir(text, environment=environment) as weir:
+                lab.wait_for("all threads", lambda: "weir-tracked" in cores(weir.process.pid), 10)
+                own = {name: where for name, where in cores(weir.process.pid).items() if name.startswith("weir-")}
+                self.assertLessEqual({"weir-control", "weir-health", "weir-vrrp", "weir-signals", "weir-log", "weir-systemd",
+                                      "weir-tracked"}, set(own))
+                self.assertEqual(own, dict.fromkeys(own, expected))
 
 
 class Reload(unittest.TestCase):

@@ -28,7 +28,7 @@ use crate::reload_status::RefusedBy;
 use crate::restart::needs_restart;
 use crate::vrrp::control::VrrpControl;
 use crate::vrrp::orders::VrrpRefusal;
-use crate::vrrp::sequence::Numbers;
+use crate::vrrp::settings::Numbers;
 
 /// What is to be in force instead of what is.
 pub(crate) struct Draft {

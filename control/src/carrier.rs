@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use dpdk::port::{PortStats, PortStatsReader};
 
-use crate::metrics::Device;
+use crate::sources::Device;
 
 /// A device, and where its interface's carrier stands.
 pub(crate) struct Carrier {

@@ -17,17 +17,18 @@ use weir_dataplane::director::{Event, Shared};
 use weir_health::checker::Handle;
 
 use crate::apply::Apply;
+use crate::flags::Flags;
 use crate::health::PassiveSampler;
 use crate::http::{self, HttpState};
 use crate::lasting::{Lasting, Said};
-use crate::lifecycle::Flags;
 use crate::links::Links;
-use crate::metrics::longest::Watch;
-use crate::metrics::{Metrics, PortSource, Sources};
+use crate::longest::Watch;
+use crate::metrics::Metrics;
 use crate::rates::Sampler;
 use crate::reload::{Reload, Step};
 use crate::reload_status::ReloadStatus;
 use crate::signals;
+use crate::sources::{PortSource, Sources};
 use crate::standing::Standing;
 use crate::supervisor::Supervisor;
 use crate::threads::Threads;
@@ -63,7 +64,6 @@ pub(crate) struct Control {
     watch: Watch,
     links: Links,
     standing: Standing,
-    supervisor: Supervisor,
 }
 
 impl Control {
@@ -103,20 +103,27 @@ impl Control {
             watch,
             links,
             standing,
-            supervisor: Supervisor::start()?,
         })
     }
 
     /// Runs until a signal or a worker's end stops it. `workers` is how many have to poll for weir to be ready.
     pub(crate) fn run(self, listener: TcpListener, flags: &Flags, workers: usize) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let done = runtime.block_on(self.serve(listener, flags, workers));
+        // Here, since a thread runs where the one does that starts it, and control is made on the main one, which may be a worker's.
+        let supervisor = Supervisor::start()?;
+        let done = runtime.block_on(self.serve(listener, supervisor, flags, workers));
         // A reload may be under way, or a page.
         runtime.shutdown_background();
         done
     }
 
-    async fn serve(mut self, listener: TcpListener, flags: &Flags, workers: usize) -> Result<()> {
+    async fn serve(
+        mut self,
+        listener: TcpListener,
+        mut supervisor: Supervisor,
+        flags: &Flags,
+        workers: usize,
+    ) -> Result<()> {
         flags.wishes.control_runs();
         let stop = Arc::new(Notify::new());
         let stopped = stop.clone();
@@ -142,14 +149,18 @@ impl Control {
                     if !is_ready && flags.polling.load(SeqCst) == workers {
                         is_ready = true;
                         info!("every worker polls: ready");
-                        self.supervisor.tell(NotifyState::Ready);
+                        supervisor.tell(NotifyState::Ready);
                     }
-                    self.look(is_ready, &flags.threads, Instant::now());
+                    let now = Instant::now();
+                    self.look(is_ready, &flags.threads, now);
+                    if is_ready && self.http.sources().stuck.roles().next().is_none() {
+                        supervisor.feed(now);
+                    }
                 }
             }
         }
         signals::bound(flags, true);
-        self.supervisor.tell(NotifyState::Stopping);
+        supervisor.tell(NotifyState::Stopping);
         // While the workers still send.
         self.vrrp.stop();
         self.vrrp.log();
@@ -166,9 +177,6 @@ impl Control {
         self.watch.run(&self.shared, now);
         if is_ready {
             self.standing.look(&self.shared, threads, now);
-            if self.http.sources().stuck.roles().next().is_none() {
-                self.supervisor.feed(now);
-            }
         }
         let snapshot = self.config.current();
         self.sampler.run(&snapshot, now);

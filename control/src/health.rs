@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use tracing::warn;
 use weir_config::model::{Config, Forwarding, Identity, VirtualServer};
 use weir_dataplane::punt::probes::Probes;
 use weir_dataplane::snapshot::Snapshot;
@@ -19,8 +17,9 @@ use weir_health::judge::passive::Sample;
 use weir_health::judge::target::Through;
 use weir_health::way::{Way, Ways};
 
-use crate::lifecycle::Flags;
-use crate::threads::Role;
+use crate::flags::Flags;
+use crate::spawn::{AtEnd, Spawner};
+use crate::threads::{Pulse, Role};
 
 /// Checks real servers until it is told to stop.
 pub(crate) struct HealthThread {
@@ -29,37 +28,23 @@ pub(crate) struct HealthThread {
 }
 
 impl HealthThread {
-    /// On these cores, which are control's. A checker that fails ends weir: without it dead servers would stay.
-    pub(crate) fn start(checker: Checker, handle: Handle, flags: Flags, cpus: Vec<usize>) -> Result<Self> {
-        let run = move || {
-            let presence = flags.threads.enter(Role::Health);
-            if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
-                warn!("health checks run on a worker's core: {problem}");
-            }
-            let check = || -> Result<()> {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(checker.run(|| presence.pulse().beat()));
-                // A file that is being read on a file system that hangs is not waited for.
-                runtime.shutdown_background();
-                Ok(())
-            };
-            match catch_unwind(AssertUnwindSafe(check)) {
-                Ok(Ok(())) => {}
-                Ok(Err(problem)) => {
-                    tracing::error!("health checks do not start: {problem:#}");
-                    flags.fail();
-                }
-                Err(_) => flags.fail(),
-            }
+    /// A checker that fails ends weir: without it dead servers would stay.
+    pub(crate) fn start(checker: Checker, handle: Handle, spawner: &Spawner) -> Result<Self> {
+        let check = |_: &Flags, pulse: &Pulse| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.context("health checks do not start")?;
+            runtime.block_on(checker.run(|| pulse.beat()));
+            // A file that is being read on a file system that hangs is not waited for.
+            runtime.shutdown_background();
+            Ok(())
         };
-        let thread = thread::Builder::new().name(Role::Health.to_string()).spawn(run);
-        Ok(Self { handle, thread: thread.context("the thread of health checks does not start")? })
+        Ok(Self { handle, thread: spawner.spawn(Role::Health, AtEnd::GoOn, check)? })
     }
 
     /// Ends it, after the hooks that the file wants to be told.
     pub(crate) fn stop(self) {
         self.handle.stop();
-        // What a panic said is in the log, and `flags` knows of it.
+        // What a panic said is in the log, and the flags know of it.
         let _ = self.thread.join();
     }
 }

@@ -1,19 +1,15 @@
 //! Workers and control: made, launched, stopped.
 //!
 //! The process's first thread is EAL's main lcore. With several lcores it waits while the workers run on the others
-//! and control runs on a thread of its own on the main lcore's core. With one lcore it is the worker itself and
-//! control floats over the cores the process was started with.
+//! and control runs on threads of its own. With one lcore it is the worker itself. Which cores are control's: [`crate::spawn`].
 
 use std::net::TcpListener;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::thread;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use crossbeam::utils::CachePadded;
 use dpdk::memory::{MemoryError, Slab};
 use dpdk::port::StartedPort;
 use dpdk::{Eal, EalError, LcoreId, Line, SocketId};
@@ -29,15 +25,19 @@ use weir_health::checker::{Checker, Handle};
 use crate::apply::Apply;
 use crate::carrier::Carrier;
 use crate::control::Control;
+use crate::flags::{FAILED, Flags};
 use crate::health::{ForwardingWays, HealthThread};
 use crate::host::Host;
 use crate::memory::{Need, Shortage, Supply};
-use crate::metrics::PortSource;
 use crate::ports::Ports;
-use crate::publish::{Publish, random_u64};
-use crate::signals::{self, Wishes};
-use crate::threads::{Pulse, Role, Threads};
-use crate::vrrp::{self, PortEnd, Vrrp};
+use crate::publish::Publish;
+use crate::random::random_u64;
+use crate::signals;
+use crate::sources::PortSource;
+use crate::spawn::{AtEnd, Cores, Spawner, guarded};
+use crate::threads::{Pulse, Role};
+use crate::vrrp::port_end::PortEnd;
+use crate::vrrp::{self, Vrrp};
 
 /// How long a worker may take to end: its pass, and a burst that is sent.
 const WORKER_END: Duration = Duration::from_secs(2);
@@ -48,8 +48,8 @@ pub(crate) struct Lcores {
     workers: Vec<LcoreId>,
     /// By worker number.
     of_workers: Vec<LcoreId>,
-    /// Cores that control's threads may use.
-    control_cpus: Vec<usize>,
+    /// Where control's threads run.
+    control: Cores,
 }
 
 impl Lcores {
@@ -57,14 +57,17 @@ impl Lcores {
     pub(crate) fn of(eal: &Eal) -> Self {
         let main = eal.main_lcore();
         let workers = eal.worker_lcores();
-        let control_cpus = if workers.is_empty() { eal.initial_cpus().to_vec() } else { vec![main.cpu()] };
+        let control = match workers.is_empty() {
+            true => Cores::Floating(eal.initial_cpus().into()),
+            false => Cores::Own(main.cpu()),
+        };
         let of_workers = if workers.is_empty() { vec![main] } else { workers.clone() };
-        Self { workers, of_workers, control_cpus }
+        Self { workers, of_workers, control }
     }
 
     /// Cores that control's threads may use.
     pub(crate) fn control_cpus(&self) -> &[usize] {
-        &self.control_cpus
+        self.control.all()
     }
 
     /// How many workers there can be.
@@ -81,37 +84,6 @@ pub(crate) struct Prepared {
     health: Handle,
     host: Option<Host>,
     vrrp: vrrp::Thread,
-}
-
-/// The flags that all threads share.
-#[derive(Clone, Default)]
-pub(crate) struct Flags {
-    /// Set once: everything stops. On a line of its own, since workers read it with every poll.
-    pub(crate) stop: Arc<CachePadded<AtomicBool>>,
-    /// Set with `stop` when the reason is a failure.
-    pub(crate) failed: Arc<AtomicBool>,
-    /// Workers that poll.
-    pub(crate) polling: Arc<AtomicUsize>,
-    /// What signals ask for.
-    pub(crate) wishes: Arc<Wishes>,
-    /// Who runs.
-    pub(crate) threads: Threads,
-}
-
-impl Flags {
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, SeqCst);
-    }
-
-    /// Whether it was told to stop.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stop.load(SeqCst)
-    }
-
-    pub(crate) fn fail(&self) {
-        self.failed.store(true, SeqCst);
-        self.stop();
-    }
 }
 
 /// Takes the memory of all tables and makes the workers and control.
@@ -251,25 +223,31 @@ pub(crate) fn run(
 ) -> Result<()> {
     let Prepared { workers, control, host, checker, health, vrrp } = prepared;
     let count = workers.len();
-    let health = HealthThread::start(checker, health, flags.clone(), lcores.control_cpus.clone())?;
-    let control = start_control(control, listener, flags.clone(), lcores.control_cpus.clone(), count)?;
+    let spawner = Spawner::new(flags.clone(), lcores.control.clone());
+    let health = HealthThread::start(checker, health, &spawner)?;
+    let control = move |flags: &Flags, _: &Pulse| control.run(listener, flags, count);
+    let control = spawner.spawn(Role::Control, AtEnd::Stop, control)?;
     let host = host.map(|host| {
-        let theirs = flags.clone();
-        let run = move |pulse: &Pulse| {
-            host.run(&theirs, pulse);
+        let run = move |flags: &Flags, pulse: &Pulse| {
+            host.run(flags, pulse);
             Ok(())
         };
-        start_thread(Role::Host, run, flags.clone(), lcores.control_cpus.clone())
+        spawner.spawn(Role::Host, AtEnd::Stop, run)
     });
-    let host = host.transpose().inspect_err(|_| flags.fail())?;
-    let vrrp = start_vrrp(vrrp, flags.clone(), lcores.control_cpus.clone()).inspect_err(|_| flags.fail())?;
+    let host = host.transpose()?;
+    // One that fails ends weir, so that no addresses are held by half of it.
+    let run = move |flags: &Flags, pulse: &Pulse| {
+        vrrp.run(&flags.stop, &flags.polling, pulse);
+        Ok(())
+    };
+    let vrrp = spawner.spawn(Role::Vrrp, AtEnd::GoOn, run)?;
     let mut running = Vec::new();
     if lcores.workers.is_empty() {
         for (number, worker) in workers.into_iter().enumerate() {
-            let run = AssertUnwindSafe(|| run_worker(number, worker, &flags));
-            if catch_unwind(run).is_err() {
-                flags.fail();
-            }
+            guarded(&flags, AtEnd::GoOn, || {
+                run_worker(number, worker, &flags);
+                Ok(())
+            });
         }
     } else {
         for ((number, worker), &lcore) in workers.into_iter().enumerate().zip(&lcores.workers) {
@@ -318,7 +296,7 @@ fn end_workers(eal: &Eal, running: &[LcoreId], flags: &Flags) {
         }
     }
     if hang {
-        signals::end(crate::FAILED);
+        signals::end(FAILED);
     }
 }
 
@@ -327,57 +305,4 @@ fn run_worker(number: usize, worker: Worker, flags: &Flags) {
     worker.run(&flags.stop, || {
         flags.polling.fetch_add(1, SeqCst);
     });
-}
-
-/// A thread that ends with VRRP; one that fails ends weir, so that no addresses are held by half of it.
-fn start_vrrp(vrrp: vrrp::Thread, flags: Flags, cpus: Vec<usize>) -> Result<thread::JoinHandle<()>> {
-    let run = move || {
-        let presence = flags.threads.enter(Role::Vrrp);
-        if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
-            warn!("VRRP runs on a worker's core: {problem}");
-        }
-        let run = AssertUnwindSafe(|| vrrp.run(&flags.stop, &flags.polling, presence.pulse()));
-        if catch_unwind(run).is_err() {
-            flags.fail();
-        }
-    };
-    thread::Builder::new().name(Role::Vrrp.to_string()).spawn(run).context("VRRP's thread does not start")
-}
-
-fn start_control(
-    control: Control,
-    listener: TcpListener,
-    flags: Flags,
-    cpus: Vec<usize>,
-    workers: usize,
-) -> Result<thread::JoinHandle<()>> {
-    let theirs = flags.clone();
-    start_thread(Role::Control, move |_| control.run(listener, &theirs, workers), flags, cpus)
-}
-
-/// A thread of control's, whose end is the end of weir.
-fn start_thread(
-    role: Role,
-    work: impl FnOnce(&Pulse) -> Result<()> + Send + 'static,
-    flags: Flags,
-    cpus: Vec<usize>,
-) -> Result<thread::JoinHandle<()>> {
-    let run = move || {
-        let presence = flags.threads.enter(role);
-        if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
-            warn!("control runs on a worker's core: {problem}");
-        }
-        match catch_unwind(AssertUnwindSafe(|| work(presence.pulse()))) {
-            Ok(Ok(())) => flags.stop(),
-            Ok(Err(problem)) => {
-                tracing::error!("{problem:#}");
-                flags.fail();
-            }
-            Err(_) => flags.fail(),
-        }
-    };
-    thread::Builder::new()
-        .name(role.to_string())
-        .spawn(run)
-        .with_context(|| format!("the thread {role} does not start"))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use crate::metrics::PortSource;
+use crate::sources::PortSource;
 
 /// How often devices are asked: some read registers of the PHY for it.
 const INTERVAL: Duration = Duration::from_millis(500);

@@ -8,9 +8,13 @@ use dpdk::Line;
 use weir_config::model::Config;
 use weir_dataplane::conn::table::Table;
 use weir_dataplane::conn::template::Templates;
+use weir_dataplane::neighbor;
+use weir_dataplane::packet::BURST;
 
-use crate::ports::{DESCRIPTORS, mbufs_needed};
-
+/// Descriptors per queue: a millisecond of 64-byte frames at a million a second.
+pub(crate) const DESCRIPTORS: u16 = 1024;
+/// Mbufs that a lcore keeps at hand.
+pub(crate) const POOL_CACHE: u32 = 256;
 /// Octets of a buffer beside its data: mbuf, headroom, the pool's own header, and what alignment may add.
 const MBUF_OVERHEAD: u64 = 128 + 128 + 64 + 64;
 /// Octets of a queue's descriptors and what its driver keeps beside each; drivers differ, this is much.
@@ -203,6 +207,19 @@ pub(crate) fn misplaced(
 pub(crate) fn cpus_of_node(node: u16) -> String {
     let list = std::fs::read_to_string(format!("/sys/devices/system/node/node{node}/cpulist"));
     list.unwrap_or_default().trim().to_owned()
+}
+
+/// Every descriptor of every queue filled, what each worker may hold, and as much again in caches.
+pub(crate) fn mbufs_needed(config: &Config, workers: usize) -> u32 {
+    let queues: usize = config
+        .ports
+        .iter()
+        .map(|port| if port.rx_queues == 0 { workers } else { usize::from(port.rx_queues) } + workers)
+        .sum();
+    let held = 4 * BURST + neighbor::WAITING_MAX + 2 * POOL_CACHE as usize;
+    let mbufs = queues * usize::from(DESCRIPTORS) + workers * held + held;
+    // One less than a power of two is what a mempool's ring holds without waste.
+    (mbufs.next_power_of_two() - 1) as u32
 }
 
 #[cfg(test)]

@@ -9,18 +9,11 @@ use dpdk::queue::{RxQueueHandle, TxQueueHandle};
 use dpdk::{Eal, LcoreId, SocketId};
 use tracing::{info, warn};
 use weir_config::model::{Config, Idle, MacAddress};
-use weir_dataplane::neighbor;
-use weir_dataplane::packet::BURST;
 use weir_dataplane::worker::Sleep;
 
-use crate::memory::{self, Need, Shortage, Supply, WorkerPlace};
-use crate::publish::random_u64;
+use crate::memory::{self, DESCRIPTORS, Need, POOL_CACHE, Shortage, Supply, WorkerPlace, mbufs_needed};
+use crate::random::random_u64;
 use crate::spread::{PortSpread, Spread};
-
-/// Descriptors per queue: a millisecond of 64-byte frames at a million a second.
-pub(crate) const DESCRIPTORS: u16 = 1024;
-/// Mbufs that a lcore keeps at hand.
-const POOL_CACHE: u32 = 256;
 
 /// All ports, running.
 pub(crate) struct Ports {
@@ -302,17 +295,4 @@ fn make_pools(
 /// On how many NUMA nodes the devices are.
 fn node_count(infos: &[&DeviceInfo]) -> usize {
     infos.iter().map(|info| info.socket.node()).collect::<BTreeSet<_>>().len()
-}
-
-/// Every descriptor of every queue filled, what each worker may hold, and as much again in caches.
-pub(crate) fn mbufs_needed(config: &Config, workers: usize) -> u32 {
-    let queues: usize = config
-        .ports
-        .iter()
-        .map(|port| if port.rx_queues == 0 { workers } else { usize::from(port.rx_queues) } + workers)
-        .sum();
-    let held = 4 * BURST + neighbor::WAITING_MAX + 2 * POOL_CACHE as usize;
-    let mbufs = queues * usize::from(DESCRIPTORS) + workers * held + held;
-    // One less than a power of two is what a mempool's ring holds without waste.
-    (mbufs.next_power_of_two() - 1) as u32
 }

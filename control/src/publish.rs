@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tracing::{error, warn};
 use weir_config::model::{Config, MacAddress, VirtualServer};
 use weir_dataplane::conn::template::Templates;
@@ -16,6 +16,8 @@ use weir_dataplane::snapshot::registry::{self, Progress, Registry, RegistryError
 use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_health::checker::Handle;
 use weir_health::overlay::{Overlay, effective, effective_service};
+
+use crate::random::random_u64;
 
 /// See the module.
 pub(crate) struct Publish {
@@ -144,13 +146,6 @@ impl Publish {
     pub(crate) fn reclaim(&mut self) {
         self.publisher.reclaim();
     }
-}
-
-/// From the kernel.
-pub(crate) fn random_u64() -> Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).context("the kernel gives no random numbers")?;
-    Ok(u64::from_ne_bytes(bytes))
 }
 
 #[cfg(test)]

@@ -15,19 +15,17 @@
 //! SIGPIPE is ignored, as Rust's runtime has it. SIGXFSZ has no effect, so that a file that may not grow is an error of its writer.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
-use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
-use crate::FAILED;
-use crate::lifecycle::Flags;
+use crate::flags::{FAILED, Flags};
 use crate::log;
 use crate::threads::Role;
 
@@ -37,38 +35,6 @@ const STOP_MAX: Duration = Duration::from_secs(9);
 const CONTROL_MAX: Duration = Duration::from_secs(1);
 /// What an end by force takes to end hooks and checks.
 const PROGRAMS_MAX: Duration = Duration::from_millis(500);
-
-/// What signals ask of control.
-#[derive(Default)]
-pub(crate) struct Wishes {
-    /// Somebody wants weir to stop.
-    pub(crate) stop: Notify,
-    /// Somebody wants the file to be read again.
-    pub(crate) reload: Notify,
-    /// Control waits for both.
-    control_runs: AtomicBool,
-    /// The stop has its bound.
-    is_bounded: AtomicBool,
-    /// What the stop waits for.
-    waits_for: Mutex<String>,
-}
-
-impl Wishes {
-    /// Control waits for wishes from now on.
-    pub(crate) fn control_runs(&self) {
-        self.waiting_for(Role::Control.to_string());
-        self.control_runs.store(true, SeqCst);
-    }
-
-    /// The stop waits for this.
-    pub(crate) fn waiting_for(&self, what: impl Into<String>) {
-        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
-    }
-
-    fn waits_for(&self) -> String {
-        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// What the thread takes.
 fn taken() -> SigSet {

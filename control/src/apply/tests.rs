@@ -17,8 +17,9 @@ use weir_health::checker::{Checker, Place};
 
 use super::*;
 use crate::host::addresses::played::{self, Asked};
-use crate::publish::random_u64;
-use crate::vrrp::{self, PortEnd, Vrrp};
+use crate::random::random_u64;
+use crate::vrrp::port_end::PortEnd;
+use crate::vrrp::{self, Vrrp};
 
 /// A file with something of each part; `address` is the port's, `weight` a real server's, `id` the virtual router's.
 pub(crate) fn text(address: &str, weight: u16, id: u8) -> String {

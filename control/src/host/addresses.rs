@@ -9,14 +9,10 @@
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender, sync_channel};
 use std::time::Duration;
 
-use anyhow::Result;
 use ipnet::IpNet;
-use tracing::{info, warn};
 use weir_config::model::Config;
 
-use super::Interface;
-use super::netlink::Netlink;
-use crate::threads::Pulse;
+use super::interface::{Interface, Kernel};
 
 /// How long control waits for the thread, which waits for the kernel.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -107,32 +103,6 @@ impl Drop for Prepared {
     }
 }
 
-/// An interface's addresses between the two steps.
-pub(super) struct Change {
-    wanted: Vec<IpNet>,
-    /// Of those, the ones that the kernel had not.
-    added: Vec<IpNet>,
-}
-
-/// The kernel, asked by a thread that goes on: each answer may wait for others who change interfaces.
-#[derive(Clone, Copy)]
-pub(super) struct Kernel<'a> {
-    pub(super) netlink: &'a Netlink,
-    pub(super) pulse: &'a Pulse,
-}
-
-impl Kernel<'_> {
-    fn add_new(self, name: &str, index: u32, net: IpNet) -> Result<bool> {
-        self.pulse.beat();
-        self.netlink.add_new(name, index, net)
-    }
-
-    fn remove(self, index: u32, net: IpNet) -> Result<()> {
-        self.pulse.beat();
-        self.netlink.remove(index, net)
-    }
-}
-
 /// Does what control asks.
 pub(super) fn serve(request: Request, interfaces: &mut [Interface], kernel: Kernel<'_>) {
     match request {
@@ -152,45 +122,7 @@ pub(super) fn serve(request: Request, interfaces: &mut [Interface], kernel: Kern
 }
 
 fn undo(interfaces: &mut [Interface], kernel: Kernel<'_>) {
-    for interface in interfaces {
-        let Some(change) = interface.change.take() else { continue };
-        change.added.into_iter().for_each(|net| interface.remove(kernel, net));
-    }
-}
-
-impl Interface {
-    /// Adds what it has not. One that somebody removed is done without.
-    fn add(&mut self, kernel: Kernel<'_>, wanted: &[IpNet]) -> Result<(), String> {
-        if self.is_gone {
-            return Ok(());
-        }
-        let change = self.change.insert(Change { wanted: wanted.to_vec(), added: Vec::new() });
-        for net in wanted.iter().filter(|net| !self.addresses.contains(net)) {
-            let is_new = kernel.add_new(&self.name, self.index, *net);
-            if is_new.map_err(|problem| format!("{}: {problem:#}", self.name))? {
-                change.added.push(*net);
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives back what it had and is not to have. What others have added is not touched.
-    fn settle(&mut self, kernel: Kernel<'_>) {
-        let Some(Change { wanted, added }) = self.change.take() else { return };
-        added.iter().for_each(|net| info!(interface = self.name, "address {net} added"));
-        for net in std::mem::replace(&mut self.addresses, wanted) {
-            if !self.addresses.contains(&net) {
-                self.remove(kernel, net);
-                info!(interface = self.name, "address {net} removed");
-            }
-        }
-    }
-
-    fn remove(&self, kernel: Kernel<'_>, net: IpNet) {
-        if let Err(problem) = kernel.remove(self.index, net) {
-            warn!(interface = self.name, "{problem:#}");
-        }
-    }
+    interfaces.iter_mut().for_each(|interface| interface.undo(kernel));
 }
 
 /// The host's thread, as a test plays it.

@@ -10,10 +10,10 @@
 //! wake it; while traffic flows it looks every 50 microseconds.
 
 pub(crate) mod addresses;
-mod counters;
+pub(crate) mod counters;
+mod interface;
 mod netlink;
 
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -23,25 +23,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use dpdk::Tap;
 use dpdk::port::PortStatsReader;
-use ipnet::IpNet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 use weir_config::model::{Config, MacAddress};
-use weir_dataplane::punt::headers::{self, Content};
 use weir_dataplane::punt::probes::Probes;
 use weir_dataplane::punt::ring::FRAME_LEN_MAX;
 use weir_dataplane::punt::{Channel, Hosted, Punt};
 
-use addresses::{Change, HostControl, Kernel, Request};
-pub(crate) use counters::{HostCounters, HostDrop};
+use addresses::{HostControl, Request};
+use counters::HostCounters;
+use interface::{Interface, Kernel, TURN};
 use netlink::Netlink;
 
-use crate::lifecycle::Flags;
-use crate::publish::random_u64;
+use crate::flags::Flags;
+use crate::random::random_u64;
 use crate::threads::Pulse;
 
-/// Frames one way before the other way has its turn.
-const TURN: usize = 64;
 /// How long the thread sleeps when nothing has come for a while.
 const IDLE_SLEEP: Duration = Duration::from_millis(1);
 /// How long it sleeps while there is traffic.
@@ -58,25 +55,6 @@ pub(crate) struct Host {
     hosted: Arc<Hosted>,
     netlink: Netlink,
     requests: mpsc::Receiver<Request>,
-}
-
-struct Interface {
-    /// Port number.
-    port: usize,
-    name: String,
-    tap: Tap,
-    /// The kernel's number for it.
-    index: u32,
-    /// Those that weir has given it.
-    addresses: Vec<IpNet>,
-    /// Of another configuration, which is being prepared.
-    change: Option<Change>,
-    counters: Arc<HostCounters>,
-    link: PortStatsReader,
-    /// As the kernel was told last.
-    has_carrier: bool,
-    /// Somebody removed it.
-    is_gone: bool,
 }
 
 impl Host {
@@ -196,55 +174,6 @@ impl Host {
                 debug!(interface = interface.name, "the kernel is not told about the link: {problem:#}");
             }
         }
-    }
-}
-
-impl Interface {
-    /// Gives the kernel a frame.
-    fn give(&self, frame: &[u8]) {
-        match self.tap.send(frame) {
-            Ok(()) => {
-                self.counters.receive_packets.add(1);
-                self.counters.receive_bytes.add(frame.len() as u64);
-            }
-            Err(problem) if problem.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
-                self.counters.dropped(HostDrop::InterfaceDown);
-            }
-            Err(_) => self.counters.dropped(HostDrop::Refused),
-        }
-    }
-
-    /// What the kernel sends, to the worker. Returns how many frames.
-    fn collect(&mut self, channel: &mut Channel, hosted: &Hosted, buffer: &mut [u8]) -> usize {
-        for moved in 0..TURN {
-            if self.is_gone {
-                return moved;
-            }
-            let frame = match self.tap.receive(buffer) {
-                Ok(len) => &buffer[..len],
-                Err(problem) => {
-                    if !matches!(problem.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
-                        error!(
-                            interface = self.name,
-                            "the host interface is gone until weir is restarted: {problem}"
-                        );
-                        self.is_gone = true;
-                    }
-                    return moved;
-                }
-            };
-            if let (_, Content::Ip(ip)) = headers::read(frame) {
-                hosted.flows.sent(&ip, dpdk::tsc());
-            }
-            match channel.push(self.port, frame) {
-                Ok(()) => {
-                    self.counters.transmit_packets.add(1);
-                    self.counters.transmit_bytes.add(frame.len() as u64);
-                }
-                Err(_) => self.counters.dropped(HostDrop::InjectFull),
-            }
-        }
-        TURN
     }
 }
 

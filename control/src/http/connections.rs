@@ -25,7 +25,6 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::room::{Guest, Room};
-use super::{HttpState, router};
 
 /// Request line and headers; Prometheus sends 300 bytes, a browser 1,000. Also what a connection reads ahead.
 const REQUEST_BYTES_MAX: usize = 16 << 10;
@@ -62,29 +61,20 @@ impl Limits {
     };
 }
 
-/// Answers until `shutdown`, then lets requests that are under way end within a second.
+/// Serves `pages` until `shutdown`, then lets requests that are under way end within a second.
 ///
 /// # Errors
 /// The listener can't be watched. Problems of single connections only concern those.
-pub(crate) async fn serve(
-    listener: std::net::TcpListener,
-    state: HttpState,
-    shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    serve_within(Limits::USUAL, listener, state, shutdown).await
-}
-
-/// As [`serve`], with limits of one's own.
 pub(super) async fn serve_within(
     limits: Limits,
     listener: std::net::TcpListener,
-    state: HttpState,
+    pages: Router,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let room = Arc::new(Room::new(limits.connections, limits.held_bytes));
-    let router = router(state).layer(Extension(room.clone()));
+    let router = pages.layer(Extension(room.clone()));
     let (stopping, _) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);

@@ -9,7 +9,7 @@ use weir_dataplane::conn::record::Record;
 use weir_dataplane::conn::state::name;
 use weir_dataplane::snapshot::Snapshot;
 
-use crate::metrics::Sources;
+use crate::sources::Sources;
 
 /// Connections that are listed unless the query says how many.
 const LIMIT_DEFAULT: usize = 1_000;

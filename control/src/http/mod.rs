@@ -51,12 +51,12 @@ use tokio::time::timeout;
 use tracing::error;
 use weir_config::model::Http;
 
-use crate::metrics::{Metrics, Sources};
+use crate::metrics::Metrics;
+use crate::sources::Sources;
 
+use connections::{Limits, serve_within};
 use hosts::Hosts;
 use room::{Guest, Room};
-
-pub(crate) use connections::serve;
 
 /// Pages that are made at a time: for two Prometheus servers and two people. With 100,000 real servers a page of
 /// metrics is 100 MB.
@@ -114,6 +114,18 @@ impl HttpState {
     pub(crate) fn sources(&self) -> &Sources {
         self.metrics.sources()
     }
+}
+
+/// Answers until `shutdown`.
+///
+/// # Errors
+/// The listener can't be watched.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    state: HttpState,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    serve_within(Limits::USUAL, listener, router(state), shutdown).await
 }
 
 fn router(state: HttpState) -> Router {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use weir_dataplane::snapshot::rates::Rates;
 use weir_dataplane::snapshot::traffic::Traffic;
 
-use crate::metrics::Sources;
 use crate::metrics::reading::{self, PortReading, Reading, VirtualServerReading, WorkerReading};
 use crate::reload_status::unix_seconds;
+use crate::sources::Sources;
 
 /// Time between the two readings that rates are made of.
 pub(super) const RATE_INTERVAL: Duration = Duration::from_millis(200);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::metrics::Sources;
+use crate::sources::Sources;
 use crate::threads::Role;
 
 /// A worker that polls moves its cycle counter with each poll, millions of times a second. One that shares its core

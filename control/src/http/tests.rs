@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use dpdk::PortStats;
 use tokio::sync::oneshot;
 
-use super::connections::{Limits, serve_within};
 use super::*;
 use crate::metrics::tests::{Director, carry};
 use crate::threads::Role;
@@ -31,7 +30,7 @@ impl Server {
         let theirs = state.clone();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(serve_within(limits, listener, theirs, async {
+            runtime.block_on(serve_within(limits, listener, router(theirs), async {
                 let _ = stopped.await;
             }))
         });

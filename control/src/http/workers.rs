@@ -5,8 +5,8 @@ use weir_dataplane::director::Shared;
 use weir_dataplane::passes::BOUNDS_MICROS;
 use weir_dataplane::stats::{Answer, DropReason};
 
-use crate::metrics::Sources;
 use crate::metrics::reading::{self, WorkerReading};
+use crate::sources::Sources;
 
 #[derive(Serialize)]
 struct Listing {

@@ -19,11 +19,11 @@ use weir_health::checker::Handle;
 use weir_health::figures::Histogram;
 use weir_health::judge::ServiceListing;
 
-use super::longest::Longest;
-use super::{PortSource, Sources};
-use crate::host::{HostCounters, HostDrop};
+use crate::host::counters::{HostCounters, HostDrop};
 use crate::log;
+use crate::longest::Longest;
 use crate::reload_status::RefusedBy;
+use crate::sources::{PortSource, Sources};
 use crate::standing::Stuck;
 use crate::threads::Role;
 use crate::vrrp::status::Status;

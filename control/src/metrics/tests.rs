@@ -18,8 +18,13 @@ use weir_dataplane::stats::{Answer, DropReason, PuntClass};
 use weir_health::checker::Checker;
 
 use super::*;
-use crate::host::HostDrop;
-use crate::reload_status::RefusedBy;
+use crate::host::counters::HostDrop;
+use crate::lasting::Lasts;
+use crate::longest::Longest;
+use crate::reload_status::{RefusedBy, ReloadStatus};
+use crate::sources::{Device, PortSource, Sources};
+use crate::standing::Stuck;
+use crate::vrrp::status::Status;
 
 /// What the device of a test's port says.
 #[derive(Clone, Default)]
@@ -42,7 +47,7 @@ fn vrrp() -> Status {
     let text =
         "[[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 51\naddresses = [\"10.0.9.9\"]\n";
     let macs = [MacAddress([2, 0, 0, 0, 0, 1])];
-    let setups = crate::vrrp::settings::setups(&parse(text), &macs, &crate::vrrp::sequence::Numbers::new());
+    let setups = crate::vrrp::settings::setups(&parse(text), &macs, &crate::vrrp::settings::Numbers::new());
     let (mut router, mut peer) = (Router::new(), setups.clone());
     router.configure(setups, &mut |_| weir_vrrp::track::Reading::Up, Micros(0), &mut Vec::new());
     peer[0].settings.priority = 255;
@@ -286,7 +291,7 @@ fn what_workers_count_is_summed() {
         host.transmit_bytes.add(n * 100);
         (0..n).for_each(|_| host.dropped(HostDrop::Refused));
     }
-    let mut watch = longest::Watch::new(director.metrics.sources().longest.clone(), Instant::now());
+    let mut watch = crate::longest::Watch::new(director.metrics.sources().longest.clone(), Instant::now());
     watch.run(&director.workers, Instant::now());
     let build = format!("weir_build_info{{version=\"{}\",dpdk=\"22.11.11\"}}", env!("CARGO_PKG_VERSION"));
     let stats = PortStats { imissed: 1, ierrors: 2, oerrors: 3, rx_nombuf: 4, ..PortStats::default() };

@@ -11,8 +11,8 @@ use weir_vrrp::router::Setup;
 use weir_vrrp::settings::Mac;
 
 use super::orders::{Orders, VrrpRefusal};
-use super::sequence::Numbers;
-use super::{PortEnd, settings};
+use super::port_end::PortEnd;
+use super::settings::{self, Numbers};
 
 /// See the module.
 pub(crate) struct VrrpControl {

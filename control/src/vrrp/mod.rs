@@ -14,7 +14,9 @@
 
 pub(crate) mod control;
 mod files;
+mod messages;
 pub(crate) mod orders;
+pub(crate) mod port_end;
 pub(crate) mod sequence;
 pub(crate) mod settings;
 pub(crate) mod status;
@@ -28,24 +30,22 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
-use dpdk::port::PortError;
 use tokio::sync::Notify;
 use tracing::{info, warn};
-use weir_config::model::{Config, MacAddress};
+use weir_config::model::Config;
 use weir_dataplane::director::Shared;
 use weir_dataplane::punt::{Channel, Owner, Punt};
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::Masters;
-use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_health::checker::Quorums;
 use weir_vrrp::discard::Discard;
-use weir_vrrp::machine::{Cause, State};
-use weir_vrrp::settings::Mac;
 use weir_vrrp::track::{Reading, Tracked};
 
 use control::VrrpControl;
 use files::Files;
+use messages::{Note, Update};
 use orders::Orders;
+use port_end::PortEnd;
 use sequence::Sequences;
 use status::{Status, fault_of};
 pub(crate) use thread::Thread;
@@ -62,37 +62,6 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 const REFUSALS_MAX: usize = 1_024;
 /// How long a clean stop waits for the last advertisements.
 const RESIGN_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// What control tells the thread, besides its [`orders`].
-enum Update {
-    /// Another host on this port claims this address.
-    Claimed(usize, IpAddr),
-    /// Resign, say when that is sent, and end.
-    Stop(SyncSender<()>),
-}
-
-/// What the thread has to say.
-#[derive(Debug)]
-enum Note {
-    Transition { instance: String, from: State, to: State, cause: Cause, fault: Option<Tracked> },
-    Refused { port: usize, instance: Option<String>, source: Option<IpAddr>, reason: Discard },
-    AddressMismatch { instance: String, source: IpAddr },
-    Stalled { millis: u128, by_worker: bool },
-    NotInRealTime(std::io::Error),
-    Unsent { port: usize, why: &'static str },
-}
-
-/// A port, as far as VRRP needs it.
-pub(crate) struct PortEnd {
-    /// Its name in the file.
-    pub(crate) name: String,
-    /// Its Ethernet address.
-    pub(crate) mac: MacAddress,
-    /// Makes it receive one more Ethernet address: [`dpdk::port::PortFilter::receive_for`].
-    pub(crate) receive: Box<dyn Fn(Mac) -> Result<bool, PortError> + Send + Sync>,
-    /// Its virtual routers' leases.
-    pub(crate) fence: Arc<Fence>,
-}
 
 /// Control's end.
 pub(crate) struct Vrrp {

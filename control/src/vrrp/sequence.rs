@@ -21,7 +21,7 @@ use weir_config::model::Config;
 use weir_config::read_file;
 use weir_dataplane::snapshot::virtual_router::RouterKey;
 
-use super::settings::authentication;
+use super::settings::{Numbers, authentication};
 
 /// Between two writes of a file, and so how much of a recording may still be believed.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,9 +31,6 @@ const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 const READ_TIME_MAX: Duration = Duration::from_secs(1);
 /// A file holds two numbers and no more.
 const FILE_BYTES_MAX: u64 = 64;
-
-/// The numbers that were kept, by instance. What is not there is 0.
-pub(crate) type Numbers = HashMap<RouterKey, u32>;
 
 /// The files of the present configuration.
 #[derive(Default)]

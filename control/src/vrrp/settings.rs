@@ -1,5 +1,6 @@
 //! From the file to what the routers of [`weir_vrrp`] are told.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use weir_config::model::{Config, MacAddress, Port, Vrrp, VrrpAuthentication, VrrpTrack, VrrpTracked};
@@ -10,7 +11,8 @@ use weir_vrrp::router::Setup;
 use weir_vrrp::settings::{Announce, Settings, virtual_mac};
 use weir_vrrp::track::{Effect, Tracked, Tracker};
 
-use super::sequence::Numbers;
+/// The numbers that authentication headers go on with, by instance. What is not there is 0.
+pub(crate) type Numbers = HashMap<RouterKey, u32>;
 
 /// The instances of a file; `macs` by port number, `numbers` for those that are new.
 pub(crate) fn setups(config: &Config, macs: &[MacAddress], numbers: &Numbers) -> Vec<Setup> {

@@ -23,9 +23,9 @@ use weir_vrrp::settings::Mac;
 use weir_vrrp::time::Micros;
 use weir_vrrp::track::{Reading, Tracked};
 
+use super::messages::{Note, Update};
 use super::orders::{Taker, Wanted};
 use super::status::{Status, key_of};
-use super::{Note, Update};
 use crate::threads::Pulse;
 
 /// Between two looks at the ring and the timers.

@@ -1,0 +1,78 @@
+//! What all threads share: whether to stop, who runs, and what is asked of control.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam::utils::CachePadded;
+use tokio::sync::Notify;
+
+use crate::threads::{Role, Threads};
+
+/// Exit status of a process that could not start, or failed.
+pub(crate) const FAILED: u8 = 1;
+/// Exit status after bad usage or a bad configuration.
+pub(crate) const BAD_INPUT: u8 = 2;
+
+/// The flags that all threads share.
+#[derive(Clone, Default)]
+pub(crate) struct Flags {
+    /// Set once: everything stops. On a line of its own, since workers read it with every poll.
+    pub(crate) stop: Arc<CachePadded<AtomicBool>>,
+    /// Set with `stop` when the reason is a failure.
+    pub(crate) failed: Arc<AtomicBool>,
+    /// Workers that poll.
+    pub(crate) polling: Arc<AtomicUsize>,
+    /// What signals ask for.
+    pub(crate) wishes: Arc<Wishes>,
+    /// Who runs.
+    pub(crate) threads: Threads,
+}
+
+impl Flags {
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, SeqCst);
+    }
+
+    /// Whether it was told to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.load(SeqCst)
+    }
+
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, SeqCst);
+        self.stop();
+    }
+}
+
+/// What signals ask of control.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    /// Somebody wants weir to stop.
+    pub(crate) stop: Notify,
+    /// Somebody wants the file to be read again.
+    pub(crate) reload: Notify,
+    /// Control waits for both.
+    pub(crate) control_runs: AtomicBool,
+    /// The stop has its bound.
+    pub(crate) is_bounded: AtomicBool,
+    /// What the stop waits for.
+    waits_for: Mutex<String>,
+}
+
+impl Wishes {
+    /// Control waits for wishes from now on.
+    pub(crate) fn control_runs(&self) {
+        self.waiting_for(Role::Control.to_string());
+        self.control_runs.store(true, SeqCst);
+    }
+
+    /// The stop waits for this.
+    pub(crate) fn waiting_for(&self, what: impl Into<String>) {
+        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    }
+
+    /// What that is.
+    pub(crate) fn waits_for(&self) -> String {
+        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,131 @@
+//! Where figures come from: what metrics, pages and health of the process are read from.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use dpdk::port::{PortStats, PortStatsReader};
+use weir_dataplane::conn::table::View;
+use weir_dataplane::director::Shared;
+use weir_dataplane::snapshot::publish::Current;
+use weir_health::checker::Handle;
+
+use crate::host::counters::HostCounters;
+use crate::lasting::Lasts;
+use crate::longest::Longest;
+use crate::reload_status::ReloadStatus;
+use crate::standing::Stuck;
+use crate::vrrp::status::Status;
+
+/// What a device says about itself.
+pub(crate) trait Device: Send + Sync {
+    /// Its counters; `None` if it is closed or keeps none.
+    fn stats(&self) -> Option<PortStats>;
+    /// Whether its link is up; `None` if that is not known.
+    fn link_up(&self) -> Option<bool>;
+}
+
+impl Device for PortStatsReader {
+    fn stats(&self) -> Option<PortStats> {
+        PortStatsReader::stats(self)
+    }
+    fn link_up(&self) -> Option<bool> {
+        self.link().map(|link| link.up)
+    }
+}
+
+/// A port and how to ask its device.
+pub(crate) struct PortSource {
+    /// Its name in the file.
+    pub(crate) name: String,
+    /// Its device.
+    pub(crate) device: Box<dyn Device>,
+    /// What passes its host interface, if it has one.
+    pub(crate) host: Option<Arc<HostCounters>>,
+}
+
+impl PortSource {
+    /// The port called `name`.
+    pub(crate) fn new(name: String, device: impl Device + 'static) -> Self {
+        Self { name, device: Box::new(device), host: None }
+    }
+
+    /// With a host interface.
+    pub(crate) fn with_host(self, host: Option<Arc<HostCounters>>) -> Self {
+        Self { host, ..self }
+    }
+}
+
+/// Where figures come from.
+pub(crate) struct Sources {
+    /// What each worker counts.
+    pub(crate) workers: Vec<Shared>,
+    /// Each worker's connection table.
+    pub(crate) tables: Arc<[View]>,
+    /// By port number.
+    pub(crate) ports: Vec<PortSource>,
+    /// The configuration in force.
+    pub(crate) snapshot: Current,
+    /// What is known of real servers' health.
+    pub(crate) health: Handle,
+    /// Records that each worker's connection table has room for.
+    pub(crate) capacity: u64,
+    /// The longest pass of each worker in the last minute.
+    pub(crate) longest: Arc<[Longest]>,
+    /// Threads that stand still.
+    pub(crate) stuck: Stuck,
+    /// Frequency of the counter that workers measure time with.
+    pub(crate) cycles_per_second: u64,
+    /// What VRRP's thread shows.
+    pub(crate) vrrp: Arc<ArcSwap<Status>>,
+    /// How the last reload went.
+    pub(crate) reload: Arc<ReloadStatus>,
+    /// How long the one that is under way lasts.
+    pub(crate) reload_lasts: Lasts,
+    /// How long the read of a tracked file that is under way lasts.
+    pub(crate) tracked_lasts: Lasts,
+    /// When weir was started.
+    pub(crate) started: SystemTime,
+    /// DPDK's version, such as `22.11.11`.
+    pub(crate) dpdk_version: String,
+}
+
+impl Sources {
+    /// For a process that starts now, with the configuration just loaded. EAL must have been started: the frequency
+    /// of the time stamp counter comes from it.
+    pub(crate) fn new(
+        workers: Vec<Shared>,
+        tables: Arc<[View]>,
+        ports: Vec<PortSource>,
+        snapshot: Current,
+        health: Handle,
+        capacity: u64,
+    ) -> Self {
+        let started = SystemTime::now();
+        let has_host = ports.iter().any(|port| port.host.is_some());
+        Self {
+            longest: Longest::of(workers.len()),
+            stuck: Stuck::none(workers.len(), has_host),
+            workers,
+            tables,
+            ports,
+            snapshot,
+            health,
+            capacity,
+            cycles_per_second: dpdk::tsc_hz(),
+            vrrp: Arc::new(ArcSwap::from_pointee(Status::default())),
+            reload: Arc::new(ReloadStatus::loaded(started)),
+            reload_lasts: Lasts::default(),
+            tracked_lasts: Lasts::default(),
+            started,
+            dpdk_version: dpdk::version().trim_start_matches("DPDK ").to_owned(),
+        }
+    }
+}
+
+impl Sources {
+    /// With what VRRP's thread shows, and how long the files that it tracks take.
+    pub(crate) fn with_vrrp(self, vrrp: Arc<ArcSwap<Status>>, tracked_lasts: Lasts) -> Self {
+        Self { vrrp, tracked_lasts, ..self }
+    }
+}

@@ -1,0 +1,151 @@
+//! The start order on one screen.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use dpdk::{Eal, EalError};
+use tracing::error;
+use weir_config::Loaded;
+
+use crate::cli::CommandLine;
+use crate::flags::{BAD_INPUT, FAILED, Flags};
+use crate::{early, http, lifecycle, log, nodes, ports, routes, signals};
+
+/// Does what the command line says. Returns the exit status.
+pub fn weir(arguments: &[String]) -> ExitCode {
+    let line = match CommandLine::parse(arguments) {
+        Ok(line) => line,
+        Err(problem) => {
+            // Help and version are "problems" that go to stdout.
+            let _ = problem.print();
+            return ExitCode::from(if problem.use_stderr() { BAD_INPUT } else { 0 });
+        }
+    };
+    if line.own.check { check(&line) } else { serve(&line) }
+}
+
+/// Reads the file and says what is wrong with it.
+fn check(line: &CommandLine) -> ExitCode {
+    // Who only asks may hand over a pipe; whoever serves must be able to read the file again, without waiting.
+    let loaded = weir_config::load_any(&line.own.config).and_then(weir_health::local::examine);
+    let (report, good) = match loaded.map(routes::look_around) {
+        Ok(loaded) => {
+            let good = good(&line.own.config, &loaded);
+            (loaded.warnings, Some(good))
+        }
+        Err(report) => (report, None),
+    };
+    if !report.is_empty() {
+        let mut stderr = std::io::stderr();
+        // The status says it as well, should nobody want to read it.
+        let _ = writeln!(stderr, "{}", report.render(stderr.is_terminal()));
+    }
+    let Some(good) = good else { return ExitCode::from(BAD_INPUT) };
+    let _ = writeln!(std::io::stdout(), "{good}");
+    ExitCode::SUCCESS
+}
+
+/// Serves until it is told to stop.
+fn serve(line: &CommandLine) -> ExitCode {
+    let flags = Flags::default();
+    let begun = signals::leave()
+        .and_then(|()| log::start(line.own.log_level.into()))
+        .and_then(|()| signals::start(flags.clone()));
+    let status = match begun {
+        Ok(()) => load_and_run(line, flags),
+        Err(problem) => {
+            error!("weir does not start, for lack of a thread: {problem}");
+            FAILED
+        }
+    };
+    log::flush();
+    ExitCode::from(status)
+}
+
+fn load_and_run(line: &CommandLine, flags: Flags) -> u8 {
+    flags.wishes.waiting_for("the start");
+    let loaded = match weir_config::load(&line.own.config).and_then(weir_health::local::examine) {
+        Ok(loaded) => routes::look_around(loaded),
+        Err(report) => {
+            say(&report);
+            return BAD_INPUT;
+        }
+    };
+    if !loaded.warnings.is_empty() {
+        say(&loaded.warnings);
+    }
+    match run(line, loaded, flags) {
+        Ok(()) => 0,
+        Err(problem) => {
+            error!("{problem:#}");
+            exit_status(&problem)
+        }
+    }
+}
+
+/// From a valid configuration to a director that forwards, until it is told to stop. Whatever was started is stopped
+/// in reverse order, also when a later step fails.
+fn run(line: &CommandLine, Loaded { config, .. }: Loaded, flags: Flags) -> anyhow::Result<()> {
+    let listener = http::bind(config.http.listen)?;
+    let arguments = line.eal_arguments();
+    let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
+    for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {
+        tracing::warn!("{sentence}");
+    }
+    if flags.is_stopping() {
+        return Ok(());
+    }
+    let eal = Eal::init(&arguments).map_err(|problem| lifecycle::explain_eal(problem, &config))?;
+    log::take_standard_streams();
+    let lcores = lifecycle::Lcores::of(&eal);
+    early::move_to(lcores.control_cpus());
+    if flags.is_stopping() {
+        return Ok(());
+    }
+    let mut ports = ports::Ports::start(&eal, &config, lcores.workers())?;
+    if flags.is_stopping() {
+        return Ok(());
+    }
+    let prepared = lifecycle::prepare(&eal, &lcores, &line.own.config, config, &mut ports)?;
+    // Health checks and hooks may be programs of another user. Only now, for the memory of tables has files, too.
+    if let Err(problem) = dpdk::files::close_on_exec() {
+        tracing::warn!("programs started by weir will have its files open: {problem}");
+    }
+    lifecycle::run(&eal, &lcores, prepared, listener, flags)
+    // Ports close, memory goes back and EAL ends as `ports` and `eal` are dropped.
+}
+
+/// A report is laid out for reading, so it goes to the log as it is.
+fn say(report: &weir_config::report::Report) {
+    log::say(format!("{}\n", report.render(std::io::stderr().is_terminal())));
+}
+
+/// What `--check` found that found nothing wrong.
+fn good(file: &Path, loaded: &Loaded) -> String {
+    let Loaded { config, warnings, .. } = loaded;
+    let verdict = match warnings.is_empty() {
+        true => "is good".to_owned(),
+        false => format!("can be served, with {}", warnings.tally()),
+    };
+    let real_servers = config.virtual_servers.iter().map(|server| server.real_servers.len()).sum();
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    format!(
+        "{} {verdict}: {}, {}, {}, {}",
+        file.display(),
+        count(config.ports.len(), "port"),
+        count(config.virtual_servers.len(), "virtual server"),
+        count(real_servers, "real server"),
+        count(config.vrrp.len(), "VRRP instance"),
+    )
+}
+
+/// Arguments that EAL refuses are bad usage; what it lacks is a failure.
+fn exit_status(problem: &anyhow::Error) -> u8 {
+    match problem.downcast_ref::<EalError>() {
+        Some(
+            EalError::BadArguments { .. } | EalError::NulInArgument(_) | EalError::UnexpectedArgument(_),
+        ) => BAD_INPUT,
+        _ => FAILED,
+    }
+}

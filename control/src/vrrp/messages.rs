@@ -1,0 +1,27 @@
+//! What control and VRRP's thread tell each other, besides [`super::orders`].
+
+use std::net::IpAddr;
+use std::sync::mpsc::SyncSender;
+
+use weir_vrrp::discard::Discard;
+use weir_vrrp::machine::{Cause, State};
+use weir_vrrp::track::Tracked;
+
+/// What control tells the thread.
+pub(super) enum Update {
+    /// Another host on this port claims this address.
+    Claimed(usize, IpAddr),
+    /// Resign, say when that is sent, and end.
+    Stop(SyncSender<()>),
+}
+
+/// What the thread has to say.
+#[derive(Debug)]
+pub(super) enum Note {
+    Transition { instance: String, from: State, to: State, cause: Cause, fault: Option<Tracked> },
+    Refused { port: usize, instance: Option<String>, source: Option<IpAddr>, reason: Discard },
+    AddressMismatch { instance: String, source: IpAddr },
+    Stalled { millis: u128, by_worker: bool },
+    NotInRealTime(std::io::Error),
+    Unsent { port: usize, why: &'static str },
+}
