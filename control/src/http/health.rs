@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use weir_api::health::{Check, Listing, RealServer, VirtualServer};
 use weir_health::judge::track::Verdict;
 use weir_health::judge::{CheckListing, Outcome, ServerListing, ServiceListing};
 
@@ -29,56 +29,6 @@ impl Query {
     }
 }
 
-#[derive(Serialize)]
-struct Listing<'a> {
-    virtual_servers: Vec<VirtualServer<'a>>,
-}
-
-#[derive(Serialize)]
-struct VirtualServer<'a> {
-    name: &'a str,
-    /// Whether enough real servers are up.
-    quorum: bool,
-    /// Seconds that it has been so.
-    quorum_since: f64,
-    /// Sum of the weights of those that are up.
-    weight: u64,
-    /// The sum that is needed.
-    quorum_weight: u32,
-    hysteresis: u32,
-    /// Whether the sorry server serves.
-    sorry_server: bool,
-    real_servers: Vec<RealServer<'a>>,
-}
-
-#[derive(Serialize)]
-struct RealServer<'a> {
-    real_server: String,
-    up: bool,
-    /// Seconds that it has been so.
-    since: f64,
-    /// Why.
-    reason: &'a str,
-    weight: u16,
-    configured_weight: u16,
-    ejections: u64,
-    checks: Vec<Check<'a>>,
-}
-
-#[derive(Serialize)]
-struct Check<'a> {
-    check: &'a str,
-    /// `up`, `down`, `untried`; none for an agent or a file.
-    verdict: Option<&'static str>,
-    /// Answers in a row that contradict the verdict.
-    against: u32,
-    last_result: Option<&'static str>,
-    last_detail: Option<&'a str>,
-    last_duration: Option<f64>,
-    /// By result.
-    results: std::collections::BTreeMap<&'static str, u64>,
-}
-
 /// The answer to `query`.
 pub(super) fn render(services: &[ServiceListing], query: &Query) -> Result<Vec<u8>, String> {
     let wanted =
@@ -89,7 +39,7 @@ pub(super) fn render(services: &[ServiceListing], query: &Query) -> Result<Vec<u
 
 fn virtual_server(service: &ServiceListing) -> VirtualServer<'_> {
     VirtualServer {
-        name: &service.name,
+        name: (&service.name).into(),
         quorum: service.has_quorum,
         quorum_since: seconds(service.since),
         weight: service.weight,
@@ -102,10 +52,10 @@ fn virtual_server(service: &ServiceListing) -> VirtualServer<'_> {
 
 fn real_server(server: &ServerListing) -> RealServer<'_> {
     RealServer {
-        real_server: server.server.to_string(),
+        real_server: server.server.to_string().into(),
         up: server.is_up,
         since: seconds(server.since),
-        reason: &server.reason,
+        reason: (&server.reason).into(),
         weight: server.weight,
         configured_weight: server.configured_weight,
         ejections: server.ejections,
@@ -114,17 +64,18 @@ fn real_server(server: &ServerListing) -> RealServer<'_> {
 }
 
 fn check(check: &CheckListing) -> Check<'_> {
-    let counts = Outcome::ALL.into_iter().map(|outcome| (outcome.label(), check.counts[outcome as usize]));
+    let counts =
+        Outcome::ALL.into_iter().map(|outcome| (outcome.label().into(), check.counts[outcome as usize]));
     Check {
-        check: &check.what,
+        check: (&check.what).into(),
         verdict: check.verdict.map(|verdict| match verdict {
-            Verdict::Up => "up",
-            Verdict::Down => "down",
-            Verdict::Untried => "untried",
+            Verdict::Up => "up".into(),
+            Verdict::Down => "down".into(),
+            Verdict::Untried => "untried".into(),
         }),
         against: check.against,
-        last_result: check.last.as_ref().map(|last| last.outcome.label()),
-        last_detail: check.last.as_ref().map(|last| last.detail.as_str()),
+        last_result: check.last.as_ref().map(|last| last.outcome.label().into()),
+        last_detail: check.last.as_ref().map(|last| (&last.detail).into()),
         last_duration: check.last.as_ref().map(|last| seconds(last.took)),
         results: counts.filter(|(_, count)| *count != 0).collect(),
     }

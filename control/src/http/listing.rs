@@ -2,9 +2,9 @@
 //!
 //! Read from the workers' tables while they go on, so a record that comes or goes meanwhile may be missed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
-use serde::Serialize;
+use weir_api::connections::{Connection, Listing};
 use weir_dataplane::conn::record::Record;
 use weir_dataplane::conn::state::name;
 use weir_dataplane::snapshot::Snapshot;
@@ -49,31 +49,6 @@ impl Query {
     }
 }
 
-#[derive(Serialize)]
-struct Listing<'a> {
-    /// Connections in all tables.
-    total: u64,
-    connections: Vec<Connection<'a>>,
-}
-
-#[derive(Serialize)]
-struct Connection<'a> {
-    worker: usize,
-    protocol: &'static str,
-    client: Ipv4Addr,
-    client_port: u16,
-    virtual_server: &'a str,
-    /// `None`: one of a network whose addresses are not told from each other.
-    address: Option<Ipv4Addr>,
-    port: u16,
-    real_server: IpAddr,
-    real_server_port: u16,
-    state: &'static str,
-    /// Seconds until it ends if no packet comes.
-    expires: u32,
-    persistent: bool,
-}
-
 /// The answer to `query`.
 pub(super) fn render(sources: &Sources, query: &Query) -> Result<Vec<u8>, String> {
     let snapshot = sources.snapshot.load_full();
@@ -82,7 +57,7 @@ pub(super) fn render(sources: &Sources, query: &Query) -> Result<Vec<u8>, String
         let now = sources.workers[worker].counters.seconds.get() as u32;
         let records = view.records().filter_map(|record| connection(worker, record, now, &snapshot));
         let wanted = records.filter(|connection| {
-            query.virtual_server.as_ref().is_none_or(|name| name == connection.virtual_server)
+            query.virtual_server.as_ref().is_none_or(|name| *name == connection.virtual_server)
                 && query.client.is_none_or(|client| client == connection.client)
         });
         connections.extend(wanted.take(query.limit - connections.len()));
@@ -98,15 +73,15 @@ fn connection(worker: usize, record: Record, now: u32, snapshot: &Snapshot) -> O
     let lifetime = snapshot.lifetimes.of(record.protocol(), record.state());
     Some(Connection {
         worker,
-        protocol: record.protocol().name(),
+        protocol: record.protocol().name().into(),
         client: record.client().into(),
         client_port: record.client_port(),
-        virtual_server: &service.name,
+        virtual_server: (&service.name).into(),
         address: snapshot.vips.address(record.vip()).map(Ipv4Addr::from),
         port: record.port(),
         real_server: server.ip(),
         real_server_port: server.port_for(record.port()),
-        state: name(record.protocol(), record.state()),
+        state: name(record.protocol(), record.state()).into(),
         expires: lifetime.saturating_sub(record.age(now)),
         persistent: record.is_templated(),
     })

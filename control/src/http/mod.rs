@@ -27,6 +27,7 @@ mod room;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod vrrp;
 mod workers;
 
 use std::convert::Infallible;
@@ -236,8 +237,7 @@ async fn health_listing(State(state): State<HttpState>, visit: Visit, uri: Uri) 
 
 async fn listed_vrrp(State(state): State<HttpState>, visit: Visit) -> Response {
     let status = state.metrics.sources().vrrp.load_full();
-    make(state, visit, JSON, move || serde_json::to_vec(&*status).map_err(|problem| problem.to_string()))
-        .await
+    make(state, visit, JSON, move || vrrp::render(&status)).await
 }
 
 async fn listed_workers(State(state): State<HttpState>, visit: Visit) -> Response {

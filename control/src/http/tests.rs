@@ -498,3 +498,27 @@ fn an_address_that_can_not_be_had_is_said_in_a_sentence() {
         "HTTP can't listen on 192.0.2.1:9292 ([http] listen): this machine has no such address"
     );
 }
+
+#[test]
+fn a_client_reads_all_that_is_answered() {
+    fn read<T: serde::Serialize + serde::de::DeserializeOwned>(server: &Server, path: &str) -> T {
+        let (status, body) = server.get(path);
+        assert_eq!(status, 200, "{body}");
+        let read: T = serde_json::from_str(&body).unwrap();
+        let said: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), said, "{path}: nothing is left out");
+        read
+    }
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    let served: weir_api::virtual_servers::Listing<'static> = read(&server, "/api/v1/virtual_servers");
+    assert_eq!((&*served.virtual_servers[0].name, served.virtual_servers[0].real_servers.len()), ("web", 2));
+    let health: weir_api::health::Listing<'static> = read(&server, "/api/v1/health");
+    assert!(!health.virtual_servers[0].real_servers[0].checks.is_empty());
+    let vrrp: weir_api::vrrp::Listing<'static> = read(&server, "/api/v1/vrrp");
+    assert_eq!((&*vrrp.instances[0].instance, vrrp.unclaimed[0].count), ("vi", 3));
+    assert!(vrrp.instances[0].last_heard.is_some());
+    let workers: weir_api::workers::Listing = read(&server, "/api/v1/workers");
+    assert_eq!(workers.workers.len(), 2);
+    let _: weir_api::connections::Listing<'static> = read(&server, "/api/v1/connections");
+}

@@ -1,44 +1,12 @@
 //! `/api/v1/workers`: what each worker has done and how long its passes take, as JSON. Cheap however many servers there are.
 
-use serde::Serialize;
+use weir_api::workers::{Listing, Within, Worker};
 use weir_dataplane::director::Shared;
 use weir_dataplane::passes::BOUNDS_MICROS;
 use weir_dataplane::stats::{Answer, DropReason};
 
 use crate::metrics::reading::{self, WorkerReading};
 use crate::sources::Sources;
-
-#[derive(Serialize)]
-struct Listing {
-    /// Cycles in a second.
-    cycle_frequency: u64,
-    workers: Vec<Worker>,
-}
-
-#[derive(Serialize)]
-struct Worker {
-    worker: usize,
-    generation: u64,
-    connections: u64,
-    capacity: u64,
-    busy_cycles: u64,
-    idle_cycles: u64,
-    received: u64,
-    forwarded: u64,
-    answered: u64,
-    dropped: u64,
-    passes: u64,
-    /// Passes of `passes` that took no longer than so many microseconds.
-    passes_within: Vec<Within>,
-    /// Of the last minute.
-    longest_pass_seconds: f64,
-}
-
-#[derive(Serialize)]
-struct Within {
-    micros: u64,
-    passes: u64,
-}
 
 /// The page.
 pub(super) fn render(sources: &Sources) -> Result<Vec<u8>, String> {

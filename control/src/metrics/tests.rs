@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
+use dpdk::port::PortStats;
 use weir_config::model::{Config, MacAddress, Protocol};
 use weir_dataplane::conn::state::tcp;
+use weir_dataplane::director::Shared;
 use weir_dataplane::passes::Stopwatch;
 use weir_dataplane::punt::Owner;
 use weir_dataplane::sched::Options;

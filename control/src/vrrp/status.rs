@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::Serialize;
 use weir_dataplane::snapshot::virtual_router::RouterKey;
 use weir_vrrp::discard::Discard;
 use weir_vrrp::instance::Instance;
@@ -13,7 +12,7 @@ use weir_vrrp::time::Micros;
 use weir_vrrp::track::Tracked;
 
 /// All of it at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Status {
     /// In the order of the file.
     pub(crate) instances: Vec<InstanceStatus>,
@@ -26,7 +25,7 @@ pub(crate) struct Status {
 }
 
 /// Refused advertisements that belong to no instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unclaimed {
     /// Name of the port.
     pub(crate) port: String,
@@ -37,11 +36,10 @@ pub(crate) struct Unclaimed {
 }
 
 /// One instance.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct InstanceStatus {
     pub(crate) instance: String,
     /// What the data plane and the files of sequence numbers know it by.
-    #[serde(skip)]
     pub(crate) key: Option<RouterKey>,
     /// The highest number of authentication headers that it has sent or accepted; 0 without them.
     pub(crate) sequence: u32,
@@ -50,7 +48,6 @@ pub(crate) struct InstanceStatus {
     pub(crate) version: u8,
     pub(crate) state: &'static str,
     /// 0 initialize, 1 backup, 2 master, 3 fault.
-    #[serde(skip)]
     pub(crate) state_number: u8,
     pub(crate) priority: u8,
     pub(crate) configured_priority: u8,
@@ -59,7 +56,6 @@ pub(crate) struct InstanceStatus {
     /// What is down and forbids being master.
     pub(crate) fault: Option<String>,
     /// The same as a sentence.
-    #[serde(skip)]
     pub(crate) fault_sentence: Option<String>,
     /// Since the state last changed, in seconds.
     pub(crate) since_transition_seconds: f64,
@@ -77,21 +73,15 @@ pub(crate) struct InstanceStatus {
     pub(crate) announcements: u64,
     pub(crate) defences: u64,
     /// Refused advertisements by reason, in the order of [`Discard::ALL`].
-    #[serde(serialize_with = "by_reason")]
     pub(crate) discarded: [u64; Discard::ALL.len()],
 }
 
 /// What was heard last.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct HeardStatus {
     pub(crate) from: IpAddr,
     pub(crate) priority: u8,
     pub(crate) age_seconds: f64,
-}
-
-fn by_reason<S: serde::Serializer>(counts: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
-    let named = Discard::ALL.iter().zip(counts).filter(|(_, count)| **count > 0);
-    serializer.collect_map(named.map(|(reason, count)| (reason.label(), count)))
 }
 
 /// What is tracked, in words.

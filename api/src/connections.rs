@@ -1,0 +1,45 @@
+//! `/api/v1/connections`: what the connection tables hold.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Text;
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing<'a> {
+    /// Connections in all tables.
+    pub total: u64,
+    /// Those that were asked for.
+    pub connections: Vec<Connection<'a>>,
+}
+
+/// One connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection<'a> {
+    /// Number of the worker that has it.
+    pub worker: usize,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: Text<'a>,
+    /// The client.
+    pub client: Ipv4Addr,
+    /// Its port.
+    pub client_port: u16,
+    /// Name of the virtual server that took it.
+    pub virtual_server: Text<'a>,
+    /// What the client talks to; `None`: one of a network whose addresses are not told from each other.
+    pub address: Option<Ipv4Addr>,
+    /// Its port.
+    pub port: u16,
+    /// The real server.
+    pub real_server: IpAddr,
+    /// Its port.
+    pub real_server_port: u16,
+    /// As `ipvsadm -Lc` calls it.
+    pub state: Text<'a>,
+    /// Seconds until it ends if no packet comes.
+    pub expires: u32,
+    /// Whether a persistence template chose its real server.
+    pub persistent: bool,
+}

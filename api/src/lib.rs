@@ -1,0 +1,15 @@
+//! What weir answers under `/api/v1`, as types that write JSON and read it. Needs nothing of DPDK, so a client is a small program.
+//!
+//! Fields are added and never renamed; a client leaves alone what it does not know. Who writes an answer borrows its texts, who reads
+//! one has them: `Listing<'static>`.
+
+pub mod connections;
+pub mod health;
+pub mod virtual_servers;
+pub mod vrrp;
+pub mod workers;
+
+use std::borrow::Cow;
+
+/// A text of an answer.
+pub type Text<'a> = Cow<'a, str>;

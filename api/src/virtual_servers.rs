@@ -1,0 +1,97 @@
+//! `/api/v1/virtual_servers`: virtual servers with their real servers, their counters and rates.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Text;
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing<'a> {
+    /// In the order of their numbers, which is that of the file at first.
+    pub virtual_servers: Vec<VirtualServer<'a>>,
+}
+
+/// A virtual server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualServer<'a> {
+    /// Its name in the file.
+    pub name: Text<'a>,
+    /// What it serves.
+    #[serde(flatten)]
+    pub traffic: Served<'a>,
+    /// Connections in an active state.
+    pub active: u64,
+    /// Connections in any other state.
+    pub inactive: u64,
+    /// What it has carried, with that of real servers that were removed.
+    #[serde(flatten)]
+    pub carried: Carried,
+    /// Those that are in the file, in the order of their numbers.
+    pub real_servers: Vec<RealServer<'a>>,
+}
+
+/// What a virtual server serves: a mark, or an address, port and protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Served<'a> {
+    /// All that a mark groups.
+    Mark {
+        /// The mark.
+        mark: u32,
+        /// `ipv4` or `ipv6`.
+        family: Text<'a>,
+    },
+    /// One address.
+    Address {
+        /// The VIP.
+        address: IpAddr,
+        /// 0: every port.
+        port: u16,
+        /// `tcp`, `udp` or `sctp`.
+        protocol: Text<'a>,
+    },
+}
+
+/// A real server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealServer<'a> {
+    /// `address:port`, as in the metrics.
+    pub real_server: Text<'a>,
+    /// `dr`, `tun` or `nat`.
+    pub forwarding: Text<'a>,
+    /// 0: it gets no new connections.
+    pub weight: u16,
+    /// Connections in an active state.
+    pub active: u32,
+    /// Connections in any other state.
+    pub inactive: u32,
+    /// What it has carried.
+    #[serde(flatten)]
+    pub carried: Carried,
+}
+
+/// `ipvsadm -L --stats` and `--rate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// In all.
+    pub total: Figures,
+    /// As IPVS estimates it.
+    pub per_second: Figures,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// New connections.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets to clients that came this way.
+    pub out_packets: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Bytes to clients.
+    pub out_bytes: u64,
+}
