@@ -38,6 +38,8 @@ pub const ENDED_MAX: usize = 64;
 pub const SWEEP_LINES_MAX: usize = 64;
 /// The smallest table.
 const LINES_MIN: usize = SWEEP_LINES_MAX;
+/// A record may move ahead by fewer lines than this while the sweep goes round, from one that it has yet to visit to one where it began.
+pub const OVERLAP: usize = PROBES;
 const _: () = assert!(LINES_MIN >= PROBES, "a lookup never meets a line twice");
 
 /// Where there is no room for another connection.
@@ -182,7 +184,8 @@ impl Table {
         Some(Record { key, value: line[SLOTS + slot].load(Relaxed) })
     }
 
-    /// The connection of a reply to `client`: the first of that client's that `is_it` accepts.
+    /// The connection of a reply to `client`: of those of that client's that `is_it` accepts the first, and so the newest
+    /// if each came in by [`Table::insert_before`] the others.
     #[inline]
     pub fn find_reply(
         &self,
@@ -195,14 +198,16 @@ impl Table {
         self.shared.find(hash, |candidate| candidate >> 16 == client, is_it)
     }
 
-    /// A place for a new connection where it belongs, if the table certainly has none with these ends: there is a free
-    /// slot in its line, so none has spilled over, and none in the line has the same client and VIP.
+    /// A place for a new connection where it belongs, if the table certainly has none of the same client's port: there is a
+    /// free slot in its line, so none has spilled over, and none is in the line.
     #[inline]
     pub fn vacancy(&self, hash: u64, key: Key) -> Option<Slot> {
         let home = self.homes.home(hash);
         let line = &self.shared.lines.get(home)?.0;
         let taken = |slot: usize| usize::from(line[SLOTS + slot].load(Relaxed) != 0);
-        let has_key = (0..SLOTS).fold(false, |has, slot| has | (line[slot].load(Relaxed) == key.key));
+        // Keys of one client's port differ in the VIP alone, which is their end.
+        let is_its = |slot: usize| line[slot].load(Relaxed) ^ key.key <= 0xffff;
+        let has_key = (0..SLOTS).fold(false, |has, slot| has | is_its(slot));
         // Slots are taken in order.
         let slot = (0..SLOTS).map(taken).sum();
         (slot < SLOTS && !has_key && self.len < self.capacity).then_some(Slot { line: home, slot })
@@ -222,6 +227,25 @@ impl Table {
             return Err(NoRoom::Table);
         }
         let slot = self.shared.insert(hash, record).ok_or(NoRoom::Chain)?;
+        self.len += 1;
+        Ok(slot)
+    }
+
+    /// As [`Table::insert`], of a connection that comes before those of its client's port that `is_rival` accepts: of all of them
+    /// [`Table::find_reply`] finds this one from now on.
+    pub fn insert_before(
+        &mut self,
+        hash: u64,
+        record: Record,
+        is_rival: impl Fn(Record) -> bool,
+    ) -> Result<Slot, NoRoom> {
+        if self.len >= self.capacity {
+            return Err(NoRoom::Table);
+        }
+        let is_rival = |other: Record| {
+            other.key ^ record.key <= 0xffff && other.hash_input() == record.hash_input() && is_rival(other)
+        };
+        let slot = self.shared.insert_before(hash, record, is_rival).ok_or(NoRoom::Chain)?;
         self.len += 1;
         Ok(slot)
     }
@@ -373,12 +397,13 @@ impl UsualRecords<'_> {
     }
 
     /// The connection of a real server's packet, which goes on as it is with it, or another one of its client's: the one that
-    /// lies last in the line; otherwise as [`UsualRecords::find`].
+    /// lies first in the line, as [`Table::find_reply`] has it; otherwise as [`UsualRecords::find`].
     #[inline]
     pub fn find_reply(&self, UsualKey { home, key, going_on, .. }: UsualKey) -> Option<(Slot, Record)> {
         let line = &self.lines.get(home)?.0;
         let is_its = |slot: usize| line[slot].load(Relaxed) & !0xffff == key;
-        let slot = (1..SLOTS).fold(0, |found, slot| if is_its(slot) { slot } else { found });
+        let slot =
+            (0..SLOTS - 1).rev().fold(SLOTS - 1, |found, slot| if is_its(slot) { slot } else { found });
         let record = Record { key: line[slot].load(Relaxed), value: line[SLOTS + slot].load(Relaxed) };
         let is_it = record.key & !0xffff == key && record.value & REPLY_GOING_ON_MASK | REPLY == going_on;
         is_it.then_some((Slot { line: home, slot }, record))

@@ -256,8 +256,10 @@ impl<F: Frame> Director<F> {
         let (client, client_port) = (quoted.source, quoted.source_port);
         let protocol = protocol(quoted.protocol).filter(|_| !quoted.is_later_fragment)?;
         let is_its = |record: Record| {
+            let server = snapshot.server(record.server());
             record.protocol() == protocol
-                && snapshot.server(record.server()).replies_from(address, port, record.port())
+                && server.replies_from(address, port, record.port())
+                && server.forwarding == Forwarding::Nat
         };
         let find = |hash| {
             let elsewhere =

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use weir_config::model::Protocol;
+use weir_config::model::{Forwarding, Protocol};
 
 use super::persist::Choice;
 use super::request::{FTP_DATA, direction_to};
@@ -79,7 +79,13 @@ impl<F: Frame> Director<F> {
         }
         let (state, seen) = beginning(packet, protocol, server, opener, context);
         let record = Record::new(lookup.key, server.id, state, seen, false);
-        let slot = match self.table.insert(lookup.hash, record) {
+        let inserted = if server.forwarding == Forwarding::Nat {
+            let is_rival = |other: Record| answer_alike(record, other, snapshot);
+            self.table.insert_before(lookup.hash, record, is_rival)
+        } else {
+            self.table.insert(lookup.hash, record)
+        };
+        let slot = match inserted {
             Ok(slot) => slot,
             Err(no_room) => {
                 // A chain is full for the clients in it alone: the others' segments have their records.
@@ -206,6 +212,16 @@ impl<F: Frame> Director<F> {
         };
         service.pick(snapshot, self.shared.worker, &key)
     }
+}
+
+/// Whether NAT real servers answer two connections of one client's port from the same socket, so that nothing in a reply says
+/// which of them it belongs to: the kernel takes the one that began last.
+#[inline]
+fn answer_alike(one: Record, other: Record, snapshot: &Snapshot) -> bool {
+    let [server, others] = [one, other].map(|record| snapshot.server(record.server()));
+    one.protocol() == other.protocol()
+        && others.forwarding == Forwarding::Nat
+        && others.replies_from(server.address, server.port_for(one.port()), other.port())
 }
 
 /// The state of a new connection, and the second of its last packet. A quote moves no state, and what it opens lasts a

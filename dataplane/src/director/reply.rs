@@ -49,13 +49,18 @@ impl<F: Frame> Director<F> {
                 && server.forwarding == Forwarding::Nat
         };
         let (client, client_port) = (packet.destination, packet.destination_port);
-        match self.table.find_reply(hash, client, client_port, is_its) {
-            Some((slot, record)) => {
-                self.follow(slot, record, packet.flags, Direction::Output, context);
-                Some(record)
+        let own = self.table.find_reply(hash, client, client_port, is_its);
+        if !own.is_some_and(|(_, record)| may_be_answered(packet, record)) {
+            // What another worker's connection waits for is not this one's.
+            let is_awaited = |record| is_its(record) && may_be_answered(packet, record);
+            let elsewhere = self.find_elsewhere(packet, hash, is_awaited, context);
+            if elsewhere.is_some() || own.is_none() {
+                return elsewhere.or_else(|| self.find_elsewhere(packet, hash, is_its, context));
             }
-            None => self.find_elsewhere(packet, hash, is_its, context),
         }
+        let (slot, record) = own?;
+        self.follow(slot, record, packet.flags, Direction::Output, context);
+        Some(record)
     }
 
     /// As [`Director::follow_reply`], for a connection made while its virtual server had the other kind of hash, or where
@@ -271,6 +276,16 @@ impl<F: Frame> Director<F> {
         }
         Err((frame, DropReason::StrayReply))
     }
+}
+
+/// Whether a real server's packet is one that a connection in this state waits for: a SYN answers one that has just begun, and
+/// one that is over waits for nothing.
+#[inline]
+fn may_be_answered(packet: &Packet, record: Record) -> bool {
+    if packet.protocol == ipv4::TCP && packet.flags & flags::SYN != 0 {
+        return matches!(record.state(), tcp::SYN_RECV | tcp::SYN_SENT | tcp::SYNACK);
+    }
+    !state::is_over(record.protocol(), Direction::Input, record.state(), 1)
 }
 
 /// Why a real server's packet can't go on to its client.

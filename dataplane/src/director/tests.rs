@@ -8,6 +8,7 @@ mod fuzz;
 mod host;
 mod locality;
 mod punt;
+mod shared_servers;
 mod vrrp;
 mod workers;
 

@@ -7,7 +7,7 @@ use super::{Context, Director, Message, Round};
 use crate::classify::LastService;
 use crate::clock::Now;
 use crate::conn::record::Record;
-use crate::conn::table::{SWEEP_LINES_MAX, Slot, Verdict};
+use crate::conn::table::{OVERLAP, SWEEP_LINES_MAX, Slot, Verdict};
 use crate::neighbor::{Ask, Due, Hop, link};
 use crate::packet::{Frame, Wire};
 use crate::reply::arp;
@@ -140,7 +140,8 @@ impl<F: Frame> Director<F> {
         self.ended_templated = templated;
         round.is_whole &= !self.table.has_slipped();
         round.lines += lines;
-        if round.lines >= lines_per_round {
+        // The lines where it began once more: a record that a newer one took the place of may have moved into them.
+        if round.lines >= lines_per_round + OVERLAP as u64 {
             if round.is_whole {
                 self.shared.counters.swept.set(round.generation);
             }

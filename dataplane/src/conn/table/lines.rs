@@ -16,8 +16,13 @@
 //! not found was not there, and no slot had two owners. What it finds while records move counts only if the number has not come
 //! to rest after some tries; then the key is read again, as above.
 //!
-//! *A full line* is told by its last slot, which no record is moved into from another slot of its line. It is empty or full, and
-//! a reader that sees it empty too early or too late has met an insertion that is not done, or a move.
+//! *A full line* is told by its last slot. It is empty or full, and a reader that sees it empty too early or too late has met
+//! an insertion that is not done, or a move.
+//!
+//! *The newest comes first.* Where a client's port has several connections that one real server answers from one socket, a reply
+//! says not which of them is meant. The kernel takes the one that began last, and so does who takes the first that it meets:
+//! a record goes in before its rivals, which move up by one place each, from the last on, so that none is ever missing; and
+//! whatever closes a gap keeps the order of the records with the same home.
 //!
 //! *A later version of a record* is one store of its value. It is a release, too: it may be the one that a reader of the pair
 //! sees.
@@ -167,11 +172,50 @@ impl Lines {
 
     /// Puts a record into the first free slot of the lines where it may lie.
     pub(super) fn insert(&self, hash: u64, record: Record) -> Option<Slot> {
+        let free = self.free(hash)?;
+        self.fill(free.line, free.slot, record);
+        Some(free)
+    }
+
+    /// As [`Lines::insert`], but before all records that `is_rival` accepts, whose home is the same.
+    pub(super) fn insert_before(
+        &self,
+        hash: u64,
+        record: Record,
+        is_rival: impl Fn(Record) -> bool,
+    ) -> Option<Slot> {
+        let free = self.free(hash)?;
+        let home = self.homes.home(hash);
+        let places = (0..=self.distance(home, free.line)).flat_map(|distance| {
+            let line = self.behind(home, distance);
+            (0..SLOTS).map(move |slot| Slot { line, slot })
+        });
+        let mut hole = free;
+        // From the last on: each is in its new place before another one comes into its old one.
+        for place in places.rev().filter(|place| *place != free) {
+            let rival = self.read(place.line, place.slot);
+            if rival.value != 0 && is_rival(rival) {
+                if hole == free {
+                    self.begin_moves();
+                }
+                self.replace(hole, rival);
+                hole = place;
+            }
+        }
+        self.replace(hole, record);
+        if hole != free {
+            self.end_moves();
+        }
+        Some(hole)
+    }
+
+    /// The first free slot of the lines where a record with this hash may lie.
+    #[inline]
+    fn free(&self, hash: u64) -> Option<Slot> {
         let home = self.homes.home(hash);
         (0..PROBES).find_map(|distance| {
             let line = self.behind(home, distance);
             let slot = (0..SLOTS).find(|&slot| self.value(line, slot) == 0)?;
-            self.fill(line, slot, record);
             Some(Slot { line, slot })
         })
     }
@@ -184,11 +228,18 @@ impl Lines {
 
     /// Removes a record. `moved` is told from which line to which one each record moves that had spilled over.
     pub(super) fn remove(&self, slot: Slot, moved: impl FnMut(usize, usize)) {
-        let moves = self.moves.load(Relaxed);
-        self.moves.store(moves + 1, Relaxed);
-        fence(Release);
+        self.begin_moves();
         self.take_out(slot, moved);
-        self.moves.store(moves + 2, Release);
+        self.end_moves();
+    }
+
+    fn begin_moves(&self) {
+        self.moves.store(self.moves.load(Relaxed) + 1, Relaxed);
+        fence(Release);
+    }
+
+    fn end_moves(&self) {
+        self.moves.store(self.moves.load(Relaxed) + 1, Release);
     }
 
     fn take_out(&self, slot: Slot, mut moved: impl FnMut(usize, usize)) {
@@ -231,15 +282,20 @@ impl Lines {
         self.value(line, SLOTS - 1) != 0
     }
 
-    /// Empties a slot and keeps the taken slots of its line in front.
+    /// Empties a slot and keeps the taken slots of its line in front, in their order.
     fn close_gap(&self, line: usize, slot: usize) {
-        let last = (slot + 1..SLOTS).rev().find(|&slot| self.value(line, slot) != 0);
-        if let Some(last) = last {
-            let record = self.read(line, last);
-            self.clear(line, slot);
-            self.fill(line, slot, record);
+        let mut hole = slot;
+        while hole + 1 < SLOTS && self.value(line, hole + 1) != 0 {
+            self.replace(Slot { line, slot: hole }, self.read(line, hole + 1));
+            hole += 1;
         }
-        self.clear(line, last.unwrap_or(slot));
+        self.clear(line, hole);
+    }
+
+    /// Puts a record where another one may be.
+    fn replace(&self, Slot { line, slot }: Slot, record: Record) {
+        self.clear(line, slot);
+        self.fill(line, slot, record);
     }
 
     /// Makes a slot free. Its key is a release as any other is.

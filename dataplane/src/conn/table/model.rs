@@ -105,6 +105,34 @@ fn a_record_that_moves_back_to_its_home_is_seen_as_it_is() {
     );
 }
 
+/// Puts a record before those of other client ports: which are its rivals makes no difference here.
+fn insert_before(lines: &Lines, record: Record) {
+    lines.insert_before(0, record, |_| true).expect("there is room");
+}
+
+#[test]
+fn a_record_that_makes_room_for_a_newer_one_is_seen_as_it_is() {
+    for number in [1, 2] {
+        let reader = [
+            |lines: &Lines| assert_seen(lines, &[record(1, 1)]),
+            |lines: &Lines| assert_seen(lines, &[record(2, 2)]),
+        ][number - 1];
+        in_all_orders(&[record(1, 1), record(2, 2)], |lines| insert_before(lines, record(3, 3)), reader);
+    }
+}
+
+#[test]
+fn a_newer_record_is_seen_first_or_not_yet() {
+    in_all_orders(
+        &[record(1, 1)],
+        |lines| insert_before(lines, record(2, 2)),
+        |lines| {
+            let seen = lines.find_from_outside(0, |_| true, |_| true);
+            assert!(seen == Some(record(1, 1)) || seen == Some(record(2, 2)), "{seen:?}");
+        },
+    );
+}
+
 #[test]
 fn the_next_record_of_a_slot_does_not_get_the_value_of_the_last() {
     for number in [1, 2] {

@@ -207,6 +207,51 @@ fn replies_find_the_record_of_their_client() {
     assert!(table.find_reply(hash, CLIENT, 3, |_| true).is_none());
 }
 
+/// Of the connections that one real server answers from one socket a reply finds the one that began last, wherever others of the
+/// client's port and of other clients come, go and make them move.
+#[test]
+fn of_a_clients_connections_to_one_real_server_a_reply_finds_the_newest() {
+    bolero::check!().with_type::<Vec<(bool, u8)>>().for_each(|operations| {
+        for hash_key in [random_key(), crowded()] {
+            let mut table = table(128, hash_key);
+            let view = table.view();
+            // Oldest first.
+            let mut there: Vec<Record> = Vec::new();
+            for &(insert, detail) in operations {
+                let (client_port, server) = (u16::from(detail >> 6), u32::from(detail % 3) + 1);
+                let vip = VipId(u16::from(detail & 63));
+                let key = Key::new(CLIENT, client_port, vip, 80, Protocol::Tcp, false);
+                let hash = table.hash(key.hash_input());
+                match (insert, table.find(hash, key)) {
+                    (true, None) => {
+                        let made = Record::new(key, ServerId(server), tcp::ESTABLISHED, 5, false);
+                        let is_rival = |other: Record| other.server() == ServerId(server);
+                        if let Ok(slot) = table.insert_before(hash, made, is_rival) {
+                            assert_eq!(table.find(hash, key), Some((slot, made)));
+                            there.push(made);
+                        }
+                    }
+                    (false, Some((slot, record))) => {
+                        table.remove(slot);
+                        there.retain(|other| *other != record);
+                    }
+                    _ => {}
+                }
+            }
+            for (client_port, server) in (0..4).flat_map(|port| (1..4).map(move |n| (port, ServerId(n)))) {
+                let is_its =
+                    |record: &Record| record.client_port() == client_port && record.server() == server;
+                let newest = there.iter().rev().copied().find(is_its);
+                let hash = table.hash(reply_hash_input(CLIENT, client_port, None));
+                let found = table.find_reply(hash, CLIENT, client_port, |record| is_its(&record));
+                assert_eq!(found.map(|(_, record)| record), newest);
+                assert_eq!(view.find_reply(hash, CLIENT, client_port, |record| is_its(&record)), newest);
+            }
+            assert_eq!((table.iter().count(), table.len()), (there.len(), there.len()));
+        }
+    });
+}
+
 #[test]
 fn a_view_finds_a_record_that_stays_while_others_come_and_go() {
     let mut table = table(256, crowded());
