@@ -45,6 +45,7 @@ impl<F: Frame> Director<F> {
             self.neighbors.rebind();
         }
         self.shared.counters.generation.set(snapshot.generation);
+        snapshot.adopted_by(self.shared.worker);
     }
 
     /// Does what is due. Called once a poll, also when nothing was received; the work of one call is bounded.

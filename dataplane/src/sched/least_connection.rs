@@ -30,6 +30,27 @@ impl Measure {
             Kind::Rr | Kind::Wrr | Kind::Fo | Kind::Ovf | Kind::Sh | Kind::Dh | Kind::Mh | Kind::Twos => None,
         }
     }
+
+    /// What a server is compared by; [`Load::INFINITE`] if it is not usable.
+    #[inline]
+    pub(crate) fn load(self, servers: &impl Servers, index: usize) -> Load {
+        if servers.usable(index) { self.of_usable(servers, index) } else { Load::INFINITE }
+    }
+
+    #[inline]
+    fn of_usable(self, servers: &impl Servers, index: usize) -> Load {
+        match self {
+            Self::Connections => Load { amount: connections(servers, index), weight: 1 },
+            Self::Weighted => weighted(servers, index),
+            Self::Expected => {
+                Load { amount: u64::from(servers.active(index)) + 1, weight: servers.weight(index) }
+            }
+            Self::ExpectedOrIdle => {
+                let active = u64::from(servers.active(index));
+                Load { amount: active + u64::from(active != 0), weight: servers.weight(index) }
+            }
+        }
+    }
 }
 
 /// A server's load for a weight: a fraction, without division.
@@ -50,6 +71,13 @@ impl Load {
     pub fn exceeds(self, other: Self) -> bool {
         // Below 2^57.
         self.amount * u64::from(other.weight) > other.amount * u64::from(self.weight)
+    }
+
+    /// Whether it is the smaller fraction, or with `or_equal` at least no larger one. Every load is below that of a server without weight.
+    #[inline]
+    pub(crate) fn is_below(self, other: Self, or_equal: bool) -> bool {
+        let own = self.amount * u64::from(other.weight);
+        own < other.amount * u64::from(self.weight) + u64::from(or_equal)
     }
 }
 
@@ -72,19 +100,14 @@ pub(crate) fn least(
     candidates: impl Iterator<Item = usize>,
     measure: Measure,
 ) -> Option<(usize, Load)> {
+    // A loop for each, in which nothing is asked twice.
     match measure {
-        Measure::Connections => {
-            lightest(servers, candidates, |i| Load { amount: connections(servers, i), weight: 1 })
+        Measure::Connections => lightest(servers, candidates, |i| Measure::Connections.of_usable(servers, i)),
+        Measure::Weighted => lightest(servers, candidates, |i| Measure::Weighted.of_usable(servers, i)),
+        Measure::Expected => lightest(servers, candidates, |i| Measure::Expected.of_usable(servers, i)),
+        Measure::ExpectedOrIdle => {
+            lightest(servers, candidates, |i| Measure::ExpectedOrIdle.of_usable(servers, i))
         }
-        Measure::Weighted => lightest(servers, candidates, |i| weighted(servers, i)),
-        Measure::Expected => lightest(servers, candidates, |i| Load {
-            amount: u64::from(servers.active(i)) + 1,
-            weight: servers.weight(i),
-        }),
-        Measure::ExpectedOrIdle => lightest(servers, candidates, |i| {
-            let active = u64::from(servers.active(i));
-            Load { amount: active + u64::from(active != 0), weight: servers.weight(i) }
-        }),
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) struct Locality {
 /// Where the server with an id is in the list. lblcr asks for each server of a destination with each pick, so this has to
 /// be one look: open addressing, at most half full, never changed once made.
 #[derive(Debug)]
-struct Places {
+pub(crate) struct Places {
     /// Ids and their indices; [`FREE`] as index: none. A power of two.
     entries: Box<[(u32, u32)]>,
     /// Bits of a hash that are not the place.
@@ -67,7 +67,7 @@ const FREE: u32 = u32::MAX;
 
 impl Places {
     /// Of these ids in list order.
-    fn new(ids: &[u32]) -> Self {
+    pub(crate) fn new(ids: &[u32]) -> Self {
         let len = (2 * ids.len()).next_power_of_two().max(2);
         let mut places =
             Self { entries: vec![(0, FREE); len].into(), shift: u32::BITS - len.trailing_zeros() };
@@ -82,7 +82,7 @@ impl Places {
     }
 
     #[inline]
-    fn get(&self, id: u32) -> Option<usize> {
+    pub(crate) fn get(&self, id: u32) -> Option<usize> {
         let mut at = self.home(id);
         loop {
             // Half of them are free, so this ends.

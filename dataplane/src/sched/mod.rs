@@ -48,6 +48,7 @@ use weir_config::model::Scheduler as Kind;
 
 pub use least_connection::{Load, Measure};
 pub(crate) use least_connection::{has_plenty, least};
+pub(crate) use locality::Places;
 pub use service::{
     BuildError, MAGLEV_TABLE_SIZES, MaglevKeys, Options, ServerDescription, ServiceDescription,
 };

@@ -41,6 +41,7 @@ use destinations::{Destination, Destinations};
 use marks::{Marked, Marks};
 pub use masters::Held6;
 use masters::{Held, VirtualRouters};
+use ranks::Arrivals;
 use routes::Routes;
 use server::Server;
 use service::Service;
@@ -99,6 +100,8 @@ pub struct Snapshot {
     familiar: Familiar,
     /// Static neighbours by address.
     bindings: Arc<HashMap<Addr4, Binding>>,
+    /// Which worker has come to it, or to a later one.
+    arrivals: Arc<Arrivals>,
 }
 
 /// Some addresses, as a bit for each of their hashes: most others are told from them by one look.
@@ -426,6 +429,11 @@ impl Snapshot {
     /// The virtual servers there are.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.iter().flatten()
+    }
+
+    /// The worker has no use for any former one from now on.
+    pub fn adopted_by(&self, worker: usize) {
+        self.arrivals.set(worker, self.generation);
     }
 
     /// The real server with this number; [`Server::is_present`] tells whether it is still configured.

@@ -1,99 +1,88 @@
 //! Long lists under the methods that take the server with the least load: a pick looks at what has changed since the last
-//! one, and at the least loaded of the rest.
+//! one, and at nothing else.
 //!
-//! Real servers of a long list are put into [`Block`]s of some thirty, each for as long as it lives. Whoever changes a count
-//! of one stamps its block. A worker remembers for each block which of its servers had the least load, and with which stamp
-//! that was found: a pick walks the blocks, and only through those with another stamp. It picks what a walk through the list
-//! would pick, also with several workers, whose stamps add up. (One exception: a worker that still has a version of the
-//! virtual server whose method does not compare servers stamps nothing. What it changes in its last pass with that version,
-//! another one sees with the next change in the block.)
+//! Each worker has a tree over the list: a leaf for each server with its load, and above each two the lesser of them, up to
+//! the least of all. Whoever changes a count of a server writes its name into a [`Journal`]; before a pick the worker reads
+//! what it has not read yet, and mends the tree from these leaves up. It picks what a walk through the list would pick, also
+//! with several workers.
 //!
-//! Short lists, and those that were short when a server came, are walked as they are.
+//! That holds once every worker writes: from the generation on with which the virtual server came to have a journal. Until
+//! the last of them has come to it ([`Arrivals`]) the list is walked as it is, and so are short lists.
 
+pub mod journal;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use crossbeam::utils::CachePadded;
 use weir_config::model::Scheduler as Kind;
 
-use crate::sched::{Load, Measure, Servers, has_plenty, least};
+use crate::sched::{Measure, Places, Servers, has_plenty};
+use crate::stats::Milestone;
+use journal::{Journal, Lapped};
+use tree::Tree;
 
-/// Servers of a block: about as many as a virtual server of a thousand has blocks.
-const BLOCK_LEN: usize = 32;
-/// A server that makes a list no longer than this is in no block.
-const LOOSE_MAX: usize = 48;
+/// What the journal is made of; `model.rs` has something else in its place.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
-/// Real servers of one virtual server whose changes are noted together.
+    /// Entries that lie together.
+    pub(super) const CHUNK_LEN: usize = 32;
+    /// Two cache lines of them.
+    pub(super) type Chunk = crossbeam::utils::CachePadded<[AtomicU32; CHUNK_LEN]>;
+}
+
+/// A list no longer than this is walked: so many counts are asked for ahead, and wait together.
+pub(super) const SHORT_MAX: usize = 12;
+
+/// To which generation each worker has come. The registry's, for its snapshots.
 #[derive(Debug)]
-pub struct Block {
-    /// By worker: how often it has changed a count, modulo 2^32.
-    changes: Box<[CachePadded<AtomicU32>]>,
-}
+pub struct Arrivals(Box<[CachePadded<Milestone>]>);
 
-impl Block {
-    fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self { changes: (0..workers).map(|_| CachePadded::default()).collect() })
+impl Arrivals {
+    pub(super) fn new(workers: usize) -> Arc<Self> {
+        Arc::new(Self((0..workers).map(|_| CachePadded::default()).collect()))
     }
 
-    /// Notes that a worker has changed a count or an overload flag of a server.
-    #[inline]
-    pub fn note(&self, worker: usize) {
-        let own = &self.changes[worker];
-        // Whoever sees this sees the change, too.
-        own.store(own.load(Relaxed).wrapping_add(1), Release);
-    }
-
-    /// Another number after each change. (After 2^32 of them it is the same: a worker that picked nothing in between takes
-    /// an old rank for a new one until the next change.)
-    #[inline]
-    fn stamp(&self) -> u32 {
-        if let [own] = &*self.changes {
-            return own.load(Acquire);
+    /// The worker has this generation from now on. What it counted before is seen by whoever sees this.
+    pub(super) fn set(&self, worker: usize, generation: u64) {
+        if let Some(arrival) = self.0.get(worker) {
+            arrival.set(generation);
         }
-        self.changes.iter().fold(0, |sum, own| sum.wrapping_add(own.load(Acquire)))
+    }
+
+    fn all_have(&self, generation: u64) -> bool {
+        self.0.iter().all(|arrival| arrival.get() >= generation)
     }
 }
 
-/// Blocks of a virtual server for the servers that it gets.
-pub(super) struct Seats {
-    workers: usize,
-    /// With their free seats.
-    free: Vec<(Arc<Block>, usize)>,
+/// The journal of a virtual server's list, and the generation from which on all its real servers' changes are in it.
+#[derive(Debug, Clone)]
+pub(super) struct Noted {
+    pub(super) journal: Arc<Journal>,
+    pub(super) since: u64,
 }
 
-impl Seats {
-    /// Beside these, the blocks of the servers that are there. `None`: the list is to be short.
-    pub(super) fn beside<'a>(
-        taken: impl Iterator<Item = &'a Arc<Block>>,
+impl Noted {
+    /// For a list of this length and method, beside what there was. `None`: the list is walked.
+    pub(super) fn beside(
+        before: Option<Self>,
         list_len: usize,
+        method: Kind,
         workers: usize,
+        generation: u64,
     ) -> Option<Self> {
-        if list_len <= LOOSE_MAX {
+        if list_len <= SHORT_MAX || Measure::of(method).is_none() {
             return None;
         }
-        let mut blocks: Vec<&Arc<Block>> = taken.collect();
-        blocks.sort_unstable_by_key(|block| Arc::as_ptr(block));
-        let with_room = blocks.chunk_by(|a, b| Arc::ptr_eq(a, b)).filter(|its| its.len() < BLOCK_LEN);
-        Some(Self { workers, free: with_room.map(|its| (its[0].clone(), BLOCK_LEN - its.len())).collect() })
-    }
-
-    /// A block for one more server.
-    pub(super) fn take(&mut self) -> Arc<Block> {
-        if let Some((block, seats)) = self.free.last_mut() {
-            let block = block.clone();
-            *seats -= 1;
-            if *seats == 0 {
-                self.free.pop();
-            }
-            return block;
-        }
-        let block = Block::new(self.workers);
-        self.free.push((block.clone(), BLOCK_LEN - 1));
-        block
+        let fitting = before.filter(|before| before.journal.suits(list_len));
+        Some(fitting.unwrap_or_else(|| Self { journal: Journal::new(workers, list_len), since: generation }))
     }
 }
 
@@ -103,131 +92,134 @@ pub struct Ranks {
     measure: Measure,
     /// Whether picks ask for one that has plenty of room.
     seeks_plenty: bool,
-    /// Servers in no block, by their places in the list.
-    loose: Box<[u32]>,
-    blocks: Box<[Members]>,
-    /// By worker, then by block.
-    known: Box<[Box<[Known]>]>,
+    noted: Noted,
+    arrivals: Arc<Arrivals>,
+    /// By the names that are in the journal.
+    places: Places,
+    /// By worker.
+    known: Box<[CachePadded<Known>]>,
 }
 
+/// What a worker knows. It alone writes and reads it.
 #[derive(Debug)]
-struct Members {
-    block: Arc<Block>,
-    /// Places in the list, rising.
-    places: Box<[u32]>,
-}
-
-/// What a worker knows of a block. It alone writes and reads it.
-#[derive(Debug)]
-#[repr(align(64))]
 struct Known {
-    /// That of its block when it was found.
-    stamp: AtomicU32,
-    /// Where in the list the one with the least load is.
-    place: AtomicU32,
-    /// Its load; [`Load::INFINITE`]: none of them is usable.
-    amount: AtomicU64,
-    weight: AtomicU32,
-    /// Whether one of the block has plenty of room, if that is asked for.
-    has_plenty: AtomicBool,
+    /// Whether it knows anything.
+    is_begun: AtomicBool,
+    /// How many servers have plenty of room, if that is asked for.
+    plenty: AtomicU32,
+    /// Which of them.
+    has_plenty: Box<[AtomicBool]>,
+    /// By worker: how much of what it wrote has been read.
+    read: Box<[AtomicU64]>,
+    tree: Tree,
 }
 
 impl Known {
-    /// Nothing: the block has another stamp by now.
-    fn nothing_of(block: &Block) -> Self {
+    fn nothing(list_len: usize, workers: usize, seeks_plenty: bool) -> Self {
+        let plenty_len = if seeks_plenty { list_len } else { 0 };
         Self {
-            stamp: AtomicU32::new(block.stamp().wrapping_sub(1)),
-            place: AtomicU32::new(u32::MAX),
-            amount: AtomicU64::new(0),
-            weight: AtomicU32::new(0),
-            has_plenty: AtomicBool::new(false),
+            is_begun: AtomicBool::new(false),
+            plenty: AtomicU32::new(0),
+            has_plenty: (0..plenty_len).map(|_| AtomicBool::new(false)).collect(),
+            read: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            tree: Tree::new(list_len),
         }
     }
 
-    #[inline]
-    fn least(&self) -> (u32, Load) {
-        let load = Load { amount: self.amount.load(Relaxed), weight: self.weight.load(Relaxed) };
-        (self.place.load(Relaxed), load)
+    fn set_plenty(&self, place: usize, has_plenty: bool) {
+        let Some(known) = self.has_plenty.get(place) else { return };
+        let change = u32::from(has_plenty).wrapping_sub(u32::from(known.load(Relaxed)));
+        known.store(has_plenty, Relaxed);
+        self.plenty.store(self.plenty.load(Relaxed).wrapping_add(change), Relaxed);
     }
 }
 
 impl Ranks {
-    /// Of a list with these blocks, in its order. `None`: none of them has one, or the method compares no servers.
-    pub(super) fn new<'a>(
-        blocks: impl Iterator<Item = Option<&'a Arc<Block>>>,
-        method: Kind,
-        workers: usize,
-    ) -> Option<Self> {
+    /// Of the list of these servers, by name.
+    pub(super) fn new(names: &[u32], method: Kind, noted: Noted, arrivals: Arc<Arrivals>) -> Option<Self> {
         let measure = Measure::of(method)?;
         let seeks_plenty = matches!(method, Kind::Lblc | Kind::Lblcr);
-        let mut loose = Vec::new();
-        let mut seated = Vec::new();
-        for (place, block) in (0..).zip(blocks) {
-            match block {
-                Some(block) => seated.push((block, place)),
-                None => loose.push(place),
-            }
-        }
-        if seated.is_empty() {
-            return None;
-        }
-        seated.sort_unstable_by_key(|&(block, place)| (Arc::as_ptr(block), place));
-        let blocks: Box<[Members]> = seated
-            .chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b))
-            .map(|its| Members {
-                block: its[0].0.clone(),
-                places: its.iter().map(|&(_, place)| place).collect(),
-            })
-            .collect();
-        let known = (0..workers)
-            .map(|_| blocks.iter().map(|members| Known::nothing_of(&members.block)).collect())
-            .collect();
-        Some(Self { measure, seeks_plenty, loose: loose.into(), blocks, known })
-    }
-
-    /// The usable server with the least load; of equals the first. `servers` is the list that this was made for.
-    pub(super) fn least(&self, worker: usize, servers: &impl Servers) -> Option<usize> {
-        let loose = least(servers, self.loose.iter().map(|&place| place as usize), self.measure);
-        let mut best = loose.map_or((u32::MAX, Load::INFINITE), |(place, load)| (place as u32, load));
-        for known in self.up_to_date(worker, servers) {
-            let (place, load) = known.least();
-            if best.1.exceeds(load) || place < best.0 && !load.exceeds(best.1) {
-                best = (place, load);
-            }
-        }
-        (best.1 != Load::INFINITE).then_some(best.0 as usize)
-    }
-
-    /// As [`Servers::some_have_plenty`], for lblc and lblcr.
-    pub(super) fn some_have_plenty(&self, worker: usize, servers: &impl Servers) -> bool {
-        self.loose.iter().any(|&place| has_plenty(servers, place as usize))
-            || self.up_to_date(worker, servers).any(|known| known.has_plenty.load(Relaxed))
-    }
-
-    /// What the worker knows of each block, looked at anew where something has changed.
-    #[inline]
-    fn up_to_date(&self, worker: usize, servers: &impl Servers) -> impl Iterator<Item = &Known> {
-        let known = self.known.get(worker).map_or(&[][..], |known| known);
-        self.blocks.iter().zip(known).map(move |(members, known)| {
-            // Before the look: a change during it is seen the next time.
-            let stamp = members.block.stamp();
-            if known.stamp.load(Relaxed) != stamp {
-                self.look(members, known, servers);
-                known.stamp.store(stamp, Relaxed);
-            }
-            known
+        let workers = arrivals.0.len();
+        let known = || CachePadded::new(Known::nothing(names.len(), workers, seeks_plenty));
+        Some(Self {
+            measure,
+            seeks_plenty,
+            noted,
+            arrivals,
+            places: Places::new(names),
+            known: (0..workers).map(|_| known()).collect(),
         })
     }
 
-    fn look(&self, members: &Members, known: &Known, servers: &impl Servers) {
-        let places = || members.places.iter().map(|&place| place as usize);
-        let found = least(servers, places(), self.measure);
-        let (place, load) = found.map_or((u32::MAX, Load::INFINITE), |(place, load)| (place as u32, load));
-        known.place.store(place, Relaxed);
-        known.amount.store(load.amount, Relaxed);
-        known.weight.store(load.weight, Relaxed);
+    /// Asks the processor for what a pick begins with.
+    #[inline]
+    pub(super) fn prefetch(&self, worker: usize) {
+        if let Some(known) = self.known.get(worker) {
+            dpdk::lcore::prefetch(&**known);
+        }
+        self.noted.journal.prefetch(worker);
+    }
+
+    /// The usable server with the least load; of equals the first. `servers` is the list that this was made for. `None`: that
+    /// is not known yet, and has to be found by a walk.
+    #[inline]
+    pub(super) fn least(&self, worker: usize, servers: &impl Servers) -> Option<Option<usize>> {
+        self.up_to_date(worker, servers).map(|known| known.tree.least())
+    }
+
+    /// As [`Servers::some_have_plenty`], for lblc and lblcr. `None`: as above.
+    pub(super) fn some_have_plenty(&self, worker: usize, servers: &impl Servers) -> Option<bool> {
+        self.up_to_date(worker, servers).map(|known| known.plenty.load(Relaxed) != 0)
+    }
+
+    /// What the worker knows, with all that has changed so far.
+    #[inline]
+    fn up_to_date(&self, worker: usize, servers: &impl Servers) -> Option<&Known> {
+        let known = &**self.known.get(worker)?;
+        if !known.is_begun.load(Relaxed) {
+            return self.begin(known, servers);
+        }
+        for (writer, read) in known.read.iter().enumerate() {
+            let from = read.load(Relaxed);
+            match self.noted.journal.read(writer, from, |name| self.renew(known, name, servers)) {
+                Ok(to) if to == from => (),
+                Ok(to) => read.store(to, Relaxed),
+                Err(Lapped) => self.start_over(known, servers),
+            }
+        }
+        Some(known)
+    }
+
+    #[cold]
+    fn begin<'a>(&'a self, known: &'a Known, servers: &impl Servers) -> Option<&'a Known> {
+        if !self.arrivals.all_have(self.noted.since) {
+            return None;
+        }
+        self.start_over(known, servers);
+        known.is_begun.store(true, Relaxed);
+        Some(known)
+    }
+
+    /// Looks at every server.
+    #[cold]
+    fn start_over(&self, known: &Known, servers: &impl Servers) {
+        // Before the look: a change during it is read the next time.
+        for (writer, read) in known.read.iter().enumerate() {
+            read.store(self.noted.journal.written(writer), Relaxed);
+        }
+        known.tree.fill(servers.len(), |place| self.measure.load(servers, place));
         if self.seeks_plenty {
-            known.has_plenty.store(places().any(|place| has_plenty(servers, place)), Relaxed);
+            (0..servers.len()).for_each(|place| known.set_plenty(place, has_plenty(servers, place)));
+        }
+    }
+
+    #[inline]
+    fn renew(&self, known: &Known, name: u32, servers: &impl Servers) {
+        // One that is not in the list has connections left, no more.
+        let Some(place) = self.places.get(name) else { return };
+        known.tree.renew(place, self.measure.load(servers, place));
+        if self.seeks_plenty {
+            known.set_plenty(place, has_plenty(servers, place));
         }
     }
 }

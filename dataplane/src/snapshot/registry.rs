@@ -10,6 +10,7 @@
 
 mod amend;
 mod error;
+mod lists;
 mod numbers;
 mod parts;
 mod served;
@@ -28,11 +29,11 @@ use super::addressing::Addressing;
 use super::destinations::Destinations;
 use super::masters::{Held, VirtualRouters};
 use super::nat::NatSockets;
-use super::ranks::{Ranks, Seats};
+use super::ranks::{Arrivals, Noted, Ranks};
 use super::rates::Estimator;
 use super::routes::Routes;
 use super::server::{Live, Server};
-use super::service::{Candidate, Epoch, Service};
+use super::service::{Epoch, Service};
 use super::traffic::Traffic;
 use super::vips::Numbering;
 use super::virtual_router::Fence;
@@ -41,13 +42,14 @@ use crate::address::Addr4;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::conn::template::Templates;
-use crate::sched::{MaglevKeys, Options, Scheduler, ServerDescription, ServiceDescription, State};
+use crate::sched::{MaglevKeys, Options, Scheduler, ServiceDescription, State};
 use crate::stats::WorkerCounters;
 use crate::wire::ethernet::MacAddress;
 use amend::Journal;
 pub use error::RegistryError;
+use lists::{candidates, in_order, list};
 use numbers::Numbers;
-use parts::{make_bindings, make_port, make_server, make_switches, nobody, vips};
+use parts::{Place, make_bindings, make_port, make_server, make_switches, nobody, vips};
 pub use served::{NotServed, check};
 
 /// How far the workers are, those that are furthest behind.
@@ -83,6 +85,8 @@ struct ServiceEntry {
     /// `None`: removed.
     current: Option<(VirtualServer, ServiceDescription, Arc<Service>)>,
     servers: HashMap<ServerKey, ServerEntry>,
+    /// `None`: its list is walked.
+    noted: Option<Noted>,
     epoch: Epoch,
     /// What those have carried that are no longer in `servers`: totals of a virtual server never go back.
     retired: Traffic,
@@ -162,6 +166,7 @@ pub struct Registry {
     announcements: (Arc<[(usize, Addr4)]>, u64),
     /// By port number.
     fences: Vec<Arc<Fence>>,
+    arrivals: Arc<Arrivals>,
     /// Those of real servers that are free.
     numbers: Numbers,
     /// The generation in which some were given or taken.
@@ -195,6 +200,7 @@ impl Registry {
             bindings: Default::default(),
             announcements: Default::default(),
             fences: Vec::new(),
+            arrivals: Arrivals::new(workers),
             numbers: Numbers::default(),
             numbers_generation: 0,
             nat_sockets: NatSockets::default(),
@@ -308,25 +314,33 @@ impl Registry {
                 id: draft.service_id()?,
                 current: None,
                 servers: HashMap::new(),
+                noted: None,
                 epoch: Epoch::default(),
                 retired: Traffic::default(),
             },
         };
         entry.servers.values_mut().for_each(ServerEntry::set_absent);
-        let taken = entry.servers.values().filter_map(|server| server.live.block.as_ref());
-        let mut seats = Seats::beside(taken, wanted.real_servers.len(), self.workers);
+        entry.renew_journal(wanted, self.workers, self.generation + 1);
         for real in &wanted.real_servers {
             let key = (real.address, real.port);
             let old = entry.servers.remove(&key);
-            let (live, id) = match &old {
-                Some(old) => (old.live.clone(), old.server.id),
+            let (live, name, id) = match &old {
+                Some(old) => (old.live.clone(), old.name, old.server.id),
                 None => {
-                    let block = seats.as_mut().map(Seats::take);
-                    (Live::new(self.workers, block), draft.numbers.take()?)
+                    let id = draft.numbers.take()?;
+                    (Live::new(self.workers), id, id)
                 }
             };
+            let journal = entry.noted.as_ref().map(|noted| &noted.journal);
             let make = |real: &RealServer, id| {
-                make_server(wanted, real, config, routes, (id, entry.id, live.clone()))
+                let (journal, live) = (journal.cloned(), live.clone());
+                make_server(
+                    wanted,
+                    real,
+                    config,
+                    routes,
+                    Place { id, name, service: entry.id, journal, live },
+                )
             };
             let next = match old {
                 Some(old) => {
@@ -336,7 +350,7 @@ impl Registry {
                     self.edited(old, real, make, &mut draft.numbers)?
                 }
                 None => ServerEntry {
-                    name: id,
+                    name,
                     upper_threshold: real.upper_threshold,
                     removed: None,
                     server: make(real, id)?,
@@ -426,7 +440,7 @@ impl Registry {
             persistence: wanted.persistence,
             epoch: entry.epoch,
             one_packet: wanted.one_packet,
-            ranks: ranks(&in_order, wanted.scheduler, self.workers),
+            ranks: self.ranks(&in_order, wanted.scheduler, entry.noted.clone()),
             list: candidates(&in_order),
             scheduler,
             state,
@@ -436,6 +450,12 @@ impl Registry {
             },
         };
         Ok((wanted.clone(), description, Arc::new(service)))
+    }
+
+    /// What is remembered of a list for picks of the least loaded server, if it is long.
+    fn ranks(&self, in_order: &[&ServerEntry], method: Kind, noted: Option<Noted>) -> Option<Box<Ranks>> {
+        let names: Vec<u32> = in_order.iter().map(|server| server.name.0).collect();
+        Ranks::new(&names, method, noted?, self.arrivals.clone()).map(Box::new)
     }
 
     /// Seeds of the process, sizes and times of the file.
@@ -517,6 +537,7 @@ impl Registry {
             locals: Arc::new(locals),
             familiar: Familiar::new(&familiar),
             virtual_routers: Arc::new(virtual_routers),
+            arrivals: self.arrivals.clone(),
             held: Held::default(),
         };
         snapshot.set_masters(&HashSet::new());
@@ -533,6 +554,26 @@ impl ServiceEntry {
             self.epoch = Epoch { number: self.epoch.number.wrapping_add(1), since: generation };
         }
         self
+    }
+}
+
+impl ServiceEntry {
+    /// Lets changes be noted, or no more, as it is good for what is wanted.
+    fn renew_journal(&mut self, wanted: &VirtualServer, workers: usize, generation: u64) {
+        let list_len = wanted.real_servers.len();
+        let before = self.noted.take();
+        let mut noted = Noted::beside(before, list_len, wanted.scheduler, workers, generation);
+        if let Some(Noted { journal, since }) = &mut noted {
+            // One that returns may have been without for a while.
+            let notes =
+                |server: &Server| server.journal.as_ref().is_some_and(|its| Arc::ptr_eq(its, journal));
+            let mut old =
+                wanted.real_servers.iter().filter_map(|real| self.servers.get(&(real.address, real.port)));
+            if old.any(|old| !notes(&old.server)) {
+                *since = generation;
+            }
+        }
+        self.noted = noted;
     }
 }
 
@@ -568,50 +609,4 @@ fn forgetful(services: &[Option<Arc<Service>>]) -> Arc<[ServiceId]> {
         .filter(|service| service.scheduler.forgets())
         .map(|service| service.id)
         .collect()
-}
-
-/// The real servers of the description's list.
-fn in_order<'a>(entry: &'a ServiceEntry, description: &ServiceDescription) -> Vec<&'a ServerEntry> {
-    let by_name: HashMap<u32, &ServerEntry> =
-        entry.servers.values().map(|server| (server.name.0, server)).collect();
-    description.servers.iter().filter_map(|server| by_name.get(&server.id).copied()).collect()
-}
-
-/// The list as picks read it.
-fn candidates(in_order: &[&ServerEntry]) -> Box<[Candidate]> {
-    let candidate = |ServerEntry { server, .. }: &&ServerEntry| Candidate {
-        id: server.id,
-        weight: server.weight,
-        has_threshold: server.upper_threshold != 0,
-        forwarding: server.forwarding,
-        tallies: server.tallies.clone(),
-    };
-    in_order.iter().map(candidate).collect()
-}
-
-/// The list as picks of the least loaded server walk it, if it is long.
-fn ranks(in_order: &[&ServerEntry], method: Kind, workers: usize) -> Option<Box<Ranks>> {
-    Ranks::new(in_order.iter().map(|server| server.live.block.as_ref()), method, workers).map(Box::new)
-}
-
-/// The kernel's list: what was there in its place, what is new at the head, the last one first.
-fn list(
-    entry: &ServiceEntry,
-    wanted: &VirtualServer,
-    old: Option<&ServiceDescription>,
-) -> Vec<ServerDescription> {
-    let described: HashMap<u32, ServerDescription> = wanted
-        .real_servers
-        .iter()
-        .map(|real| {
-            let id = entry.servers[&(real.address, real.port)].name.0;
-            (id, ServerDescription::new(id, real.address, real.port, u32::from(real.weight)))
-        })
-        .collect();
-    let old: &[ServerDescription] = old.map_or(&[], |old| &old.servers);
-    let kept: Vec<_> = old.iter().filter_map(|server| described.get(&server.id).copied()).collect();
-    let kept_ids: HashSet<u32> = kept.iter().map(|server| server.id).collect();
-    let added = wanted.real_servers.iter().rev().map(|real| entry.servers[&(real.address, real.port)].name.0);
-    let added = added.filter(|id| !kept_ids.contains(id)).filter_map(|id| described.get(&id).copied());
-    added.chain(kept.iter().copied()).collect()
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 use weir_config::model::{Forwarding, MacAddress, Protocol};
 
-use super::ranks::Block;
+use super::ranks::journal::Journal;
 use super::rates::Estimator;
 use super::routes::NextHop;
 use crate::address::Addr4;
@@ -45,7 +45,7 @@ pub struct Server {
     pub current: ServerId,
     /// False: it was removed, but connections may still name it.
     pub is_present: bool,
-    /// Whether changes of its counts are noted in [`Live::block`].
+    /// Whether changes of its counts are noted in [`Server::journal`].
     pub is_ranked: bool,
     /// How packets reach it.
     pub forwarding: Forwarding,
@@ -59,6 +59,10 @@ pub struct Server {
     pub upper_threshold: u32,
     /// New connections again below this many; 0: three quarters of the upper one.
     pub lower_threshold: u32,
+    /// What its virtual server's scheduler and journal know it by.
+    pub name: u32,
+    /// Where changes of its counts are noted, if its virtual server's list is ranked.
+    pub journal: Option<Arc<Journal>>,
     /// What changes with packets.
     pub live: Arc<Live>,
 }
@@ -132,9 +136,9 @@ impl Server {
     #[inline]
     fn note(&self, worker: usize) {
         if self.is_ranked
-            && let Some(block) = &self.live.block
+            && let Some(journal) = &self.journal
         {
-            block.note(worker);
+            journal.note(worker, self.name);
         }
     }
 
@@ -159,17 +163,15 @@ pub struct Live {
     pub workers: Arc<[CachePadded<Tally>]>,
     /// The overload flag of the thresholds; an edit may clear it.
     pub overloaded: AtomicBool,
-    /// Where changes of its counts are noted, if it came to a long list.
-    pub block: Option<Arc<Block>>,
     /// What it carries in a second; control's.
     pub rates: Estimator,
 }
 
 impl Live {
     /// All zero.
-    pub fn new(workers: usize, block: Option<Arc<Block>>) -> Arc<Self> {
+    pub fn new(workers: usize) -> Arc<Self> {
         let workers = (0..workers).map(|_| CachePadded::new(Tally::default())).collect();
-        Arc::new(Self { workers, overloaded: AtomicBool::new(false), block, rates: Estimator::default() })
+        Arc::new(Self { workers, overloaded: AtomicBool::new(false), rates: Estimator::default() })
     }
 
     /// Active connections, all workers.

@@ -74,7 +74,7 @@ pub struct Epoch {
 }
 
 /// Real servers whose part of a pick is asked for ahead: the whole of a short list, the beginning of a long one.
-const PREFETCHED_MAX: usize = 12;
+const PREFETCHED_MAX: usize = super::ranks::SHORT_MAX;
 
 impl Service {
     /// Picks a real server for a new connection, as the kernel would.
@@ -108,7 +108,9 @@ impl Service {
     /// Asks the processor for the counts that a pick looks at.
     #[inline]
     pub(crate) fn prefetch_counts(&self, worker: usize) {
-        if self.scheduler.looks_at_connections() {
+        if let Some(ranks) = &self.ranks {
+            ranks.prefetch(worker);
+        } else if self.scheduler.looks_at_connections() {
             let tallies =
                 self.list.iter().take(PREFETCHED_MAX).filter_map(|server| server.tallies.get(worker));
             tallies.for_each(dpdk::lcore::prefetch);
@@ -153,14 +155,16 @@ impl Servers for View<'_> {
     }
     #[inline]
     fn least(&self, measure: Measure) -> Option<usize> {
-        match &self.service.ranks {
-            Some(ranks) => ranks.least(self.worker, self),
+        let ranks = self.service.ranks.as_ref();
+        match ranks.and_then(|ranks| ranks.least(self.worker, self)) {
+            Some(found) => found,
             None => crate::sched::least(self, 0..self.len(), measure).map(|(index, _)| index),
         }
     }
     fn some_have_plenty(&self) -> bool {
-        match &self.service.ranks {
-            Some(ranks) => ranks.some_have_plenty(self.worker, self),
+        let ranks = self.service.ranks.as_ref();
+        match ranks.and_then(|ranks| ranks.some_have_plenty(self.worker, self)) {
+            Some(some_have) => some_have,
             None => (0..self.len()).any(|index| crate::sched::has_plenty(self, index)),
         }
     }

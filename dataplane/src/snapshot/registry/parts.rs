@@ -10,12 +10,21 @@ use crate::address::{Addr4, v4_net};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::neighbor::Hop;
 use crate::punt::advertisers::Advertisers;
-use crate::sched::Measure;
+use crate::snapshot::ranks::journal::Journal;
 use crate::snapshot::routes::{NextHop, Routes};
 use crate::snapshot::server::{Live, Server};
 use crate::snapshot::virtual_router::VirtualMacs;
 use crate::snapshot::{Binding, Port, Switches, marks};
 use crate::wire::ethernet::MacAddress;
+
+/// What a real server is beside what the file says of it.
+pub(super) struct Place {
+    pub(super) id: ServerId,
+    pub(super) name: ServerId,
+    pub(super) service: ServiceId,
+    pub(super) journal: Option<Arc<Journal>>,
+    pub(super) live: Arc<Live>,
+}
 
 /// A real server of a virtual server.
 pub(super) fn make_server(
@@ -23,7 +32,7 @@ pub(super) fn make_server(
     real: &RealServer,
     config: &Config,
     routes: &Routes,
-    (id, service, live): (ServerId, ServiceId, Arc<Live>),
+    Place { id, name, service, journal, live }: Place,
 ) -> Result<Server, RegistryError> {
     let (address, overhead) = served::reach(virtual_server, real)?;
     let next_hop = routes.next_hop(address).filter(|hop| {
@@ -38,7 +47,7 @@ pub(super) fn make_server(
         id,
         current: id,
         is_present: true,
-        is_ranked: live.block.is_some() && Measure::of(virtual_server.scheduler).is_some(),
+        is_ranked: journal.is_some(),
         forwarding: real.forwarding,
         address,
         port: server_port(virtual_server, real),
@@ -53,6 +62,8 @@ pub(super) fn make_server(
         lower_threshold: real.lower_threshold,
         bound: None,
         tallies: live.workers.clone(),
+        name: name.0,
+        journal,
         live,
     })
 }
@@ -128,7 +139,7 @@ pub(super) fn make_switches(config: &Config) -> Switches {
 
 /// Stands where there is no real server, so that looking one up can't fail.
 pub(super) fn nobody(workers: usize) -> Server {
-    let live = Live::new(workers, None);
+    let live = Live::new(workers);
     Server {
         id: ServerId(0),
         current: ServerId(0),
@@ -148,6 +159,8 @@ pub(super) fn nobody(workers: usize) -> Server {
         lower_threshold: 0,
         bound: None,
         tallies: live.workers.clone(),
+        name: 0,
+        journal: None,
         live,
     }
 }

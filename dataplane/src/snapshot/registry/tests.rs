@@ -6,6 +6,7 @@ use weir_config::model::Forwarding;
 
 use super::*;
 use crate::snapshot::publish::Publisher;
+use crate::snapshot::service::Candidate;
 use crate::snapshot::{NatServer, Origin};
 
 const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);

@@ -1,0 +1,52 @@
+//! The list of a virtual server, in the kernel's order, for its scheduler and for picks.
+
+use hashbrown::{HashMap, HashSet};
+use weir_config::model::VirtualServer;
+
+use super::{ServerEntry, ServiceEntry};
+use crate::sched::{ServerDescription, ServiceDescription};
+use crate::snapshot::service::Candidate;
+
+/// The real servers of the description's list.
+pub(super) fn in_order<'a>(
+    entry: &'a ServiceEntry,
+    description: &ServiceDescription,
+) -> Vec<&'a ServerEntry> {
+    let by_name: HashMap<u32, &ServerEntry> =
+        entry.servers.values().map(|server| (server.name.0, server)).collect();
+    description.servers.iter().filter_map(|server| by_name.get(&server.id).copied()).collect()
+}
+
+/// The list as picks read it.
+pub(super) fn candidates(in_order: &[&ServerEntry]) -> Box<[Candidate]> {
+    let candidate = |ServerEntry { server, .. }: &&ServerEntry| Candidate {
+        id: server.id,
+        weight: server.weight,
+        has_threshold: server.upper_threshold != 0,
+        forwarding: server.forwarding,
+        tallies: server.tallies.clone(),
+    };
+    in_order.iter().map(candidate).collect()
+}
+
+/// The kernel's list: what was there in its place, what is new at the head, the last one first.
+pub(super) fn list(
+    entry: &ServiceEntry,
+    wanted: &VirtualServer,
+    old: Option<&ServiceDescription>,
+) -> Vec<ServerDescription> {
+    let described: HashMap<u32, ServerDescription> = wanted
+        .real_servers
+        .iter()
+        .map(|real| {
+            let id = entry.servers[&(real.address, real.port)].name.0;
+            (id, ServerDescription::new(id, real.address, real.port, u32::from(real.weight)))
+        })
+        .collect();
+    let old: &[ServerDescription] = old.map_or(&[], |old| &old.servers);
+    let kept: Vec<_> = old.iter().filter_map(|server| described.get(&server.id).copied()).collect();
+    let kept_ids: HashSet<u32> = kept.iter().map(|server| server.id).collect();
+    let added = wanted.real_servers.iter().rev().map(|real| entry.servers[&(real.address, real.port)].name.0);
+    let added = added.filter(|id| !kept_ids.contains(id)).filter_map(|id| described.get(&id).copied());
+    added.chain(kept.iter().copied()).collect()
+}
