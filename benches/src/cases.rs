@@ -1,5 +1,6 @@
 //! The packets whose cost is watched: what a director has to be asked, and what must come of it.
 
+use weir_dataplane::address::Addr4;
 use weir_dataplane::wire::ethernet::{Arp, MacAddress};
 use weir_dataplane::wire::l4::flags::{ACK, SYN};
 
@@ -24,7 +25,7 @@ pub struct Case {
 }
 
 /// Every case, in the order of the list of figures.
-pub const ALL: [Case; 14] = [
+pub const ALL: [Case; 16] = [
     Case { name: "dr-established", prepare: || established("dr", requests), passes: 4 },
     Case { name: "dr-virtual-mac", prepare: virtual_mac, passes: 4 },
     Case { name: "tun-established", prepare: || established("tun", requests), passes: 4 },
@@ -36,6 +37,8 @@ pub const ALL: [Case; 14] = [
     Case { name: "dr-new-wlc-16", prepare: || fresh("dr", "wlc", 16), passes: 1 },
     Case { name: "dr-new-wlc-1000", prepare: || fresh("dr", "wlc", 1000), passes: 1 },
     Case { name: "dr-new-nq-1000", prepare: || fresh("dr", "nq", 1000), passes: 1 },
+    Case { name: "dr-new-limits-1000", prepare: || fresh_limited(1000), passes: 1 },
+    Case { name: "dr-new-lblc-1000", prepare: || fresh_destinations("lblc", 1000), passes: 1 },
     Case { name: "dr-new-mh", prepare: || fresh("dr", "mh", 4), passes: 1 },
     Case { name: "nat-new-rr", prepare: || fresh("nat", "rr", 4), passes: 1 },
     Case { name: "arp-questions", prepare: questions, passes: 1 },
@@ -135,13 +138,34 @@ fn datagrams() -> (Lab, Vec<Vec<u8>>) {
     (lab, frames)
 }
 
-/// SYNs of connections that are not there yet. A connection of each real server's has been, so that MACs are found.
 fn fresh(forwarding: &str, scheduler: &str, servers: u16) -> (Lab, Vec<Vec<u8>>) {
-    let mut lab = lab(forwarding, "tcp", scheduler, servers);
-    let first: Vec<_> =
-        (0..FLOWS).map(|flow| tcp((CLIENT.plus((flow + 1).wrapping_neg()), 999), (VIP, 80), SYN)).collect();
+    fresh_to(lab(forwarding, "tcp", scheduler, servers), |_| VIP)
+}
+
+/// SYNs of connections that are not there yet. A connection of each real server's has been, so that MACs are found.
+fn fresh_to(mut lab: Lab, vip: impl Fn(u32) -> Addr4) -> (Lab, Vec<Vec<u8>>) {
+    let before = |flow: u32| (CLIENT.plus((flow + 1).wrapping_neg()), 999);
+    let first: Vec<_> = (0..FLOWS).map(|flow| tcp(before(flow), (vip(FLOWS + flow), 80), SYN)).collect();
     lab.send(0, &first);
-    (lab, (0..FLOWS).map(|flow| tcp(client(flow), (VIP, 80), SYN)).collect())
+    (lab, (0..FLOWS).map(|flow| tcp(client(flow), (vip(flow), 80), SYN)).collect())
+}
+
+/// By wlc, with thresholds that nobody reaches.
+fn fresh_limited(servers: u16) -> (Lab, Vec<Vec<u8>>) {
+    let its = virtual_server(80, "protocol = \"tcp\"\nscheduler = \"wlc\"", "dr", servers, true);
+    let limited = its.replace("weight = 1000\n", "weight = 1000\nupper_threshold = 1000\n");
+    fresh_to(Lab::new(&(base(16_384, "") + &limited), 1), |_| VIP)
+}
+
+/// To as many addresses of a network, each of which gets a real server of its own.
+fn fresh_destinations(scheduler: &str, servers: u16) -> (Lab, Vec<Vec<u8>>) {
+    const FIRST: Addr4 = Addr4::new(10, 128, 0, 0);
+    let its = virtual_server(80, &format!("scheduler = \"{scheduler}\""), "dr", servers, true);
+    let marked = its.replace("address = \"10.0.0.100\"\nport = 80\n", "mark = 1\n");
+    // Real servers of a mark have no port of their own.
+    let marked = marked.replace("port = 80\nweight", "weight");
+    let mark = "[[mark]]\nmark = 1\naddresses = [\"10.128.0.0/16\"]\n";
+    fresh_to(Lab::new(&(base(16_384, "") + mark + &marked), 1), |flow| FIRST.plus(flow))
 }
 
 fn questions() -> (Lab, Vec<Vec<u8>>) {
