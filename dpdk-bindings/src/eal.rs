@@ -25,7 +25,7 @@ use dpdk_sys as sys;
 use crate::error::Errno;
 use crate::lcore::{self, LcoreId};
 
-/// How often [`Eal::wait`] looks whether a worker is done.
+/// How often [`Eal::wait_until`] looks whether a worker is done.
 const WAIT_POLL: Duration = Duration::from_millis(1);
 
 static STARTED: AtomicBool = AtomicBool::new(false);
