@@ -267,6 +267,16 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_is_none_of_weirs_keeps_its_values() {
+        for table in ["[vault]", "[vault.port]", "[[vaults]]", "[port.vault]", "[\"vault\"]", "[vault"] {
+            let text = format!("{PORT}{table}\nname = \"hunter2\" x\naddress = hunter2\nport = \"hunter2\n");
+            let report = parse("t", &text).unwrap_err();
+            let lines: Vec<String> = report.one_liners().map(|(_, line)| line).collect();
+            assert!(!format!("{lines:?}{}", report.render(false)).contains("hunter2"), "{report}");
+        }
+    }
+
+    #[test]
     fn warnings_do_not_stop() {
         let mark = "[[mark]]\nmark = 7\naddresses = [\"192.0.2.0/24\"]\n";
         let loaded = parse("w", &format!("{PORT}{mark}")).unwrap();

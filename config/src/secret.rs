@@ -2,7 +2,7 @@
 //!
 //! Reports quote the text, and they go to logs that many people read. So a value is shown only where its key is one of weir's that
 //! holds no secret: an address, a number, a word. What stands under any other key, misspelt or of another program, is hidden,
-//! and so are comments and whatever is no statement. The text may be no TOML, so this reads it for itself: it never gives up,
+//! and so are all values of a table that is none of weir's, comments, and whatever is no statement. The text may be no TOML, so this reads it for itself: it never gives up,
 //! and where it has lost its way it shows nothing until the next key or table of weir's at the beginning of a line.
 
 use std::collections::HashSet;
@@ -20,7 +20,8 @@ pub(crate) use sentence::hidden_in;
 const SECRET: [&str; 6] = ["password", "basic_auth", "request_body", "send", "send_hex", "mh_seed"];
 /// Header fields: of each the name is shown.
 const FIELDS: [&str; 3] = ["request_header", "expect_header", "expect_header_regex"];
-/// Programs: shown without their arguments.
+/// Programs: shown without their arguments. One without its path is shown if it is a plain word, as is a path without its slash: it is
+/// what the report is about then.
 const PROGRAMS: [&str; 5] = ["command", "notify_up", "notify_down", "quorum_up", "quorum_down"];
 /// Paths of requests: shown up to their query.
 const PATHS: [&str; 1] = ["path"];
@@ -41,9 +42,14 @@ fn is_known(word: &str) -> bool {
     KNOWN.0.contains(word) || KNOWN.1.contains(word)
 }
 
+/// Whether this is the name of a table of weir's, within others or not.
+fn is_table(name: &str) -> bool {
+    name.split('.').all(|part| KNOWN.1.contains(part.trim()))
+}
+
 /// The places of all that is hidden in a text, in their order.
 pub(crate) fn spans(text: &str) -> Vec<Range<usize>> {
-    let mut reader = Reader { text, at: 0, spans: Vec::new(), is_lost: false };
+    let mut reader = Reader { text, at: 0, spans: Vec::new(), is_lost: false, is_foreign: false };
     while reader.at < text.len() {
         reader.statement();
     }
@@ -91,6 +97,8 @@ struct Reader<'t> {
     spans: Vec<Range<usize>>,
     /// What comes may be the rest of a string.
     is_lost: bool,
+    /// The table is none of weir's: its keys mean nothing here.
+    is_foreign: bool,
 }
 
 impl Reader<'_> {
@@ -100,13 +108,21 @@ impl Reader<'_> {
         match self.rest().chars().next() {
             None => {}
             Some('#') => self.comment(),
-            Some(_) if self.is_lost && !self.finds_its_way(self.at) => self.hide_line(),
+            Some(c) if self.is_lost && !self.finds_its_way(self.at) => {
+                // It may be a header all the same.
+                self.is_foreign |= c == '[';
+                self.hide_line();
+            }
             Some('[') => match self.header(self.at) {
-                Some((_, end)) => (self.at, self.is_lost) = (end, false),
+                Some((name, end)) => {
+                    self.is_foreign = !is_table(name);
+                    (self.at, self.is_lost) = (end, false);
+                }
                 None => self.broken_header(),
             },
             Some(_) => match self.key(self.at) {
                 Some((shown, end)) => {
+                    let shown = if self.is_foreign { Shown::Nothing } else { shown };
                     (self.at, self.is_lost) = (end, false);
                     if self.value(shown, 0) == End::Well {
                         self.behind_value();
@@ -121,9 +137,10 @@ impl Reader<'_> {
     fn broken_header(&mut self) {
         let line =
             self.text[self.at..self.line_end()].trim_matches(|c: char| "[]".contains(c) || c.is_whitespace());
-        match line.split('.').all(|part| is_known(part.trim())) {
-            true => self.at = self.line_end(),
-            false => self.hide_line(),
+        self.is_foreign = !is_table(line);
+        match self.is_foreign {
+            true => self.hide_line(),
+            false => self.at = self.line_end(),
         }
     }
 
@@ -132,7 +149,9 @@ impl Reader<'_> {
         let line = &self.text[self.at..self.line_end()];
         let word = &line[..line.find(|c| !is_bare(c)).unwrap_or(line.len())];
         let behind = &line[word.len()..];
-        if BLOCKS.contains(&word) && !behind.contains(['=', '"', '\'', '#', ':', '@']) {
+        if self.is_foreign {
+            self.hide_line();
+        } else if BLOCKS.contains(&word) && !behind.contains(['=', '"', '\'', '#', ':', '@']) {
             self.at = self.line_end();
         } else if is_known(word) {
             self.at += word.len();
@@ -312,7 +331,7 @@ impl Reader<'_> {
     /// Whether a key or table of weir's stands here.
     fn finds_its_way(&self, at: usize) -> bool {
         if let Some((name, _)) = self.header(at) {
-            return name.split('.').all(|part| is_known(part.trim()));
+            return is_table(name);
         }
         let rest = &self.text[at..];
         let word = &rest[..rest.find(|c| !is_bare(c)).unwrap_or(rest.len())];
@@ -446,10 +465,20 @@ fn seen(shown: Shown, value: &str) -> usize {
             let name = until(|c| !is_bare(c));
             if name > 0 && value[name..].starts_with(": ") { name + 1 } else { 0 }
         }
-        Shown::Program | Shown::Path if !value.starts_with('/') || value.contains('@') => 0,
+        Shown::Program | Shown::Path if value.contains('@') => 0,
+        Shown::Program | Shown::Path if !value.starts_with('/') => plain_word(value),
         Shown::Program => until(|c| c.is_whitespace() || "=\\\"'".contains(c)),
         Shown::Path => until(|c| "?#;&=\\\"'".contains(c)),
     }
+}
+
+/// The length of the word that a value begins with: lower-case letters as in the names of programs and pages. One with a digit in it
+/// may be a password, and so may what stands before a colon or an equals sign.
+fn plain_word(value: &str) -> usize {
+    let is_of_word = |c: char| c.is_ascii_lowercase() || "-_./".contains(c);
+    let len = value.find(|c| !is_of_word(c)).unwrap_or(value.len());
+    let ends = value[len..].chars().next().is_none_or(|c| c.is_whitespace() || "?#".contains(c));
+    if ends && value.starts_with(|c: char| c.is_ascii_lowercase() || c == '.') { len } else { 0 }
 }
 
 /// A program without its arguments, as far as reports show one.
@@ -508,6 +537,13 @@ mod tests {
             ("path = \"/a?key=b\"", "path = \"/a******\""),
             ("path = \"http://u:pw@h/\"", "path = \"**************\""),
             ("host = \"u:pw@h\"", "host = \"******\""),
+            ("path = \"status/all?key=b\"", "path = \"status/all******\""),
+            ("command = [\"curl\", \"b\"]", "command = [\"curl\", \"*\"]"),
+            ("notify_up = \"./site.sh -u b\"", "notify_up = \"./site.sh ** *\""),
+            (
+                "[http]\nlisten = 1\n[a]\n[ vrrp . track ]\nport = 1",
+                "[http]\nlisten = 1\n[a]\n[ vrrp . track ]\nport = 1",
+            ),
             ("sorry_server = \"10.0.0.9 80\"", "sorry_server = \"10.0.0.9 80\""),
             ("health_check = \"tcp\"", "health_check = \"tcp\""),
         ] {
@@ -544,6 +580,20 @@ mod tests {
             ("send = \"a\nb = 1\nport = 1", "send = \"*\n* * *\nport = 1"),
             ("send = [\"a\",\n\"b\"\n[port]\nmac = 1", "send = [\"*\",\n\"*\"\n[port]\nmac = 1"),
             ("token", "*****"),
+            (
+                "[vault]\nname = \"b\"\nport 80\n[http]\nhosts = 1",
+                "[vault]\nname = \"*\"\n**** **\n[http]\nhosts = 1",
+            ),
+            ("[http.a]\nname = \"b\"", "[http.a]\nname = \"*\""),
+            ("[port.name]\nmtu = 1", "[port.name]\nmtu = *"),
+            ("[vault\nname = 1", "[*****\nname = *"),
+            ("[\"vault\"]\nname = 1", "[*******]\nname = *"),
+            ("send = \"a\n[vault]\nname = 1", "send = \"*\n[*****]\nname = *"),
+            ("path = \"hunter2\"", "path = \"*******\""),
+            ("path = \"admin:b\"", "path = \"*******\""),
+            ("path = \"Pass\"", "path = \"****\""),
+            ("command = [\"-ub\", \"c\"]", "command = [\"***\", \"*\"]"),
+            ("command = \"key=b\"", "command = \"*****\""),
         ] {
             assert_eq!(shown(text), wanted);
         }

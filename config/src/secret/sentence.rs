@@ -8,7 +8,9 @@ pub(crate) fn hidden_in(sentence: &str, secret: &str) -> String {
     let is_of_it = |quoted: &str| {
         let quoted = quoted.trim_end_matches("...").trim();
         let own = core_of(quoted);
-        let is_part = secret.contains(quoted) || !own.is_empty() && core.contains(&own);
+        // A key of weir's tells nothing of a secret that happens to hold it; without it the sentence tells nothing either.
+        let is_key = super::is_known(quoted) && quoted != secret;
+        let is_part = !is_key && (secret.contains(quoted) || !own.is_empty() && core.contains(&own));
         let holds_it = secret.len() > 1 && quoted.contains(secret) || core.len() > 1 && own.contains(&core);
         !quoted.is_empty() && (is_part || holds_it || is_escaped && !super::is_known(quoted))
     };
@@ -42,6 +44,9 @@ mod tests {
         assert_eq!(hide("integer `hunter2`, expected a string"), "integer `***`, expected a string");
         assert_eq!(hide("write \"hunter2\" or `hunt...`"), "write \"***\" or `***`");
         assert_eq!(hide("`password` is 2 bytes, must be 1 to 8"), "`password` is 2 bytes, must be 1 to 8");
+        let of_keys = hidden_in("missing key `type`, not `fal` of `pass`", "a type, fall and passes");
+        assert_eq!(of_keys, "missing key `type`, not `***` of `***`");
+        assert_eq!(hidden_in("not `password`", "password"), "not `***`");
         assert_eq!(hide("write such as \"hunter2\""), "write such as \"hunter2\"");
         assert_eq!(hidden_in("not `a\"b`", "a\\\"b"), "not `***`");
         assert_eq!(hidden_in("not `AB` under `password`", "\\u0041B"), "not `***` under `password`");
