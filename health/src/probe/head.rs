@@ -26,54 +26,123 @@ impl Head {
         }
         let room = bytes_max - kept.bytes.len();
         // The blank line may have begun in the piece before.
-        let from = kept.bytes.len().saturating_sub(3);
+        let mut from = kept.bytes.len().saturating_sub(3);
         kept.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        let ends = |end: &[u8]| memchr::memmem::find(&kept.bytes[from..], end).is_some();
-        kept.is_whole = kept.bytes.len() == bytes_max || ends(b"\r\n\r\n") || ends(b"\n\n");
+        kept.is_whole = kept.bytes.len() == bytes_max;
+        while let Some(end) = end_of_head(&kept.bytes, from) {
+            let head = &kept.bytes[..end];
+            // RFC 9110 section 15.2: such an answer, "100 Continue", comes before the one that counts.
+            if !status_of(head).is_some_and(is_interim) || odd_field(head).is_some() {
+                kept.is_whole = true;
+                return;
+            }
+            kept.bytes.drain(..end);
+            from = 0;
+        }
     }
 
     /// The first field that is none, in words.
     pub(super) fn odd_field(&self) -> Option<String> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut lines = kept.bytes.split(|byte| *byte == b'\n');
-        lines.next().filter(|status| status.starts_with(b"HTTP/"))?;
-        let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-        // The name goes on for lines that are folded.
-        let mut name: &[u8] = b"";
-        for line in lines.take_while(|line| !line.is_empty()) {
-            let value = if line.starts_with(b" ") || line.starts_with(b"\t") {
-                line
-            } else {
-                let colon = line.iter().position(|byte| *byte == b':');
-                let Some(colon) = colon else {
-                    return Some(format!("a header line without a colon, {}", shown(line)));
-                };
-                name = &line[..colon];
-                &line[colon + 1..]
-            };
-            if let Some(why) = odd(name, value.trim_ascii()) {
-                return Some(why);
-            }
-        }
-        None
+        odd_field(&self.0.lock().unwrap_or_else(PoisonError::into_inner).bytes)
     }
 }
 
-fn odd(name: &[u8], value: &[u8]) -> Option<String> {
-    let Ok(known) = HeaderName::from_bytes(name) else {
-        return Some(format!("{} is no name of a header field", shown(name)));
+/// Where the head ends, its blank line included, that has no end before `from`.
+fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+    let end = |blank: &[u8]| memchr::memmem::find(&bytes[from..], blank).map(|at| from + at + blank.len());
+    end(b"\n\n").into_iter().chain(end(b"\n\r\n")).min()
+}
+
+/// Version and status of an answer: whether it is HTTP/1.0, and three digits. What else may be wrong with the first line, the parser
+/// says in clear words.
+fn status_of(head: &[u8]) -> Option<(bool, [u8; 3])> {
+    let (is_old, rest) = match head.strip_prefix(b"HTTP/1.") {
+        Some([b'0', b' ', rest @ ..]) => (true, rest),
+        Some([b'1', b' ', rest @ ..]) => (false, rest),
+        _ => return None,
     };
+    let digits = *rest.first_chunk::<3>()?;
+    let ends = rest.get(3).is_none_or(|next| b" \r\n".contains(next));
+    (ends && digits.iter().all(u8::is_ascii_digit)).then_some((is_old, digits))
+}
+
+fn is_interim((_, status): (bool, [u8; 3])) -> bool {
+    status[0] == b'1' && status != *b"101"
+}
+
+fn odd_field(head: &[u8]) -> Option<String> {
+    let (is_old, status) = status_of(head)?;
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    lines.next()?;
+    let mut lengths: Vec<Vec<u8>> = Vec::new();
+    let mut has_encoding = false;
+    // The name goes on for lines that are folded.
+    let mut name: &[u8] = b"";
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let is_folded = line.starts_with(b" ") || line.starts_with(b"\t");
+        let value = if is_folded {
+            line
+        } else {
+            let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+                return Some(without_colon(name));
+            };
+            name = &line[..colon];
+            &line[colon + 1..]
+        };
+        let known = match field(name, value.trim_ascii()) {
+            Ok(known) => known,
+            Err(why) => return Some(why),
+        };
+        has_encoding |= known == TRANSFER_ENCODING;
+        if known == CONTENT_LENGTH {
+            match lengths.last_mut().filter(|_| is_folded) {
+                Some(begun) => begun.extend_from_slice(value),
+                None => lengths.push(value.to_vec()),
+            }
+        }
+    }
+    match status {
+        // They have no body, whatever a field says.
+        [b'1', ..] | [b'2', b'0', b'4'] | [b'3', b'0', b'4'] => None,
+        // RFC 9112 section 6.1.
+        _ if has_encoding && is_old => {
+            Some("the header field \"Transfer-Encoding\" in an answer of HTTP/1.0".to_owned())
+        }
+        _ if has_encoding => None,
+        _ => odd_length(&lengths),
+    }
+}
+
+/// The line itself may be a part of a cookie, and what is said goes to logs and pages.
+fn without_colon(before: &[u8]) -> String {
+    match before {
+        b"" => "the first header line has no colon".to_owned(),
+        name => format!("the line behind the header field {} has no colon", shown(name)),
+    }
+}
+
+fn field(name: &[u8], value: &[u8]) -> Result<HeaderName, String> {
+    let known = HeaderName::from_bytes(name);
+    let known = known.map_err(|_| format!("{} is no name of a header field", shown(name)))?;
     // The value may be nobody's business, such as a cookie.
-    if HeaderValue::from_bytes(value).is_err() {
-        return Some(format!("the header field {} holds a control character", shown(name)));
+    let value = HeaderValue::from_bytes(value).map(|_| known);
+    value.map_err(|_| format!("the header field {} holds a control character", shown(name)))
+}
+
+/// RFC 9110 section 8.6: several lengths are as good as one if they are the same.
+fn odd_length(lengths: &[Vec<u8>]) -> Option<String> {
+    let all = || lengths.iter().flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let number = |text: &[u8]| {
+        let digits =
+            std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|digits| digits.parse::<u64>().ok())
+    };
+    if let Some(odd) = all().find(|text| number(text).is_none()) {
+        return Some(format!("the header field \"Content-Length\" is {}, not a number", shown(odd)));
     }
-    if known == CONTENT_LENGTH && !value.iter().all(u8::is_ascii_digit) {
-        return Some(format!("the header field {} is {}, not a number", shown(name), shown(value)));
-    }
-    if known == TRANSFER_ENCODING && !value.to_ascii_lowercase().ends_with(b"chunked") {
-        return Some(format!("the header field {} is {}, not chunked", shown(name), shown(value)));
-    }
-    None
+    let first = all().next()?;
+    let other = all().find(|text| number(text) != number(first))?;
+    Some(format!("two header fields \"Content-Length\" that differ, {} and {}", shown(first), shown(other)))
 }
 
 #[cfg(test)]
@@ -84,6 +153,24 @@ mod tests {
         let head = Head::default();
         pieces.iter().for_each(|piece| head.hear(piece.as_bytes(), 1000));
         head.odd_field()
+    }
+
+    #[test]
+    fn what_comes_before_the_answer_is_looked_through() {
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+        let odd = "HTTP/1.1 200 OK\r\nX Odd: 1\r\n\r\n";
+        let wanted = Some("\"X Odd\" is no name of a header field".to_owned());
+        assert_eq!(odd_field_of(&[interim, odd]), wanted);
+        assert_eq!(odd_field_of(&[&format!("{interim}HTTP/1.1 103 Early\nA: b\n\n{odd}")]), wanted);
+        // Byte by byte.
+        let all = format!("{interim}{odd}");
+        let pieces: Vec<&str> = (0..all.len()).map(|at| &all[at..=at]).collect();
+        assert_eq!(odd_field_of(&pieces), wanted);
+        // What is odd in it counts.
+        assert_eq!(odd_field_of(&["HTTP/1.1 100 Continue\r\nX Odd: 1\r\n\r\n"]), wanted);
+        // This one is the answer.
+        let switching = "HTTP/1.1 101 Switching\r\n\r\n";
+        assert_eq!(odd_field_of(&[switching, odd]), None);
     }
 
     #[test]

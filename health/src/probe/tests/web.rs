@@ -114,16 +114,48 @@ fn folded_lines_of_a_head_are_blanks() {
 
 #[test]
 fn a_field_that_is_none_is_named() {
-    for (fields, why) in [
-        ("X-Good: 1\r\nX-Odd: a\u{1}b", "the header field \"X-Odd\" holds a control character"),
-        ("X-Good: 1\r\nX Odd: 1", "\"X Odd\" is no name of a header field"),
-        ("X-Good: 1\r\nX-Odd : 1", "\"X-Odd \" is no name of a header field"),
-        ("X-Good: 1\r\nodd", "a header line without a colon, \"odd\""),
-        ("Content-Length: 2x", "the header field \"Content-Length\" is \"2x\", not a number"),
+    let differ = "two header fields \"Content-Length\" that differ, \"2\" and \"3\"";
+    let length = |text: &str| format!("the header field \"Content-Length\" is \"{text}\", not a number");
+    for (head, why) in [
+        ("1.1 200 OK\r\nX-Good: 1\r\nX-Odd: a\u{1}b", "the header field \"X-Odd\" holds a control character"),
+        ("1.1 200 OK\r\nX-Good: 1\r\nX Odd: 1", "\"X Odd\" is no name of a header field"),
+        ("1.1 200 OK\r\nX-Good: 1\r\nX-Odd : 1", "\"X-Odd \" is no name of a header field"),
+        ("1.1 200 OK\r\nX-Good: 1\r\nhunter2", "the line behind the header field \"X-Good\" has no colon"),
+        ("1.1 200 OK\r\nhunter2", "the first header line has no colon"),
+        ("1.1 200 OK\r\nContent-Length: 2x", &length("2x")),
+        ("1.1 200 OK\r\nContent-Length:", &length("")),
+        ("1.1 200 OK\r\nContent-Length: 2, x", &length("x")),
+        ("1.1 200 OK\r\nContent-Length: +2", &length("+2")),
+        ("1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3", differ),
+        ("1.1 200 OK\r\nContent-Length: 2, 3", differ),
+        (
+            "1.0 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: x",
+            "the header field \"Transfer-Encoding\" in an answer of HTTP/1.0",
+        ),
+        // It says nothing of the end, which the connection's is then.
+        ("1.1 200 OK\r\nTransfer-Encoding: gzip\r\nX Odd: 1", "\"X Odd\" is no name of a header field"),
+        ("1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX Odd: 1", "\"X Odd\" is no name of a header field"),
+        ("1.1 100 Continue\r\nX Odd: 1", "\"X Odd\" is no name of a header field"),
     ] {
-        let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\nok");
+        let text = format!("HTTP/{head}\r\n\r\nok");
         let answer = outcome("type = \"http\"", answering(text.leak().as_bytes(), true));
         expect(&answer, Outcome::Unexpected, &format!("not an HTTP answer: {why}"));
+        assert!(!answer.detail.contains("hunter2"), "{answer:?}");
+    }
+}
+
+#[test]
+fn lengths_that_are_the_same_and_other_encodings_are_good() {
+    for head in [
+        "1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2",
+        "1.1 200 OK\r\nContent-Length: 2, 2",
+        "1.1 200 OK\r\nTransfer-Encoding: gzip",
+        "1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2",
+    ] {
+        let text = format!("HTTP/{head}\r\n\r\nok");
+        let answer =
+            outcome("type = \"http\"\nexpect_body = \"ok\"", answering(text.leak().as_bytes(), true));
+        expect(&answer, Outcome::Success, "status 200");
     }
 }
 
