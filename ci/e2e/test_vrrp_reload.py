@@ -8,7 +8,7 @@ import lab
 import test_vrrp
 import vrrp_lab as net
 
-BACKUP, MASTER = test_vrrp.BACKUP, test_vrrp.MASTER
+BACKUP, MASTER, FAULT = test_vrrp.BACKUP, test_vrrp.MASTER, test_vrrp.FAULT
 FAST = "version = 3\nadvertisement_interval = 0.2"
 RELOADED = "weir_config_last_reload_timestamp_seconds"
 SECRET = "hunter2hunter2"
@@ -156,6 +156,31 @@ class Changes(test_vrrp.VrrpCase):
                 # It ended the delay: what falls silent is replaced in the usual time.
                 other.end(signal.SIGTERM)
                 self.assertStates("replaced", 5, (director, {"vi": MASTER}))
+
+    def test_after_its_link_came_an_instance_listens_for_a_down_interval(self):
+        theirs = [("vi", 51, "version 3\n advert_int 1", "")]
+        # No `startup_delay`, and a priority with which it would keep the addresses.
+        text = test_vrrp.weir(200, [("vi", 51, "", "version = 3\nadvertisement_interval = 1")], "preempt = false")
+        with net.Keepalived("b", test_vrrp.keepalived(100, theirs)) as other:
+            self.assertSoon("keepalived", lambda: other.states() == {"vi": "MASTER"}, 15, other)
+            with net.Weir("a", text) as director:
+                counted = lambda name: director.metrics().total(f"weir_vrrp_{name}_total")  # noqa: E731
+                self.assertSoon("heard", lambda: counted("advertisements_received") > 1, 15, director)
+                net.link("a", "down")
+                self.assertStates("link down", 15, (director, {"vi": FAULT}))
+                before = counted("advertisements_received")
+                net.link("a", "up")
+                self.assertSoon("heard again", lambda: counted("advertisements_received") > before + 1, 20, director)
+                self.assertEqual((director.states(), counted("became_master")), ({"vi": BACKUP}, 0), director.log())
+                self.assertEqual(other.states(), {"vi": "MASTER"})
+                # With nobody there it takes the addresses, after three intervals and its skew time.
+                net.link("a", "down")
+                self.assertStates("link down", 15, (director, {"vi": FAULT}))
+                other.end(signal.SIGTERM)
+                began = time.monotonic()
+                net.link("a", "up")
+                self.assertStates("nobody there", 20, (director, {"vi": MASTER}))
+                self.assertGreater(time.monotonic() - began, 3.2, director.log())
 
     def test_passwords_are_in_no_report_and_no_log(self):
         good = test_vrrp.weir(150, [test_vrrp.GROUPS[1]])
