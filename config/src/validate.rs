@@ -6,6 +6,7 @@
 
 mod advice;
 mod connections;
+mod fault;
 mod health;
 mod marks;
 mod network;
@@ -13,6 +14,7 @@ mod ports;
 mod real_servers;
 mod schedulers;
 mod served;
+mod service;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -33,7 +35,7 @@ pub use self::advice::Way;
 use self::marks::Marks;
 use self::network::Network;
 use self::ports::{MbufDataBytes, ReadPort};
-use self::table::{Table, peek};
+use self::table::{Table, peek, peeked, tables};
 use crate::model::{Config, Control, Http, Memory};
 use crate::report::Problem;
 use crate::schema::{File, Span, Tables, Tabular};
@@ -192,16 +194,6 @@ fn read_ports(
     written.into_iter().map(|(port, at)| ports::port(port, room, &mut taken, &mut root.inner(at))).collect()
 }
 
-/// The tables of an array with their places; reports elements that are none.
-fn tables<'f, T>(field: &'f Tables<T>, table: &mut Table<'_>) -> Vec<(&'f T, Span)> {
-    let Some((list, _)) = table.value(field) else { return Vec::new() };
-    list.0
-        .iter()
-        .filter_map(|element| table.element(element))
-        .map(|(Tabular(inner), at)| (inner, at))
-        .collect()
-}
-
 /// Every VIP, of virtual servers, marks and VRRP instances: needed before the tables that must not hold one are
 /// read. What does not parse is reported where it is read.
 fn vips(file: &File) -> HashMap<IpAddr, Span> {
@@ -233,10 +225,4 @@ fn vips(file: &File) -> HashMap<IpAddr, Span> {
         }
     }
     vips
-}
-
-/// As `tables`, without a word about what is wrong.
-fn peeked<T>(field: &Tables<T>) -> impl Iterator<Item = (&T, Span)> {
-    let list = peek(field).map(|(list, _)| list.0.as_slice()).unwrap_or_default();
-    list.iter().filter_map(|table| table.get_ref().0.as_ref().ok().map(|inner| (&inner.0, table.span())))
 }

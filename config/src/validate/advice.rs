@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::marks;
 use super::network::Network;
-use super::table::{Table, peek};
+use super::table::{Table, peek, peeked};
 use super::traffic::Traffic;
-use super::{marks, peeked};
 use crate::model::health::{OnFail, Probe, ServiceHealth};
 use crate::model::{
     Config, Forwarding, Identity, Protocol, RealServer, Scheduler, SchedulerFlags, VirtualServer, Vrrp,

@@ -1,7 +1,7 @@
 //! `[health]`, `[virtual_server.health_check]` and the same table of one real server, `[virtual_server.agent]`.
 
 mod probe;
-pub(crate) mod service;
+pub(super) mod program;
 mod texts;
 mod web;
 
@@ -10,19 +10,15 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::table::{Table, as_words, word};
+use super::table::{Table, peek, word};
 use super::values;
 use crate::model::health::{Agent, Health, HealthCheck, OnFail, Timeouts};
 use crate::report::{Need, Problem};
-use crate::schema::{self, Field, List, Number, OneTable, Several, SeveralTables, Span, Tabular, Text};
+use crate::schema::{self, Field, Number, OneTable, Several, SeveralTables, Span, Tabular, Text};
 pub(super) use texts::file;
 
 /// Checks of one real server at most.
 const CHECKS_MAX: usize = 8;
-/// Bytes of a text that is sent or expected at most: such checks are short, and answers are held in memory.
-const TEXT_BYTES_MAX: usize = 4096;
-/// Programs and hooks have so many arguments at most.
-const ARGUMENTS_MAX: usize = 64;
 
 /// `[health]`
 pub(crate) fn health(field: &OneTable<schema::Health>, root: &mut Table<'_>) -> Health {
@@ -53,7 +49,7 @@ pub(crate) fn health(field: &OneTable<schema::Health>, root: &mut Table<'_>) -> 
 pub(crate) fn default_account(file: &schema::File, health: &Health, problems: &mut Vec<Problem>) {
     let program = |problem: &&Problem| matches!(problem.need, Some(Need::Program(_)));
     let Some(at) = problems.iter().find(program).and_then(|problem| problem.place.clone()) else { return };
-    let written = super::table::peek(&file.health).map(|(Tabular(written), _)| written);
+    let written = peek(&file.health).map(|(Tabular(written), _)| written);
     let accounts = [
         (
             Need::User(health.script_user.clone()),
@@ -228,33 +224,4 @@ pub(crate) fn agent(field: &OneTable<schema::Agent>, table: &mut Table<'_>) -> O
         interval: Duration::from_secs_f64(interval.into_inner()),
         timeout: Duration::from_secs_f64(timeout.into_inner()),
     }))
-}
-
-/// A program with its arguments. `None`: not written, or not one.
-pub(crate) fn command(field: &Field<List<Text>>, table: &mut Table<'_>) -> Option<Spanned<Vec<String>>> {
-    let (list, at) = table.value(field)?;
-    let help = "write the program's absolute path and its arguments: [\"/usr/lib/site/check\", \"-q\"]";
-    if list.0.is_empty() || list.0.len() > ARGUMENTS_MAX {
-        let label = format!("1 to {ARGUMENTS_MAX} words are needed");
-        table.report(Problem::error("not a command").at(at, label).help(help));
-        return None;
-    }
-    let words = table.list(field, texts::argument);
-    let program = words.first().filter(|_| words.len() == list.0.len())?;
-    if let (true, [alone]) = (program.get_ref().contains(' '), &words[..]) {
-        let problem = Problem::warning("a program with a blank in its name")
-            .at(alone.span(), "no shell takes this apart")
-            .help(format!("write {}", as_words(alone.get_ref())));
-        table.report(problem);
-    }
-    if !program.get_ref().starts_with('/') {
-        let label = "the path must be absolute; no shell looks for it";
-        table.report(Problem::error("not a program").at(program.span(), label).help(help));
-        return None;
-    }
-    let need = Need::Program(program.get_ref().into());
-    table.report(
-        need.at(program.span()).help("programs are started as `script_user` of [health], without a shell"),
-    );
-    Some(Spanned::new(at, words.into_iter().map(Spanned::into_inner).collect()))
 }

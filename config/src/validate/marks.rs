@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::fault::Fault;
 use super::network::Network;
-use super::table::{Fault, Table, peek, word};
+use super::table::{Table, peek, word};
 use super::traffic::PROTOCOLS;
 use super::values;
 use crate::model::mark::same_family;

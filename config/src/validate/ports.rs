@@ -6,7 +6,8 @@ use std::collections::hash_map::Entry;
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::table::{Fault, Table};
+use super::fault::Fault;
+use super::table::Table;
 use super::values;
 use crate::model::{MacAddress, Port};
 use crate::report::{Problem, quoted};

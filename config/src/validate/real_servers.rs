@@ -8,13 +8,27 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::network::Network;
-use super::table::{Table, word};
-use super::virtual_servers::{FORWARDING, FORWARDING_SYNONYMS};
-use super::{health, tables, values};
+use super::table::{Table, tables, word};
+use super::{health, values};
 use crate::model::health::{Agent, HealthCheck, OnFail};
 use crate::model::{Family, Forwarding, RealServer, Tunnel, TunnelChecksum};
 use crate::report::Problem;
 use crate::schema::{self, Field, Integer, Span, Tables, Text};
+
+const FORWARDING: [(&str, Forwarding); 3] =
+    [("dr", Forwarding::Dr), ("tun", Forwarding::Tun), ("nat", Forwarding::Nat)];
+
+/// ipvsadm's and the kernel's names of the forwarding methods.
+const FORWARDING_SYNONYMS: [(&str, &str); 8] = [
+    ("route", "dr"),
+    ("gatewaying", "dr"),
+    ("gateway", "dr"),
+    ("tunnel", "tun"),
+    ("ipip", "tun"),
+    ("masq", "nat"),
+    ("masquerading", "nat"),
+    ("masquerade", "nat"),
+];
 
 /// UDP port of GUE: ipvsadm's documentation and the Linux FOU examples use it.
 const GUE_PORT: u16 = 6080;

@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::peeked;
-use super::table::peek;
+use super::table::{peek, peeked};
 use crate::report::Problem;
 use crate::schema::{Field, File, RealServer, Span, Tabular, Text, VirtualServer};
 

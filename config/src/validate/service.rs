@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::command;
+use super::health::program::command;
+use super::real_servers::{self, Service};
+use super::table::{Table, word};
 use crate::model::RealServer;
 use crate::model::health::{Hooks, OnFail, Passive, Quorum, ServiceHealth, SorryMode};
 use crate::report::Problem;
 use crate::schema::{self, Field, List, OneTable, Tabular, Text, VirtualServer};
-use crate::validate::real_servers::{self, Service};
-use crate::validate::table::{Table, word};
 
 /// Everything but the checks themselves.
 pub(crate) fn service_health(

@@ -8,43 +8,14 @@ use std::ops::RangeInclusive;
 
 use toml::Spanned;
 
+use super::fault::Fault;
+use super::values;
 use crate::report::{Problem, quoted};
-use crate::schema::{Boolean, Field, Integer, Lenient, List, Number, Span, Switch, Text};
+use crate::schema::{Boolean, Field, Integer, Lenient, List, Number, Span, Switch, Tables, Tabular, Text};
 use crate::suggest::nearest;
-use crate::validate::values;
 
 /// Bytes of a text that a help repeats at most.
 const IN_BRACKETS_BYTES_MAX: usize = 64;
-
-/// Why a string is not what its key holds.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    /// What is wrong, the title of the problem: "invalid address".
-    pub(crate) message: String,
-    /// Why, beside the marked text.
-    pub(crate) label: String,
-    /// What to write instead.
-    pub(crate) help: Option<String>,
-}
-
-impl Fault {
-    pub(crate) fn new(message: impl Into<String>, label: impl Into<String>) -> Self {
-        Self { message: message.into(), label: label.into(), help: None }
-    }
-
-    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
-
-    pub(crate) fn into_problem(self, span: Span) -> Problem {
-        let problem = Problem::error(self.message).at(span, self.label);
-        match self.help {
-            Some(help) => problem.help(help),
-            None => problem,
-        }
-    }
-}
 
 /// A table being read.
 pub(crate) struct Table<'p> {
@@ -308,6 +279,22 @@ fn text_for<T>(value: &Spanned<Lenient<T>>) -> Option<&str> {
 pub(crate) fn peek<T>(field: &Field<T>) -> Option<(&T, Span)> {
     let value = field.as_ref()?;
     value.get_ref().0.as_ref().ok().map(|inner| (inner, value.span()))
+}
+
+/// The tables of an array with their places; reports elements that are none.
+pub(crate) fn tables<'f, T>(field: &'f Tables<T>, table: &mut Table<'_>) -> Vec<(&'f T, Span)> {
+    let Some((list, _)) = table.value(field) else { return Vec::new() };
+    list.0
+        .iter()
+        .filter_map(|element| table.element(element))
+        .map(|(Tabular(inner), at)| (inner, at))
+        .collect()
+}
+
+/// As `tables`, without a word about what is wrong.
+pub(crate) fn peeked<T>(field: &Tables<T>) -> impl Iterator<Item = (&T, Span)> {
+    let list = peek(field).map(|(list, _)| list.0.as_slice()).unwrap_or_default();
+    list.iter().filter_map(|table| table.get_ref().0.as_ref().ok().map(|inner| (&inner.0, table.span())))
 }
 
 /// One of a fixed set of words. `synonyms` are words of other tools with ours for them.

@@ -1,5 +1,6 @@
 //! What the model says about files that hold what is not served yet.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::{Config, Family, Identity, Mark, Persistence, PortRange, Protocol, Protocols, Scheduler};
@@ -120,4 +121,76 @@ fn persistence_and_ports() {
     assert_eq!(signalling.persistence, Some(Persistence { timeout_secs: 2_678_400, netmask: 24 }));
     assert!(dns.one_packet && !signalling.one_packet);
     assert!(config.connections.expire_quiescent_template && config.connections.sloppy_sctp);
+}
+
+/// The modules of this folder, by path (`health/web`), each with those that it names. A module holds those below it.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/validate");
+    let mut texts =
+        BTreeMap::from([(String::new(), std::fs::read_to_string(folder.with_extension("rs")).unwrap())]);
+    for below in ["", "health"] {
+        for entry in std::fs::read_dir(folder.join(below)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(&folder).unwrap().with_extension("").display().to_string();
+            if path.is_file() && name != "tests" {
+                texts.insert(name, std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let modules: BTreeSet<String> = texts.keys().cloned().collect();
+    let of = |(name, text): (&String, &String)| {
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let above = || name.rsplit_once('/').map_or("", |(above, _)| above);
+        let mut named = BTreeSet::new();
+        code.match_indices("super::")
+            .for_each(|(at, word)| named.extend(paths(&code[at + word.len()..], above(), &modules)));
+        let own = "crate::validate::";
+        code.match_indices(own)
+            .for_each(|(at, word)| named.extend(paths(&code[at + word.len()..], "", &modules)));
+        let is_below = |other: &&String| {
+            !other.is_empty()
+                && *other != name
+                && other.rsplit_once('/').map_or("", |(above, _)| above) == name
+        };
+        named.extend(modules.iter().filter(is_below).cloned());
+        named.remove(name);
+        (name.clone(), named)
+    };
+    texts.iter().map(of).collect()
+}
+
+/// The modules that a path leads to from another one: each as far down as there are modules.
+fn paths(path: &str, from: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
+    if let Some(group) = path.strip_prefix('{') {
+        let mut depth = 0;
+        let end = group.find(|c| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            depth < 0
+        });
+        return group[..end.unwrap_or(group.len())]
+            .split(',')
+            .flat_map(|item| paths(item.trim(), from, modules))
+            .collect();
+    }
+    let len = path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len());
+    let next = [from, &path[..len]].join("/").trim_start_matches('/').to_owned();
+    match path[len..].strip_prefix("::") {
+        _ if !modules.contains(&next) => BTreeSet::from([from.to_owned()]),
+        Some(rest) => paths(rest, &next, modules),
+        None => BTreeSet::from([next]),
+    }
+}
+
+#[test]
+fn no_module_leads_back_to_itself() {
+    let mut left = imports();
+    assert!(left.len() > 15 && left["virtual_servers"].contains("real_servers"), "{left:?}");
+    // Those that name nobody who is left go, until none is.
+    while let Some(leaf) = left.iter().find(|(_, named)| named.is_empty()).map(|(name, _)| name.clone()) {
+        left.remove(&leaf);
+        for named in left.values_mut() {
+            named.remove(&leaf);
+        }
+    }
+    assert!(left.is_empty(), "modules in circles, or above one: {left:#?}");
 }

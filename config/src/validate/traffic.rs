@@ -1,17 +1,18 @@
 //! Which traffic a virtual server serves: packets to an address, port and protocol, or those with a mark.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::table::{Fault, Table, word};
+use super::fault::Fault;
+use super::table::{Table, word};
 use super::values;
-use super::virtual_servers::Taken;
 use crate::model::{Family, Identity, Protocol};
 use crate::report::Problem;
-use crate::schema::{self, Field, Integer};
+use crate::schema::{self, Field, Integer, Span};
 
 pub(crate) const PROTOCOLS: [(&str, Protocol); 3] =
     [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
@@ -97,7 +98,7 @@ impl Traffic {
     }
 
     /// Reports another virtual server of the same traffic.
-    pub(crate) fn is_unique(&self, taken: &mut Taken, table: &mut Table<'_>) {
+    pub(crate) fn is_unique(&self, identities: &mut HashMap<Identity, Span>, table: &mut Table<'_>) {
         let protocol = *self.protocol.get_ref();
         let (identity, at, service, change) = match (&self.mark, &self.address, &self.port, self.family) {
             (Some(mark), _, _, Some(family)) => {
@@ -114,7 +115,7 @@ impl Traffic {
             }
             _ => return,
         };
-        match taken.identities.entry(identity) {
+        match identities.entry(identity) {
             Entry::Vacant(free) => {
                 free.insert(at);
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::table::Fault;
+use super::fault::Fault;
 use crate::model::MacAddress;
 use crate::report::quoted;
 

@@ -10,7 +10,7 @@ use super::network::Network;
 use super::real_servers::{self, Service};
 use super::table::{Table, word};
 use super::traffic::Traffic;
-use super::{advice, health, ports, values};
+use super::{advice, health, ports, service, values};
 use crate::model::health::OnFail;
 use crate::model::{
     Family, Forwarding, Identity, Mark, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags,
@@ -19,21 +19,6 @@ use crate::model::{
 use crate::report::{Problem, quoted};
 use crate::schema::{self, Field, List, Span, Text};
 
-pub(crate) const FORWARDING: [(&str, Forwarding); 3] =
-    [("dr", Forwarding::Dr), ("tun", Forwarding::Tun), ("nat", Forwarding::Nat)];
-
-/// ipvsadm's and the kernel's names of the forwarding methods.
-pub(crate) const FORWARDING_SYNONYMS: [(&str, &str); 8] = [
-    ("route", "dr"),
-    ("gatewaying", "dr"),
-    ("gateway", "dr"),
-    ("tunnel", "tun"),
-    ("ipip", "tun"),
-    ("masq", "nat"),
-    ("masquerading", "nat"),
-    ("masquerade", "nat"),
-];
-
 /// A service stays with a client for 31 days at most, as in ipvsadm.
 const PERSISTENCE_SECS_MAX: i64 = 2_678_400;
 
@@ -41,7 +26,7 @@ const PERSISTENCE_SECS_MAX: i64 = 2_678_400;
 #[derive(Default)]
 pub(crate) struct Taken {
     names: HashMap<String, Span>,
-    pub(super) identities: HashMap<Identity, Span>,
+    identities: HashMap<Identity, Span>,
     replies: advice::TakenReplies,
 }
 
@@ -81,7 +66,7 @@ pub(crate) fn virtual_server(
     let health_checks = health::health_checks(&written.health_check, table);
     let on_fail = health::on_fail(&written.on_fail, OnFail::default(), table);
     let agent = health::agent(&written.agent, table);
-    traffic.is_unique(taken, table);
+    traffic.is_unique(&mut taken.identities, table);
     let service = Service {
         family: traffic.family,
         port: traffic.port.as_ref().map(|port| *port.get_ref()),
@@ -94,8 +79,8 @@ pub(crate) fn virtual_server(
         network: around.network,
     };
     let real_servers = real_servers::real_servers(&written.real_server, &service, table);
-    let health = health::service::service_health(written, &service, table);
-    health::service::passive_sees_answers(written, &real_servers, table);
+    let health = service::service_health(written, &service, table);
+    service::passive_sees_answers(written, &real_servers, table);
     advice::virtual_server(written, &real_servers, &health, (&scheduler, scheduler_flags), table);
     let replies = advice::Replies { traffic: &traffic, is_one_packet: *one_packet.get_ref() };
     replies.are_told_apart(written, &real_servers, &mut taken.replies, table);

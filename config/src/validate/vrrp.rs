@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::fault::Fault;
 use super::network::Network;
-use super::peeked;
 use super::ports::{self, ReadPort};
-use super::table::{Fault, Table, peek, word};
+use super::table::{Table, peek, peeked, tables, word};
 use super::values::{self, family};
 use crate::model::{Vrrp, VrrpAuthentication, VrrpGarp, VrrpTrack, VrrpTracked};
 use crate::report::{Problem, quoted};
@@ -58,58 +58,28 @@ pub(crate) fn vrrp(
     taken: &mut Taken,
     table: &mut Table<'_>,
 ) -> Option<Vrrp> {
-    let schema::Vrrp {
-        name,
-        port,
-        virtual_router_id,
-        version,
-        priority,
-        advertisement_interval,
-        preempt,
-        preempt_delay,
-        startup_delay,
-        virtual_mac,
-        addresses,
-        unicast_peers,
-        ttl_min,
-        ttl_max,
-        accept,
-        sync_group,
-        v3_checksum_as_v2,
-        authentication,
-        track,
-        ..
-    } = written;
-    let name = table.required_parsed(name, "name", "name = \"vi_1\"", values::name);
+    let name = table.required_parsed(&written.name, "name", "name = \"vi_1\"", values::name);
     ports::unique(&mut taken.names, name.as_ref(), "VRRP instance name", table);
-    let port = table.required_parsed(port, "port", "port = \"lan\"", |text| port_index(text, read_ports));
+    let port =
+        table.required_parsed(&written.port, "port", "port = \"lan\"", |text| port_index(text, read_ports));
     let example = "virtual_router_id = 51";
-    let router = table.required_integer::<u8>(virtual_router_id, "virtual_router_id", 1..=255, example);
-    let priority = table.integer(priority, "priority", 1..=255, 100);
-    let addresses = self::addresses(addresses, *priority.get_ref(), network, taken, table);
+    let router =
+        table.required_integer::<u8>(&written.virtual_router_id, "virtual_router_id", 1..=255, example);
+    let priority = table.integer(&written.priority, "priority", 1..=255, 100);
+    let addresses = addresses(&written.addresses, *priority.get_ref(), network, taken, table);
     let is_ipv6 = addresses.first().is_some_and(|first| first.get_ref().is_ipv6());
-    let version = table.integer::<u8>(version, "version", 2..=3, if is_ipv6 { 3 } else { 2 });
-    if is_ipv6 && *version.get_ref() == 2 {
-        let problem = Problem::error("VRRP version 2 has no IPv6")
-            .at(version.span(), "the addresses of this instance are IPv6")
-            .help("write `version = 3`");
-        table.report(problem);
-    }
-    let interval = interval(advertisement_interval, *version.get_ref(), table);
-    let preempt = table.boolean(preempt, true);
-    let delay = table.seconds(preempt_delay, "preempt_delay", 0.0..=1000.0, 0.0);
-    let startup_delay = table.seconds(startup_delay, "startup_delay", 0.0..=1000.0, 0.0);
-    preemption(&preempt, &delay, *priority.get_ref(), table);
-    let virtual_mac = table.boolean(virtual_mac, true);
-    let unicast_peers = peers(unicast_peers, &addresses, network, table);
-    let ttls = ttls(ttl_min, ttl_max, unicast_peers.is_empty(), table);
+    let version = version(&written.version, is_ipv6, table);
+    let timing = timing(written, *priority.get_ref(), *version.get_ref(), table);
+    let virtual_mac = table.boolean(&written.virtual_mac, true);
+    let unicast_peers = peers(&written.unicast_peers, &addresses, network, table);
+    let ttls = ttls(&written.ttl_min, &written.ttl_max, unicast_peers.is_empty(), table);
     let (authentication, sequence_file) =
-        self::authentication(authentication, &version, taken, table).unzip();
-    let accept = table.boolean(accept, true);
-    let sync_group = table.parsed(sync_group, values::name);
-    let checksum = checksum(v3_checksum_as_v2, &version, is_ipv6, table);
+        authentication(&written.authentication, &version, taken, table).unzip();
+    let accept = table.boolean(&written.accept, true);
+    let sync_group = table.parsed(&written.sync_group, values::name);
+    let checksum = checksum(&written.v3_checksum_as_v2, &version, is_ipv6, table);
     let garp = garp(written, table);
-    let track = self::track(track, read_ports, &taken.servers, table);
+    let track = track(&written.track, read_ports, &taken.servers, table);
     if let (Some(port), Some(router)) = (&port, &router) {
         unique_router(taken, *port.get_ref(), is_ipv6, router, table);
         source(port, &read_ports[*port.get_ref()], is_ipv6, table);
@@ -121,10 +91,10 @@ pub(crate) fn vrrp(
         virtual_router_id: router.into_inner(),
         version: version.into_inner(),
         priority: priority.into_inner(),
-        advertisement_interval: interval,
-        preempt: preempt.into_inner(),
-        preempt_delay: Duration::from_secs_f64(delay.into_inner()),
-        startup_delay: Duration::from_secs_f64(startup_delay.into_inner()),
+        advertisement_interval: timing.interval,
+        preempt: timing.preempt,
+        preempt_delay: timing.preempt_delay,
+        startup_delay: timing.startup_delay,
         virtual_mac: virtual_mac.into_inner(),
         addresses: addresses.into_iter().map(Spanned::into_inner).collect(),
         unicast_peers,
@@ -138,6 +108,40 @@ pub(crate) fn vrrp(
         authentication,
         sequence_file: sequence_file.flatten(),
     })
+}
+
+/// Version 2 by default, as by keepalived, where it will do.
+fn version(field: &Field<schema::Integer>, is_ipv6: bool, table: &mut Table<'_>) -> Spanned<u8> {
+    let version = table.integer::<u8>(field, "version", 2..=3, if is_ipv6 { 3 } else { 2 });
+    if is_ipv6 && *version.get_ref() == 2 {
+        let problem = Problem::error("VRRP version 2 has no IPv6")
+            .at(version.span(), "the addresses of this instance are IPv6")
+            .help("write `version = 3`");
+        table.report(problem);
+    }
+    version
+}
+
+/// When an instance speaks, and when it takes over.
+struct Timing {
+    interval: Duration,
+    preempt: bool,
+    preempt_delay: Duration,
+    startup_delay: Duration,
+}
+
+fn timing(written: &schema::Vrrp, priority: u8, version: u8, table: &mut Table<'_>) -> Timing {
+    let interval = interval(&written.advertisement_interval, version, table);
+    let preempt = table.boolean(&written.preempt, true);
+    let delay = table.seconds(&written.preempt_delay, "preempt_delay", 0.0..=1000.0, 0.0);
+    let startup_delay = table.seconds(&written.startup_delay, "startup_delay", 0.0..=1000.0, 0.0);
+    preemption(&preempt, &delay, priority, table);
+    Timing {
+        interval,
+        preempt: preempt.into_inner(),
+        preempt_delay: Duration::from_secs_f64(delay.into_inner()),
+        startup_delay: Duration::from_secs_f64(startup_delay.into_inner()),
+    }
 }
 
 fn port_index(text: &str, ports: &[ReadPort]) -> Result<usize, Fault> {
@@ -451,7 +455,7 @@ fn track(
     servers: &[String],
     table: &mut Table<'_>,
 ) -> Vec<VrrpTrack> {
-    let written = super::tables(field, table);
+    let written = tables(field, table);
     if let Some((_, at)) = written.get(TRACKERS_MAX) {
         let label = format!("{} of them; at most {TRACKERS_MAX}", written.len());
         table.report(Problem::error("too many trackers").at(at.clone(), label));

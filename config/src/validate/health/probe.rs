@@ -2,12 +2,14 @@
 
 use toml::Spanned;
 
+use super::program::command;
+use super::texts;
 use super::web::{http, tls};
-use super::{command, texts};
 use crate::model::health::{DnsRecord, Exchange, Expected, Probe};
 use crate::report::Problem;
 use crate::schema::{Field, HealthCheck, Span};
-use crate::validate::table::{Fault, Table, word};
+use crate::validate::fault::Fault;
+use crate::validate::table::{Table, word};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use regex::bytes::RegexBuilder;
 
-use super::TEXT_BYTES_MAX;
 use crate::model::health::BodyDigest;
 use crate::report::quoted;
-use crate::validate::table::Fault;
+use crate::validate::fault::Fault;
 
+/// Bytes of a text that is sent or expected at most: such checks are short, and answers are held in memory.
+pub(super) const TEXT_BYTES_MAX: usize = 4096;
 /// Bytes that a compiled pattern may take: each check holds its own.
 const REGEX_BYTES_MAX: usize = 1 << 20;
 

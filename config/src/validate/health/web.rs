@@ -10,7 +10,8 @@ use super::texts;
 use crate::model::health::{BodyDigest, HttpMethod, HttpProbe, Page, TextMatch, TlsIdentity, TlsOptions};
 use crate::report::{Need, Problem};
 use crate::schema::{Field, HealthCheck, List, Ports, Span, Tabular, Text, Url};
-use crate::validate::table::{Fault, Table, peek, word};
+use crate::validate::fault::Fault;
+use crate::validate::table::{Table, peek, word};
 
 /// Bytes of a body that are looked at unless the file says how many.
 const BODY_LIMIT_DEFAULT: u32 = 65_536;
