@@ -160,6 +160,24 @@ class SilentFiles(Hostile):
             lab.wait_for("no reload", lambda: weir.metrics().total("weir_config_reload_seconds") == 0, 10)
             self.assertServes(weir)
 
+    def test_a_start_that_does_not_end_is_said_and_ended_by_sigterm(self):
+        with silent.Silent() as files:
+            weir = lab.Weir(own=["-c", str(files.place / "weir.toml")]).launch()
+            self.addCleanup(weir.discard)
+            lab.wait_for("the line", lambda: "the start has waited for" in weir.said(), self.SAID)
+            self.assertIn("D", "".join(silent.states(weir.process.pid).values()), "the main thread")
+            self.assertStops(weir)
+            self.assertIn("stopping takes too long: the start hangs", weir.said())
+
+    def test_a_start_that_waited_goes_on(self):
+        with silent.Silent() as files:
+            weir = lab.Weir(own=["-c", str(files.place / "weir.toml")]).launch()
+            self.addCleanup(weir.discard)
+            lab.wait_for("the line", lambda: "the start has waited for" in weir.said(), self.SAID)
+            files.end()
+            self.assertEqual(weir.process.wait(lab.STOP_SECONDS), 2)
+            self.assertRegex(weir.said(), "the start goes on, after")
+
     def test_a_tracked_file_that_does_not_come_is_said_and_holds_up_no_other(self):
         good = lab.RUN / "tracked"
         good.unlink(missing_ok=True)

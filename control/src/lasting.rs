@@ -1,9 +1,14 @@
 //! Reads of files that should be over at once, and may wait for ever for a file system that does not answer. One that lasts is said, and so
 //! is its end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
 
 /// What takes longer is said. A large file takes some seconds.
 const LONG: Duration = Duration::from_secs(5);
@@ -65,6 +70,33 @@ impl Lasting {
             }
         }
     }
+}
+
+/// Does the work that reads `file` at the start, when control does not look yet. A thread says it if that lasts, and is gone after that.
+pub(crate) fn at_start<T>(file: &Path, work: impl FnOnce() -> T) -> T {
+    let (is_done, wait) = channel::<()>();
+    let file = file.display().to_string();
+    let watch = move || {
+        let begun = Instant::now();
+        let mut limit = LONG;
+        while wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            limit = AGAIN;
+            let lasts = begun.elapsed().as_secs_f64();
+            warn!(
+                file,
+                "the start has waited for {lasts:.0} s for the file and what that names: their file system may not answer"
+            );
+        }
+        if limit == AGAIN {
+            info!(file, "the start goes on, after {:.0} s", begun.elapsed().as_secs_f64());
+        }
+    };
+    // For lack of a thread the start has other problems.
+    let watching = thread::Builder::new().name("weir-start".to_owned()).spawn(watch);
+    let done = work();
+    drop(is_done);
+    let _ = watching.map(thread::JoinHandle::join);
+    done
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use weir_config::Loaded;
 
 use crate::cli::CommandLine;
 use crate::flags::{BAD_INPUT, FAILED, Flags};
-use crate::{early, http, lifecycle, log, nodes, ports, routes, signals};
+use crate::{early, http, lasting, lifecycle, log, nodes, ports, routes, signals};
 
 /// Does what the command line says. Returns the exit status.
 pub fn weir(arguments: &[String]) -> ExitCode {
@@ -65,7 +65,9 @@ fn serve(line: &CommandLine) -> ExitCode {
 
 fn load_and_run(line: &CommandLine, flags: Flags) -> u8 {
     flags.wishes.waiting_for("the start");
-    let loaded = match weir_config::load(&line.own.config).and_then(weir_health::local::examine) {
+    let file = &line.own.config;
+    let loaded = lasting::at_start(file, || weir_config::load(file).and_then(weir_health::local::examine));
+    let loaded = match loaded {
         Ok(loaded) => routes::look_around(loaded),
         Err(report) => {
             say(&report);
