@@ -62,7 +62,7 @@ impl Watch {
 mod tests {
     use std::time::Duration;
 
-    use weir_dataplane::passes::Stopwatch;
+    use weir_dataplane::stats::passes::Stopwatch;
 
     use super::*;
 

@@ -25,7 +25,6 @@ pub mod limit;
 pub mod neighbor;
 pub mod packet;
 pub mod parse;
-pub mod passes;
 pub mod punt;
 pub mod reply;
 pub mod rewrite;

@@ -5,16 +5,14 @@
 mod milestone;
 #[cfg(test)]
 mod model;
+pub mod passes;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
 
-use crate::passes::PassTimes;
-
-use crate::punt::Owner;
-
 pub use self::milestone::Milestone;
+use self::passes::PassTimes;
 
 /// What milestones are made of; `model.rs` has something else in its place.
 mod sync {
@@ -123,6 +121,28 @@ labels! {
         TimeExceeded "time_exceeded" "TTL ran out: ICMP time exceeded.",
         FragmentationNeeded "fragmentation_needed" "DF is set and the packet exceeds the MTU: ICMP fragmentation needed.",
         TunnelError "tunnel_error" "A router's ICMP error about a tunnel packet, passed on to the client. One that waits for ARP first counts as forwarded.",
+    }
+}
+
+/// Who gets a punted frame, and who sends one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// VRRP's thread.
+    Vrrp,
+    /// The thread that serves the host interfaces.
+    Host,
+}
+
+impl Owner {
+    /// Every one, in the order in which a worker serves them.
+    pub const ALL: [Owner; 2] = [Owner::Vrrp, Owner::Host];
+
+    /// The label in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Owner::Vrrp => "vrrp",
+            Owner::Host => "host",
+        }
     }
 }
 
@@ -330,7 +350,7 @@ mod tests {
             include_str!("director/upkeep.rs"),
             include_str!("director/punt.rs"),
             include_str!("punt/mod.rs"),
-            include_str!("punt/advertisers.rs"),
+            include_str!("snapshot/advertisers.rs"),
             include_str!("neighbor/mod.rs"),
             include_str!("rewrite/mod.rs"),
             include_str!("rewrite/quoted.rs"),

@@ -17,9 +17,9 @@ use crate::conn::template::Templates;
 use crate::director::{Director, Shared};
 use crate::idle::{Idle, Rest};
 use crate::packet::Wire;
-use crate::passes::Stopwatch;
 use crate::punt::Punt;
 use crate::snapshot::publish::Reader;
+use crate::stats::passes::Stopwatch;
 use crate::stats::{DropReason, WorkerCounters};
 
 /// Pause instructions between two polls of a worker that may rest: some hundreds of cycles.

@@ -296,7 +296,7 @@ fn workers_are_listed_with_their_passes() {
     counters.dropped(weir_dataplane::stats::DropReason::TooBig);
     counters.answer(weir_dataplane::stats::Answer::Echo);
     // 15 microseconds of the test's clock.
-    weir_dataplane::passes::Stopwatch::new(2_000_000_000).note(30_000, &counters.pass_times);
+    weir_dataplane::stats::passes::Stopwatch::new(2_000_000_000).note(30_000, &counters.pass_times);
     let (status, body) = Server::usual(&director).get("/api/v1/workers");
     assert_eq!(status, 200, "{body}");
     let listed: serde_json::Value = serde_json::from_str(&body).unwrap();

@@ -2,7 +2,7 @@
 
 use weir_api::workers::{Listing, Within, Worker};
 use weir_dataplane::director::Shared;
-use weir_dataplane::passes::BOUNDS_MICROS;
+use weir_dataplane::stats::passes::BOUNDS_MICROS;
 use weir_dataplane::stats::{Answer, DropReason};
 
 use crate::metrics::reading::{self, WorkerReading};

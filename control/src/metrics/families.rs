@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use dpdk::port::PortStats;
 use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
-use weir_dataplane::passes::BOUNDS_MICROS;
 use weir_dataplane::snapshot::server::Openings;
+use weir_dataplane::stats::passes::BOUNDS_MICROS;
 use weir_health::judge::{Outcome, ServerListing};
 use weir_vrrp::discard::Discard;
 

@@ -11,12 +11,12 @@ use dpdk::port::PortStats;
 use weir_config::model::{Config, MacAddress, Protocol};
 use weir_dataplane::conn::state::tcp;
 use weir_dataplane::director::Shared;
-use weir_dataplane::passes::Stopwatch;
 use weir_dataplane::punt::Owner;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::publish::Publisher;
 use weir_dataplane::snapshot::registry::{Progress, Registry};
 use weir_dataplane::snapshot::server::Server;
+use weir_dataplane::stats::passes::Stopwatch;
 use weir_dataplane::stats::{Answer, DropReason, PuntClass};
 use weir_health::checker::Checker;
 

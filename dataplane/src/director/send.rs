@@ -3,12 +3,11 @@
 use arrayvec::ArrayVec;
 
 use super::{Context, Director, Passed, write_link};
-use crate::neighbor::{Hop, Resolution};
+use crate::neighbor::{Hop, NextHop, Resolution};
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
 use crate::reply::arp;
 use crate::rewrite::fragment;
-use crate::snapshot::routes::NextHop;
 use crate::snapshot::server::{Gauge, Server};
 use crate::stats::{Answer, DropReason, WorkerCounters};
 use crate::wire::ethernet::{MacAddress, Vlan};

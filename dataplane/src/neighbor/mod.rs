@@ -32,7 +32,6 @@ use waiting::{Queue, Room};
 
 use crate::address::Addr4;
 use crate::clock::Now;
-use crate::snapshot::routes::NextHop;
 use crate::stats::DropReason;
 use crate::wire::ethernet::MacAddress;
 
@@ -62,6 +61,15 @@ const VISITS_NAMED_MAX: usize = VISITS_MAX * 3 / 4;
 const IDLE_MS: u64 = 60_000;
 /// Those of the file that are looked at for one that is idle, in one go.
 const IDLE_LOOKS: usize = 8;
+
+/// The neighbour to hand a packet to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NextHop {
+    /// Port number.
+    pub port: usize,
+    /// The neighbour's address.
+    pub address: Addr4,
+}
 
 /// A next hop on one of the networks (by VLAN) of its port. In one number: it is compared for each packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,12 +7,11 @@
 //! There is a channel for VRRP and one for the host's own traffic ([`Owner`]), so that neither fills the other's ring.
 //! Above that each [`PuntClass`] has a limit in rate for each worker: a flood costs the worker what receiving the frames
 //! costs, control what the limit lets through, and leaves the other classes alone. Of VRRP each instance has one
-//! ([`advertisers`]).
+//! ([`crate::snapshot::advertisers`]).
 //!
 //! Neither end waits for the other, locks or makes a system call ([`ring`]). Whoever reads polls, with a sleep of a
 //! millisecond at most when there is nothing.
 
-pub mod advertisers;
 pub mod class;
 pub mod flows;
 pub mod headers;
@@ -25,9 +24,10 @@ use arrayvec::ArrayVec;
 
 use crate::clock::Now;
 use crate::limit::Bucket;
+use crate::snapshot::advertisers::{self, Share, Shares};
+pub use crate::stats::Owner;
 use crate::stats::{DropReason, PuntClass};
 use crate::wire::ethernet::HEADER_LEN;
-use advertisers::{Share, Shares};
 use flows::Flows;
 use probes::Probes;
 use ring::{FRAME_LEN_MAX, Full, Head, Reader, Writer};
@@ -43,27 +43,7 @@ const STRAY_UP_BYTES: usize = 256 << 10;
 /// Bytes of the host that wait for the worker.
 const HOST_DOWN_BYTES: usize = 640 << 10;
 
-/// Who gets a punted frame, and who sends one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Owner {
-    /// VRRP's thread.
-    Vrrp,
-    /// The thread that serves the host interfaces.
-    Host,
-}
-
 impl Owner {
-    /// Every one, in the order in which a worker serves them.
-    pub const ALL: [Owner; 2] = [Owner::Vrrp, Owner::Host];
-
-    /// The label in metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Owner::Vrrp => "vrrp",
-            Owner::Host => "host",
-        }
-    }
-
     /// Frames of its that a worker sends in one pass at most.
     fn per_pass(self) -> usize {
         match self {

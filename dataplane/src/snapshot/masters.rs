@@ -9,10 +9,10 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use weir_config::model::{Config, MacAddress};
 
+use super::advertisers::Advertisers;
 use super::virtual_router::{self, Fence, RouterKey, VirtualMacs};
 use super::{Local, Router, Snapshot};
 use crate::address::Addr4;
-use crate::punt::advertisers::Advertisers;
 
 /// The virtual routers of the file.
 pub(super) struct VirtualRouters {

@@ -10,6 +10,7 @@
 //! microseconds however large the file is.
 
 mod addressing;
+pub mod advertisers;
 mod destinations;
 pub mod marks;
 pub mod masters;
@@ -36,7 +37,7 @@ use crate::address::Addr4;
 use crate::conn::record::{Key, ServerId, ServiceId, VipId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::Hop;
-use crate::punt::advertisers::Advertisers;
+use advertisers::Advertisers;
 use destinations::{Destination, Destinations};
 use marks::{Marked, Marks};
 pub use masters::Held6;

@@ -4,15 +4,7 @@ use ipnet::Ipv4Net;
 use weir_config::model::Config;
 
 use crate::address::{Addr4, v4_net};
-
-/// The neighbour to hand a packet to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct NextHop {
-    /// Port number.
-    pub port: usize,
-    /// The neighbour's address.
-    pub address: Addr4,
-}
+use crate::neighbor::NextHop;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Route {

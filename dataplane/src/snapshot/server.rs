@@ -9,11 +9,10 @@ use weir_config::model::{Forwarding, MacAddress, Protocol};
 
 use super::ranks::journal::Journal;
 use super::rates::Estimator;
-use super::routes::NextHop;
 use crate::address::Addr4;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::{State, is_active};
-use crate::neighbor::Hop;
+use crate::neighbor::{Hop, NextHop};
 use crate::stats::Counter;
 
 /// One real server of one virtual server. Aligned so that finding one by its number takes no multiplication; in this order,

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::stats::Counter;
+use super::Counter;
 
 /// Upper bounds of the classes that passes are counted in, in microseconds; the last class has none.
 pub const BOUNDS_MICROS: [u64; 12] = [10, 20, 30, 40, 50, 75, 100, 200, 500, 1_000, 5_000, 10_000];
