@@ -3,13 +3,14 @@
 import unittest
 
 from scapy.layers.inet import ICMP, IP
+from scapy.layers.sctp import SCTP, SCTPChunkAbort, SCTPChunkCookieAck, SCTPChunkData
 from scapy.packet import Raw
 
 from batch import ANSWERS, DROPS, Batch, accounting_problems
 from frames import dr, echo, echo_reply, ether, icmp_error, ip_packet, tcp, tcp_reset, udp
 from harness import replay
-from services import DR_VIP, NAT_VIP, TUN_VIP, setup
-from topology import C0_ADDRESS, R0_ADDRESS, RealServer, Setup, rip, service
+from services import DR_VIP, NAT_TCP_PORT, NAT_VIP, TUN_VIP, setup
+from topology import C0_ADDRESS, R0_ADDRESS, R0_MAC, RealServer, Setup, rip, server_mac, service
 
 
 def client(number):
@@ -102,6 +103,30 @@ class LocalAnswers(unittest.TestCase):
             frame = bytes(ether() / IP(src=client(61), dst=DR_VIP) / ICMP(type=kind, code=0) / Raw(b"x" * 16))
             batch.drop("not_served", f"ICMP type {kind}", frame)
         batch.run(self, setup())
+
+    def test_what_ends_a_nat_servers_connection_is_not_answered(self):
+        association = service("nat", 1, address=NAT_VIP, protocol="sctp", port=80, server_port=NAT_TCP_PORT)
+        served = setup(connections={"nat_icmp_send": True})
+        served.services.append(association)
+        head = ether(server_mac(1), R0_MAC)
+
+        def chunks(*those):
+            packet = head / IP(src=rip(1), dst=client(80)) / SCTP(sport=NAT_TCP_PORT, dport=999, tag=7)
+            for chunk in those:
+                packet = packet / chunk
+            return bytes(packet)
+
+        reset = tcp("R", cip=rip(1), cport=NAT_TCP_PORT, vip=client(80), vport=999, head=head)
+        batch = Batch()
+        batch.drop("stray_reply", "RST", reset, port="r0")
+        batch.drop("stray_reply", "ABORT", chunks(SCTPChunkAbort()), port="r0")
+        for name, frame in {"SYN+ACK": tcp("SA", cip=rip(1), cport=NAT_TCP_PORT, vip=client(81), vport=1, head=head),
+                            "DATA": chunks(SCTPChunkData(data=b"data")),
+                            # The kernel looks no further than the first chunk.
+                            "ABORT behind another chunk": chunks(SCTPChunkCookieAck(), SCTPChunkAbort())}.items():
+            error = icmp_error(frame, 3, 3, source=R0_ADDRESS, after_hop=True)
+            batch.answer("port_unreachable", name, frame, error, port="r0")
+        batch.run(self, served)
 
     def test_a_flood_of_strangers_keeps_no_known_connection_from_its_mtu(self):
         junk = [udp(cip=client(72), cport=1024 + i, vport=54, id=i) for i in range(3000)]

@@ -18,6 +18,7 @@ use crate::snapshot::server::{Gauge, Server};
 use crate::stats::DropReason;
 use crate::wire::ipv4;
 use crate::wire::l4::flags;
+use crate::wire::sctp;
 
 impl<F: Frame> Director<F> {
     /// A packet from a NAT real server: back to its client with the virtual server's address.
@@ -262,7 +263,12 @@ impl<F: Frame> Director<F> {
             self.shared.counters.untracked.add(u64::from(!origin.one_packet));
             return self.return_to_client(frame, packet, (origin.vip, origin.port), hop, context, wire);
         }
-        let is_reset = packet.protocol == ipv4::TCP && packet.flags & flags::RST != 0;
+        // The kernel looks at the first chunk alone.
+        let is_reset = match packet.protocol {
+            ipv4::TCP => packet.flags & flags::RST != 0,
+            ipv4::SCTP => packet.flags == sctp::Event::Abort as u8,
+            _ => false,
+        };
         let is_real_server = snapshot.has_nat_server(packet.source, packet.source_port, packet.protocol);
         if snapshot.switches.nat_icmp_send && is_real_server && !is_reset {
             // The kernel notices behind its router, which has taken one from the TTL.
