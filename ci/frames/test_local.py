@@ -7,7 +7,7 @@ from scapy.layers.sctp import SCTP, SCTPChunkAbort, SCTPChunkCookieAck, SCTPChun
 from scapy.packet import Raw
 
 from batch import ANSWERS, DROPS, Batch, accounting_problems
-from frames import dr, echo, echo_reply, ether, icmp_error, ip_packet, tcp, tcp_reset, udp
+from frames import arp, dr, echo, echo_reply, ether, icmp_error, ip_packet, tcp, tcp_reset, udp
 from harness import replay
 from services import DR_VIP, NAT_TCP_PORT, NAT_VIP, TUN_VIP, setup
 from topology import C0_ADDRESS, R0_ADDRESS, R0_MAC, RealServer, Setup, rip, server_mac, service
@@ -103,6 +103,33 @@ class LocalAnswers(unittest.TestCase):
             frame = bytes(ether() / IP(src=client(61), dst=DR_VIP) / ICMP(type=kind, code=0) / Raw(b"x" * 16))
             batch.drop("not_served", f"ICMP type {kind}", frame)
         batch.run(self, setup())
+
+    def test_nobody_has_the_broadcast_address_of_a_connected_network(self):
+        batch = Batch()
+        for source in ("198.18.0.255", "10.99.0.255"):
+            for name, frame in {
+                    "SYN": tcp("S", cip=source), "ACK": tcp("A", cip=source, cport=1), "data": udp(cip=source),
+                    "SYN to NAT": tcp("S", cip=source, vip=NAT_VIP), "ping": echo(cip=source),
+                    "UDP to a closed port": udp(cip=source, vport=9),
+                    "tagged": tcp("S", cip=source, head=ether(vlan=5)),
+                    "to an own address": tcp("S", cip=source, vip=C0_ADDRESS)}.items():
+                batch.drop("bad_ip_header", f"{name} from {source}", frame)
+            batch.drop("bad_arp", f"ARP of {source}", arp(sender_ip=source))
+            stray = tcp("SA", cip=rip(1), cport=NAT_TCP_PORT, vip=source, vport=7, head=ether(server_mac(1), R0_MAC))
+            batch.drop("stray_reply", f"a real server's packet to {source}", stray, port="r0")
+        # Beyond the connected networks nobody knows which one is. The lowest address of a network is a host's, as in Linux.
+        for number, source in enumerate(("198.18.1.255", "198.18.0.0")):
+            opening = tcp("S", cip=source, cport=2000 + number)
+            batch.forward(f"SYN from {source}", opening, dr(opening))
+        batch.run(self, setup())
+
+    def test_what_can_be_no_host_opens_no_connection_by_an_error_about_it(self):
+        batch = Batch()
+        for client in ("224.0.0.1", "255.255.255.255", "0.0.0.0", "127.0.0.1", "198.18.0.255"):
+            quote = ip_packet(tcp("SA", cip=DR_VIP, cport=80, vip=client, vport=999))
+            frame = bytes(ether() / IP(src="203.0.113.9", dst=DR_VIP) / ICMP(type=3, code=1) / Raw(quote))
+            batch.drop("stray_icmp", f"about a packet to {client}", frame)
+        batch.run(self, setup(connections={"schedule_icmp": True}))
 
     def test_what_ends_a_nat_servers_connection_is_not_answered(self):
         association = service("nat", 1, address=NAT_VIP, protocol="sctp", port=80, server_port=NAT_TCP_PORT)

@@ -424,6 +424,10 @@ impl<F: Frame> Director<F> {
         let Finding { step, packet, lookup, .. } = finding;
         *step = match parse(frame, packet) {
             Content::Ipv4 if !is_for(frame.bytes(), port) => Step::Drop(foreign(frame.bytes(), port)),
+            // As Linux has it (`fib_validate_source`).
+            Content::Ipv4 if context.snapshot.is_broadcast(packet.source) => {
+                Step::Drop(DropReason::BadIpHeader)
+            }
             Content::Ipv4 => Step::Ipv4(self.classify(packet, lookup, context)),
             Content::Arp => Step::Arp,
             Content::Bad(reason) => Step::Drop(reason),

@@ -135,8 +135,9 @@ impl<F: Frame> Director<F> {
             protocol: client.protocol,
         };
         let lookup = self.lookup(&ends, client.source_port, snapshot).filter(|_| {
-            let is_own = snapshot.local(client.source).is_some();
-            !quoted.is_later_fragment && !is_own && client.source_port != FTP_DATA
+            let may_be_client =
+                snapshot.may_be_host(client.source) && snapshot.local(client.source).is_none();
+            !quoted.is_later_fragment && may_be_client && client.source_port != FTP_DATA
         });
         let Some((lookup, service)) =
             lookup.and_then(|lookup| Some((lookup, snapshot.service(lookup.service)?)))

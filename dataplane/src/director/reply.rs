@@ -251,9 +251,10 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = context;
         let origin = snapshot.origin(packet.source, packet.source_port, packet.protocol);
-        if let Some(origin) =
-            origin.filter(|origin| origin.one_packet || self.may_answer_untracked(hash, now))
-        {
+        let may_pass = |one_packet| {
+            (one_packet || self.may_answer_untracked(hash, now)) && snapshot.may_be_host(packet.destination)
+        };
+        if let Some(origin) = origin.filter(|origin| may_pass(origin.one_packet)) {
             let hop = match way_back(&mut frame, packet, snapshot) {
                 Ok(hop) => hop,
                 Err(obstacle) => {

@@ -75,7 +75,7 @@ pub fn receive<F: Frame>(
     let sender_mac = MacAddress(arp.sender_mac);
     // One that probes has none yet.
     let has_address = sender != Addr4::UNSPECIFIED;
-    if !arp.is_valid() || has_address && !sender.is_unicast() {
+    if !arp.is_valid() || has_address && !snapshot.may_be_host(sender) {
         return Err(Refused::Drop(DropReason::BadArp));
     }
     // A router of our group that was master a moment ago has its addresses at the virtual MAC as well.

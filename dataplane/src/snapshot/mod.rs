@@ -178,6 +178,12 @@ impl Port {
         self.addresses.iter().any(|net| Addr4::from(net.addr()) == address)
     }
 
+    /// The broadcast addresses of its networks. Those of one or two addresses have none.
+    pub fn broadcasts(&self) -> impl Iterator<Item = Addr4> {
+        let with_one = self.addresses.iter().filter(|net| net.max_prefix_len() - net.prefix_len() > 1);
+        with_one.map(|net| net.broadcast().into())
+    }
+
     /// The own address to use towards `peer`: one in its network, else the first.
     pub fn address_towards(&self, peer: Addr4) -> Option<Addr4> {
         let near = self.addresses.iter().find(|net| net.contains(&Ipv4Addr::from(peer)));
@@ -495,10 +501,24 @@ impl Snapshot {
         }
     }
 
-    /// Whether `address` is certainly neither a VIP nor an own address. Marks aside: see [`Snapshot::has_marks`].
+    /// Whether `address` is certainly neither a VIP, nor an own address, nor a broadcast one. Marks aside: see
+    /// [`Snapshot::has_marks`].
     #[inline]
     pub fn is_surely_foreign(&self, address: Addr4) -> bool {
         !self.familiar.may_hold(address)
+    }
+
+    /// Whether `address` is the broadcast address of a network that a port is in, and so nobody's.
+    #[inline]
+    pub fn is_broadcast(&self, address: Addr4) -> bool {
+        self.familiar.may_hold(address)
+            && self.ports.iter().flat_map(Port::broadcasts).any(|broadcast| broadcast == address)
+    }
+
+    /// Whether `address` can be one host's: see [`Addr4::is_unicast`] and [`Snapshot::is_broadcast`].
+    #[inline]
+    pub fn may_be_host(&self, address: Addr4) -> bool {
+        address.is_unicast() && !self.is_broadcast(address)
     }
 
     /// Whether `address` is a VIP or an own address.
@@ -534,7 +554,9 @@ impl Snapshot {
             local.arp_ports & 1 << port != 0
                 && router.is_none_or(|id| !self.ports[port].virtual_macs.is_fenced(false, id))
         });
-        is_ours || self.ports[port].proxy_arp.iter().any(|net| net.contains(&Ipv4Addr::from(address)))
+        let is_proxied =
+            || self.ports[port].proxy_arp.iter().any(|net| net.contains(&Ipv4Addr::from(address)));
+        is_ours || is_proxied() && !self.is_broadcast(address)
     }
 }
 

@@ -501,7 +501,9 @@ impl Registry {
         let marks = addressing.marks();
         let Addressing { virtual_servers, nat_sockets, locals, mut announcements, hashes, .. } = addressing;
         let asked_for = virtual_servers.keys().map(|socket| address_of(*socket));
-        let familiar = locals.keys().copied().chain(virtual_routers.addresses()).chain(asked_for).collect();
+        let broadcasts = ports.iter().flat_map(Port::broadcasts);
+        let own = locals.keys().copied().chain(broadcasts);
+        let familiar = own.chain(virtual_routers.addresses()).chain(asked_for).collect();
         announcements.sort_unstable();
         if self.announcements.0[..] != announcements[..] || self.announcements.1 == 0 {
             self.announcements = (announcements.into(), self.generation);
