@@ -5,7 +5,7 @@ import unittest
 
 from batch import FORWARDED, accounting_problems
 from frames import ETHERNET, mac, tcp, with_header_checksum
-from harness import replay
+from harness import Live, replay
 from topology import Setup, server_mac, service
 
 CAPACITY = 1024
@@ -32,6 +32,69 @@ def servers_by_client(frames):
     return found
 
 
+class Changes(unittest.TestCase):
+    """Flows without a record keep their real server, whatever becomes of another one."""
+
+    def setUp(self):
+        self.live = Live()
+        self.addCleanup(self.live.close)
+
+    def setup(self, *weights, **options):
+        """Real servers of these weights; options are the first one's."""
+        virtual = service("dr", len(weights))
+        for server, weight in zip(virtual.servers, weights):
+            server.weight = weight
+        virtual.servers[0].options = options
+        return Setup(services=[virtual], connections={"capacity": CAPACITY, "timeouts": {"tcp_close": 1}})
+
+    def servers(self, flags, numbers):
+        """`{flow: number of its real server}`"""
+        found = {}
+        for at in range(0, len(numbers), 100):
+            frames = [tcp(flags, cip=client(number)) for number in numbers[at:at + 100]]
+            for port, frame in self.live.exchange_all("c0", frames):
+                self.assertEqual(port, "r0", frame.hex())
+                found[socket.inet_ntoa(frame[26:30])] = frame[5] & 15
+        self.assertEqual(len(found), len(numbers))
+        return found
+
+    def test_only_flows_of_a_server_whose_weight_changes_move(self):
+        flows = range(CAPACITY + 1200)
+        self.live.start(self.setup(1, 1, 1))
+        self.servers("S", flows)
+        without = flows[CAPACITY:]
+        before = self.servers("A", without)
+        for weights, is_right in (((1, 1, 0), lambda old, new: old == new != 3 or old == 3 != new),
+                                  ((2, 1, 1), lambda old, new: new in (old, 1)),
+                                  ((1, 1, 1), lambda old, new: new == old),
+                                  ((1, 1), lambda old, new: old == new != 3 or old == 3 != new)):
+            self.live.reload(self.setup(*weights))
+            after = self.servers("PA", without)
+            wrong = [flow for flow in before if not is_right(before[flow], after[flow])]
+            self.assertEqual(wrong, [], f"with weights {weights}")
+            moved = sum(before[flow] != after[flow] for flow in before)
+            self.assertLess(moved, len(before) * 0.4, f"with weights {weights}")
+
+    def test_the_overload_flag_moves_none(self):
+        flows = range(CAPACITY + 300)
+        self.live.start(self.setup(1, 1, upper_threshold=200, lower_threshold=150))
+        before = self.servers("S", flows)
+        without = flows[CAPACITY:]
+        flagged = self.servers("A", without)
+        # Its connections end, and with them the flag.
+        ended = [number for number in flows[:CAPACITY] if before[client(number)] == 1]
+        for flags in "AR":
+            self.servers(flags, ended)
+        self.live.wait_for("the connections to end", lambda metrics: metrics.total(
+            "weir_connections") <= CAPACITY - len(ended))
+        self.assertEqual(self.servers("PA", without), flagged)
+
+
+def client(number):
+    """The client of a flow."""
+    return f"198.19.{number >> 8}.{number & 255}"
+
+
 class FullTable(unittest.TestCase):
     """More flows than records."""
 
@@ -45,6 +108,19 @@ class FullTable(unittest.TestCase):
         self.assertLessEqual(result.metrics.total("weir_connections"), CAPACITY)
         self.assertGreater(result.metrics.total("weir_connections"), CAPACITY * 0.9)
         self.assertGreaterEqual(result.metrics.total("weir_untracked_packets_total"), 3 * (FLOWS - CAPACITY))
+
+    def test_a_persistent_client_keeps_its_server(self):
+        persistent = service("dr", SERVERS)
+        persistent.options = {"persistence_timeout": 300}
+        setup = Setup(services=[persistent], connections={"capacity": CAPACITY, "templates": 65536})
+        clients = [client(number) for number in range(2000)]
+        opened = [tcp("S", cip=source, cport=cport) for cport in (1000, 2000) for source in clients]
+        result = replay(setup, {"c0": opened + [tcp("A", cip=source, cport=2000) for source in clients]})
+        self.assertEqual(result.exit_status, 0, result.log[-2000:])
+        self.assertEqual(accounting_problems(result.metrics), [])
+        self.assertEqual(result.metrics.total("weir_templates_full_total"), 0)
+        self.assertGreaterEqual(result.metrics.total("weir_untracked_packets_total"), 6000 - 2 * CAPACITY)
+        self.assertEqual(len(servers_by_client(result.ip_frames("r0"))), len(clients))
 
     def test_flows_without_a_record_are_spread_over_the_servers(self):
         setup = Setup(services=[service("dr", SERVERS)], connections={"capacity": CAPACITY})

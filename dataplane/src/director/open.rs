@@ -64,7 +64,8 @@ impl<F: Frame> Director<F> {
         let may_go_on = !is_one_packet && !state::is_first(protocol, packet.flags);
         let choice = if may_go_on && self.shared.turned_away.has(lookup.hash, now) {
             // Its flow had no room until now, and goes on where it went without a record.
-            service.pick_untracked(snapshot, lookup.hash).map(|server| Choice { server, template: None })
+            self.pick_untracked(packet, service, snapshot, now)
+                .map(|server| Choice { server, template: None })
         } else {
             self.choose(packet, service, snapshot, now)
         };
@@ -146,7 +147,7 @@ impl<F: Frame> Director<F> {
         };
         let server = match self.open(&client, &lookup, service, Opener::Quote, context) {
             Opened::To(server) => Some(server),
-            Opened::Full => service.pick_untracked(snapshot, lookup.hash),
+            Opened::Full => self.pick_untracked(&client, service, snapshot, context.now),
             Opened::Refused => None,
         };
         let Some(server) = server else { return Err((frame, DropReason::StrayIcmp)) };

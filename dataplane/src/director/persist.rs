@@ -9,6 +9,7 @@ use crate::conn::record::{Record, ServerId};
 use crate::conn::template::{Slot, Template, TemplateKey};
 use crate::packet::Frame;
 use crate::parse::Packet;
+use crate::sched::untracked::FlowHash;
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::{Persistence, Service};
@@ -76,6 +77,30 @@ impl<F: Frame> Director<F> {
                 Some(Choice { server, template: None })
             }
         }
+    }
+
+    /// The real server for a flow that gets no record: that of its client's template, which lives on by that, if the virtual
+    /// server is persistent and the template holds; else the one that its two ends and the weights tell, each time the same.
+    pub(super) fn pick_untracked(
+        &self,
+        packet: &Packet,
+        service: &Service,
+        snapshot: &Snapshot,
+        now: Now,
+    ) -> Option<ServerId> {
+        if let Some(persistence) = service.persistence {
+            let key = template_key(packet.source, service, persistence);
+            let lifetime = persistence.timeout_secs;
+            let found = self.templates.find(key, lifetime, now.seconds);
+            if let Some(found) = found.filter(|found| holds(snapshot.server(found.server), service, snapshot))
+            {
+                self.touch(Hold { slot: found.slot, key, lifetime }, found.server, now);
+                return Some(snapshot.server(found.server).current);
+            }
+        }
+        let source = (packet.source, packet.source_port);
+        let destination = (packet.destination, packet.destination_port);
+        service.pick_untracked(FlowHash::new(source, destination, packet.protocol))
     }
 
     /// Hangs a new connection on its template. False: it has just changed, or connections of a former epoch are not told

@@ -114,6 +114,10 @@ impl<F: Frame> Director<F> {
         }
         if may_be_elsewhere && self.is_crowded_anywhere(lookup.hash) {
             self.shared.turned_away.note(lookup.hash, now, UNTRACKED_SECS);
+            if service.persistence.is_some() {
+                // It gets the template that it will be told by.
+                let _ = self.choose(packet, service, snapshot, now);
+            }
             return self.untracked(frame, packet, lookup, context, wire);
         }
         match self.open(packet, lookup, service, Opener::Packet, context) {
@@ -162,7 +166,7 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// Forwards a packet that gets no record: by its hash alone, the same way each time.
+    /// Forwards a packet that gets no record, the same way each time.
     #[cold]
     pub(super) fn untracked<W: Wire<Frame = F>>(
         &mut self,
@@ -172,9 +176,9 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) -> Passed<F> {
-        let snapshot = context.snapshot;
+        let Context { snapshot, now, .. } = context;
         let service = snapshot.service(lookup.service);
-        match service.and_then(|service| service.pick_untracked(snapshot, lookup.hash)) {
+        match service.and_then(|service| self.pick_untracked(packet, service, snapshot, now)) {
             Some(server) => {
                 self.shared.counters.untracked.add(1);
                 self.forward_first(frame, packet, snapshot.server(server), context, wire)

@@ -32,6 +32,7 @@ mod round_robin;
 mod service;
 mod state;
 mod two_choices;
+pub mod untracked;
 
 #[cfg(test)]
 mod director_model;
@@ -221,29 +222,6 @@ impl Scheduler {
             locality.expire(state, now_secs);
         }
     }
-}
-
-/// Picks a real server without state, for packets that can have no connection record because the table is
-/// full: every packet with the same `hash` goes to the same server as long as the weights and the set of
-/// usable servers stay as they are. Shares are proportional to the weights.
-///
-/// `hash` has to be even over all 64 bits and cover the flow's addresses, ports and protocol. `None` when
-/// no server is usable.
-pub fn deterministic_pick(servers: &impl Servers, hash: u64) -> Option<usize> {
-    let usable =
-        || (0..servers.len()).filter(|&i| servers.usable(i)).map(|i| (i, u64::from(servers.weight(i))));
-    let total: u64 = usable().map(|(_, weight)| weight).sum();
-    let mut rest = scale(hash, total);
-    let mut last = None;
-    for (index, weight) in usable() {
-        if rest < weight {
-            return Some(index);
-        }
-        rest -= weight;
-        last = Some(index);
-    }
-    // Another worker may have closed a server between the two walks; then the last one stands in.
-    last
 }
 
 /// Maps an even 64-bit number to an even number in `0..range` (0 if `range` is 0).

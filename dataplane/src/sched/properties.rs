@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use weir_config::model::Scheduler as Kind;
 
 use super::director_model::{Director, Lcg, any_key, description, empty, rip};
-use super::{PickKey, Scheduler, ServerDescription, Servers, State, deterministic_pick};
+use super::{PickKey, Scheduler, ServerDescription, Servers, State};
 
 fn random_key(random: &mut Lcg) -> PickKey {
     PickKey {
@@ -241,33 +241,4 @@ fn a_seed_changes_the_picks_of_mh() {
         a != b
     });
     assert!(differing.count() > 800);
-}
-
-#[test]
-fn picks_without_a_record_are_a_function_of_the_hash_in_proportion_to_the_weights() {
-    let mut random = Lcg::new(10);
-    let mut director = Director::new(Kind::Wlc, &[1, 0, 2, 5, 4]);
-    director.servers[1].overloaded = true;
-    let mut counts = [0; 5];
-    for _ in 0..70_000 {
-        let hash = u64::from(random.below(u32::MAX)) << 32 | u64::from(random.below(u32::MAX));
-        let picked = deterministic_pick(&director.servers, hash);
-        director.servers[0].active = random.below(100);
-        assert_eq!(deterministic_pick(&director.servers, hash), picked);
-        counts[picked.unwrap()] += 1;
-    }
-    assert_eq!((counts[1], counts[3]), (0, 0));
-    for (index, expected) in [(0, 40_000_i32), (2, 20_000), (4, 10_000)] {
-        assert!((counts[index] - expected).abs() < 1000, "{counts:?}");
-    }
-    assert_eq!(deterministic_pick(&Vec::new(), 7), None);
-}
-
-#[test]
-fn the_whole_hash_range_falls_on_usable_servers() {
-    for hash in [0, 1, u64::MAX / 2, u64::MAX - 1, u64::MAX] {
-        let director = Director::new(Kind::Wlc, &[0, 65_535, 1, 0]);
-        let picked = deterministic_pick(&director.servers, hash).unwrap();
-        assert!(director.servers.usable(picked));
-    }
 }

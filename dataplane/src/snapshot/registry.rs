@@ -47,7 +47,7 @@ use crate::stats::WorkerCounters;
 use crate::wire::ethernet::MacAddress;
 use amend::Journal;
 pub use error::RegistryError;
-use lists::{candidates, in_order, list};
+use lists::{candidates, hashes, in_order, list};
 use numbers::Numbers;
 use parts::{Place, make_bindings, make_port, make_server, make_switches, nobody, vips};
 pub use served::{NotServed, check};
@@ -442,6 +442,7 @@ impl Registry {
             one_packet: wanted.one_packet,
             ranks: self.ranks(&in_order, wanted.scheduler, entry.noted.clone()),
             list: candidates(&in_order),
+            hashes: hashes(&in_order),
             scheduler,
             state,
             rates: match old {

@@ -12,6 +12,7 @@ use super::ranks::Ranks;
 use super::rates::Estimator;
 use super::server::Tally;
 use crate::conn::record::{ServerId, ServiceId};
+use crate::sched::untracked::{self, FlowHash, ServerHash};
 use crate::sched::{Measure, PickKey, Scheduler, Servers, State};
 
 /// One virtual server. In this order, so that all that a new connection needs of it lies in its first two cache lines: among
@@ -44,6 +45,8 @@ pub struct Service {
     pub name: String,
     /// The VIP. With a mark 0.0.0.0.
     pub address: IpAddr,
+    /// The hashes of its real servers, for flows that get no record.
+    pub hashes: Box<[ServerHash]>,
     /// What it carries in a second, all real servers together; control's.
     pub rates: Arc<Estimator>,
 }
@@ -124,11 +127,12 @@ impl Service {
         }
     }
 
-    /// Picks a real server for a flow that gets no record: the same one for each of its packets.
-    pub fn pick_untracked(&self, snapshot: &Snapshot, hash: u64) -> Option<ServerId> {
-        // Whose pick it is makes no difference.
-        let servers = View { snapshot, list: &self.list, service: self, worker: 0 };
-        crate::sched::deterministic_pick(&servers, hash).map(|index| self.list[index].id)
+    /// Picks a real server for a flow that gets no record: the same one for each of its packets, and another one only if
+    /// the weights ask for it.
+    pub fn pick_untracked(&self, flow: FlowHash) -> Option<ServerId> {
+        let weights = self.list.iter().map(|candidate| candidate.weight);
+        let place = untracked::pick(flow, self.hashes.iter().copied().zip(weights))?;
+        Some(self.list.get(place)?.id)
     }
 }
 
