@@ -52,6 +52,17 @@ class Malformed(unittest.TestCase):
             batch.drop("truncated", f"ARP cut at {length}", request[:length])
         batch.run(self, setup())
 
+    def test_a_frame_of_several_buffers_that_would_have_to_be_made_anew_is_dropped(self):
+        long = bytes(4000)
+        batch = Batch()
+        for name, frame in {
+                "ping": echo(long), "segment of no connection": tcp("A", long, cport=1),
+                "datagram to a closed port": udp(long, vport=9), "TTL 1": udp(long, ttl=1),
+                "datagram to be cut": udp(long, flags=0), "padding": tcp("S", cport=2) + long,
+                "padding, by TUN": tcp("S", cport=3, vip=TUN_VIP) + long}.items():
+            batch.drop("long_frame", name, frame)
+        batch.run(self, setup())
+
     def test_a_wrong_ip_header_is_dropped(self):
         batch = Batch()
         good = tcp("S", b"payload")

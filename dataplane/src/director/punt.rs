@@ -155,7 +155,7 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, port } = context;
         let offered = if !frame.is_contiguous() {
-            Err(DropReason::TooBig)
+            Err(DropReason::LongFrame)
         } else if class.owner() == Owner::Vrrp {
             let Port { mac, advertisers, .. } = &snapshot.ports[port];
             let share = advertisers.judge(class, *mac, frame.bytes());

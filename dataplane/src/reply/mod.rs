@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::address::{Addr4, Wire4};
 use crate::packet::Frame;
 use crate::parse::Packet;
-use crate::rewrite::ipv4_mut;
+use crate::rewrite::{ipv4_mut, no_room};
 use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::ethernet::{self, MacAddress};
@@ -123,7 +123,7 @@ pub fn error<F: Frame>(
     let l3 = packet.l3();
     let quoted = usize::from(packet.total_len).min(ERROR_LEN_MAX - HEADERS);
     if !frame.is_contiguous() || !frame.resize(l3 + quoted) || !frame.prepend(HEADERS) {
-        return Err(DropReason::NoBuffer);
+        return Err(no_room(frame));
     }
     let bytes = frame.bytes_mut();
     bytes.copy_within(HEADERS..HEADERS + l3, 0);
@@ -155,7 +155,7 @@ pub fn reset<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Resul
         (0, segment.sequence.get().wrapping_add(payload as u32 + marks), flags::RST | flags::ACK)
     };
     if !frame.resize(l3 + ipv4::HEADER_LEN + l4::TCP_LEN) {
-        return Err(DropReason::NoBuffer);
+        return Err(no_room(frame));
     }
     let bytes = frame.bytes_mut();
     swap_macs(bytes, mac);
@@ -187,7 +187,7 @@ pub fn reset<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Resul
 ///
 /// # Errors
 /// [`DropReason::Truncated`] when the packet ends before the header of the client's does; nothing was changed then.
-/// [`DropReason::NoBuffer`] when the frame lies in several pieces.
+/// [`DropReason::LongFrame`] when the frame lies in several pieces.
 pub fn relay<F: Frame>(
     frame: &mut F,
     packet: &Packet,
@@ -202,11 +202,11 @@ pub fn relay<F: Frame>(
     let surplus = inner.checked_sub(l3 + HEADERS).filter(|_| inner + ipv4::HEADER_LEN <= end);
     let surplus = surplus.ok_or(DropReason::Truncated)?;
     if !frame.is_contiguous() || !frame.resize(end) {
-        return Err(DropReason::NoBuffer);
+        return Err(no_room(frame));
     }
     frame.bytes_mut().copy_within(0..l3, surplus);
     if !frame.trim_front(surplus) || !frame.resize((end - surplus).min(l3 + ERROR_LEN_MAX)) {
-        return Err(DropReason::NoBuffer);
+        return Err(no_room(frame));
     }
     let bytes = frame.bytes_mut();
     let mut header = Ipv4::new(ipv4::ICMP, vip, client, bytes.len() - l3 - ipv4::HEADER_LEN, TTL);

@@ -222,7 +222,7 @@ fn echo<F: Frame>(
         return Outcome::Drop(DropReason::BadIpHeader);
     }
     let Some(message) = frame.bytes().get(L4..end).filter(|_| frame.is_contiguous()) else {
-        return Outcome::Drop(DropReason::TooBig);
+        return Outcome::Drop(DropReason::LongFrame);
     };
     if head.code != 0 || icmp6::checksum(header, message).fold() != 0xffff {
         return Outcome::Drop(DropReason::BadL4Header);

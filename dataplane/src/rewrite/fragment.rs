@@ -27,7 +27,7 @@ pub fn cut<W: Wire>(
     copy.copy_from_slice(bytes.get(l3..l3 + ipv4::HEADER_LEN).ok_or(DropReason::Truncated)?);
     let header = *ipv4_mut(&mut copy, 0)?;
     let end = l3 + usize::from(header.total_len.get());
-    let payload = bytes.get(l3 + header.header_len()..end).ok_or(DropReason::TooBig)?;
+    let payload = bytes.get(l3 + header.header_len()..end).ok_or(DropReason::LongFrame)?;
     let l4 = l3 + header.header_len();
     head[..l4].copy_from_slice(&bytes[..l4]);
     let step = mtu.checked_sub(header.header_len()).map_or(0, |room| room & !7);

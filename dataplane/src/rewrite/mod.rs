@@ -108,7 +108,13 @@ fn make_udp_checksum(l4: &mut [u8], (source, destination): (Addr4, Addr4)) -> Re
 /// do is not made by any sender that means well.
 #[inline]
 pub fn trim<F: Frame>(frame: &mut F, len: usize) -> Result<(), DropReason> {
-    if frame.len() <= len || frame.resize(len) { Ok(()) } else { Err(DropReason::BadIpHeader) }
+    if frame.len() <= len || frame.resize(len) { Ok(()) } else { Err(no_room(frame)) }
+}
+
+/// Why a frame can't get another length.
+#[cold]
+pub fn no_room<F: Frame>(frame: &F) -> DropReason {
+    if frame.is_contiguous() { DropReason::NoBuffer } else { DropReason::LongFrame }
 }
 
 /// Wraps the IP packet at `l3` in an outer IPv4 header (RFC 2003), as the kernel's ipip tunnel does for IPVS.
