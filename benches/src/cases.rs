@@ -25,7 +25,7 @@ pub struct Case {
 }
 
 /// Every case, in the order of the list of figures.
-pub const ALL: [Case; 16] = [
+pub const ALL: [Case; 18] = [
     Case { name: "dr-established", prepare: || established("dr", requests), passes: 4 },
     Case { name: "dr-virtual-mac", prepare: virtual_mac, passes: 4 },
     Case { name: "tun-established", prepare: || established("tun", requests), passes: 4 },
@@ -41,6 +41,8 @@ pub const ALL: [Case; 16] = [
     Case { name: "dr-new-lblc-1000", prepare: || fresh_destinations("lblc", 1000), passes: 1 },
     Case { name: "dr-new-mh", prepare: || fresh("dr", "mh", 4), passes: 1 },
     Case { name: "nat-new-rr", prepare: || fresh("nat", "rr", 4), passes: 1 },
+    Case { name: "dr-full-16", prepare: || without_record(16), passes: 4 },
+    Case { name: "dr-full-1000", prepare: || without_record(1000), passes: 1 },
     Case { name: "arp-questions", prepare: questions, passes: 1 },
 ];
 
@@ -148,6 +150,15 @@ fn fresh_to(mut lab: Lab, vip: impl Fn(u32) -> Addr4) -> (Lab, Vec<Vec<u8>>) {
     let first: Vec<_> = (0..FLOWS).map(|flow| tcp(before(flow), (vip(FLOWS + flow), 80), SYN)).collect();
     lab.send(0, &first);
     (lab, (0..FLOWS).map(|flow| tcp(client(flow), (vip(flow), 80), SYN)).collect())
+}
+
+/// Segments of flows that have no record, since the table is full of others.
+fn without_record(servers: u16) -> (Lab, Vec<Vec<u8>>) {
+    let keys = "protocol = \"tcp\"\nscheduler = \"rr\"";
+    let file = base(FLOWS as usize, "") + &virtual_server(80, keys, "dr", servers, true);
+    let (mut lab, full) = fresh_to(Lab::new(&file, 1), |_| VIP);
+    lab.send(0, &full);
+    (lab, (0..FLOWS).map(|flow| tcp(client(flow), (VIP, 80), ACK)).collect())
 }
 
 /// By wlc, with thresholds that nobody reaches.

@@ -1,6 +1,6 @@
 //! Persistence: connections of one client reach one real server, by templates that all workers share.
 //!
-//! Only new connections and ends of connections come here; packets of known connections don't.
+//! New connections, ends of connections and packets of flows without a record come here; packets of known connections don't.
 
 use super::Director;
 use crate::address::Addr4;
