@@ -71,6 +71,9 @@ pub(super) const REPLY_GOING_ON_MASK: u64 = GOING_ON_MASK & !(0xffff << PORT_SHI
 /// Marks what goes on with a real server's packets; no bit of those masks.
 pub(super) const REPLY: u64 = 1;
 const _: () = assert!(REPLY & GOING_ON_MASK == 0);
+/// Marks [`UsualKey::NONE`]; no bit of a record that is compared with a key.
+const NOBODY: u64 = 2;
+const _: () = assert!(NOBODY & (REPLY | GOING_ON_MASK | (SEEN_MASK as u64) << SEEN_SHIFT) == 0);
 
 /// What a packet from a client is looked up by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -137,32 +140,17 @@ pub struct Usual {
 }
 
 /// A usual packet's connection: where to look and what to look for. See [`super::table::UsualRecords::find`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UsualKey {
     pub(super) home: usize,
     pub(super) key: u64,
-    /// What [`GOING_ON_MASK`] leaves of the record's value, and [`REPLY`]. 0: this is no key.
+    /// What [`GOING_ON_MASK`] leaves of the record's value, and [`REPLY`].
     pub(super) going_on: u64,
 }
 
 impl UsualKey {
-    /// That of a packet that opens a connection, and so goes on with none.
-    pub(crate) const OPENING: Self = Self { home: 0, key: 0, going_on: !0 << 1 };
-
-    /// That of a packet that is looked at later in the round.
-    pub(crate) const PUT_OFF: Self = Self { going_on: !0 << 2, ..Self::OPENING };
-
-    /// Whether it is [`UsualKey::PUT_OFF`].
-    #[inline]
-    pub(crate) fn is_put_off(&self) -> bool {
-        self.going_on == Self::PUT_OFF.going_on
-    }
-
-    /// Whether it is the one of a packet that opens a connection.
-    #[inline]
-    pub fn is_opening(&self) -> bool {
-        self.going_on == Self::OPENING.going_on
-    }
+    /// No connection's: one may be found by it, but none goes on with it.
+    pub(crate) const NONE: Self = Self { home: 0, key: 0, going_on: NOBODY };
 
     /// Whether it is that of a real server's packet, which does not know VIP and port.
     #[inline]
@@ -170,10 +158,10 @@ impl UsualKey {
         self.going_on & REPLY != 0
     }
 
-    /// Whether there is one.
+    /// Whether it may be a connection's: it is not [`UsualKey::NONE`].
     #[inline]
     pub fn is_some(&self) -> bool {
-        self.going_on != 0
+        self.going_on != NOBODY
     }
 }
 

@@ -54,6 +54,11 @@ impl<F: Frame> Director<F> {
 impl Express<'_> {
     /// Makes a usual frame from a client ready for its real server. Returns where it goes out, or `None` if
     /// nothing was done; or if a tunnel's header finds no room, which it finds on the common way no more than here.
+    ///
+    /// It is asked about every frame that is no usual reply, also about those that have no key: telling them apart would be a branch
+    /// more for each frame. What makes that safe is [`UsualKey::NONE`], which stands for their key: with it
+    /// [`UsualRecords::go_on`] refuses every record, and nothing before that writes anything or looks at the frame. So keep it the
+    /// first step that may do either; one that has to stand before it must ask `key.is_some()`.
     #[inline(always)]
     pub(super) fn request<F: Frame>(&mut self, frame: &mut F, key: UsualKey) -> Option<Exit> {
         #[cfg(test)]
@@ -105,15 +110,15 @@ impl Express<'_> {
     }
 
     /// Makes a usual frame from a NAT real server ready for its client; as [`Express::request`] otherwise. Connections of
-    /// other workers, and those on templates, take the common way.
+    /// other workers, and those on templates, take the common way. `key` by reference: by value it would be copied for each call.
     #[inline(never)]
-    pub(super) fn reply<F: Frame>(&mut self, frame: &mut F, key: UsualKey) -> Option<Exit> {
+    pub(super) fn reply<F: Frame>(&mut self, frame: &mut F, key: &UsualKey) -> Option<Exit> {
         #[cfg(test)]
         if self.is_closed {
             return None;
         }
         let snapshot = self.snapshot;
-        let (slot, record) = self.records.find_reply(key)?;
+        let (slot, record) = self.records.find_reply(*key)?;
         let server = snapshot.get_server(record.server())?;
         let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
         let (source, source_port) = (plain.ip.source.get(), plain.tcp.source.get());

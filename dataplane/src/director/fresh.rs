@@ -9,9 +9,9 @@ use weir_config::model::{Forwarding, Protocol};
 use zerocopy::FromBytes;
 
 use super::request::{FTP_DATA, direction_by};
-use super::{Context, Director, Finding, Passed};
+use super::{Context, Director, Finding, Passed, Reading};
 use crate::classify::Lookup;
-use crate::conn::record::{Record, ServerId, UsualKey};
+use crate::conn::record::{Record, ServerId};
 use crate::conn::state::{self, State};
 use crate::packet::{Frame, Wire};
 use crate::parse::Plain;
@@ -37,8 +37,7 @@ impl<F: Frame> Director<F> {
         let key = target.key(ip.source.get(), tcp.source.get(), tcp.destination.get(), Protocol::Tcp);
         let hash = self.table.hash(key.hash_input());
         self.table.prefetch(hash);
-        finding.lookup = Lookup { hash, key, service: target.service };
-        finding.usual = UsualKey::OPENING;
+        finding.set_opening(Lookup { hash, key, service: target.service });
     }
 
     /// First round of a plain SYN. False: it is to be read as any frame.
@@ -62,7 +61,7 @@ impl<F: Frame> Director<F> {
     pub(super) fn open_fresh<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
-        finding: &mut Finding,
+        lookup: &Lookup,
         context: Context<'_>,
         wire: &mut W,
     ) -> Result<(), F> {
@@ -71,7 +70,7 @@ impl<F: Frame> Director<F> {
             return Err(frame);
         }
         let Context { snapshot, now, .. } = context;
-        let Lookup { hash, key, service } = finding.lookup;
+        let Lookup { hash, key, service } = *lookup;
         let Some(service) = snapshot.service(service).filter(|service| is_simple(service)) else {
             return Err(frame);
         };
@@ -92,7 +91,7 @@ impl<F: Frame> Director<F> {
         let flags = plain.tcp.flags;
         let Some(candidate) = service.pick_candidate(snapshot, self.shared.worker, &pick_key) else {
             self.forward_opened(context, wire);
-            self.refuse_fresh(frame, finding, context, wire);
+            self.refuse_fresh(frame, context, wire);
             return Ok(());
         };
         // The real server itself is in no cache, maybe, and not needed yet; nor are its counts, if no pick looks at them.
@@ -181,24 +180,19 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) {
-        let mut finding = Finding::default();
-        self.read_any(&frame, &mut finding, context);
-        let passed = self.forward_first(frame, &finding.packet, server, context, wire);
+        let mut reading = Reading::default();
+        self.read_any(&frame, &mut reading, context);
+        let passed = self.forward_first(frame, &reading.packet, server, context, wire);
         self.end_of(passed, wire);
     }
 
     /// No real server takes the connection.
     #[cold]
-    fn refuse_fresh<W: Wire<Frame = F>>(
-        &mut self,
-        frame: F,
-        finding: &mut Finding,
-        context: Context<'_>,
-        wire: &mut W,
-    ) {
-        self.read_any(&frame, finding, context);
+    fn refuse_fresh<W: Wire<Frame = F>>(&mut self, frame: F, context: Context<'_>, wire: &mut W) {
+        let mut reading = Reading::default();
+        self.read_any(&frame, &mut reading, context);
         let error = reply::Error::PORT_UNREACHABLE;
-        let passed = self.answer_error(frame, &finding.packet, error, context, wire);
+        let passed = self.answer_error(frame, &reading.packet, error, context, wire);
         self.end_of(passed, wire);
     }
 

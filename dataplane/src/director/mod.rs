@@ -10,6 +10,7 @@
 
 mod answer;
 mod express;
+mod finding;
 mod fresh;
 mod open;
 mod persist;
@@ -35,7 +36,7 @@ use zerocopy::FromBytes;
 
 use crate::classify::{Class, LastServers, LastService, Lookup, classify};
 use crate::clock::Now;
-use crate::conn::record::{Record, ServerId, UsualKey};
+use crate::conn::record::Record;
 use crate::conn::state::{self, Direction, is_active, tcp};
 use crate::conn::table::{Slot, Table, View};
 use crate::conn::template::Templates;
@@ -50,6 +51,7 @@ use crate::snapshot::server::Gauge;
 use crate::snapshot::{Port, Snapshot};
 use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::FRAME_LEN_MIN;
+use finding::{Finding, Found, Reading};
 use fresh::First;
 use turned_away::TurnedAway;
 
@@ -193,18 +195,6 @@ struct Round {
     is_whole: bool,
 }
 
-/// What the first round found out about a frame. Written in place, so nothing is moved between the rounds.
-#[derive(Clone, Copy, Default)]
-struct Finding {
-    /// Of a usual packet; all else is unset then.
-    usual: UsualKey,
-    step: Step,
-    /// The real server, while it is asked for ahead.
-    server: Option<ServerId>,
-    packet: Packet,
-    lookup: Lookup,
-}
-
 /// A port that a frame goes out of: its number plus one, so that an option of it is as small.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Exit(NonZeroU16);
@@ -221,8 +211,8 @@ impl Exit {
     }
 }
 
-/// What the second round does with a frame.
-#[derive(Clone, Copy, Default)]
+/// What the third round does with a frame on its common way.
+#[derive(Debug, Clone, Copy, Default)]
 enum Step {
     Ipv4(Class),
     #[default]
@@ -260,7 +250,7 @@ impl<F: Frame> Director<F> {
             ended_templated: Vec::with_capacity(upkeep::ENDED_TEMPLATED_MAX),
             last_service: LastService::none(),
             last_servers: LastServers::none(),
-            findings: vec![Finding::default(); BURST].into(),
+            findings: vec![Finding::none(); BURST].into(),
             has_scattered: false,
             opened: ArrayVec::new(),
             kept_until: 0,
@@ -291,11 +281,8 @@ impl<F: Frame> Director<F> {
         let mut exits = [None; BURST];
         let mut express = self.express(context);
         for ((frame, finding), exit) in burst.iter_mut().zip(findings.iter()).zip(&mut exits) {
-            *exit = if finding.usual.is_reply() {
-                express.reply(frame, finding.usual)
-            } else {
-                express.request(frame, finding.usual)
-            };
+            let key = finding.key();
+            *exit = if key.is_reply() { express.reply(frame, key) } else { express.request(frame, *key) };
         }
         let ready: u16 = exits.iter().map(|exit| u16::from(exit.is_some())).sum();
         self.shared.counters.forwarded.add(u64::from(ready));
@@ -326,8 +313,8 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) {
-        if finding.usual.is_opening() {
-            match self.open_fresh(frame, finding, context, wire) {
+        if let Found::Opening(lookup) = finding.found() {
+            match self.open_fresh(frame, lookup, context, wire) {
                 Ok(()) => return,
                 Err(given_back) => frame = given_back,
             }
@@ -348,11 +335,9 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) {
-        if finding.usual.is_some() {
-            // All that is known of it is its key.
-            self.read_any(&frame, finding, context);
-        }
-        let Finding { step, packet, lookup, .. } = finding;
+        // Of most all that is known is what they are looked up by.
+        let reading = finding.reading_or(|reading| self.read_any(&frame, reading, context));
+        let Reading { step, packet, lookup } = reading;
         let passed = match *step {
             Step::Ipv4(Class::Request) => self.request(frame, packet, lookup, context, wire),
             Step::Ipv4(Class::Reply) => self.reply(frame, packet, lookup, context, wire),
@@ -381,11 +366,13 @@ impl<F: Frame> Director<F> {
                 let Plain { ip, tcp, .. } = plain;
                 if self.last_service.is_asked_by(plain) {
                     let usual = self.last_service.usual();
-                    finding.usual = self.table.usual_key(usual, ip.source.get(), tcp.source.get());
+                    let key = self.table.usual_key(usual, ip.source.get(), tcp.source.get());
+                    finding.set_usual(key);
                     continue;
                 }
                 if let Some(usual) = self.last_servers.usual(plain, context.snapshot) {
-                    finding.usual = self.table.usual_key(usual, ip.destination.get(), tcp.destination.get());
+                    let key = self.table.usual_key(usual, ip.destination.get(), tcp.destination.get());
+                    finding.set_usual(key);
                     continue;
                 }
             }
@@ -394,7 +381,7 @@ impl<F: Frame> Director<F> {
         // In a loop of their own: the processor waits for the page of each, and so waits for many at once.
         let records = self.table.usual_records(context.now.seconds);
         for finding in &findings[..burst.len()] {
-            records.prefetch(finding.usual);
+            records.prefetch(*finding.key());
         }
         if std::mem::take(&mut self.has_scattered) {
             self.read_scattered(burst, findings, context);
@@ -413,15 +400,14 @@ impl<F: Frame> Director<F> {
         {
             return;
         }
-        finding.usual = UsualKey::default();
-        self.read_any(frame, finding, context);
+        self.read_any(frame, finding.set_other(), context);
     }
 
     /// First round of any frame.
     #[inline(never)]
-    fn read_any(&mut self, frame: &F, finding: &mut Finding, context: Context<'_>) {
+    fn read_any(&mut self, frame: &F, reading: &mut Reading, context: Context<'_>) {
         let port = &context.snapshot.ports[context.port];
-        let Finding { step, packet, lookup, .. } = finding;
+        let Reading { step, packet, lookup } = reading;
         *step = match parse(frame, packet) {
             Content::Ipv4 if !is_for(frame.bytes(), port) => Step::Drop(foreign(frame.bytes(), port)),
             // As Linux has it (`fib_validate_source`).

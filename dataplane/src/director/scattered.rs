@@ -7,8 +7,8 @@
 use arrayvec::ArrayVec;
 use zerocopy::FromBytes;
 
-use super::{Context, Director, Finding};
-use crate::conn::record::{ServerId, UsualKey};
+use super::{Context, Director, Finding, Found};
+use crate::conn::record::ServerId;
 use crate::packet::{BURST, Burst, Frame};
 use crate::parse::Plain;
 use crate::snapshot::Snapshot;
@@ -24,7 +24,7 @@ impl<F: Frame> Director<F> {
             return false;
         }
         context.snapshot.prefetch_target(ip.destination.get(), tcp.destination.get(), ip.protocol);
-        finding.usual = UsualKey::PUT_OFF;
+        finding.put_off();
         self.has_scattered = true;
         true
     }
@@ -38,56 +38,58 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
     ) {
         let snapshot = context.snapshot;
-        let mut scattered = ArrayVec::<u8, BURST>::new();
+        let mut scattered = ArrayVec::<Scattered, BURST>::new();
         for (number, finding) in findings.iter().take(burst.len()).enumerate() {
-            if finding.usual.is_put_off() {
-                scattered.push(number as u8);
+            if matches!(finding.found(), Found::PutOff) {
+                scattered.push(Scattered { number: number as u8, server: None });
             }
         }
-        for (frame, finding) in chosen(burst, findings, &scattered) {
+        for (frame, finding, _) in chosen(burst, findings, &mut scattered) {
             self.read_one(frame, finding, context);
         }
-        for (frame, finding) in chosen(burst, findings, &scattered) {
-            if finding.usual.is_opening()
+        for (frame, finding, _) in chosen(burst, findings, &mut scattered) {
+            if let Found::Opening(lookup) = finding.found()
                 && let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes())
             {
-                snapshot.prefetch_opening(finding.lookup.service, plain.ip.source.get());
+                snapshot.prefetch_opening(lookup.service, plain.ip.source.get());
             }
         }
-        for (_, finding) in chosen(burst, findings, &scattered) {
-            if finding.usual.is_opening() {
-                snapshot.prefetch_service(finding.lookup.service);
-            } else if finding.usual.is_some()
-                && let Some(record) = self.table.find_in_any_state(finding.usual)
-            {
-                finding.server = Some(record.server());
-                snapshot.prefetch_server(record.server());
+        for (_, finding, server) in chosen(burst, findings, &mut scattered) {
+            match finding.found() {
+                Found::Opening(lookup) => snapshot.prefetch_service(lookup.service),
+                Found::Usual(key) => {
+                    if let Some(record) = self.table.find_in_any_state(key) {
+                        *server = Some(record.server());
+                        snapshot.prefetch_server(record.server());
+                    }
+                }
+                Found::PutOff | Found::Other => {}
             }
         }
-        for (_, finding) in chosen(burst, findings, &scattered) {
-            if finding.usual.is_opening() {
-                if let Some(service) = snapshot.service(finding.lookup.service) {
+        for (_, finding, server) in chosen(burst, findings, &mut scattered) {
+            if let Found::Opening(lookup) = finding.found() {
+                if let Some(service) = snapshot.service(lookup.service) {
                     service.prefetch(self.shared.worker);
                 }
-            } else if let Some(tally) = self.tally(finding.server, snapshot) {
+            } else if let Some(tally) = self.tally(*server, snapshot) {
                 dpdk::lcore::prefetch(tally);
             }
         }
         let mut has_stale = false;
-        for (_, finding) in chosen(burst, findings, &scattered) {
-            if finding.usual.is_opening() {
-                if let Some(service) = snapshot.service(finding.lookup.service) {
+        for (_, finding, server) in chosen(burst, findings, &mut scattered) {
+            if let Found::Opening(lookup) = finding.found() {
+                if let Some(service) = snapshot.service(lookup.service) {
                     service.prefetch_counts(self.shared.worker);
                 }
-            } else if let Some(server) = finding.server.and_then(|server| snapshot.get_server(server))
+            } else if let Some(server) = server.and_then(|server| snapshot.get_server(server))
                 && let Some(tally) = server.tallies.get(self.shared.worker)
             {
                 has_stale |= !self.prefetch_hop(server, tally);
             }
         }
         if has_stale {
-            for (_, finding) in chosen(burst, findings, &scattered) {
-                if let Some(server) = finding.server.and_then(|server| snapshot.get_server(server)) {
+            for Scattered { server, .. } in scattered {
+                if let Some(server) = server.and_then(|server| snapshot.get_server(server)) {
                     self.settle(server, context);
                 }
             }
@@ -122,7 +124,6 @@ impl<F: Frame> Director<F> {
     /// Finds the virtual server of a frame that was put off; the frame is read in any other way if there is none.
     #[inline]
     fn read_one(&mut self, frame: &F, finding: &mut Finding, context: Context<'_>) {
-        finding.server = None;
         if let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes()) {
             let Plain { ip, tcp, .. } = plain;
             let (address, port) = (ip.destination.get(), tcp.destination.get());
@@ -130,29 +131,38 @@ impl<F: Frame> Director<F> {
                 && let Some(usual) = self.last_service.set(plain, target)
             {
                 if plain.is_steady() {
-                    finding.usual = self.table.usual_key(usual, ip.source.get(), tcp.source.get());
-                    self.table.usual_records(context.now.seconds).prefetch(finding.usual);
+                    let key = self.table.usual_key(usual, ip.source.get(), tcp.source.get());
+                    self.table.usual_records(context.now.seconds).prefetch(key);
+                    finding.set_usual(key);
                 } else {
                     self.read_fresh(plain, &target, finding);
                 }
                 return;
             }
         }
-        finding.usual = UsualKey::default();
-        self.read_any(frame, finding, context);
+        self.read_any(frame, finding.set_other(), context);
     }
 }
 
-/// Frames of the burst by number, and what was found out about them.
+/// A frame that was put off.
+struct Scattered {
+    /// In the burst.
+    number: u8,
+    /// The real server of its connection, once it is known.
+    server: Option<ServerId>,
+}
+
+/// The frames that were put off, what was found out about them, and their real servers.
 #[inline]
 fn chosen<'a, F>(
     burst: &'a Burst<F>,
     findings: &'a mut [Finding],
-    numbers: &'a [u8],
-) -> impl Iterator<Item = (&'a F, &'a mut Finding)> {
+    scattered: &'a mut [Scattered],
+) -> impl Iterator<Item = (&'a F, &'a mut Finding, &'a mut Option<ServerId>)> {
     let mut left = findings.iter_mut().enumerate();
-    numbers.iter().filter_map(move |&number| {
-        let (_, finding) = left.find(|(at, _)| *at == usize::from(number))?;
-        Some((burst.get(usize::from(number))?, finding))
+    scattered.iter_mut().filter_map(move |Scattered { number, server }| {
+        let number = usize::from(*number);
+        let (_, finding) = left.find(|(at, _)| *at == number)?;
+        Some((burst.get(number)?, finding, server))
     })
 }

@@ -9,6 +9,7 @@ mod host;
 mod locality;
 mod punt;
 mod shared_servers;
+mod short_way;
 mod vrrp;
 mod workers;
 

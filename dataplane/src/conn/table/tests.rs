@@ -194,6 +194,25 @@ fn a_sweep_asks_about_every_record_that_is_old_for_its_state() {
 }
 
 #[test]
+fn no_record_goes_on_with_the_key_of_no_connection() {
+    let file = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n";
+    let config = weir_config::parse("test", file).expect("a valid file").config;
+    let lifetimes = Lifetimes::new(&config.connections.timeouts);
+    let mut table = table(64, random_key());
+    let place = Slot { line: 0, slot: 0 };
+    bolero::check!().with_type::<(u64, u64, u32)>().for_each(|&(key, value, now)| {
+        // What comes nearest: nothing but a real server, seen in this very second or at some other time.
+        let server = value & u64::from(ServerId::MAX);
+        let nearest = Record { key: 0, value: server }.touched(super::super::state::State::NONE, now);
+        for record in [Record { key, value }, Record { key: 0, value: server }, nearest] {
+            let gone_on = table.usual_records(now).go_on(place, record, UsualKey::NONE, &lifetimes);
+            assert_eq!(gone_on, None, "{record:?} at {now}");
+        }
+    });
+    assert_eq!(table.iter().count(), 0, "nothing was written");
+}
+
+#[test]
 fn replies_find_the_record_of_their_client() {
     let mut table = table(1024, random_key());
     let key = Key::new(CLIENT, 2, VipId(3), 80, Protocol::Tcp, false);
