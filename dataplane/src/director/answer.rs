@@ -5,7 +5,7 @@ use weir_config::model::{Forwarding, MacAddress};
 use zerocopy::FromBytes;
 
 use super::send::pieces_of;
-use super::{Context, Director, Event, Message, Passed, trim_surplus};
+use super::{Context, Director, Event, Message, Pass, Passed, trim_surplus};
 use crate::address::Addr4;
 use crate::classify::Class;
 use crate::conn::record::{Key, Record};
@@ -31,28 +31,31 @@ impl<F: Frame> Director<F> {
         frame: F,
         packet: &Packet,
         class: Class,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        if let Some(punted) = self.punted_class(&frame, packet, class, context) {
-            return self.hand_over(frame, punted, context, wire);
+        if let Some(punted) = self.punted_class(&frame, packet, class, pass.context) {
+            return self.hand_over(frame, punted, pass);
         }
-        let is_own_source = context.snapshot.local(packet.source).is_some();
+        let is_own_source = pass.context.snapshot.local(packet.source).is_some();
         match class {
             Class::Echo | Class::IcmpError | Class::Local if is_own_source => {
                 Err((frame, DropReason::OwnSource))
             }
             Class::Echo | Class::Local
-                if context.snapshot.local(packet.destination).is_some_and(|local| !local.is_accepted()) =>
+                if pass
+                    .context
+                    .snapshot
+                    .local(packet.destination)
+                    .is_some_and(|local| !local.is_accepted()) =>
             {
                 Err((frame, DropReason::NotAccepted))
             }
-            Class::Echo => self.answer_echo(frame, packet, context, wire),
+            Class::Echo => self.answer_echo(frame, packet, pass),
             Class::IcmpError => {
-                let passed = self.icmp_error(frame, packet, context, wire);
-                self.punt_stray_error(passed, packet, context, wire)
+                let passed = self.icmp_error(frame, packet, pass);
+                self.punt_stray_error(passed, packet, pass)
             }
-            Class::Local => self.answer_local(frame, packet, context, wire),
+            Class::Local => self.answer_local(frame, packet, pass),
             Class::Drop(reason) => Err((frame, reason)),
             Class::Request | Class::Reply => Err((frame, DropReason::NotServed)),
         }
@@ -62,19 +65,18 @@ impl<F: Frame> Director<F> {
         &mut self,
         mut frame: F,
         packet: &Packet,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         if !quoted::checksum_is_right(&frame, packet) {
             return Err((frame, DropReason::BadL4Header));
         }
-        let port = &context.snapshot.ports[context.port];
+        let port = &pass.context.snapshot.ports[pass.context.port];
         self.ident = self.ident.wrapping_add(1);
         let made = trim_surplus(&mut frame, packet)
             .and_then(|()| reply::echo(&mut frame, packet, port.mac, self.ident));
         match made {
-            Ok(()) if packet.total_len > port.mtu => self.send_echo_in_pieces(frame, packet, context, wire),
-            Ok(()) => self.send_answer(frame, Answer::Echo, context, wire),
+            Ok(()) if packet.total_len > port.mtu => self.send_echo_in_pieces(frame, packet, pass),
+            Ok(()) => self.send_answer(frame, Answer::Echo, pass),
             Err(reason) => Err((frame, reason)),
         }
     }
@@ -84,17 +86,16 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         packet: &Packet,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let mtu = usize::from(context.snapshot.ports[context.port].mtu);
-        let pieces = match pieces_of(&frame, packet, mtu, wire) {
+        let mtu = usize::from(pass.context.snapshot.ports[pass.context.port].mtu);
+        let pieces = match pieces_of(&frame, packet, mtu, pass.wire) {
             Ok(pieces) => pieces,
             Err(reason) => return Err((frame, reason)),
         };
         self.shared.counters.answer(Answer::Echo);
-        pieces.into_iter().for_each(|piece| wire.transmit(context.port, piece));
-        wire.release(frame);
+        pieces.into_iter().for_each(|piece| pass.wire.transmit(pass.context.port, piece));
+        pass.wire.release(frame);
         Ok(())
     }
 
@@ -104,26 +105,25 @@ impl<F: Frame> Director<F> {
         &mut self,
         mut frame: F,
         packet: &Packet,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         match packet.protocol {
             ipv4::TCP if packet.flags & flags::RST != 0 => Err((frame, DropReason::NotServed)),
             ipv4::TCP => {
-                if !self.resets.take(context.now) {
+                if !self.resets.take(pass.context.now) {
                     return Err((frame, DropReason::IcmpRateLimited));
                 }
-                let mac = context.snapshot.ports[context.port].mac;
+                let mac = pass.context.snapshot.ports[pass.context.port].mac;
                 match reply::reset(&mut frame, packet, mac) {
-                    Ok(()) => self.send_answer(frame, Answer::TcpReset, context, wire),
+                    Ok(()) => self.send_answer(frame, Answer::TcpReset, pass),
                     Err(reason) => Err((frame, reason)),
                 }
             }
-            ipv4::UDP => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire),
+            ipv4::UDP => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass),
             ipv4::ICMP => Err((frame, DropReason::NotServed)),
             // RFC 9260 section 8.4: an ABORT out of the blue is not answered.
             ipv4::SCTP if packet.flags == sctp::Event::Abort as u8 => Err((frame, DropReason::NotServed)),
-            _ => self.answer_error(frame, packet, reply::Error::PROTOCOL_UNREACHABLE, context, wire),
+            _ => self.answer_error(frame, packet, reply::Error::PROTOCOL_UNREACHABLE, pass),
         }
     }
 
@@ -134,10 +134,9 @@ impl<F: Frame> Director<F> {
         frame: F,
         packet: &Packet,
         error: reply::Error,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        self.answer_error_to(Asker::Stranger, frame, packet, error, context, wire)
+        self.answer_error_to(Asker::Stranger, frame, packet, error, pass)
     }
 
     /// Answers a packet with an ICMP error, unless it may not have one (RFC 1122 section 3.2.2) or too many were sent.
@@ -148,8 +147,7 @@ impl<F: Frame> Director<F> {
         mut frame: F,
         packet: &Packet,
         error: reply::Error,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let answer = match (error.kind, error.code) {
             (icmp::TIME_EXCEEDED, _) => Answer::TimeExceeded,
@@ -164,17 +162,17 @@ impl<F: Frame> Director<F> {
             };
             return Err((frame, reason));
         }
-        if !self.icmp_errors.take(answer, asker, context.now) {
+        if !self.icmp_errors.take(answer, asker, pass.context.now) {
             return Err((frame, DropReason::IcmpRateLimited));
         }
-        let port = &context.snapshot.ports[context.port];
-        let source = match speaks_for_destination(packet, context.snapshot) {
+        let port = &pass.context.snapshot.ports[pass.context.port];
+        let source = match speaks_for_destination(packet, pass.context.snapshot) {
             true => Some(packet.destination),
             false => port.address_towards(packet.source),
         };
         let Some(source) = source else { return Err((frame, DropReason::NotServed)) };
         match reply::error(&mut frame, packet, error, source, port.mac) {
-            Ok(()) => self.send_answer(frame, answer, context, wire),
+            Ok(()) => self.send_answer(frame, answer, pass),
             Err(reason) => Err((frame, reason)),
         }
     }
@@ -183,11 +181,10 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         answer: Answer,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         self.shared.counters.answer(answer);
-        wire.transmit(context.port, frame);
+        pass.wire.transmit(pass.context.port, frame);
         Ok(())
     }
 
@@ -196,8 +193,7 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         packet: &Packet,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         if !quoted::checksum_is_right(&frame, packet) {
             return Err((frame, DropReason::BadL4Header));
@@ -210,18 +206,18 @@ impl<F: Frame> Director<F> {
         if packet.destination != quoted.source {
             return Err((frame, DropReason::StrayIcmp));
         }
-        let snapshot = context.snapshot;
+        let snapshot = pass.context.snapshot;
         if quoted.protocol == ipv4::IPIP && snapshot.local(quoted.source).is_some() {
-            return self.tunnel_error(frame, packet, &quoted, context, wire);
+            return self.tunnel_error(frame, packet, &quoted, pass);
         }
         if let Some(record) = self.find_client(&quoted, snapshot, quoted.source, quoted.destination) {
-            return self.error_to_server(frame, packet, &quoted, record, context, wire);
+            return self.error_to_server(frame, packet, &quoted, record, pass);
         }
         if let Some(record) = self.find_replier(&quoted, snapshot) {
-            return self.error_to_client(frame, packet, &quoted, record, context, wire);
+            return self.error_to_client(frame, packet, &quoted, record, pass);
         }
         if snapshot.switches.schedule_icmp {
-            return self.open_by_error(frame, packet, &quoted, context, wire);
+            return self.open_by_error(frame, packet, &quoted, pass);
         }
         Err((frame, DropReason::StrayIcmp))
     }
@@ -279,14 +275,13 @@ impl<F: Frame> Director<F> {
         packet: &Packet,
         quoted: &Quoted,
         record: Record,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let server = context.snapshot.server(record.server());
+        let server = pass.context.snapshot.server(record.server());
         if !server.is_present {
             return Err((frame, DropReason::RealServerRemoved));
         }
-        self.forward_error(frame, packet, quoted, (server, record.port()), context, wire)
+        self.forward_error(frame, packet, quoted, (server, record.port()), pass)
     }
 
     /// Sends an error about a packet from `port` of a VIP to the real server.
@@ -296,8 +291,7 @@ impl<F: Frame> Director<F> {
         packet: &Packet,
         quoted: &Quoted,
         (server, port): (&Server, u16),
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         if server.forwarding == Forwarding::Nat {
             let own = (server.address, server.port_for(port));
@@ -307,7 +301,7 @@ impl<F: Frame> Director<F> {
             }
         }
         // Without ports of its own, the message itself takes the common way.
-        self.forward(frame, packet, server, context, wire)
+        self.forward(frame, packet, server, pass)
     }
 
     /// From the servers' side, about a packet to a NAT real server: to the client, from the VIP.
@@ -317,10 +311,9 @@ impl<F: Frame> Director<F> {
         packet: &Packet,
         quoted: &Quoted,
         record: Record,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let snapshot = context.snapshot;
+        let snapshot = pass.context.snapshot;
         let Some(vip) = snapshot.vips.address(record.vip()) else {
             return Err((frame, DropReason::StrayIcmp));
         };
@@ -351,9 +344,9 @@ impl<F: Frame> Director<F> {
         self.count_reply(snapshot.server(record.server()), packet);
         let hop = Hop::new(hop, packet.vlan.network());
         if is_too_big {
-            return self.send_in_pieces(frame, packet, &Gauge::default(), hop, context, wire);
+            return self.send_in_pieces(frame, packet, &Gauge::default(), hop, pass);
         }
-        self.send(frame, packet.vlan, &Gauge::default(), hop, context, wire)
+        self.send(frame, packet.vlan, &Gauge::default(), hop, pass)
     }
 
     /// A router's error about a tunnel packet of ours: passed on to the client whose packet was inside.
@@ -362,10 +355,9 @@ impl<F: Frame> Director<F> {
         mut frame: F,
         packet: &Packet,
         outer: &Quoted,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let snapshot = context.snapshot;
+        let snapshot = pass.context.snapshot;
         if outer.is_later_fragment {
             // What it quotes lies somewhere in the client's packet.
             return Err((frame, DropReason::StrayIcmp));
@@ -393,14 +385,14 @@ impl<F: Frame> Director<F> {
         }
         // The client's connection is known, so that it is always told what is too big.
         let answer = if error.is_too_big() { Answer::FragmentationNeeded } else { Answer::TunnelError };
-        if !self.icmp_errors.take(answer, Asker::Known, context.now) {
+        if !self.icmp_errors.take(answer, Asker::Known, pass.context.now) {
             return Err((frame, DropReason::IcmpRateLimited));
         }
         if let Err(reason) = reply::relay(&mut frame, packet, inner.l3, error, (vip, client)) {
             return Err((frame, reason));
         }
         let hop = Hop::new(hop, packet.vlan.network());
-        self.send_made(frame, packet.vlan, (hop, Answer::TunnelError), context, wire)
+        self.send_made(frame, packet.vlan, hop, Answer::TunnelError, pass)
     }
 
     /// An ARP packet.
@@ -409,10 +401,9 @@ impl<F: Frame> Director<F> {
         &mut self,
         mut frame: F,
         vlan: Vlan,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let Context { snapshot, port, .. } = context;
+        let Context { snapshot, port, .. } = pass.context;
         let outcome = match arp::receive(&mut frame, port, vlan, snapshot) {
             Ok(outcome) => outcome,
             Err(arp::Refused::Drop(reason)) => return Err((frame, reason)),
@@ -422,17 +413,17 @@ impl<F: Frame> Director<F> {
         let sender =
             outcome.sender.map(|(address, mac)| (Hop::at(address, port as u16, vlan.network()), mac));
         if let Some((hop, mac)) = sender {
-            is_known = self.learn(hop, mac, context, wire);
+            is_known = self.learn(hop, mac, pass);
             self.tell_others(hop, mac);
         }
         if outcome.is_reply {
-            return self.send_answer(frame, Answer::Arp, context, wire);
+            return self.send_answer(frame, Answer::Arp, pass);
         }
         // Who is bound is known without having been asked for.
         is_known |= sender.is_some_and(|(hop, _)| snapshot.binding(hop).is_some());
         // What the host asked for, or what others tell, is its to know as well.
-        let frame = match self.host_class(&frame, context) {
-            Some(class) => match self.hand_over(frame, class, context, wire) {
+        let frame = match self.host_class(&frame, pass.context) {
+            Some(class) => match self.hand_over(frame, class, pass) {
                 Err((frame, _)) if is_known => frame,
                 passed => return passed,
             },
@@ -440,7 +431,7 @@ impl<F: Frame> Director<F> {
             None => frame,
         };
         self.shared.counters.absorbed.add(1);
-        wire.release(frame);
+        pass.wire.release(frame);
         Ok(())
     }
 
@@ -457,13 +448,12 @@ impl<F: Frame> Director<F> {
     pub(super) fn discovery<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Result<Passed<F>, F> {
         let mut frame = frame;
-        match nd::receive(&mut frame, context.port, context.snapshot) {
+        match nd::receive(&mut frame, pass.context.port, pass.context.snapshot) {
             nd::Outcome::Foreign => Err(frame),
-            nd::Outcome::Answer(answer) => Ok(self.send_answer(frame, answer, context, wire)),
+            nd::Outcome::Answer(answer) => Ok(self.send_answer(frame, answer, pass)),
             nd::Outcome::Conflict(conflict) => Ok(self.conflict(frame, conflict)),
             nd::Outcome::Drop(reason) => Ok(Err((frame, reason))),
         }

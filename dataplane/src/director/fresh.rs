@@ -9,7 +9,7 @@ use weir_config::model::{Forwarding, Protocol};
 use zerocopy::FromBytes;
 
 use super::request::{FTP_DATA, direction_by};
-use super::{Context, Director, Finding, Passed, Reading};
+use super::{Context, Director, Finding, Pass, Passed, Reading};
 use crate::classify::Lookup;
 use crate::conn::record::{Record, ServerId};
 use crate::conn::state::{self, State};
@@ -62,14 +62,13 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         lookup: &Lookup,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Result<(), F> {
         #[cfg(test)]
         if self.no_express {
             return Err(frame);
         }
-        let Context { snapshot, now, .. } = context;
+        let Context { snapshot, now, .. } = pass.context;
         let Lookup { hash, key, service } = *lookup;
         let Some(service) = snapshot.service(service).filter(|service| is_simple(service)) else {
             return Err(frame);
@@ -90,8 +89,8 @@ impl<F: Frame> Director<F> {
         };
         let flags = plain.tcp.flags;
         let Some(candidate) = service.pick_candidate(snapshot, self.shared.worker, &pick_key) else {
-            self.forward_opened(context, wire);
-            self.refuse_fresh(frame, context, wire);
+            self.forward_opened(pass);
+            self.refuse_fresh(frame, pass);
             return Ok(());
         };
         // The real server itself is in no cache, maybe, and not needed yet; nor are its counts, if no pick looks at them.
@@ -113,15 +112,15 @@ impl<F: Frame> Director<F> {
         }
         self.opened.push(First { frame, server: id, uncounted });
         if self.opened.is_full() {
-            self.forward_opened(context, wire);
+            self.forward_opened(pass);
         }
         Ok(())
     }
 
     /// Sends the first packets of the connections that were opened to their real servers, and counts in those that are not
     /// yet. Comes before anything else that could meet these connections.
-    pub(super) fn forward_opened<W: Wire<Frame = F>>(&mut self, context: Context<'_>, wire: &mut W) {
-        let snapshot = context.snapshot;
+    pub(super) fn forward_opened<W: Wire<Frame = F>>(&mut self, pass: &mut Pass<'_, W>) {
+        let snapshot = pass.context.snapshot;
         if snapshot.has_many_servers() {
             self.prefetch_opened(snapshot);
         }
@@ -141,18 +140,18 @@ impl<F: Frame> Director<F> {
         for First { mut frame, server, .. } in std::mem::take(&mut self.opened) {
             let server = snapshot.server(server);
             let tally = &server.tallies[self.shared.worker];
-            let mut ready = self.express(context).make_ready(&mut frame, server, tally);
+            let mut ready = self.express(pass.context).make_ready(&mut frame, server, tally);
             if ready.is_none() {
                 // Its next hop was not looked up yet, or not since static neighbours changed.
-                self.settle(server, context);
-                ready = self.express(context).make_ready(&mut frame, server, tally);
+                self.settle(server, pass.context);
+                ready = self.express(pass.context).make_ready(&mut frame, server, tally);
             }
             match ready {
                 Some(exit) => {
                     self.shared.counters.forwarded.add(1);
-                    wire.transmit(exit.port(), frame);
+                    pass.wire.transmit(exit.port(), frame);
                 }
-                None => self.forward_fresh(frame, server, context, wire),
+                None => self.forward_fresh(frame, server, pass),
             }
         }
     }
@@ -173,27 +172,21 @@ impl<F: Frame> Director<F> {
 
     /// A first packet that can't go on as most do.
     #[cold]
-    fn forward_fresh<W: Wire<Frame = F>>(
-        &mut self,
-        frame: F,
-        server: &Server,
-        context: Context<'_>,
-        wire: &mut W,
-    ) {
+    fn forward_fresh<W: Wire<Frame = F>>(&mut self, frame: F, server: &Server, pass: &mut Pass<'_, W>) {
         let mut reading = Reading::default();
-        self.read_any(&frame, &mut reading, context);
-        let passed = self.forward_first(frame, &reading.packet, server, context, wire);
-        self.end_of(passed, wire);
+        self.read_any(&frame, &mut reading, pass.context);
+        let passed = self.forward_first(frame, &reading.packet, server, pass);
+        self.end_of(passed, pass.wire);
     }
 
     /// No real server takes the connection.
     #[cold]
-    fn refuse_fresh<W: Wire<Frame = F>>(&mut self, frame: F, context: Context<'_>, wire: &mut W) {
+    fn refuse_fresh<W: Wire<Frame = F>>(&mut self, frame: F, pass: &mut Pass<'_, W>) {
         let mut reading = Reading::default();
-        self.read_any(&frame, &mut reading, context);
+        self.read_any(&frame, &mut reading, pass.context);
         let error = reply::Error::PORT_UNREACHABLE;
-        let passed = self.answer_error(frame, &reading.packet, error, context, wire);
-        self.end_of(passed, wire);
+        let passed = self.answer_error(frame, &reading.packet, error, pass);
+        self.end_of(passed, pass.wire);
     }
 
     fn end_of<W: Wire<Frame = F>>(&mut self, passed: Passed<F>, wire: &mut W) {

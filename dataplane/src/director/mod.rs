@@ -184,6 +184,12 @@ struct Context<'a> {
     port: usize,
 }
 
+/// What every step of a frame is given: what stays the same over its burst, and the way out.
+struct Pass<'a, W> {
+    context: Context<'a>,
+    wire: &'a mut W,
+}
+
 /// A round of the sweep over the whole table.
 #[derive(Clone, Copy)]
 struct Round {
@@ -291,14 +297,15 @@ impl<F: Frame> Director<F> {
         {
             wire.transmit_all(exit.port(), burst);
         }
+        let pass = &mut Pass { context, wire };
         for ((frame, finding), exit) in burst.drain(..).zip(findings.iter_mut()).zip(&exits) {
             match exit {
-                Some(exit) => wire.transmit(exit.port(), frame),
-                None => self.take_other_way(frame, finding, context, wire),
+                Some(exit) => pass.wire.transmit(exit.port(), frame),
+                None => self.take_other_way(frame, finding, pass),
             }
         }
         if !self.opened.is_empty() {
-            self.forward_opened(context, wire);
+            self.forward_opened(pass);
         }
         self.findings = findings;
     }
@@ -310,20 +317,19 @@ impl<F: Frame> Director<F> {
         &mut self,
         mut frame: F,
         finding: &mut Finding,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) {
         if let Found::Opening(lookup) = finding.found() {
-            match self.open_fresh(frame, lookup, context, wire) {
+            match self.open_fresh(frame, lookup, pass) {
                 Ok(()) => return,
                 Err(given_back) => frame = given_back,
             }
         }
         // Connections that have just been opened come first: the frame may be of one of them.
         if !self.opened.is_empty() {
-            self.forward_opened(context, wire);
+            self.forward_opened(pass);
         }
-        self.take_common_way(frame, finding, context, wire);
+        self.take_common_way(frame, finding, pass);
     }
 
     /// Third round of a frame on the way of any frame.
@@ -332,21 +338,20 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         finding: &mut Finding,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) {
         // Of most all that is known is what they are looked up by.
-        let reading = finding.reading_or(|reading| self.read_any(&frame, reading, context));
+        let reading = finding.reading_or(|reading| self.read_any(&frame, reading, pass.context));
         let Reading { step, packet, lookup } = reading;
         let passed = match *step {
-            Step::Ipv4(Class::Request) => self.request(frame, packet, lookup, context, wire),
-            Step::Ipv4(Class::Reply) => self.reply(frame, packet, lookup, context, wire),
-            Step::Ipv4(class) => self.answer_or_drop(frame, packet, class, context, wire),
-            Step::Arp => self.arp(frame, packet.vlan, context, wire),
-            Step::Drop(reason) => self.punt_or_drop(frame, packet, reason, context, wire),
+            Step::Ipv4(Class::Request) => self.request(frame, packet, lookup, pass),
+            Step::Ipv4(Class::Reply) => self.reply(frame, packet, lookup, pass),
+            Step::Ipv4(class) => self.answer_or_drop(frame, packet, class, pass),
+            Step::Arp => self.arp(frame, packet.vlan, pass),
+            Step::Drop(reason) => self.punt_or_drop(frame, packet, reason, pass),
         };
         if let Err((frame, reason)) = passed {
-            self.drop(frame, reason, wire);
+            self.drop(frame, reason, pass.wire);
         }
     }
 

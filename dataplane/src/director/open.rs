@@ -6,7 +6,7 @@ use weir_config::model::{Forwarding, Protocol};
 
 use super::persist::Choice;
 use super::request::{FTP_DATA, direction_to};
-use super::{Context, Director, Passed};
+use super::{Context, Director, Pass, Passed};
 use crate::classify::Lookup;
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
@@ -116,10 +116,9 @@ impl<F: Frame> Director<F> {
         frame: F,
         packet: &Packet,
         quoted: &Quoted,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let snapshot = context.snapshot;
+        let snapshot = pass.context.snapshot;
         // What the client would have sent.
         let client = Packet {
             protocol: quoted.protocol,
@@ -145,14 +144,14 @@ impl<F: Frame> Director<F> {
         else {
             return Err((frame, DropReason::StrayIcmp));
         };
-        let server = match self.open(&client, &lookup, service, Opener::Quote, context) {
+        let server = match self.open(&client, &lookup, service, Opener::Quote, pass.context) {
             Opened::To(server) => Some(server),
-            Opened::Full => self.pick_untracked(&client, service, snapshot, context.now),
+            Opened::Full => self.pick_untracked(&client, service, snapshot, pass.context.now),
             Opened::Refused => None,
         };
         let Some(server) = server else { return Err((frame, DropReason::StrayIcmp)) };
         let server = (snapshot.server(server), client.destination_port);
-        self.forward_error(frame, packet, quoted, server, context, wire)
+        self.forward_error(frame, packet, quoted, server, pass)
     }
 
     /// The table is full: flows without a record may live on for a while.

@@ -7,7 +7,7 @@
 use weir_config::model::Forwarding;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Context, Director, Passed};
+use super::{Context, Director, Pass, Passed};
 use crate::address::Addr4;
 use crate::classify::Class;
 use crate::clock::Now;
@@ -83,12 +83,11 @@ impl<F: Frame> Director<F> {
         frame: F,
         packet: &Packet,
         reason: DropReason,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let port = &context.snapshot.ports[context.port];
+        let port = &pass.context.snapshot.ports[pass.context.port];
         let (frame, reason) = match reason {
-            DropReason::EtherType if port.has_vrrp => match self.discovery(frame, context, wire) {
+            DropReason::EtherType if port.has_vrrp => match self.discovery(frame, pass) {
                 Ok(passed) => return passed,
                 Err(frame) if port.virtual_macs.is_for_another(frame.bytes()) => {
                     (frame, DropReason::VrrpBackup)
@@ -98,7 +97,7 @@ impl<F: Frame> Director<F> {
             _ => (frame, reason),
         };
         let vrrp = match reason {
-            DropReason::ForeignMac => self.vrrp_class(&frame, packet, context),
+            DropReason::ForeignMac => self.vrrp_class(&frame, packet, pass.context),
             DropReason::EtherType if port.has_vrrp && self.punt.is_connected(Owner::Vrrp) => {
                 class::vrrp_v6(frame.bytes(), port)
             }
@@ -112,16 +111,16 @@ impl<F: Frame> Director<F> {
             }
             (Some(macs), DropReason::Fragment) => {
                 let header = frame.bytes().get(packet.vlan.header_len()..).unwrap_or_default();
-                let is_hosts = |header: &Ipv4| self.is_hosts(header.destination.get(), context);
+                let is_hosts = |header: &Ipv4| self.is_hosts(header.destination.get(), pass.context);
                 macs.starts_with(&port.mac.0)
                     && macs[6] & 1 == 0
                     && Ipv4::ref_from_prefix(header).is_ok_and(|(header, _)| is_hosts(header))
             }
             _ => false,
         };
-        let class = vrrp.or_else(|| if is_hosts() { self.host_class(&frame, context) } else { None });
+        let class = vrrp.or_else(|| if is_hosts() { self.host_class(&frame, pass.context) } else { None });
         match class {
-            Some(class) => self.hand_over(frame, class, context, wire),
+            Some(class) => self.hand_over(frame, class, pass),
             None => Err((frame, reason)),
         }
     }
@@ -131,13 +130,12 @@ impl<F: Frame> Director<F> {
         &mut self,
         passed: Passed<F>,
         packet: &Packet,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         match passed {
-            Err((frame, DropReason::StrayIcmp)) if self.is_hosts(packet.destination, context) => {
-                match self.host_class(&frame, context) {
-                    Some(class) => self.hand_over(frame, class, context, wire),
+            Err((frame, DropReason::StrayIcmp)) if self.is_hosts(packet.destination, pass.context) => {
+                match self.host_class(&frame, pass.context) {
+                    Some(class) => self.hand_over(frame, class, pass),
                     None => Err((frame, DropReason::StrayIcmp)),
                 }
             }
@@ -150,10 +148,9 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         class: PuntClass,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let Context { snapshot, now, port } = context;
+        let Context { snapshot, now, port } = pass.context;
         let offered = if !frame.is_contiguous() {
             Err(DropReason::LongFrame)
         } else if class.owner() == Owner::Vrrp {
@@ -166,7 +163,7 @@ impl<F: Frame> Director<F> {
         match offered {
             Ok(()) => {
                 self.shared.counters.punt(class);
-                wire.release(frame);
+                pass.wire.release(frame);
                 Ok(())
             }
             Err(reason) => {
@@ -209,41 +206,39 @@ impl<F: Frame> Director<F> {
                 reader.pop(bytes);
                 padding.fill(0);
                 self.shared.counters.inject(owner, 1);
-                let context = Context { snapshot, now, port };
+                let pass = &mut Pass { context: Context { snapshot, now, port }, wire };
                 match owner {
-                    Owner::Host => self.send_for_host(frame, context, wire),
-                    Owner::Vrrp if is_unaddressed(frame.bytes()) => {
-                        self.address_and_send(frame, context, wire);
-                    }
-                    Owner::Vrrp => wire.transmit(port, frame),
+                    Owner::Host => self.send_for_host(frame, pass),
+                    Owner::Vrrp if is_unaddressed(frame.bytes()) => self.address_and_send(frame, pass),
+                    Owner::Vrrp => pass.wire.transmit(port, frame),
                 }
             }
         }
     }
 
     /// Sends an IPv4 packet of control's to its next hop, whose MAC control left to the worker.
-    fn address_and_send<W: Wire<Frame = F>>(&mut self, frame: F, context: Context<'_>, wire: &mut W) {
+    fn address_and_send<W: Wire<Frame = F>>(&mut self, frame: F, pass: &mut Pass<'_, W>) {
         /// Where an untagged frame has the destination of its IPv4 packet.
         const DESTINATION: std::ops::Range<usize> = 30..34;
         let destination = frame.bytes().get(DESTINATION).and_then(|bytes| bytes.first_chunk::<4>());
-        let routes = &context.snapshot.routes;
+        let routes = &pass.context.snapshot.routes;
         let next_hop = destination.and_then(|octets| routes.next_hop(Addr4::from(*octets)));
-        let Some(next_hop) = next_hop else { return self.drop(frame, DropReason::NoRoute, wire) };
+        let Some(next_hop) = next_hop else { return self.drop(frame, DropReason::NoRoute, pass.wire) };
         let hint = Gauge::default();
         let hop = Hop::new(next_hop, 0);
-        if let Err((frame, reason)) = self.send(frame, Vlan::NONE, &hint, hop, context, wire) {
-            self.drop(frame, reason, wire);
+        if let Err((frame, reason)) = self.send(frame, Vlan::NONE, &hint, hop, pass) {
+            self.drop(frame, reason, pass.wire);
         }
     }
 
     /// A frame of the host: out of its port, unless it is a matter between the host and weir.
-    fn send_for_host<W: Wire<Frame = F>>(&mut self, frame: F, context: Context<'_>, wire: &mut W) {
-        let Context { snapshot, now, port } = context;
+    fn send_for_host<W: Wire<Frame = F>>(&mut self, frame: F, pass: &mut Pass<'_, W>) {
+        let Context { snapshot, now, port } = pass.context;
         match headers::read(frame.bytes()) {
             (Vlan::NONE, Content::Arp(Arp::REQUEST, address)) => match snapshot.local(address) {
                 Some(local) if local.is_vip => {
-                    self.tell_host_of_vip(&frame, context);
-                    return wire.release(frame);
+                    self.tell_host_of_vip(&frame, pass.context);
+                    return pass.wire.release(frame);
                 }
                 Some(_) => {}
                 // The answer teaches weir as well as the host.
@@ -252,15 +247,15 @@ impl<F: Frame> Director<F> {
             (Vlan::NONE, Content::Ip(ip)) if !ip.is_v6 => {
                 let probed = self.punt.host().and_then(|host| host.probes.server(ip.source_port));
                 if let Some(server) = probed {
-                    if let Err((frame, reason)) = self.send_probe(frame, server, context, wire) {
-                        self.drop(frame, reason, wire);
+                    if let Err((frame, reason)) = self.send_probe(frame, server, pass) {
+                        self.drop(frame, reason, pass.wire);
                     }
                     return;
                 }
             }
             _ => {}
         }
-        wire.transmit(port, frame);
+        pass.wire.transmit(port, frame);
     }
 
     /// The host asks who has a VIP: nobody on the wire does, weir has it.
@@ -285,10 +280,9 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         server: ServerId,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let snapshot = context.snapshot;
+        let snapshot = pass.context.snapshot;
         let mut packet = Packet::default();
         if parse(&frame, &mut packet) != parse::Content::Ipv4 {
             return Err((frame, DropReason::BadIpHeader));
@@ -304,7 +298,7 @@ impl<F: Frame> Director<F> {
         if packet.total_len > server.mtu || server.forwarding == Forwarding::Nat {
             return Err((frame, DropReason::TooBig));
         }
-        self.forward(frame, &packet, server, context, wire)
+        self.forward(frame, &packet, server, pass)
     }
 }
 

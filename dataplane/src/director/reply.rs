@@ -2,7 +2,7 @@
 
 use weir_config::model::Forwarding;
 
-use super::{Context, Director, Message, Passed, trim_surplus};
+use super::{Context, Director, Message, Pass, Passed, trim_surplus};
 use crate::address::Addr4;
 use crate::classify::Lookup;
 use crate::conn::record::{Record, reply_hash_input};
@@ -28,13 +28,12 @@ impl<F: Frame> Director<F> {
         frame: F,
         packet: &Packet,
         lookup: &Lookup,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let found = self.follow_reply(packet, lookup.hash, context);
-        match found.or_else(|| self.follow_reply_hashed_otherwise(packet, context)) {
-            Some(record) => self.reply_of(frame, packet, record, context, wire),
-            None => self.stray_reply(frame, packet, lookup.hash, context, wire),
+        let found = self.follow_reply(packet, lookup.hash, pass.context);
+        match found.or_else(|| self.follow_reply_hashed_otherwise(packet, pass.context)) {
+            Some(record) => self.reply_of(frame, packet, record, pass),
+            None => self.stray_reply(frame, packet, lookup.hash, pass),
         }
     }
 
@@ -83,23 +82,22 @@ impl<F: Frame> Director<F> {
         mut frame: F,
         packet: &Packet,
         record: Record,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let Context { snapshot, .. } = context;
+        let Context { snapshot, .. } = pass.context;
         let Some(vip) = snapshot.vips.address(record.vip()) else {
             return Err((frame, DropReason::StrayReply));
         };
         let server = snapshot.server(record.server());
         let hop = match way_back(&mut frame, packet, snapshot) {
             Ok(hop) => hop,
-            Err(obstacle) => return self.end_at(obstacle, frame, packet, Asker::Known, context, wire),
+            Err(obstacle) => return self.end_at(obstacle, frame, packet, Asker::Known, pass),
         };
         self.count_reply(server, packet);
         if packet.flags & (flags::SYN | flags::RST) != 0 {
             self.count_answer(server, packet, record);
         }
-        self.return_to_client(frame, packet, (vip, record.port()), hop, context, wire)
+        self.return_to_client(frame, packet, (vip, record.port()), hop, pass)
     }
 
     /// Counts what a real server says to a client's SYN, for passive health. `record` is as it was before.
@@ -197,12 +195,11 @@ impl<F: Frame> Director<F> {
         frame: F,
         packet: &Packet,
         asker: Asker,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         match obstacle {
             Obstacle::Drop(reason) => Err((frame, reason)),
-            Obstacle::Tell(error) => self.answer_error_to(asker, frame, packet, error, context, wire),
+            Obstacle::Tell(error) => self.answer_error_to(asker, frame, packet, error, pass),
         }
     }
 
@@ -214,8 +211,7 @@ impl<F: Frame> Director<F> {
         packet: &Packet,
         (vip, port): (Addr4, u16),
         hop: NextHop,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         if let Err(reason) = trim_surplus(&mut frame, packet) {
             return Err((frame, reason));
@@ -227,13 +223,13 @@ impl<F: Frame> Director<F> {
         if let Err(reason) = rewritten {
             return Err((frame, reason));
         }
-        let is_too_big = packet.total_len > context.snapshot.ports[hop.port].mtu;
+        let is_too_big = packet.total_len > pass.context.snapshot.ports[hop.port].mtu;
         let hop = Hop::new(hop, packet.vlan.network());
         let hint = Gauge::at(self.reply_hint.get());
         let passed = if is_too_big {
-            self.send_in_pieces(frame, packet, &hint, hop, context, wire)
+            self.send_in_pieces(frame, packet, &hint, hop, pass)
         } else {
-            self.send(frame, packet.vlan, &hint, hop, context, wire)
+            self.send(frame, packet.vlan, &hint, hop, pass)
         };
         self.reply_hint.set(hint.get());
         passed
@@ -246,10 +242,9 @@ impl<F: Frame> Director<F> {
         mut frame: F,
         packet: &Packet,
         hash: u64,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let Context { snapshot, now, .. } = context;
+        let Context { snapshot, now, .. } = pass.context;
         let origin = snapshot.origin(packet.source, packet.source_port, packet.protocol);
         let may_pass = |one_packet| {
             (one_packet || self.may_answer_untracked(hash, now)) && snapshot.may_be_host(packet.destination)
@@ -258,11 +253,11 @@ impl<F: Frame> Director<F> {
             let hop = match way_back(&mut frame, packet, snapshot) {
                 Ok(hop) => hop,
                 Err(obstacle) => {
-                    return self.end_at(obstacle, frame, packet, Asker::Stranger, context, wire);
+                    return self.end_at(obstacle, frame, packet, Asker::Stranger, pass);
                 }
             };
             self.shared.counters.untracked.add(u64::from(!origin.one_packet));
-            return self.return_to_client(frame, packet, (origin.vip, origin.port), hop, context, wire);
+            return self.return_to_client(frame, packet, (origin.vip, origin.port), hop, pass);
         }
         // The kernel looks at the first chunk alone.
         let is_reset = match packet.protocol {
@@ -278,7 +273,7 @@ impl<F: Frame> Director<F> {
             {
                 header.decrement_ttl();
             }
-            return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire);
+            return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass);
         }
         Err((frame, DropReason::StrayReply))
     }

@@ -3,7 +3,7 @@
 use weir_config::model::{Forwarding, Protocol};
 
 use super::open::{Opened, Opener, UNTRACKED_SECS};
-use super::{Context, Director, Message, Passed, trim_surplus};
+use super::{Context, Director, Message, Pass, Passed, trim_surplus};
 use crate::classify::{Class, Lookup, classify_unasked};
 use crate::clock::Now;
 use crate::conn::record::{Key, Record};
@@ -30,22 +30,21 @@ impl<F: Frame> Director<F> {
         frame: F,
         packet: &Packet,
         lookup: &Lookup,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let Context { snapshot, now, .. } = context;
+        let Context { snapshot, now, .. } = pass.context;
         let found = self.table.find(lookup.hash, lookup.key);
         if let Some((slot, record)) = found.or_else(|| self.find_hashed_otherwise(lookup, snapshot)) {
             match course(packet, record, snapshot, now) {
                 Course::GoesOn(server) => {
-                    self.follow(slot, record, packet.flags, direction_to(server), context);
-                    return self.forward(frame, packet, server, context, wire);
+                    self.follow(slot, record, packet.flags, direction_to(server), pass.context);
+                    return self.forward(frame, packet, server, pass);
                 }
                 Course::ServerRemoved => return Err((frame, DropReason::RealServerRemoved)),
-                Course::Over => self.end(slot, record, context),
+                Course::Over => self.end(slot, record, pass.context),
             }
         }
-        self.new_connection(frame, packet, lookup, context, wire)
+        self.new_connection(frame, packet, lookup, pass)
     }
 
     /// The connection of a client's packet, made while its virtual server had the other kind of hash.
@@ -69,21 +68,20 @@ impl<F: Frame> Director<F> {
         frame: F,
         packet: &Packet,
         lookup: &Lookup,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let Context { snapshot, now, .. } = context;
+        let Context { snapshot, now, .. } = pass.context;
         let protocol = lookup.key.protocol();
         if snapshot.local(packet.source).is_some() {
             return Err((frame, DropReason::OwnSource));
         }
         let Some(service) = snapshot.service(lookup.service) else {
-            return self.unasked(frame, packet, context, wire);
+            return self.unasked(frame, packet, pass);
         };
         if service.mark.is_some()
-            && let Some(record) = self.find_reply_to_marked(packet, context)
+            && let Some(record) = self.find_reply_to_marked(packet, pass.context)
         {
-            return self.reply_of(frame, packet, record, context, wire);
+            return self.reply_of(frame, packet, record, pass);
         }
         if service.mark.is_some() && packet.source == packet.destination {
             return Err((frame, DropReason::OwnSource));
@@ -95,8 +93,8 @@ impl<F: Frame> Director<F> {
         {
             match course(packet, record, snapshot, now) {
                 Course::GoesOn(server) => {
-                    self.tell_owner(owner, record, packet.flags, direction_to(server), context);
-                    return self.forward(frame, packet, server, context, wire);
+                    self.tell_owner(owner, record, packet.flags, direction_to(server), pass.context);
+                    return self.forward(frame, packet, server, pass);
                 }
                 Course::ServerRemoved => return Err((frame, DropReason::RealServerRemoved)),
                 Course::Over => drop(self.shared.inboxes[owner].push(Message::Over(record))),
@@ -108,9 +106,9 @@ impl<F: Frame> Director<F> {
                 && self.may_be_untracked(lookup.hash, now);
             if may_be_untracked {
                 self.shared.turned_away.renew(lookup.hash, now, UNTRACKED_SECS);
-                return self.untracked(frame, packet, lookup, context, wire);
+                return self.untracked(frame, packet, lookup, pass);
             }
-            return self.answer_local(frame, packet, context, wire);
+            return self.answer_local(frame, packet, pass);
         }
         if may_be_elsewhere && self.is_crowded_anywhere(lookup.hash) {
             self.shared.turned_away.note(lookup.hash, now, UNTRACKED_SECS);
@@ -118,14 +116,12 @@ impl<F: Frame> Director<F> {
                 // It gets the template that it will be told by.
                 let _ = self.choose(packet, service, snapshot, now);
             }
-            return self.untracked(frame, packet, lookup, context, wire);
+            return self.untracked(frame, packet, lookup, pass);
         }
-        match self.open(packet, lookup, service, Opener::Packet, context) {
-            Opened::To(server) => self.forward_first(frame, packet, snapshot.server(server), context, wire),
-            Opened::Full => self.untracked(frame, packet, lookup, context, wire),
-            Opened::Refused => {
-                self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire)
-            }
+        match self.open(packet, lookup, service, Opener::Packet, pass.context) {
+            Opened::To(server) => self.forward_first(frame, packet, snapshot.server(server), pass),
+            Opened::Full => self.untracked(frame, packet, lookup, pass),
+            Opened::Refused => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass),
         }
     }
 
@@ -153,15 +149,14 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         packet: &Packet,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let mut lookup = Lookup::default();
-        match classify_unasked(packet, context.snapshot, &self.table, &mut lookup) {
-            Class::Reply => self.reply(frame, packet, &lookup, context, wire),
-            class => match self.punted_class(&frame, packet, class, context) {
-                Some(class) => self.hand_over(frame, class, context, wire),
-                None => self.answer_or_drop(frame, packet, class, context, wire),
+        match classify_unasked(packet, pass.context.snapshot, &self.table, &mut lookup) {
+            Class::Reply => self.reply(frame, packet, &lookup, pass),
+            class => match self.punted_class(&frame, packet, class, pass.context) {
+                Some(class) => self.hand_over(frame, class, pass),
+                None => self.answer_or_drop(frame, packet, class, pass),
             },
         }
     }
@@ -173,17 +168,16 @@ impl<F: Frame> Director<F> {
         frame: F,
         packet: &Packet,
         lookup: &Lookup,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let Context { snapshot, now, .. } = context;
+        let Context { snapshot, now, .. } = pass.context;
         let service = snapshot.service(lookup.service);
         match service.and_then(|service| self.pick_untracked(packet, service, snapshot, now)) {
             Some(server) => {
                 self.shared.counters.untracked.add(1);
-                self.forward_first(frame, packet, snapshot.server(server), context, wire)
+                self.forward_first(frame, packet, snapshot.server(server), pass)
             }
-            None => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, context, wire),
+            None => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass),
         }
     }
 
@@ -193,10 +187,9 @@ impl<F: Frame> Director<F> {
         frame: F,
         packet: &Packet,
         server: &Server,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        self.forward_of(Asker::Known, frame, packet, server, context, wire)
+        self.forward_of(Asker::Known, frame, packet, server, pass)
     }
 
     /// As [`Director::forward`], for a packet that opens a connection or has none.
@@ -205,10 +198,9 @@ impl<F: Frame> Director<F> {
         frame: F,
         packet: &Packet,
         server: &Server,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        self.forward_of(Asker::Stranger, frame, packet, server, context, wire)
+        self.forward_of(Asker::Stranger, frame, packet, server, pass)
     }
 
     /// Rewrites a client's packet for its real server and sends it there.
@@ -218,8 +210,7 @@ impl<F: Frame> Director<F> {
         mut frame: F,
         packet: &Packet,
         server: &Server,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let tally = &server.tallies[self.shared.worker];
         tally.in_packets.add(1);
@@ -234,15 +225,15 @@ impl<F: Frame> Director<F> {
         };
         if header.ttl <= 1 {
             let error = reply::Error::TIME_EXCEEDED;
-            return self.answer_error_to(asker, frame, packet, error, context, wire);
+            return self.answer_error_to(asker, frame, packet, error, pass);
         }
         header.decrement_ttl();
         let in_tunnel = server.forwarding == Forwarding::Tun;
-        let may_refuse = header.dont_fragment() && (!in_tunnel || context.snapshot.switches.pmtu_disc);
+        let may_refuse = header.dont_fragment() && (!in_tunnel || pass.context.snapshot.switches.pmtu_disc);
         let is_too_big = packet.total_len > server.mtu;
         if is_too_big && may_refuse {
             let error = reply::Error::fragmentation_needed(server.mtu);
-            return self.answer_error_to(asker, frame, packet, error, context, wire);
+            return self.answer_error_to(asker, frame, packet, error, pass);
         }
         let rewritten = match server.forwarding {
             Forwarding::Dr => Ok(()),
@@ -250,7 +241,7 @@ impl<F: Frame> Director<F> {
             Forwarding::Tun => {
                 self.ident = self.ident.wrapping_add(1);
                 let ends = (server.tunnel_source, server.address);
-                let keep_df = context.snapshot.switches.pmtu_disc;
+                let keep_df = pass.context.snapshot.switches.pmtu_disc;
                 rewrite::into_tunnel(&mut frame, packet, ends, keep_df, self.ident)
             }
         };
@@ -259,9 +250,9 @@ impl<F: Frame> Director<F> {
         }
         let hop = Hop::new(hop, packet.vlan.network());
         if is_too_big {
-            return self.send_in_pieces(frame, packet, &tally.neighbor, hop, context, wire);
+            return self.send_in_pieces(frame, packet, &tally.neighbor, hop, pass);
         }
-        self.send_to_server(frame, packet.vlan, (server, &tally.neighbor), hop, context, wire)
+        self.send_to_server(frame, packet.vlan, (server, &tally.neighbor), hop, pass)
     }
 }
 

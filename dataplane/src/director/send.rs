@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Context, Director, Passed, write_link};
+use super::{Context, Director, Pass, Passed, write_link};
 use crate::neighbor::{Hop, NextHop, Resolution};
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
@@ -20,10 +20,10 @@ impl<F: Frame> Director<F> {
         vlan: Vlan,
         hint: &Gauge,
         hop: Hop,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        self.send_known(frame, vlan, hint, (hop, || known(hop, context)), context, wire)
+        let context = pass.context;
+        self.send_known(frame, vlan, hint, hop, || known(hop, context), pass)
     }
 
     /// As [`Director::send`], to a real server, whose binding is at hand: after a reload that changes bindings all of them are
@@ -34,10 +34,9 @@ impl<F: Frame> Director<F> {
         vlan: Vlan,
         (server, hint): (&Server, &Gauge),
         hop: Hop,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        self.send_known(frame, vlan, hint, (hop, || (true, server.bound)), context, wire)
+        self.send_known(frame, vlan, hint, hop, || (true, server.bound), pass)
     }
 
     /// As [`Director::send`]; whether the file names `hop`, and what it binds it to, is asked for only when its link is not
@@ -48,20 +47,20 @@ impl<F: Frame> Director<F> {
         mut frame: F,
         vlan: Vlan,
         hint: &Gauge,
-        (hop, known): (Hop, impl FnOnce() -> (bool, Option<MacAddress>)),
-        context: Context<'_>,
-        wire: &mut W,
+        hop: Hop,
+        known: impl FnOnce() -> (bool, Option<MacAddress>),
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        match self.neighbors.links().get(hint.get(), hop, context.now) {
+        match self.neighbors.links().get(hint.get(), hop, pass.context.now) {
             Some(link) => {
                 write_link(frame.bytes_mut(), link);
                 self.shared.counters.forwarded.add(1);
-                wire.transmit(usize::from(hop.port()), frame);
+                pass.wire.transmit(usize::from(hop.port()), frame);
                 Ok(())
             }
             None => {
                 let forwarded = |counters: &WorkerCounters| counters.forwarded.add(1);
-                self.resolve_and_send(frame, vlan, hint, (hop, known(), forwarded), context, wire)
+                self.resolve_and_send(frame, vlan, hint, (hop, known(), forwarded), pass)
             }
         }
     }
@@ -73,13 +72,13 @@ impl<F: Frame> Director<F> {
         &mut self,
         frame: F,
         vlan: Vlan,
-        (hop, answer): (Hop, Answer),
-        context: Context<'_>,
-        wire: &mut W,
+        hop: Hop,
+        answer: Answer,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let answered = |counters: &WorkerCounters| counters.answer(answer);
-        let known = known(hop, context);
-        self.resolve_and_send(frame, vlan, &Gauge::default(), (hop, known, answered), context, wire)
+        let known = known(hop, pass.context);
+        self.resolve_and_send(frame, vlan, &Gauge::default(), (hop, known, answered), pass)
     }
 
     /// As [`Director::send`], when the hint does not lead to a next hop that is known to be there. `count` is for a frame that
@@ -91,28 +90,27 @@ impl<F: Frame> Director<F> {
         vlan: Vlan,
         hint: &Gauge,
         (hop, known, count): (Hop, (bool, Option<MacAddress>), impl FnOnce(&WorkerCounters)),
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let port = usize::from(hop.port());
-        let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, known, context.now);
+        let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, known, pass.context.now);
         hint.set(slot);
         let passed = match resolution {
             Resolution::To(link) => {
                 write_link(frame.bytes_mut(), &link);
                 count(&self.shared.counters);
-                wire.transmit(port, frame);
+                pass.wire.transmit(port, frame);
                 Ok(())
             }
             Resolution::Wait { ask } => {
-                if ask && arp::request(wire, context.snapshot, (port, vlan), hop.address(), None) {
+                if ask && arp::request(pass.wire, pass.context.snapshot, (port, vlan), hop.address(), None) {
                     self.shared.counters.arp_requests.add(1);
                 }
                 self.neighbors.wait(slot, frame)
             }
             Resolution::Drop(reason) => Err((frame, reason)),
         };
-        self.drop_spilled(wire);
+        self.drop_spilled(pass.wire);
         passed
     }
 
@@ -131,20 +129,19 @@ impl<F: Frame> Director<F> {
         packet: &Packet,
         hint: &Gauge,
         hop: Hop,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let mtu = usize::from(context.snapshot.ports[usize::from(hop.port())].mtu);
-        let pieces = match pieces_of(&frame, packet, mtu, wire) {
+        let mtu = usize::from(pass.context.snapshot.ports[usize::from(hop.port())].mtu);
+        let pieces = match pieces_of(&frame, packet, mtu, pass.wire) {
             Ok(pieces) => pieces,
             Err(reason) => return Err((frame, reason)),
         };
         for piece in pieces {
-            if let Err((piece, reason)) = self.send(piece, packet.vlan, hint, hop, context, wire) {
-                self.drop(piece, reason, wire);
+            if let Err((piece, reason)) = self.send(piece, packet.vlan, hint, hop, pass) {
+                self.drop(piece, reason, pass.wire);
             }
         }
-        wire.release(frame);
+        pass.wire.release(frame);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use weir_config::model::{MacAddress, Protocol};
 
 use super::persist::hangs_on_template;
-use super::{Context, Director, Message, Round};
+use super::{Context, Director, Message, Pass, Round};
 use crate::classify::LastService;
 use crate::clock::Now;
 use crate::conn::record::Record;
@@ -167,7 +167,8 @@ impl<F: Frame> Director<F> {
         for _ in 0..MESSAGES_MAX {
             match self.shared.inboxes[self.shared.worker].pop() {
                 Some(Message::Learned(hop, mac)) => {
-                    self.learn(hop, mac, Context { snapshot, now, port: usize::from(hop.port()) }, wire);
+                    let context = Context { snapshot, now, port: usize::from(hop.port()) };
+                    self.learn(hop, mac, &mut Pass { context, wire });
                 }
                 Some(Message::Passed(record, segment, direction)) => {
                     if let Some((slot, present)) = self.find_again(record) {
@@ -225,17 +226,16 @@ impl<F: Frame> Director<F> {
         &mut self,
         hop: Hop,
         mac: MacAddress,
-        context: Context<'_>,
-        wire: &mut W,
+        pass: &mut Pass<'_, W>,
     ) -> bool {
         let port = usize::from(hop.port());
-        let link = link(mac, context.snapshot.ports[port].mac);
+        let link = link(mac, pass.context.snapshot.ports[port].mac);
         let counters = &self.shared.counters;
-        let bound = || context.snapshot.binding(hop);
-        self.neighbors.learn(hop, mac, bound, context.now, |mut frame| {
+        let bound = || pass.context.snapshot.binding(hop);
+        self.neighbors.learn(hop, mac, bound, pass.context.now, |mut frame| {
             super::write_link(frame.bytes_mut(), &link);
             counters.forwarded.add(1);
-            wire.transmit(port, frame);
+            pass.wire.transmit(port, frame);
         })
     }
 }
