@@ -6,6 +6,8 @@ use weir_api::health::{Check, Listing, RealServer, VirtualServer};
 use weir_health::judge::track::Verdict;
 use weir_health::judge::{CheckListing, Outcome, ServerListing, ServiceListing};
 
+use super::query::pairs;
+
 /// What to list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Query {
@@ -19,9 +21,9 @@ impl Query {
     /// A sentence for the client.
     pub(super) fn parse(query: &str) -> Result<Self, String> {
         let mut parsed = Self { virtual_server: None };
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("virtual_server", name)) => parsed.virtual_server = Some(name.to_owned()),
+        for (key, value) in pairs(query) {
+            match &*key {
+                "virtual_server" if !value.is_empty() => parsed.virtual_server = Some(value.into_owned()),
                 _ => return Err("the query may hold virtual_server".to_owned()),
             }
         }
@@ -94,6 +96,8 @@ mod tests {
     fn a_query_is_taken_apart_or_refused_with_a_sentence() {
         assert_eq!(Query::parse(""), Ok(Query { virtual_server: None }));
         assert_eq!(Query::parse("virtual_server=web").unwrap().virtual_server.as_deref(), Some("web"));
+        let escaped = Query::parse("virtual_server=web%3A80%40a").unwrap();
+        assert_eq!(escaped.virtual_server.as_deref(), Some("web:80@a"));
         assert!(Query::parse("name=web").is_err());
     }
 }

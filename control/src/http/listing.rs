@@ -9,6 +9,7 @@ use weir_dataplane::conn::record::Record;
 use weir_dataplane::conn::state::name;
 use weir_dataplane::snapshot::Snapshot;
 
+use super::query::pairs;
 use crate::sources::Sources;
 
 /// Connections that are listed unless the query says how many.
@@ -25,21 +26,20 @@ pub(super) struct Query {
 }
 
 impl Query {
-    /// From `virtual_server=NAME&client=ADDRESS&limit=N`, all optional. Names need no escapes: the file allows
-    /// nothing in them that a query could not hold.
+    /// From `virtual_server=NAME&client=ADDRESS&limit=N`, all optional.
     ///
     /// # Errors
     /// A sentence for the client.
     pub(super) fn parse(query: &str) -> Result<Self, String> {
         let mut parsed = Self { virtual_server: None, client: None, limit: LIMIT_DEFAULT };
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("virtual_server", name)) => parsed.virtual_server = Some(name.to_owned()),
-                Some(("client", address)) => {
-                    parsed.client = Some(address.parse().map_err(|_| "client is no IPv4 address")?);
+        for (key, value) in pairs(query) {
+            match &*key {
+                "virtual_server" if !value.is_empty() => parsed.virtual_server = Some(value.into_owned()),
+                "client" => {
+                    parsed.client = Some(value.parse().map_err(|_| "client is no IPv4 address")?);
                 }
-                Some(("limit", limit)) => {
-                    let limit = limit.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
                     parsed.limit = limit.ok_or_else(|| format!("limit is not 1 to {LIMIT_MAX}"))?;
                 }
                 _ => return Err("the query may hold virtual_server, client and limit".to_owned()),
@@ -100,7 +100,7 @@ mod tests {
             client: Some(Ipv4Addr::new(10, 0, 0, 1)),
             limit: 5,
         };
-        assert_eq!(Query::parse("limit=5&client=10.0.0.1&virtual_server=web"), Ok(some));
+        assert_eq!(Query::parse("limit=5&client=10.0.0.1&virtual_server=%77eb"), Ok(some));
         for bad in ["limit=0", "limit=100001", "client=x", "page=1", "limit"] {
             assert!(Query::parse(bad).is_err(), "{bad}");
         }

@@ -22,6 +22,7 @@ mod health;
 mod hosts;
 mod listing;
 mod page;
+mod query;
 mod readiness;
 mod room;
 mod servers;

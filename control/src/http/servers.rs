@@ -5,6 +5,7 @@ use weir_config::model::Family;
 use weir_dataplane::snapshot::rates::Rates;
 use weir_dataplane::snapshot::traffic::Traffic;
 
+use super::query::pairs;
 use crate::metrics::Metrics;
 use crate::metrics::reading::{RealServerReading, VirtualServerReading};
 
@@ -13,9 +14,10 @@ use crate::metrics::reading::{RealServerReading, VirtualServerReading};
 /// # Errors
 /// A sentence for the client.
 pub(super) fn wanted(query: &str) -> Result<Option<String>, String> {
-    match query.split_once('=') {
-        None if query.is_empty() => Ok(None),
-        Some(("name", name)) if !name.contains('&') => Ok(Some(name.to_owned())),
+    let mut asked = pairs(query);
+    match (asked.next(), asked.next()) {
+        (None, _) => Ok(None),
+        (Some((key, name)), None) if key == "name" && !name.is_empty() => Ok(Some(name.into_owned())),
         _ => Err("the query may hold name, the name of one virtual server".to_owned()),
     }
 }
