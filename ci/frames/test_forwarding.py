@@ -123,14 +123,14 @@ class Forwarding(unittest.TestCase):
                 batch.forward(f"{name} {size} bytes", frame, for_udp(frame))
         batch.run(self, setup(memory={"mbuf_data_bytes": 9100}, mtu={"c0": 9000, "r0": 9000}))
 
-    def test_a_frame_of_many_segments_is_dropped_with_a_reason(self):
+    def test_a_frame_of_many_buffers_that_does_not_fit_is_dropped(self):
         batch = Batch()
         for number, (name, vip, _, _) in enumerate(METHODS):
             for size in (700, 2000, 8000):
                 frame = udp(b"x" * size, cip=client(103 + number), cport=size, vip=vip)
-                batch.drop("no_buffer", f"{name} {size} bytes, DF", frame)
+                batch.drop("long_frame", f"{name} {size} bytes, DF", frame)
                 frame = udp(b"x" * size, cip=client(106 + number), cport=size, vip=vip, flags=0)
-                batch.drop("too_big", f"{name} {size} bytes", frame)
+                batch.drop("long_frame", f"{name} {size} bytes", frame)
         batch.run(self, setup(memory={"mbuf_data_bytes": 640}, mtu={"c0": 600, "r0": 600}))
 
     def test_nat_mends_checksums_of_every_value(self):
