@@ -1,6 +1,7 @@
 //! The head of an HTTP answer, kept while it is read, so that a refusal can name the field that is wrong: the parser's words do
 //! not.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
@@ -11,46 +12,118 @@ use super::matching::shown;
 #[derive(Clone, Default)]
 pub(super) struct Head(Arc<Mutex<Kept>>);
 
+/// Interim answers, such as "100 Continue", that may come before the one that counts.
+const INTERIM_MAX: usize = 100;
+
+/// A server that sends interim answers without end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Endless {
+    Answers,
+    /// As many as all heads of an answer may have together.
+    Bytes(usize),
+}
+
+impl fmt::Display for Endless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answers => {
+                write!(f, "more than {INTERIM_MAX} interim answers (status 1xx) and none that counts")
+            }
+            Self::Bytes(max) => {
+                write!(
+                    f,
+                    "interim answers (status 1xx) and the head of the answer are larger than {} KiB",
+                    max >> 10
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Endless {}
+
 #[derive(Default)]
 struct Kept {
+    /// All that was heard, interim answers included.
     bytes: Vec<u8>,
+    /// Where the last head begins.
+    begin: usize,
+    interim: usize,
     is_whole: bool,
 }
 
 impl Head {
-    /// More of the answer. What comes behind the head is left alone.
-    pub(super) fn hear(&self, bytes: &[u8], bytes_max: usize) {
+    /// More of the answer, of whose heads at most `bytes_max` bytes are taken. What comes behind the head is left alone. Each byte
+    /// is looked at once or twice, however many heads there are.
+    pub(super) fn hear(&self, bytes: &[u8], bytes_max: usize) -> Result<(), Endless> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = &mut *kept;
         if kept.is_whole {
-            return;
+            return Ok(());
         }
         let room = bytes_max - kept.bytes.len();
         // The blank line may have begun in the piece before.
         let mut from = kept.bytes.len().saturating_sub(3);
         kept.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        kept.is_whole = kept.bytes.len() == bytes_max;
-        while let Some(end) = end_of_head(&kept.bytes, from) {
-            let head = &kept.bytes[..end];
+        loop {
+            // The parser skips empty lines before a head.
+            kept.begin += empty_lines(&kept.bytes[kept.begin..]);
+            from = from.max(kept.begin);
+            let Some(end) = end_of_head(&kept.bytes, from) else { break };
+            let head = &kept.bytes[kept.begin..end];
             // RFC 9110 section 15.2: such an answer, "100 Continue", comes before the one that counts.
             if !status_of(head).is_some_and(is_interim) || odd_field(head).is_some() {
                 kept.is_whole = true;
-                return;
+                return Ok(());
             }
-            kept.bytes.drain(..end);
-            from = 0;
+            kept.begin = end;
+            kept.interim += 1;
+            if kept.interim > INTERIM_MAX {
+                return Err(Endless::Answers);
+            }
         }
+        if kept.bytes.len() < bytes_max {
+            return Ok(());
+        }
+        match kept.interim {
+            // The parser has the same limit for a head alone.
+            0 => kept.is_whole = true,
+            _ => return Err(Endless::Bytes(bytes_max)),
+        }
+        Ok(())
     }
 
     /// The first field that is none, in words.
     pub(super) fn odd_field(&self) -> Option<String> {
-        odd_field(&self.0.lock().unwrap_or_else(PoisonError::into_inner).bytes)
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        odd_field(&kept.bytes[kept.begin..])
     }
 }
 
-/// Where the head ends, its blank line included, that has no end before `from`.
+/// How many bytes of empty lines `bytes` begin with.
+fn empty_lines(bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some(blank) = empty_line(&bytes[count..]) {
+        count += blank;
+    }
+    count
+}
+
+/// How long the empty line is that `bytes` begin with.
+fn empty_line(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'\n', ..] => Some(1),
+        [b'\r', b'\n', ..] => Some(2),
+        _ => None,
+    }
+}
+
+/// Where the head ends, its blank line included, that has no end before `from`. Nothing behind the end is looked at.
 fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
-    let end = |blank: &[u8]| memchr::memmem::find(&bytes[from..], blank).map(|at| from + at + blank.len());
-    end(b"\n\n").into_iter().chain(end(b"\n\r\n")).min()
+    memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at + 1).find_map(|next| {
+        let blank = empty_line(&bytes[next..])?;
+        Some(next + blank)
+    })
 }
 
 /// Version and status of an answer: whether it is HTTP/1.0, and three digits. What else may be wrong with the first line, the parser
@@ -151,7 +224,7 @@ mod tests {
 
     fn odd_field_of(pieces: &[&str]) -> Option<String> {
         let head = Head::default();
-        pieces.iter().for_each(|piece| head.hear(piece.as_bytes(), 1000));
+        pieces.iter().for_each(|piece| head.hear(piece.as_bytes(), 1000).unwrap());
         head.odd_field()
     }
 
@@ -181,5 +254,24 @@ mod tests {
         assert_eq!(odd_field_of(&["no HTTP\r\nno field\r\n"]), None);
         let folded = odd_field_of(&["HTTP/1.1 200 OK\r\nA: b\r\n", " fol\u{1}ded\r\n\r\n"]);
         assert_eq!(folded.unwrap(), "the header field \"A\" holds a control character");
+    }
+
+    #[test]
+    fn interim_answers_have_an_end_however_they_come() {
+        let interim = b"\r\nHTTP/1.1 100 Continue\r\n\r\n";
+        let good = Head::default();
+        assert_eq!(good.hear(&interim.repeat(INTERIM_MAX), 1 << 16), Ok(()));
+        assert_eq!(good.hear(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", 1 << 16), Ok(()));
+        assert_eq!(good.hear(&interim.repeat(INTERIM_MAX), 1 << 16), Ok(()), "a body");
+        assert_eq!(Head::default().hear(&interim.repeat(INTERIM_MAX + 1), 1 << 16), Err(Endless::Answers));
+        let drip = Head::default();
+        let mut bytes = interim.iter().cycle().enumerate();
+        let at = bytes.find_map(|(at, byte)| drip.hear(&[*byte], 1 << 16).err().map(|why| (at + 1, why)));
+        assert_eq!(at, Some(((INTERIM_MAX + 1) * interim.len(), Endless::Answers)));
+        // Few and large.
+        let large = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(30_000)).into_bytes();
+        let head = Head::default();
+        assert_eq!(head.hear(&large.repeat(2), 1 << 16), Ok(()));
+        assert_eq!(head.hear(&large, 1 << 16), Err(Endless::Bytes(1 << 16)));
     }
 }

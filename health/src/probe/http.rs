@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use weir_config::model::health::{BodyDigest, HttpMethod, HttpProbe, Page, TlsOptions};
 
-use super::head::Head;
+use super::head::{Endless, Head};
 use super::matching::{Patterns, aside, describe, shown};
 use super::patient::Patient;
 use super::{Failure, Found, Success, Target, connect, tls};
@@ -191,6 +191,9 @@ fn failure(problem: &hyper::Error) -> Failure {
         return match io.kind() {
             ErrorKind::UnexpectedEof => incomplete(),
             _ if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => tls::failure(io),
+            _ if io.get_ref().is_some_and(|inner| inner.is::<Endless>()) => {
+                Failure::new(Outcome::Unexpected, io.to_string())
+            }
             _ => Failure::io("waiting for the answer", io),
         };
     }

@@ -46,7 +46,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
         self.has_heard |= buffer.filled().len() > before;
-        self.head.0.hear(&buffer.filled()[before..], self.head.1);
+        if let Err(endless) = self.head.0.hear(&buffer.filled()[before..], self.head.1) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, endless)));
+        }
         match read {
             Err(problem) if self.has_heard && is_cut(&problem) => Poll::Ready(Ok(())),
             read => Poll::Ready(read),

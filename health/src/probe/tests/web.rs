@@ -209,3 +209,32 @@ fn own_time() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
+
+/// A server that never comes to its answer fails, and the checks of others go on meanwhile.
+#[test]
+fn interim_answers_without_end_are_no_answer() {
+    let interim = |text: &'static [u8]| {
+        server(move |mut stream| {
+            let _ = stream.read(&mut [0; 2048]);
+            let many = text.repeat(1000);
+            while stream.write_all(&many).is_ok() {}
+        })
+    };
+    for text in [&b"HTTP/1.1 100 Continue\r\n\r\n"[..], b"\r\nHTTP/1.1 103 Early\r\nA: b\r\n\r\n"] {
+        let answer = outcome("type = \"http\"", interim(text));
+        expect(&answer, Outcome::Unexpected, "more than 100 interim answers (status 1xx)");
+    }
+    let many = [&b"HTTP/1.1 103 Early\r\nA: b\r\n\r\n".repeat(5000)[..], b"HTTP/1.1 204 No\r\n\r\n"].concat();
+    let answer = outcome("type = \"http\"", answering(many.leak(), false));
+    expect(&answer, Outcome::Unexpected, "more than 100 interim answers (status 1xx)");
+    let large = format!("HTTP/1.1 103 Early\r\nA: {}\r\n\r\n", "b".repeat(1000)).repeat(99);
+    let answer = outcome("type = \"http\"", answering(large.leak().as_bytes(), false));
+    expect(
+        &answer,
+        Outcome::Unexpected,
+        "interim answers (status 1xx) and the head of the answer are larger than 64 KiB",
+    );
+    let some = [&b"HTTP/1.1 103 Early\r\nA: b\r\n\r\n".repeat(100)[..], b"HTTP/1.1 204 No\r\n\r\n"].concat();
+    let answer = outcome("type = \"http\"\nstatus = [204]", answering(some.leak(), false));
+    expect(&answer, Outcome::Success, "status 204");
+}
