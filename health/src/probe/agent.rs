@@ -60,7 +60,7 @@ async fn read_by(path: &Path, read: fn(&Path) -> io::Result<Vec<u8>>) -> Found {
     let text = match tokio::time::timeout(FILE_TIMEOUT, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(Ok(text))) => Some(text),
         Ok(Ok(Err(problem))) if problem.kind() == ErrorKind::NotFound => None,
-        Ok(Ok(Err(problem))) => return Err(Failure::io("reading", &problem)),
+        Ok(Ok(Err(problem))) => return Err(Failure::local("reading", &problem)),
         Ok(Err(problem)) => return Err(Failure::new(Outcome::Error, problem.to_string())),
         Err(_) => return Err(hangs("not read")),
     };
@@ -137,7 +137,19 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         let found = read(&fifo).await;
         std::fs::remove_file(&fifo).unwrap();
-        assert_eq!(found.unwrap_err().detail, "reading: it is a FIFO, not a regular file");
+        let found = found.unwrap_err();
+        assert_eq!(found.detail, "reading: it is a FIFO, not a regular file");
+        assert_eq!(found.outcome, Outcome::Error);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_can_t_be_opened_is_a_fault_of_this_host() {
+        let circle = std::env::temp_dir().join(format!("weir-circle-{}", std::process::id()));
+        std::os::unix::fs::symlink(&circle, &circle).unwrap();
+        let found = read(&circle).await;
+        std::fs::remove_file(&circle).unwrap();
+        let found = found.unwrap_err();
+        assert_eq!(found.outcome, Outcome::Error, "{found:?}");
     }
 
     #[tokio::test]

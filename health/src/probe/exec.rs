@@ -178,7 +178,7 @@ async fn finish(child: &mut Child, pipe: Receiver) -> Result<(ExitStatus, Vec<u8
             _ = child.wait() => break,
         }
     }
-    let status = child.wait().await.map_err(|problem| Failure::io("waiting for the program", &problem))?;
+    let status = child.wait().await.map_err(|problem| Failure::local("waiting for the program", &problem))?;
     Ok((status, output))
 }
 

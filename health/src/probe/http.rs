@@ -22,7 +22,7 @@ use weir_config::model::health::{BodyDigest, HttpMethod, HttpProbe, Page, TlsOpt
 use super::head::{Endless, Head};
 use super::matching::{Patterns, aside, describe, shown};
 use super::patient::Patient;
-use super::{Failure, Found, Success, Target, connect, tls};
+use super::{Failure, Found, Success, Target, connect, is_cut, system_says, tls};
 use crate::judge::Outcome;
 
 /// Bytes that the head of an answer may have.
@@ -193,6 +193,9 @@ fn failure(problem: &hyper::Error) -> Failure {
             _ if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => tls::failure(io),
             _ if io.get_ref().is_some_and(|inner| inner.is::<Endless>()) => {
                 Failure::new(Outcome::Unexpected, io.to_string())
+            }
+            _ if io.raw_os_error().is_none() && !is_cut(io) => {
+                Failure::new(Outcome::Unexpected, format!("not an HTTP answer: {}", system_says(io)))
             }
             _ => Failure::io("waiting for the answer", io),
         };

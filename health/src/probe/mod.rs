@@ -88,14 +88,16 @@ impl Failure {
             ErrorKind::TimedOut => Outcome::Timeout,
             _ if is_cut(problem) => Outcome::Closed,
             _ if is_of_this_host(problem) => Outcome::Error,
+            // Not from the system: a library says it of what it was sent, such as hyper of a broken chunk.
+            _ if problem.raw_os_error().is_none() => Outcome::Unexpected,
             // What ICMP errors become, of which there are many (`icmp_err_convert` of the kernel).
             _ => Outcome::Unreachable,
         };
         Self::new(outcome, format!("{doing}: {}", system_says(problem)))
     }
 
-    /// What the system says before anything has gone to the server: a fault of the director, such as no route, no descriptor or no
-    /// source port. Only the loopback device refuses at once.
+    /// What is said before anything has gone to the server, or of files and programs: a fault of the director, such as no route, no
+    /// descriptor or no source port. Only the loopback device refuses at once.
     fn local(doing: &str, problem: &io::Error) -> Self {
         let outcome = match problem.kind() {
             ErrorKind::ConnectionRefused => Outcome::Refused,
@@ -117,9 +119,9 @@ fn is_cut(problem: &io::Error) -> bool {
     )
 }
 
-/// Whether it is the director that lacks something.
+/// Whether it is the director that lacks something. Only the system says so, by its number.
 fn is_of_this_host(problem: &io::Error) -> bool {
-    let Some(code) = problem.raw_os_error() else { return true };
+    let Some(code) = problem.raw_os_error() else { return false };
     let lacks = [
         Errno::MFILE,
         Errno::NFILE,

@@ -17,8 +17,8 @@ use rustls::{
 use tokio_rustls::TlsConnector;
 use weir_config::model::health::TlsOptions;
 
-use super::Failure;
 use super::matching::aside;
+use super::{Failure, is_cut, system_says};
 use crate::judge::Outcome;
 use crate::local;
 
@@ -71,10 +71,20 @@ fn make(options: &TlsOptions) -> Result<TlsConnector, String> {
 /// What rustls says about a handshake that failed.
 pub(super) fn failure(problem: &std::io::Error) -> Failure {
     match problem.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(said) => Failure::new(Outcome::Tls, format!("TLS: {}", words(said))),
+        Some(said) => {
+            let outcome = match said {
+                // What rustls lacks here.
+                Error::FailedToGetCurrentTime | Error::FailedToGetRandomBytes => Outcome::Error,
+                _ => Outcome::Tls,
+            };
+            Failure::new(outcome, format!("TLS: {}", words(said)))
+        }
         None => match problem.kind() {
             std::io::ErrorKind::UnexpectedEof => {
                 Failure::new(Outcome::Tls, "TLS: closed within the handshake")
+            }
+            _ if problem.raw_os_error().is_none() && !is_cut(problem) => {
+                Failure::new(Outcome::Tls, format!("TLS: {}", system_says(problem)))
             }
             _ => Failure::io("TLS handshake", problem),
         },

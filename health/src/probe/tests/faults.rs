@@ -42,8 +42,48 @@ fn what_the_system_says_is_sorted_by_whom_it_is_about() {
     {
         assert_eq!(sorted(of_this_host), (Outcome::Error, Outcome::Error), "{of_this_host:?}");
     }
+    for of_this_host in [Errno::AGAIN, Errno::ADDRINUSE, Errno::NETDOWN, Errno::INVAL] {
+        assert_eq!(sorted(of_this_host), (Outcome::Error, Outcome::Error), "{of_this_host:?}");
+    }
+    // Without a number it is about what was read: from the server, or here.
+    for kind in [ErrorKind::InvalidData, ErrorKind::InvalidInput, ErrorKind::Other] {
+        let problem = io::Error::new(kind, "odd");
+        let outcomes = (Failure::io("x", &problem).outcome, Failure::local("x", &problem).outcome);
+        assert_eq!(outcomes, (Outcome::Unexpected, Outcome::Error), "{kind:?}");
+        assert_eq!(tls::failure(&problem), Failure::new(Outcome::Tls, "TLS: odd"), "{kind:?}");
+    }
+    let of_rustls = |said: rustls::Error| tls::failure(&io::Error::new(ErrorKind::InvalidData, said)).outcome;
+    assert_eq!(of_rustls(rustls::Error::DecryptError), Outcome::Tls);
+    assert_eq!(of_rustls(rustls::Error::FailedToGetRandomBytes), Outcome::Error);
     assert_eq!(sorted(Errno::CONNRESET).0, Outcome::Closed);
     assert_eq!(sorted(Errno::TIMEDOUT).0, Outcome::Timeout);
+}
+
+/// Who sends a broken body is at fault, not the director that can't read it.
+#[test]
+fn a_broken_body_in_chunks_is_the_server_s_fault() {
+    let long = "x".repeat(40_000);
+    let many = "1;xxxxxxxx\r\na\r\n".repeat(4000);
+    let trailers = "A: b\r\n".repeat(5000);
+    let broken: [(&str, &str); 10] = [
+        ("a size that is none", "zz\r\nhello\r\n0\r\n\r\n"),
+        ("no chunk at all", "hello, world\r\n"),
+        ("no CR behind the size", "5\nhello\r\n0\r\n\r\n"),
+        ("no CR behind the chunk", "5\r\nhello!!0\r\n\r\n"),
+        ("a size that overflows", "fffffffffffffffff\r\nhello\r\n0\r\n\r\n"),
+        ("a long extension", &format!("5;{long}\r\nhello\r\n0\r\n\r\n")),
+        ("many extensions", &format!("{many}0\r\n\r\n")),
+        ("a long trailer", &format!("5\r\nhello\r\n0\r\nA: {long}\r\n\r\n")),
+        ("many trailers", &format!("5\r\nhello\r\n0\r\n{trailers}\r\n")),
+        ("a trailer's name that is none", "5\r\nhello\r\n0\r\nA B: c\r\n\r\n"),
+    ];
+    for (what, body) in broken {
+        let text = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+        let at = answering(text.leak().as_bytes(), false);
+        let answer = outcome("type = \"http\"\nexpect_body = \"hello\"", at);
+        assert_eq!(answer.outcome, Outcome::Unexpected, "{what}: {answer:?}");
+        assert!(answer.detail.starts_with("not an HTTP answer: "), "{what}: {answer:?}");
+    }
 }
 
 #[test]
