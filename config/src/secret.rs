@@ -38,7 +38,7 @@ static KNOWN: LazyLock<(HashSet<&str>, HashSet<&str>)> = LazyLock::new(|| {
 });
 
 /// Whether it is a key or a table of weir's.
-fn is_known(word: &str) -> bool {
+pub(crate) fn is_known(word: &str) -> bool {
     KNOWN.0.contains(word) || KNOWN.1.contains(word)
 }
 
@@ -467,8 +467,8 @@ fn seen(shown: Shown, value: &str) -> usize {
         }
         Shown::Program | Shown::Path if value.contains('@') => 0,
         Shown::Program | Shown::Path if !value.starts_with('/') => plain_word(value),
-        Shown::Program => until(|c| c.is_whitespace() || "=\\\"'".contains(c)),
-        Shown::Path => until(|c| "?#;&=\\\"'".contains(c)),
+        // Which of the two it was meant for, nobody knows.
+        Shown::Program | Shown::Path => until(|c| c.is_whitespace() || "?#;&=\\\"'".contains(c)),
     }
 }
 
@@ -490,10 +490,15 @@ fn holds_credentials(value: &str) -> bool {
     value.split_once('@').is_some_and(|(before, _)| before.contains(':'))
 }
 
+/// Whether it holds a key with its value: a key that may hold a secret, or what is written as TOML is, with blanks or quotes.
 fn holds_another(value: &str) -> bool {
-    value
-        .match_indices('=')
-        .any(|(at, _)| value[at + 1..].trim_start().starts_with(['"', '\'', '“', '‘', '[', '{']))
+    value.match_indices('=').any(|(at, _)| {
+        let (before, behind) = (&value[..at], &value[at + 1..]);
+        let word = before.trim_end_matches(is_blank).rsplit(|c| !is_bare(c)).next().unwrap_or_default();
+        let is_key_of_secrets = is_known(word) && word.len() < at && shown_of(word) != Shown::All;
+        let is_assignment = before.ends_with(is_blank) && behind.starts_with(is_blank);
+        is_key_of_secrets || is_assignment || behind.trim_start().starts_with(['"', '\'', '“', '‘', '[', '{'])
+    })
 }
 
 #[cfg(test)]
@@ -546,6 +551,9 @@ mod tests {
             ),
             ("sorry_server = \"10.0.0.9 80\"", "sorry_server = \"10.0.0.9 80\""),
             ("health_check = \"tcp\"", "health_check = \"tcp\""),
+            ("notify_up = [\"/x?b=1\"]", "notify_up = [\"/x****\"]"),
+            ("path = \"/bin/a -u b=1\"", "path = \"/bin/a ** ***\""),
+            ("type = \"tc”, send = a=b, x = \"", "type = \"****** **** * **** * * \""),
         ] {
             // Blanks stay blanks.
             let wanted = wanted.replace(":**", ": *");

@@ -174,6 +174,120 @@ fn quotes_that_are_none() {
     assert!(said.ends_with("help: write \"web\""), "{said}");
 }
 
+/// What the good file's check is with this line in it.
+fn said_of(line: &str) -> String {
+    let place = "status = [200]\n";
+    let keys = [
+        ("notify_up", "persistence_timeout = 300\n"),
+        ("upper_threshold", "address = \"10.0.0.11\"\n"),
+        ("weight", "address = \"10.0.0.11\"\n"),
+        ("virtual_router_id", "garp_master_repeat = 1\n"),
+        ("ports", "mark = 7\naddresses"),
+    ];
+    let place = keys.iter().find(|(key, _)| line.starts_with(key)).map_or(place, |(_, place)| place);
+    let good = match place {
+        "garp_master_repeat = 1\n" => GOOD.replace("virtual_router_id = 51\n", place),
+        _ => GOOD.to_owned(),
+    };
+    let text = match place.strip_suffix("addresses") {
+        Some(before) => edited(&good, &[(place, &format!("{before}{line}\naddresses"))]),
+        None => edited(&good, &[(place, &format!("{place}{line}\n"))]),
+    };
+    report(&text).to_string()
+}
+
+#[test]
+fn a_value_is_repeated_whole_or_not_at_all() {
+    let url = "[[virtual_server.health_check.url]]\n";
+    for (line, help) in [
+        ("expect_body = “status=ok”", "write \"status=ok\", in straight quotes"),
+        ("expect_body = “one, two”", "write \"one, two\", in straight quotes"),
+        ("expect_body = “[a]{b}”", "write \"[a]{b}\", in straight quotes"),
+        ("expect_body = “a # b” # c", "write \"a # b\", in straight quotes"),
+        ("expect_body = status=ok", "write \"status=ok\""),
+        ("expect_body = status=ok # x", "write \"status=ok\""),
+        ("expect_body = one, two", "write each string whole, in double quotes"),
+        ("expect_body = one#two", "write each string whole, in double quotes"),
+        ("expect_body = one interval = 3", "write each string whole, in double quotes"),
+        ("host = “a=b”", "write \"a=b\", in straight quotes"),
+        ("host = “a=b", "write the whole value in straight quotes"),
+        ("weight_file = “/run/w=1”", "write \"/run/w=1\", in straight quotes"),
+        ("weight_file = /run/w=1", "write \"/run/w=1\""),
+        ("path = “/x?token=abc”", "write the whole value in straight quotes"),
+        ("path = /x?token=abc", "write each string whole, in double quotes"),
+        ("path = /x?8Z8Z8Z8Z=1", "write each string whole, in double quotes"),
+        ("request_body = hunter2", "write each string whole, in double quotes"),
+        ("notify_up = “/usr/bin/page -k S3CR3T-9 --to=ops”", "write the whole value in straight quotes"),
+        ("command = /usr/lib/chk -p S3CR3T-9 --db=main", "write each string whole, in double quotes"),
+        ("ports = [8000-8999, 1-2=3]", "write \"8000-8999\""),
+        ("ports = [1-2=3]", ""),
+        ("ports = +[\"8000-8999\"]", "remove what stands before the bracket"),
+    ] {
+        let said = said_of(line);
+        assert!(said.contains(line.split(' ').next().unwrap()), "{said}");
+        match help {
+            "" => assert!(!said.contains("help: "), "{line}: {said}"),
+            _ => assert!(said.contains(&format!("= help: {help}")), "{line}: {said}"),
+        }
+        if line.starts_with("path") {
+            let said = said_of(&format!("{url}{line}"));
+            assert!(said.contains(&format!("= help: {help}")), "{line}: {said}");
+        }
+        for secret in ["S3CR3T", "8Z8Z", "token", "hunter2"] {
+            assert!(!said.contains(secret), "{said}");
+        }
+    }
+    let long = "x".repeat(65);
+    let said = said_of(&format!("expect_body = {long}"));
+    assert!(said.ends_with("help: write each string whole, in double quotes"), "{said}");
+}
+
+#[test]
+fn keys_that_take_no_text_say_what_they_take() {
+    let number = "write a whole number, without quotes or a unit";
+    for (line, cause, help) in [
+        ("port = 80ms", "expected a whole number", number),
+        ("upper_threshold = 100%", "expected a whole number", number),
+        ("virtual_router_id = yes", "expected a whole number", number),
+        ("weight = “3”", "expected a whole number", "write 3 without the quotes"),
+        ("weight = “3=4”", "expected a whole number", number),
+        ("interval = soon", "expected a number", "write a number, without quotes or a unit"),
+        ("interval = “5m”", "a number of seconds has no unit", "write 300"),
+        ("dynamic_weight = yes", "expected true or false", "write `true` or `false`, without quotes"),
+        ("ports = 8000-8999", "expected an array", "write [\"8000-8999\"], in brackets"),
+        ("notify_up = “/bin/page”", "expected an array", "write [\"/bin/page\"], in brackets"),
+    ] {
+        let said = said_of(line);
+        assert!(said.contains(cause) && said.contains(&format!("= help: {help}")), "{line}: {said}");
+    }
+    let wrong = "sorry_server = { address = \"10.0.0.9\", port = 80x }";
+    let said = report(&edited(GOOD, &[("sorry_server = { address = \"10.0.0.9\", port = 80 }", wrong)]));
+    assert!(said.to_string().ends_with(&format!("help: {number}")), "{said}");
+}
+
+/// In every table that a good file has.
+#[test]
+fn every_number_and_switch_is_known_for_one() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ok");
+    let mut looked_at = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        for line in text.lines() {
+            let Some((key, value)) = line.split_once(" = ") else { continue };
+            if value.parse::<f64>().is_ok() || value == "true" || value == "false" {
+                let said = report(&text.replacen(line, &format!("{key} = “x”"), 1)).to_string();
+                assert!(said.contains(" expected ") && said.contains("without quotes"), "{said}");
+                looked_at += 1;
+            }
+        }
+    }
+    assert!(looked_at > 100, "{looked_at}");
+}
+
 #[test]
 fn listeners() {
     for (wrong, cause) in [

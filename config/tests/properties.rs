@@ -316,7 +316,11 @@ fn no_report_shows_a_value_that_may_be_a_secret() {
             return;
         }
         let (range, _) = places[usize::from(*place) % places.len()].clone();
-        let value = match form % 4 {
+        let value = match form / 8 % 8 {
+            4 => format!("/usr/lib/chk -p {PASSWORD} --db=main"),
+            5 => format!("/x?{PASSWORD}=1"),
+            6 => format!("/x?a={PASSWORD}=b, c"),
+            7 => format!("a={PASSWORD}"),
             0 => format!("Authorization: {PASSWORD}"),
             1 => format!("/status?key={PASSWORD}"),
             2 => format!("https://admin:{PASSWORD}@10.0.0.1/"),
@@ -325,7 +329,15 @@ fn no_report_shows_a_value_that_may_be_a_secret() {
         let begin = seed[..range.start].rfind('\n').map_or(0, |at| at + 1);
         let end = range.end + seed[range.end..].find('\n').unwrap_or(seed.len() - range.end);
         let (mut before, mut after) = (seed[begin..range.start].to_owned(), seed[range.end..end].to_owned());
-        for (at, cut, fragment) in faults {
+        // Without its quotes, or with those of a word processor.
+        let is_bare = form & 3 > 1 && before.ends_with('"') && after.starts_with('"');
+        if is_bare {
+            let (open, close) = if form & 1 == 0 { ("", "") } else { ("“", "”") };
+            before.replace_range(before.len() - 1.., open);
+            after.replace_range(..1, close);
+        }
+        // Two more could make another key of it whose value is shown.
+        for (at, cut, fragment) in &faults[usize::from(is_bare)..] {
             let side = if at & 1 == 0 { &mut before } else { &mut after };
             let from = side.floor_char_boundary(usize::from(at / 2) % (side.len() + 1));
             let to = side.floor_char_boundary(from + usize::from(cut % 4)).max(from);
@@ -336,7 +348,8 @@ fn no_report_shows_a_value_that_may_be_a_secret() {
             }
         }
         // `quorum` that was `quorum_up` has a value that is shown.
-        if key_before(&before).is_some_and(|key| HARMLESS.contains(&key)) {
+        let word = || before.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next();
+        if key_before(&before).or_else(word).is_some_and(|key| HARMLESS.contains(&key)) {
             return;
         }
         let line = format!("{before}{value}{after}");
@@ -446,7 +459,9 @@ fn as_many_marks_as_there_may_be_take_seconds() {
 fn texts_that_are_no_toml_take_time_in_proportion() {
     let one_line = |fragment: &str| fragment.repeat((1 << 20) / fragment.len());
     let started = Instant::now();
-    for fragment in ["=", "[", "a ", "\"", "a=b ", "\0", "[[port]]", "{", "ä", "a=1,", "]\n", "x=\n"] {
+    for fragment in
+        ["=", "[", "a ", "\"", "a=b ", "\0", "[[port]]", "{", "ä", "a=1,", "]\n", "x=\n", "a=", "“ "]
+    {
         let text = one_line(fragment);
         examine(&text);
         examine(&text.repeat(2));

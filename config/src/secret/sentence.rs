@@ -12,7 +12,8 @@ pub(crate) fn hidden_in(sentence: &str, secret: &str) -> String {
         let is_key = super::is_known(quoted) && quoted != secret;
         let is_part = !is_key && (secret.contains(quoted) || !own.is_empty() && core.contains(&own));
         let holds_it = secret.len() > 1 && quoted.contains(secret) || core.len() > 1 && own.contains(&core);
-        !quoted.is_empty() && (is_part || holds_it || is_escaped && !super::is_known(quoted))
+        let overlaps = !is_key && overlap(&own, &core);
+        !quoted.is_empty() && (is_part || holds_it || overlaps || is_escaped && !super::is_known(quoted))
     };
     let mut out = sentence.to_owned();
     for quote in ['`', '"'] {
@@ -27,6 +28,17 @@ pub(crate) fn hidden_in(sentence: &str, secret: &str) -> String {
         out = parts.join(&quote.to_string());
     }
     out
+}
+
+/// Whether the one ends with what the other begins with: a value is shown in part, and a quote of it may be cut.
+fn overlap(quoted: &str, secret: &str) -> bool {
+    // Fewer characters are alike by chance.
+    const CHARS_MIN: usize = 3;
+    let ends_in = |one: &str, other: &str| {
+        let starts = other.char_indices().map(|(at, c)| at + c.len_utf8()).skip(CHARS_MIN - 1);
+        starts.take_while(|len| *len <= one.len()).any(|len| one.ends_with(&other[..len]))
+    };
+    ends_in(quoted, secret) || ends_in(secret, quoted)
 }
 
 /// Its letters and digits, which quoting leaves as they are.
@@ -46,6 +58,8 @@ mod tests {
         assert_eq!(hide("`password` is 2 bytes, must be 1 to 8"), "`password` is 2 bytes, must be 1 to 8");
         let of_keys = hidden_in("missing key `type`, not `fal` of `pass`", "a type, fall and passes");
         assert_eq!(of_keys, "missing key `type`, not `***` of `***`");
+        assert_eq!(hidden_in("write `/x?a=hun...`", "?a=hunter2"), "write `***`");
+        assert_eq!(hidden_in("write [\"ter2=b\"]", "hunter2"), "write [\"***\"]");
         assert_eq!(hidden_in("not `password`", "password"), "not `***`");
         assert_eq!(hide("write such as \"hunter2\""), "write such as \"hunter2\"");
         assert_eq!(hidden_in("not `a\"b`", "a\\\"b"), "not `***`");
