@@ -20,8 +20,8 @@ NOTICED_WITHIN = 0.5
 # Verdict to snapshot in force, on a machine that does much else, in seconds.
 IN_FORCE_WITHIN = 0.1
 ALL = set(lab.REAL_SERVERS.values())
-# Of the shell: standard input, output and error, the script, and the pipe from `ls`.
-FILES = "011023"
+# Of the shell: standard input, output and error, and the script.
+FILES = "01102"
 A, B, C = (lab.REAL_SERVERS[name] for name in "ABC")
 
 
@@ -293,8 +293,13 @@ for line in sys.stdin:
         told = place / "told"
         told.write_text("")
         told.chmod(0o666)
+        files = place / "files"
+        files.write_text("")
+        files.chmod(0o666)
         hook = place / "hook"
-        hook.write_text(f'#!/bin/sh\necho "$1 $WEIR_VIRTUAL_SERVER $WEIR_EVENT $WEIR_ADDRESS $(id -un) $# $(ls /proc/$$/fd | tr -d "\\n")" >> {told}\n')
+        # Not `$(ls ...)`: the shell may still hold the other end of that pipe when it runs.
+        hook.write_text(f'#!/bin/sh\nls /proc/$$/fd > {files}\n'
+                        f'echo "$1 $WEIR_VIRTUAL_SERVER $WEIR_EVENT $WEIR_ADDRESS $(id -un) $# $(tr -d "\\n" < {files})" >> {told}\n')
         hook.chmod(0o755)
         hooks = "".join(f'{name} = ["{hook}", "{name} $(id) ; true"]\n'
                         for name in ("notify_up", "notify_down", "quorum_up", "quorum_down"))

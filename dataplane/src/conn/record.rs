@@ -158,7 +158,7 @@ impl UsualKey {
         self.going_on & REPLY != 0
     }
 
-    /// Whether it may be a connection's: it is not [`UsualKey::NONE`].
+    /// Whether it may be a connection's.
     #[inline]
     pub fn is_some(&self) -> bool {
         self.going_on != NOBODY
