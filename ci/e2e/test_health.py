@@ -20,8 +20,8 @@ NOTICED_WITHIN = 0.5
 # Verdict to snapshot in force, on a machine that does much else, in seconds.
 IN_FORCE_WITHIN = 0.1
 ALL = set(lab.REAL_SERVERS.values())
-# Of the shell: standard input, output and error, and the script.
-FILES = "01102"
+# Of the shell: standard input, output (once more while that of `ls` is in its place) and error, and the script.
+FILES = "0110112"
 A, B, C = (lab.REAL_SERVERS[name] for name in "ABC")
 
 
