@@ -184,27 +184,7 @@ fn habit(arguments: &[String]) -> Option<clap::Error> {
 
 /// Whether a value stands behind this option, as a word of its own.
 fn has_value(name: &str) -> bool {
-    const EAL: [&str; 18] = [
-        "-a",
-        "-b",
-        "-d",
-        "-l",
-        "-m",
-        "-n",
-        "-r",
-        "-s",
-        "-S",
-        "--allow",
-        "--block",
-        "--vdev",
-        "--lcores",
-        "--file-prefix",
-        "--huge-dir",
-        "--main-lcore",
-        "--socket-mem",
-        "--log-level",
-    ];
-    EAL.contains(&name) || matches!(name, "-c" | "--config")
+    EAL_OPTIONS.contains(&(name, true)) || matches!(name, "-c" | "--config" | "--log-level")
 }
 
 /// EAL's arguments and weir's, told by their names wherever they stand. `--log-level` is both's, with other values;
@@ -224,12 +204,21 @@ fn sort(arguments: &[String]) -> (Vec<&str>, Vec<&str>) {
             _ => (false, false),
         };
         let side = if is_own { &mut own } else { &mut eal };
-        side.push(word);
-        if is_own && has_value && inline.is_none() {
-            side.extend(words.next());
+        let value = if is_own && has_value && inline.is_none() { words.next() } else { None };
+        // What is written twice alike is meant once.
+        let is_again = is_own && stands_in(side, word, value);
+        if !is_again {
+            side.push(word);
+            side.extend(value);
         }
     }
     (eal, own)
+}
+
+/// Whether an option stands in a command line already, with this value behind it.
+fn stands_in(side: &[&str], option: &str, value: Option<&str>) -> bool {
+    let mut places = side.iter().enumerate().filter(|(_, word)| **word == option);
+    places.any(|(at, _)| value.is_none() || side.get(at + 1).copied() == value)
 }
 
 /// EAL's mask of cores, in hexadecimal.
@@ -258,7 +247,7 @@ fn in_its_place(mut problem: clap::Error, arguments: &[String]) -> clap::Error {
         _ => String::new(),
     };
     let name = unknown.split('=').next().unwrap_or_default();
-    if problem.kind() == ErrorKind::UnknownArgument && EAL_OPTIONS.contains(&name) {
+    if problem.kind() == ErrorKind::UnknownArgument && EAL_OPTIONS.iter().any(|(option, _)| *option == name) {
         return misplaced(&format!("`{name}` is EAL's and stands before `--`"), arguments);
     }
     if problem.kind() == ErrorKind::UnknownArgument && name == "-v" {
@@ -279,48 +268,48 @@ fn looks_like_a_file(word: &str) -> bool {
     !word.starts_with('-') && (word.contains('/') || word.ends_with(".toml") || word.ends_with(".conf"))
 }
 
-/// EAL's options that people write.
-const EAL_OPTIONS: [&str; 40] = [
-    "-a",
-    "-b",
-    "-d",
-    "-l",
-    "-m",
-    "-n",
-    "-r",
-    "-s",
-    "-S",
-    "--allow",
-    "--base-virtaddr",
-    "--block",
-    "--create-uio-dev",
-    "--file-prefix",
-    "--force-max-simd-bitwidth",
-    "--huge-dir",
-    "--huge-unlink",
-    "--huge-worker-stack",
-    "--in-memory",
-    "--iova-mode",
-    "--lcores",
-    "--legacy-mem",
-    "--main-lcore",
-    "--match-allocations",
-    "--mbuf-pool-ops-name",
-    "--no-hpet",
-    "--no-huge",
-    "--no-pci",
-    "--no-shconf",
-    "--no-telemetry",
-    "--proc-type",
-    "--single-file-segments",
-    "--socket-limit",
-    "--socket-mem",
-    "--syslog",
-    "--telemetry",
-    "--trace",
-    "--vdev",
-    "--vfio-intr",
-    "--vmware-tsc-map",
+/// EAL's options that people write, and whether a value stands behind each as a word of its own.
+const EAL_OPTIONS: [(&str, bool); 40] = [
+    ("-a", true),
+    ("-b", true),
+    ("-d", true),
+    ("-l", true),
+    ("-m", true),
+    ("-n", true),
+    ("-r", true),
+    ("-s", true),
+    ("-S", true),
+    ("--allow", true),
+    ("--base-virtaddr", true),
+    ("--block", true),
+    ("--create-uio-dev", false),
+    ("--file-prefix", true),
+    ("--force-max-simd-bitwidth", true),
+    ("--huge-dir", true),
+    ("--huge-unlink", false),
+    ("--huge-worker-stack", false),
+    ("--in-memory", false),
+    ("--iova-mode", true),
+    ("--lcores", true),
+    ("--legacy-mem", false),
+    ("--main-lcore", true),
+    ("--match-allocations", false),
+    ("--mbuf-pool-ops-name", true),
+    ("--no-hpet", false),
+    ("--no-huge", false),
+    ("--no-pci", false),
+    ("--no-shconf", false),
+    ("--no-telemetry", false),
+    ("--proc-type", true),
+    ("--single-file-segments", false),
+    ("--socket-limit", true),
+    ("--socket-mem", true),
+    ("--syslog", true),
+    ("--telemetry", false),
+    ("--trace", true),
+    ("--vdev", true),
+    ("--vfio-intr", true),
+    ("--vmware-tsc-map", false),
 ];
 
 /// weir's version and DPDK's.
@@ -366,11 +355,14 @@ mod tests {
             problem.to_string().lines().next().unwrap().to_owned()
         };
         let behind = "error: weir's own options stand behind `--`: weir";
+        let behind_check = "error: weir's own options stand behind `--`: weir --check";
         assert_eq!(said("-c weir.toml"), format!("{behind} -- -c weir.toml"));
         assert_eq!(said("-l 0,1 -c weir.toml --vdev x"), format!("{behind} -l 0,1 --vdev x -- -c weir.toml"));
         assert_eq!(said("--config=weir.toml -l 0"), format!("{behind} -l 0 -- --config=weir.toml"));
         assert_eq!(said("-c weir.toml -l 0 --"), format!("{behind} -l 0 -- -c weir.toml"));
         assert_eq!(said("-l 0 --log-level debug"), format!("{behind} -l 0 -- --log-level debug"));
+        assert_eq!(said("-c x.toml -l 0 -- -c x.toml"), format!("{behind} -l 0 -- -c x.toml"));
+        assert_eq!(said("--check -c x.toml -- -c x.toml --check"), format!("{behind_check} -c x.toml"));
         let before = "stands before `--`: weir";
         assert_eq!(
             said("-- -c weir.toml -l 0"),
