@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -302,6 +303,17 @@ def ends(text=None, eal=(), own=None, seconds=START_SECONDS):
     finally:
         weir.discard()
     return Ended(status, weir.said())
+
+
+@contextlib.contextmanager
+def systemd(**more):
+    """Stands in for systemd: yields the socket that hears of the service's state, and the environment with which to start it."""
+    path = RUN / "notify"
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+        door.bind(str(path))
+        door.settimeout(START_SECONDS)
+        yield door, {"NOTIFY_SOCKET": str(path), **more}
 
 
 def finish_writing(recorder):

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import signal
-import socket
 import time
 import unittest
 
@@ -72,13 +71,8 @@ class Lifecycle(unittest.TestCase):
             self.assertIsNone(first.process.poll())
 
     def test_systemd_hears_ready_when_it_is(self):
-        path = lab.RUN / "notify"
-        path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
-            door.bind(str(path))
-            door.settimeout(lab.START_SECONDS)
-            with lab.Weir(environment={"NOTIFY_SOCKET": str(path)}):
-                self.assertIn(b"READY=1", door.recv(4096))
+        with lab.systemd() as (door, environment), lab.Weir(environment=environment):
+            self.assertIn(b"READY=1", door.recv(4096))
 
 
 def cores(process):

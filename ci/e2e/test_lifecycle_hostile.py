@@ -5,7 +5,6 @@ import fcntl
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import time
 import unittest
@@ -260,12 +259,7 @@ class StuckWorker(Hostile):
             self.assertIn("SIGINT again", weir.said())
 
     def test_the_watchdog_of_systemd_is_fed_only_while_it_polls(self):
-        path = lab.RUN / "watchdog"
-        path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
-            door.bind(str(path))
-            door.settimeout(lab.START_SECONDS)
-            environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "900000"}
+        with lab.systemd(WATCHDOG_USEC="900000") as (door, environment):
             with lab.Weir(environment=environment) as weir:
                 while b"WATCHDOG=1" not in door.recv(4096):
                     pass

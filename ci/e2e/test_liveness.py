@@ -2,7 +2,6 @@
 
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -56,12 +55,7 @@ class StuckThread(Hostile):
             self.assertServes(weir)
 
     def test_a_checker_that_is_stuck_ends_no_mastership_and_starves_the_watchdog(self):
-        path = lab.RUN / "watchdog"
-        path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
-            door.bind(str(path))
-            door.settimeout(lab.START_SECONDS)
-            environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "900000"}
+        with lab.systemd(WATCHDOG_USEC="900000") as (door, environment):
             with lab.Weir(lab.config() + VRRP, environment=environment) as weir:
                 def state():
                     return weir.metrics().total("weir_vrrp_state", instance="vi")
