@@ -12,6 +12,9 @@ STOP_SECONDS = 30.0
 FILE = "/etc/weir.toml"
 LOG = "/run/weir.log"
 RESULTS = re.compile(r"^\S+Z +(WARN|ERROR) (.*)$", re.MULTILINE)
+# What it says of a host that is busy with something else.
+BUSY = ("did not run; the machine is too busy or was stopped", "since the kernel gives its core to others",
+        "the worker polls again, after", "the thread goes on, after")
 
 
 class Weir:
@@ -73,8 +76,8 @@ class Weir:
         return self.guest.ask("read", path=LOG)["text"]
 
     def complaints(self):
-        """Its warnings and errors, without their times."""
-        return [f"{level} {text}" for level, text in RESULTS.findall(self.said())]
+        """Its warnings and errors, without their times and without those about the host's load."""
+        return [f"{level} {text}" for level, text in RESULTS.findall(self.said()) if not any(busy in text for busy in BUSY)]
 
     def stop(self, number=signal.SIGTERM):
         """Sends a signal and returns the exit status."""
