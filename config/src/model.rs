@@ -449,10 +449,24 @@ impl Scheduler {
 /// `scheduler_flags`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct SchedulerFlags {
-    /// `sh-fallback` or `mh-fallback`: look further when the server found can't take the connection.
+    /// `sh-fallback`, `mh-fallback` or `flag-1`: look further when the server found can't take the connection.
     pub fallback: bool,
-    /// `sh-port` or `mh-port`: the client's port goes into the hash.
+    /// `sh-port`, `mh-port` or `flag-2`: the client's port goes into the hash.
     pub port: bool,
+    /// `flag-3`, which no scheduler looks at.
+    pub third: bool,
+}
+
+impl SchedulerFlags {
+    /// Those that are set, as ipvsadm and the file write them for a scheduler of this name.
+    pub fn names(self, scheduler: &str) -> Vec<String> {
+        let [first, second] = match scheduler {
+            "sh" | "mh" => [format!("{scheduler}-fallback"), format!("{scheduler}-port")],
+            _ => ["flag-1", "flag-2"].map(str::to_owned),
+        };
+        let set = [(self.fallback, first), (self.port, second), (self.third, "flag-3".to_owned())];
+        set.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name).collect()
+    }
 }
 
 /// `persistence_timeout` and `persistence_netmask`.

@@ -213,13 +213,16 @@ fn scheduler(field: &Field<Text>, table: &mut Table<'_>) -> Spanned<Scheduler> {
     table.or(scheduler, Scheduler::Wlc)
 }
 
-/// `scheduler_flags`: each must belong to the scheduler.
+/// `scheduler_flags`: each must belong to the scheduler, but for those that ipvsadm calls by their number.
 fn flags(field: &Field<List<Text>>, scheduler: &Spanned<Scheduler>, table: &mut Table<'_>) -> SchedulerFlags {
     let words = [
-        ("sh-fallback", (Scheduler::Sh, "fallback")),
-        ("sh-port", (Scheduler::Sh, "port")),
-        ("mh-fallback", (Scheduler::Mh, "fallback")),
-        ("mh-port", (Scheduler::Mh, "port")),
+        ("sh-fallback", (Some(Scheduler::Sh), "fallback")),
+        ("sh-port", (Some(Scheduler::Sh), "port")),
+        ("mh-fallback", (Some(Scheduler::Mh), "fallback")),
+        ("mh-port", (Some(Scheduler::Mh), "port")),
+        ("flag-1", (None, "fallback")),
+        ("flag-2", (None, "port")),
+        ("flag-3", (None, "third")),
     ];
     let mut flags = SchedulerFlags::default();
     let written = table.list(field, |text| {
@@ -228,7 +231,7 @@ fn flags(field: &Field<List<Text>>, scheduler: &Spanned<Scheduler>, table: &mut 
     for flag in written {
         let span = flag.span();
         let (of, flag, text) = flag.into_inner();
-        if of != *scheduler.get_ref() {
+        if let Some(of) = of.filter(|of| of != scheduler.get_ref()) {
             let problem = Problem::error(format!("{} is not a flag of this scheduler", quoted(&text)))
                 .at(span, format!("it belongs to the scheduler \"{}\"", of.name()))
                 .related(scheduler.span(), format!("the scheduler is \"{}\"", scheduler.get_ref().name()))
@@ -242,7 +245,8 @@ fn flags(field: &Field<List<Text>>, scheduler: &Spanned<Scheduler>, table: &mut 
         }
         match flag {
             "fallback" => flags.fallback = true,
-            _ => flags.port = true,
+            "port" => flags.port = true,
+            _ => flags.third = true,
         }
     }
     flags

@@ -449,6 +449,8 @@ impl Registry {
                 Some((_, _, service)) => service.rates.clone(),
                 None => Arc::new(Estimator::new(entry.carried())),
             },
+            scheduler_name: wanted.scheduler.name(),
+            scheduler_flags: wanted.scheduler_flags,
         };
         Ok((wanted.clone(), description, Arc::new(service)))
     }

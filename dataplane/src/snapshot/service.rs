@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 pub use weir_config::model::Persistence;
-use weir_config::model::{Forwarding, Protocol};
+use weir_config::model::{Forwarding, Protocol, SchedulerFlags};
 
 use super::Snapshot;
 use super::ranks::Ranks;
@@ -49,6 +49,10 @@ pub struct Service {
     pub hashes: Box<[ServerHash]>,
     /// What it carries in a second, all real servers together; control's.
     pub rates: Arc<Estimator>,
+    /// What [`Service::scheduler`] is called, for listings.
+    pub scheduler_name: &'static str,
+    /// Its flags, for listings.
+    pub scheduler_flags: SchedulerFlags,
 }
 
 /// A real server, with all that a pick asks of it side by side: one that is not picked costs no more cache lines than its
