@@ -4,6 +4,7 @@
 //! one has them: `Listing<'static>`.
 
 pub mod connections;
+pub mod director;
 pub mod edits;
 pub mod health;
 pub mod virtual_servers;

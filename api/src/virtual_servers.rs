@@ -21,6 +21,16 @@ pub struct VirtualServer<'a> {
     /// What it serves.
     #[serde(flatten)]
     pub traffic: Served<'a>,
+    /// How a real server is picked, by ipvsadm's names.
+    pub scheduler: Text<'a>,
+    /// Flags of the scheduler, such as `sh-port`.
+    pub scheduler_flags: Vec<String>,
+    /// Seconds that a client stays with its real server after its last new connection; 0: each connection is picked for.
+    pub persistence_timeout: u32,
+    /// Prefix length of the client network that stays together.
+    pub persistence_netmask: u8,
+    /// Whether each datagram is scheduled by itself.
+    pub one_packet: bool,
     /// Connections in an active state.
     pub active: u64,
     /// Connections in any other state.
@@ -59,14 +69,33 @@ pub enum Served<'a> {
 pub struct RealServer<'a> {
     /// `address:port`, as in the metrics.
     pub real_server: Text<'a>,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port, as the file says; 0: the one that the client used.
+    pub port: u16,
     /// `dr`, `tun` or `nat`.
     pub forwarding: Text<'a>,
+    /// With `tun`: the outer header, `ipip`.
+    pub tunnel: Option<Text<'a>>,
+    /// UDP port of a `gue` tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel_port: Option<u16>,
+    /// Checksum of the outer header: `none`, `csum` or `remcsum`; absent with `ipip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel_checksum: Option<Text<'a>>,
     /// 0: it gets no new connections.
     pub weight: u16,
     /// Connections in an active state.
     pub active: u32,
     /// Connections in any other state.
     pub inactive: u32,
+    /// Connections from which on it gets no new ones; 0: no limit.
+    pub upper_threshold: u32,
+    /// Connections below which it gets new ones again; 0: three quarters of the upper threshold.
+    pub lower_threshold: u32,
+    /// Clients that persistence ties to it; only if `templates=count` asks for it, since that reads their whole table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<u32>,
     /// What it has carried.
     #[serde(flatten)]
     pub carried: Carried,

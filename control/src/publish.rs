@@ -67,6 +67,11 @@ impl Publish {
         self.publisher.reader()
     }
 
+    /// Persistence templates, which all workers share.
+    pub(crate) fn templates(&self) -> Arc<Templates> {
+        self.templates.clone()
+    }
+
     /// What the file says.
     pub(crate) fn file(&self) -> Arc<Config> {
         self.file.clone()

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use dpdk::port::{PortStats, PortStatsReader};
 use weir_dataplane::conn::table::View;
+use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::snapshot::publish::Current;
 use weir_health::checker::Handle;
@@ -62,6 +63,8 @@ pub(crate) struct Sources {
     pub(crate) workers: Vec<Shared>,
     /// Each worker's connection table.
     pub(crate) tables: Arc<[View]>,
+    /// Persistence templates of all workers; `None` in tests that have none.
+    pub(crate) templates: Option<Arc<Templates>>,
     /// By port number.
     pub(crate) ports: Vec<PortSource>,
     /// The configuration in force.
@@ -108,6 +111,7 @@ impl Sources {
             stuck: Stuck::none(workers.len(), has_host),
             workers,
             tables,
+            templates: None,
             ports,
             snapshot,
             health,
@@ -124,6 +128,11 @@ impl Sources {
 }
 
 impl Sources {
+    /// With the table of persistence templates.
+    pub(crate) fn with_templates(self, templates: Arc<Templates>) -> Self {
+        Self { templates: Some(templates), ..self }
+    }
+
     /// With what VRRP's thread shows, and how long the files that it tracks take.
     pub(crate) fn with_vrrp(self, vrrp: Arc<ArcSwap<Status>>, tracked_lasts: Lasts) -> Self {
         Self { vrrp, tracked_lasts, ..self }

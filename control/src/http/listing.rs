@@ -1,69 +1,164 @@
-//! `/api/v1/connections`: what the connection tables hold, as JSON.
+//! `/api/v1/connections`: what the connection tables hold, as JSON: one page, or a stream with a line for each.
 //!
 //! Read from the workers' tables while they go on, so a record that comes or goes meanwhile may be missed.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use weir_api::connections::{Connection, Listing};
 use weir_dataplane::conn::record::Record;
 use weir_dataplane::conn::state::name;
+use weir_dataplane::conn::template::Template;
 use weir_dataplane::snapshot::Snapshot;
 
 use super::query::pairs;
 use crate::sources::Sources;
 
-/// Connections that are listed unless the query says how many.
+/// Connections that a page lists unless the query says how many.
 const LIMIT_DEFAULT: usize = 1_000;
-/// Connections that are listed at most: some 20 MB.
+/// Connections that a page lists at most: some 20 MB.
 const LIMIT_MAX: usize = 100_000;
+/// A stream is made in pieces of so many bytes.
+const PIECE_BYTES: usize = 64 << 10;
+const KEYS: &str = "the query may hold virtual_server, protocol, client, address, real_server, state, templates=yes, limit and stream=yes";
 
 /// What to list.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query {
     virtual_server: Option<String>,
-    client: Option<Ipv4Addr>,
-    limit: usize,
+    protocol: Option<String>,
+    client: Option<End>,
+    address: Option<End>,
+    real_server: Option<End>,
+    state: Option<String>,
+    templates: bool,
+    limit: Option<usize>,
+    /// A line for each instead of a page.
+    pub(super) is_stream: bool,
+}
+
+/// One end of a connection: an address, with or without a port.
+#[derive(Debug, PartialEq, Eq)]
+struct End {
+    address: IpAddr,
+    port: Option<u16>,
+}
+
+impl End {
+    fn parse(key: &str, text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self { address, port: None });
+        }
+        match text.parse::<SocketAddr>() {
+            Ok(socket) => Ok(Self { address: socket.ip(), port: Some(socket.port()) }),
+            Err(_) => Err(format!("{key} is no address, nor an address with a port")),
+        }
+    }
+
+    fn is(&self, address: impl Into<IpAddr>, port: u16) -> bool {
+        self.address == address.into() && self.port.is_none_or(|wanted| wanted == port)
+    }
 }
 
 impl Query {
-    /// From `virtual_server=NAME&client=ADDRESS&limit=N`, all optional.
+    /// From keys that are all optional.
     ///
     /// # Errors
     /// A sentence for the client.
     pub(super) fn parse(query: &str) -> Result<Self, String> {
-        let mut parsed = Self { virtual_server: None, client: None, limit: LIMIT_DEFAULT };
+        let mut parsed = Self::default();
         for (key, value) in pairs(query) {
-            match &*key {
-                "virtual_server" if !value.is_empty() => parsed.virtual_server = Some(value.into_owned()),
-                "client" => {
-                    parsed.client = Some(value.parse().map_err(|_| "client is no IPv4 address")?);
+            match (&*key, &*value) {
+                ("virtual_server", name) if !name.is_empty() => parsed.virtual_server = Some(name.to_owned()),
+                ("protocol", name @ ("tcp" | "udp" | "sctp")) => parsed.protocol = Some(name.to_owned()),
+                ("client", end) => parsed.client = Some(End::parse("client", end)?),
+                ("address", end) => parsed.address = Some(End::parse("address", end)?),
+                ("real_server", end) => parsed.real_server = Some(End::parse("real_server", end)?),
+                ("state", name) if !name.is_empty() => parsed.state = Some(name.to_ascii_uppercase()),
+                ("templates", "yes") => parsed.templates = true,
+                ("stream", "yes") => parsed.is_stream = true,
+                ("limit", limit) => {
+                    parsed.limit = Some(limit.parse().map_err(|_| "limit is no number".to_owned())?);
                 }
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                    parsed.limit = limit.ok_or_else(|| format!("limit is not 1 to {LIMIT_MAX}"))?;
-                }
-                _ => return Err("the query may hold virtual_server, client and limit".to_owned()),
+                _ => return Err(KEYS.to_owned()),
             }
         }
-        Ok(parsed)
+        let is_good = parsed.limit.is_none_or(|limit| limit > 0 && (parsed.is_stream || limit <= LIMIT_MAX));
+        if is_good { Ok(parsed) } else { Err(format!("limit is not 1 to {LIMIT_MAX}")) }
+    }
+
+    fn wants(&self, it: &Connection<'_>) -> bool {
+        let is = |wanted: &Option<String>, text: &str| wanted.as_ref().is_none_or(|wanted| wanted == text);
+        is(&self.virtual_server, &it.virtual_server)
+            && is(&self.protocol, &it.protocol)
+            && is(&self.state, &it.state)
+            && self.client.as_ref().is_none_or(|end| end.is(it.client, it.client_port))
+            && self.real_server.as_ref().is_none_or(|end| end.is(it.real_server, it.real_server_port))
+            && self
+                .address
+                .as_ref()
+                .is_none_or(|end| it.address.is_some_and(|address| end.is(address, it.port)))
     }
 }
 
-/// The answer to `query`.
+/// The page that answers `query`.
 pub(super) fn render(sources: &Sources, query: &Query) -> Result<Vec<u8>, String> {
     let snapshot = sources.snapshot.load_full();
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
     let mut connections = Vec::new();
-    for (worker, view) in sources.tables.iter().enumerate() {
-        let now = sources.workers[worker].counters.seconds.get() as u32;
-        let records = view.records().filter_map(|record| connection(worker, record, now, &snapshot));
-        let wanted = records.filter(|connection| {
-            query.virtual_server.as_ref().is_none_or(|name| *name == connection.virtual_server)
-                && query.client.is_none_or(|client| client == connection.client)
-        });
-        connections.extend(wanted.take(query.limit - connections.len()));
-    }
+    each(sources, &snapshot, query, limit, |connection| {
+        connections.push(connection);
+        true
+    });
     let total = sources.workers.iter().map(|worker| worker.counters.connections.get()).sum();
     serde_json::to_vec(&Listing { total, connections }).map_err(|problem| problem.to_string())
+}
+
+/// The stream that answers `query`, piece by piece, each made of whole lines. `send` waits while the client does not read, and says
+/// whether it is still there. What is being listed is held meanwhile, as of the beginning.
+pub(super) fn stream(sources: &Sources, query: &Query, mut send: impl FnMut(Vec<u8>) -> bool) {
+    let snapshot = sources.snapshot.load_full();
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
+    let mut is_there = true;
+    each(sources, &snapshot, query, query.limit.unwrap_or(usize::MAX), |connection| {
+        // Writing to memory and numbers and texts can't fail.
+        let _ = serde_json::to_writer(&mut piece, &connection);
+        piece.push(b'\n');
+        if piece.len() >= PIECE_BYTES - 1024 {
+            is_there = send(std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES)));
+        }
+        is_there
+    });
+    if is_there && !piece.is_empty() {
+        send(piece);
+    }
+}
+
+/// Hands over up to `limit` connections that are wanted, until `take` has had enough.
+fn each<'a>(
+    sources: &Sources,
+    snapshot: &'a Snapshot,
+    query: &Query,
+    limit: usize,
+    mut take: impl FnMut(Connection<'a>) -> bool,
+) {
+    let tables = sources.tables.iter().enumerate().flat_map(|(worker, view)| {
+        let now = sources.workers[worker].counters.seconds.get() as u32;
+        view.records().filter_map(move |record| connection(worker, record, now, snapshot))
+    });
+    let templates =
+        sources.templates.as_deref().filter(|_| query.templates && snapshot_is_persistent(snapshot));
+    let now = sources.workers.iter().map(|worker| worker.counters.seconds.get() as u32).max();
+    let templates = templates.into_iter().flat_map(|templates| templates.iter());
+    let templates = templates.filter_map(|it| template(it, now.unwrap_or_default(), snapshot));
+    for connection in tables.chain(templates).filter(|it| query.wants(it)).take(limit) {
+        if !take(connection) {
+            return;
+        }
+    }
+}
+
+fn snapshot_is_persistent(snapshot: &Snapshot) -> bool {
+    snapshot.services().any(|service| service.persistence.is_some())
 }
 
 /// `None`: its virtual server is gone.
@@ -87,22 +182,99 @@ fn connection(worker: usize, record: Record, now: u32, snapshot: &Snapshot) -> O
     })
 }
 
+/// A persistence template as IPVS lists it: a connection from port 0. `None`: it is over, or its virtual server is gone.
+fn template(template: Template, now: u32, snapshot: &Snapshot) -> Option<Connection<'_>> {
+    let service = snapshot.service(template.key().service())?;
+    let persistence = service.persistence.filter(|_| service.epoch.number == template.key().epoch())?;
+    let expires = template.expires_in(persistence.timeout_secs, now)?;
+    let server = snapshot.server(template.server());
+    let address = match (service.mark, service.address) {
+        // As in IPVS, the mark stands in the place of an address.
+        (Some(mark), _) => Ipv4Addr::from_bits(mark),
+        (None, IpAddr::V4(address)) => address,
+        (None, IpAddr::V6(_)) => return None,
+    };
+    let protocol = service.mark.map_or_else(|| service.protocol.name(), |_| "ip");
+    Some(Connection {
+        worker: 0,
+        protocol: protocol.into(),
+        client: template.key().client().into(),
+        client_port: 0,
+        virtual_server: (&service.name).into(),
+        address: Some(address),
+        port: service.port,
+        real_server: server.ip(),
+        real_server_port: server.port_for(service.port),
+        state: if template.is_assured() { "ASSURED" } else { "NONE" }.into(),
+        expires,
+        persistent: true,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_query_is_taken_apart_or_refused_with_a_sentence() {
-        let all = Query { virtual_server: None, client: None, limit: LIMIT_DEFAULT };
-        assert_eq!(Query::parse(""), Ok(all));
+        assert_eq!(Query::parse(""), Ok(Query::default()));
         let some = Query {
             virtual_server: Some("web".to_owned()),
-            client: Some(Ipv4Addr::new(10, 0, 0, 1)),
-            limit: 5,
+            client: Some(End { address: "10.0.0.1".parse().unwrap(), port: None }),
+            real_server: Some(End { address: "10.0.0.2".parse().unwrap(), port: Some(80) }),
+            state: Some("SYN_RECV".to_owned()),
+            limit: Some(5),
+            ..Query::default()
         };
-        assert_eq!(Query::parse("limit=5&client=10.0.0.1&virtual_server=%77eb"), Ok(some));
-        for bad in ["limit=0", "limit=100001", "client=x", "page=1", "limit"] {
+        let text = "limit=5&client=10.0.0.1&virtual_server=%77eb&real_server=10.0.0.2:80&state=syn_recv";
+        assert_eq!(Query::parse(text), Ok(some));
+        assert!(Query::parse("stream=yes&limit=4000000&templates=yes").is_ok_and(|query| query.is_stream));
+        for bad in
+            ["limit=0", "limit=100001", "limit=x", "client=x", "page=1", "limit", "protocol=icmp", "stream"]
+        {
             assert!(Query::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn both_ends_the_state_and_the_protocol_are_filtered_by() {
+        let connection = Connection {
+            worker: 0,
+            protocol: "tcp".into(),
+            client: Ipv4Addr::new(198, 51, 100, 7),
+            client_port: 4_000,
+            virtual_server: "web".into(),
+            address: Some(Ipv4Addr::new(192, 0, 2, 1)),
+            port: 80,
+            real_server: "10.0.0.11".parse().unwrap(),
+            real_server_port: 8_080,
+            state: "ESTABLISHED".into(),
+            expires: 900,
+            persistent: false,
+        };
+        let wants = |query: &str| Query::parse(query).unwrap().wants(&connection);
+        for query in [
+            "",
+            "virtual_server=web&state=established&protocol=tcp",
+            "client=198.51.100.7",
+            "client=198.51.100.7:4000",
+            "address=192.0.2.1:80&real_server=10.0.0.11",
+            "real_server=10.0.0.11:8080",
+        ] {
+            assert!(wants(query), "{query}");
+        }
+        for query in [
+            "virtual_server=dns",
+            "state=close",
+            "protocol=udp",
+            "client=198.51.100.8",
+            "client=198.51.100.7:4001",
+            "address=192.0.2.1:81",
+            "address=10.0.0.11",
+            "real_server=10.0.0.11:80",
+            "real_server=[::1]:8080",
+        ] {
+            assert!(!wants(query), "{query}");
         }
     }
 }

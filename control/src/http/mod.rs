@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `/` | status page, HTML; `?page=N` for virtual servers beyond the first hundred, `?refresh=SECONDS` to reload |
 //! | `/metrics` | Prometheus text format 0.0.4; `docs/metrics.md` explains each metric |
-//! | `/api/v1/connections` | JSON: what the connection tables hold; `?virtual_server=NAME`, `?client=ADDRESS`, `?limit=N` |
-//! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one |
+//! | `/api/v1/connections` | JSON: what the connection tables hold; filters on both ends and the state, `?limit=N`; `?stream=yes` for a line each |
+//! | `/api/v1/status`, `/api/v1/ports`, `/api/v1/counters` | JSON: the director as a whole, its ports, what it has counted |
+//! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one, `?templates=count` with clients that persistence ties |
 //! | `/api/v1/health` | JSON: real servers and their checks; `?virtual_server=NAME` |
 //! | `/api/v1/workers` | JSON: what each worker has done, how long its passes take |
 //! | `/live` | 200 as long as control runs and no worker or thread of control's is stuck, else 503 or no answer: a supervisor may restart weir then |
@@ -18,6 +19,7 @@
 //! blocking threads, [`PAGES_MAX`] at a time, so that control's own thread is never held up by them.
 
 mod connections;
+mod director;
 mod health;
 mod hosts;
 mod listing;
@@ -26,6 +28,7 @@ mod query;
 mod readiness;
 mod room;
 mod servers;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod vrrp;
@@ -48,7 +51,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::error;
 use weir_config::model::Http;
@@ -135,6 +138,9 @@ fn router(state: HttpState) -> Router {
         .route("/", get(status))
         .route("/metrics", get(metrics))
         .route("/api/v1/connections", get(listed_connections))
+        .route("/api/v1/counters", get(counters))
+        .route("/api/v1/ports", get(listed_ports))
+        .route("/api/v1/status", get(director_status))
         .route("/api/v1/virtual_servers", get(listed_servers))
         .route("/api/v1/health", get(health_listing))
         .route("/api/v1/vrrp", get(listed_vrrp))
@@ -215,16 +221,35 @@ async fn listed_connections(State(state): State<HttpState>, visit: Visit, uri: U
         Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
     };
     let metrics = state.metrics.clone();
+    if query.is_stream {
+        return stream::connections(state, visit, query).await;
+    }
     make(state, visit, JSON, move || listing::render(metrics.sources(), &query)).await
 }
 
+async fn director_status(State(state): State<HttpState>, visit: Visit) -> Response {
+    let metrics = state.metrics.clone();
+    let not_ready = readiness::missing(metrics.sources()).await;
+    make(state, visit, JSON, move || director::status(&metrics, not_ready)).await
+}
+
+async fn listed_ports(State(state): State<HttpState>, visit: Visit) -> Response {
+    let metrics = state.metrics.clone();
+    make(state, visit, JSON, move || director::ports(metrics.sources())).await
+}
+
+async fn counters(State(state): State<HttpState>, visit: Visit) -> Response {
+    let metrics = state.metrics.clone();
+    make(state, visit, JSON, move || director::counters(&metrics)).await
+}
+
 async fn listed_servers(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {
-    let name = match servers::wanted(uri.query().unwrap_or_default()) {
-        Ok(name) => name,
+    let query = match servers::Query::parse(uri.query().unwrap_or_default()) {
+        Ok(query) => query,
         Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
     };
     let metrics = state.metrics.clone();
-    make(state, visit, JSON, move || servers::render(&metrics, name.as_deref())).await
+    make(state, visit, JSON, move || servers::render(&metrics, &query)).await
 }
 
 async fn health_listing(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {
@@ -251,7 +276,7 @@ async fn not_found(uri: Uri) -> Response {
     plain(
         StatusCode::NOT_FOUND,
         format!(
-            "there is no {path} here; try /, /metrics, /api/v1/virtual_servers, /api/v1/workers, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
+            "there is no {path} here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
         ),
     )
 }
@@ -286,19 +311,10 @@ async fn make(
     content_type: HeaderValue,
     body: impl FnOnce() -> Result<Vec<u8>, String> + Send + 'static,
 ) -> Response {
-    let turn = async {
-        let of_peer = visit.guest.peer.pages.clone().acquire_owned().await;
-        (of_peer, state.pages.acquire_owned().await)
-    };
-    let Ok((Ok(of_peer), Ok(of_all))) = timeout(PAGE_WAIT, turn).await else {
-        let mut response =
-            plain(StatusCode::SERVICE_UNAVAILABLE, "too many pages are being made; try again in a second\n");
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        return response;
-    };
+    let Some(turn) = turn(&state, &visit).await else { return too_many_pages() };
     let made = tokio::task::spawn_blocking(move || {
         // Held by the thread that makes the page: a client that is gone meanwhile does not free it.
-        let _turn = (of_peer, of_all);
+        let _turn = turn;
         body()
     });
     match made.await.unwrap_or_else(|problem| Err(problem.to_string())) {
@@ -311,6 +327,22 @@ async fn make(
             plain(StatusCode::INTERNAL_SERVER_ERROR, "the page can't be made; weir's log says why\n")
         }
     }
+}
+
+/// Leave to make a page, once it is its peer's turn; `None`: that took too long.
+async fn turn(state: &HttpState, visit: &Visit) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+    let turn = async {
+        let of_peer = visit.guest.peer.pages.clone().acquire_owned().await.ok()?;
+        Some((of_peer, state.pages.clone().acquire_owned().await.ok()?))
+    };
+    timeout(PAGE_WAIT, turn).await.ok().flatten()
+}
+
+fn too_many_pages() -> Response {
+    let mut response =
+        plain(StatusCode::SERVICE_UNAVAILABLE, "too many pages are being made; try again in a second\n");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// A page counts until its last byte is sent.

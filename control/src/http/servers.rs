@@ -1,63 +1,114 @@
 //! `/api/v1/virtual_servers`: virtual servers with their real servers, their counters and rates, as JSON.
 
 use weir_api::virtual_servers::{Carried, Figures, Listing, RealServer, Served, VirtualServer};
-use weir_config::model::Family;
+use weir_config::model::{Family, Forwarding};
+use weir_dataplane::conn::template::Template;
 use weir_dataplane::snapshot::rates::Rates;
 use weir_dataplane::snapshot::traffic::Traffic;
 
 use super::query::pairs;
 use crate::metrics::Metrics;
 use crate::metrics::reading::{RealServerReading, VirtualServerReading};
+use crate::sources::Sources;
 
-/// The answer to `query`: empty, or `name=NAME` for one virtual server.
-///
-/// # Errors
-/// A sentence for the client.
-pub(super) fn wanted(query: &str) -> Result<Option<String>, String> {
-    let mut asked = pairs(query);
-    match (asked.next(), asked.next()) {
-        (None, _) => Ok(None),
-        (Some((key, name)), None) if key == "name" && !name.is_empty() => Ok(Some(name.into_owned())),
-        _ => Err("the query may hold name, the name of one virtual server".to_owned()),
+/// What to list.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Query {
+    name: Option<String>,
+    count_templates: bool,
+}
+
+impl Query {
+    /// From `name=NAME&templates=count`, both optional.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub(super) fn parse(query: &str) -> Result<Self, String> {
+        let mut parsed = Self::default();
+        for (key, value) in pairs(query) {
+            match (&*key, &*value) {
+                ("name", name) if !name.is_empty() => parsed.name = Some(name.to_owned()),
+                ("templates", "count") => parsed.count_templates = true,
+                _ => {
+                    return Err(
+                        "the query may hold name, the name of one virtual server, and templates=count"
+                            .to_owned(),
+                    );
+                }
+            }
+        }
+        Ok(parsed)
     }
 }
 
 /// The page.
-pub(super) fn render(metrics: &Metrics, name: Option<&str>) -> Result<Vec<u8>, String> {
+pub(super) fn render(metrics: &Metrics, query: &Query) -> Result<Vec<u8>, String> {
     let reading = metrics.read();
+    let name = query.name.as_deref();
     let wanted = reading.virtual_servers.iter().filter(|server| name.is_none_or(|name| name == server.name));
-    let listing = Listing { virtual_servers: wanted.map(virtual_server).collect() };
+    let tied = query.count_templates.then(|| clients_tied(metrics.sources()));
+    let listing = Listing { virtual_servers: wanted.map(|it| virtual_server(it, tied.as_deref())).collect() };
     serde_json::to_vec(&listing).map_err(|problem| problem.to_string())
 }
 
-fn virtual_server(server: &VirtualServerReading) -> VirtualServer<'_> {
+/// Persistence templates by number of the real server.
+fn clients_tied(sources: &Sources) -> Vec<u32> {
+    let snapshot = sources.snapshot.load_full();
+    let Some(templates) = &sources.templates else { return Vec::new() };
+    let now = sources.workers.iter().map(|worker| worker.counters.seconds.get() as u32).max();
+    let lifetime = |template: Template| {
+        let service = snapshot.service(template.key().service())?;
+        let is_of_now = service.epoch.number == template.key().epoch();
+        service.persistence.filter(|_| is_of_now).map(|persistence| persistence.timeout_secs)
+    };
+    let servers = snapshot.servers().map(|server| server.id.index() + 1).max();
+    templates.count(servers.unwrap_or_default(), now.unwrap_or_default(), lifetime)
+}
+
+fn virtual_server<'a>(server: &'a VirtualServerReading, tied: Option<&[u32]>) -> VirtualServer<'a> {
     let sum = |figure: fn(&RealServerReading) -> u32| {
         server.real_servers.iter().map(|real| u64::from(figure(real))).sum()
     };
+    let family = Family::of(server.address);
     let traffic = match server.mark {
-        Some(mark) => Served::Mark { mark, family: Family::of(server.address).name().into() },
+        Some(mark) => Served::Mark { mark, family: family.name().into() },
         None => {
             let (address, port, protocol) = (server.address, server.port, server.protocol.name().into());
             Served::Address { address, port, protocol }
         }
     };
+    let longest = if family == Family::V4 { 32 } else { 128 };
     VirtualServer {
         name: (&server.name).into(),
         traffic,
+        scheduler: server.scheduler.into(),
+        scheduler_flags: server.scheduler_flags.names(server.scheduler),
+        persistence_timeout: server.persistence.map_or(0, |persistence| persistence.timeout_secs),
+        persistence_netmask: server.persistence.map_or(longest, |persistence| persistence.netmask),
+        one_packet: server.one_packet,
         active: sum(|real| real.active),
         inactive: sum(|real| real.inactive),
         carried: carried(&server.traffic, &server.rates),
-        real_servers: server.real_servers.iter().map(real_server).collect(),
+        real_servers: server.real_servers.iter().map(|real| real_server(real, tied)).collect(),
     }
 }
 
-fn real_server(server: &RealServerReading) -> RealServer<'_> {
+fn real_server<'a>(server: &'a RealServerReading, tied: Option<&[u32]>) -> RealServer<'a> {
     RealServer {
         real_server: (&server.socket).into(),
+        address: server.address,
+        port: server.port,
         forwarding: server.forwarding.name().into(),
+        tunnel: (server.forwarding == Forwarding::Tun).then_some("ipip".into()),
+        // No other tunnel is served.
+        tunnel_port: None,
+        tunnel_checksum: None,
         weight: server.weight,
         active: server.active,
         inactive: server.inactive,
+        upper_threshold: server.upper_threshold,
+        lower_threshold: server.lower_threshold,
+        persistent: tied.map(|tied| tied.get(server.id.index()).copied().unwrap_or_default()),
         carried: carried(&server.traffic, &server.rates),
     }
 }

@@ -163,7 +163,7 @@ fn unknown_paths_and_methods_are_refused_in_plain_text() {
     assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
     assert_eq!(
         body,
-        "there is no /metric here; try /, /metrics, /api/v1/virtual_servers, /api/v1/workers, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
+        "there is no /metric here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
     );
     for method in ["POST", "DELETE", "BREW"] {
         let (head, body) = server.ask(method, "/metrics");
@@ -267,6 +267,69 @@ fn virtual_servers_are_listed_with_counters_and_rates() {
     assert_eq!(real["per_second"]["in_bytes"], 125);
     assert_eq!(listed("/api/v1/virtual_servers?name=none")["virtual_servers"].as_array().unwrap().len(), 0);
     assert_eq!(server.get("/api/v1/virtual_servers?page=1").0, 400);
+}
+
+#[test]
+fn what_ipvsadm_lists_of_a_virtual_server_is_there() {
+    let director = Director::new(
+        "[[virtual_server]]\nname = \"web\"\naddress = \"192.0.2.1\"\nport = 80\nscheduler = \"sh\"\n\
+         scheduler_flags = [\"sh-port\"]\npersistence_timeout = 50\npersistence_netmask = 24\n\
+         [[virtual_server.real_server]]\naddress = \"10.0.0.11\"\nforwarding = \"tun\"\nupper_threshold = 9\nlower_threshold = 7\n\
+         [[virtual_server]]\nname = \"dns\"\naddress = \"192.0.2.1\"\nport = 53\nprotocol = \"udp\"\none_packet = true\n\
+         scheduler = \"rr\"\nscheduler_flags = [\"flag-1\", \"flag-3\"]\n\
+         [[virtual_server.real_server]]\naddress = \"10.0.0.12\"\nport = 5353\nforwarding = \"nat\"\n",
+    );
+    let server = Server::usual(&director);
+    let listing: weir_api::virtual_servers::Listing<'static> =
+        serde_json::from_str(&server.get("/api/v1/virtual_servers").1).unwrap();
+    let [web, dns] = &listing.virtual_servers[..] else { panic!("{listing:?}") };
+    assert_eq!((&*web.scheduler, &web.scheduler_flags[..]), ("sh", &["sh-port".to_owned()][..]));
+    assert_eq!((web.persistence_timeout, web.persistence_netmask, web.one_packet), (50, 24, false));
+    let real = &web.real_servers[0];
+    assert_eq!((real.address.to_string(), real.port), ("10.0.0.11".to_owned(), 80));
+    assert_eq!((real.upper_threshold, real.lower_threshold, real.tunnel.as_deref()), (9, 7, Some("ipip")));
+    assert_eq!(real.persistent, None);
+    assert_eq!((dns.persistence_timeout, dns.persistence_netmask, dns.one_packet), (0, 32, true));
+    assert_eq!(dns.scheduler_flags, ["flag-1", "flag-3"]);
+    assert_eq!((dns.real_servers[0].port, dns.real_servers[0].tunnel.as_deref()), (5353, None));
+    assert_eq!(server.get("/api/v1/virtual_servers?templates=count").0, 200);
+}
+
+#[test]
+fn the_director_as_a_whole_is_told() {
+    let director = Director::usual();
+    let counters = &director.workers[0].counters;
+    counters.dropped(weir_dataplane::stats::DropReason::TooBig);
+    counters.ports[0].receive_packets.add(9);
+    director.device.0.lock().unwrap().1 = Some(true);
+    let polling = Polling::start(&director, 0..2);
+    let server = Server::usual(&director);
+    let read = |path: &str| -> serde_json::Value { serde_json::from_str(&server.get(path).1).unwrap() };
+    let status = read("/api/v1/status");
+    assert_eq!(status["not_ready"], serde_json::json!([]), "{status}");
+    assert_eq!((&status["virtual_servers"], &status["real_servers_serving"]), (&2.into(), &2.into()));
+    assert_eq!((&status["reload_successful"], &status["vrrp_instances"]), (&true.into(), &1.into()));
+    drop(polling);
+    assert_eq!(read("/api/v1/status")["not_ready"].as_array().unwrap().len(), 2);
+    let ports = read("/api/v1/ports");
+    assert_eq!(
+        (&ports["ports"][0]["port"], &ports["ports"][0]["receive_packets"]),
+        (&"lan".into(), &9.into())
+    );
+    let counted = read("/api/v1/counters");
+    assert_eq!(counted["dropped"][weir_dataplane::stats::DropReason::TooBig.label()], 1);
+}
+
+#[test]
+fn connections_come_as_a_page_or_as_a_stream_of_lines() {
+    let server = Server::usual(&Director::usual());
+    let (status, page) = server.get("/api/v1/connections");
+    assert_eq!((status, page.as_str()), (200, "{\"total\":0,\"connections\":[]}"));
+    let (head, body) = server.ask("GET", "/api/v1/connections?stream=yes&templates=yes");
+    assert!(head.contains("content-type: application/x-ndjson"), "{head}");
+    // The end of a body in pieces.
+    assert_eq!(body, "0\r\n\r\n");
+    assert_eq!(server.get("/api/v1/connections?stream=no").0, 400);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use dpdk::port::PortStats;
-use weir_config::model::{Forwarding, Protocol};
+use weir_config::model::{Forwarding, Persistence, Protocol, SchedulerFlags};
+use weir_dataplane::conn::record::ServerId;
 use weir_dataplane::director::Shared;
 use weir_dataplane::punt::Owner;
 use weir_dataplane::snapshot::Snapshot;
@@ -238,6 +239,14 @@ pub(crate) struct VirtualServerReading {
     pub(crate) port: u16,
     /// Transport protocol.
     pub(crate) protocol: Protocol,
+    /// How a real server is picked.
+    pub(crate) scheduler: &'static str,
+    /// Flags of the scheduler.
+    pub(crate) scheduler_flags: SchedulerFlags,
+    /// Whether connections of one client stay together.
+    pub(crate) persistence: Option<Persistence>,
+    /// Whether each datagram is scheduled by itself.
+    pub(crate) one_packet: bool,
     /// With that of real servers that were removed.
     pub(crate) traffic: Traffic,
     /// What it carries in a second.
@@ -251,8 +260,18 @@ pub(crate) struct VirtualServerReading {
 pub(crate) struct RealServerReading {
     /// `address:port`, an IPv6 address in brackets.
     pub(crate) socket: String,
+    /// Its number.
+    pub(crate) id: ServerId,
+    /// Its address.
+    pub(crate) address: IpAddr,
+    /// The port that it is listed with.
+    pub(crate) port: u16,
     /// How packets reach it.
     pub(crate) forwarding: Forwarding,
+    /// No new connections from this many on; 0: no limit.
+    pub(crate) upper_threshold: u32,
+    /// New connections again below this many; 0: three quarters of the upper one.
+    pub(crate) lower_threshold: u32,
     /// 0: quiesced.
     pub(crate) weight: u16,
     /// Connections in an active state.
@@ -377,7 +396,12 @@ impl RealServerReading {
     fn take(server: &Server, traffic: Traffic) -> Self {
         Self {
             socket: SocketAddr::new(server.ip(), server.named_port).to_string(),
+            id: server.id,
+            address: server.ip(),
+            port: server.named_port,
             forwarding: server.forwarding,
+            upper_threshold: server.upper_threshold,
+            lower_threshold: server.lower_threshold,
             weight: server.weight,
             active: server.live.active(),
             inactive: server.live.inactive(),
@@ -426,6 +450,10 @@ fn virtual_servers(snapshot: &Snapshot) -> Vec<VirtualServerReading> {
         address: service.address,
         port: service.port,
         protocol: service.protocol,
+        scheduler: service.scheduler_name,
+        scheduler_flags: service.scheduler_flags,
+        persistence: service.persistence,
+        one_packet: service.one_packet,
         traffic: snapshot.retired(service.id),
         rates: service.rates.rates(),
         real_servers: Vec::with_capacity(service.list.len()),

@@ -144,6 +144,7 @@ impl Director {
             longest: Longest::of(2),
             stuck: Stuck::none(2, true),
             tables: Arc::new([]),
+            templates: None,
             workers: workers.clone(),
             ports: vec![PortSource::new("lan".to_owned(), device.clone()).with_host(Some(Arc::default()))],
             snapshot: publisher.shared(),

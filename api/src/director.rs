@@ -1,0 +1,108 @@
+//! `/api/v1/status`, `/api/v1/ports`, `/api/v1/counters`: the director as a whole.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Text;
+
+/// The answer of `/api/v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status<'a> {
+    /// weir's version.
+    pub version: Text<'a>,
+    /// DPDK's version.
+    pub dpdk_version: Text<'a>,
+    /// When weir was started, in seconds since 1970.
+    pub started: f64,
+    /// For how many seconds it has run.
+    pub uptime_seconds: f64,
+    /// What keeps it from being ready, a phrase each.
+    pub not_ready: Vec<String>,
+    /// Number of the configuration in force: 1 at the start, one more with each change.
+    pub generation: u64,
+    /// Whether the last attempt to load the file succeeded.
+    pub reload_successful: bool,
+    /// When that was, in seconds since 1970.
+    pub reload_at: f64,
+    /// Workers.
+    pub workers: usize,
+    /// Connections in their tables.
+    pub connections: u64,
+    /// Connections that they have room for.
+    pub capacity: u64,
+    /// Virtual servers.
+    pub virtual_servers: usize,
+    /// Their real servers.
+    pub real_servers: usize,
+    /// Of these, the ones that get new connections: in service, with a weight.
+    pub real_servers_serving: usize,
+    /// Real servers that health checks hold for down.
+    pub real_servers_down: usize,
+    /// Instances of VRRP.
+    pub vrrp_instances: usize,
+    /// Of these, the ones that are master here.
+    pub vrrp_masters: usize,
+}
+
+/// The answer of `/api/v1/ports`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ports<'a> {
+    /// In the order of the file.
+    pub ports: Vec<Port<'a>>,
+}
+
+/// A port.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Port<'a> {
+    /// Its name in the file.
+    pub port: Text<'a>,
+    /// Whether its link is up; null: that is not known.
+    pub link_up: Option<bool>,
+    /// Frames that workers received.
+    pub receive_packets: u64,
+    /// Their bytes.
+    pub receive_bytes: u64,
+    /// Frames that the device took.
+    pub transmit_packets: u64,
+    /// Their bytes.
+    pub transmit_bytes: u64,
+    /// What the device itself counts; null: it keeps no counters.
+    pub device: Option<Device>,
+}
+
+/// What a device lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Frames lost because a receive queue was full.
+    pub missed: u64,
+    /// Frames received with errors.
+    pub receive_errors: u64,
+    /// Frames that could not be sent.
+    pub transmit_errors: u64,
+    /// Frames lost because no buffer was free.
+    pub no_buffer: u64,
+}
+
+/// The answer of `/api/v1/counters`: what all workers have counted since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Packets sent towards a real server or client.
+    pub forwarded: u64,
+    /// Frames taken in without an answer.
+    pub absorbed: u64,
+    /// Packets forwarded without a record, for lack of room.
+    pub untracked: u64,
+    /// Connections that got no persistence template, for lack of room.
+    pub templates_full: u64,
+    /// Packets that wait for a neighbour's answer now.
+    pub waiting: u64,
+    /// ARP requests sent.
+    pub arp_requests: u64,
+    /// ARP packets in which another host claimed an address that it can't have.
+    pub arp_conflicts: u64,
+    /// Frames dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Frames answered, by kind.
+    pub answered: BTreeMap<String, u64>,
+}
