@@ -1,0 +1,327 @@
+//! weir's API as a client sees it: HTTP/1.1 over the unix socket, or over TCP to the read-only listener. One request at a time, each
+//! bounded in time and size.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+use weir_api::connections::Connection;
+use weir_api::edits::{self, Applied, Edit, Refused, Timeouts};
+use weir_api::virtual_servers::{self, VirtualServer};
+
+use crate::weir::{Each, Problem, Weir};
+
+/// How long weir may take to the next piece of an answer. A page of 100 MB takes it a second, and it makes a few at a time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The largest answer that is kept whole: 65,535 virtual servers with their real servers are some 100 MB.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
+/// The longest line of a stream.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Where weir is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Door {
+    /// Its unix socket, which takes edits.
+    Socket(PathBuf),
+    /// Its HTTP listener, which only shows.
+    Http(SocketAddr),
+}
+
+/// See the module.
+pub struct Client {
+    door: Door,
+    runtime: Runtime,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Client {
+    /// Asks at this door. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// The kernel gives no means to wait.
+    pub fn new(door: Door) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { door, runtime, sender: None })
+    }
+
+    /// What is at `path`.
+    ///
+    /// # Errors
+    /// [`Problem`].
+    pub fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Problem> {
+        let body = self.ask(Method::GET, path, Bytes::new())?;
+        self.read(&body)
+    }
+
+    /// What is at `path`, as it comes.
+    ///
+    /// # Errors
+    /// [`Problem`].
+    pub fn text(&mut self, path: &str) -> Result<String, Problem> {
+        let body = self.ask(Method::GET, path, Bytes::new())?;
+        String::from_utf8(body).map_err(|_| self.strange("bytes that are no text"))
+    }
+
+    /// The answer to `asked`.
+    ///
+    /// # Errors
+    /// [`Problem`].
+    pub fn post<T: DeserializeOwned>(&mut self, path: &str, asked: &impl Serialize) -> Result<T, Problem> {
+        if let Door::Http(address) = &self.door {
+            return Err(Problem::Failed(format!(
+                "weir's listener at {address} only shows; changes go through its socket (--socket)"
+            )));
+        }
+        let asked = serde_json::to_vec(asked).map_err(|problem| Problem::Failed(problem.to_string()))?;
+        let body = self.ask(Method::POST, path, asked.into())?;
+        self.read(&body)
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Problem> {
+        serde_json::from_slice(body).map_err(|problem| self.strange(&problem.to_string()))
+    }
+
+    fn strange(&self, what: &str) -> Problem {
+        Problem::Failed(format!(
+            "what answers at {} does not speak weirctl's language ({what}); is it a weir of version {}?",
+            self.door,
+            env!("CARGO_PKG_VERSION")
+        ))
+    }
+
+    /// The whole body of an answer that says yes.
+    fn ask(&mut self, method: Method, path: &str, body: Bytes) -> Result<Vec<u8>, Problem> {
+        let answer = self.send(method, path, body)?;
+        let status = answer.status();
+        let mut stream = answer.into_body();
+        let mut whole = Vec::new();
+        while let Some(bytes) = self.next(&mut stream)? {
+            if whole.len() + bytes.len() > ANSWER_BYTES_MAX {
+                self.sender = None;
+                return Err(Problem::Failed(format!(
+                    "the answer is larger than {} MiB; ask for less of it",
+                    ANSWER_BYTES_MAX >> 20
+                )));
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        if status.is_success() { Ok(whole) } else { Err(self.refusal(status, path, &whole)) }
+    }
+
+    fn refusal(&self, status: StatusCode, path: &str, body: &[u8]) -> Problem {
+        if let Ok(refused) = serde_json::from_slice::<Refused>(body) {
+            return Problem::Refused(refused.error);
+        }
+        if status == StatusCode::NOT_FOUND {
+            return Problem::Failed(format!(
+                "the weir at {} has no {}; is it of version {}?",
+                self.door,
+                path.split('?').next().unwrap_or_default(),
+                env!("CARGO_PKG_VERSION")
+            ));
+        }
+        let text = String::from_utf8_lossy(body);
+        match text.lines().next().map(str::trim).filter(|line| !line.is_empty()) {
+            Some(line) => Problem::Failed(line.chars().filter(|it| !it.is_control()).take(500).collect()),
+            None => Problem::Failed(format!("weir answers with status {status}")),
+        }
+    }
+
+    fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Problem> {
+        // A connection that weir has closed meanwhile is made anew. Nothing was sent on it yet.
+        let usable = self.sender.as_ref().is_some_and(|sender| !sender.is_closed());
+        if !usable {
+            self.sender = Some(self.connect()?);
+        }
+        let host = match &self.door {
+            Door::Socket(_) => "localhost".to_owned(),
+            Door::Http(address) => address.to_string(),
+        };
+        let mut request = Request::builder().method(&method).uri(path).header(HOST, host);
+        if method == Method::POST {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let request =
+            request.body(Full::new(body)).map_err(|problem| Problem::Failed(problem.to_string()))?;
+        let sender = self.sender.as_mut().expect("it is connected");
+        let answer = self.runtime.block_on(async {
+            let sent = async {
+                sender.ready().await?;
+                sender.send_request(request).await
+            };
+            timeout(PATIENCE, sent).await
+        });
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(problem)) => Err(self.broken(&problem.to_string())),
+            Err(_) => Err(self.late()),
+        }
+    }
+
+    fn broken(&mut self, why: &str) -> Problem {
+        self.sender = None;
+        Problem::Failed(format!("weir at {} broke the connection off: {why}", self.door))
+    }
+
+    fn late(&mut self) -> Problem {
+        self.sender = None;
+        Problem::Failed(format!(
+            "weir at {} has not answered for {} s; its log and `weirctl status` may say why",
+            self.door,
+            PATIENCE.as_secs()
+        ))
+    }
+
+    /// The next piece of an answer.
+    fn next(&mut self, stream: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+        loop {
+            match self.runtime.block_on(timeout_of(stream)) {
+                Err(()) => return Err(self.late()),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(problem))) => return Err(self.broken(&problem.to_string())),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The lines of an answer, as they come.
+    fn lines(
+        &mut self,
+        path: &str,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        let answer = self.send(Method::GET, path, Bytes::new())?;
+        let status = answer.status();
+        let mut stream = answer.into_body();
+        let mut line = Vec::new();
+        let mut refused = Vec::new();
+        while let Some(bytes) = self.next(&mut stream)? {
+            if !status.is_success() {
+                refused.extend(bytes.iter().take(LINE_BYTES_MAX.saturating_sub(refused.len())));
+                continue;
+            }
+            let mut rest = &bytes[..];
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                line.extend_from_slice(&rest[..end]);
+                rest = &rest[end + 1..];
+                if let Err(problem) = each(&line) {
+                    // What is still on its way is of no use.
+                    self.sender = None;
+                    return Err(problem);
+                }
+                line.clear();
+            }
+            line.extend_from_slice(rest);
+            if line.len() > LINE_BYTES_MAX {
+                self.sender = None;
+                return Err(self.strange("a line without an end"));
+            }
+        }
+        match (status.is_success(), line.is_empty()) {
+            (true, true) => Ok(()),
+            (true, false) => Err(self.broken("in the middle of a line")),
+            (false, _) => Err(self.refusal(status, path, &refused)),
+        }
+    }
+
+    fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Problem> {
+        let failed = |problem: io::Error| Problem::Failed(unreachable(&self.door, &problem));
+        let connected = self.runtime.block_on(async {
+            let connect = async {
+                match &self.door {
+                    Door::Socket(path) => shake(UnixStream::connect(path).await?).await,
+                    Door::Http(address) => shake(TcpStream::connect(address).await?).await,
+                }
+            };
+            timeout(PATIENCE, connect).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+        });
+        connected.map_err(failed)
+    }
+}
+
+async fn timeout_of(stream: &mut Incoming) -> Result<Option<hyper::Result<hyper::body::Frame<Bytes>>>, ()> {
+    timeout(PATIENCE, stream.frame()).await.map_err(|_| ())
+}
+
+/// Begins HTTP on a connection, which is then driven whenever the runtime waits for something.
+async fn shake<S>(stream: S) -> io::Result<SendRequest<Full<Bytes>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    // How it ends is seen by who waits for an answer.
+    drop(tokio::spawn(connection));
+    Ok(sender)
+}
+
+fn unreachable(door: &Door, problem: &io::Error) -> String {
+    let why = match (door, problem.kind()) {
+        (Door::Socket(_), ErrorKind::NotFound) => {
+            "there is no such socket; is weir running, and does `[control] socket` of its file name this one (--socket)?"
+        }
+        (Door::Socket(_), ErrorKind::PermissionDenied) => "permission denied; the socket is for root",
+        (_, ErrorKind::ConnectionRefused) => "nobody listens there; is weir running?",
+        (_, ErrorKind::TimedOut) => "it does not answer",
+        _ => return format!("weir can't be asked at {door}: {problem}"),
+    };
+    format!("weir can't be asked at {door}: {why}")
+}
+
+impl std::fmt::Display for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Door::Socket(path) => write!(f, "{}", path.display()),
+            Door::Http(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+impl Weir for Client {
+    fn virtual_servers(&mut self, count_templates: bool) -> Result<Vec<VirtualServer<'static>>, Problem> {
+        let query = if count_templates { "?templates=count" } else { "" };
+        let listing: virtual_servers::Listing<'static> =
+            self.get(&format!("/api/v1/virtual_servers{query}"))?;
+        Ok(listing.virtual_servers)
+    }
+
+    fn connections(&mut self, query: &str, each: &mut Each<'_>) -> Result<(), Problem> {
+        let mut strange = None;
+        let path = format!("/api/v1/connections?stream=yes{query}");
+        let read = self.lines(&path, &mut |line| match serde_json::from_slice::<Connection<'_>>(line) {
+            Ok(connection) => each(connection).map_err(Problem::from),
+            Err(problem) => {
+                strange = Some(problem.to_string());
+                Err(Problem::Unread)
+            }
+        });
+        match strange {
+            Some(problem) => Err(self.strange(&problem)),
+            None => read,
+        }
+    }
+
+    fn timeouts(&mut self) -> Result<Timeouts, Problem> {
+        self.get("/api/v1/timeouts")
+    }
+
+    fn edit(&mut self, edits: Vec<Edit>) -> Result<Applied, Problem> {
+        self.post("/api/v1/edits", &edits::Request { edits, dry_run: false })
+    }
+}

@@ -1,0 +1,133 @@
+//! `weirctl connections`: as they come, so that millions take no memory here.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
+
+use weir_api::connections::Connection;
+
+use super::{Asked, print};
+use crate::cli::Connections;
+use crate::screen::{Column, Screen, Table};
+use crate::weir::{Problem, Weir};
+
+/// Prints those that are wanted.
+pub(super) fn run(asked: &mut Asked, wanted: &Connections) -> Result<(), Problem> {
+    let query = wanted.query();
+    if wanted.count {
+        let mut counts = Counts::default();
+        asked.client.connections(&query, &mut |connection| {
+            counts.add(&connection);
+            Ok(())
+        })?;
+        let text = if asked.is_json { counts.json() } else { counts.text(&asked.screen) };
+        return print(&text);
+    }
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    if asked.is_json {
+        asked.client.connections(&query, &mut |connection| {
+            serde_json::to_writer(&mut out, &connection)?;
+            out.write_all(b"\n")
+        })?;
+    } else {
+        out.write_all(title().as_bytes())?;
+        asked.client.connections(&query, &mut |connection| out.write_all(line(&connection).as_bytes()))?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+// Lines have to be written before the last is known, so columns are as wide as IPv4 may be.
+fn title() -> String {
+    format!(
+        "{:<5}{:<13}{:>8}  {:<22}{:<22}{:<22}{}\n",
+        "PROT", "STATE", "EXPIRES", "CLIENT", "ADDRESS", "REAL SERVER", "VIRTUAL SERVER"
+    )
+}
+
+fn line(it: &Connection<'_>) -> String {
+    let client = SocketAddr::new(it.client.into(), it.client_port).to_string();
+    let address = match it.address {
+        Some(address) => SocketAddr::new(address.into(), it.port).to_string(),
+        None => format!("*:{}", it.port),
+    };
+    let real_server = SocketAddr::new(it.real_server, it.real_server_port).to_string();
+    format!(
+        "{:<5}{:<13}{:>6} s  {client:<22}{address:<22}{real_server:<22}{}\n",
+        it.protocol, it.state, it.expires, it.virtual_server
+    )
+}
+
+/// How many there are, by protocol and state.
+#[derive(Default)]
+struct Counts(BTreeMap<(String, String), u64>);
+
+impl Counts {
+    fn add(&mut self, it: &Connection<'_>) {
+        let key = (it.protocol.to_string(), it.state.to_string());
+        *self.0.entry(key).or_default() += 1;
+    }
+
+    fn text(&self, screen: &Screen) -> String {
+        let mut table =
+            Table::new(vec![Column::left("PROT"), Column::left("STATE"), Column::right("CONNECTIONS")]);
+        for ((protocol, state), count) in &self.0 {
+            table.plain(vec![protocol.clone(), state.clone(), count.to_string()]);
+        }
+        let total: u64 = self.0.values().sum();
+        table.plain(vec!["all".to_owned(), String::new(), total.to_string()]);
+        table.render(screen)
+    }
+
+    fn json(&self) -> String {
+        let counts: Vec<_> = self
+            .0
+            .iter()
+            .map(|((protocol, state), count)| {
+                serde_json::json!({"protocol": protocol, "state": state, "connections": count})
+            })
+            .collect();
+        format!("{}\n", serde_json::json!({ "counts": counts }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_a_line_and_states_are_counted() {
+        let mut connection = Connection {
+            worker: 0,
+            protocol: "tcp".into(),
+            client: Ipv4Addr::new(198, 51, 100, 7),
+            client_port: 51_514,
+            virtual_server: "web".into(),
+            address: Some(Ipv4Addr::new(192, 0, 2, 1)),
+            port: 80,
+            real_server: Ipv4Addr::new(10, 0, 0, 11).into(),
+            real_server_port: 8_080,
+            state: "ESTABLISHED".into(),
+            expires: 899,
+            persistent: false,
+        };
+        let both = title() + &line(&connection);
+        assert_eq!(
+            both,
+            "PROT STATE         EXPIRES  CLIENT                ADDRESS               REAL SERVER           VIRTUAL SERVER\n\
+             tcp  ESTABLISHED     899 s  198.51.100.7:51514    192.0.2.1:80          10.0.0.11:8080        web\n"
+        );
+        let mut counts = Counts::default();
+        counts.add(&connection);
+        connection.state = "CLOSE".into();
+        counts.add(&connection);
+        let shown = counts.text(&Screen::plain(None));
+        assert_eq!(
+            shown,
+            "PROT  STATE        CONNECTIONS\ntcp   CLOSE                  1\ntcp   ESTABLISHED            1\n\
+             all                          2\n"
+        );
+    }
+}

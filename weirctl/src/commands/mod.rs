@@ -1,0 +1,104 @@
+//! weirctl's own commands. Each asks once and prints; how it looks is a function of the answer.
+
+mod connections;
+mod health;
+mod list;
+mod machine;
+mod status;
+mod vrrp;
+
+use std::io::{self, Write};
+
+use serde::de::DeserializeOwned;
+use weir_api::{director, health as health_api, virtual_servers, vrrp as vrrp_api, workers};
+
+use crate::cli::{Command, Common, encoded};
+use crate::client::{Client, Door};
+use crate::screen::Screen;
+use crate::weir::Problem;
+
+/// Does a command.
+///
+/// # Errors
+/// A sentence for the user.
+pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
+    let mut asked = Asked::new(common)?;
+    match command {
+        Command::Status => asked.show("/api/v1/status", status::text),
+        Command::List { name } => {
+            let path = format!("/api/v1/virtual_servers{}", name_is("name", name));
+            asked.show(&path, |listing: &virtual_servers::Listing<'static>, screen| {
+                list::text(listing, name.as_deref(), screen)
+            })
+        }
+        Command::Connections(wanted) => connections::run(&mut asked, wanted),
+        Command::Stats { all } => asked.show("/api/v1/counters", |it: &director::Counters, screen| {
+            Ok(machine::counters(it, *all, screen))
+        }),
+        Command::Workers => {
+            asked.show("/api/v1/workers", |it: &workers::Listing, screen| Ok(machine::workers(it, screen)))
+        }
+        Command::Ports => asked
+            .show("/api/v1/ports", |it: &director::Ports<'static>, screen| Ok(machine::ports(it, screen))),
+        Command::Vrrp => {
+            asked.show("/api/v1/vrrp", |it: &vrrp_api::Listing<'static>, screen| Ok(vrrp::text(it, screen)))
+        }
+        Command::Health { name } => {
+            let path = format!("/api/v1/health{}", name_is("virtual_server", name));
+            asked.show(&path, |it: &health_api::Listing<'static>, screen| {
+                health::text(it, name.as_deref(), screen)
+            })
+        }
+        // It has its own way in.
+        Command::Ipvsadm { .. } => Ok(()),
+    }
+}
+
+fn name_is(key: &str, name: &Option<String>) -> String {
+    name.as_ref().map(|name| format!("?{key}={}", encoded(name))).unwrap_or_default()
+}
+
+/// Said of a name that weir does not know.
+pub(crate) fn no_such(name: &str) -> Problem {
+    Problem::Failed(format!("there is no virtual server {name}; `weirctl list` shows their names"))
+}
+
+/// A weir that is asked, and how its answers are printed.
+pub(crate) struct Asked {
+    pub(crate) client: Client,
+    pub(crate) is_json: bool,
+    pub(crate) screen: Screen,
+}
+
+impl Asked {
+    fn new(common: &Common) -> Result<Self, Problem> {
+        let door = match common.http {
+            Some(address) => Door::Http(address),
+            None => Door::Socket(common.socket.clone()),
+        };
+        let client = Client::new(door).map_err(|problem| Problem::Failed(problem.to_string()))?;
+        Ok(Self { client, is_json: common.json, screen: Screen::stdout() })
+    }
+
+    /// Prints what is at `path`: as it is, or as `text` has it.
+    fn show<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        text: impl Fn(&T, &Screen) -> Result<String, Problem>,
+    ) -> Result<(), Problem> {
+        let text = if self.is_json {
+            self.client.text(path)? + "\n"
+        } else {
+            text(&self.client.get(path)?, &self.screen)?
+        };
+        print(&text)
+    }
+}
+
+/// To stdout.
+pub(crate) fn print(text: &str) -> Result<(), Problem> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(())
+}

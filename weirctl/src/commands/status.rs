@@ -1,0 +1,97 @@
+//! `weirctl status`
+
+use std::fmt::Write as _;
+
+use weir_api::director::Status;
+
+use crate::screen::{Screen, Tone, time};
+use crate::weir::Problem;
+
+/// A few lines that answer "is it well?".
+pub(super) fn text(it: &Status<'static>, screen: &Screen) -> Result<String, Problem> {
+    let mut text = String::new();
+    let mut line = |title: &str, value: &str| {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{title:<18}{value}");
+    };
+    let state = match it.not_ready.as_slice() {
+        [] => screen.paint("ready", Tone::Good),
+        missing => screen.paint(&format!("not ready: {}", missing.join("; ")), Tone::Bad),
+    };
+    line("weir", &state);
+    let uptime = time(it.uptime_seconds);
+    line("version", &format!("{} on DPDK {}, running for {uptime}", it.version, it.dpdk_version));
+    let since = it.started + it.uptime_seconds - it.reload_at;
+    let reload = match it.reload_successful {
+        true => format!("number {}, file read {} ago", it.generation, time(since)),
+        false => screen.paint(
+            &format!("number {}; the file of {} ago was refused, see the log", it.generation, time(since)),
+            Tone::Bad,
+        ),
+    };
+    line("configuration", &reload);
+    line("virtual servers", &it.virtual_servers.to_string());
+    let down = match it.real_servers_down {
+        0 => String::new(),
+        down => screen.paint(&format!(", {down} down"), Tone::Bad),
+    };
+    line("real servers", &format!("{}, {} serving{down}", it.real_servers, it.real_servers_serving));
+    let share = it.connections as f64 * 100.0 / it.capacity.max(1) as f64;
+    line("connections", &format!("{} of {} ({share:.1} %)", it.connections, it.capacity));
+    line("workers", &it.workers.to_string());
+    if it.vrrp_instances > 0 {
+        line("VRRP", &format!("master of {} of {} instances", it.vrrp_masters, it.vrrp_instances));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_director_is_told_in_a_few_lines() {
+        let mut status = Status {
+            version: "0.1.0".into(),
+            dpdk_version: "22.11.11".into(),
+            started: 1_000.0,
+            uptime_seconds: 7_260.0,
+            not_ready: Vec::new(),
+            generation: 3,
+            reload_successful: true,
+            reload_at: 8_200.0,
+            workers: 2,
+            connections: 524_288,
+            capacity: 2_097_152,
+            virtual_servers: 2,
+            real_servers: 5,
+            real_servers_serving: 4,
+            real_servers_down: 0,
+            vrrp_instances: 0,
+            vrrp_masters: 0,
+        };
+        let shown = text(&status, &Screen::plain(None)).unwrap();
+        assert_eq!(
+            shown,
+            "weir              ready\n\
+             version           0.1.0 on DPDK 22.11.11, running for 2 h 1 min\n\
+             configuration     number 3, file read 1 min 0 s ago\n\
+             virtual servers   2\n\
+             real servers      5, 4 serving\n\
+             connections       524288 of 2097152 (25.0 %)\n\
+             workers           2\n"
+        );
+        status.not_ready = vec!["port lan has no link".to_owned()];
+        (status.reload_successful, status.real_servers_down) = (false, 1);
+        (status.vrrp_instances, status.vrrp_masters) = (2, 1);
+        let shown = text(&status, &Screen::plain(None)).unwrap();
+        for part in [
+            "weir              not ready: port lan has no link\n",
+            "number 3; the file of 1 min 0 s ago was refused, see the log\n",
+            "5, 4 serving, 1 down\n",
+            "VRRP              master of 1 of 2 instances\n",
+        ] {
+            assert!(shown.contains(part), "{shown}");
+        }
+    }
+}

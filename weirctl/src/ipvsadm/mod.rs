@@ -1,0 +1,288 @@
+//! `weirctl ipvsadm`, and the program under the name `ipvsadm`: ipvsadm 1.31's commands, formats, messages and exit statuses, with
+//! weir in the kernel's place. Help is in our own words.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`options`] | options and how words are taken apart into them |
+//! | [`parse`] | from words to a [`command`], with every complaint |
+//! | [`edits`] | commands as edits of weir's |
+//! | [`table`], [`show`] | what weir lists, and how it is printed |
+//! | [`names`] | names of hosts and ports |
+
+pub mod command;
+mod edits;
+mod help;
+pub mod names;
+mod options;
+pub mod parse;
+mod show;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, BufRead, Write};
+
+use crate::weir::{Problem, Weir};
+use command::{Command, Format, What, Which};
+use names::Names;
+use parse::{Refusal, parse};
+use show::Show;
+use table::Service;
+
+/// ipvsadm's status for what the kernel refuses: its -1.
+const REFUSED: u8 = 255;
+
+/// One run of ipvsadm.
+pub struct Ipvsadm<'a> {
+    /// Who is asked.
+    pub weir: &'a mut dyn Weir,
+    /// Who knows names.
+    pub names: &'a dyn Names,
+    /// For `-R`.
+    pub input: &'a mut dyn BufRead,
+    /// stdout.
+    pub out: &'a mut dyn Write,
+    /// stderr.
+    pub err: &'a mut dyn Write,
+}
+
+/// How a command ended: the program goes on with the next line of `-R`, or ends.
+enum End {
+    Status(u8),
+    Exit(u8),
+}
+
+/// What stops a listing.
+enum Stop {
+    /// A message and a status.
+    Message(String, u8),
+    /// Nobody reads any more.
+    Unread,
+}
+
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Self {
+        Stop::Unread
+    }
+}
+
+impl Ipvsadm<'_> {
+    /// Does what the arguments behind the program's name say. Returns the exit status.
+    pub fn run(&mut self, arguments: &[String]) -> u8 {
+        if arguments.is_empty() {
+            return self.ended(Command::List(What::All, Format::default())).0;
+        }
+        match parse(arguments, self.names) {
+            Ok(Command::Restore) => self.restore(),
+            Ok(command) => self.ended(command).0,
+            Err(Refusal { status, text, .. }) => self.complain(&text, status),
+        }
+    }
+
+    /// As the script `ipvsadm-restore`: away with everything, then the rules, with comments left out.
+    pub fn clear_and_restore(&mut self) -> u8 {
+        match self.ended(Command::Clear).0 {
+            0 => self.read_rules(true),
+            status => status,
+        }
+    }
+
+    fn restore(&mut self) -> u8 {
+        self.read_rules(false)
+    }
+
+    /// Each line is a command. One that is refused does not keep the next from being tried, one that is no command does; the status
+    /// is that of the last.
+    fn read_rules(&mut self, has_comments: bool) -> u8 {
+        let (mut status, mut done) = (0, 0);
+        let mut line = String::new();
+        for number in 1.. {
+            line.clear();
+            match self.input.read_line(&mut line) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(problem) => {
+                    return self.complain(
+                        &format!("ipvsadm: line {number} of the rules can't be read: {problem}\n"),
+                        1,
+                    );
+                }
+            }
+            let words = line.split_ascii_whitespace().skip_while(|word| *word == "ipvsadm");
+            let words: Vec<String> = words.map(str::to_owned).collect();
+            if words.is_empty() || has_comments && line.starts_with('#') {
+                continue;
+            }
+            let end = match parse(&words, self.names) {
+                Ok(Command::Restore) => {
+                    let Refusal { status, text, .. } = Refusal::try_help();
+                    self.complain(&text, status);
+                    End::Exit(status)
+                }
+                Ok(command) => match self.ended(command) {
+                    (status, true) => End::Exit(status),
+                    (status, false) => End::Status(status),
+                },
+                Err(Refusal { status, text, is_final }) => {
+                    self.complain(&text, status);
+                    if is_final { End::Exit(status) } else { End::Status(status) }
+                }
+            };
+            let (ended, is_end) = match end {
+                End::Status(status) => (status, false),
+                End::Exit(status) => (status, true),
+            };
+            status = ended;
+            if status == 0 {
+                done += 1;
+            } else {
+                let rest =
+                    if is_end { "nothing behind it was tried" } else { "the lines behind it were tried" };
+                let text = format!(
+                    "ipvsadm: that was line {number} of the rules, `{}`; carried out before it: {done}; {rest}\n",
+                    words.join(" ")
+                );
+                self.complain(&text, status);
+            }
+            if is_end {
+                return status;
+            }
+        }
+        status
+    }
+
+    /// Does one command. Returns its status, and whether ipvsadm would end with it even within `-R`.
+    fn ended(&mut self, command: Command) -> (u8, bool) {
+        let done = match command {
+            Command::Help => {
+                let _ = write!(self.out, "{}", help::TEXT);
+                return (0, true);
+            }
+            Command::Version => {
+                let _ = write!(self.out, "{}", help::version());
+                return (0, true);
+            }
+            Command::List(what, format) => self.list(what, format),
+            Command::Save(format) => self.save(format),
+            Command::StartDaemon => Err(Stop::Message(
+                "weir does not synchronise connections with other directors yet: after a take-over by VRRP, sh and mh \
+                 send clients to the real servers that they had"
+                    .to_owned(),
+                REFUSED,
+            )),
+            Command::StopDaemon => Err(Stop::Message("No daemon is running".to_owned(), REFUSED)),
+            command => self.change(&command),
+        };
+        match done {
+            Ok(()) => (0, false),
+            Err(Stop::Unread) => (1, true),
+            // As ipvsadm, which ends when it can't list.
+            Err(Stop::Message(text, status)) => {
+                (self.complain(&format!("{text}\n"), status), status != REFUSED)
+            }
+        }
+    }
+
+    fn complain(&mut self, text: &str, status: u8) -> u8 {
+        // The status says it as well, should stderr be closed.
+        let _ = self.err.write_all(text.as_bytes());
+        status
+    }
+
+    fn change(&mut self, command: &Command) -> Result<(), Stop> {
+        let refused = |text: String| Stop::Message(text, REFUSED);
+        let edit = match edits::edit(command) {
+            Ok(Some(edit)) => edit,
+            Ok(None) => return Ok(()),
+            // What the kernel finds wrong it says only of a service that is there, or of a new one.
+            Err(text) => {
+                let which = edits::service_of(command);
+                let is_there = which.map(|which| self.find(which)).transpose()?.flatten().is_some();
+                return Err(refused(edits::presence(command, is_there).map_or(text, str::to_owned)));
+            }
+        };
+        match self.weir.edit(vec![edit]) {
+            Ok(_) => Ok(()),
+            Err(Problem::Refused(refusal)) => Err(refused(edits::words(command, &refusal))),
+            Err(problem) => Err(unreachable(problem)),
+        }
+    }
+
+    fn services(&mut self, count_templates: bool) -> Result<Vec<Service>, Stop> {
+        let listed = self.weir.virtual_servers(count_templates).map_err(unreachable)?;
+        Ok(listed.iter().filter_map(Service::of).collect())
+    }
+
+    fn find(&mut self, which: Which) -> Result<Option<Service>, Stop> {
+        Ok(self.services(false)?.into_iter().find(|service| service.which == which))
+    }
+
+    fn list(&mut self, what: What, format: Format) -> Result<(), Stop> {
+        let show = Show { names: self.names, format };
+        match what {
+            What::Timeouts => {
+                let timeouts = self.weir.timeouts().map_err(unreachable)?;
+                write!(self.out, "{}", show::timeouts(&timeouts))?;
+            }
+            // weir has none.
+            What::Daemons => {}
+            What::Connections => {
+                write!(self.out, "{}", show.connection_title())?;
+                let out = &mut self.out;
+                let print = &mut |connection: weir_api::connections::Connection<'_>| {
+                    out.write_all(show.connection(&connection).as_bytes())
+                };
+                self.weir.connections("&templates=yes", print).map_err(unreachable)?;
+            }
+            What::Service(which) => {
+                let counts = format.persistent && !(format.stats || format.rate || format.thresholds);
+                let mut services = self.services(counts)?;
+                services.retain(|service| service.which == which);
+                if services.is_empty() {
+                    return Err(Stop::Message("No such service".to_owned(), 1));
+                }
+                write!(self.out, "{}", show.title())?;
+                self.print(&mut services, format, |service| show.service(service))?;
+            }
+            What::All => {
+                let counts = format.persistent && !(format.stats || format.rate || format.thresholds);
+                let mut services = self.services(counts)?;
+                write!(self.out, "{}{}", show::VERSION_LINE, show.title())?;
+                self.print(&mut services, format, |service| show.service(service))?;
+            }
+        }
+        self.out.flush()?;
+        Ok(())
+    }
+
+    fn save(&mut self, format: Format) -> Result<(), Stop> {
+        let show = Show { names: self.names, format };
+        let mut services = self.services(false)?;
+        self.print(&mut services, format, |service| show.rules(service))?;
+        self.out.flush()?;
+        Ok(())
+    }
+
+    fn print(
+        &mut self,
+        services: &mut [Service],
+        format: Format,
+        text: impl Fn(&Service) -> String,
+    ) -> Result<(), Stop> {
+        if !format.unsorted {
+            Service::sort(services);
+        }
+        for service in services {
+            self.out.write_all(text(service).as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// weir can't be asked: as ipvsadm without a kernel that has IPVS.
+fn unreachable(problem: Problem) -> Stop {
+    match problem {
+        Problem::Unread => Stop::Unread,
+        problem => Stop::Message(format!("Can't initialize ipvs: {problem}"), 2),
+    }
+}

@@ -1,0 +1,286 @@
+//! Against recordings: sessions of ipvsadm 1.31 with a running kernel (`kernel`), and command lines of all kinds given to the same
+//! program with a stand-in for the kernel (`recorded`). Everything is compared to the letter, with [`Model`] in the place of weir.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use flate2::read::GzDecoder;
+use serde::Deserialize;
+use weir_api::connections::Connection;
+use weir_api::virtual_servers::{Served, VirtualServer};
+
+use super::command::Protocol;
+use super::names::{Names, Services};
+use super::*;
+use crate::model::Model;
+
+#[derive(Deserialize)]
+struct Session {
+    session: String,
+    steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    /// As one line, or as words.
+    cmd: Option<String>,
+    args: Option<Vec<String>>,
+    stdin: Option<String>,
+    rc: u8,
+    stdout: String,
+    stderr: String,
+}
+
+impl Step {
+    fn arguments(&self) -> Vec<String> {
+        match (&self.args, &self.cmd) {
+            (Some(args), _) => args.clone(),
+            (None, Some(line)) => line.split(' ').skip(1).map(str::to_owned).collect(),
+            (None, None) => panic!("a step without a command"),
+        }
+    }
+}
+
+fn sessions(name: &str) -> Vec<Session> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ipvsadm").join(name);
+    let lines = BufReader::new(GzDecoder::new(File::open(path).unwrap())).lines();
+    lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+}
+
+/// The names that the recordings have.
+struct Book(Services);
+
+impl Book {
+    fn new() -> Self {
+        Self(Services::parse(
+            "tcpmux 1/tcp\ndomain 53/tcp\ndomain 53/udp\ntftp 69/udp\nhttp 80/tcp\nkerberos 88/tcp\nhttp-alt 8080/tcp\n",
+        ))
+    }
+}
+
+impl Names for Book {
+    fn host(&self, address: IpAddr) -> Option<String> {
+        (address == Ipv4Addr::LOCALHOST).then(|| "localhost".to_owned())
+    }
+    fn address(&self, name: &str) -> Option<Ipv4Addr> {
+        (name == "localhost").then_some(Ipv4Addr::LOCALHOST)
+    }
+    fn service(&self, port: u16, protocol: Protocol) -> Option<String> {
+        self.0.name(port, protocol)
+    }
+    fn port(&self, name: &str, protocol: Protocol) -> Option<u16> {
+        self.0.port(name, protocol)
+    }
+}
+
+/// What a run with these arguments returns and prints.
+fn run(model: &mut Model, arguments: &[String], stdin: &str) -> (u8, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let status = Ipvsadm {
+        weir: model,
+        names: &Book::new(),
+        input: &mut stdin.as_bytes(),
+        out: &mut out,
+        err: &mut err,
+    }
+    .run(arguments);
+    (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+/// The place in a file of rules is weirctl's own addition.
+fn without_places(err: &str) -> String {
+    err.split_inclusive('\n').filter(|line| !line.starts_with("ipvsadm: that was line ")).collect()
+}
+
+/// Steps whose recorded answer weir does not give, each with the reason.
+const OTHERWISE: &[(&str, &str, &str)] = &[
+    ("weights", "-w 65536", "weights are 0 to 65535, as ipvsadm's manual says"),
+    ("weights", "-Ln", "the same"),
+    ("daemon", "-daemon", "connections are not synchronised"),
+];
+
+fn is_otherwise(session: &str, arguments: &[String]) -> bool {
+    let line = arguments.join(" ");
+    OTHERWISE.iter().any(|(name, part, _)| *name == session && line.contains(part))
+}
+
+/// Plays a recording, and returns everything that differs.
+fn play(session: &Session) -> Vec<String> {
+    let mut model = Model::default();
+    let mut differences = Vec::new();
+    for step in &session.steps {
+        let arguments = step.arguments();
+        feed(&mut model, step);
+        let (status, out, err) = run(&mut model, &arguments, step.stdin.as_deref().unwrap_or_default());
+        let err = without_places(&err);
+        if (status, out.as_str(), err.as_str()) != (step.rc, &step.stdout, &step.stderr)
+            && !is_otherwise(&session.session, &arguments)
+        {
+            differences.push(format!(
+                "{}: ipvsadm {arguments:?} {:?}\nrecorded {}\n{}{}\nis {status}\n{out}{err}\n",
+                session.session, step.stdin, step.rc, step.stdout, step.stderr
+            ));
+        }
+    }
+    differences
+}
+
+/// Gives the model the connections that a recorded listing shows, or the counts of one.
+fn feed(model: &mut Model, step: &Step) {
+    let mut lines = step.stdout.lines();
+    match lines.next() {
+        Some("IPVS connection entries") => model.connections = lines.skip(1).map(connection).collect(),
+        Some(title) if title.starts_with("IP Virtual Server") && step.stdout.contains("Forward Weight") => {
+            for line in lines.filter_map(|line| line.strip_prefix("  -> ")) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let Ok(socket) = words[0].parse::<SocketAddr>() else { continue };
+                let servers = model.services.iter_mut().flat_map(|service| &mut service.real_servers);
+                for server in servers.filter(|it| SocketAddr::new(it.address, it.port) == socket) {
+                    server.active = words[3].parse().unwrap();
+                    server.inactive = words[4].parse().unwrap();
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn connection(line: &str) -> Connection<'static> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [protocol, expires, state, client, virtual_server, real_server] = words[..] else {
+        panic!("no connection: {line}");
+    };
+    let socket = |text: &str| -> std::net::SocketAddrV4 { text.parse().unwrap() };
+    let (client, virtual_server, real_server) = (socket(client), socket(virtual_server), socket(real_server));
+    let (minutes, seconds) = expires.split_once(':').unwrap();
+    Connection {
+        worker: 0,
+        protocol: protocol.to_lowercase().into(),
+        client: *client.ip(),
+        client_port: client.port(),
+        virtual_server: "".into(),
+        address: Some(*virtual_server.ip()),
+        port: virtual_server.port(),
+        real_server: (*real_server.ip()).into(),
+        real_server_port: real_server.port(),
+        state: state.to_owned().into(),
+        expires: minutes.parse::<u32>().unwrap() * 60 + seconds.parse::<u32>().unwrap(),
+        persistent: false,
+    }
+}
+
+fn all_are_answered(name: &str, at_least: usize) {
+    let sessions = sessions(name);
+    let steps: usize = sessions.iter().map(|session| session.steps.len()).sum();
+    assert!(steps >= at_least, "{steps} steps in {name}");
+    let differences: Vec<String> = sessions.iter().flat_map(play).collect();
+    let shown = differences.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(differences.is_empty(), "{} of {steps} steps differ\n{shown}", differences.len());
+}
+
+#[test]
+fn sessions_with_a_kernel_are_answered_to_the_letter() {
+    all_are_answered("kernel.jsonl.gz", 150);
+}
+
+#[test]
+fn command_lines_of_all_kinds_are_answered_to_the_letter() {
+    all_are_answered("recorded.jsonl.gz", 1_450);
+}
+
+#[test]
+fn what_is_answered_otherwise_is_in_the_recordings() {
+    let sessions = sessions("kernel.jsonl.gz");
+    let used: BTreeSet<_> = OTHERWISE
+        .iter()
+        .filter(|(name, part, _)| {
+            let of_name = sessions.iter().filter(|session| session.session == *name);
+            of_name.flat_map(|session| &session.steps).any(|step| step.arguments().join(" ").contains(part))
+        })
+        .collect();
+    assert_eq!(used.len(), OTHERWISE.len());
+}
+
+/// What `-S` prints makes the same table again, whatever is in it.
+#[test]
+fn saved_rules_restore_what_was_saved() {
+    for session in sessions("recorded.jsonl.gz").iter().chain(&sessions("kernel.jsonl.gz")) {
+        let mut model = Model::default();
+        for step in &session.steps {
+            run(&mut model, &step.arguments(), step.stdin.as_deref().unwrap_or_default());
+        }
+        let save = ["-Sn".to_owned()];
+        // ipvsadm takes marks from 2^31 on for negative, and does not read those.
+        model
+            .services
+            .retain(|service| !matches!(service.traffic, Served::Mark { mark, .. } if mark >> 31 == 1));
+        let (_, rules, _) = run(&mut model, &save, "");
+        let mut other = Model::default();
+        let (status, _, err) = run(&mut other, &["-R".to_owned()], &rules);
+        assert_eq!((status, err.as_str()), (0, ""), "{}: {rules}", session.session);
+        assert_eq!(run(&mut other, &save, "").1, rules, "{}", session.session);
+    }
+}
+
+#[test]
+fn the_place_of_a_refused_rule_is_said() {
+    let rules = "-A -t 192.0.2.1:80\n\n-A -t 192.0.2.1:80\n-A -t 192.0.2.1:81\n-A -x\n-A -t 192.0.2.1:82\n";
+    let mut model = Model::default();
+    let (status, _, err) = run(&mut model, &["-R".to_owned()], rules);
+    assert_eq!(status, 0);
+    let expected = "Service already exists\n\
+        ipvsadm: that was line 3 of the rules, `-A -t 192.0.2.1:80`; carried out before it: 1; the lines behind it were tried\n\
+        -x: missing argument\n\
+        ipvsadm: that was line 5 of the rules, `-A -x`; carried out before it: 2; the lines behind it were tried\n";
+    assert_eq!(err, expected);
+}
+
+#[test]
+fn large_figures_are_cut_to_their_column() {
+    let show = |figure: u64, arguments: &str| {
+        let mut model = Model::default();
+        run(&mut model, &words("-A -t 192.0.2.1:80"), "");
+        run(&mut model, &words("-a -t 192.0.2.1:80 -r 10.99.0.11:80 -m"), "");
+        let service: &mut VirtualServer<'static> = &mut model.services[0];
+        service.carried.total.in_bytes = figure;
+        service.real_servers[0].carried.per_second.connections = figure;
+        let (_, out, _) = run(&mut model, &words(arguments), "");
+        out.lines().skip(3).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let line = |figures: &str| format!("TCP  192.0.2.1:80                {figures}");
+    for (figure, shown) in [
+        (99_999_999, "        0        0        0 99999999        0"),
+        (100_000_000, "        0        0        0  100000K        0"),
+        (999_999_999, "        0        0        0  999999K        0"),
+        (1_000_000_000, "        0        0        0    1000M        0"),
+        (99_999_999_999, "        0        0        0   99999M        0"),
+        (100_000_000_000, "        0        0        0     100G        0"),
+        (u64::MAX, "        0        0        018446744T        0"),
+    ] {
+        assert_eq!(show(figure, "-Ln --stats")[0], line(shown), "{figure}");
+    }
+    assert_eq!(
+        show(123_456_789, "-Ln --stats --exact")[0],
+        line("        0        0        0 123456789        0")
+    );
+    // Rates of real servers keep all their digits, but for bytes.
+    let rate = "  -> 10.99.0.11:80                123456789        0        0        0        0";
+    assert_eq!(show(123_456_789, "-Ln --rate")[1], rate);
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn help_and_version_need_no_weir() {
+    let mut model = Model::default();
+    let (status, out, _) = run(&mut model, &words("-v"), "");
+    assert_eq!((status, out.starts_with("ipvsadm v1.31 ")), (0, true));
+    let (status, out, err) = run(&mut model, &words("--help"), "");
+    assert_eq!((status, out.as_str(), err.as_str()), (0, help::TEXT, ""));
+    assert!(out.lines().all(|line| line.chars().count() <= 120), "{out}");
+}

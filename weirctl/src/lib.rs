@@ -1,0 +1,93 @@
+//! What an operator types. `weirctl` asks weir through its unix socket; under the name `ipvsadm` it speaks ipvsadm's language.
+//!
+//! Needs nothing of DPDK: the types of the API are those of `weir-api`.
+
+mod cli;
+pub mod client;
+mod commands;
+pub mod ipvsadm;
+#[cfg(test)]
+mod model;
+mod screen;
+pub mod weir;
+
+use std::io::{self, BufReader, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+use client::{Client, Door};
+use ipvsadm::Ipvsadm;
+use ipvsadm::names::Local;
+use weir::Problem;
+
+/// Where weir's socket is unless its file, `--socket` or `$WEIR_SOCKET` says otherwise.
+pub const SOCKET: &str = "/run/weir/weir.sock";
+/// It was not done.
+const FAILED: u8 = 1;
+/// Bad usage.
+const USAGE: u8 = 2;
+
+/// Does what the command line says, the program's name included. Returns the exit status.
+pub fn main(arguments: &[String]) -> ExitCode {
+    let (program, rest) =
+        arguments.split_first().map_or(("weirctl", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let name = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or("weirctl");
+    if matches!(name, "ipvsadm" | "ipvsadm-save" | "ipvsadm-restore") {
+        let socket = std::env::var_os("WEIR_SOCKET").map_or_else(|| SOCKET.into(), PathBuf::from);
+        return ExitCode::from(ipvsadm(name, rest, Door::Socket(socket)));
+    }
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(problem) => {
+            // Help and version are "problems" that go to stdout.
+            let _ = problem.print();
+            return ExitCode::from(if problem.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    if let Command::Ipvsadm { arguments } = &cli.command {
+        let door = cli.common.http.map_or_else(|| Door::Socket(cli.common.socket.clone()), Door::Http);
+        return ExitCode::from(ipvsadm("ipvsadm", arguments, door));
+    }
+    match commands::run(&cli.command, &cli.common) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever has gone needs no sentence.
+        Err(Problem::Unread) => ExitCode::from(FAILED),
+        Err(problem) => {
+            let _ = writeln!(io::stderr(), "weirctl: {problem}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// One of ipvsadm's programs.
+fn ipvsadm(name: &str, arguments: &[String], door: Door) -> u8 {
+    let mut client = match Client::new(door) {
+        Ok(client) => client,
+        Err(problem) => {
+            let _ = writeln!(io::stderr(), "{name}: {problem}");
+            return FAILED;
+        }
+    };
+    let mut program = Ipvsadm {
+        weir: &mut client,
+        names: &Local::new(),
+        input: &mut BufReader::new(io::stdin()),
+        out: &mut BufWriter::new(io::stdout()),
+        err: &mut io::stderr(),
+    };
+    match (name, arguments) {
+        ("ipvsadm-restore", []) => program.clear_and_restore(),
+        ("ipvsadm-save", []) => program.run(&["-S".to_owned()]),
+        ("ipvsadm-save", [numeric]) if numeric == "-n" => program.run(&["-Sn".to_owned()]),
+        ("ipvsadm-restore" | "ipvsadm-save", _) => {
+            let usage =
+                if name == "ipvsadm-save" { "ipvsadm-save [-n] > FILE" } else { "ipvsadm-restore < FILE" };
+            let _ = writeln!(io::stderr(), "usage: {usage}");
+            1
+        }
+        _ => program.run(arguments),
+    }
+}
