@@ -41,7 +41,7 @@ class Shows(unittest.TestCase):
         lines = self.shown("connections", "--virtual-server", "nat").splitlines()[1:]
         picked = collections.Counter(line.split()[6].split(":")[0] for line in lines)
         self.assertEqual(picked, {lab.REAL_SERVERS[name]: count for name, count in self.answers.items()})
-        of_one = self.shown("connections", "--json", "--real-server", f"{lab.REAL_SERVERS['A']}:80",
+        of_one = self.shown("connections", "--json", "--real-server", f"{lab.REAL_SERVERS['A']}:8080",
                             "--client", lab.CLIENT, "--address", f"{lab.VIPS['nat']}:80").splitlines()
         self.assertEqual(len(of_one), self.answers["A"])
         self.assertEqual({json.loads(line)["virtual_server"] for line in of_one}, {"nat"})

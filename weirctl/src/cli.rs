@@ -3,16 +3,21 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_api::edits::Id;
 
 use crate::SOCKET;
+use crate::commands::change;
+
+/// Where weir's file is unless one says otherwise, as for weir itself.
+const FILE: &str = "/etc/weir/weir.toml";
 
 /// Looks at a running weir and changes what it serves
 #[derive(Debug, Parser)]
 #[command(
     name = "weirctl",
     version,
-    about,
+    about = "Looks at a running weir and changes what it serves",
     max_term_width = 100,
     after_help = "Exit status: 0 done, 1 not done, 2 bad usage.\nLinked to the name ipvsadm it takes ipvsadm's commands instead."
 )]
@@ -67,6 +72,96 @@ pub(crate) enum Command {
         /// Only the virtual server of this name
         name: Option<String>,
     },
+    /// The list again and again, busiest first
+    Top {
+        /// Seconds between two looks
+        #[arg(short, long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
+    },
+    /// What changes, a line each, until interrupted: real servers, quorums, VRRP, links, the configuration
+    Events {
+        /// End after so many
+        #[arg(long, value_name = "NUMBER")]
+        count: Option<u64>,
+    },
+    /// Add a virtual or real server, with keys of weir's file
+    Add {
+        #[command(subcommand)]
+        what: Add,
+        /// Say what would come of it, and change nothing
+        #[arg(long, global = true)]
+        dry_run: bool,
+    },
+    /// Change keys of a virtual or real server; KEY= goes back to the default
+    Set {
+        #[command(subcommand)]
+        what: Set,
+        /// Say what would come of it, and change nothing
+        #[arg(long, global = true)]
+        dry_run: bool,
+    },
+    /// Remove a virtual server with its real servers, or a real server
+    Remove {
+        #[command(subcommand)]
+        what: Remove,
+        /// Say what would come of it, and change nothing
+        #[arg(long, global = true)]
+        dry_run: bool,
+    },
+    /// Give a real server no new connections (weight 0); those that there are go on
+    Drain(Named),
+    /// Give a real server a weight again
+    Enable {
+        #[command(flatten)]
+        server: Named,
+        /// Its weight, if not the one in the file
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_535))]
+        weight: Option<u32>,
+        /// The file
+        #[arg(long, default_value = FILE)]
+        file: PathBuf,
+    },
+    /// Have weir read its file again
+    Reload {
+        /// Say what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Make the changes of the running weir again; they are dropped otherwise
+        #[arg(long)]
+        keep_edits: bool,
+    },
+    /// Look for mistakes in a file, wherever it is; `weir --check` looks at this machine too
+    Check {
+        /// The file
+        #[arg(default_value = FILE)]
+        file: PathBuf,
+    },
+    /// Write the changes of the running weir into its file, which keeps its comments and its order
+    Save {
+        /// The file
+        #[arg(default_value = FILE)]
+        file: PathBuf,
+        /// Print what the file would hold, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// What the kernel's files in /proc/net would say of weir
+    Proc {
+        /// Which
+        #[arg(value_enum)]
+        file: ProcFile,
+    },
+    /// Print what completes weirctl's commands in a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print weirctl's manual page, or that of one of its commands
+    Man {
+        /// The command
+        command: Option<String>,
+    },
     /// Take a command of ipvsadm's: `weirctl ipvsadm -Ln`
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Ipvsadm {
@@ -74,6 +169,93 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
         arguments: Vec<String>,
     },
+}
+
+/// Names a real server.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The virtual server: its name, tcp/ADDRESS:PORT (or udp, sctp), or mark/NUMBER
+    #[arg(value_parser = change::id)]
+    pub(crate) virtual_server: Id,
+    /// ADDRESS[:PORT]
+    #[arg(value_parser = change::server)]
+    pub(crate) real_server: change::Server,
+}
+
+/// What is added.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Add {
+    /// `weirctl add virtual-server web address=192.0.2.1 port=80 scheduler=wrr`
+    #[command(visible_alias = "vs")]
+    VirtualServer {
+        /// Its name
+        name: String,
+        /// Keys of [[virtual_server]]
+        #[arg(value_name = "KEY=VALUE", value_parser = change::key)]
+        keys: Vec<change::Key>,
+    },
+    /// `weirctl add real-server web 10.0.0.11:8080 forwarding=nat weight=3`
+    #[command(visible_alias = "rs")]
+    RealServer {
+        #[command(flatten)]
+        server: Named,
+        /// Keys of [[virtual_server.real_server]]
+        #[arg(value_name = "KEY=VALUE", value_parser = change::key)]
+        keys: Vec<change::Key>,
+    },
+}
+
+/// What is changed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Set {
+    /// `weirctl set virtual-server web scheduler=wlc persistence_timeout=300`
+    #[command(visible_alias = "vs")]
+    VirtualServer {
+        /// Its name, tcp/ADDRESS:PORT (or udp, sctp), or mark/NUMBER
+        #[arg(value_parser = change::id)]
+        virtual_server: Id,
+        /// Keys of [[virtual_server]]
+        #[arg(value_name = "KEY=VALUE", value_parser = change::key, required = true)]
+        keys: Vec<change::Key>,
+    },
+    /// `weirctl set real-server web 10.0.0.11 weight=5`
+    #[command(visible_alias = "rs")]
+    RealServer {
+        #[command(flatten)]
+        server: Named,
+        /// Keys of [[virtual_server.real_server]]
+        #[arg(value_name = "KEY=VALUE", value_parser = change::key, required = true)]
+        keys: Vec<change::Key>,
+    },
+}
+
+/// What is removed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Remove {
+    /// `weirctl remove virtual-server web`
+    #[command(visible_alias = "vs")]
+    VirtualServer {
+        /// Its name, tcp/ADDRESS:PORT (or udp, sctp), or mark/NUMBER
+        #[arg(value_parser = change::id)]
+        virtual_server: Id,
+    },
+    /// `weirctl remove real-server web 10.0.0.11`
+    #[command(visible_alias = "rs")]
+    RealServer(Named),
+}
+
+/// A file of IPVS's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProcFile {
+    /// Services and servers
+    #[value(name = "ip_vs")]
+    Services,
+    /// All counters together
+    #[value(name = "ip_vs_stats")]
+    Stats,
+    /// Connections
+    #[value(name = "ip_vs_conn")]
+    Connections,
 }
 
 /// Which connections.

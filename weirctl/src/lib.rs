@@ -8,7 +8,9 @@ mod commands;
 pub mod ipvsadm;
 #[cfg(test)]
 mod model;
+mod proc;
 mod screen;
+mod shell;
 pub mod weir;
 
 use std::io::{self, BufReader, BufWriter, Write as _};
@@ -50,6 +52,12 @@ pub fn main(arguments: &[String]) -> ExitCode {
     if let Command::Ipvsadm { arguments } = &cli.command {
         let door = cli.common.http.map_or_else(|| Door::Socket(cli.common.socket.clone()), Door::Http);
         return ExitCode::from(ipvsadm("ipvsadm", arguments, door));
+    }
+    if let Some(text) = shell::text(&cli.command) {
+        return match commands::print(&text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(FAILED),
+        };
     }
     match commands::run(&cli.command, &cli.common) {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,8 @@ use std::io::{self, IsTerminal};
 pub(crate) struct Screen {
     /// Columns; `None`: no terminal, so as many as are needed.
     pub(crate) width: Option<usize>,
+    /// Lines of the terminal.
+    pub(crate) height: Option<usize>,
     is_coloured: bool,
 }
 
@@ -25,16 +27,26 @@ impl Screen {
     pub(crate) fn stdout() -> Self {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
-        let size = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
-        let width = if is_terminal { size().filter(|&width| width > 0).or(Some(80)) } else { None };
+        let size = is_terminal.then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
+        let of_terminal = |size: Option<u16>, usual| {
+            let known = size.map(usize::from).filter(|&it| it > 0);
+            is_terminal.then(|| known.unwrap_or(usual))
+        };
+        let width = of_terminal(size.map(|size| size.ws_col), 80);
+        let height = of_terminal(size.map(|size| size.ws_row), 24);
         let wants_none = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
-        Self { width, is_coloured: is_terminal && !wants_none }
+        Self { width, height, is_coloured: is_terminal && !wants_none }
     }
 
     /// A place without colours, so wide.
     #[cfg(test)]
     pub(crate) fn plain(width: Option<usize>) -> Self {
-        Self { width, is_coloured: false }
+        Self { width, height: None, is_coloured: false }
+    }
+
+    /// Whether colours are wanted.
+    pub(crate) fn is_coloured(&self) -> bool {
+        self.is_coloured
     }
 
     /// `text` in its colour, if there are colours.

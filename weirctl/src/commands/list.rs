@@ -48,7 +48,7 @@ fn virtual_server(server: &VirtualServer<'_>) -> Vec<(String, Tone)> {
     // With nobody to serve, its clients are refused.
     let tone = if weight == 0 { Tone::Bad } else { Tone::Title };
     let mut cells = vec![
-        (format!("{} {}", server.name, served(&server.traffic)), tone),
+        (label(server), tone),
         (server.scheduler.to_string(), Tone::Plain),
         (String::new(), Tone::Plain),
         (short(server.active), Tone::Plain),
@@ -75,6 +75,12 @@ fn rates(figures: &Figures) -> [(String, Tone); 5] {
     let Figures { connections, in_packets, out_packets, in_bytes, out_bytes } = *figures;
     [connections, in_packets, out_packets, in_bytes.saturating_mul(8), out_bytes.saturating_mul(8)]
         .map(|figure| (short(figure), Tone::Plain))
+}
+
+/// Its name and what it serves, which is enough where the name was made of it.
+fn label(server: &VirtualServer<'_>) -> String {
+    let served = served(&server.traffic);
+    if server.name == served.replacen(' ', "-", 1) { served } else { format!("{} {served}", server.name) }
 }
 
 /// `tcp 192.0.2.1:80` or `mark 7`.
@@ -118,6 +124,9 @@ mod tests {
              web tcp 192.0.2.1:80  wrr                  0      0       0         0          0     1.00G          0\n  \
              10.0.0.11:8080      nat          3   12.3k      0       0         0          0         0          0\n"
         );
+        let mut made = listing();
+        made.virtual_servers[0].name = "tcp-192.0.2.1:80".into();
+        assert!(text(&made, None, &Screen::plain(None)).unwrap().contains("\ntcp 192.0.2.1:80  wrr"));
         let narrow = text(&listing(), None, &Screen::plain(Some(80))).unwrap();
         assert!(narrow.lines().all(|line| line.len() <= 80), "{narrow}");
         assert!(narrow.contains("OUT PKT/S") && !narrow.contains("IN BIT/S"), "{narrow}");

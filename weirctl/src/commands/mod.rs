@@ -1,21 +1,28 @@
 //! weirctl's own commands. Each asks once and prints; how it looks is a function of the answer.
 
+pub(crate) mod change;
 mod connections;
+mod events;
 mod health;
 mod list;
 mod machine;
+mod proc_files;
+mod save;
 mod status;
+mod top;
 mod vrrp;
 
 use std::io::{self, Write};
 
 use serde::de::DeserializeOwned;
+use weir_api::edits::Reload;
 use weir_api::{director, health as health_api, virtual_servers, vrrp as vrrp_api, workers};
 
-use crate::cli::{Command, Common, encoded};
+use crate::cli::{Add, Command, Common, Remove, Set, encoded};
 use crate::client::{Client, Door};
 use crate::screen::Screen;
 use crate::weir::Problem;
+use change::Change;
 
 /// Does a command.
 ///
@@ -49,8 +56,64 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
                 health::text(it, name.as_deref(), screen)
             })
         }
-        // It has its own way in.
-        Command::Ipvsadm { .. } => Ok(()),
+        Command::Top { interval } => top::run(&mut asked, std::time::Duration::from_secs(*interval)),
+        Command::Events { count } => events::run(&mut asked, *count),
+        Command::Add { what, dry_run } => match what {
+            Add::VirtualServer { name, keys } => {
+                change::run(&mut asked, &Change::AddVirtual(name, keys), *dry_run)
+            }
+            Add::RealServer { server, keys } => {
+                let change = Change::AddReal(&server.virtual_server, server.real_server, keys);
+                change::run(&mut asked, &change, *dry_run)
+            }
+        },
+        Command::Set { what, dry_run } => match what {
+            Set::VirtualServer { virtual_server, keys } => {
+                change::run(&mut asked, &Change::SetVirtual(virtual_server, keys), *dry_run)
+            }
+            Set::RealServer { server, keys } => {
+                let change = Change::SetReal(&server.virtual_server, server.real_server, keys);
+                change::run(&mut asked, &change, *dry_run)
+            }
+        },
+        Command::Remove { what, dry_run } => match what {
+            Remove::VirtualServer { virtual_server } => {
+                change::run(&mut asked, &Change::RemoveVirtual(virtual_server), *dry_run)
+            }
+            Remove::RealServer(server) => {
+                let change = Change::RemoveReal(&server.virtual_server, server.real_server);
+                change::run(&mut asked, &change, *dry_run)
+            }
+        },
+        Command::Drain(server) => change::drain(&mut asked, &server.virtual_server, server.real_server),
+        Command::Enable { server, weight, file } => {
+            change::enable(&mut asked, &server.virtual_server, server.real_server, (*weight, file))
+        }
+        Command::Reload { dry_run, keep_edits } => {
+            change::reload(&mut asked, Reload { dry_run: *dry_run, keep_edits: *keep_edits })
+        }
+        Command::Check { file } => check(file, &asked.screen),
+        Command::Save { file, dry_run } => save::run(&mut asked, file, *dry_run),
+        Command::Proc { file } => proc_files::run(&mut asked, *file),
+        // They have their own ways in.
+        Command::Ipvsadm { .. } | Command::Completions { .. } | Command::Man { .. } => Ok(()),
+    }
+}
+
+/// `check`: the file alone, without the machine that it is for.
+fn check(path: &std::path::Path, screen: &Screen) -> Result<(), Problem> {
+    match weir_config::load_any(path) {
+        Ok(loaded) => {
+            let warnings = loaded.warnings;
+            if !warnings.is_empty() {
+                let _ = writeln!(io::stderr(), "{}", warnings.render(screen.is_coloured()));
+            }
+            print(&format!("{}: good\n", path.display()))
+        }
+        Err(report) => {
+            let report = report.render(screen.is_coloured());
+            Err(Problem::Failed(format!("{} is not accepted\n{report}", path.display())))
+        }
     }
 }
 

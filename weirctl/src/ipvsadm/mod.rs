@@ -18,7 +18,7 @@ pub mod parse;
 mod show;
 pub mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io::{self, BufRead, Write};
 

@@ -161,7 +161,9 @@ impl Show<'_> {
         let protocol = Protocol::named(&connection.protocol);
         let name = connection.protocol.to_uppercase();
         let end = |address, port| self.endpoint(SocketAddr::new(address, port), protocol);
-        let expires = format!("{:02}:{:02}", connection.expires / 60, connection.expires % 60);
+        // The kernel counts the whole seconds that are left, of which the one that has begun is none.
+        let secs = connection.expires.saturating_sub(1);
+        let expires = format!("{:02}:{:02}", secs / 60, secs % 60);
         // One of a wide network has no address of its own in the table.
         let address = connection.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
         let client = end(connection.client.into(), connection.client_port);

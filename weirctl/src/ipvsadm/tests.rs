@@ -76,6 +76,16 @@ impl Names for Book {
     }
 }
 
+/// A weir after these commands.
+pub(crate) fn after(commands: &[&str]) -> Model {
+    let mut model = Model::default();
+    for command in commands {
+        let (status, _, err) = run(&mut model, &words(command), "");
+        assert_eq!((status, err.as_str()), (0, ""), "{command}");
+    }
+    model
+}
+
 /// What a run with these arguments returns and prints.
 fn run(model: &mut Model, arguments: &[String], stdin: &str) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -167,7 +177,7 @@ fn connection(line: &str) -> Connection<'static> {
         real_server: (*real_server.ip()).into(),
         real_server_port: real_server.port(),
         state: state.to_owned().into(),
-        expires: minutes.parse::<u32>().unwrap() * 60 + seconds.parse::<u32>().unwrap(),
+        expires: minutes.parse::<u32>().unwrap() * 60 + seconds.parse::<u32>().unwrap() + 1,
         persistent: false,
     }
 }
