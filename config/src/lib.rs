@@ -17,6 +17,7 @@
 //! # Ok::<(), weir_config::report::Report>(())
 //! ```
 
+pub mod edit;
 mod file;
 mod headers;
 mod keepalived;

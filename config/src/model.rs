@@ -71,6 +71,8 @@ impl Config {
 pub struct Control {
     /// Path of the unix socket, mode 0600.
     pub socket: PathBuf,
+    /// Whether the file says so: weir does not go on without it then.
+    pub is_socket_written: bool,
 }
 
 /// `[http]`: metrics, readiness, API.

@@ -11,9 +11,10 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use crate::edit::{Editor, Source};
 use crate::file::{read_bounded, read_file};
 use crate::headers::{self, Mended};
-use crate::model::Config;
+use crate::model::{Config, Timeouts};
 use crate::report::{Need, Problem, Report, Severity};
 use crate::validate::{Asked, Way};
 use crate::{keepalived, keys, schema, syntax, validate};
@@ -34,6 +35,8 @@ pub struct Loaded {
     pub warnings: Report,
     /// Problems that are none where the host has what the file needs.
     unmet: Vec<Problem>,
+    /// What edits of it are made against.
+    pub editor: Editor,
     /// Real servers that the kernel's sockets have to reach.
     asked: Vec<Asked>,
 }
@@ -76,7 +79,7 @@ impl Loaded {
 /// The report holds every problem: a file that can't be read (one error without a place), or all that is
 /// wrong in it, warnings included.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
-    read(path, read_file(path, FILE_BYTES_MAX))
+    read_bytes(path, read_file(path, FILE_BYTES_MAX))
 }
 
 /// As [`load`], for who has nothing else to do: reads a pipe to its end as well, however long that takes.
@@ -86,11 +89,11 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
 pub fn load_any(path: &Path) -> Result<Loaded, Report> {
     match path.metadata() {
         Ok(found) if found.is_dir() => load(path),
-        _ => read(path, File::open(path).and_then(|file| read_bounded(file, FILE_BYTES_MAX))),
+        _ => read_bytes(path, File::open(path).and_then(|file| read_bounded(file, FILE_BYTES_MAX))),
     }
 }
 
-fn read(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<Loaded, Report> {
+fn read_bytes(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<Loaded, Report> {
     let name = path.display().to_string();
     let text = text(path, bytes).map_err(|problem| Report::new(&name, "", vec![*problem]))?;
     parse(&name, &text)
@@ -106,8 +109,9 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Report> {
     let (unmet, problems) = problems.into_iter().partition(|problem| problem.need.is_some());
     let report = Report::new(name, text, problems);
     match read {
-        Some((config, asked)) if report.errors() == 0 => {
-            Ok(Loaded { config, warnings: report, unmet, asked })
+        Some(Read { config, asked, source }) if report.errors() == 0 => {
+            let editor = Editor::new(source, &config);
+            Ok(Loaded { config, warnings: report, unmet, editor, asked })
         }
         _ => Err(report),
     }
@@ -116,11 +120,44 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Report> {
 /// As `read_text`, the model alone.
 #[cfg(test)]
 pub(crate) fn config(text: &str, problems: &mut Vec<Problem>) -> Option<Config> {
-    read_text(text, problems).map(|(config, _)| config)
+    read_text(text, problems).map(|read| read.config)
+}
+
+/// What was read of a text.
+struct Read {
+    config: Config,
+    asked: Vec<Asked>,
+    source: Source,
+}
+
+/// Reads a text that weir wrote itself, without a search for what its writer may have meant.
+pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> Option<Config> {
+    match DeTable::parse(text) {
+        Ok(tree) => read_tree(text, (tree.into_inner(), Vec::new()), problems).map(|read| read.config),
+        Err(error) => {
+            problems.extend(syntax::problems(text, vec![error]));
+            None
+        }
+    }
+}
+
+/// The timeouts of a text that has nothing else, over others.
+pub(crate) fn timeouts(text: &str, others: &Timeouts, problems: &mut Vec<Problem>) -> Option<Timeouts> {
+    let mut tree = match DeTable::parse(text) {
+        Ok(tree) => tree.into_inner(),
+        Err(error) => {
+            problems.extend(syntax::problems(text, vec![error]));
+            return None;
+        }
+    };
+    keys::remove_unknown(&mut tree, problems);
+    let tree = toml::Spanned::new(0..text.len(), tree);
+    let file = <schema::File as serde::Deserialize>::deserialize(toml::de::Deserializer::from(tree)).ok()?;
+    Some(validate::timeouts(&file, others, problems))
 }
 
 /// Adds a problem wherever there is one; `None` implies an error among them.
-fn read_text(text: &str, problems: &mut Vec<Problem>) -> Option<(Config, Vec<Asked>)> {
+fn read_text(text: &str, problems: &mut Vec<Problem>) -> Option<Read> {
     if text.len() as u64 > FILE_BYTES_MAX {
         problems.push(Problem::error(format!("the text is larger than {} MiB", FILE_BYTES_MAX >> 20)));
         return None;
@@ -160,15 +197,19 @@ fn read_tree(
     text: &str,
     (mut tree, errors): (DeTable<'_>, Vec<toml::de::Error>),
     problems: &mut Vec<Problem>,
-) -> Option<(Config, Vec<Asked>)> {
+) -> Option<Read> {
     if !errors.is_empty() {
         problems.extend(syntax::problems(text, errors));
         return None;
     }
     keys::remove_unknown(&mut tree, problems);
+    let source = Source::of(&tree);
     let tree = toml::Spanned::new(0..text.len(), tree);
     match <schema::File as serde::Deserialize>::deserialize(toml::de::Deserializer::from(tree)) {
-        Ok(file) => Some(validate::validate(&file, problems)),
+        Ok(file) => {
+            let (config, asked) = validate::validate(&file, problems);
+            Some(Read { config, asked, source })
+        }
         Err(error) => {
             problems.extend(syntax::problems(text, vec![error]));
             None

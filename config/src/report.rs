@@ -116,6 +116,19 @@ impl Problem {
         self
     }
 
+    /// What is wrong, why, and what to write instead, on one line: `message: label (help: ...)`.
+    pub(crate) fn sentence(&self) -> String {
+        let mut line = self.message.clone();
+        match &self.place {
+            Some(place) if !place.label.is_empty() => line += &format!(": {}", place.label),
+            _ => {}
+        }
+        if let Some(help) = &self.help {
+            line += &format!(" (help: {help})");
+        }
+        line
+    }
+
     /// Hides what it quotes of the secret that it is about.
     fn hide(&mut self, text: &str, secrets: &[Range<usize>]) {
         let Some(place) = &mut self.place else { return };
@@ -233,15 +246,7 @@ impl Report {
             let (row, column) = self.line_column(place.span.start);
             line += &format!(":{row}:{column}");
         }
-        line += &format!(": {}", problem.message);
-        match &problem.place {
-            Some(place) if !place.label.is_empty() => line += &format!(": {}", place.label),
-            _ => {}
-        }
-        if let Some(help) = &problem.help {
-            line += &format!(" (help: {help})");
-        }
-        line
+        format!("{line}: {}", problem.sentence())
     }
 
     /// The report for people: every problem with its place in the text, the way rustc shows one. With

@@ -9,6 +9,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use serde_json::{Map, Value};
+
 use crate::keepalived::BLOCKS;
 use crate::keys;
 use crate::validate::values;
@@ -54,6 +56,41 @@ pub(crate) fn spans(text: &str) -> Vec<Range<usize>> {
         reader.statement();
     }
     reader.spans
+}
+
+/// Takes out what may be a secret, and says whether there was any: keys of secrets, of header fields, of programs with arguments, of
+/// paths with a query.
+pub(crate) fn leave_out(keys: &mut Map<String, Value>) -> bool {
+    let before = keys.len();
+    keys.retain(|key, value| {
+        let key = key.as_str();
+        let has_arguments = match &*value {
+            Value::Array(words) => words.len() > 1,
+            Value::String(word) => word.contains(' '),
+            _ => false,
+        };
+        let has_query = value.as_str().is_some_and(|path| path.contains('?'));
+        !(SECRET.contains(&key)
+            || FIELDS.contains(&key)
+            || PROGRAMS.contains(&key) && has_arguments
+            || PATHS.contains(&key) && has_query)
+    });
+    let mut left_out = keys.len() != before;
+    for value in keys.values_mut() {
+        left_out |= leave_out_within(value);
+    }
+    left_out
+}
+
+fn leave_out_within(value: &mut Value) -> bool {
+    match value {
+        Value::Object(keys) => leave_out(keys),
+        Value::Array(values) => {
+            // Each of them, so none is left for the first that was found.
+            values.iter_mut().map(leave_out_within).filter(|left_out| *left_out).count() > 0
+        }
+        _ => false,
+    }
 }
 
 /// The text with its secrets hidden. All other bytes are where they were.

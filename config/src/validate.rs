@@ -36,7 +36,7 @@ use self::marks::Marks;
 use self::network::Network;
 use self::ports::{MbufDataBytes, ReadPort};
 use self::table::{Table, peek, peeked, tables};
-use crate::model::{Config, Control, Http, Memory};
+use crate::model::{Config, Control, Http, Memory, Timeouts};
 use crate::report::Problem;
 use crate::schema::{File, Span, Tables, Tabular};
 
@@ -108,19 +108,19 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
     (config, asked)
 }
 
+/// The timeouts of a file, those that are not written as in `others`.
+pub(crate) fn timeouts(file: &File, others: &Timeouts, problems: &mut Vec<Problem>) -> Timeouts {
+    connections::timeouts_over(&file.connections, others, &mut Table::new(NOWHERE, problems))
+}
+
 fn control(file: &File, root: &mut Table<'_>) -> Control {
     let socket = root.value(&file.control).and_then(|(Tabular(control), at)| {
         let mut table = root.inner(at);
-        let socket = table.parsed(&control.socket, values::socket_path);
-        if let Some(socket) = &socket {
-            let problem = Problem::warning("`socket` has no effect yet")
-                .at(socket.span(), "there is no weirctl yet, and weir makes no socket")
-                .help("remove the line; weir answers under [http], and SIGHUP reloads");
-            table.report(problem);
-        }
-        socket
+        table.parsed(&control.socket, values::socket_path)
     });
-    Control { socket: socket.map_or_else(|| PathBuf::from("/run/weir/weir.sock"), Spanned::into_inner) }
+    let is_socket_written = socket.is_some();
+    let socket = socket.map_or_else(|| PathBuf::from("/run/weir/weir.sock"), Spanned::into_inner);
+    Control { socket, is_socket_written }
 }
 
 fn http(file: &File, root: &mut Table<'_>) -> Http {

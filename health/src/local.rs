@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use weir_config::Loaded;
 use weir_config::model::health::{Account, Health, TlsIdentity};
-use weir_config::report::{Need, Report};
+use weir_config::report::{Need, Problem, Report};
 
 /// Who runs nothing and owns nothing: the kernel's overflow ids.
 pub(crate) const NOBODY: Account = Account { user: 65_534, group: 65_534 };
@@ -26,18 +26,33 @@ const PEM_BYTES_MAX: u64 = 16 << 20;
 /// # Errors
 /// The report holds what is missing.
 pub fn examine(loaded: Loaded) -> Result<Loaded, Report> {
-    let is_root = rustix::process::geteuid().is_root();
     let account = account(&loaded.config.health);
-    // Who is not root runs programs as himself.
-    let runner = match (is_root, &account) {
-        (true, Ok(account)) => Some(*account),
-        (true, Err(_)) => None,
-        (false, _) => {
-            let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
-            Some(Account { user: user.as_raw(), group: group.as_raw() })
-        }
-    };
-    let mut loaded = loaded.examine(|need| match need {
+    let runner = runner(account.as_ref().ok());
+    let mut loaded = loaded.examine(|need| has(need, runner))?;
+    loaded.config.health.account = account.ok();
+    Ok(loaded)
+}
+
+/// The same for edits of a file.
+///
+/// # Errors
+/// The sentence for the first thing that is missing.
+pub fn examine_edits(needs: Vec<Problem>, health: &Health) -> Result<(), String> {
+    let runner = runner(account(health).as_ref().ok());
+    weir_config::edit::examine(needs, |need| has(need, runner))
+}
+
+/// Who runs programs. Who is not root runs them as himself.
+fn runner(account: Option<&Account>) -> Option<Account> {
+    match rustix::process::geteuid() {
+        root if root.is_root() => account.copied(),
+        user => Some(Account { user: user.as_raw(), group: rustix::process::getegid().as_raw() }),
+    }
+}
+
+fn has(need: &Need, runner: Option<Account>) -> Result<(), String> {
+    let is_root = rustix::process::geteuid().is_root();
+    match need {
         Need::Certificates(path) => certificates(path).map(drop),
         Need::SystemAuthorities => system_authorities().and_then(certificates).map(drop),
         Need::Identity(pair) => identity(pair).map(drop),
@@ -45,9 +60,7 @@ pub fn examine(loaded: Loaded) -> Result<Loaded, Report> {
         Need::User(_) | Need::Group(_) if !is_root => Ok(()),
         Need::User(name) => user(name).map(drop),
         Need::Group(name) => group(name).map(drop),
-    })?;
-    loaded.config.health.account = account.ok();
-    Ok(loaded)
+    }
 }
 
 /// The numbers of the account that programs run as.

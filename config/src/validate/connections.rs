@@ -57,6 +57,21 @@ pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Tab
     connections
 }
 
+/// The timeouts alone, those that are not written as in `others`.
+pub(crate) fn timeouts_over(
+    field: &OneTable<schema::Connections>,
+    others: &Timeouts,
+    table: &mut Table<'_>,
+) -> Timeouts {
+    let mut read = others.clone();
+    if let Some((Tabular(written), at)) = table.value(field)
+        && let Some((Tabular(written), at)) = table.inner(at).value(&written.timeouts)
+    {
+        timeouts(written, &mut read, &mut table.inner(at));
+    }
+    read
+}
+
 fn timeouts(written: &schema::Timeouts, timeouts: &mut Timeouts, table: &mut Table<'_>) {
     let Timeouts { tcp, udp, sctp } = timeouts;
     let mut read = |field: &Field<Integer>, key: &str, secs: &mut u32| {

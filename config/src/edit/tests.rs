@@ -1,0 +1,254 @@
+//! Edits come to what the file would say, and wrong ones get its sentences.
+
+use serde_json::json;
+
+use super::*;
+use crate::model::Protocol;
+
+const BASE: &str = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/16\"]\n\
+    [[mark]]\nmark = 1\naddresses = [\"10.0.9.100\"]\n\
+    [[virtual_server]]\nname = \"web\"\naddress = \"10.0.9.1\"\nport = 80\nforwarding = \"nat\"\n\
+    [virtual_server.health_check]\ntype = \"http\"\nrequest_header = [\"X-Key: hunter2\"]\n\
+    [[virtual_server.real_server]]\naddress = \"10.0.1.1\"\nport = 8080\nweight = 3\n\
+    [[virtual_server]]\nname = \"marked\"\nmark = 1\n";
+
+const TRACKED: &str = "[[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 5\naddresses = [\"10.0.9.1\"]\n\
+    [[vrrp.track]]\nvirtual_server = \"web\"\n";
+
+/// A configuration that is edited.
+struct Bench {
+    config: Config,
+    editor: Editor,
+    since: Since,
+}
+
+impl Bench {
+    fn new(text: &str) -> Self {
+        let loaded = crate::parse("test", text).unwrap_or_else(|report| panic!("{report}"));
+        Self { config: loaded.config, editor: loaded.editor, since: Since::default() }
+    }
+
+    fn edit(&mut self, edits: &[Edit]) -> Result<Vec<String>, Refusal> {
+        let staged = self.editor.stage(&self.config, edits)?;
+        staged.note(&mut self.since);
+        let warnings = staged.warnings.clone();
+        self.editor.commit(&mut self.config, staged);
+        Ok(warnings)
+    }
+
+    /// What a file with these tables comes to.
+    fn as_file(&self) -> Config {
+        let mut text = String::new();
+        let mut tables = self.editor.base.tables.clone();
+        let servers = self.editor.written.iter().map(|written| Value::Object(written.whole()));
+        tables.insert("virtual_server".to_owned(), servers.collect());
+        for (key, value) in tables {
+            text += &format!("{key} = ");
+            source::write(&mut text, &value);
+            text.push('\n');
+        }
+        crate::parse("test", &text).unwrap_or_else(|report| panic!("{report}")).config
+    }
+
+    fn refused(&mut self, edit: Edit) -> (Kind, String) {
+        let (config, written) = (self.config.clone(), self.editor.shown().tables());
+        let refusal = self.edit(&[Edit::RemoveVirtualServer(name("marked")), edit]).unwrap_err();
+        assert_eq!(refusal.edit, 1);
+        assert_eq!((&self.config, self.editor.shown().tables()), (&config, written), "nothing has changed");
+        (refusal.kind, refusal.text)
+    }
+}
+
+fn keys(value: Value) -> Keys {
+    match value {
+        Value::Object(keys) => keys,
+        other => panic!("{other}"),
+    }
+}
+
+fn name(name: &str) -> Id {
+    Id::Name(name.to_owned())
+}
+
+fn key(address: &str, port: u16) -> ServerKey {
+    (address.parse().unwrap(), port)
+}
+
+#[test]
+fn edits_come_to_what_the_file_would_say() {
+    let mut bench = Bench::new(BASE);
+    let dns = Identity::Address { address: [10, 0, 9, 2].into(), port: 53, protocol: Protocol::Udp };
+    bench
+        .edit(&[
+            Edit::AddVirtualServer(keys(json!({"address": "10.0.9.2", "port": 53, "protocol": "udp"}))),
+            Edit::AddRealServer(Id::Identity(dns), keys(json!({"address": "10.0.1.7"}))),
+            Edit::AddRealServer(name("web"), keys(json!({"address": "10.0.1.2", "port": 8080}))),
+            Edit::SetRealServer(name("web"), key("10.0.1.1", 8080), keys(json!({"weight": 0}))),
+            Edit::SetVirtualServer(name("web"), keys(json!({"scheduler": "rr", "persistence_timeout": 60}))),
+            Edit::SetTimeouts(keys(json!({"udp": 17}))),
+        ])
+        .unwrap();
+    let [web, marked, new] = &bench.config.virtual_servers[..] else { panic!() };
+    assert_eq!((web.name.as_str(), marked.name.as_str()), ("web", "marked"));
+    assert_eq!((new.name.as_str(), new.real_servers[0].port), ("udp-10.0.9.2:53", 53));
+    assert_eq!(web.real_servers.iter().map(|real| real.weight).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(web.real_servers[1].health_checks.len(), 1, "inherited");
+    assert_eq!(bench.config.connections.timeouts.udp, 17);
+    let mut expected = bench.as_file();
+    expected.connections.timeouts.udp = 17;
+    assert_eq!(bench.config, expected);
+    let shown = Value::Object(bench.editor.shown().tables());
+    assert!(!shown.to_string().contains("hunter2"), "{shown}");
+    assert_eq!(shown["virtual_server"][0]["left_out"], true);
+    assert_eq!(shown["virtual_server"][2]["origin"], "edit");
+    assert_eq!(shown["connections"]["timeouts"]["udp"], 17);
+    // Null gives a key its default again.
+    let weight = keys(json!({"weight": null}));
+    bench.edit(&[Edit::SetRealServer(name("web"), key("10.0.1.1", 8080), weight)]).unwrap();
+    assert_eq!(bench.config.virtual_servers[0].real_servers[0].weight, 1);
+    bench.edit(&[Edit::Clear]).unwrap();
+    assert_eq!(bench.config.virtual_servers, []);
+    assert!(bench.editor.vips.is_empty() && bench.editor.real_servers.is_empty());
+}
+
+#[test]
+fn wrong_edits_get_the_sentence_of_the_file_and_change_nothing() {
+    let mut bench = Bench::new(BASE);
+    let web = || name("web");
+    let real = |value| Edit::AddRealServer(web(), keys(value));
+    let service = |value| Edit::AddVirtualServer(keys(value));
+    let set = |value| Edit::SetRealServer(web(), key("10.0.1.1", 8080), keys(value));
+    for (edit, kind, text) in [
+        (
+            real(json!({"address": "10.0.1.1", "port": 8080})),
+            Kind::Exists,
+            "duplicate real server: 10.0.1.1 port 8080 again",
+        ),
+        (
+            service(json!({"address": "10.0.9.1", "port": 80})),
+            Kind::Exists,
+            "duplicate virtual server: 10.0.9.1 port 80 tcp is served already",
+        ),
+        (
+            service(json!({"address": "10.0.9.7", "port": 80, "name": "web"})),
+            Kind::Invalid,
+            "duplicate virtual server name `web`: used already (help: give each its own virtual server name)",
+        ),
+        (
+            Edit::RemoveVirtualServer(name("no")),
+            Kind::UnknownVirtualServer,
+            "unknown virtual server: none is called `no`",
+        ),
+        (
+            Edit::RemoveRealServer(web(), key("10.0.1.9", 80)),
+            Kind::UnknownRealServer,
+            "unknown real server: `web` has none at 10.0.1.9 port 80",
+        ),
+        (set(json!({"weight": 70000})), Kind::Invalid, "`weight` is out of range: must be 0 to 65535"),
+        (
+            set(json!({"weigth": 7})),
+            Kind::Invalid,
+            "unknown key `weigth`: not a key of [[virtual_server.real_server]] (help: did you mean `weight`?)",
+        ),
+        (
+            set(json!({"weight": "7"})),
+            Kind::Invalid,
+            "wrong type: expected a whole number, found a string (help: write 7 without the quotes)",
+        ),
+        (
+            set(json!({"address": "10.0.1.2"})),
+            Kind::Invalid,
+            "10.0.1.1 port 8080 is what this real server is known by: remove it and add another",
+        ),
+        (
+            set(json!({"forwarding": "tun", "port": 80, "tunnel": "gue"})),
+            Kind::NotServed,
+            "gue and gre tunnels are not served yet: weir can't do this yet (help: write `tunnel = \"ipip\"`)",
+        ),
+        (
+            Edit::SetVirtualServer(web(), keys(json!({"port": 81}))),
+            Kind::Invalid,
+            "10.0.9.1 port 80 tcp is what this virtual server is known by: remove it and add another",
+        ),
+        (
+            real(json!({"address": "10.0.9.1"})),
+            Kind::Invalid,
+            "a real server must be another host: this is a VIP",
+        ),
+        (
+            service(json!({"address": "10.0.1.1", "port": 80})),
+            Kind::Invalid,
+            "a real server must be another host: 10.0.1.1 is a real server's address, and would be a VIP",
+        ),
+        (
+            service(json!({"address": "2001:db8::1", "port": 80})),
+            Kind::NotServed,
+            "IPv6 virtual servers are not served yet: weir can't do this yet (help: remove this virtual server)",
+        ),
+        (
+            Edit::SetTimeouts(keys(json!({"udp": 864001}))),
+            Kind::Invalid,
+            "`udp` is out of range: must be 1 to 864000",
+        ),
+    ] {
+        let (refused, said) = bench.refused(edit);
+        assert_eq!(said, text);
+        assert_eq!(refused, kind, "{text}");
+    }
+    let mut tracked = Bench::new(&format!("{BASE}{TRACKED}"));
+    for edit in [
+        Edit::RemoveVirtualServer(web()),
+        Edit::Clear,
+        Edit::SetVirtualServer(web(), keys(json!({"name": "other"}))),
+    ] {
+        let text = "unknown virtual server `web`: a [[vrrp.track]] of the file names it";
+        assert_eq!(tracked.edit(&[edit]).unwrap_err().text, text);
+    }
+    tracked.edit(&[Edit::SetVirtualServer(web(), keys(json!({"scheduler": "rr"})))]).unwrap();
+}
+
+#[test]
+fn what_was_edited_since_is_made_again_on_another_file() {
+    let mut state = 0x1234_5678_9abc_def1_u64;
+    let mut dice = |limit: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % limit
+    };
+    let mut made = 0;
+    for _ in 0..40 {
+        let mut bench = Bench::new(BASE);
+        for _ in 0..30 {
+            let id =
+                [name("web"), name("tcp-10.0.9.2:80"), name("tcp-10.0.9.3:80")][dice(3) as usize].clone();
+            let address = format!("10.0.1.{}", 1 + dice(3));
+            let server = (address.parse().unwrap(), 80);
+            let edit = match dice(8) {
+                0 => Edit::AddVirtualServer(keys(
+                    json!({"address": format!("10.0.9.{}", 1 + dice(3)), "port": 80, "scheduler": "rr"}),
+                )),
+                1 => Edit::RemoveVirtualServer(id),
+                2 => Edit::SetVirtualServer(id, keys(json!({"persistence_timeout": dice(3)}))),
+                3 | 4 => Edit::AddRealServer(id, keys(json!({"address": address, "weight": dice(5)}))),
+                5 => Edit::RemoveRealServer(id, server),
+                6 if dice(20) == 0 => Edit::Clear,
+                _ => Edit::SetRealServer(id, server, keys(json!({"weight": dice(5)}))),
+            };
+            made += usize::from(bench.edit(&[edit]).is_ok());
+        }
+        let mut again = Bench::new(BASE);
+        let edits = bench.since.edits();
+        assert_eq!(bench.since.count(), edits.len());
+        again.edit(&edits).unwrap_or_else(|refusal| panic!("{refusal:?} of {edits:?}"));
+        let sorted = |bench: &Bench| {
+            let mut servers = bench.config.virtual_servers.clone();
+            servers.sort_by_key(|server| server.name.clone());
+            servers.iter_mut().for_each(|it| it.real_servers.sort_by_key(|real| (real.address, real.port)));
+            servers
+        };
+        assert_eq!(sorted(&again), sorted(&bench));
+        assert_eq!(bench.config, bench.as_file());
+    }
+    assert!(made > 150, "{made}");
+}
