@@ -13,8 +13,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
-use weir_config::model::Config;
 use weir_config::model::health::{Account, Hooks, Probe};
+use weir_config::model::{Config, Identity, VirtualServer};
 
 use crate::figures::Figures;
 use crate::hooks::HookRunner;
@@ -41,6 +41,8 @@ const LISTED_AT_ONCE: usize = 8;
 const COMPLAINTS_APART: Duration = Duration::from_secs(10);
 /// Orders that wait for the checker. It takes them at once; one that does not is given no other configuration.
 const ORDERS_MAX: usize = 16;
+/// Orders that wait for it in all. Edits come by the hundred.
+const ALL_ORDERS_MAX: usize = 512;
 
 /// Why the checker takes no other configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,20 +56,36 @@ pub enum NotTaken {
 }
 
 /// A place among the checker's orders: what is put there is taken. Given up by dropping it.
-pub struct Place(mpsc::OwnedPermit<Order>);
+pub struct Place(mpsc::OwnedPermit<Order>, Arc<()>);
 
 impl Place {
     /// Another configuration. Can't fail.
     pub fn configure(self, config: Arc<Config>) {
-        self.0.send(Order::Configure(config));
+        self.0.send(Order::Configure(config, self.1));
+    }
+}
+
+/// As [`Place`], for edits.
+pub struct EditPlace(mpsc::OwnedPermit<Order>);
+
+impl EditPlace {
+    /// Virtual servers that are gone, and others that are new or changed. Can't fail.
+    pub fn edit(self, removed: Vec<Identity>, changed: Vec<VirtualServer>) {
+        self.0.send(Order::Edit(removed, changed));
     }
 }
 
 /// An order to the checker.
 enum Order {
-    Configure(Arc<Config>),
+    /// With what tells that it waits.
+    Configure(Arc<Config>, Arc<()>),
+    Edit(Vec<Identity>, Vec<VirtualServer>),
     Observe(Vec<Sample>),
 }
+
+/// Held by every configuration that waits, and once more.
+#[derive(Default)]
+struct Places(Arc<()>);
 
 /// Whether each virtual server has its quorum, by name.
 pub type Quorums = Arc<BTreeMap<String, bool>>;
@@ -79,6 +97,7 @@ pub struct Handle {
     begun: Instant,
     began: SystemTime,
     orders: mpsc::Sender<Order>,
+    places: Arc<Places>,
     stop: Arc<Notify>,
     overlay: watch::Receiver<Arc<Overlay>>,
     quorums: watch::Receiver<Quorums>,
@@ -91,11 +110,26 @@ impl Handle {
     /// # Errors
     /// Why there is none.
     pub fn place(&self) -> Result<Place, NotTaken> {
-        match self.orders.clone().try_reserve_owned() {
-            Ok(permit) => Ok(Place(permit)),
-            Err(TrySendError::Closed(_)) => Err(NotTaken::Ended),
-            Err(TrySendError::Full(_)) => Err(NotTaken::Hangs),
+        let permit = self.permit()?;
+        match Arc::strong_count(&self.places.0) <= ORDERS_MAX {
+            true => Ok(Place(permit, self.places.0.clone())),
+            false => Err(NotTaken::Hangs),
         }
+    }
+
+    /// As [`Handle::place`], for edits of a few virtual servers.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn place_for_edits(&self) -> Result<EditPlace, NotTaken> {
+        self.permit().map(EditPlace)
+    }
+
+    fn permit(&self) -> Result<mpsc::OwnedPermit<Order>, NotTaken> {
+        self.orders.clone().try_reserve_owned().map_err(|refused| match refused {
+            TrySendError::Closed(_) => NotTaken::Ended,
+            TrySendError::Full(_) => NotTaken::Hangs,
+        })
     }
 
     /// What the data plane has counted of real servers; to be called about once a second. Left out if the checker is busy.
@@ -190,7 +224,7 @@ impl Checker {
         let (quorums, quorums_receiver) = watch::channel(quorums(&judge));
         // Who holds these ends knows.
         judge.news();
-        let (orders, orders_receiver) = mpsc::channel(ORDERS_MAX);
+        let (orders, orders_receiver) = mpsc::channel(ALL_ORDERS_MAX);
         let judge = Arc::new(Mutex::new(judge));
         let figures = Arc::new(Figures::new());
         let account = account(config);
@@ -217,6 +251,7 @@ impl Checker {
             begun,
             began: SystemTime::now(),
             orders,
+            places: Arc::default(),
             overlay: overlay_receiver,
             quorums: quorums_receiver,
             figures,
@@ -249,7 +284,12 @@ impl Checker {
                 biased;
                 () = stop.notified() => break,
                 order = self.orders.recv() => match order {
-                    Some(Order::Configure(config)) => self.configure(&config),
+                    Some(Order::Configure(config, place)) => {
+                        self.configure(&config);
+                        // It waits no more.
+                        drop(place);
+                    }
+                    Some(Order::Edit(removed, changed)) => self.edit(&removed, &changed),
                     Some(Order::Observe(samples)) => {
                         let is_change = lock(&self.judge).observe(self.begun.elapsed(), &samples);
                         self.follow(is_change);
@@ -334,6 +374,14 @@ impl Checker {
         self.hooks.try_account();
         self.room = room(config.health.concurrent_max as usize);
         lock(&self.judge).configure(config, self.begun.elapsed());
+        self.follow(true);
+    }
+
+    fn edit(&mut self, removed: &[Identity], changed: &[VirtualServer]) {
+        if changed.iter().any(has_programs) && self.hooks.need_programs() {
+            self.hooks.try_account();
+        }
+        lock(&self.judge).edit(removed, changed, self.begun.elapsed());
         self.follow(true);
     }
 
@@ -429,12 +477,14 @@ fn account(config: &Config) -> Option<Account> {
 
 /// Whether anything in the file is a program.
 fn runs_programs(config: &Config) -> bool {
-    config.virtual_servers.iter().any(|server| {
-        let Hooks { up, down, quorum_up, quorum_down } = &server.health.hooks;
-        let mut checks = server.real_servers.iter().flat_map(|real| &real.health_checks);
-        [up, down, quorum_up, quorum_down].iter().any(|hook| !hook.is_empty())
-            || checks.any(|check| matches!(check.probe, Probe::Exec { .. }))
-    })
+    config.virtual_servers.iter().any(has_programs)
+}
+
+fn has_programs(server: &VirtualServer) -> bool {
+    let Hooks { up, down, quorum_up, quorum_down } = &server.health.hooks;
+    let mut checks = server.real_servers.iter().flat_map(|real| &real.health_checks);
+    [up, down, quorum_up, quorum_down].iter().any(|hook| !hook.is_empty())
+        || checks.any(|check| matches!(check.probe, Probe::Exec { .. }))
 }
 
 /// How many checks may be under way: what the file says, within what the process may open.

@@ -61,6 +61,11 @@ impl HookRunner {
         self.is_needed = is_needed;
     }
 
+    /// Some program is to be run. Returns whether there was none so far.
+    pub(crate) fn need_programs(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_needed, true)
+    }
+
     /// Says so at once if programs can't be run as their account, instead of when one is needed.
     pub(crate) fn try_account(&self) {
         if !self.is_needed {

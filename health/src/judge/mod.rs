@@ -11,6 +11,7 @@
 //!    next time, and an answer to a target that is gone changes nothing.
 //! 3. An event is made for every change of what [`Judge::overlay`] says of a server being up or a quorum, and for nothing else.
 
+mod edit;
 mod listing;
 pub mod passive;
 mod random;
@@ -241,29 +242,11 @@ impl Judge {
         for target in self.targets.iter_mut().flatten() {
             target.members.clear();
         }
-        let mut wanted = HashSet::new();
         for (number, file) in config.virtual_servers.iter().enumerate() {
-            let mut service = Service::new(file, old.remove(&file.identity()), now);
-            for place in 0..service.members.len() {
-                let member = &mut service.members[place];
-                for key in service::keys(file, &file.real_servers[place]) {
-                    let target = self.target(key, member.known(), now);
-                    wanted.insert(target);
-                    let checked = self.targets[target].as_mut();
-                    checked.into_iter().for_each(|target| target.members.push((number, place)));
-                    member.targets.push(target);
-                }
-            }
-            self.services.push(service);
+            self.services.push(Service::new(file, old.remove(&file.identity()), now));
+            self.attach(number, file, now);
         }
-        for number in 0..self.targets.len() {
-            if !wanted.contains(&number)
-                && let Some(gone) = self.targets[number].take()
-            {
-                self.numbers.remove(&gone.key);
-                self.free.push(number);
-            }
-        }
+        (0..self.targets.len()).for_each(|number| self.forget_if_left(number));
         for service in &mut self.services {
             service.settle(&self.targets, now, &mut self.events);
         }
@@ -305,6 +288,15 @@ impl Judge {
             None => self.targets.push(Some(target)),
         }
         number
+    }
+
+    /// Forgets a target that nobody looks at any more.
+    fn forget_if_left(&mut self, number: usize) {
+        let place = &mut self.targets[number];
+        if let Some(gone) = place.take_if(|target| target.members.is_empty()) {
+            self.numbers.remove(&gone.key);
+            self.free.push(number);
+        }
     }
 
     /// Moves every check by this much: nothing could be made so far.

@@ -758,3 +758,71 @@ fn answers_that_are_heard_late_together_do_not_bring_checks_together() {
     }
     assert!(most < 20, "{most} at once");
 }
+
+/// Some virtual servers with some real servers each, whose checks they share.
+fn some(dice: &mut impl FnMut(u32) -> u32) -> String {
+    let mut text = String::new();
+    for service in (0..4).filter(|_| dice(4) != 0).collect::<Vec<_>>() {
+        text += &format!(
+            "[[virtual_server]]\nname = \"v{service}{}\"\naddress = \"10.0.0.10{service}\"\nport = 80\nquorum = {}\n\
+             [virtual_server.health_check]\ntype = \"tcp\"\nport = {}\ninterval = 2\nretry_interval = 1\ntimeout = 1\n\
+             fall = 2\nrise = 2\nwarmup = 0\njitter = 0\n",
+            ["", "b"][dice(2) as usize],
+            1 + dice(3),
+            80 + dice(2)
+        );
+        for server in (1..5).filter(|_| dice(3) != 0).collect::<Vec<_>>() {
+            let weight = dice(4);
+            text += &format!(
+                "[[virtual_server.real_server]]\naddress = \"10.0.0.1{server}\"\nweight = {weight}\n"
+            );
+        }
+    }
+    text
+}
+
+#[test]
+fn edited_is_as_configured_anew() {
+    let mut state = 0x1234_5678_9abc_def1_u64;
+    let mut dice = |limit: u32| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % u64::from(limit)) as u32
+    };
+    let first = some(&mut dice);
+    let (mut edited, mut anew) = (Bench::new(&first), Bench::new(&first));
+    for step in 1..300 {
+        for bench in [&mut edited, &mut anew] {
+            bench.run_until(f64::from(step) * 1.5);
+        }
+        let next = parse(&some(&mut dice));
+        let before = &edited.config.virtual_servers;
+        let is_left = |it: &&weir_config::model::VirtualServer| {
+            !next.virtual_servers.iter().any(|next| next.identity() == it.identity())
+        };
+        let removed: Vec<Identity> = before.iter().filter(is_left).map(|it| it.identity()).collect();
+        let changed: Vec<_> =
+            next.virtual_servers.iter().filter(|it| !before.contains(it)).cloned().collect();
+        edited.judge.edit(&removed, &changed, edited.now);
+        anew.judge.configure(&next, anew.now);
+        let dead = format!("10.0.0.1{}:{}", 1 + dice(4), 80 + dice(2));
+        for bench in [&mut edited, &mut anew] {
+            bench.config = next.clone();
+            if bench.dead.len() > 3 {
+                bench.dead.clear();
+            }
+            bench.kill(&dead);
+            bench.events.extend(bench.judge.events());
+        }
+        let listed = |bench: &Bench| {
+            let mut listed = bench.judge.listing(bench.now);
+            listed.sort_by(|a, b| a.name.cmp(&b.name));
+            format!("{listed:#?}")
+        };
+        assert_eq!(listed(&edited), listed(&anew), "step {step}");
+        assert_eq!(edited.judge.overlay(), anew.judge.overlay(), "step {step}");
+        assert_eq!(edited.judge.target_count(), anew.judge.target_count(), "step {step}");
+    }
+    assert!(edited.events.len() > 100, "{}", edited.events.len());
+}
