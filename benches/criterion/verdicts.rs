@@ -10,7 +10,7 @@ use weir_config::model::Config;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::Publisher;
-use weir_dataplane::snapshot::registry::{Progress, Registry};
+use weir_dataplane::snapshot::registry::{Change, Progress, Registry};
 use weir_health::judge::{Answer, Judge, Outcome};
 use weir_health::overlay::{effective, effective_service};
 
@@ -69,7 +69,8 @@ fn benches(criterion: &mut Criterion) {
                 let servers = config.virtual_servers.iter();
                 let changed = servers.filter(|server| overlay.differs(&former, &server.identity()));
                 let changed: Vec<_> = changed.map(|server| effective_service(server, &overlay)).collect();
-                let next = registry.amend(publisher.base(), &changed, &config).expect("valid");
+                let next =
+                    registry.amend(publisher.base(), &Change::put_all(&changed), &config).expect("valid");
                 publisher.publish(next.expect("plain virtual servers"));
                 former = overlay;
             },
@@ -80,7 +81,8 @@ fn benches(criterion: &mut Criterion) {
         bencher.iter(|| {
             let changed = [effective_service(&config.virtual_servers[0], &former)];
             let held = publisher.current();
-            let next = registry.amend(Snapshot::clone(&held), &changed, &config).expect("valid");
+            let next =
+                registry.amend(Snapshot::clone(&held), &Change::put_all(&changed), &config).expect("valid");
             publisher.publish(next.expect("plain virtual servers"));
         });
     });

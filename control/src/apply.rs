@@ -18,11 +18,16 @@
 
 use std::sync::Arc;
 
-use weir_config::model::Config;
+use weir_api::edits::{Applied, Kind, Refusal, Reload, Reloaded};
+use weir_config::edit::{Edit, Editor, Staged};
+use weir_config::model::{Config, Identity, VirtualServer};
 use weir_dataplane::snapshot::registry::RegistryError;
 use weir_health::checker::{Handle, NotTaken};
 
+use crate::compare;
+use crate::desired::{Desired, Dropped};
 use crate::host::addresses::{HostControl, HostRefusal};
+use crate::orders::{of_edit, refusal};
 use crate::publish::Publish;
 use crate::reload_status::RefusedBy;
 use crate::restart::needs_restart;
@@ -33,14 +38,16 @@ use crate::vrrp::settings::Numbers;
 /// What is to be in force instead of what is.
 pub(crate) struct Draft {
     config: Config,
+    /// What its edits are made against.
+    editor: Editor,
     /// Of VRRP's instances that are new with it.
     numbers: Numbers,
 }
 
 impl Draft {
     /// A checked configuration, with the numbers that were kept of its new instances of VRRP.
-    pub(crate) fn new(config: Config, numbers: Numbers) -> Self {
-        Self { config, numbers }
+    pub(crate) fn new(config: Config, editor: Editor, numbers: Numbers) -> Self {
+        Self { config, editor, numbers }
     }
 }
 
@@ -77,9 +84,34 @@ impl Refused {
     }
 }
 
+impl From<&Refused> for Refusal {
+    fn from(refused: &Refused) -> Self {
+        let kind = match refused {
+            Refused::Restart(_) => Kind::NeedsRestart,
+            Refused::Health(_) | Refused::Vrrp(_) | Refused::Host(_) => Kind::Busy,
+            Refused::Registry(RegistryError::NotServed { .. }) => Kind::NotServed,
+            Refused::Registry(_) => Kind::Invalid,
+        };
+        refusal(kind, refused.to_string())
+    }
+}
+
+/// How long edits may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// A moment of control's: what takes longer is not begun.
+    AtOnce,
+    /// What it takes, beside control.
+    Beside,
+}
+
+/// Edits that are made at once; a longer list is made beside control.
+const AT_ONCE_MAX: usize = 32;
+
 /// See the module.
 pub(crate) struct Apply {
     publish: Publish,
+    desired: Desired,
     health: Handle,
     vrrp: VrrpControl,
     host: Option<HostControl>,
@@ -88,12 +120,12 @@ pub(crate) struct Apply {
 impl Apply {
     /// With all parts; `host` if there are host interfaces.
     pub(crate) fn new(
-        publish: Publish,
+        (publish, editor): (Publish, Editor),
         health: Handle,
         vrrp: VrrpControl,
         host: Option<HostControl>,
     ) -> Self {
-        Self { publish, health, vrrp, host }
+        Self { publish, desired: Desired::new(editor), health, vrrp, host }
     }
 
     /// Who puts what is served in force, for what is no draft: verdicts and announcements.
@@ -106,14 +138,82 @@ impl Apply {
         self.publish.file()
     }
 
-    /// Puts a draft in force.
+    /// What is desired: the file in force, and the edits since.
+    pub(crate) fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// Makes edits, all of them or none. `None`: it takes longer than `pace` allows, and nothing was done.
+    ///
+    /// # Errors
+    /// Why not; everything is as it was then.
+    pub(crate) fn edit(
+        &mut self,
+        edits: &[Edit],
+        is_dry_run: bool,
+        pace: Pace,
+    ) -> Result<Option<Applied>, Refusal> {
+        let is_short = edits.len() <= AT_ONCE_MAX && !edits.contains(&Edit::Clear);
+        if pace == Pace::AtOnce && !is_short {
+            return Ok(None);
+        }
+        let file = self.publish.file();
+        let mut staged = self.desired.stage(&file, edits).map_err(of_edit)?;
+        let needs = std::mem::take(&mut staged.needs);
+        if !needs.is_empty() {
+            // The file system may take its time.
+            if pace == Pace::AtOnce {
+                return Ok(None);
+            }
+            let said = weir_health::local::examine_edits(needs, &file.health);
+            said.map_err(|text| refusal(Kind::Invalid, text))?;
+        }
+        drop(file);
+        let applied = Applied { applied: edits.len(), warnings: staged.warnings.clone() };
+        if is_dry_run {
+            return Ok(Some(applied));
+        }
+        let place = self.health.place_for_edits().map_err(|why| Refusal::from(&Refused::Health(why)))?;
+        let (removed, changed) = for_health(&staged);
+        match (self.publish.amend(&staged.steps), pace) {
+            (Ok(true), _) => self.desired.commit(self.publish.file_mut(), staged),
+            (Ok(false) | Err(_), Pace::AtOnce) => return Ok(None),
+            // As a whole it may have numbers again that were given back.
+            (Ok(false) | Err(_), Pace::Beside) => self.edit_in_whole(staged)?,
+        }
+        if !(removed.is_empty() && changed.is_empty()) {
+            place.edit(removed, changed);
+        }
+        Ok(Some(applied))
+    }
+
+    fn edit_in_whole(&mut self, staged: Staged) -> Result<(), Refusal> {
+        let (mut desired, mut next) = (self.desired.clone(), Config::clone(&self.publish.file()));
+        let steps = staged.steps.clone();
+        desired.commit(&mut next, staged);
+        let done = self.publish.put_edited(next, &steps);
+        done.map_err(|why| Refusal::from(&Refused::Registry(why)))?;
+        self.desired = desired;
+        Ok(())
+    }
+
+    /// Puts a draft in force, with the edits since the file was read last or without them; a dry run changes nothing.
     ///
     /// # Errors
     /// Who refuses; everything is as it was then.
-    pub(crate) fn apply(&mut self, Draft { config, numbers }: Draft) -> Result<(), Refused> {
+    pub(crate) fn apply(&mut self, draft: Draft, wanted: Reload) -> Result<Reloaded, Refused> {
+        let Draft { mut config, editor, numbers } = draft;
         let former = self.publish.file();
+        let (desired, Dropped { count, named }) =
+            self.desired.replaced_by(editor, &mut config, wanted.keep_edits);
         if let Some(keys) = needs_restart(&former, &config) {
             return Err(Refused::Restart(keys));
+        }
+        let changed = compare::changes(&former, &config, &self.publish.shared().load());
+        let reloaded = Reloaded { changed, dropped_edits: count, dropped: named, warnings: Vec::new() };
+        if wanted.dry_run {
+            weir_dataplane::snapshot::registry::check(&config).map_err(Refused::Registry)?;
+            return Ok(reloaded);
         }
         let config = Arc::new(config);
         let place = self.health.place().map_err(Refused::Health)?;
@@ -130,8 +230,21 @@ impl Apply {
         if let Some(instances) = instances {
             self.vrrp.commit(instances);
         }
-        Ok(())
+        self.desired = desired;
+        Ok(reloaded)
     }
+}
+
+/// What health checks are told of edits: who is gone, and who is new or changed.
+fn for_health(staged: &Staged) -> (Vec<Identity>, Vec<VirtualServer>) {
+    let (mut removed, mut changed) = (Vec::new(), Vec::new());
+    for (identity, now) in staged.outcome() {
+        match now {
+            Some(server) => changed.push(server.clone()),
+            None => removed.push(identity),
+        }
+    }
+    (removed, changed)
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use sd_notify::NotifyState;
-use tokio::sync::Notify;
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 use weir_dataplane::conn::table::View;
@@ -24,10 +25,12 @@ use crate::lasting::{Lasting, Said};
 use crate::links::Links;
 use crate::longest::Watch;
 use crate::metrics::Metrics;
+use crate::orders::{self, Order};
 use crate::rates::Sampler;
 use crate::reload::{Reload, Step};
 use crate::reload_status::ReloadStatus;
 use crate::signals;
+use crate::socket::ControlSocket;
 use crate::sources::{PortSource, Sources};
 use crate::standing::Standing;
 use crate::supervisor::Supervisor;
@@ -48,6 +51,14 @@ struct Conflicts {
     more: u64,
 }
 
+/// Where clients come in.
+pub(crate) struct Doors {
+    /// The TCP listener.
+    pub(crate) http: TcpListener,
+    /// `None`: there is no control socket.
+    pub(crate) control: Option<ControlSocket>,
+}
+
 /// See the module.
 pub(crate) struct Control {
     config: Reload,
@@ -55,6 +66,7 @@ pub(crate) struct Control {
     vrrp: Vrrp,
     shared: Vec<Shared>,
     http: HttpState,
+    orders: Receiver<Order>,
     reloads: Arc<ReloadStatus>,
     lasting: Lasting,
     /// By port and address: the MAC is the stranger's choice.
@@ -86,7 +98,8 @@ impl Control {
         let lasting = Lasting::shown_by(sources.reload_lasts.clone());
         let standing = Standing::new(sources.stuck.clone(), Instant::now());
         let watch = Watch::new(sources.longest.clone(), Instant::now());
-        let http = HttpState::new(Arc::new(Metrics::new(sources)?), &apply.file().http);
+        let (orders, ordered) = orders::channel();
+        let http = HttpState::new(Arc::new(Metrics::new(sources)?), &apply.file().http, orders);
         let sampler = Sampler::new(Instant::now());
         let passive = PassiveSampler::new(Instant::now());
         let config = Reload::new(path, apply);
@@ -96,6 +109,7 @@ impl Control {
             vrrp,
             shared,
             http,
+            orders: ordered,
             reloads,
             lasting,
             conflicts: HashMap::new(),
@@ -108,11 +122,11 @@ impl Control {
     }
 
     /// Runs until a signal or a worker's end stops it. `workers` is how many have to poll for weir to be ready.
-    pub(crate) fn run(self, listener: TcpListener, flags: &Flags, workers: usize) -> Result<()> {
+    pub(crate) fn run(self, doors: Doors, flags: &Flags, workers: usize) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Here, since a thread runs where the one does that starts it, and control is made on the main one, which may be a worker's.
         let supervisor = Supervisor::start()?;
-        let done = runtime.block_on(self.serve(listener, supervisor, flags, workers));
+        let done = runtime.block_on(self.serve(doors, supervisor, flags, workers));
         // A reload may be under way, or a page.
         runtime.shutdown_background();
         done
@@ -120,16 +134,22 @@ impl Control {
 
     async fn serve(
         mut self,
-        listener: TcpListener,
+        Doors { http: listener, control: socket }: Doors,
         mut supervisor: Supervisor,
         flags: &Flags,
         workers: usize,
     ) -> Result<()> {
         flags.wishes.control_runs();
-        let stop = Arc::new(Notify::new());
-        let stopped = stop.clone();
-        let http =
-            tokio::spawn(http::serve(listener, self.http.clone(), async move { stopped.notified().await }));
+        let (stop, stopped) = watch::channel(false);
+        let until = |mut stopped: watch::Receiver<bool>| async move {
+            // An end that is dropped is one, too.
+            let _ = stopped.wait_for(|is| *is).await;
+        };
+        let http = tokio::spawn(http::serve(listener, self.http.clone(), until(stopped.clone())));
+        let control = match socket.as_ref().map(ControlSocket::listener).transpose()? {
+            Some(socket) => tokio::spawn(http::serve_control(socket, self.http.clone(), until(stopped))),
+            None => tokio::spawn(async { Ok(()) }),
+        };
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_ready = false;
@@ -140,10 +160,11 @@ impl Control {
                 () = flags.wishes.stop.notified() => break,
                 () = flags.wishes.reload.notified() => self.config.begin(),
                 step = self.config.next() => self.go_on(step),
-                Ok(()) = overlay.changed(), if self.config.takes_verdicts() => {
+                Ok(()) = overlay.changed(), if self.config.takes_orders() => {
                     let verdicts = overlay.borrow_and_update().clone();
                     self.config.verdicts(verdicts);
                 }
+                Some(order) = self.orders.recv(), if self.config.takes_orders() => self.config.order(order),
                 Ok(()) = quorums.changed() => self.track(),
                 () = self.vrrp.changed() => self.vrrp.log(),
                 _ = tick.tick() => {
@@ -166,14 +187,21 @@ impl Control {
         self.vrrp.stop();
         self.vrrp.log();
         flags.stop();
-        stop.notify_one();
+        // Whoever waits for an answer hears that there will be none.
+        drop(self.orders);
+        stop.send_replace(true);
         http.await??;
+        control.await??;
+        drop(socket);
         Ok(())
     }
 
     /// What is looked at all the time.
     fn look(&mut self, is_ready: bool, threads: &Threads, now: Instant) {
         self.config.reclaim();
+        if let Some((counts, since)) = self.config.edits() {
+            self.reloads.edited(counts, since);
+        }
         self.look_at_files(now);
         self.watch.run(&self.shared, now);
         if is_ready {
@@ -181,7 +209,7 @@ impl Control {
         }
         let snapshot = self.config.current();
         self.sampler.run(&snapshot, now);
-        self.passive.run(self.config.file(), &snapshot, &self.health, now);
+        self.passive.run(&self.config.file(), &snapshot, &self.health, now);
         drop(snapshot);
         self.log_events();
         if self.links.look(&self.http.sources().ports, now) {
@@ -210,7 +238,7 @@ impl Control {
     fn go_on(&mut self, step: Step) {
         let Some(outcome) = self.config.take(step) else { return };
         if outcome.is_ok() {
-            self.vrrp.follow(self.config.file());
+            self.vrrp.follow(&self.config.file());
         }
         self.reloads.record(outcome.map_err(|problem| problem.by()), SystemTime::now());
     }

@@ -3,7 +3,6 @@
 //! The process's first thread is EAL's main lcore. With several lcores it waits while the workers run on the others
 //! and control runs on threads of its own. With one lcore it is the worker itself. Which cores are control's: [`crate::spawn`].
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -14,6 +13,7 @@ use dpdk::memory::{MemoryError, Slab};
 use dpdk::port::StartedPort;
 use dpdk::{Eal, EalError, LcoreId, Line, SocketId};
 use tracing::{info, warn};
+use weir_config::edit::Editor;
 use weir_config::model::{Config, MacAddress};
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
@@ -24,7 +24,7 @@ use weir_health::checker::{Checker, Handle};
 
 use crate::apply::Apply;
 use crate::carrier::Carrier;
-use crate::control::Control;
+use crate::control::{Control, Doors};
 use crate::flags::{FAILED, Flags};
 use crate::health::{ForwardingWays, HealthThread};
 use crate::host::Host;
@@ -91,7 +91,7 @@ pub(crate) fn prepare(
     eal: &Eal,
     lcores: &Lcores,
     path: &Path,
-    config: Config,
+    (config, editor): (Config, Editor),
     ports: &mut Ports,
 ) -> Result<Prepared> {
     let count = ports.queues.len();
@@ -161,7 +161,7 @@ pub(crate) fn prepare(
         PortSource::new(name, device).with_host(counters)
     });
     let sources = sources.collect();
-    let apply = Apply::new(publish, health.clone(), vrrp_control, host_control);
+    let apply = Apply::new((publish, editor), health.clone(), vrrp_control, host_control);
     let config = (path.to_owned(), apply);
     let control = Control::new(config, health.clone(), vrrp, shared, views, sources, capacity as u64)?;
     Ok(Prepared { workers, control, host, checker, health, vrrp: vrrp_thread })
@@ -214,18 +214,12 @@ fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>>
 }
 
 /// Runs until something stops it.
-pub(crate) fn run(
-    eal: &Eal,
-    lcores: &Lcores,
-    prepared: Prepared,
-    listener: TcpListener,
-    flags: Flags,
-) -> Result<()> {
+pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, doors: Doors, flags: Flags) -> Result<()> {
     let Prepared { workers, control, host, checker, health, vrrp } = prepared;
     let count = workers.len();
     let spawner = Spawner::new(flags.clone(), lcores.control.clone());
     let health = HealthThread::start(checker, health, &spawner)?;
-    let control = move |flags: &Flags, _: &Pulse| control.run(listener, flags, count);
+    let control = move |flags: &Flags, _: &Pulse| control.run(doors, flags, count);
     let control = spawner.spawn(Role::Control, AtEnd::Stop, control)?;
     let host = host.map(|host| {
         let run = move |flags: &Flags, pulse: &Pulse| {

@@ -3,16 +3,21 @@
 //! What is served is the file with the verdicts of health checks laid over it ([`weir_health::overlay::effective`]); either of
 //! them may change.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Result;
 use tracing::{error, warn};
+use weir_config::edit::Step;
 use weir_config::model::{Config, MacAddress, VirtualServer};
+use weir_dataplane::conn::record::ServiceId;
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::publish::{Current, Masters, Publisher, Reader};
-use weir_dataplane::snapshot::registry::{self, Progress, Registry, RegistryError};
+use weir_dataplane::snapshot::registry::{self, Change, Progress, Registry, RegistryError};
+use weir_dataplane::snapshot::service::Service;
+use weir_dataplane::snapshot::traffic::Traffic;
 use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_health::checker::Handle;
 use weir_health::overlay::{Overlay, effective, effective_service};
@@ -83,18 +88,111 @@ impl Publish {
         let former = std::mem::replace(&mut self.overlay, overlay);
         let servers = self.file.virtual_servers.iter();
         let changed = servers.filter(|server| self.overlay.differs(&former, &server.identity()));
-        let changed: Vec<VirtualServer> =
-            changed.map(|server| effective_service(server, &self.overlay)).collect();
+        // What health has only heard of, as after an edit, is served already.
+        let changed = changed.filter_map(|server| {
+            let next = effective_service(server, &self.overlay);
+            (next != effective_service(server, &former)).then_some(next)
+        });
+        let changed: Vec<VirtualServer> = changed.collect();
         if changed.is_empty() {
             return true;
         }
-        match self.registry.amend(self.publisher.base(), &changed, &self.file) {
+        match self.registry.amend(self.publisher.base(), &Change::put_all(&changed), &self.file) {
             Ok(Some(next)) => {
                 self.publisher.publish(next);
                 true
             }
             // As a whole it may have numbers again that were given back.
             Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// Makes edits in what is served. False: it takes a whole snapshot ([`Publish::put_edited`]), and nothing has changed.
+    ///
+    /// # Errors
+    /// Nothing has changed.
+    pub(crate) fn amend(&mut self, steps: &[Step]) -> Result<bool, RegistryError> {
+        let effective: Vec<Option<VirtualServer>> = steps
+            .iter()
+            .map(|step| match step {
+                Step::Put(server) | Step::Edit(server, _) => Some(effective_service(server, &self.overlay)),
+                Step::Remove(_) | Step::Timeouts(_) | Step::Zero(_) => None,
+            })
+            .collect();
+        let change = |(step, server)| -> Option<Change<'_>> {
+            let (step, server): (&_, &Option<_>) = (step, server);
+            match (step, server) {
+                (Step::Edit(_, key), Some(server)) => Some(Change::Edit(server, *key)),
+                (_, Some(server)) => Some(Change::Put(server)),
+                (Step::Remove(identity), None) => Some(Change::Remove(*identity)),
+                (Step::Timeouts(timeouts), None) => Some(Change::Timeouts(timeouts)),
+                _ => None,
+            }
+        };
+        let changes: Vec<Change<'_>> = steps.iter().zip(&effective).filter_map(change).collect();
+        if !changes.is_empty() {
+            match self.registry.amend(self.publisher.base(), &changes, &self.file)? {
+                Some(next) => self.publisher.publish(next),
+                None => return Ok(false),
+            }
+        }
+        let is_persistent = |step: &Step| match step {
+            Step::Put(server) | Step::Edit(server, _) => server.persistence.is_some(),
+            _ => false,
+        };
+        if steps.iter().any(is_persistent) {
+            self.warn_of_templates();
+        }
+        self.zero(steps);
+        Ok(true)
+    }
+
+    /// Makes edits in what is served, of which `file` comes, as a whole. Takes its time with a large one.
+    ///
+    /// # Errors
+    /// Nothing has changed.
+    pub(crate) fn put_edited(&mut self, file: Config, steps: &[Step]) -> Result<(), RegistryError> {
+        for step in steps {
+            if let Step::Edit(server, key) = step {
+                self.registry.edited_in_whole(server.identity(), *key);
+            }
+        }
+        self.put(Arc::new(file))?;
+        self.zero(steps);
+        Ok(())
+    }
+
+    /// What is desired, to be changed as what is served was ([`Publish::amend`]).
+    pub(crate) fn file_mut(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.file)
+    }
+
+    /// Counters of listings begin at 0 where a step says so.
+    fn zero(&self, steps: &[Step]) {
+        let snapshot = self.publisher.current();
+        for step in steps {
+            let Step::Zero(which) = step else { continue };
+            let name = which.and_then(|identity| {
+                let server = self.file.virtual_servers.iter().find(|server| server.identity() == identity)?;
+                Some(server.name.as_str())
+            });
+            if which.is_some() && name.is_none() {
+                continue;
+            }
+            let wanted = |service: &&Arc<Service>| name.is_none_or(|name| name == service.name.as_str());
+            let mut totals: HashMap<ServiceId, (Arc<Service>, Traffic)> = snapshot
+                .services()
+                .filter(wanted)
+                .map(|service| (service.id, (service.clone(), snapshot.retired(service.id))))
+                .collect();
+            for server in snapshot.servers() {
+                if let Some((_, total)) = totals.get_mut(&server.service) {
+                    let carried = server.live.traffic();
+                    *total += carried;
+                    server.live.rates.zero(carried);
+                }
+            }
+            totals.into_values().for_each(|(service, total)| service.rates.zero(total));
         }
     }
 
@@ -121,14 +219,21 @@ impl Publish {
     /// Puts another file in force: all of it, or nothing changes. Takes its time with a large one.
     pub(crate) fn put(&mut self, file: Arc<Config>) -> Result<(), RegistryError> {
         self.publish(&file)?;
-        if self.file.connections.templates == 0 && !self.file.is_persistent() && file.is_persistent() {
+        if file.is_persistent() {
+            self.warn_of_templates();
+        }
+        self.file = file;
+        Ok(())
+    }
+
+    /// Before the first persistent virtual server is there.
+    fn warn_of_templates(&self) {
+        if self.file.connections.templates == 0 && !self.file.is_persistent() {
             warn!(
                 room = self.room_for_templates,
                 "a virtual server is persistent now and none was at the start: should templates run out, restart weir"
             );
         }
-        self.file = file;
-        Ok(())
     }
 
     /// For VRRP's thread, which says by itself who is master.

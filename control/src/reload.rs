@@ -1,34 +1,44 @@
-//! A reload, beside control: a large file takes seconds to read and to build, and control goes on meanwhile.
+//! Reloads and edits, as control makes them: what takes a while goes on beside it.
 //!
-//! It goes in two steps on threads of tokio's pool. The file is read, checked and, if it is bad, reported with nothing of control's in
-//! hand. What is built of it needs the registry, so [`Apply`] goes along for that second step; verdicts of health checks and
-//! announcements wait until it is back. It goes along as well for what of these takes a whole snapshot.
+//! A large file takes seconds to read and to build. It goes in two steps on threads of tokio's pool. The file is read, checked and, if
+//! it is bad, reported with nothing of control's in hand. What is built of it needs the registry, so [`Apply`] goes along for that
+//! second step; verdicts of health checks, edits and announcements wait until it is back. It goes along as well for what of these takes
+//! a whole snapshot, and for edits that take longer than a moment.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
+use weir_api::edits::{Applied, Kind, Refusal, Reload as Wanted, Reloaded};
 use weir_config::Loaded;
 use weir_config::model::Config;
+use weir_config::report::Report;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::Current;
 use weir_health::overlay::Overlay;
 
-use crate::apply::{Apply, Draft, Refused};
+use crate::apply::{Apply, Draft, Pace, Refused};
+use crate::orders::{Answer, EditOrder, Order, ReloadOrder, refusal};
 use crate::reload_status::RefusedBy;
 use crate::routes;
 use crate::vrrp::sequence;
 
+/// Reloads that wait for the one that is under way.
+const WAITING_MAX: usize = 16;
+
 /// What was done beside control.
 pub(crate) enum Step {
     /// The file was read: what it says, and warnings; or a report.
-    Read(Result<(Box<Draft>, Option<String>), String>),
+    Read(Result<(Box<Draft>, Option<Report>), Report>),
     /// A draft was put in force, or not.
-    Applied(Box<Apply>, Result<(), Refused>),
+    Applied(Box<Apply>, Result<Reloaded, Refused>),
     /// What is in force was put in force once more.
     Renewed(Box<Apply>),
+    /// Edits were made, or not; whether they were to be.
+    Edited(Box<Apply>, Answer<Applied>, (bool, Result<Option<Applied>, Refusal>)),
 }
 
 /// How a reload ended.
@@ -38,8 +48,8 @@ pub(crate) type Outcome = Result<(), NotReloaded>;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotReloaded {
     /// The file is bad: the report on it.
-    #[error("{0}")]
-    BadFile(String),
+    #[error("\n{0}")]
+    BadFile(Report),
     /// Some part does not take it.
     #[error("{0}")]
     Refused(Refused),
@@ -55,25 +65,45 @@ impl NotReloaded {
     }
 }
 
+impl From<&NotReloaded> for Refusal {
+    fn from(problem: &NotReloaded) -> Self {
+        match problem {
+            NotReloaded::BadFile(report) => {
+                let text = report.one_liners().next().map_or_else(|| report.tally(), |(_, line)| line);
+                Refusal { report: Some(report.to_string()), ..refusal(Kind::Invalid, text) }
+            }
+            NotReloaded::Refused(refused) => refused.into(),
+        }
+    }
+}
+
+/// A reload that is under way.
+struct UnderWay {
+    order: ReloadOrder,
+    began: Instant,
+    warnings: Vec<String>,
+}
+
 /// See the module.
 pub(crate) struct Reload {
     path: PathBuf,
-    /// What the file says.
+    /// What is in force, while `apply` is elsewhere.
     file: Arc<Config>,
     current: Current,
     /// `None`: something is being built with it.
     apply: Option<Box<Apply>>,
-    under_way: JoinSet<Step>,
+    steps: JoinSet<Step>,
     is_reading: bool,
     /// Was read, and waits for `apply`.
     draft: Option<Box<Draft>>,
-    /// The file is to be read once more, since it may have changed after it was read.
-    is_wanted: bool,
-    /// When the reload that is under way did.
-    began: Option<Instant>,
+    under_way: Option<UnderWay>,
+    /// The file is to be read once more for each, since it may have changed after it was read.
+    waiting: VecDeque<ReloadOrder>,
     owes_announcement: bool,
     /// What is in force is to be put in force once more.
     owes_renewal: bool,
+    /// Requests whose edits were made, and that were refused.
+    edited: [u64; 2],
 }
 
 impl Reload {
@@ -81,22 +111,23 @@ impl Reload {
     pub(crate) fn new(path: PathBuf, mut apply: Apply) -> Self {
         Self {
             path,
-            file: apply.file(),
+            file: Arc::new(without_servers(&apply.file())),
             current: apply.publish().shared(),
             apply: Some(Box::new(apply)),
-            under_way: JoinSet::new(),
+            steps: JoinSet::new(),
             is_reading: false,
             draft: None,
-            is_wanted: false,
-            began: None,
+            under_way: None,
+            waiting: VecDeque::new(),
             owes_announcement: false,
             owes_renewal: false,
+            edited: [0; 2],
         }
     }
 
-    /// What the file in force says.
-    pub(crate) fn file(&self) -> &Arc<Config> {
-        &self.file
+    /// What is in force: the file, and the edits since.
+    pub(crate) fn file(&self) -> Arc<Config> {
+        self.apply.as_ref().map_or_else(|| self.file.clone(), |apply| apply.file())
     }
 
     /// What is in force.
@@ -104,9 +135,19 @@ impl Reload {
         self.current.load_full()
     }
 
-    /// Whether verdicts can be taken, which they can't while something is built.
-    pub(crate) fn takes_verdicts(&self) -> bool {
+    /// Whether verdicts and orders can be taken, which they can't while something is built.
+    pub(crate) fn takes_orders(&self) -> bool {
         self.apply.is_some()
+    }
+
+    /// Requests whose edits were made and that were refused so far, and what was edited since the file was read; `None`: that is not
+    /// known now.
+    pub(crate) fn edits(&self) -> Option<([u64; 2], usize)> {
+        self.apply.as_ref().map(|apply| (self.edited, apply.desired().edits()))
+    }
+
+    fn count_edits(&mut self, is_made: bool) {
+        self.edited[usize::from(!is_made)] += 1;
     }
 
     /// Other verdicts of health checks come into force.
@@ -126,7 +167,7 @@ impl Reload {
 
     /// When the reload that is under way began.
     pub(crate) fn began(&self) -> Option<Instant> {
-        self.began
+        self.under_way.as_ref().map(|under_way| under_way.began)
     }
 
     /// What it does meanwhile, in words.
@@ -143,33 +184,99 @@ impl Reload {
         self.go_on();
     }
 
-    /// Reads the file again, after the reload that is under way.
+    /// Reads the file again, after the reload that is under way: a signal wants it.
     pub(crate) fn begin(&mut self) {
-        if self.is_reading || self.draft.is_some() || self.apply.is_none() {
-            self.is_wanted = true;
-            if self.began.is_some() {
-                info!("the file is read once more after the reload that is under way");
-            }
+        // One that waits for its turn reads what there is then.
+        if self.waiting.iter().any(|order| order.answer.is_none()) {
             return;
         }
+        if self.under_way.is_some() {
+            info!("the file is read once more after the reload that is under way");
+        }
+        self.waiting.push_back(ReloadOrder { wanted: Wanted::default(), answer: None });
+        self.go_on();
+    }
+
+    /// Does what a client of the control socket asks for.
+    pub(crate) fn order(&mut self, order: Order) {
+        match order {
+            Order::Edit(order) => self.edit(order),
+            Order::Reload(order) if self.waiting.len() >= WAITING_MAX => {
+                let text = format!("{WAITING_MAX} other reloads wait for the one that is under way");
+                answer(order.answer, Err(refusal(Kind::Busy, text)));
+            }
+            Order::Reload(order) => {
+                self.waiting.push_back(order);
+                self.go_on();
+            }
+            Order::Desired(reply) => {
+                if let Some(apply) = &self.apply {
+                    // Who asked may be gone.
+                    let _ = reply.send(apply.desired().shown());
+                }
+            }
+        }
+    }
+
+    fn edit(&mut self, order: EditOrder) {
+        let EditOrder { edits, is_dry_run, answer } = order;
+        if answer.is_closed() {
+            return;
+        }
+        let Some(mut apply) = self.apply.take() else {
+            let _ = answer.send(Err(refusal(Kind::Busy, "something else is being put in force")));
+            return;
+        };
+        match apply.edit(&edits, is_dry_run, Pace::AtOnce).transpose() {
+            Some(done) => {
+                self.apply = Some(apply);
+                if !is_dry_run {
+                    self.count_edits(done.is_ok());
+                }
+                let _ = answer.send(done);
+            }
+            None => {
+                self.lend(&apply);
+                self.steps.spawn_blocking(move || {
+                    let done = apply.edit(&edits, is_dry_run, Pace::Beside);
+                    Step::Edited(apply, answer, (!is_dry_run, done))
+                });
+            }
+        }
+        self.go_on();
+    }
+
+    /// What is in force stays known while `apply` is elsewhere.
+    fn lend(&mut self, apply: &Apply) {
+        self.file = apply.file();
+    }
+
+    fn back(&mut self, apply: Box<Apply>) {
+        // Edits change it in place, which nobody else must hold for that. A large one takes a while to free.
+        let small = Arc::new(without_servers(&self.file));
+        let former = std::mem::replace(&mut self.file, small);
+        tokio::task::spawn_blocking(move || drop(former));
+        self.apply = Some(apply);
+    }
+
+    fn read(&mut self, order: ReloadOrder) {
         self.is_reading = true;
-        self.began = Some(Instant::now());
-        let (path, former) = (self.path.clone(), self.file.clone());
-        self.under_way.spawn_blocking(move || {
+        self.under_way = Some(UnderWay { order, began: Instant::now(), warnings: Vec::new() });
+        let (path, former) = (self.path.clone(), without_servers(&self.file()));
+        self.steps.spawn_blocking(move || {
             let read = weir_config::load(&path).and_then(weir_health::local::examine);
             let read = read.map(routes::look_around);
-            let read = read.map_err(|report| format!("\n{report}"));
-            Step::Read(read.map(|Loaded { config, warnings, .. }| {
+            Step::Read(read.map(|Loaded { config, warnings, editor, .. }| {
                 let numbers = sequence::read_new(&config, Some(&former));
-                let draft = Box::new(Draft::new(config, numbers));
-                (draft, (!warnings.is_empty()).then(|| format!("\n{warnings}")))
+                let draft = Box::new(Draft::new(config, editor, numbers));
+                (draft, (!warnings.is_empty()).then_some(warnings))
             }))
         });
     }
 
     /// The next step that is done. Never comes while nothing is under way. May be dropped half-way.
     pub(crate) async fn next(&mut self) -> Step {
-        match self.under_way.join_next().await {
+        match self.steps.join_next().await {
             Some(Ok(step)) => step,
             // A panic there is one of control's.
             Some(Err(problem)) if problem.is_panic() => std::panic::resume_unwind(problem.into_panic()),
@@ -179,14 +286,12 @@ impl Reload {
 
     /// Goes on after a step. Returns how a reload ended, once it has come to its end.
     pub(crate) fn take(&mut self, step: Step) -> Option<Outcome> {
-        let outcome = match step {
+        let done = match step {
             Step::Read(read) => {
                 self.is_reading = false;
                 match read {
                     Ok((draft, warnings)) => {
-                        if let Some(warnings) = warnings {
-                            warn!("{warnings}");
-                        }
+                        self.warn(warnings);
                         self.draft = Some(draft);
                         None
                     }
@@ -195,37 +300,62 @@ impl Reload {
             }
             Step::Applied(apply, done) => {
                 self.back(apply);
-                // It comes with what was owed.
-                self.owes_renewal &= done.is_err();
                 Some(done.map_err(NotReloaded::Refused))
             }
             Step::Renewed(apply) => {
-                self.apply = Some(apply);
+                self.back(apply);
+                None
+            }
+            Step::Edited(apply, answer, (is_meant, done)) => {
+                self.back(apply);
+                if is_meant {
+                    self.count_edits(done.is_ok());
+                }
+                let nobody = || refusal(Kind::Busy, "it was not done");
+                let _ = answer.send(done.and_then(|done| done.ok_or_else(nobody)));
                 None
             }
         };
-        if outcome.is_some() {
-            self.began = None;
-        }
-        match &outcome {
-            Some(Ok(())) => {
-                let generation = self.current.load().generation;
-                info!(file = %self.path.display(), generation, "configuration reloaded");
-            }
-            Some(Err(problem)) => {
-                error!("not reloaded, the former configuration stays in force: {problem}");
-            }
-            None => {}
-        }
+        let outcome = done.and_then(|done| self.end(done));
         self.go_on();
         outcome
     }
 
-    fn back(&mut self, apply: Box<Apply>) {
-        let former = std::mem::replace(&mut self.file, apply.file());
-        // A large one takes a while to free.
-        tokio::task::spawn_blocking(move || drop(former));
-        self.apply = Some(apply);
+    fn warn(&mut self, warnings: Option<Report>) {
+        let Some((warnings, under_way)) = warnings.zip(self.under_way.as_mut()) else { return };
+        under_way.warnings = warnings.one_liners().map(|(_, line)| line).collect();
+        if !under_way.order.wanted.dry_run {
+            warn!("\n{warnings}");
+        }
+    }
+
+    /// A reload has come to its end. `None`: it was none that changes anything.
+    fn end(&mut self, done: Result<Reloaded, NotReloaded>) -> Option<Outcome> {
+        let UnderWay { order, warnings, .. } = self.under_way.take()?;
+        let done = done.map(|reloaded| Reloaded { warnings, ..reloaded });
+        answer(order.answer, done.as_ref().map(Reloaded::clone).map_err(Refusal::from));
+        if order.wanted.dry_run {
+            return None;
+        }
+        match &done {
+            Ok(reloaded) => {
+                // It comes with what was owed.
+                self.owes_renewal = false;
+                let generation = self.current.load().generation;
+                info!(file = %self.path.display(), generation, "configuration reloaded");
+                if reloaded.dropped_edits > 0 {
+                    warn!(
+                        edits = reloaded.dropped_edits,
+                        "the reload has dropped edits: {}",
+                        reloaded.dropped.join("; ")
+                    );
+                }
+            }
+            Err(problem) => {
+                error!("not reloaded, the former configuration stays in force: {problem}");
+            }
+        }
+        Some(done.map(drop))
     }
 
     /// Begins what waits, if it can be.
@@ -235,13 +365,16 @@ impl Reload {
                 apply.publish().announce();
                 self.owes_renewal = true;
             }
+            let wanted = self.under_way.as_ref().map_or_else(Wanted::default, |it| it.order.wanted);
             if let Some(draft) = self.draft.take() {
-                self.under_way.spawn_blocking(move || {
-                    let done = apply.apply(*draft);
+                self.lend(&apply);
+                self.steps.spawn_blocking(move || {
+                    let done = apply.apply(*draft, wanted);
                     Step::Applied(apply, done)
                 });
             } else if std::mem::take(&mut self.owes_renewal) {
-                self.under_way.spawn_blocking(move || {
+                self.lend(&apply);
+                self.steps.spawn_blocking(move || {
                     apply.publish().renew();
                     Step::Renewed(apply)
                 });
@@ -249,9 +382,38 @@ impl Reload {
                 self.apply = Some(apply);
             }
         }
-        if self.apply.is_some() && !self.is_reading && std::mem::take(&mut self.is_wanted) {
-            self.begin();
+        if self.apply.is_some()
+            && self.under_way.is_none()
+            && let Some(order) = self.waiting.pop_front()
+        {
+            self.read(order);
         }
+    }
+}
+
+/// Answers whoever waits for it.
+fn answer<T>(to: Option<Answer<T>>, answer: Result<T, Refusal>) {
+    if let Some(to) = to {
+        let _ = to.send(answer);
+    }
+}
+
+/// All that is small of a configuration.
+fn without_servers(config: &Config) -> Config {
+    Config {
+        virtual_servers: Vec::new(),
+        control: config.control.clone(),
+        http: config.http.clone(),
+        memory: config.memory.clone(),
+        workers: config.workers.clone(),
+        connections: config.connections.clone(),
+        schedulers: config.schedulers,
+        health: config.health.clone(),
+        ports: config.ports.clone(),
+        routes: config.routes.clone(),
+        neighbors: config.neighbors.clone(),
+        marks: config.marks.clone(),
+        vrrp: config.vrrp.clone(),
     }
 }
 
@@ -316,7 +478,7 @@ mod tests {
             let announced = |reload: &Reload| reload.current().announcements_generation;
             std::fs::write(path, text("10.0.0.2", 2, 51)).unwrap();
             reload.announce();
-            assert!(!reload.takes_verdicts(), "it is built");
+            assert!(!reload.takes_orders(), "it is built");
             reload.begin();
             end(&mut reload).await.unwrap();
             assert_eq!((reload.current().generation, announced(&reload)), (3, 2));
@@ -324,11 +486,11 @@ mod tests {
             reload.begin();
             reload.announce();
             end(&mut reload).await.unwrap();
-            while !reload.under_way.is_empty() {
+            while !reload.steps.is_empty() {
                 let step = reload.next().await;
                 assert!(reload.take(step).is_none());
             }
-            assert!(announced(&reload) > 2 && reload.takes_verdicts());
+            assert!(announced(&reload) > 2 && reload.takes_orders());
         });
     }
 }

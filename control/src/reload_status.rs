@@ -45,13 +45,21 @@ pub(crate) struct ReloadStatus {
     /// Seconds since the epoch, as the bits of an `f64`.
     at: AtomicU64,
     refused: [AtomicU64; RefusedBy::ALL.len()],
+    /// Requests whose edits were made, and that were refused.
+    edits: [AtomicU64; 2],
+    edits_since: AtomicU64,
 }
 
 impl ReloadStatus {
     /// The configuration that weir started with was loaded at `at`.
     pub(crate) fn loaded(at: SystemTime) -> Self {
-        let status =
-            Self { successful: AtomicBool::new(true), at: AtomicU64::new(0), refused: Default::default() };
+        let status = Self {
+            successful: AtomicBool::new(true),
+            at: AtomicU64::new(0),
+            refused: Default::default(),
+            edits: Default::default(),
+            edits_since: AtomicU64::new(0),
+        };
         status.record(Ok(()), at);
         status
     }
@@ -63,6 +71,17 @@ impl ReloadStatus {
         }
         self.successful.store(outcome.is_ok(), Relaxed);
         self.at.store(unix_seconds(at).to_bits(), Relaxed);
+    }
+
+    /// Requests whose edits were made and that were refused so far, and what was edited since the file was read.
+    pub(crate) fn edited(&self, counts: [u64; 2], since: usize) {
+        self.edits.iter().zip(counts).for_each(|(edits, count)| edits.store(count, Relaxed));
+        self.edits_since.store(since as u64, Relaxed);
+    }
+
+    /// The same three figures.
+    pub(crate) fn edits(&self) -> ([u64; 2], u64) {
+        (self.edits.each_ref().map(|edits| edits.load(Relaxed)), self.edits_since.load(Relaxed))
     }
 
     /// Whether the last attempt succeeded.

@@ -7,6 +7,8 @@ use weir_config::model::{Config, Idle, Port};
 /// A sentence that names every key of `new` that a reload can't change, with its former value; `None`: there is none.
 pub(crate) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     let mut changed = Changed::default();
+    let socket = |config: &Config| config.control.socket.display().to_string();
+    changed.compare("`socket` of [control]", &socket(old), &socket(new));
     changed.compare("`listen` of [http]", &old.http.listen, &new.http.listen);
     changed.compare("`hosts` of [http]", &old.http.hosts, &new.http.hosts);
     changed.compare("`mbufs` of [memory]", &old.memory.mbufs, &new.memory.mbufs);

@@ -9,7 +9,9 @@ use tracing::error;
 use weir_config::Loaded;
 
 use crate::cli::CommandLine;
+use crate::control::Doors;
 use crate::flags::{BAD_INPUT, FAILED, Flags};
+use crate::socket::ControlSocket;
 use crate::{early, http, lasting, lifecycle, log, nodes, ports, routes, signals};
 
 /// Does what the command line says. Returns the exit status.
@@ -88,8 +90,9 @@ fn load_and_run(line: &CommandLine, flags: Flags) -> u8 {
 
 /// From a valid configuration to a director that forwards, until it is told to stop. Whatever was started is stopped
 /// in reverse order, also when a later step fails.
-fn run(line: &CommandLine, Loaded { config, .. }: Loaded, flags: Flags) -> anyhow::Result<()> {
+fn run(line: &CommandLine, Loaded { config, editor, .. }: Loaded, flags: Flags) -> anyhow::Result<()> {
     let listener = http::bind(config.http.listen)?;
+    let doors = Doors { http: listener, control: ControlSocket::of(&config.control)? };
     let arguments = line.eal_arguments();
     let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
     for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {
@@ -109,12 +112,12 @@ fn run(line: &CommandLine, Loaded { config, .. }: Loaded, flags: Flags) -> anyho
     if flags.is_stopping() {
         return Ok(());
     }
-    let prepared = lifecycle::prepare(&eal, &lcores, &line.own.config, config, &mut ports)?;
+    let prepared = lifecycle::prepare(&eal, &lcores, &line.own.config, (config, editor), &mut ports)?;
     // Health checks and hooks may be programs of another user. Only now, for the memory of tables has files, too.
     if let Err(problem) = dpdk::files::close_on_exec() {
         tracing::warn!("programs started by weir will have its files open: {problem}");
     }
-    lifecycle::run(&eal, &lcores, prepared, listener, flags)
+    lifecycle::run(&eal, &lcores, prepared, doors, flags)
     // Ports close, memory goes back and EAL ends as `ports` and `eal` are dropped.
 }
 

@@ -37,11 +37,16 @@ fn config(address: &str, weight: u16, id: u8) -> Config {
 }
 
 fn parse(text: &str) -> Config {
-    weir_config::parse("test", text).unwrap_or_else(|report| panic!("{report}")).config
+    loaded(text).config
 }
 
+fn loaded(text: &str) -> weir_config::Loaded {
+    weir_config::parse("test", text).unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// With the tables of such a file, which are the same but for single values.
 fn draft(config: Config) -> Draft {
-    Draft::new(config, Numbers::new())
+    Draft::new(config, loaded(&text("10.0.0.2", 1, 51)).editor, Numbers::new())
 }
 
 /// See the module.
@@ -64,8 +69,13 @@ struct Before {
 }
 
 impl Bench {
-    /// With a file in force.
+    /// With a file in force, whose tables are those of [`text`].
     pub(crate) fn new(config: Config) -> Self {
+        Self::with(config, loaded(&text("10.0.0.2", 1, 51)).editor)
+    }
+
+    /// With a file in force, and its tables.
+    fn with(config: Config, editor: Editor) -> Self {
         let (checker, health) = Checker::new(&config, 1);
         let (shared, mut punts) = (Shared::new(1, 1), [Punt::default()]);
         let lines: Slab<Line> = Slab::heap(Templates::lines_for(1024)).unwrap();
@@ -87,13 +97,18 @@ impl Bench {
         let answer = Arc::new(Mutex::new(Ok(())));
         let theirs = answer.clone();
         let (host_control, host) = played::host(move || Some(theirs.lock().unwrap().clone()));
-        let apply = Apply::new(publish, health.clone(), vrrp_control, Some(host_control));
+        let apply = Apply::new((publish, editor), health.clone(), vrrp_control, Some(host_control));
         Self { apply, health, _checker: checker, current, _vrrp: vrrp, thread: Some(thread), answer, host }
     }
 
     /// How many orders the checker has room for.
     pub(crate) fn places(&self) -> Vec<Place> {
         std::iter::from_fn(|| self.health.place().ok()).collect()
+    }
+
+    /// The same for edits.
+    fn edit_places(&self) -> Vec<weir_health::checker::EditPlace> {
+        std::iter::from_fn(|| self.health.place_for_edits().ok()).collect()
     }
 
     fn before(&self) -> Before {
@@ -120,7 +135,7 @@ impl Bench {
 fn what_nobody_refuses_changes_every_part() {
     let mut bench = Bench::new(config("10.0.0.2", 1, 51));
     let (places, before) = (bench.places().len(), bench.before());
-    bench.apply.apply(draft(config("10.0.0.3", 7, 52))).unwrap();
+    bench.apply.apply(draft(config("10.0.0.3", 7, 52)), Reload::default()).unwrap();
     let now = bench.current.load_full();
     assert_eq!(now.generation, before.snapshot.generation + 1);
     assert_eq!(now.servers().map(|server| server.weight).collect::<Vec<_>>(), [7]);
@@ -135,7 +150,7 @@ fn what_nobody_refuses_changes_every_part() {
 fn what_health_refuses_changes_nothing() {
     let mut bench = Bench::new(config("10.0.0.2", 1, 51));
     let (all, before) = (bench.places(), bench.before());
-    let refused = bench.apply.apply(draft(config("10.0.0.3", 7, 52))).unwrap_err();
+    let refused = bench.apply.apply(draft(config("10.0.0.3", 7, 52)), Reload::default()).unwrap_err();
     assert_eq!(refused, Refused::Health(NotTaken::Hangs));
     assert_eq!(
         refused.to_string(),
@@ -143,7 +158,7 @@ fn what_health_refuses_changes_nothing() {
     );
     bench.assert_unchanged(&before);
     drop(all);
-    bench.apply.apply(draft(config("10.0.0.3", 7, 52))).unwrap();
+    bench.apply.apply(draft(config("10.0.0.3", 7, 52)), Reload::default()).unwrap();
     assert_eq!(bench.asked(), [Asked::Add, Asked::Settle]);
 }
 
@@ -152,7 +167,7 @@ fn what_vrrp_refuses_changes_nothing() {
     let mut bench = Bench::new(config("10.0.0.2", 1, 51));
     let (places, before) = (bench.places().len(), bench.before());
     bench.thread = None;
-    let refused = bench.apply.apply(draft(config("10.0.0.3", 7, 52))).unwrap_err();
+    let refused = bench.apply.apply(draft(config("10.0.0.3", 7, 52)), Reload::default()).unwrap_err();
     assert_eq!(refused, Refused::Vrrp(VrrpRefusal::Ended));
     bench.assert_unchanged(&before);
     assert_eq!(bench.places().len(), places);
@@ -167,7 +182,7 @@ fn a_file_without_vrrp_needs_no_thread_of_vrrps() {
     };
     let mut bench = Bench::new(without("10.0.0.2", 1));
     bench.thread = None;
-    bench.apply.apply(draft(without("10.0.0.2", 2))).unwrap();
+    bench.apply.apply(draft(without("10.0.0.2", 2)), Reload::default()).unwrap();
     assert_eq!(bench.asked(), [], "nor another address of the host's");
 }
 
@@ -176,7 +191,7 @@ fn what_the_host_refuses_changes_nothing() {
     let mut bench = Bench::new(config("10.0.0.2", 1, 51));
     let (places, before) = (bench.places().len(), bench.before());
     *bench.answer.lock().unwrap() = Err("weir0: address 10.0.0.3/16 is not added".to_owned());
-    let refused = bench.apply.apply(draft(config("10.0.0.3", 7, 52))).unwrap_err();
+    let refused = bench.apply.apply(draft(config("10.0.0.3", 7, 52)), Reload::default()).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "the host interfaces do not take it: weir0: address 10.0.0.3/16 is not added"
@@ -184,7 +199,7 @@ fn what_the_host_refuses_changes_nothing() {
     bench.assert_unchanged(&before);
     assert_eq!(bench.places().len(), places);
     *bench.answer.lock().unwrap() = Ok(());
-    bench.apply.apply(draft(config("10.0.0.3", 7, 52))).unwrap();
+    bench.apply.apply(draft(config("10.0.0.3", 7, 52)), Reload::default()).unwrap();
     assert_eq!(bench.asked(), [Asked::Add, Asked::Undo, Asked::Add, Asked::Settle]);
 }
 
@@ -196,11 +211,11 @@ fn what_the_registry_refuses_changes_nothing() {
     wanted.virtual_servers[0].scheduler = Scheduler::Mh;
     // No file says so.
     wanted.schedulers.mh_table_size = 4096;
-    let refused = bench.apply.apply(draft(wanted)).unwrap_err();
+    let refused = bench.apply.apply(draft(wanted), Reload::default()).unwrap_err();
     assert_eq!(refused.to_string(), "it can't be served: virtual server web: 4096 is not a table size of mh");
     bench.assert_unchanged(&before);
     assert_eq!(bench.places().len(), places);
-    bench.apply.apply(draft(config("10.0.0.3", 7, 52))).unwrap();
+    bench.apply.apply(draft(config("10.0.0.3", 7, 52)), Reload::default()).unwrap();
     assert_eq!(bench.asked(), [Asked::Add, Asked::Undo, Asked::Add, Asked::Settle]);
 }
 
@@ -210,8 +225,132 @@ fn what_takes_a_restart_asks_nobody() {
     let before = bench.before();
     let mut wanted = config("10.0.0.3", 7, 52);
     wanted.ports[0].mtu = 1400;
-    let refused = bench.apply.apply(draft(wanted)).unwrap_err();
+    let refused = bench.apply.apply(draft(wanted), Reload::default()).unwrap_err();
     assert_eq!(refused.by(), RefusedBy::Restart);
     bench.assert_unchanged(&before);
     assert_eq!(bench.asked(), []);
+}
+
+fn keys(value: serde_json::Value) -> weir_config::edit::Keys {
+    serde_json::from_value(value).unwrap()
+}
+
+fn web() -> weir_config::edit::Id {
+    weir_config::edit::Id::Name("web".to_owned())
+}
+
+fn set_weight(weight: u16) -> Edit {
+    Edit::SetRealServer(web(), ([10, 0, 1, 1].into(), 80), keys(serde_json::json!({ "weight": weight })))
+}
+
+#[test]
+fn an_edit_is_in_force_at_once_and_health_hears_of_it() {
+    let mut bench = Bench::new(config("10.0.0.2", 1, 51));
+    let (places, before) = (bench.edit_places().len(), bench.before());
+    let done = bench.apply.edit(&[set_weight(5)], false, Pace::AtOnce).unwrap().unwrap();
+    assert_eq!(done, Applied { applied: 1, warnings: Vec::new() });
+    let now = bench.current.load_full();
+    assert_eq!(now.generation, before.snapshot.generation + 1);
+    assert_eq!(now.servers().map(|server| server.weight).collect::<Vec<_>>(), [5]);
+    assert_eq!(bench.apply.file().virtual_servers[0].real_servers[0].weight, 5);
+    assert_eq!(bench.edit_places().len(), places - 1, "the checker has an order");
+    // All or nothing, and a dry run is nothing.
+    let before = bench.before();
+    let refusal = bench
+        .apply
+        .edit(
+            &[set_weight(6), Edit::RemoveVirtualServer(weir_config::edit::Id::Name("no".into()))],
+            false,
+            Pace::AtOnce,
+        )
+        .unwrap_err();
+    assert_eq!((refusal.edit, refusal.kind), (Some(1), Kind::UnknownVirtualServer));
+    bench.apply.edit(&[set_weight(6)], true, Pace::AtOnce).unwrap().unwrap();
+    bench.assert_unchanged(&before);
+    let places = bench.edit_places();
+    let refusal = bench.apply.edit(&[set_weight(6)], false, Pace::AtOnce).unwrap_err();
+    assert_eq!(refusal.kind, Kind::Busy);
+    bench.assert_unchanged(&before);
+    drop(places);
+}
+
+#[test]
+fn a_reload_drops_edits_or_keeps_them() {
+    let mut bench = Bench::new(config("10.0.0.2", 1, 51));
+    let weights = |bench: &Bench| bench.current.load().servers().map(|it| it.weight).collect::<Vec<_>>();
+    let loaded = |weight| {
+        let loaded = loaded(&text("10.0.0.2", weight, 51));
+        Draft::new(loaded.config, loaded.editor, Numbers::new())
+    };
+    bench.apply.edit(&[set_weight(5)], false, Pace::AtOnce).unwrap().unwrap();
+    let told = bench.apply.apply(loaded(2), Reload { dry_run: true, keep_edits: false }).unwrap();
+    assert_eq!((told.dropped_edits, told.changed.real_servers.changed), (1, 1));
+    assert_eq!(told.dropped, ["real server 10.0.1.1:80 of tcp 10.0.9.1:80 set: weight = 5"]);
+    assert_eq!(weights(&bench), [5]);
+    let told = bench.apply.apply(loaded(2), Reload { dry_run: false, keep_edits: true }).unwrap();
+    assert_eq!((told.dropped_edits, told.changed.real_servers.changed), (0, 0));
+    assert_eq!((weights(&bench), bench.apply.desired().edits()), (vec![5], 1));
+    let told = bench.apply.apply(loaded(2), Reload::default()).unwrap();
+    assert_eq!((told.dropped_edits, weights(&bench), bench.apply.desired().edits()), (1, vec![2], 0));
+}
+
+/// Virtual servers with ten real servers each.
+fn many(count: u32) -> String {
+    let mut text =
+        "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.0.0.2/8\"]\n".to_owned();
+    for service in 0..count {
+        let vip = std::net::Ipv4Addr::from(0xc000_0200 + service);
+        text += &format!(
+            "[[virtual_server]]\nname = \"v{service}\"\naddress = \"{vip}\"\nport = 80\nforwarding = \"nat\"\n"
+        );
+        for server in 0..10 {
+            let rip = std::net::Ipv4Addr::from(0x0a01_0000 + service * 10 + server);
+            text += &format!("[[virtual_server.real_server]]\naddress = \"{rip}\"\nport = 8080\n");
+        }
+    }
+    text
+}
+
+/// Prints how long edits among 10,000 virtual servers take; a release build holds them to the promise.
+#[test]
+fn edits_among_many_virtual_servers_cost_what_they_are_about() {
+    let count = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
+    let loaded = loaded(&many(count));
+    let mut bench = Bench::with(loaded.config, loaded.editor);
+    let at = |service: u32| weir_config::edit::Id::Name(format!("v{service}"));
+    let server = |service: u32, server: u32| {
+        (std::net::Ipv4Addr::from(0x0a01_0000 + service * 10 + server).into(), 8080)
+    };
+    let weight = |number: u32| keys(serde_json::json!({ "weight": number % 7 + 1 }));
+    let mut made = |what: &str, edit: &dyn Fn(u32) -> Edit| {
+        let mut times = Vec::new();
+        for number in 0..60 {
+            let edits = [edit(number)];
+            let began = std::time::Instant::now();
+            bench.apply.edit(&edits, false, Pace::AtOnce).unwrap().expect("at once");
+            times.push(began.elapsed());
+        }
+        times.sort();
+        println!("{what}: {:?} in the middle, {:?} at most", times[30], times[59]);
+        times[30]
+    };
+    let new =
+        |number: u32| keys(serde_json::json!({ "address": format!("172.16.0.{}", number + 1), "port": 80 }));
+    let by_address = |number: u32| {
+        let address = std::net::IpAddr::from([172, 16, 0, number as u8 + 1]);
+        let protocol = weir_config::model::Protocol::Tcp;
+        weir_config::edit::Id::Identity(Identity::Address { address, port: 80, protocol })
+    };
+    let times = [
+        made("a weight", &|number| {
+            Edit::SetRealServer(at(number * 7), server(number * 7, 3), weight(number))
+        }),
+        made("a real server goes", &|number| Edit::RemoveRealServer(at(number * 7), server(number * 7, 3))),
+        made("a virtual server comes", &|number| Edit::AddVirtualServer(new(number))),
+        made("a virtual server goes", &|number| Edit::RemoveVirtualServer(by_address(number))),
+    ];
+    if !cfg!(debug_assertions) {
+        assert!(times.iter().all(|time| time.as_micros() < 1_000), "{times:?}");
+    }
+    assert_eq!(bench.current.load().services().count(), count as usize);
 }

@@ -7,7 +7,6 @@
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,12 +17,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::door::{Door, Stream, Who};
 use super::room::{Guest, Room};
 
 /// Request line and headers; Prometheus sends 300 bytes, a browser 1,000. Also what a connection reads ahead.
@@ -67,12 +66,11 @@ impl Limits {
 /// The listener can't be watched. Problems of single connections only concern those.
 pub(super) async fn serve_within(
     limits: Limits,
-    listener: std::net::TcpListener,
+    door: impl TryInto<Door, Error = io::Error>,
     pages: Router,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let door: Door = door.try_into()?;
     let room = Arc::new(Room::new(limits.connections, limits.held_bytes));
     let router = pages.layer(Extension(room.clone()));
     let (stopping, _) = watch::channel(false);
@@ -82,29 +80,29 @@ pub(super) async fn serve_within(
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            (stream, peer) = accept(&listener) => {
-                let guest = room.enter(peer.ip(), Instant::now());
+            (stream, peer) = accept(&door) => {
+                let guest = room.enter(peer, Instant::now());
                 let (room, router, stopping) = (room.clone(), router.clone(), stopping.subscribe());
                 connections.spawn(async move {
                     tokio::select! {
                         () = connection(limits, stream, &guest, router, stopping) => {}
-                        () = guest.told_to_leave() => debug!(%peer, "HTTP connection closed to make room"),
+                        () = guest.told_to_leave() => debug!(?peer, "HTTP connection closed to make room"),
                     }
                     room.left(&guest);
                 });
             }
         }
     }
-    drop(listener);
+    drop(door);
     stopping.send_replace(true);
     let _ = timeout(limits.stop, async { while connections.join_next().await.is_some() {} }).await;
     connections.shutdown().await;
     Ok(())
 }
 
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(door: &Door) -> (Box<dyn Stream>, Who) {
     loop {
-        match listener.accept().await {
+        match door.accept().await {
             Ok(accepted) => return accepted,
             // The client was gone before it was its turn.
             Err(problem) if is_of_one_client(&problem) => {}
@@ -123,13 +121,11 @@ fn is_of_one_client(problem: &io::Error) -> bool {
 
 async fn connection(
     limits: Limits,
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     guest: &Arc<Guest>,
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) {
-    // Answers are written as a whole, so there is nothing to collect into larger segments.
-    let _ = stream.set_nodelay(true);
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -159,7 +155,7 @@ fn log(ended: hyper::Result<()>) {
 
 /// A connection that tells when it moves.
 struct Watched {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     guest: Arc<Guest>,
 }
 

@@ -8,6 +8,7 @@
 //! | `/api/v1/status`, `/api/v1/ports`, `/api/v1/counters` | JSON: the director as a whole, its ports, what it has counted |
 //! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one, `?templates=count` with clients that persistence ties |
 //! | `/api/v1/health` | JSON: real servers and their checks; `?virtual_server=NAME` |
+//! | `/api/v1/timeouts` | JSON: how long connections stay |
 //! | `/api/v1/workers` | JSON: what each worker has done, how long its passes take |
 //! | `/live` | 200 as long as control runs and no worker or thread of control's is stuck, else 503 or no answer: a supervisor may restart weir then |
 //! | `/ready` | 200 when every worker polls and every port's link is up, else 503 and one line that says what is missing |
@@ -15,11 +16,21 @@
 //! All of it is read-only and `GET` (or `HEAD`). Anything else is answered 404 or 405 in plain text, and 421 what was
 //! asked of another host's name ([`hosts`]).
 //!
+//! The control socket answers the same to whoever may open it, whatever name it is called by, and what changes weir besides ([`edits`]):
+//!
+//! | path | answer |
+//! |---|---|
+//! | `POST /api/v1/edits` | JSON: edits are made, all or none |
+//! | `POST /api/v1/reload` | JSON: the file is read again, or it is said what would come of it |
+//! | `/api/v1/desired` | JSON: the tables of the file as they are in force |
+//!
 //! [`connections`] and [`room`] keep what clients can take within bounds. Pages that cost memory are made on tokio's
 //! blocking threads, [`PAGES_MAX`] at a time, so that control's own thread is never held up by them.
 
 mod connections;
 mod director;
+mod door;
+mod edits;
 mod health;
 mod hosts;
 mod listing;
@@ -37,6 +48,7 @@ mod workers;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +61,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -57,6 +69,7 @@ use tracing::error;
 use weir_config::model::Http;
 
 use crate::metrics::Metrics;
+use crate::orders::Orders;
 use crate::sources::Sources;
 
 use connections::{Limits, serve_within};
@@ -104,13 +117,14 @@ pub(crate) struct HttpState {
     metrics: Arc<Metrics>,
     pages: Arc<Semaphore>,
     hosts: Arc<Hosts>,
+    orders: Orders,
 }
 
 impl HttpState {
-    /// Answers from these metrics, to those who call it by a name of the file.
-    pub(crate) fn new(metrics: Arc<Metrics>, settings: &Http) -> Self {
+    /// Answers from these metrics, to those who call it by a name of the file, and has orders carried out elsewhere.
+    pub(crate) fn new(metrics: Arc<Metrics>, settings: &Http, orders: Orders) -> Self {
         let hosts = Arc::new(Hosts::new(&settings.hosts));
-        Self { metrics, pages: Arc::new(Semaphore::new(PAGES_MAX)), hosts }
+        Self { metrics, pages: Arc::new(Semaphore::new(PAGES_MAX)), hosts, orders }
     }
 }
 
@@ -133,7 +147,20 @@ pub(crate) async fn serve(
     serve_within(Limits::USUAL, listener, router(state), shutdown).await
 }
 
-fn router(state: HttpState) -> Router {
+/// Answers at the control socket until `shutdown`.
+///
+/// # Errors
+/// The socket can't be watched.
+pub(crate) async fn serve_control(
+    listener: UnixListener,
+    state: HttpState,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    serve_within(Limits::USUAL, listener, control_router(state), shutdown).await
+}
+
+/// What only reads.
+fn reading() -> Router<HttpState> {
     Router::new()
         .route("/", get(status))
         .route("/metrics", get(metrics))
@@ -144,7 +171,25 @@ fn router(state: HttpState) -> Router {
         .route("/api/v1/virtual_servers", get(listed_servers))
         .route("/api/v1/health", get(health_listing))
         .route("/api/v1/vrrp", get(listed_vrrp))
+        .route("/api/v1/timeouts", get(edits::timeouts))
         .route("/api/v1/workers", get(listed_workers))
+}
+
+/// The control socket's.
+fn control_router(state: HttpState) -> Router {
+    reading()
+        .route("/api/v1/desired", get(edits::desired))
+        .route("/api/v1/edits", post(edits::edits))
+        .route("/api/v1/reload", post(edits::reload))
+        .route("/live", get(live))
+        .route("/ready", get(ready))
+        .fallback(not_found)
+        .layer(from_fn(note_the_request))
+        .with_state(state)
+}
+
+fn router(state: HttpState) -> Router {
+    reading()
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(state.clone(), refuse_foreign_names))
@@ -276,7 +321,7 @@ async fn not_found(uri: Uri) -> Response {
     plain(
         StatusCode::NOT_FOUND,
         format!(
-            "there is no {path} here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
+            "there is no {path} here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /api/v1/timeouts, /live or /ready\n"
         ),
     )
 }

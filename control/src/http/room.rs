@@ -12,6 +12,8 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, Semaphore};
 
+use super::door::Who;
+
 /// Pages that are made for one peer at a time, half of those that are made at all.
 const PAGES_PER_PEER: usize = 2;
 
@@ -37,10 +39,10 @@ pub(super) struct Guest {
     leave: Notify,
 }
 
-/// A host, or a network that one host may have to itself.
+/// A process, a host, or a network that one host may have to itself.
 #[derive(Debug)]
 pub(super) struct Peer {
-    address: IpAddr,
+    who: Who,
     /// Pages that may be made for it now.
     pub(super) pages: Arc<Semaphore>,
 }
@@ -52,17 +54,20 @@ impl Room {
     }
 
     /// Lets a connection in. If there is no room, another one is told to leave.
-    pub(super) fn enter(&self, address: IpAddr, now: Instant) -> Arc<Guest> {
-        let address = network(address);
+    pub(super) fn enter(&self, who: impl Into<Who>, now: Instant) -> Arc<Guest> {
+        let who = match who.into() {
+            Who::Host(address) => Who::Host(network(address)),
+            process => process,
+        };
         let mut guests = self.guests();
         if guests.len() >= self.connections_max
             && let Some(place) = most_dispensable(&guests, |_| 1)
         {
             guests.swap_remove(place).leave.notify_one();
         }
-        let known = guests.iter().find(|guest| guest.peer.address == address);
+        let known = guests.iter().find(|guest| guest.peer.who == who);
         let peer = known.map_or_else(
-            || Arc::new(Peer { address, pages: Arc::new(Semaphore::new(PAGES_PER_PEER)) }),
+            || Arc::new(Peer { who, pages: Arc::new(Semaphore::new(PAGES_PER_PEER)) }),
             |guest| guest.peer.clone(),
         );
         let guest = Arc::new(Guest {

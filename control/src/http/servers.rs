@@ -88,7 +88,7 @@ fn virtual_server<'a>(server: &'a VirtualServerReading, tied: Option<&[u32]>) ->
         one_packet: server.one_packet,
         active: sum(|real| real.active),
         inactive: sum(|real| real.inactive),
-        carried: carried(&server.traffic, &server.rates),
+        carried: carried(&server.since_zero, &server.rates),
         real_servers: server.real_servers.iter().map(|real| real_server(real, tied)).collect(),
     }
 }
@@ -109,7 +109,7 @@ fn real_server<'a>(server: &'a RealServerReading, tied: Option<&[u32]>) -> RealS
         upper_threshold: server.upper_threshold,
         lower_threshold: server.lower_threshold,
         persistent: tied.map(|tied| tied.get(server.id.index()).copied().unwrap_or_default()),
-        carried: carried(&server.traffic, &server.rates),
+        carried: carried(&server.since_zero, &server.rates),
     }
 }
 

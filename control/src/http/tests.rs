@@ -25,7 +25,7 @@ impl Server {
     fn start(director: &Director, limits: Limits) -> Self {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let state = HttpState::new(director.metrics.clone(), &settings());
+        let state = HttpState::new(director.metrics.clone(), &settings(), crate::orders::channel().0);
         let (stop, stopped) = oneshot::channel();
         let theirs = state.clone();
         let thread = thread::spawn(move || {
@@ -163,7 +163,7 @@ fn unknown_paths_and_methods_are_refused_in_plain_text() {
     assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
     assert_eq!(
         body,
-        "there is no /metric here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /live or /ready\n"
+        "there is no /metric here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /api/v1/timeouts, /live or /ready\n"
     );
     for method in ["POST", "DELETE", "BREW"] {
         let (head, body) = server.ask(method, "/metrics");

@@ -274,6 +274,12 @@ families! {
         |it, to| for (by, count) in &it.reloads_refused {
             to.count(&[by.label()], *count);
         };
+    COUNTER "weir_edits_total" ["result"] "Requests for edits at the control socket: made, or refused as a whole."
+        |it, to| for (result, count) in ["made", "refused"].iter().zip(it.edits.0) {
+            to.count(&[result], count);
+        };
+    GAUGE "weir_edited_objects" [] "What was edited since the file was read: the next reload drops it unless it is told to keep it."
+        |it, to| to.count(&[], it.edits.1);
 
     GAUGE "weir_port_up" ["port"] "1 if the port's link is up, else 0; absent if the device does not say."
         |it, to| for port in &it.ports {

@@ -50,6 +50,8 @@ pub(crate) struct Reading {
     pub(crate) tracked_lasts: f64,
     /// Everybody who may refuse a file, with how many were refused.
     pub(crate) reloads_refused: Vec<(RefusedBy, u64)>,
+    /// Requests whose edits were made and that were refused, and what was edited since the file was read.
+    pub(crate) edits: ([u64; 2], u64),
     /// Number of the configuration in force: 1 at the start, one more with each change.
     pub(crate) generation: u64,
     /// What is missing in the log.
@@ -249,6 +251,8 @@ pub(crate) struct VirtualServerReading {
     pub(crate) one_packet: bool,
     /// With that of real servers that were removed.
     pub(crate) traffic: Traffic,
+    /// What of it came since counters of listings were set to 0.
+    pub(crate) since_zero: Traffic,
     /// What it carries in a second.
     pub(crate) rates: Rates,
     /// In the order of their numbers, which is that of the file at first.
@@ -280,6 +284,8 @@ pub(crate) struct RealServerReading {
     pub(crate) inactive: u32,
     /// What it has carried.
     pub(crate) traffic: Traffic,
+    /// What of it came since counters of listings were set to 0.
+    pub(crate) since_zero: Traffic,
     /// What it carries in a second.
     pub(crate) rates: Rates,
     /// What became of clients' TCP connections; of NAT only.
@@ -299,6 +305,7 @@ impl Reading {
             reload_successful: sources.reload.is_successful(),
             reload_at: sources.reload.at(),
             reload_lasts: sources.reload_lasts.seconds(),
+            edits: sources.reload.edits(),
             tracked_lasts: sources.tracked_lasts.seconds(),
             reloads_refused: RefusedBy::ALL.iter().map(|&by| (by, sources.reload.refused(by))).collect(),
             generation: snapshot.generation,
@@ -406,6 +413,7 @@ impl RealServerReading {
             active: server.live.active(),
             inactive: server.live.inactive(),
             traffic,
+            since_zero: server.live.rates.since_zero(traffic),
             rates: server.live.rates.rates(),
             openings: (server.forwarding == Forwarding::Nat).then(|| server.live.openings()),
         }
@@ -455,6 +463,7 @@ fn virtual_servers(snapshot: &Snapshot) -> Vec<VirtualServerReading> {
         persistence: service.persistence,
         one_packet: service.one_packet,
         traffic: snapshot.retired(service.id),
+        since_zero: Traffic::default(),
         rates: service.rates.rates(),
         real_servers: Vec::with_capacity(service.list.len()),
     };
@@ -467,6 +476,11 @@ fn virtual_servers(snapshot: &Snapshot) -> Vec<VirtualServerReading> {
             if server.is_present {
                 virtual_server.real_servers.push(RealServerReading::take(server, traffic));
             }
+        }
+    }
+    for service in snapshot.services() {
+        if let Some(reading) = readings.get_mut(&service.id) {
+            reading.since_zero = service.rates.since_zero(reading.traffic);
         }
     }
     readings.into_values().collect()

@@ -78,6 +78,19 @@ impl ServiceDescription {
     }
 }
 
+impl ServiceDescription {
+    /// Has those of `old` that stayed, and have one of these names, count as edited though they may be as they were. Call it after
+    /// [`ServiceDescription::follow`].
+    pub fn revise(&mut self, old: &ServiceDescription, names: &[u32]) {
+        let known = |server: &ServerDescription| old.servers.iter().find(|before| before.id == server.id);
+        for server in self.servers.iter_mut().filter(|server| names.contains(&server.id)) {
+            if known(server).is_some_and(|before| before.revision == server.revision) {
+                server.edit(server.weight);
+            }
+        }
+    }
+}
+
 /// Why a scheduler could not be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {

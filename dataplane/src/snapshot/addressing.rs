@@ -152,12 +152,13 @@ fn own_addresses(ports: &[Port]) -> HashMap<Addr4, Local> {
 }
 
 /// A VIP is answered where its network is; a VIP in no network of ours (one that is routed here) on every port.
-fn ports_of_vip(ports: &[Port], vip: Addr4) -> u64 {
+pub(super) fn ports_of_vip(ports: &[Port], vip: Addr4) -> u64 {
     let holds = |port: &Port| port.addresses.iter().any(|net| net.contains(&Ipv4Addr::from(vip)));
     let near = ports.iter().enumerate().filter(|(_, port)| holds(port)).fold(0, |set, (n, _)| set | 1 << n);
     if near != 0 { near } else { (1u64 << ports.len()) - 1 }
 }
 
-fn bits(set: u64) -> impl Iterator<Item = usize> {
+/// The numbers of the bits that are set.
+pub(super) fn bits(set: u64) -> impl Iterator<Item = usize> {
     (0..64).filter(move |bit| set & 1 << bit != 0)
 }

@@ -1,18 +1,22 @@
 //! Which virtual server is at an address and port. A look-up reads one cache line, nearly always, and that can be asked
 //! for beforehand: with thousands of virtual servers in use it is in no cache.
 //!
-//! Open addressing, linear probing, never changed once made. Keys are the file's, so nobody outside can make long runs.
+//! Open addressing, linear probing. Packets see it as it is; control changes one that nobody sees. Keys are the file's, so nobody
+//! outside can make long runs.
 
 use super::{Target, address_of, socket};
 use crate::address::Addr4;
 use crate::conn::record::{ServiceId, VipId};
 
 /// See the module.
+#[derive(Clone)]
 pub(super) struct Destinations {
     /// A power of two, more than a quarter of them free.
     entries: Box<[Entry]>,
     /// Bits of a hash that are not the place.
     shift: u32,
+    /// How many are there.
+    len: usize,
     /// Whether some virtual server has all ports.
     has_any_port: bool,
 }
@@ -27,6 +31,13 @@ struct Entry {
     /// See [`Destination::router`].
     router: u16,
 }
+
+/// A free place.
+const NOBODY: Entry = Entry {
+    socket: 0,
+    target: Target { service: ServiceId::NONE, vip: VipId(0), any_port: false },
+    router: 0,
+};
 
 /// A virtual server as its address and port tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,22 +55,71 @@ impl Destinations {
         targets: impl ExactSizeIterator<Item = (u64, Target)>,
         router_of: impl Fn(Addr4) -> u16,
     ) -> Self {
-        let len = (targets.len() * 4 / 3 + 2).next_power_of_two();
-        let nobody = Target { service: ServiceId::NONE, vip: VipId(0), any_port: false };
-        let mut destinations = Self {
-            entries: vec![Entry { socket: 0, target: nobody, router: 0 }; len].into(),
-            shift: u64::BITS - len.trailing_zeros(),
-            has_any_port: false,
-        };
+        let mut destinations = Self::with_room(targets.len());
         for (socket, target) in targets {
-            let mut at = destinations.home(socket);
-            while destinations.entries[at].socket != 0 {
-                at = (at + 1) % len;
-            }
-            destinations.entries[at] = Entry { socket, target, router: router_of(address_of(socket)) };
-            destinations.has_any_port |= socket >> 16 & 0xffff == 0;
+            destinations.put(Entry { socket, target, router: router_of(address_of(socket)) });
         }
         destinations
+    }
+
+    fn with_room(count: usize) -> Self {
+        let len = (count * 4 / 3 + 2).next_power_of_two();
+        Self {
+            entries: vec![NOBODY; len].into(),
+            shift: u64::BITS - len.trailing_zeros(),
+            len: 0,
+            has_any_port: false,
+        }
+    }
+
+    /// Puts in one that is not there, where there is room.
+    fn put(&mut self, entry: Entry) {
+        let mut at = self.home(entry.socket);
+        while self.entries[at].socket != 0 {
+            at = (at + 1) & (self.entries.len() - 1);
+        }
+        self.entries[at] = entry;
+        self.len += 1;
+        self.has_any_port |= entry.socket >> 16 & 0xffff == 0;
+    }
+
+    /// Has a socket lead there, or nowhere.
+    pub(super) fn set(&mut self, socket: u64, to: Option<Destination>) {
+        self.remove(socket);
+        let Some(Destination { target, router }) = to else { return };
+        if (self.len + 1) * 4 > self.entries.len() * 3 {
+            let mut larger = Self::with_room(self.len * 2 + 1);
+            self.entries.iter().filter(|entry| entry.socket != 0).for_each(|entry| larger.put(*entry));
+            *self = larger;
+        }
+        self.put(Entry { socket, target, router });
+    }
+
+    fn remove(&mut self, socket: u64) {
+        let mask = self.entries.len() - 1;
+        let mut hole = self.home(socket);
+        while self.entries[hole].socket != socket {
+            if self.entries[hole].socket == 0 {
+                return;
+            }
+            hole = (hole + 1) & mask;
+        }
+        self.len -= 1;
+        // Whoever was put further on for want of this place moves up.
+        let mut at = hole;
+        loop {
+            at = (at + 1) & mask;
+            let entry = self.entries[at];
+            if entry.socket == 0 {
+                break;
+            }
+            let past_home = at.wrapping_sub(self.home(entry.socket)) & mask;
+            if past_home >= at.wrapping_sub(hole) & mask {
+                self.entries[hole] = entry;
+                hole = at;
+            }
+        }
+        self.entries[hole] = NOBODY;
     }
 
     /// The virtual server at an address and port, else the one for all ports of the address. `protocol` is the IP
@@ -110,6 +170,32 @@ mod tests {
     use hashbrown::HashMap;
 
     use super::*;
+
+    #[test]
+    fn what_is_set_and_removed_one_by_one_is_found_as_in_a_map() {
+        bolero::check!().with_type::<Vec<(u8, Option<u8>)>>().for_each(|changes| {
+            let mut model = HashMap::new();
+            let mut destinations = Destinations::new(std::iter::empty(), |_| 0);
+            for &(port, service) in changes {
+                let socket = socket(Addr4::new(10, 0, 0, 1), u16::from(port) + 1, 6);
+                let to = service.map(|service| Destination {
+                    target: Target { service: ServiceId(service.into()), vip: VipId(1), any_port: false },
+                    router: 0,
+                });
+                destinations.set(socket, to);
+                match to {
+                    Some(to) => _ = model.insert(socket, to),
+                    None => _ = model.remove(&socket),
+                }
+                assert_eq!(destinations.len, model.len());
+                assert!(destinations.len < destinations.entries.len());
+            }
+            for port in 0..=u8::MAX {
+                let socket = socket(Addr4::new(10, 0, 0, 1), u16::from(port) + 1, 6);
+                assert_eq!(destinations.find(socket), model.get(&socket).copied());
+            }
+        });
+    }
 
     #[test]
     fn they_are_found_as_in_a_map() {

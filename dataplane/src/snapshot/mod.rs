@@ -131,6 +131,17 @@ impl Familiar {
         Self { words: words.into(), shift }
     }
 
+    /// How many addresses more it takes until too many others look like them.
+    fn room(&self) -> usize {
+        let set = self.words.iter().map(|word| word.count_ones() as usize).sum();
+        (self.words.len() * 64 / (FAMILIAR_BITS_EACH / 2)).saturating_sub(set)
+    }
+
+    fn add(&mut self, address: Addr4) {
+        let bit = Self::bit(address, self.shift);
+        Arc::make_mut(&mut self.words)[bit / 64] |= 1 << (bit % 64);
+    }
+
     #[inline]
     fn may_hold(&self, address: Addr4) -> bool {
         let bit = Self::bit(address, self.shift);

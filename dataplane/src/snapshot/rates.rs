@@ -44,7 +44,13 @@ pub struct Estimator {
     out_packets: Average,
     in_bytes: Average,
     out_bytes: Average,
+    /// What listings count from.
+    zero: Zero,
 }
+
+/// Totals at the moment from which listings count.
+#[derive(Debug, Default)]
+struct Zero([AtomicU64; 5]);
 
 impl Estimator {
     /// All rates 0, for a server that has carried `so_far`.
@@ -54,6 +60,28 @@ impl Estimator {
             average.last.store(total, Relaxed);
         }
         estimator
+    }
+
+    /// From now on [`Estimator::since_zero`] tells what is carried more than `so_far`, and rates begin anew, as by `ipvsadm -Z`.
+    pub fn zero(&self, so_far: Traffic) {
+        for ((average, total, _), zero) in self.averages(so_far).into_iter().zip(&self.zero.0) {
+            zero.store(total, Relaxed);
+            average.last.store(total, Relaxed);
+            average.value.store(0, Relaxed);
+        }
+    }
+
+    /// What of `so_far` was carried since counters were set to 0.
+    pub fn since_zero(&self, so_far: Traffic) -> Traffic {
+        let [connections, in_packets, out_packets, in_bytes, out_bytes] = &self.zero.0;
+        let since = |total: u64, zero: &AtomicU64| total.saturating_sub(zero.load(Relaxed));
+        Traffic {
+            connections: since(so_far.connections, connections),
+            in_packets: since(so_far.in_packets, in_packets),
+            out_packets: since(so_far.out_packets, out_packets),
+            in_bytes: since(so_far.in_bytes, in_bytes),
+            out_bytes: since(so_far.out_bytes, out_bytes),
+        }
     }
 
     /// Takes a sample: `so_far` is what the server has carried by now, `elapsed_ms` the time since the sample before,

@@ -8,6 +8,7 @@
 //! without it and has counted all its connections out. Until then it comes back to its old connections if it is
 //! configured again, as from the kernel's trash list.
 
+mod addresses;
 mod amend;
 mod error;
 mod lists;
@@ -35,7 +36,6 @@ use super::routes::Routes;
 use super::server::{Live, Server};
 use super::service::{Epoch, Service};
 use super::traffic::Traffic;
-use super::vips::Numbering;
 use super::virtual_router::Fence;
 use super::{Binding, Familiar, Port, Snapshot, address_of};
 use crate::address::Addr4;
@@ -45,11 +45,13 @@ use crate::conn::template::Templates;
 use crate::sched::{MaglevKeys, Options, Scheduler, ServiceDescription, State};
 use crate::stats::WorkerCounters;
 use crate::wire::ethernet::MacAddress;
+use addresses::Addresses;
+pub use amend::Change;
 use amend::Journal;
 pub use error::RegistryError;
 use lists::{candidates, hashes, in_order, list};
 use numbers::Numbers;
-use parts::{Place, make_bindings, make_port, make_server, make_switches, nobody, vips};
+use parts::{Place, make_bindings, make_port, make_server, make_switches, nobody};
 pub use served::{NotServed, check};
 
 /// How far the workers are, those that are furthest behind.
@@ -77,7 +79,7 @@ impl<'a> Progress<'a> {
 }
 
 /// What identifies a real server within its virtual server.
-type ServerKey = (IpAddr, u16);
+pub type ServerKey = (IpAddr, u16);
 
 #[derive(Clone)]
 struct ServiceEntry {
@@ -93,6 +95,12 @@ struct ServiceEntry {
 }
 
 impl ServiceEntry {
+    /// It is not served any more. Connections of its real servers may linger.
+    fn remove(&mut self) {
+        self.current = None;
+        self.servers.values_mut().for_each(ServerEntry::set_absent);
+    }
+
     /// What it has carried so far, with that of removed real servers.
     fn carried(&self) -> Traffic {
         let mut sum = self.retired;
@@ -155,15 +163,21 @@ pub struct Registry {
     /// See [`Snapshot::ended_since`].
     ended_since: u64,
     services: HashMap<Identity, ServiceEntry>,
-    vips: Numbering,
+    /// Numbers of virtual servers are free from here on.
+    services_end: u16,
+    addresses: Addresses,
+    /// When the youngest epoch of persistence began.
+    epochs_since: u64,
+    /// `None`: there was no snapshot yet.
+    lifetimes: Option<Lifetimes>,
+    /// Real servers that were edited, though they may be as they were: for the next whole configuration.
+    edited: HashMap<Identity, Vec<ServerKey>>,
     /// Kinds of hash that connections may have had so far: by the client, by the client and the port.
     hashes: [bool; 2],
     /// Some virtual server has or had persistence.
     was_persistent: bool,
     /// Static neighbours, and the generation that brought them.
     bindings: (Arc<HashMap<Addr4, Binding>>, u64),
-    /// VIPs to be announced, and the generation that brought them.
-    announcements: (Arc<[(usize, Addr4)]>, u64),
     /// By port number.
     fences: Vec<Arc<Fence>>,
     arrivals: Arc<Arrivals>,
@@ -194,11 +208,14 @@ impl Registry {
             generation: 0,
             ended_since: 0,
             services: HashMap::new(),
-            vips: Numbering::default(),
+            services_end: 0,
+            addresses: Addresses::default(),
+            epochs_since: 0,
+            lifetimes: None,
+            edited: HashMap::new(),
             hashes: [false; 2],
             was_persistent: false,
             bindings: Default::default(),
-            announcements: Default::default(),
             fences: Vec::new(),
             arrivals: Arrivals::new(workers),
             numbers: Numbers::default(),
@@ -210,7 +227,7 @@ impl Registry {
 
     /// The next snapshot has all VIPs announced, though they are the same as before.
     pub fn announce(&mut self) {
-        self.announcements.1 = 0;
+        self.addresses.announce();
     }
 
     /// With the fences of the ports' virtual routers, by port number.
@@ -229,28 +246,27 @@ impl Registry {
         macs: &[MacAddress],
         progress: Progress<'_>,
     ) -> Result<Snapshot, RegistryError> {
+        let edited = std::mem::take(&mut self.edited);
         check(config)?;
         let generation = self.generation + 1;
         let routes = Routes::new(config);
         let mut draft = self.draft(&progress);
         let mut wanted = HashSet::new();
         for virtual_server in &config.virtual_servers {
-            wanted.insert(virtual_server.identity());
-            self.place(&mut draft, virtual_server, config, &routes)?;
+            let identity = virtual_server.identity();
+            wanted.insert(identity);
+            let edited = edited.get(&identity).map_or(&[][..], Vec::as_slice);
+            self.place(&mut draft, (virtual_server, edited), config, &routes)?;
         }
         for (_, entry) in draft.services.iter_mut().filter(|(key, _)| !wanted.contains(*key)) {
-            entry.current = None;
-            for server in entry.servers.values_mut() {
-                server.removed.get_or_insert(generation);
-                server.set_absent();
-            }
+            entry.remove();
         }
         for entry in draft.services.values_mut() {
             for server in entry.servers.values_mut().filter(|server| !server.server.is_present) {
                 server.removed.get_or_insert(generation);
             }
         }
-        self.vips = self.vips.next(&vips(config), generation, progress.swept)?;
+        self.addresses.renumber(config, generation, progress.swept)?;
         draft.relieve();
         self.services = draft.services;
         self.numbers = draft.numbers;
@@ -299,11 +315,16 @@ impl Registry {
         }
     }
 
-    /// Puts one virtual server of the file into the draft.
+    /// Has the next whole configuration take this real server as edited, though it may be as it was.
+    pub fn edited_in_whole(&mut self, service: Identity, server: ServerKey) {
+        self.edited.entry(service).or_default().push(server);
+    }
+
+    /// Puts one virtual server into the draft, with those of its real servers that were edited though they may be as they were.
     fn place(
         &self,
         draft: &mut Draft,
-        wanted: &VirtualServer,
+        (wanted, edited): (&VirtualServer, &[ServerKey]),
         config: &Config,
         routes: &Routes,
     ) -> Result<(), RegistryError> {
@@ -347,7 +368,7 @@ impl Registry {
                     if old.gets_room(real) {
                         draft.relieved.push(live.clone());
                     }
-                    self.edited(old, real, make, &mut draft.numbers)?
+                    self.changed(old, real, make, &mut draft.numbers)?
                 }
                 None => ServerEntry {
                     name,
@@ -360,14 +381,14 @@ impl Registry {
             };
             entry.servers.insert(key, next);
         }
-        entry.current = Some(self.renew(&entry, wanted, &config.schedulers)?);
+        entry.current = Some(self.renew(&entry, (wanted, edited), &config.schedulers)?);
         draft.services.insert(key, entry);
         Ok(())
     }
 
     /// A real server that was there before, as the file has it now. Connections keep the method and the port that they began
     /// with, as in the kernel: an edit of these gives it another number, and leaves the one before to them.
-    fn edited(
+    fn changed(
         &self,
         mut entry: ServerEntry,
         real: &RealServer,
@@ -399,13 +420,14 @@ impl Registry {
     fn renew(
         &self,
         entry: &ServiceEntry,
-        wanted: &VirtualServer,
+        (wanted, edited): (&VirtualServer, &[ServerKey]),
         schedulers: &Schedulers,
     ) -> Result<(VirtualServer, ServiceDescription, Arc<Service>), RegistryError> {
         let options = self.options(schedulers);
         if let Some(current) = &entry.current
             && current.0 == *wanted
             && current.1.options == options
+            && edited.is_empty()
         {
             return Ok(current.clone());
         }
@@ -418,6 +440,8 @@ impl Registry {
         };
         if let Some((_, old, _)) = old {
             description.follow(old);
+            let names = edited.iter().filter_map(|key| Some(entry.servers.get(key)?.name.0));
+            description.revise(old, &names.collect::<Vec<_>>());
         }
         let scheduler = Scheduler::build(&description)
             .map_err(|source| RegistryError::Scheduler { name: wanted.name.clone(), source })?;
@@ -482,10 +506,11 @@ impl Registry {
             config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
         let virtual_routers = VirtualRouters::new(config, &self.fences);
         let size = self.services.values().map(|entry| usize::from(entry.id.0) + 1).max().unwrap_or(0);
+        self.services_end = size as u16;
         let mut services: Vec<Option<Arc<Service>>> = vec![None; size];
         let mut retired = vec![Traffic::default(); size];
         let mut servers = vec![nobody(self.workers)];
-        let vips = self.vips.vips();
+        let vips = self.addresses.vips();
         let mut addressing = Addressing::new(config, &ports, &vips, &virtual_routers);
         for entry in self.services.values() {
             retired[usize::from(entry.id.0)] = entry.retired;
@@ -507,10 +532,12 @@ impl Registry {
         let broadcasts = ports.iter().flat_map(Port::broadcasts);
         let own = locals.keys().copied().chain(broadcasts);
         let familiar = own.chain(virtual_routers.addresses()).chain(asked_for).collect();
+        let familiar = Familiar::new(&familiar);
         announcements.sort_unstable();
-        if self.announcements.0[..] != announcements[..] || self.announcements.1 == 0 {
-            self.announcements = (announcements.into(), self.generation);
-        }
+        self.addresses.assembled(announcements, self.generation, familiar.room());
+        self.epochs_since = self.services.values().map(|entry| entry.epoch.since).max().unwrap_or(0);
+        let lifetimes = Lifetimes::new(&config.connections.timeouts);
+        self.lifetimes = Some(lifetimes.clone());
         self.nat_sockets = nat_sockets;
         self.hashes = [self.hashes[0] || hashes[0] || marks.is_some(), self.hashes[1] || hashes[1]];
         let (bindings, bindings_generation) = self.bindings.clone();
@@ -519,15 +546,15 @@ impl Registry {
             numbers_generation: self.numbers_generation,
             edition: 0,
             routes,
-            lifetimes: Lifetimes::new(&config.connections.timeouts),
+            lifetimes,
             switches: make_switches(config),
             bindings,
             bindings_generation,
-            announcements: self.announcements.0.clone(),
-            announcements_generation: self.announcements.1,
+            announcements: self.addresses.announcements().0.clone(),
+            announcements_generation: self.addresses.announcements().1,
             ports,
             vips,
-            epochs_since: self.services.values().map(|entry| entry.epoch.since).max().unwrap_or(0),
+            epochs_since: self.epochs_since,
             ended_since: self.ended_since,
             has_both_hashes: self.hashes == [true; 2],
             virtual_servers: Arc::new(Destinations::new(virtual_servers.into_iter(), |address| {
@@ -540,7 +567,7 @@ impl Registry {
             retired: retired.into(),
             nat_servers: Arc::new(self.nat_sockets.all()),
             locals: Arc::new(locals),
-            familiar: Familiar::new(&familiar),
+            familiar,
             virtual_routers: Arc::new(virtual_routers),
             arrivals: self.arrivals.clone(),
             held: Held::default(),
@@ -605,8 +632,7 @@ fn all_servers(services: &HashMap<Identity, ServiceEntry>) -> impl Iterator<Item
     services.values().flat_map(|entry| entry.servers.values()).flat_map(ServerEntry::all)
 }
 
-/// Virtual servers whose schedulers forget with time. A verdict of the health checks changes no scheduler, so these stay
-/// until the next whole configuration.
+/// Virtual servers whose schedulers forget with time.
 fn forgetful(services: &[Option<Arc<Service>>]) -> Arc<[ServiceId]> {
     services
         .iter()

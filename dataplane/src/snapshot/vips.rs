@@ -24,6 +24,9 @@ pub const SHARED: u32 = (1 << 16) - OWN as u32;
 
 const _: () = assert!(SHARED.is_power_of_two());
 
+/// Room for numbers beyond the highest, so that one more does not mean another place for all.
+const SPARE: usize = 64;
+
 /// What packets are looked up in.
 #[derive(Clone, Default)]
 pub struct Vips {
@@ -53,6 +56,33 @@ impl Vips {
         self.addresses.get(usize::from(number.0)).copied().filter(|address| *address != Addr4::UNSPECIFIED)
     }
 
+    /// Gives an address a number for itself, or takes it away.
+    pub(super) fn set(&mut self, address: Addr4, number: Option<VipId>) {
+        let numbers = Arc::make_mut(&mut self.numbers);
+        let former = match number {
+            Some(number) => numbers.insert(address, number),
+            None => numbers.remove(&address),
+        };
+        let size = number.map_or(0, |number| usize::from(number.0) + 1);
+        if self.addresses.len() < size {
+            let mut addresses = self.addresses.to_vec();
+            addresses.resize(size + SPARE, Addr4::UNSPECIFIED);
+            self.addresses = addresses.into();
+        }
+        let addresses = Arc::make_mut(&mut self.addresses);
+        if let Some(place) = former.and_then(|former| addresses.get_mut(usize::from(former.0))) {
+            *place = Addr4::UNSPECIFIED;
+        }
+        if let Some(place) = number.and_then(|number| addresses.get_mut(usize::from(number.0))) {
+            *place = address;
+        }
+    }
+
+    /// Records may name numbers of addresses that are none of ours any more, or none does.
+    pub(super) fn set_left(&mut self, has_left: bool) {
+        self.has_left = has_left;
+    }
+
     /// Whether the address with this number is no VIP any more, so that no packet can reach its connections.
     #[inline]
     pub fn has_left(&self, number: VipId) -> bool {
@@ -71,6 +101,10 @@ fn shared_number(address: Addr4) -> VipId {
 #[derive(Clone, Default)]
 pub(super) struct Numbering {
     entries: HashMap<Addr4, Entry>,
+    /// Numbers are free from here on.
+    end: u16,
+    /// Some addresses are none of ours any more.
+    has_left: bool,
 }
 
 #[derive(Clone)]
@@ -112,7 +146,42 @@ impl Numbering {
             let number = VipId(free.next().ok_or(RegistryError::TooManyVips)?);
             entries.insert(vip, Entry { number, removed: None });
         }
-        Ok(Self { entries })
+        let end = entries.values().map(|entry| entry.number.0 + 1).max().unwrap_or(0);
+        let has_left = entries.values().any(|entry| entry.removed.is_some());
+        Ok(Self { entries, end, has_left })
+    }
+
+    /// Whether [`Numbering::add`] can be done so many times.
+    pub(super) fn has_room(&self, count: usize) -> bool {
+        usize::from(OWN - self.end) >= count
+    }
+
+    /// An address is a VIP from now on.
+    pub(super) fn add(&mut self, vip: Addr4) {
+        let number = VipId(self.end);
+        let entry = self.entries.entry(vip).or_insert_with(|| {
+            self.end += 1;
+            Entry { number, removed: None }
+        });
+        entry.removed = None;
+    }
+
+    /// An address is no VIP any more from this generation on.
+    pub(super) fn leave(&mut self, vip: Addr4, generation: u64) {
+        if let Some(entry) = self.entries.get_mut(&vip) {
+            entry.removed.get_or_insert(generation);
+            self.has_left = true;
+        }
+    }
+
+    /// The number of a VIP; `None`: it is none.
+    pub(super) fn number(&self, vip: Addr4) -> Option<VipId> {
+        self.entries.get(&vip).filter(|entry| entry.removed.is_none()).map(|entry| entry.number)
+    }
+
+    /// Whether some addresses are none of ours any more, and records may still name their numbers.
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left
     }
 
     /// For packets.
@@ -126,7 +195,7 @@ impl Numbering {
         Vips {
             numbers: Arc::new(present().map(|(&address, entry)| (address, entry.number)).collect()),
             addresses: addresses.into(),
-            has_left: self.entries.values().any(|entry| entry.removed.is_some()),
+            has_left: self.has_left,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Changes of a few virtual servers, as verdicts of the health checks are: what they cost is in proportion to them, not to
-//! the configuration.
+//! Changes of a few virtual servers, as verdicts of the health checks and edits are: what they cost is in proportion to them, not
+//! to the configuration.
 //!
 //! A [`Journal`] remembers which virtual servers changed in which generation. A snapshot that is not in force any more is
 //! behind by a generation or two: it is brought up to date in place, by what the journal says, and is the next one. What it
@@ -12,19 +12,28 @@ use std::mem;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use weir_config::model::{Config, Forwarding, Identity, VirtualServer};
+use weir_config::model::{Config, Forwarding, Identity, Timeouts, VirtualServer};
 
 use super::numbers::Numbers;
-use super::{Draft, Registry, RegistryError, ServerEntry, ServiceEntry, all_servers, nobody, served};
+use super::{
+    Draft, Registry, RegistryError, ServerEntry, ServerKey, ServiceEntry, all_servers, forgetful, nobody,
+    served,
+};
 use crate::address::Addr4;
+use crate::conn::state::Lifetimes;
+use crate::snapshot::destinations::Destination;
 use crate::snapshot::nat::socket_of;
+use crate::snapshot::routes::Routes;
 use crate::snapshot::server::Server;
-use crate::snapshot::{NatServer, Origin, Snapshot};
+use crate::snapshot::traffic::Traffic;
+use crate::snapshot::{NatServer, Origin, Snapshot, Target, socket};
 
 /// Generations of amendments that are remembered. Whoever holds a snapshot for longer costs a copy.
 const REMEMBERED: usize = 64;
 /// Room for real servers beyond the highest number, so that one more does not mean another place for all.
 const SPARE_SERVERS: usize = 64;
+/// The same for virtual servers.
+const SPARE_SERVICES: usize = 64;
 
 /// See the module.
 #[derive(Default)]
@@ -57,85 +66,186 @@ impl Journal {
     }
 }
 
+/// One change of what is served. Several are made in their order, as ipvsadm's commands are.
+#[derive(Debug, Clone, Copy)]
+pub enum Change<'a> {
+    /// A virtual server is as told here; it may be new.
+    Put(&'a VirtualServer),
+    /// The same, and one of its real servers was edited, though it may be as it was: wrr begins its round anew.
+    Edit(&'a VirtualServer, ServerKey),
+    /// A virtual server is gone.
+    Remove(Identity),
+    /// How long connections stay.
+    Timeouts(&'a Timeouts),
+}
+
+impl<'a> Change<'a> {
+    /// These virtual servers, each as told.
+    pub fn put_all(servers: &'a [VirtualServer]) -> Vec<Self> {
+        servers.iter().map(Self::Put).collect()
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        match self {
+            Self::Put(wanted) | Self::Edit(wanted, _) => Some(wanted.identity()),
+            Self::Remove(identity) => Some(*identity),
+            Self::Timeouts(_) => None,
+        }
+    }
+}
+
 impl Registry {
-    /// The next snapshot, which differs from the last one in the real servers of these virtual servers and in their weights.
-    /// `config` is what the last whole snapshot was made of, as far as that matters here: its real servers need not agree.
-    /// `base` is any snapshot of this registry; it takes the least time with one that nobody else holds.
+    /// The next snapshot, which differs from the last one by these changes. `config` is what the last whole snapshot was made of, as
+    /// far as that matters here: its virtual servers need not agree. `base` is any snapshot of this registry; it takes the least time
+    /// with one that nobody else holds.
     ///
-    /// `None`: this takes a whole snapshot, for a mark or a virtual server of all ports is among them, or one that is
-    /// new, or `base` is too old.
+    /// `None`: this takes a whole snapshot, for a mark or a virtual server of all ports is among them, or one comes or goes
+    /// beside marks or where there is no room left for it, or `base` is too old.
     ///
     /// # Errors
     /// The registry is then as it was.
     pub fn amend(
         &mut self,
         base: Snapshot,
-        changed: &[VirtualServer],
+        changes: &[Change<'_>],
         config: &Config,
     ) -> Result<Option<Snapshot>, RegistryError> {
-        // What replies of the others are looked up by may depend on who else is there.
-        let is_plain = |wanted: &VirtualServer| {
-            let known = self.services.get(&wanted.identity());
-            wanted.mark.is_none() && wanted.port != 0 && known.is_some_and(|entry| entry.current.is_some())
-        };
         let Some(mut behind) = self.journal.after(base.generation) else { return Ok(None) };
-        if !changed.iter().all(is_plain) {
+        if !self.can_amend(&base, changes) {
             return Ok(None);
         }
-        changed.iter().try_for_each(served::check_service)?;
-        let generation = self.generation + 1;
         let numbers = mem::take(&mut self.numbers);
         let before = numbers.state();
-        let services = HashMap::with_capacity(changed.len());
-        let mut draft =
-            Draft { services, used_services: HashSet::new(), next_service: 0, numbers, relieved: Vec::new() };
-        let placed = changed.iter().try_for_each(|wanted| {
-            let key = wanted.identity();
-            draft.services.insert(key, self.services[&key].clone());
-            self.place(&mut draft, wanted, config, &base.routes)
-        });
-        if let Err(refused) = placed {
+        let mut draft = Draft {
+            services: HashMap::with_capacity(changes.len()),
+            used_services: HashSet::new(),
+            next_service: self.services_end,
+            numbers,
+            relieved: Vec::new(),
+        };
+        let drawn = changes.iter().try_for_each(|change| self.draw(&mut draft, change, config, &base.routes));
+        if let Err(refused) = drawn {
             // What was taken in vain is free again.
             self.numbers = Numbers::without(all_servers(&self.services).map(|server| server.id));
             return Err(refused);
         }
         draft.relieve();
-        self.numbers = draft.numbers;
+        self.generation += 1;
+        let Draft { services, used_services, numbers, .. } = draft;
+        self.numbers = numbers;
         if self.numbers.state() != before {
-            self.numbers_generation = generation;
+            self.numbers_generation = self.generation;
         }
-        for (key, mut entry) in draft.services {
-            let gone = entry.servers.values_mut().filter(|server| !server.server.is_present);
-            for server in gone {
-                if *server.removed.get_or_insert(generation) == generation {
-                    self.ended_since = generation;
-                }
+        self.services_end = used_services.into_iter().map(|id| id + 1).fold(self.services_end, u16::max);
+        for (key, entry) in services {
+            self.take(key, entry, &base);
+        }
+        for change in changes {
+            if let Change::Timeouts(timeouts) = change {
+                self.lifetimes = Some(Lifetimes::new(timeouts));
             }
-            self.services.insert(key, entry);
-            self.renew_sockets(&key);
         }
-        self.generation = generation;
-        let changed: Vec<Identity> = changed.iter().map(VirtualServer::identity).collect();
+        let changed: Vec<Identity> = changes.iter().filter_map(Change::identity).collect();
         behind.extend(&changed);
-        self.journal.write(generation, changed);
+        self.journal.write(self.generation, changed);
         Ok(Some(self.brought_up_to_date(base, &behind)))
+    }
+
+    /// Whether nothing of it reaches further than the virtual servers themselves and their addresses.
+    fn can_amend(&self, base: &Snapshot, changes: &[Change<'_>]) -> bool {
+        // What replies of the others are looked up by may depend on who else is there.
+        let is_plain = |identity: Identity| matches!(identity, Identity::Address { port: 1.., .. });
+        let is_served =
+            |identity: &Identity| self.services.get(identity).is_some_and(|entry| entry.current.is_some());
+        let come_or_go = |change: &&Change<'_>| match change {
+            Change::Remove(_) => true,
+            _ => change.identity().is_some_and(|identity| !is_served(&identity)),
+        };
+        let count = changes.iter().filter(come_or_go).count();
+        let has_room = || {
+            base.marks.is_none()
+                && self.addresses.have_room(count)
+                && usize::from(u16::MAX - self.services_end) > count
+        };
+        changes.iter().filter_map(Change::identity).all(is_plain) && (count == 0 || has_room())
+    }
+
+    /// Makes a change in the draft.
+    fn draw(
+        &self,
+        draft: &mut Draft,
+        change: &Change<'_>,
+        config: &Config,
+        routes: &Routes,
+    ) -> Result<(), RegistryError> {
+        let Some(identity) = change.identity() else { return Ok(()) };
+        if !draft.services.contains_key(&identity)
+            && let Some(known) = self.services.get(&identity)
+        {
+            draft.services.insert(identity, known.clone());
+        }
+        let (wanted, edited): (&VirtualServer, &[ServerKey]) = match change {
+            Change::Put(wanted) => (wanted, &[]),
+            Change::Edit(wanted, server) => (wanted, std::slice::from_ref(server)),
+            Change::Remove(_) => {
+                draft.services.get_mut(&identity).into_iter().for_each(ServiceEntry::remove);
+                return Ok(());
+            }
+            Change::Timeouts(_) => return Ok(()),
+        };
+        served::check_service(wanted)?;
+        self.place(draft, (wanted, edited), config, routes)
+    }
+
+    /// Takes a virtual server over from a draft that stands.
+    fn take(&mut self, key: Identity, mut entry: ServiceEntry, base: &Snapshot) {
+        let generation = self.generation;
+        for server in entry.servers.values_mut().filter(|server| !server.server.is_present) {
+            if *server.removed.get_or_insert(generation) == generation {
+                self.ended_since = generation;
+            }
+        }
+        let (was, is) =
+            (self.services.get(&key).is_some_and(|entry| entry.current.is_some()), entry.current.is_some());
+        self.epochs_since = self.epochs_since.max(entry.epoch.since);
+        self.was_persistent |=
+            entry.current.as_ref().is_some_and(|(wanted, ..)| wanted.persistence.is_some());
+        self.services.insert(key, entry);
+        self.renew_sockets(&key);
+        if let Identity::Address { address, .. } = key
+            && let Some(vip) = Addr4::of(address)
+        {
+            match (was, is) {
+                (false, true) => {
+                    self.hashes[0] = true;
+                    self.addresses.comes(vip, base, generation);
+                }
+                (true, false) => {
+                    self.ended_since = generation;
+                    self.addresses.goes(vip, generation);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Which of its sockets a virtual server has now.
     fn renew_sockets(&mut self, key: &Identity) {
-        let Some(entry) = self.services.get(key) else { return };
-        let Some((wanted, ..)) = &entry.current else { return };
+        let (Some(entry), Identity::Address { address, port, protocol }) = (self.services.get(key), *key)
+        else {
+            return;
+        };
         for server in nat_servers(entry) {
-            self.nat_sockets.remove(socket_of(server, wanted.protocol), entry.id);
+            self.nat_sockets.remove(socket_of(server, protocol), entry.id);
         }
-        let Some(vip) = Addr4::of(wanted.address) else { return };
-        let origin = Origin { vip, port: wanted.port, one_packet: wanted.one_packet };
+        let (Some((wanted, ..)), Some(vip)) = (&entry.current, Addr4::of(address)) else { return };
+        let origin = Origin { vip, port, one_packet: wanted.one_packet };
         let its = NatServer { any_port: false, is_left: false, origin: Some(origin) };
         for server in nat_servers(entry).filter(|server| !server.is_left()) {
-            self.nat_sockets.insert(server, wanted.protocol, its);
+            self.nat_sockets.insert(server, protocol, its);
         }
         for server in nat_servers(entry).filter(|server| server.is_left()) {
-            self.nat_sockets.insert_left(server, wanted.protocol, its);
+            self.nat_sockets.insert_left(server, protocol, its);
         }
     }
 
@@ -143,6 +253,53 @@ impl Registry {
         base.generation = self.generation;
         base.numbers_generation = self.numbers_generation;
         base.ended_since = self.ended_since;
+        base.epochs_since = self.epochs_since;
+        base.has_both_hashes = self.hashes == [true; 2];
+        if let Some(lifetimes) = &self.lifetimes {
+            base.lifetimes.clone_from(lifetimes);
+        }
+        self.addresses.bring_up_to_date(&mut base, behind);
+        self.make_room(&mut base, behind);
+        let entries = || behind.iter().filter_map(|key| Some((key, self.services.get(key)?)));
+        let services = Arc::make_mut(&mut base.services);
+        let servers = Arc::make_mut(&mut base.servers);
+        let sockets = Arc::make_mut(&mut base.nat_servers);
+        let mut forget = false;
+        for (key, entry) in entries() {
+            let Identity::Address { address, port, protocol } = *key else { continue };
+            let place = &mut services[usize::from(entry.id.0)];
+            let service = entry.current.as_ref().map(|(_, _, service)| service.clone());
+            forget |= [place.as_ref(), service.as_ref()]
+                .into_iter()
+                .flatten()
+                .any(|service| service.scheduler.forgets());
+            *place = service;
+            for server in entry.servers.values().flat_map(ServerEntry::all) {
+                servers[server.id.index()] = self.bound(server);
+            }
+            for socket in nat_servers(entry).map(|server| socket_of(server, protocol)) {
+                match self.nat_sockets.at(socket) {
+                    Some(server) => _ = sockets.insert(socket, server),
+                    None => _ = sockets.remove(&socket),
+                }
+            }
+            let Some(vip) = Addr4::of(address) else { continue };
+            let target = Target { service: entry.id, vip: base.vips.number(vip), any_port: false };
+            let to = Destination { target, router: base.virtual_routers.router_of(vip) };
+            let to = entry.current.is_some().then_some(to);
+            let socket = socket(vip, port, protocol.number());
+            if base.virtual_servers.find(socket) != to {
+                Arc::make_mut(&mut base.virtual_servers).set(socket, to);
+            }
+        }
+        if forget {
+            base.forgetful = forgetful(&base.services);
+        }
+        base
+    }
+
+    /// Room for the numbers of these virtual servers and of their real servers.
+    fn make_room(&self, base: &mut Snapshot, behind: &HashSet<Identity>) {
         let entries = || behind.iter().filter_map(|key| self.services.get(key));
         let numbers = entries().flat_map(|entry| entry.servers.values()).flat_map(ServerEntry::all);
         let numbers = numbers.map(|server| server.id.index());
@@ -152,23 +309,13 @@ impl Registry {
             servers.resize(highest + SPARE_SERVERS, nobody(self.workers));
             base.servers = servers.into();
         }
-        let services = Arc::make_mut(&mut base.services);
-        let servers = Arc::make_mut(&mut base.servers);
-        let sockets = Arc::make_mut(&mut base.nat_servers);
-        for entry in entries() {
-            let Some((wanted, _, service)) = &entry.current else { continue };
-            services[usize::from(entry.id.0)] = Some(service.clone());
-            for server in entry.servers.values().flat_map(ServerEntry::all) {
-                servers[server.id.index()] = self.bound(server);
-            }
-            for socket in nat_servers(entry).map(|server| socket_of(server, wanted.protocol)) {
-                match self.nat_sockets.at(socket) {
-                    Some(server) => _ = sockets.insert(socket, server),
-                    None => _ = sockets.remove(&socket),
-                }
-            }
+        let highest = entries().map(|entry| usize::from(entry.id.0)).max().unwrap_or_default();
+        if base.services.len() <= highest {
+            let (mut services, mut retired) = (base.services.to_vec(), base.retired.to_vec());
+            services.resize(highest + SPARE_SERVICES, None);
+            retired.resize(highest + SPARE_SERVICES, Traffic::default());
+            (base.services, base.retired) = (services.into(), retired.into());
         }
-        base
     }
 }
 

@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
     use crate::sched::Options;
-    use crate::snapshot::registry::{Progress, Registry};
+    use crate::snapshot::registry::{Change, Progress, Registry};
     use crate::wire::ethernet::MacAddress;
 
     const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
@@ -240,7 +240,7 @@ mod tests {
             let before = standing(&registry);
             let changed: Vec<_> =
                 bad.virtual_servers.iter().filter(|it| it.mark.is_none()).cloned().collect();
-            match registry.amend(base, &changed, &good) {
+            match registry.amend(base, &Change::put_all(&changed), &good) {
                 Err(problem) => assert_eq!(problem.to_string(), expected),
                 // Marks take a whole configuration.
                 Ok(amended) => assert!(amended.is_some() && expected.contains("server nat"), "{expected}"),

@@ -125,7 +125,7 @@ fn amended_is_as_built_anew() {
         } else {
             let changed: Vec<_> = numbers.iter().map(|&number| now.virtual_servers[number].clone()).collect();
             let base = publisher.base();
-            match amended.amend(base, &changed, &file).unwrap() {
+            match amended.amend(base, &Change::put_all(&changed), &file).unwrap() {
                 Some(next) => next,
                 // What was held for long is behind the last whole one.
                 None => amended.snapshot(&now, &[OWN], Progress::default()).unwrap(),
@@ -146,6 +146,140 @@ fn amended_is_as_built_anew() {
     }
 }
 
+/// Where packets to addresses and ports go, what is answered for, and what is announced: numbers aside, which depend on the past.
+fn reached(snapshot: &Snapshot) -> Vec<String> {
+    let mut reached = Vec::new();
+    for octet in 1..=6 {
+        let vip = Addr4::new(10, 0, 9, octet);
+        reached.push(format!("{vip} {:?}", snapshot.local(vip)));
+        for (port, protocol) in [(80, 6), (443, 6), (53, 17)] {
+            let target = snapshot.unmarked_target(vip, port, protocol);
+            let service = target.and_then(|target| snapshot.service(target.service));
+            let numbered = target.is_some_and(|target| snapshot.vips.address(target.vip) == Some(vip));
+            assert_eq!(numbered, target.is_some(), "{vip}:{port}");
+            let servers = service.map(|service| {
+                let list = service.list.iter().map(|it| snapshot.server(it.id));
+                assert!(list.clone().all(|server| server.service == service.id && server.is_present));
+                let mut servers: Vec<_> = list.map(|server| (server.ip(), server.weight)).collect();
+                // Their order is that of the edits.
+                servers.sort_unstable();
+                servers
+            });
+            let persistence = service.map(|service| (service.name.clone(), service.persistence));
+            reached.push(format!("{port} {servers:?} {persistence:?} {:?}", target.map(|it| it.any_port)));
+        }
+    }
+    for server in snapshot.servers().filter(|server| !server.is_present) {
+        assert!(
+            snapshot
+                .service(server.service)
+                .is_none_or(|service| { service.list.iter().all(|candidate| candidate.id != server.id) })
+        );
+    }
+    let mut sockets: Vec<_> = snapshot.nat_servers.iter().filter(|(_, its)| !its.is_left).collect();
+    sockets.sort_by_key(|(socket, _)| **socket);
+    reached.push(format!("{sockets:?}"));
+    reached
+}
+
+#[test]
+fn virtual_servers_that_come_and_go_alone_are_as_in_a_file_with_them() {
+    let file = config();
+    let mut dice = Dice(0x0dd_ba11);
+    let mut registry = Registry::new(2, Options::default());
+    let mut publisher = Publisher::new(registry.snapshot(&file, &[OWN], Progress::default()).unwrap());
+    let mut now = file.clone();
+    let (mut held, mut whole) = (Vec::new(), 0);
+    for step in 0..1_000 {
+        let mut next = now.clone();
+        let mut steps = Vec::new();
+        for _ in 0..1 + dice.below(3) {
+            let number = dice.below(file.virtual_servers.len());
+            let mut wanted = verdicts(&file.virtual_servers[number], &mut dice);
+            // Several virtual servers of one address, and one of an address that the port has itself.
+            wanted.address = IpAddr::from([10, 0, 9, 1 + dice.below(6) as u8]);
+            if dice.below(8) == 0 {
+                wanted.scheduler = [Kind::Lblc, Kind::Wrr, Kind::Sh][dice.below(3)];
+            }
+            let identity = wanted.identity();
+            wanted.name = format!("{identity:?}");
+            next.virtual_servers.retain(|server| server.identity() != identity);
+            if dice.below(3) == 0 {
+                steps.push((identity, None));
+            } else {
+                next.virtual_servers.push(wanted.clone());
+                steps.push((identity, Some(wanted)));
+            }
+        }
+        let change = |(identity, wanted): &(Identity, Option<VirtualServer>)| match wanted {
+            Some(_) => None,
+            None => Some(Change::Remove(*identity)),
+        };
+        let changes: Vec<Change<'_>> = steps
+            .iter()
+            .map(|step| change(step).unwrap_or_else(|| Change::Put(step.1.as_ref().unwrap())))
+            .collect();
+        let base = publisher.base();
+        let made = match registry.amend(base, &changes, &file).unwrap() {
+            Some(made) => made,
+            None => {
+                whole += 1;
+                registry.snapshot(&next, &[OWN], Progress::default()).unwrap()
+            }
+        };
+        publisher.publish(made);
+        now = next;
+        let mut fresh = Registry::new(2, Options::default());
+        let fresh = fresh.snapshot(&now, &[OWN], Progress::default()).unwrap();
+        let current = publisher.current();
+        assert_eq!(reached(&current), reached(&fresh), "step {step}");
+        // Of an address that was a VIP once bits may be left, which cost a look and decide nothing.
+        let is_foreign = |vip: &Addr4| current.is_surely_foreign(*vip) && !fresh.is_surely_foreign(*vip);
+        assert!((1..=6).map(|octet| Addr4::new(10, 0, 9, octet)).find(is_foreign).is_none());
+        let forgets = |snapshot: &Snapshot| snapshot.forgetful.len();
+        assert_eq!(forgets(&current), forgets(&fresh), "step {step}");
+        if dice.below(4) == 0 {
+            held.push((current.clone(), reached(&current)));
+        }
+        if dice.below(3) == 0 && !held.is_empty() {
+            let (snapshot, before) = held.swap_remove(dice.below(held.len()));
+            assert_eq!(reached(&snapshot), before, "what is held does not change");
+        }
+    }
+    assert!(whole < 300, "{whole}");
+}
+
+#[test]
+fn an_edit_that_changes_nothing_sends_wrr_to_its_beginning_and_a_reload_does_not() {
+    let mut file = config();
+    file.virtual_servers[0].scheduler = Kind::Wrr;
+    let key = (IpAddr::from([10, 0, 1, 1]), 80);
+    let picks = |snapshot: &Snapshot, count: usize| -> Vec<ServerId> {
+        let service = snapshot.services().next().unwrap();
+        let client = IpAddr::from([10, 0, 0, 1]);
+        let key = crate::sched::PickKey { source: client, destination: client, source_port: 1, now_secs: 0 };
+        (0..count).map(|_| service.pick(snapshot, 0, &key).unwrap()).collect()
+    };
+    let mut registry = Registry::new(1, Options::default());
+    let first = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    let round = picks(&first, 4);
+    picks(&first, 1);
+    let reloaded = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    assert_eq!(picks(&reloaded, 1), round[1..2], "goes on");
+    let put = [Change::Put(&file.virtual_servers[0])];
+    let same = registry.amend(reloaded, &put, &file).unwrap().unwrap();
+    assert_eq!(picks(&same, 1), round[2..3], "as a verdict that changes nothing");
+    let edit = [Change::Edit(&file.virtual_servers[0], key)];
+    let edited = registry.amend(same, &edit, &file).unwrap().unwrap();
+    assert_eq!(picks(&edited, 2), round[..2], "anew");
+    registry.edited_in_whole(file.virtual_servers[0].identity(), key);
+    let whole = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    assert_eq!(picks(&whole, 4), round, "as a whole, too");
+    picks(&whole, 1);
+    let again = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    assert_eq!(picks(&again, 1), round[1..2], "once");
+}
+
 #[test]
 fn a_former_snapshot_is_brought_up_to_date_in_place() {
     let file = config();
@@ -155,7 +289,7 @@ fn a_former_snapshot_is_brought_up_to_date_in_place() {
     let mut places = Vec::new();
     for _ in 0..6 {
         let changed = [verdicts(&file.virtual_servers[2], &mut dice)];
-        let next = registry.amend(publisher.base(), &changed, &file).unwrap().unwrap();
+        let next = registry.amend(publisher.base(), &Change::put_all(&changed), &file).unwrap().unwrap();
         publisher.publish(next);
         places.push(publisher.current().servers.as_ptr());
     }
@@ -175,14 +309,14 @@ fn a_change_that_reaches_further_is_left_to_a_whole_configuration() {
     let mut registry = Registry::new(1, Options::default());
     let first = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
     let amend = |registry: &mut Registry, server: &VirtualServer| {
-        registry.amend(first.clone(), std::slice::from_ref(server), &file).unwrap().is_some()
+        registry.amend(first.clone(), &[Change::Put(server)], &file).unwrap().is_some()
     };
     let [all, web] = &file.virtual_servers[..] else { panic!() };
     assert!(!amend(&mut registry, all));
     assert!(amend(&mut registry, web));
-    let mut unknown = web.clone();
-    unknown.port = 81;
-    assert!(!amend(&mut registry, &unknown));
+    let mut new = web.clone();
+    new.port = 81;
+    assert!(amend(&mut registry, &new));
     registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
     assert!(!amend(&mut registry, web), "the base is older than the configuration");
 }
@@ -196,9 +330,9 @@ fn a_socket_that_virtual_servers_share_has_no_origin_until_one_is_left() {
     assert_eq!(origin(&base), None);
     let mut without = file.virtual_servers[2].clone();
     without.real_servers.remove(0);
-    let next = registry.amend(base, &[without.clone()], &file).unwrap().unwrap();
+    let next = registry.amend(base, &[Change::Put(&without)], &file).unwrap().unwrap();
     assert_eq!(origin(&next), Some(Origin { vip: Addr4::new(10, 0, 9, 4), port: 443, one_packet: false }));
-    let next = registry.amend(next, &[file.virtual_servers[2].clone()], &file).unwrap().unwrap();
+    let next = registry.amend(next, &[Change::Put(&file.virtual_servers[2])], &file).unwrap().unwrap();
     assert_eq!(origin(&next), None);
 }
 
@@ -226,7 +360,7 @@ fn only_what_takes_something_away_has_the_sweep_look_at_every_connection() {
     let first = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
     assert_eq!((first.generation, first.ended_since), (1, 0));
     let mut amend = |base: Snapshot, wanted: &VirtualServer| {
-        registry.amend(base, std::slice::from_ref(wanted), &file).unwrap().unwrap()
+        registry.amend(base, &[Change::Put(wanted)], &file).unwrap().unwrap()
     };
     let mut quiesced = whole.clone();
     quiesced.real_servers[1].weight = 0;
@@ -285,12 +419,16 @@ fn a_refused_configuration_leaves_real_servers_and_numbers_as_they_were() {
     let before = registry.numbers.state();
     assert!(registry.snapshot(&refused, &[OWN], Progress::default()).is_err_and(is_too_many));
     assert_eq!((overloaded(&base), registry.numbers.state()), (8, before), "a whole one");
-    assert!(registry.amend(base.clone(), &refused.virtual_servers, &file).is_err_and(is_too_many));
+    assert!(
+        registry
+            .amend(base.clone(), &Change::put_all(&refused.virtual_servers), &file)
+            .is_err_and(is_too_many)
+    );
     assert_eq!((overloaded(&base), registry.numbers.state()), (8, before), "a part");
     assert_eq!(seen(&registry.amend(base.clone(), &[], &file).unwrap().unwrap()), seen(&base));
     // One that stands gives them room.
     let room = with_limits(2, 0).virtual_servers;
-    let next = registry.amend(base, &room[..1], &file).unwrap().unwrap();
+    let next = registry.amend(base, &Change::put_all(&room[..1]), &file).unwrap().unwrap();
     assert_eq!(overloaded(&next), 5);
     let next = registry.snapshot(&with_limits(2, 0), &[OWN], Progress::default()).unwrap();
     assert_eq!(overloaded(&next), 0);
