@@ -9,7 +9,7 @@ import lab
 import ptrace
 
 TAP = "weir0"
-NEW, NEW_6 = "10.10.0.3", "fd00:10::3"
+NEW, OTHER, NEW_6 = "10.10.0.3", "10.10.0.4", "fd00:10::3"
 NETWORKS = ["100.64.0.0/20", "100.65.0.0/20", "100.66.0.0/20", "100.67.0.0/20", "100.68.0.0/20", "100.69.0.0/20", "100.70.0.0/20"]
 VRRP = """
 [[vrrp]]
@@ -133,6 +133,16 @@ class Refusals(unittest.TestCase):
         lab.run("director", "ip", "address", "add", f"{NEW}/24", "dev", TAP, check=True)
         self.refused("host", "the host interfaces do not take it",
                      text(addresses=[f"{lab.DIRECTOR_OUTER}/24", f"{NEW}/24", f"{NEW_6}/64"]))
+        self.assertEqual(addresses(TAP), {lab.DIRECTOR_OUTER, NEW})
+
+    def test_an_address_of_the_operators_outlives_the_file_that_has_it_too(self):
+        own = f"{lab.DIRECTOR_OUTER}/24"
+        lab.run("director", "ip", "address", "add", f"{NEW}/24", "dev", TAP, check=True)
+        self.assertTrue(self.reload(text(addresses=[own, f"{NEW}/24", f"{OTHER}/24"])))
+        lab.wait_for("the addresses", lambda: addresses(TAP) == {lab.DIRECTOR_OUTER, NEW, OTHER}, 20)
+        self.assertTrue(self.reload(text()))
+        # Weir's own goes last.
+        lab.wait_for("the former address to go", lambda: OTHER not in addresses(TAP), 20)
         self.assertEqual(addresses(TAP), {lab.DIRECTOR_OUTER, NEW})
 
     def test_health_checks_that_hang(self):

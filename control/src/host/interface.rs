@@ -127,12 +127,17 @@ impl Interface {
         Ok(())
     }
 
-    /// Gives back what it had and is not to have. What others have added is not touched.
+    /// Gives back what weir gave it and it is not to have. What others have added is not touched, also if the file had it
+    /// for a while.
     pub(super) fn settle(&mut self, kernel: Kernel<'_>) {
         let Some(Change { wanted, added }) = self.change.take() else { return };
         added.iter().for_each(|net| info!(interface = self.name, "address {net} added"));
-        for net in std::mem::replace(&mut self.addresses, wanted) {
-            if !self.addresses.contains(&net) && self.remove(kernel, net) {
+        let (mut given, former): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.addresses).into_iter().partition(|net| wanted.contains(net));
+        given.extend(added);
+        self.addresses = given;
+        for net in former {
+            if self.remove(kernel, net) {
                 info!(interface = self.name, "address {net} removed");
             }
         }
