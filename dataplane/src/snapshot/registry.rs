@@ -611,7 +611,7 @@ impl ServiceEntry {
 
 impl Draft {
     fn relieve(&self) {
-        self.relieved.iter().for_each(|live| live.overloaded.store(false, Relaxed));
+        self.relieved.iter().for_each(|live| live.overloaded.store(0, Relaxed));
     }
 
     fn service_id(&mut self) -> Result<ServiceId, RegistryError> {

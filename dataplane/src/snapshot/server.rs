@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
 use weir_config::model::{Forwarding, MacAddress, Protocol};
@@ -97,7 +97,9 @@ impl Server {
 
     /// Whether the scheduler must pass it over because of its thresholds.
     pub fn is_overloaded(&self) -> bool {
-        self.live.overloaded.load(Relaxed)
+        let reached = self.live.overloaded.load(Relaxed);
+        // One that was lower: an edit gave it room since, whichever worker had not heard of that yet.
+        reached != 0 && reached >= self.upper_threshold
     }
 
     /// Counts a new connection in and sets the overload flag when it is the one too many. A worker that counts one out at the
@@ -106,7 +108,7 @@ impl Server {
     pub fn bind(&self, worker: usize, protocol: Protocol, state: State) {
         self.tallies[worker].count_in(protocol, state);
         if self.upper_threshold != 0 && self.live.total() >= self.upper_threshold {
-            self.live.overloaded.store(true, Relaxed);
+            self.live.overloaded.store(self.upper_threshold, Relaxed);
         }
         self.note(worker);
     }
@@ -114,8 +116,8 @@ impl Server {
     /// Counts a connection out and clears the overload flag when the thresholds say so.
     pub fn unbind(&self, worker: usize, protocol: Protocol, state: State) {
         self.tallies[worker].gauge(protocol, state).take_one();
-        if self.is_overloaded() && self.has_room(self.live.total()) {
-            self.live.overloaded.store(false, Relaxed);
+        if self.live.overloaded.load(Relaxed) != 0 && self.has_room(self.live.total()) {
+            self.live.overloaded.store(0, Relaxed);
         }
         self.note(worker);
     }
@@ -160,8 +162,8 @@ const _: () = assert!(size_of::<Server>() == 128);
 pub struct Live {
     /// By worker number.
     pub workers: Arc<[CachePadded<Tally>]>,
-    /// The overload flag of the thresholds; an edit may clear it.
-    pub overloaded: AtomicBool,
+    /// The overload flag of the thresholds: the upper one that was reached, 0 if none. An edit may clear it.
+    pub overloaded: AtomicU32,
     /// What it carries in a second; control's.
     pub rates: Estimator,
 }
@@ -170,7 +172,7 @@ impl Live {
     /// All zero.
     pub fn new(workers: usize) -> Arc<Self> {
         let workers = (0..workers).map(|_| CachePadded::new(Tally::default())).collect();
-        Arc::new(Self { workers, overloaded: AtomicBool::new(false), rates: Estimator::default() })
+        Arc::new(Self { workers, overloaded: AtomicU32::new(0), rates: Estimator::default() })
     }
 
     /// Active connections, all workers.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use weir_config::model::Forwarding;
+use weir_config::model::{Forwarding, Protocol};
 
 use super::*;
+use crate::conn::state::tcp::ESTABLISHED;
 use crate::snapshot::publish::Publisher;
 use crate::snapshot::service::Candidate;
 use crate::snapshot::{NatServer, Origin};
@@ -408,7 +409,7 @@ fn a_refused_configuration_leaves_real_servers_and_numbers_as_they_were() {
     let base = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
     let overload = |snapshot: &Snapshot| {
         for server in snapshot.servers() {
-            server.bind(0, weir_config::model::Protocol::Tcp, crate::conn::state::tcp::ESTABLISHED);
+            server.bind(0, Protocol::Tcp, ESTABLISHED);
         }
     };
     let overloaded = |snapshot: &Snapshot| snapshot.servers().filter(|server| server.is_overloaded()).count();
@@ -432,4 +433,37 @@ fn a_refused_configuration_leaves_real_servers_and_numbers_as_they_were() {
     assert_eq!(overloaded(&next), 5);
     let next = registry.snapshot(&with_limits(2, 0), &[OWN], Progress::default()).unwrap();
     assert_eq!(overloaded(&next), 0);
+}
+
+/// Workers go on with the former snapshot while the next one is built, and may reach its threshold once more.
+#[test]
+fn a_raised_threshold_gives_room_though_a_worker_still_has_the_former_one() {
+    let mut file = config();
+    let of = |file: &mut Config, upper: u32| {
+        file.virtual_servers[0].real_servers.iter_mut().for_each(|real| real.upper_threshold = upper);
+    };
+    of(&mut file, 2);
+    let mut registry = Registry::new(1, Options::default());
+    let former = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    let id = former.services().find(|service| service.name == "v0").unwrap().list[0].id;
+    let count = |snapshot: &Snapshot, connections: usize| {
+        (0..connections).for_each(|_| snapshot.server(id).bind(0, Protocol::Tcp, ESTABLISHED));
+        snapshot.server(id).is_overloaded()
+    };
+    assert!(count(&former, 2));
+    of(&mut file, 10);
+    let raised = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    assert!(count(&former, 1), "that is what the former one says");
+    assert!(!count(&raised, 0), "3 of 10");
+    assert!(count(&raised, 7));
+    // Lowered, it stays overloaded; and an end of a connection is heard of whatever was reached.
+    of(&mut file, 5);
+    let lowered = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    assert!(count(&lowered, 0));
+    (0..7).for_each(|_| lowered.server(id).unbind(0, Protocol::Tcp, ESTABLISHED));
+    assert!(!count(&lowered, 0), "3 of 5, below three quarters");
+    of(&mut file, 2);
+    let lowest = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    assert!(!count(&lowest, 0), "as in the kernel, until the next one comes");
+    assert!(count(&lowest, 1));
 }
