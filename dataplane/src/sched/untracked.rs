@@ -6,16 +6,45 @@
 //! to or from it, as many as its share changes by; and when one leaves the list, the others keep what they have.
 //!
 //! What is hashed stands in the packet and in the file, and hashes have no secret: every worker picks the same, and so does
-//! another director with the same file, or this one after a restart. Thresholds have no part in it: such flows are not
-//! counted, and a flag that comes and goes would move them back and forth.
+//! another director with the same file, or this one after a restart, in whatever order their lists are. Thresholds have no
+//! part in it: such flows are not counted, and a flag that comes and goes would move them back and forth.
 //!
-//! The work is a walk through the list: some twenty instructions for each real server (`dr-full-16` and `dr-full-1000` of
-//! `benches/instructions`).
+//! A short list is walked. In a long one that would be what a flood costs for each packet, so there the draws are looked at in
+//! rising order, until nobody who is left can draw a lesser number. That is possible because of what a draw is made of:
+//!
+//! | bits | are | so |
+//! |---|---|---|
+//! | first [`LAP_BITS`] | hashed of flow and real server | one real server in [`LAPS`] draws in the first lap |
+//! | next [`SEAT_BITS`] | the rank of the real server's seat, of [`SEATS`], in an order that the flow makes of them | whoever goes by the seats in this order meets the draws of the first lap as they rise |
+//! | the rest | hashed | those of one seat draw apart |
+//!
+//! The greatest weight says how far to go, so many real servers of about one weight are taken together, with those few that weigh
+//! less. It makes no difference to what is picked, only to how many are looked at: some [`LAPS`] real servers, and seats in
+//! inverse proportion to how many have one (`dr-full-16` and `dr-full-1000` of `benches/instructions`).
+//!
+//! Two real servers of one seat take flows from each other where both draw in the same lap, so that each has up to a
+//! thirty-second less than its share. With a thousand real servers every fifth has such a neighbour.
 
 use crate::address::Addr4;
 
 /// Odd numbers without a pattern, of the digits of pi.
 const MIX: [u64; 3] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345, 0xa409_3822_299f_31d1];
+
+/// More of them would mean fewer real servers that take flows from each other, and more that are looked at.
+const LAP_BITS: u32 = 4;
+const LAPS: u32 = 1 << LAP_BITS;
+/// More of them would mean the same, and more seats that nobody has.
+const SEAT_BITS: u32 = 12;
+const SEATS: u32 = 1 << SEAT_BITS;
+/// A draw is exact as a number of 24 bits, of which the last one says that it is not 0.
+const FINE_BITS: u32 = DRAW_BITS - LAP_BITS - SEAT_BITS;
+const DRAW_BITS: u32 = 23;
+/// Where the rank lies in a draw.
+const RANK: u32 = (SEATS - 1) << FINE_BITS;
+/// To go by a real server in a walk takes as long as to go by so many seats.
+const SEATS_PER_WALKED: f32 = 3.0;
+/// So few real servers are not worth seats: these take 16 KiB.
+const WALKED_MAX: usize = 64;
 
 /// The two ends of a flow as a number that is even over all its bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,17 +58,21 @@ impl FlowHash {
         Self(fold(source ^ end(destination) ^ u64::from(protocol) << 48, MIX[2]))
     }
 
-    /// What the flow draws with a real server before its weight counts: an even number above 0 and below 1.
+    /// What lap and the last bits of a draw are taken from.
     #[inline]
-    fn draw(self, server: ServerHash) -> f32 {
-        // 23 bits and a half: exact, and so is what is missing to 1.
-        let bits = fold(self.0 ^ server.0, MIX[1]) >> 41;
-        (bits as f32 + 0.5) * (1.0 / (1u32 << 23) as f32)
+    fn mixed(self, server: ServerHash) -> u64 {
+        fold(self.0 ^ server.0, MIX[1])
+    }
+
+    /// The order of the seats.
+    #[inline]
+    fn order(self) -> Order {
+        Order { factor: (self.0 as u32 | 1) << FINE_BITS, first: (self.0 >> 32) as u32 }
     }
 }
 
 /// A real server as a number that is even over all its bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerHash(u64);
 
 impl ServerHash {
@@ -48,26 +81,229 @@ impl ServerHash {
         let name = u64::from(address.bits()) << 16 | u64::from(port);
         Self(fold(fold(name ^ MIX[2], MIX[0]) ^ name, MIX[1]))
     }
+
+    fn seat(self) -> usize {
+        self.0 as usize % SEATS as usize
+    }
 }
 
-/// The place of the real server that a flow goes to, in a list of them with their weights. `None`: no weight is above 0.
-pub fn pick(flow: FlowHash, servers: impl Iterator<Item = (ServerHash, u16)>) -> Option<usize> {
-    let (mut least, mut limit) = (f32::INFINITY, f32::MAX);
-    let mut picked = None;
-    for (place, (server, weight)) in servers.enumerate() {
-        let (draw, weight) = (flow.draw(server), f32::from(weight));
+/// An order of the seats: that of the rank `factor * seat + first`, modulo [`SEATS`]. Both are kept where the rank lies in a draw.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    /// Odd, so that no two seats have the same rank.
+    factor: u32,
+    first: u32,
+}
+
+impl Order {
+    /// The rank of a real server's seat, in its place. Higher bits than those of the seat make no difference to it.
+    #[inline]
+    fn rank(self, server: ServerHash) -> u32 {
+        self.factor.wrapping_mul(server.0 as u32).wrapping_add(self.first) & RANK
+    }
+
+    /// The seat of the first rank, and how far it is to that of the next.
+    #[inline]
+    fn seats(self) -> (u32, u32) {
+        let (factor, first) = (self.factor >> FINE_BITS, self.first >> FINE_BITS);
+        // An odd number is its own inverse modulo 8; each step doubles the bits.
+        let doubled = |inverse: u32| inverse.wrapping_mul(2u32.wrapping_sub(factor.wrapping_mul(inverse)));
+        let step = doubled(doubled(factor));
+        (step.wrapping_mul(first.wrapping_neg()), step)
+    }
+}
+const _: () = assert!(SEAT_BITS <= 12);
+
+/// A real server that has a weight above 0.
+#[derive(Debug, Clone, Copy)]
+struct Entrant {
+    hash: ServerHash,
+    weight: f32,
+    /// In the list.
+    place: u32,
+}
+
+/// The real servers of one list, as flows without a record choose among them.
+#[derive(Debug)]
+pub struct Entrants {
+    /// Those that weigh more than most do; or all, of a short list.
+    few: Box<[Entrant]>,
+    /// All others, in groups of about one weight, the heaviest first.
+    many: Box<[Peers]>,
+}
+
+impl Entrants {
+    /// Of a list with its weights.
+    pub fn new(list: impl Iterator<Item = (ServerHash, u16)>) -> Self {
+        let mut by_weight: [Vec<Entrant>; 16] = Default::default();
+        for (place, (hash, weight)) in list.enumerate() {
+            if let Some(magnitude) = weight.checked_ilog2() {
+                let entrant = Entrant { hash, weight: f32::from(weight), place: place as u32 };
+                by_weight[magnitude as usize].push(entrant);
+            }
+        }
+        let (mut few, mut many) = (Vec::new(), Vec::<Vec<Entrant>>::new());
+        // All that weigh as much or more; and those of them that are neither here nor there yet.
+        let (mut total, mut left) = (0.0, Vec::new());
+        for entrants in by_weight.into_iter().rev() {
+            total += entrants.iter().map(|entrant| entrant.weight).sum::<f32>();
+            if is_worth_seats(&entrants, total) {
+                few.append(&mut left);
+                many.push(entrants);
+            } else {
+                left.extend(entrants);
+                if is_worth_seats(&left, total) {
+                    many.push(std::mem::take(&mut left));
+                }
+            }
+        }
+        // Whom they join is looked at with the heavier ones' weight in mind anyway.
+        many.last_mut().unwrap_or(&mut few).append(&mut left);
+        Self { few: few.into(), many: many.into_iter().map(Peers::new).collect() }
+    }
+
+    /// The place of the real server that a flow goes to. `None`: no weight is above 0.
+    pub fn pick(&self, flow: FlowHash) -> Option<usize> {
+        self.least(flow).place.map(|place| place as usize)
+    }
+
+    #[inline]
+    fn least(&self, flow: FlowHash) -> Least {
+        let mut least = Least::nobody();
+        least.walk(flow, &self.few);
+        self.many.iter().for_each(|peers| peers.look(flow, &mut least));
+        least
+    }
+}
+
+/// Whether fewer are gone by seats than in a walk, where those of a list that weigh more, and these, have this total of weights: the
+/// least number is about its inverse.
+fn is_worth_seats(entrants: &[Entrant], total: f32) -> bool {
+    let seats = (LAPS * SEATS) as f32 * most(entrants) / total;
+    entrants.len() > WALKED_MAX && seats < SEATS_PER_WALKED * entrants.len() as f32
+}
+
+fn most(entrants: &[Entrant]) -> f32 {
+    entrants.iter().fold(0.0, |most, entrant| entrant.weight.max(most))
+}
+
+/// Real servers that are looked at in the order of their seats.
+#[derive(Debug)]
+struct Peers {
+    /// The greatest weight among them.
+    most: f32,
+    /// By seat.
+    entrants: Box<[Entrant]>,
+    /// Where those of each seat begin, and behind the last.
+    begins: Box<[u32; SEATS as usize + 1]>,
+}
+
+impl Peers {
+    fn new(mut entrants: Vec<Entrant>) -> Self {
+        entrants.sort_unstable_by_key(|entrant| entrant.hash.seat());
+        let begin = |seat| entrants.partition_point(|entrant| entrant.hash.seat() < seat) as u32;
+        let begins = Box::new(std::array::from_fn(begin));
+        Self { most: most(&entrants), begins, entrants: entrants.into() }
+    }
+
+    /// Looks at all who may draw the least number.
+    fn look(&self, flow: FlowHash, least: &mut Least) {
+        // Beyond these a walk is shorter.
+        let worth = SEATS.min((SEATS_PER_WALKED * self.entrants.len() as f32) as u32);
+        let mut end = worth.min(least.ranks(self.most));
+        let (mut seat, step) = flow.order().seats();
+        let mut rank = 0;
+        while rank < end {
+            #[cfg(test)]
+            {
+                least.looks += 1;
+            }
+            let its = seat as usize % SEATS as usize;
+            let (from, to) = (self.begins[its], self.begins[its + 1]);
+            if from != to {
+                for entrant in self.entrants.get(from as usize..to as usize).unwrap_or_default() {
+                    let mixed = flow.mixed(entrant.hash);
+                    if mixed >> (64 - LAP_BITS) == 0 {
+                        least.hear(draw(mixed, rank << FINE_BITS), entrant);
+                        end = worth.min(least.ranks(self.most));
+                    }
+                }
+            }
+            seat = seat.wrapping_add(step);
+            rank += 1;
+        }
+        if least.ranks(self.most) > worth {
+            least.walk(flow, &self.entrants);
+        }
+    }
+}
+
+/// The least number so far.
+struct Least {
+    number: f32,
+    /// The draw that it takes to come below that with a weight of 1, and what rounding may have added.
+    limit: f32,
+    /// Of two that drew the same number, the one with the lesser hash.
+    hash: ServerHash,
+    place: Option<u32>,
+    /// Seats and real servers that were looked at.
+    #[cfg(test)]
+    looks: usize,
+}
+
+impl Least {
+    fn nobody() -> Self {
+        Self {
+            number: f32::INFINITY,
+            limit: f32::MAX,
+            hash: ServerHash(0),
+            place: None,
+            #[cfg(test)]
+            looks: 0,
+        }
+    }
+
+    #[inline]
+    fn walk(&mut self, flow: FlowHash, entrants: &[Entrant]) {
+        let order = flow.order();
+        for entrant in entrants {
+            self.hear(draw(flow.mixed(entrant.hash), order.rank(entrant.hash)), entrant);
+        }
+    }
+
+    /// A real server has drawn.
+    #[inline]
+    fn hear(&mut self, draw: f32, entrant: &Entrant) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
         // The number is no less than what it is made of: most need no closer look.
-        if draw < limit * weight {
-            let number = exponential(draw) / weight;
-            if number < least {
-                least = number;
-                // What rounding may have added aside.
-                limit = number * 1.0001;
-                picked = Some(place);
+        if draw < self.limit * entrant.weight {
+            let number = exponential(draw * (1.0 / (1u32 << DRAW_BITS) as f32)) / entrant.weight;
+            if number < self.number || number == self.number && entrant.hash < self.hash {
+                self.number = number;
+                self.limit = number * (1.0001 * (1u32 << DRAW_BITS) as f32);
+                self.hash = entrant.hash;
+                self.place = Some(entrant.place);
             }
         }
     }
-    picked
+
+    /// How many ranks there are with which somebody of at most this weight can draw as little. Those of the second lap, and the
+    /// others, come after the first [`SEATS`].
+    #[inline]
+    fn ranks(&self, weight: f32) -> u32 {
+        ((self.limit * weight) as u32 >> FINE_BITS).saturating_add(1)
+    }
+}
+
+/// What a flow draws before the weight counts, times 2^23: an even number above 0 and below that.
+#[inline]
+fn draw(mixed: u64, rank: u32) -> f32 {
+    let bits = (mixed >> (64 - DRAW_BITS)) as u32 & !RANK | rank;
+    // 23 bits and a half: exact, and so is what is missing to the whole.
+    bits as f32 + 0.5
 }
 
 /// An even number between 0 and 1 as one that is distributed exponentially: `-ln(1 - even)`, no less than `even`. Of
@@ -92,125 +328,4 @@ fn fold(a: u64, b: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    type List = Vec<(ServerHash, u16)>;
-
-    fn server(number: u32) -> ServerHash {
-        ServerHash::new(Addr4::new(10, 0, 0, 0).plus(number), 80)
-    }
-
-    fn list(weights: &[u16]) -> List {
-        weights.iter().enumerate().map(|(number, &weight)| (server(number as u32), weight)).collect()
-    }
-
-    fn client(number: u32) -> FlowHash {
-        let source = (Addr4::new(198, 18, 0, 0).plus(number / 50), 1_024 + (number % 50) as u16);
-        FlowHash::new(source, (Addr4::new(192, 0, 2, 1), 80), 6)
-    }
-
-    /// Where so many flows go, by the real server's hash.
-    fn picks(list: &List, flows: u32) -> Vec<Option<ServerHash>> {
-        (0..flows).map(|flow| pick(client(flow), list.iter().copied()).map(|place| list[place].0)).collect()
-    }
-
-    #[test]
-    fn the_number_is_that_of_the_logarithm() {
-        for bits in (0..1 << 23).step_by(97).chain([0, 1, (1 << 23) - 1]) {
-            let even = (bits as f32 + 0.5) * (1.0 / (1u32 << 23) as f32);
-            let exact = -(-f64::from(even)).ln_1p();
-            let number = exponential(even);
-            assert!((f64::from(number) / exact - 1.0).abs() < 2e-6, "{even}: {number}, not {exact}");
-            assert!(number * 1.0001 > even);
-        }
-    }
-
-    #[test]
-    fn shares_are_in_proportion_to_the_weights() {
-        let hundreds: Vec<u16> = (0..100).map(|number| [100, 300][number % 2]).collect();
-        for weights in [&[1, 1, 1][..], &[1, 2, 3, 4], &[0, 5, 0, 15], &[1, 30_000, 65_535], &hundreds] {
-            let flows = 200_000;
-            let list = list(weights);
-            let picks = picks(&list, flows);
-            let total: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
-            for &(server, weight) in &list {
-                let share = picks.iter().filter(|&&picked| picked == Some(server)).count() as f64;
-                let expected = f64::from(flows) * f64::from(weight) / f64::from(total);
-                // Five standard deviations, and half of a percent.
-                let tolerance = 5.0 * expected.sqrt() + expected * 0.005;
-                assert!((share - expected).abs() <= tolerance, "{weights:?}: {share}, not {expected}");
-            }
-        }
-    }
-
-    #[test]
-    fn flows_of_one_clients_ports_and_of_neighbours_are_spread_as_well() {
-        let list = list(&[1; 4]);
-        let vip = (Addr4::new(192, 0, 2, 1), 80);
-        for of in [&|n: u32| (Addr4::new(10, 9, 8, 7), n as u16), &|n: u32| {
-            (Addr4::new(10, 9, 0, 0).plus(n), 40_000)
-        }] as [&dyn Fn(u32) -> (Addr4, u16); 2]
-        {
-            let mut counts = [0u32; 4];
-            for n in 0..40_000 {
-                counts[pick(FlowHash::new(of(n), vip, 17), list.iter().copied()).expect("one")] += 1;
-            }
-            assert!(counts.iter().all(|count| count.abs_diff(10_000) < 500), "{counts:?}");
-        }
-    }
-
-    /// Whatever one real server's weight becomes, or if it leaves: only flows that it had or gets move. So many as its share
-    /// changes by.
-    #[test]
-    fn only_flows_of_the_changed_real_server_move() {
-        bolero::check!().with_type::<(Vec<u16>, u8, u16)>().for_each(|(weights, place, weight)| {
-            let mut list: List = list(&weights[..weights.len().min(40)]);
-            if list.is_empty() {
-                return;
-            }
-            let place = usize::from(*place) % list.len();
-            let (changed, former) = list[place];
-            let before = picks(&list, 200);
-            list[place].1 = *weight;
-            let after = picks(&list, 200);
-            for (before, after) in before.iter().zip(&after) {
-                let is_its = if *weight < former { *before } else { *after } == Some(changed);
-                assert!(before == after || is_its && *weight != former);
-                assert!(*weight != 0 || *after != Some(changed));
-            }
-            list[place].1 = former;
-            list.remove(place);
-            for (before, after) in before.iter().zip(picks(&list, 200)) {
-                assert!(*before == after || *before == Some(changed));
-            }
-        });
-    }
-
-    #[test]
-    fn no_more_move_than_the_share_changes_by() {
-        let (before, after) = (picks(&list(&[1, 1, 1]), 60_000), picks(&list(&[2, 1, 1]), 60_000));
-        let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
-        // From a third to a half.
-        assert!((9_500..10_500).contains(&moved), "{moved}");
-    }
-
-    #[test]
-    fn the_order_of_the_list_and_other_directors_make_no_difference() {
-        let list = list(&[3, 1, 4, 1, 5, 9, 2, 6]);
-        let backwards: List = list.iter().rev().copied().collect();
-        let picked = picks(&list, 5_000);
-        assert_eq!(picked, picks(&backwards, 5_000));
-        // These numbers are those of every other director: they never change.
-        let first: Vec<usize> =
-            (0..12).map(|flow| pick(client(flow), list.iter().copied()).expect("one")).collect();
-        assert_eq!(first, [7, 7, 5, 5, 7, 5, 5, 5, 5, 2, 1, 0]);
-    }
-
-    #[test]
-    fn without_weight_nobody_is_picked() {
-        assert_eq!(pick(client(1), list(&[]).into_iter()), None);
-        assert_eq!(pick(client(1), list(&[0, 0]).into_iter()), None);
-        assert_eq!(pick(client(1), list(&[0, 1, 0]).into_iter()), Some(1));
-    }
-}
+mod tests;

@@ -49,7 +49,7 @@ use addresses::Addresses;
 pub use amend::Change;
 use amend::Journal;
 pub use error::RegistryError;
-use lists::{candidates, hashes, in_order, list};
+use lists::{candidates, entrants, in_order, list};
 use numbers::Numbers;
 use parts::{Place, make_bindings, make_port, make_server, make_switches, nobody};
 pub use served::{NotServed, check};
@@ -466,7 +466,7 @@ impl Registry {
             one_packet: wanted.one_packet,
             ranks: self.ranks(&in_order, wanted.scheduler, entry.noted.clone()),
             list: candidates(&in_order),
-            hashes: hashes(&in_order),
+            entrants: entrants(&in_order),
             scheduler,
             state,
             rates: match old {

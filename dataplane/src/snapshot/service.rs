@@ -12,7 +12,7 @@ use super::ranks::Ranks;
 use super::rates::Estimator;
 use super::server::Tally;
 use crate::conn::record::{ServerId, ServiceId};
-use crate::sched::untracked::{self, FlowHash, ServerHash};
+use crate::sched::untracked::{Entrants, FlowHash};
 use crate::sched::{Measure, PickKey, Scheduler, Servers, State};
 
 /// One virtual server. In this order, so that all that a new connection needs of it lies in its first two cache lines: among
@@ -45,8 +45,8 @@ pub struct Service {
     pub name: String,
     /// The VIP. With a mark 0.0.0.0.
     pub address: IpAddr,
-    /// The hashes of its real servers, for flows that get no record.
-    pub hashes: Box<[ServerHash]>,
+    /// Its real servers, as flows that get no record choose among them.
+    pub entrants: Entrants,
     /// What it carries in a second, all real servers together; control's.
     pub rates: Arc<Estimator>,
     /// What [`Service::scheduler`] is called, for listings.
@@ -134,8 +134,7 @@ impl Service {
     /// Picks a real server for a flow that gets no record: the same one for each of its packets, and another one only if
     /// the weights ask for it.
     pub fn pick_untracked(&self, flow: FlowHash) -> Option<ServerId> {
-        let weights = self.list.iter().map(|candidate| candidate.weight);
-        let place = untracked::pick(flow, self.hashes.iter().copied().zip(weights))?;
+        let place = self.entrants.pick(flow)?;
         Some(self.list.get(place)?.id)
     }
 }

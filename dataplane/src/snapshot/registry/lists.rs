@@ -4,7 +4,7 @@ use hashbrown::{HashMap, HashSet};
 use weir_config::model::VirtualServer;
 
 use super::{ServerEntry, ServiceEntry};
-use crate::sched::untracked::ServerHash;
+use crate::sched::untracked::{Entrants, ServerHash};
 use crate::sched::{ServerDescription, ServiceDescription};
 use crate::snapshot::service::Candidate;
 
@@ -30,10 +30,12 @@ pub(super) fn candidates(in_order: &[&ServerEntry]) -> Box<[Candidate]> {
     in_order.iter().map(candidate).collect()
 }
 
-/// What its real servers are told by, for flows that get no record: what the file names them by.
-pub(super) fn hashes(in_order: &[&ServerEntry]) -> Box<[ServerHash]> {
-    let hash = |ServerEntry { server, .. }: &&ServerEntry| ServerHash::new(server.address, server.named_port);
-    in_order.iter().map(hash).collect()
+/// The list as flows that get no record choose from it. Its real servers are told by what the file names them by.
+pub(super) fn entrants(in_order: &[&ServerEntry]) -> Entrants {
+    let entrant = |ServerEntry { server, .. }: &&ServerEntry| {
+        (ServerHash::new(server.address, server.named_port), server.weight)
+    };
+    Entrants::new(in_order.iter().map(entrant))
 }
 
 /// The kernel's list: what was there in its place, what is new at the head, the last one first.
