@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use weir_config::model::{Config, Protocol};
+use weir_config::model::{Config, Forwarding, Protocol};
 
 use super::*;
 use crate::conn::record::ServerId;
@@ -11,7 +11,7 @@ use crate::conn::state::tcp::{CLOSE, ESTABLISHED};
 use crate::sched::{Options, PickKey, least};
 use crate::snapshot::Snapshot;
 use crate::snapshot::registry::tests::Dice;
-use crate::snapshot::registry::{Progress, Registry};
+use crate::snapshot::registry::{Change, Progress, Registry};
 use crate::snapshot::service::Service;
 use crate::wire::ethernet::MacAddress;
 
@@ -103,6 +103,20 @@ impl Site {
     fn publish(&mut self, config: &Config) {
         // No number is given back: connections may name any.
         self.newest = self.registry.snapshot(config, &[MacAddress([2; 6])], Progress::default()).unwrap();
+    }
+
+    /// The same, with numbers given back that no worker needs.
+    fn publish_thriftily(&mut self, config: &Config) {
+        let seen = self.snapshots.iter().map(|snapshot| snapshot.generation).min().unwrap_or_default();
+        let progress = Progress { seen, ..Progress::default() };
+        self.newest = self.registry.snapshot(config, &[MacAddress([2; 6])], progress).unwrap();
+    }
+
+    /// The same as verdicts make it, which leave all but the one virtual server as it is.
+    fn amend(&mut self, wanted: &Config, file: &Config) {
+        let changed = Change::put_all(&wanted.virtual_servers);
+        self.newest =
+            self.registry.amend(self.newest.clone(), &changed, file).unwrap().expect("it is no mark");
     }
 
     fn adopt(&mut self, worker: usize) {
@@ -223,6 +237,56 @@ fn picks_are_those_of_a_walk_while_a_worker_has_a_former_list_or_method() {
         ranked += usize::from(site.looks(0).is_some());
     }
     assert!(ranked > 50, "{ranked}");
+}
+
+/// What verdicts leave of a file: some real servers are gone, some quiesced, some weigh something else, some are reached otherwise,
+/// though no verdict does that.
+fn verdicts(file: &Config, dice: &mut Dice) -> Config {
+    let mut config = file.clone();
+    let reals = &mut config.virtual_servers[0].real_servers;
+    let (gone, changed) = (1 + dice.below(9), 1 + dice.below(9));
+    reals.retain(|_| dice.below(gone) == 0 || dice.below(4) != 0);
+    for real in reals {
+        if dice.below(changed) != 0 {
+            continue;
+        }
+        match dice.below(4) {
+            0 => real.weight = 0,
+            1 => real.weight = dice.below(60) as u16,
+            2 => real.forwarding = Forwarding::Tun,
+            _ => real.upper_threshold = dice.below(8) as u32,
+        }
+    }
+    config
+}
+
+#[test]
+fn picks_are_those_of_a_walk_through_edits_verdicts_and_numbers_that_come_back() {
+    let mut dice = Dice(0x5eed_0007);
+    for kind in [Kind::Lc, Kind::Wlc, Kind::Sed, Kind::Nq] {
+        let mut file = config(kind, 0..40, &mut dice);
+        let mut site = Site::new(&file);
+        let mut ranked = 0;
+        for _ in 0..200 {
+            match dice.below(4) {
+                0 => {
+                    let first = dice.below(80);
+                    file = config(kind, first..first + SHORT_MAX + dice.below(60), &mut dice);
+                    site.publish_thriftily(&file);
+                }
+                1 => site.publish_thriftily(&verdicts(&file, &mut dice)),
+                _ => site.amend(&verdicts(&file, &mut dice), &file),
+            }
+            // A flag that control takes away is news to a worker with the former list.
+            (0..WORKERS).for_each(|worker| site.adopt(worker));
+            for _ in 0..40 {
+                (0..dice.below(4)).for_each(|_| site.step(&mut dice));
+                site.pick(&mut dice);
+            }
+            ranked += usize::from(site.looks(0).is_some());
+        }
+        assert!(ranked > 100, "{ranked}");
+    }
 }
 
 #[test]
