@@ -55,11 +55,11 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
     let schedulers = schedulers::schedulers(&file.schedulers, &mut root);
     let health = health::health(&file.health, &mut root);
     let read_ports = read_ports(&file.port, &room, &mut root);
-    let routes = tables(&file.route, &mut root);
-    let neighbors = tables(&file.neighbor, &mut root);
-    let marks = tables(&file.mark, &mut root);
-    let servers = tables(&file.virtual_server, &mut root);
-    let instances = tables(&file.vrrp, &mut root);
+    let routes = tables(&file.route, "route", &mut root);
+    let neighbors = tables(&file.neighbor, "neighbor", &mut root);
+    let marks = tables(&file.mark, "mark", &mut root);
+    let servers = tables(&file.virtual_server, "virtual_server", &mut root);
+    let instances = tables(&file.vrrp, "vrrp", &mut root);
 
     let mut network = Network::new(&read_ports, vips(file), problems);
     let routes = network.routes(&routes, problems);
@@ -176,7 +176,7 @@ fn read_ports(
     room: &MbufDataBytes,
     root: &mut Table<'_>,
 ) -> Vec<ReadPort> {
-    let written = tables(field, root);
+    let written = tables(field, "port", root);
     match (&written[..], field) {
         ([], None) => root.report(
             Problem::error("no [[port]] in the file")

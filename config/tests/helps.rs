@@ -243,6 +243,33 @@ fn a_value_is_repeated_whole_or_not_at_all() {
 }
 
 #[test]
+fn arrays_of_tables_are_written_below_their_headers() {
+    let form = |name: &str| format!("write [[{name}]] on a line of its own, and the keys of one below it");
+    for name in ["route", "neighbor", "mark", "virtual_server", "vrrp", "port"] {
+        for value in ["\"0.0.0.0/0\"", "7", "true", "[\"10.0.0.1\"]", "[7]", "1.5"] {
+            let said = report(&format!("{name} = {value}\n")).to_string();
+            assert!(said.contains(&format!("= help: {}", form(name))), "{said}");
+        }
+    }
+    let tracked = "[[vrrp]]\nname = \"vi\"\ntrack = \"lan\"\n";
+    assert!(report(tracked).to_string().contains(&form("vrrp.track")));
+    for (real_server, help) in [
+        ("\"10.0.0.11:80\"", "write [{ address = \"10.0.0.11\", port = 80 }]".to_owned()),
+        ("[\"10.0.0.11\"]", "write { address = \"10.0.0.11\" }".to_owned()),
+        ("\"rs1\"", form("virtual_server.real_server")),
+    ] {
+        let said =
+            report(&format!("[[virtual_server]]\nname = \"web\"\nreal_server = {real_server}\n")).to_string();
+        assert!(said.contains(&format!("= help: {help}")), "{said}");
+    }
+    let url =
+        "[[virtual_server]]\nname = \"web\"\n[virtual_server.health_check]\ntype = \"http\"\nurl = \"/up\"\n";
+    assert!(
+        report(url).to_string().contains("= help: write each page as a table, in brackets: url = [{ path = ")
+    );
+}
+
+#[test]
 fn keys_that_take_no_text_say_what_they_take() {
     let number = "write a whole number, without quotes or a unit";
     for (line, cause, help) in [

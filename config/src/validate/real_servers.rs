@@ -61,7 +61,7 @@ pub(crate) fn real_servers(
     table: &mut Table<'_>,
 ) -> Vec<RealServer> {
     let mut taken: HashMap<(IpAddr, u16), Span> = HashMap::new();
-    let written = tables(field, table);
+    let written = tables(field, "virtual_server.real_server", table);
     let mut read = Vec::with_capacity(written.len());
     for (real_server, at) in written {
         let mut table = table.inner(at);

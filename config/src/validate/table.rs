@@ -55,6 +55,26 @@ impl<'p> Table<'p> {
         }
     }
 
+    /// As `element`, for an array of tables and for each of them. `form` says how they are written.
+    pub(crate) fn in_tables<'f, T>(
+        &mut self,
+        value: &'f Spanned<Lenient<T>>,
+        form: impl FnOnce(&str) -> String,
+    ) -> Option<(&'f T, Span)> {
+        match &value.get_ref().0 {
+            Ok(inner) => Some((inner, value.span())),
+            Err(complaint) => {
+                let problem = wrong_type(value.span(), complaint);
+                let help = match complaint.starts_with("invalid type: map") {
+                    true => "put the table into brackets: [{ ... }]".to_owned(),
+                    false => form(text_in(complaint).unwrap_or_default()),
+                };
+                self.report(problem.help(help));
+                None
+            }
+        }
+    }
+
     /// As `value`, for a key that must be there. `example` is a line that has it.
     pub(crate) fn required<'f, T>(
         &mut self,
@@ -271,7 +291,11 @@ impl<'p> Table<'p> {
 
 /// The text that somebody wrote where something else belongs.
 fn text_for<T>(value: &Spanned<Lenient<T>>) -> Option<&str> {
-    let complaint = value.get_ref().0.as_ref().err()?;
+    text_in(value.get_ref().0.as_ref().err()?)
+}
+
+/// The text that a complaint is about.
+fn text_in(complaint: &str) -> Option<&str> {
     Some(complaint.strip_prefix("invalid type: string \"")?.split_once('"')?.0)
 }
 
@@ -281,14 +305,22 @@ pub(crate) fn peek<T>(field: &Field<T>) -> Option<(&T, Span)> {
     value.get_ref().0.as_ref().ok().map(|inner| (inner, value.span()))
 }
 
-/// The tables of an array with their places; reports elements that are none.
-pub(crate) fn tables<'f, T>(field: &'f Tables<T>, table: &mut Table<'_>) -> Vec<(&'f T, Span)> {
-    let Some((list, _)) = table.value(field) else { return Vec::new() };
-    list.0
-        .iter()
-        .filter_map(|element| table.element(element))
-        .map(|(Tabular(inner), at)| (inner, at))
-        .collect()
+/// The tables of an array with their places; reports elements that are none. `name` is what their headers hold: "vrrp.track".
+pub(crate) fn tables<'f, T>(field: &'f Tables<T>, name: &str, table: &mut Table<'_>) -> Vec<(&'f T, Span)> {
+    // An address says enough of a real server.
+    let server = |written: &str| {
+        let (address, port) = values::address_and_port(written).filter(|_| name.ends_with("real_server"))?;
+        let port = port.map(|port| format!(", port = {port}")).unwrap_or_default();
+        Some(format!("{{ address = \"{address}\"{port} }}"))
+    };
+    let below = || format!("write [[{name}]] on a line of its own, and the keys of one below it");
+    let many = |written: &str| server(written).map_or_else(below, |server| format!("write [{server}]"));
+    let one = |written: &str| server(written).map_or_else(below, |server| format!("write {server}"));
+    let Some((list, _)) = field.as_ref().and_then(|list| table.in_tables(list, many)) else {
+        return Vec::new();
+    };
+    let tables = list.0.iter().filter_map(|element| table.in_tables(element, one));
+    tables.map(|(Tabular(inner), at)| (inner, at)).collect()
 }
 
 /// As `tables`, without a word about what is wrong.
@@ -371,9 +403,6 @@ fn wrong_type(span: Span, complaint: &str) -> Problem {
         ("a whole number", "true or false") => Some("write `true` or `false`".to_owned()),
         ("a whole number", "a string") => Some("write it in quotes".to_owned()),
         ("a string", "an array") => Some(in_brackets(bare)),
-        ("a table", "an array") => {
-            Some("write its header in double brackets, [[...]], or a table in braces as [{ ... }]".to_owned())
-        }
         ("an array", "a table") => {
             Some("write its header in single brackets, [...], or a table in braces: { ... }".to_owned())
         }

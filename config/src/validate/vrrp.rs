@@ -455,7 +455,7 @@ fn track(
     servers: &[String],
     table: &mut Table<'_>,
 ) -> Vec<VrrpTrack> {
-    let written = tables(field, table);
+    let written = tables(field, "vrrp.track", table);
     if let Some((_, at)) = written.get(TRACKERS_MAX) {
         let label = format!("{} of them; at most {TRACKERS_MAX}", written.len());
         table.report(Problem::error("too many trackers").at(at.clone(), label));

@@ -75,7 +75,9 @@ fn pages(
     };
     let default = own.page(expected, table);
     let with = |path: String, page: Page| Page { path, headers: headers.to_vec(), ..page };
-    let Some((list, at)) = table.value(&written.url) else {
+    let form = |_: &str| "write each page as a table, in brackets: url = [{ path = \"/health\" }]".to_owned();
+    let list = written.url.as_ref().and_then(|url| table.in_tables(url, form));
+    let Some((list, at)) = list else {
         let path = path.map_or_else(|| "/".to_owned(), Spanned::into_inner);
         return vec![with(path, default.or_default())];
     };
@@ -92,7 +94,7 @@ fn pages(
     }
     let mut pages = Vec::with_capacity(list.0.len());
     for element in list.0.iter().take(PAGES_MAX) {
-        let Some((Tabular(url), at)) = table.element(element) else { continue };
+        let Some((Tabular(url), at)) = table.in_tables(element, form) else { continue };
         let table = &mut table.inner(at);
         let path = table.required_parsed(&url.path, "path", "path = \"/health\"", texts::url_path);
         let Url { path: _, status, expect_body, expect_body_regex, expect_sha256, expect_md5 } = url;
