@@ -48,6 +48,21 @@ class Http(unittest.TestCase):
         self.assertEqual(answer, "rebound.example is no name of this director; ask by its address, or write the name "
                                  "into hosts of [http]\n421")
 
+    def test_a_request_without_one_host_is_refused_with_400(self):
+        wrong = ("", "Host: localhost\\r\\nHost: localhost\\r\\n", "Host: local host\\r\\n", "Host:\\r\\n", "Host: http://localhost\\r\\n")
+        for path in ("/live", "/ready", "/metrics", "/nothing"):
+            for host in wrong:
+                with self.subTest(path, host=host):
+                    self.assertEqual(self.status(f"GET {path} HTTP/1.1\\r\\n{host}Connection: close\\r\\n\\r\\n"), "400")
+        # Who asks in the old way need not say.
+        self.assertEqual(self.status("GET /live HTTP/1.0\\r\\n\\r\\n"), "200")
+        self.assertEqual(self.status("GET /live HTTP/1.1\\r\\nHost: localhost:\\r\\nConnection: close\\r\\n\\r\\n"), "200")
+
+    def status(self, request):
+        """The status of the answer to a request that goes out as it is written here."""
+        shell = f"exec 3<>/dev/tcp/127.0.0.1/9292; printf '{request}' >&3; head -n 1 <&3"
+        return lab.run("director", "bash", "-c", shell, check=True).stdout.split()[1]
+
     def test_promtool_has_nothing_to_say_about_the_metrics(self):
         page = self.weir.http("/metrics").stdout
         done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True)

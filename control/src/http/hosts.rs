@@ -1,13 +1,17 @@
-//! By which names clients may call this director.
+//! By which names clients may call this director, and whether they do so in the form that HTTP asks for.
 //!
 //! A page of a stranger can make a browser ask weir, by a name of the stranger's that leads to weir's address (DNS
 //! rebinding), and then read the answer. The browser says that name in `Host`. So only names that no stranger can make
 //! lead here are answered: addresses, `localhost`, the machine's own name, and the names that the file gives.
+//!
+//! A request of HTTP/1.1 has exactly one `Host`, of a form that can be a host (RFC 9112, 3.2). What two parties read in two ways, such as two
+//! of them, is what attacks are made of.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::str::from_utf8;
 
 use axum::http::header::HOST;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, Uri, Version};
 
 /// The names, in lower case.
 #[derive(Debug)]
@@ -33,22 +37,60 @@ impl Hosts {
     }
 
     fn holds(&self, authority: &str) -> bool {
-        let (name, rest) = match authority.strip_prefix('[') {
-            Some(inside) => {
-                let Some((address, rest)) = inside.split_once(']') else { return false };
-                if address.parse::<Ipv6Addr>().is_err() {
-                    return false;
-                }
-                (address, rest)
-            }
-            None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-        };
-        let is_port =
-            rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+        let Some(name) = host_in(authority) else { return false };
         let name = name.to_ascii_lowercase();
         let name = name.strip_suffix('.').unwrap_or(&name);
-        is_port && (name.parse::<IpAddr>().is_ok() || self.names.iter().any(|ours| ours == name))
+        name.parse::<IpAddr>().is_ok() || self.names.iter().any(|ours| ours == name)
     }
+}
+
+/// What is wrong with the way in which a request names its host, in words; `None`: nothing.
+pub(super) fn fault(version: Version, headers: &HeaderMap) -> Option<String> {
+    let mut said = headers.get_all(HOST).iter();
+    match (said.next(), said.next()) {
+        (None, _) if version < Version::HTTP_11 => None,
+        (None, _) => Some("a request of HTTP/1.1 needs a Host line, and this one has none".to_owned()),
+        (Some(_), Some(_)) => Some("a request has one Host line, and this one has several".to_owned()),
+        (Some(host), None) if from_utf8(host.as_bytes()).ok().and_then(host_in).is_none() => {
+            Some(format!("\"{}\" is no host, with a port or without", host.as_bytes().escape_ascii()))
+        }
+        (Some(_), None) => None,
+    }
+}
+
+/// The host in `HOST` or `HOST:PORT`, without the brackets of an IPv6 address; `None`: it is neither. The form is RFC 3986's (3.2.2).
+fn host_in(authority: &str) -> Option<&str> {
+    let (host, rest) = match authority.strip_prefix('[') {
+        Some(inside) => {
+            let (address, rest) = inside.split_once(']')?;
+            address.parse::<Ipv6Addr>().ok()?;
+            (address, rest)
+        }
+        None => {
+            let (host, rest) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            (host, is_name(host).then_some(rest)?)
+        }
+    };
+    // A port may be left out behind its colon.
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
+    };
+    (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)).then_some(host)
+}
+
+/// A name as in a URI: unreserved characters, those that delimit parts, and bytes as `%` and two digits.
+fn is_name(host: &str) -> bool {
+    let mut bytes = host.bytes();
+    while let Some(byte) = bytes.next() {
+        let is_good = match byte {
+            b'%' => (0..2).all(|_| bytes.next().is_some_and(|digit| digit.is_ascii_hexdigit())),
+            _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte),
+        };
+        if !is_good {
+            return false;
+        }
+    }
+    !host.is_empty()
 }
 
 #[cfg(test)]
@@ -78,11 +120,64 @@ mod tests {
             "localhost:x",
             "localhost:99999",
             "localhost:80:80",
+            "localhost:+80",
             "::1",
             "user@localhost",
             "[::1]evil.example",
         ] {
             assert!(!hosts.holds(foreign), "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_request_names_one_host_of_a_form_that_can_be_one() {
+        let fault = |version: Version, hosts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, axum::http::HeaderValue::from_bytes(host.as_bytes()).unwrap());
+            }
+            fault(version, &headers)
+        };
+        let (old, new) = (Version::HTTP_10, Version::HTTP_11);
+        assert_eq!(fault(old, &[]), None);
+        assert!(fault(new, &[]).unwrap().contains("has none"));
+        for version in [old, new] {
+            assert!(fault(version, &["a", "a"]).unwrap().contains("has several"));
+            for good in
+                ["a", "A.example.:80", "localhost:", "10.0.0.1:1", "[::1]:9292", "x_y", "a%20b", "a,b"]
+            {
+                assert_eq!(fault(version, &[good]), None, "{good}");
+            }
+            for bad in [
+                "",
+                ":80",
+                "a b",
+                "a, b",
+                "a/b",
+                "http://a",
+                "u@a",
+                "a:b",
+                "a:80:80",
+                "a:65536",
+                "a:+1",
+                "[::1",
+                "::1",
+                "[1.2.3.4]",
+                "[a]",
+                "[::1]a",
+                "a%2",
+                "a%zz",
+                "a\tb",
+                "\"a\"",
+                "a\\b",
+                "<a>",
+                "\u{e4}",
+                "a?b",
+                "a#b",
+            ] {
+                assert!(fault(version, &[bad]).unwrap().contains("is no host"), "{bad}");
+            }
+        }
+        assert_eq!(fault(new, &["\"\u{e4}"]).unwrap(), r#""\"\xc3\xa4" is no host, with a port or without"#);
     }
 }

@@ -13,8 +13,8 @@
 //! | `/live` | 200 as long as control runs and no worker or thread of control's is stuck, else 503 or no answer: a supervisor may restart weir then |
 //! | `/ready` | 200 when every worker polls and every port's link is up, else 503 and one line that says what is missing |
 //!
-//! All of it is read-only and `GET` (or `HEAD`). Anything else is answered 404 or 405 in plain text, and 421 what was
-//! asked of another host's name ([`hosts`]).
+//! All of it is read-only and `GET` (or `HEAD`). Anything else is answered 404 or 405 in plain text, 421 what was
+//! asked of another host's name, and 400 what names no host or several ([`hosts`]).
 //!
 //! The control socket answers the same to whoever may open it, whatever name it is called by, and what changes weir besides ([`edits`]):
 //!
@@ -196,6 +196,7 @@ fn router(state: HttpState) -> Router {
         // Supervisors ask by whatever name they like, and learn nothing that a stranger could use.
         .route("/live", get(live))
         .route("/ready", get(ready))
+        .layer(from_fn(refuse_bad_hosts))
         .layer(from_fn(note_the_request))
         .with_state(state)
 }
@@ -204,6 +205,13 @@ fn router(state: HttpState) -> Router {
 async fn note_the_request(Extension(guest): Extension<Arc<Guest>>, request: Request, next: Next) -> Response {
     let _serving = guest.serve();
     next.run(request).await
+}
+
+async fn refuse_bad_hosts(request: Request, next: Next) -> Response {
+    match hosts::fault(request.version(), request.headers()) {
+        None => next.run(request).await,
+        Some(fault) => plain(StatusCode::BAD_REQUEST, format!("{fault} (RFC 9112, 3.2)\n")),
+    }
 }
 
 async fn refuse_foreign_names(State(state): State<HttpState>, request: Request, next: Next) -> Response {

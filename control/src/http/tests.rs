@@ -483,13 +483,35 @@ fn pages_are_refused_to_who_calls_weir_by_a_strange_name() {
         let text = "rebound.example:9292 is no name of this director; ask by its address, or write the name into hosts of [http]\n";
         assert_eq!(body, text);
     }
-    for host in ["Host: 127.0.0.1:9292\r\n", "Host: [::1]\r\n", "Host: localhost\r\n", "Host: X:1\r\n", ""] {
+    for host in ["Host: 127.0.0.1:9292\r\n", "Host: [::1]\r\n", "Host: localhost\r\n", "Host: X:1\r\n"] {
         assert_eq!(ask("/metrics", host).0, 200, "{host}");
     }
-    assert_eq!(ask("/metrics", "Host: x\r\nHost: rebound.example\r\n").0, 421);
+    // Who names no host is no browser.
+    assert!(server.ask_with("GET /metrics HTTP/1.0\r\n\r\n").0.starts_with("http/1.0 200"));
     assert_eq!(ask("http://rebound.example/metrics", "Host: x\r\n").0, 421);
     for path in ["/live", "/ready"] {
         assert_ne!(ask(path, "Host: rebound.example\r\n").0, 421, "{path}");
+    }
+}
+
+#[test]
+fn a_request_without_one_host_is_bad_whatever_it_asks_for() {
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    for path in ["/", "/live", "/ready", "/metrics", "/nothing", "http://x/live"] {
+        for (host, said) in [
+            ("", "a request of HTTP/1.1 needs a Host line, and this one has none (RFC 9112, 3.2)\n"),
+            (
+                "Host: x\r\nHost: x\r\n",
+                "a request has one Host line, and this one has several (RFC 9112, 3.2)\n",
+            ),
+            ("Host: x y\r\n", "\"x y\" is no host, with a port or without (RFC 9112, 3.2)\n"),
+        ] {
+            let (head, body) =
+                server.ask_with(&format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n"));
+            assert!(head.starts_with("http/1.1 400"), "{path} {host:?}: {head}");
+            assert_eq!(body, said);
+        }
     }
 }
 
