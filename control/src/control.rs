@@ -145,9 +145,10 @@ impl Control {
             // An end that is dropped is one, too.
             let _ = stopped.wait_for(|is| *is).await;
         };
-        let http = tokio::spawn(http::serve(listener, self.http.clone(), until(stopped.clone())));
+        let pages = self.http.clone().with_threads(flags.threads.clone());
+        let http = tokio::spawn(http::serve(listener, pages.clone(), until(stopped.clone())));
         let control = match socket.as_ref().map(ControlSocket::listener).transpose()? {
-            Some(socket) => tokio::spawn(http::serve_control(socket, self.http.clone(), until(stopped))),
+            Some(socket) => tokio::spawn(http::serve_control(socket, pages, until(stopped))),
             None => tokio::spawn(async { Ok(()) }),
         };
         let mut tick = interval(TICK);

@@ -71,6 +71,7 @@ use weir_config::model::Http;
 use crate::metrics::Metrics;
 use crate::orders::Orders;
 use crate::sources::Sources;
+use crate::threads::Threads;
 
 use connections::{Limits, serve_within};
 use hosts::Hosts;
@@ -118,13 +119,25 @@ pub(crate) struct HttpState {
     pages: Arc<Semaphore>,
     hosts: Arc<Hosts>,
     orders: Orders,
+    threads: Threads,
 }
 
 impl HttpState {
     /// Answers from these metrics, to those who call it by a name of the file, and has orders carried out elsewhere.
     pub(crate) fn new(metrics: Arc<Metrics>, settings: &Http, orders: Orders) -> Self {
         let hosts = Arc::new(Hosts::new(&settings.hosts));
-        Self { metrics, pages: Arc::new(Semaphore::new(PAGES_MAX)), hosts, orders }
+        Self {
+            metrics,
+            pages: Arc::new(Semaphore::new(PAGES_MAX)),
+            hosts,
+            orders,
+            threads: Threads::default(),
+        }
+    }
+
+    /// Asks the kernel about these where a worker does not poll.
+    pub(crate) fn with_threads(self, threads: Threads) -> Self {
+        Self { threads, ..self }
     }
 }
 
@@ -236,7 +249,7 @@ async fn live(State(state): State<HttpState>) -> Response {
 }
 
 async fn ready(State(state): State<HttpState>) -> Response {
-    match readiness::missing(state.metrics.sources()).await.as_slice() {
+    match readiness::missing(state.metrics.sources(), &state.threads).await.as_slice() {
         [] => plain(StatusCode::OK, "ready\n"),
         missing => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join("; "))),
     }
@@ -282,7 +295,7 @@ async fn listed_connections(State(state): State<HttpState>, visit: Visit, uri: U
 
 async fn director_status(State(state): State<HttpState>, visit: Visit) -> Response {
     let metrics = state.metrics.clone();
-    let not_ready = readiness::missing(metrics.sources()).await;
+    let not_ready = readiness::missing(metrics.sources(), &state.threads).await;
     make(state, visit, JSON, move || director::status(&metrics, not_ready)).await
 }
 

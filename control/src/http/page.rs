@@ -179,7 +179,9 @@ fn workers(html: &mut String, now: &Reading, before: &Before) -> fmt::Result {
         write!(html, "<tr><td>{number_of_worker}</td>")?;
         let busy = worker.busy_cycles.wrapping_sub(earlier.busy_cycles);
         match worker.cycles().wrapping_sub(earlier.cycles()) {
-            0 => html.write_str("<td class=\"n bad\">does not poll</td>")?,
+            0 if worker.is_stuck => html.write_str("<td class=\"n bad\">is stuck</td>")?,
+            // It may be late and no more.
+            0 => html.write_str("<td class=\"n bad\">no poll just now</td>")?,
             all => number(html, Share(busy, all))?,
         }
         let longest_micros = worker.longest_cycles as f64 / now.cycles_per_second as f64 * 1e6;

@@ -131,6 +131,8 @@ fn ready_says_what_is_missing() {
     stuck.set(Role::Health, true);
     stuck.set(Role::Worker(1), true);
     assert_eq!(server.get("/live"), (503, "stuck: worker 1, weir-health\n".to_owned()));
+    assert!(server.get("/ready").1.starts_with("not ready: worker 0 does not poll; worker 1 is stuck; "));
+    assert!(server.get("/").1.contains(">is stuck<"));
     stuck.set(Role::Worker(1), false);
     assert!(server.get("/ready").1.ends_with("; weir-health is stuck\n"));
     stuck.set(Role::Health, false);
@@ -195,7 +197,7 @@ fn the_status_page_shows_ports_workers_servers_and_drops() {
         "<td>lan</td><td>up</td>",
         "12,345",
         "1.50 MB",
-        "does not poll",
+        "no poll just now",
         "10.0.0.100:80, tcp",
         "10.0.0.11:8080",
         "10.0.0.101:53, udp",

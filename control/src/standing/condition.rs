@@ -11,21 +11,21 @@ const CPU_CLOCK_OF_THREAD: i32 = 4 | 2;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Condition {
+pub(crate) struct Condition {
     /// How long it has had a CPU since it began.
-    pub(super) ran: Duration,
+    pub(crate) ran: Duration,
     /// As ps shows it: `R` runs or waits for a CPU, `S` and `D` wait for something, `T` and `t` are stopped.
-    pub(super) state: char,
+    pub(crate) state: char,
 }
 
 impl Condition {
     /// Whether it would run if it were given a CPU.
-    pub(super) fn wants_cpu(self) -> bool {
+    pub(crate) fn wants_cpu(self) -> bool {
         self.state == 'R'
     }
 
     /// Of a thread of this process; `None`: it is gone, or there is no `/proc`.
-    pub(super) fn of(thread: Pid) -> Option<Self> {
+    pub(crate) fn of(thread: Pid) -> Option<Self> {
         let thread = thread.as_raw_nonzero().get();
         let clock = ClockId::from_raw((!thread << 3) | CPU_CLOCK_OF_THREAD);
         let ran = clock_gettime(clock).ok()?.into();

@@ -6,7 +6,7 @@
 //! or waits for something else than one (a lock, a file, a debugger). A thread is stuck that has stood for too long, half of
 //! that by its own fault; or five times as long, whoever is to blame, since nothing comes through it.
 
-mod condition;
+pub(crate) mod condition;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
