@@ -7,9 +7,11 @@ import sys
 import time
 import unittest
 
+import health
 import lab
 import ptrace
 import silent
+import test_health
 from test_lifecycle_hostile import Hostile
 
 VRRP = ('\n[[vrrp]]\nname = "vi"\nport = "outer"\nvirtual_router_id = 51\n'
@@ -209,6 +211,61 @@ class SilentFiles(Hostile):
                 self.assertRegex(weir.said(), r"weight file .*its file system may not answer")
                 self.assertEqual(weir.metrics().total("weir_real_server_up", real_server="10.20.0.11:8080"), 1)
                 self.assertServes(weir)
+
+    def runs(self, program):
+        """From now on the checks' program is this one."""
+        link = health.scripts() / "check"
+        beside = link.with_name("beside")
+        beside.symlink_to(program)
+        beside.rename(link)
+        return link
+
+    def script(self, name, line):
+        """A program of one line."""
+        path = health.scripts() / name
+        path.write_text(f"#!/bin/sh\n{line}\n")
+        path.chmod(0o755)
+        return path
+
+    def assert_changes_no_verdict(self, takes):
+        """A program on a file system that takes requests or not, and never answers; then one that runs and hangs."""
+        good, hangs = self.script("good", "exit 0"), self.script("hangs", "exec sleep 60")
+        command = self.runs(good)
+        with silent.Silent(takes) as files, lab.Weir(test_health.checked(f'type = "exec"\n  command = ["{command}"]')) as weir:
+            def errors():
+                return weir.metrics().total("weir_health_errors_total")
+
+            def all_succeed():
+                servers = health.listing(weir, "nat")["real_servers"]
+                return all(check["last_result"] == "success" for server in servers for check in server["checks"])
+
+            def launchers():
+                shown = subprocess.run(["ps", "--ppid", str(weir.process.pid), "-o", "comm="], capture_output=True, text=True, check=False)
+                return shown.stdout.split().count("setpriv")
+            lab.wait_for("success", all_succeed, 20)
+            before = errors()
+            self.runs(files.place / "check")
+            lab.wait_for("several checks of each server", lambda: errors() >= before + 12, 20)
+            self.assertRegex(weir.said(), r"exec check of 10\.20\.0\.1\d:8080 can't be made, so what is known of the server stays: "
+                                          r"the program was not started within 0\.3 s: its file system may not answer")
+            if takes:
+                line = "the program of before was never started and has not ended yet"
+                lab.wait_for("the next line", lambda: line in weir.said(), 15)
+                self.assertEqual(launchers(), len(lab.REAL_SERVERS))
+            self.assertEqual(health.up(weir, "nat"), test_health.ALL)
+            self.assertServes(weir)
+            self.runs(hangs)
+            files.end()
+            health.wait_until_up(weir, "nat", set(), 20)
+            self.assertIn("no end of the program within 0.3 s", weir.said())
+            self.runs(good)
+            health.wait_until_up(weir, "nat", test_health.ALL, 20)
+
+    def test_a_program_that_does_not_come_is_no_failure_of_the_server(self):
+        self.assert_changes_no_verdict(takes=False)
+
+    def test_nor_is_one_that_can_not_be_killed_and_there_is_no_second_one(self):
+        self.assert_changes_no_verdict(takes=True)
 
     def stops(self, number, status):
         """A signal ends it in bounded time while its threads wait in the kernel and can't run."""

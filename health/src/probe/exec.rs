@@ -1,6 +1,8 @@
 //! Programs: checks and hooks. No shell, an empty environment, an account of their own and no privileges, a time limit.
 //!
-//! At the limit the program is killed with all that it started ([`super::offspring`]).
+//! At the limit the program is killed with all that it started ([`super::offspring`]). One that runs and does not come to its end
+//! is a timeout. One that was not even started by then is a fault of the director's: the file system that it is on does not
+//! answer, or the machine has no time for it.
 //!
 //! weir maps gigabytes. `fork` would copy the tables of all that memory, and make workers fault at each page they write until the
 //! child has its own program. So the standard library must be left free to use `posix_spawn`, which shares memory until
@@ -16,7 +18,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 
 use super::matching::shown;
-use super::offspring::{Offspring, Pen, Starting};
+use super::offspring::{Errand, Offspring, Pen, Starting};
 use super::{Failure, Found, Limits, Success, Target, system_says};
 use crate::judge::Outcome;
 use crate::overlay::Weight;
@@ -31,6 +33,8 @@ const SETPRIV: &str = "/usr/bin/setpriv";
 
 /// What a shell, and setpriv, end with when the program can't be run.
 const NOT_RUN: [i32; 2] = [126, 127];
+/// What setpriv calls itself where it complains, also with another status.
+const SETPRIV_SAYS: [&[u8]; 2] = [b"setpriv: ", b"/usr/bin/setpriv: "];
 
 pub(super) async fn check(
     target: &Target,
@@ -57,7 +61,7 @@ pub(super) async fn check(
             weight: Some(Weight::Fixed(code as u16 - 2)),
             ..Success::default()
         }),
-        Some(code) if NOT_RUN.contains(&code) => {
+        Some(code) if NOT_RUN.contains(&code) || is_of_setpriv(&output) => {
             Err(Failure::new(Outcome::Error, format!("the program can't be run, {}", detail(code))))
         }
         Some(code) => Err(Failure::new(Outcome::Unexpected, detail(code))),
@@ -92,6 +96,10 @@ async fn run(
     let Some(starting) = Starting::begin() else {
         return Err(Failure::new(Outcome::Error, "weir ends"));
     };
+    let errand = Errand { command: command.to_vec(), variables: variables.to_vec() };
+    if let Some(was_started) = errand.is_unended() {
+        return Err(unended(was_started));
+    }
     let token = Offspring::token();
     let pen = Pen::build();
     let words = words(command, account, pen.as_ref());
@@ -106,8 +114,41 @@ async fn run(
     let mut offspring = Offspring::new(child, token, pen);
     drop(starting);
     let ends = finish(&mut offspring.leader, output);
-    // Dropping the offspring kills what is left of it at the limit.
-    limits.stage(limits.whole, "end of the program", ends).await
+    let ended = limits.stage(limits.whole, "end of the program", ends).await;
+    match ended {
+        Err(failure) if failure.outcome == Outcome::Timeout => {
+            let was_started = !offspring.waits_for_program(&words, command.len());
+            // Kills what is left of it.
+            offspring.end(errand, was_started);
+            Err(if was_started { failure } else { unstarted(limits.whole) })
+        }
+        ended => ended,
+    }
+}
+
+/// What goes before the program still waits for it.
+fn unstarted(limit: Duration) -> Failure {
+    let limit = limit.as_secs_f64();
+    Failure::new(
+        Outcome::Error,
+        format!("the program was not started within {limit} s: its file system may not answer"),
+    )
+}
+
+/// One of before was killed and does not end, since it waits in the kernel. What that was is what another one would come to.
+fn unended(was_started: bool) -> Failure {
+    match was_started {
+        true => Failure::new(Outcome::Timeout, "no end of the program of before, though it was killed"),
+        false => Failure::new(
+            Outcome::Error,
+            "the program of before was never started and has not ended yet: its file system may not answer",
+        ),
+    }
+}
+
+/// Whether it was not the program that said it, but what should have started it.
+fn is_of_setpriv(output: &[u8]) -> bool {
+    SETPRIV_SAYS.iter().any(|name| output.starts_with(name))
 }
 
 /// The command with what goes before it: into the pen, then out of weir's account and privileges.

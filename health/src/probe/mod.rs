@@ -223,6 +223,13 @@ impl Probes {
     }
 
     async fn check(&self, check: &HealthCheck, place: Place) -> Found {
+        let tls = match &check.probe {
+            // The files that it reads are the director's: the time that they take is none of the server's.
+            Probe::Https(_, options) => {
+                Some(http::Tls { options, connector: self.connectors.with(options).await? })
+            }
+            _ => None,
+        };
         let limits = Limits::new(check.timeouts.whole);
         let way = match place.through {
             Some(through) => {
@@ -234,7 +241,7 @@ impl Probes {
         let source = way.as_ref().map(|way| way.source);
         let source = source.or(check.source.map(|address| SocketAddr::new(address, 0)));
         let target = Target { at: place.at, source, timeouts: check.timeouts, limits };
-        let found = self.made(check, &target).await;
+        let found = self.made(check, &target, tls).await;
         // What closes the connection still has to find its way.
         if let Some(way) = way {
             tokio::spawn(async move {
@@ -245,15 +252,10 @@ impl Probes {
         found
     }
 
-    async fn made(&self, check: &HealthCheck, target: &Target) -> Found {
+    async fn made(&self, check: &HealthCheck, target: &Target, tls: Option<http::Tls<'_>>) -> Found {
         match &check.probe {
             Probe::Tcp(exchange) => tcp::check(target, exchange).await,
-            Probe::Http(http) => http::check(target, http, &self.patterns, None).await,
-            Probe::Https(http, options) => {
-                let connector = self.connectors.with(options).await?;
-                let tls = http::Tls { options, connector };
-                http::check(target, http, &self.patterns, Some(tls)).await
-            }
+            Probe::Http(http) | Probe::Https(http, _) => http::check(target, http, &self.patterns, tls).await,
             Probe::Udp { exchange, require_reply } => udp::check(target, exchange, *require_reply).await,
             Probe::Dns { query, record } => dns::check(target, query, *record).await,
             Probe::Smtp { helo } => smtp::check(target, helo).await,

@@ -36,6 +36,8 @@ const NAME: &str = "weir-run-";
 const KILL: &str = "cgroup.kill";
 /// How long the end of weir waits for a program that is just being started.
 const STARTING_MAX: Duration = Duration::from_millis(200);
+/// What is still there so long after it was killed waits in the kernel, where no signal reaches it.
+const DYING_MAX: Duration = Duration::from_secs(1);
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 /// Control groups to be removed when the last process has left them.
@@ -46,8 +48,38 @@ static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
 static RUNNING: Mutex<Vec<Arc<Run>>> = Mutex::new(Vec::new());
 /// Programs that are being started and not listed yet.
 static STARTING: AtomicUsize = AtomicUsize::new(0);
+/// What was killed at its limit and may not have ended.
+static UNENDED: Mutex<Vec<Unended>> = Mutex::new(Vec::new());
 /// No more are started.
 static IS_OVER: AtomicBool = AtomicBool::new(false);
+
+/// What a program is to do: what it is called with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Errand {
+    pub(super) command: Vec<String>,
+    pub(super) variables: Vec<(String, String)>,
+}
+
+/// One on an errand that was killed, and is not known to have ended.
+struct Unended {
+    errand: Errand,
+    leader: Pid,
+    killed: Instant,
+    was_started: bool,
+}
+
+impl Errand {
+    /// Whether one that was killed on this errand does not end, and if so, whether it was started. There is no second one then: with
+    /// each further check there would be one more.
+    pub(super) fn is_unended(&self) -> Option<bool> {
+        let mut unended = UNENDED.lock().unwrap_or_else(PoisonError::into_inner);
+        unended.retain(|it| lives(it.leader));
+        // One that ran may well die in time for the next. Of one that was never started there is nothing to be learned meanwhile.
+        let stays = |it: &&Unended| !it.was_started || it.killed.elapsed() >= DYING_MAX;
+        let known = unended.iter().filter(|it| it.errand == *self).find(stays);
+        known.map(|it| it.was_started)
+    }
+}
 
 /// See the module. Dropping it before the leader was waited for kills all.
 pub(super) struct Offspring {
@@ -125,6 +157,33 @@ impl Offspring {
         Self { leader, run }
     }
 
+    /// Whether the leader still is what goes before the program: `words` with so many for the program at their end.
+    pub(super) fn waits_for_program(&self, words: &[String], of_program: usize) -> bool {
+        let Some(leader) = self.leader.id() else { return false };
+        // Anybody may read it, and it waits for no file.
+        let said = fs::read(format!("/proc/{leader}/cmdline")).unwrap_or_default();
+        if said.is_empty() {
+            // On its way from one to the next.
+            return self.run.living().is_some();
+        }
+        let before = words.len().saturating_sub(of_program);
+        (0..before).any(|at| {
+            let mut rest = said.as_slice();
+            let is_next = |word: &String| {
+                let next = rest.strip_prefix(word.as_bytes()).and_then(|rest| rest.strip_prefix(b"\0"));
+                next.map(|next| rest = next).is_some()
+            };
+            words[at..].iter().all(is_next) && rest.is_empty()
+        })
+    }
+
+    /// Kills it at its limit, and notes what it was in case that it does not end.
+    pub(super) fn end(self, errand: Errand, was_started: bool) {
+        let Some(leader) = self.leader.id().and(self.run.leader) else { return };
+        let unended = Unended { errand, leader, killed: Instant::now(), was_started };
+        UNENDED.lock().unwrap_or_else(PoisonError::into_inner).push(unended);
+    }
+
     /// A word that no other program has.
     pub(super) fn token() -> String {
         format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed))
@@ -145,10 +204,7 @@ impl Drop for Offspring {
 impl Run {
     /// The leader, if it runs: one that has ended leaves what it started alone, and its number may be another's.
     fn living(&self) -> Option<Pid> {
-        self.leader.filter(|leader| {
-            let id = leader.as_raw_nonzero().get();
-            parent_of(id) == i32::try_from(std::process::id()).ok()
-        })
+        self.leader.filter(|leader| lives(*leader))
     }
 
     /// All that its leader started, and the leader.
@@ -189,6 +245,11 @@ fn kill_by_proc(leader: Pid, token: &str) {
             let _ = kill_process(id, Signal::KILL);
         }
     }
+}
+
+/// Whether a child of weir's has not ended.
+fn lives(child: Pid) -> bool {
+    parent_of(child.as_raw_nonzero().get()) == i32::try_from(std::process::id()).ok()
 }
 
 /// All processes that are not zombies, with their parents.
@@ -328,6 +389,37 @@ mod tests {
             drop(offspring);
             wait_for("all are gone", || with_mark(&mark) == 0);
         });
+    }
+
+    #[tokio::test]
+    async fn what_goes_before_a_program_is_told_from_the_program() {
+        let words = ["/bin/sh", "-c", "read line", "/usr/bin/setpriv", "--", "/site/check", "-q"];
+        let words = words.map(str::to_owned);
+        let mut command = tokio::process::Command::new(&words[0]);
+        let piped = std::process::Stdio::piped();
+        let leader = command.args(&words[1..]).stdin(piped).process_group(0).spawn().unwrap();
+        let offspring = Offspring::new(leader, Offspring::token(), None);
+        let path = format!("/proc/{}/cmdline", offspring.leader.id().unwrap());
+        wait_for("the shell", || fs::read(&path).is_ok_and(|said| !said.is_empty()));
+        assert!(offspring.waits_for_program(&words, 2));
+        // The next of what goes before it.
+        let longer = [&["/bin/pen".to_owned()], &words[..]].concat();
+        assert!(offspring.waits_for_program(&longer, 2));
+        // The program itself.
+        assert!(!offspring.waits_for_program(&longer, 7));
+        assert!(!offspring.waits_for_program(&words[..6], 2), "a word more");
+        assert!(!offspring.waits_for_program(&longer[..7], 2), "a word more");
+        assert!(!offspring.waits_for_program(&[&words[..], &words[..1]].concat(), 2), "a word less");
+    }
+
+    #[tokio::test]
+    async fn one_that_was_killed_and_has_ended_holds_nobody_up() {
+        let errand = Errand { command: vec!["/bin/sleep".to_owned()], variables: Vec::new() };
+        let leader = tokio::process::Command::new("/bin/sleep").arg("60").process_group(0).spawn().unwrap();
+        let id = Pid::from_raw(leader.id().unwrap() as i32).unwrap();
+        Offspring::new(leader, Offspring::token(), None).end(errand.clone(), false);
+        wait_for("its end", || !lives(id));
+        assert_eq!(errand.is_unended(), None);
     }
 
     #[test]

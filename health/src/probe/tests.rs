@@ -339,8 +339,11 @@ fn who_drips_or_chatters_runs_into_the_same_limits() {
     });
     expect(&slow("type = \"dns\"", at), Outcome::Timeout, "no answer within 0.5 s");
     let endless = "type = \"exec\"\ncommand = [\"/bin/sh\", \"-c\", \"exec yes\"]";
-    expect(&slow(endless, at), Outcome::Timeout, "no end of the program within 0.5 s");
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    // A busy machine may not get to its start in that time, which is another answer.
+    let ended =
+        std::iter::repeat_with(|| slow(endless, at)).take(10).find(|answer| answer.outcome != Outcome::Error);
+    expect(&ended.expect("it was never started"), Outcome::Timeout, "no end of the program within 0.5 s");
+    assert!(begun.elapsed() < Duration::from_secs(30));
 }
 
 #[test]

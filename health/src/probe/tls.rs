@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use ring::digest::{SHA256, digest};
@@ -14,32 +15,68 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
     SignatureScheme,
 };
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use weir_config::model::health::TlsOptions;
 
-use super::matching::aside;
 use super::{Failure, is_cut, system_says};
 use crate::judge::Outcome;
 use crate::local;
 
+/// Files that can't be read within this are on a file system that hangs. A hundred authorities take some milliseconds.
+const FILES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connector, or why there is none; `None`: it is being made.
+type Made = Option<Result<TlsConnector, String>>;
+
 /// Connectors by what they trust and who they are; with each configuration anew, so that a reload reads certificates again.
+///
+/// Each is made by one thread, which all that want it wait for: a file system that hangs takes one thread, however many checks
+/// there are.
 #[derive(Default)]
-pub(super) struct Connectors(Mutex<HashMap<TlsOptions, TlsConnector>>);
+pub(super) struct Connectors(Mutex<HashMap<TlsOptions, watch::Receiver<Made>>>);
 
 impl Connectors {
     /// The connector for these options.
     pub(super) async fn with(&self, options: &TlsOptions) -> Result<TlsConnector, Failure> {
+        self.made_by(options, FILES_TIMEOUT, make).await
+    }
+
+    async fn made_by(
+        &self,
+        options: &TlsOptions,
+        limit: Duration,
+        make: fn(&TlsOptions) -> Result<TlsConnector, String>,
+    ) -> Result<TlsConnector, Failure> {
         let key = TlsOptions { server_name: None, ..options.clone() };
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connector) = lock().get(&key) {
-            return Ok(connector.clone());
-        }
-        let options = key.clone();
-        // Files are read, a hundred authorities parsed.
-        let made =
-            aside(move || make(&options).map_err(|detail| Failure::new(Outcome::Error, detail))).await?;
-        lock().insert(key, made.clone());
-        Ok(made)
+        let begin = || {
+            let (tell, made) = watch::channel(None);
+            let options = key.clone();
+            spawn_blocking(move || tell.send_replace(Some(make(&options))));
+            made
+        };
+        let mut made = lock().entry(key.clone()).or_insert_with(begin).clone();
+        let waited = match timeout(limit, made.wait_for(Option::is_some)).await {
+            Ok(Ok(made)) => made.clone().unwrap_or_else(|| Err("nothing was made".to_owned())),
+            Ok(Err(_)) => Err("the thread that reads its files has ended".to_owned()),
+            Err(_) => {
+                let limit = limit.as_secs_f64();
+                let detail =
+                    format!("its files are not read after {limit} s: their file system may not answer");
+                return Err(Failure::new(Outcome::Error, detail));
+            }
+        };
+        waited.map_err(|detail| {
+            // The next check may find better files.
+            let mut known = lock();
+            if known.get(&key).is_some_and(|known| known.same_channel(&made)) {
+                known.remove(&key);
+            }
+            Failure::new(Outcome::Error, detail)
+        })
     }
 }
 
@@ -277,5 +314,43 @@ impl ServerCertVerifier for Trust {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn files_that_do_not_come_take_one_thread_and_those_that_are_wrong_are_read_again() {
+        static READS: AtomicUsize = AtomicUsize::new(0);
+        static IS_THERE: AtomicBool = AtomicBool::new(false);
+        let hanging = |options: &TlsOptions| {
+            let reads = READS.fetch_add(1, SeqCst) + 1;
+            while !IS_THERE.load(SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if reads == 1 { Err("it is no certificate".to_owned()) } else { make(options) }
+        };
+        let options =
+            TlsOptions { verify: false, ca: None, identity: None, pins: Vec::new(), server_name: None };
+        let connectors = Connectors::default();
+        for server_name in ["a", "b", "c"] {
+            let options = TlsOptions { server_name: Some(server_name.to_owned()), ..options.clone() };
+            let problem = connectors.made_by(&options, Duration::from_millis(20), hanging).await;
+            let detail = "its files are not read after 0.02 s: their file system may not answer";
+            assert_eq!(problem.err(), Some(Failure::new(Outcome::Error, detail)));
+        }
+        assert_eq!(READS.load(SeqCst), 1);
+        IS_THERE.store(true, SeqCst);
+        let limit = Duration::from_secs(60);
+        let problem = connectors.made_by(&options, limit, hanging).await.err();
+        assert_eq!(problem, Some(Failure::new(Outcome::Error, "it is no certificate")));
+        for _ in 0..3 {
+            assert!(connectors.made_by(&options, limit, hanging).await.is_ok());
+        }
+        assert_eq!(READS.load(SeqCst), 2);
     }
 }
