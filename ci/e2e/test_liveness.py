@@ -197,6 +197,37 @@ class SilentFiles(Hostile):
             self.assertRegex(weir.said(), rf'the tracked file has come, .*file="{files.place}/a"')
             lab.wait_for("no read", lambda: weir.metrics().total("weir_vrrp_tracked_file_seconds") < 5, 10)
 
+    def test_a_sequence_file_that_is_not_written_is_said_and_so_is_its_end(self):
+        # A folder that is there at first, since it is read at the start.
+        link = lab.RUN / "numbers"
+        link.unlink(missing_ok=True)
+        link.symlink_to(lab.RUN)
+        self.addCleanup(link.unlink)
+        other = lab.RUN / "sequence-other"
+        text = lab.config() + VRRP.replace("version = 3\nadvertisement_interval = 0.1", "version = 2").replace("addresses", (
+            f'authentication = {{ type = "ah", password = "secret", sequence_file = "{link}/sequence" }}\naddresses'))
+        text += text[text.index("\n[[vrrp]]"):].replace('"vi"', '"vj"').replace("= 51", "= 52").replace(".200", ".201").replace(
+            f"{link}/sequence", str(other))
+        with silent.Silent() as files, lab.Weir(text) as weir:
+            def written(path):
+                return int(path.read_text().split()[0]) if path.exists() else 0
+            lab.wait_for("a number", lambda: written(lab.RUN / "sequence"), 20)
+            link.unlink()
+            link.symlink_to(files.place)
+            lab.wait_for("the line", lambda: "a sequence file has been written for" in weir.said(), self.SAID)
+            self.assertRegex(weir.said(), rf'a sequence file has been written for .*file={link}/sequence')
+            self.assertGreater(weir.metrics().total("weir_vrrp_sequence_file_seconds"), 5)
+            before = written(other)
+            lab.wait_for("numbers of another folder", lambda: written(other) > before, 10)
+            link.unlink()
+            link.symlink_to(lab.RUN)
+            before = written(lab.RUN / "sequence")
+            files.end()
+            lab.wait_for("its end", lambda: "the sequence file is written, after" in weir.said(), 10)
+            lab.wait_for("further numbers", lambda: written(lab.RUN / "sequence") > before, 10)
+            lab.wait_for("no write", lambda: weir.metrics().total("weir_vrrp_sequence_file_seconds") < 5, 10)
+            self.assertServes(weir)
+
     def test_a_weight_file_that_does_not_come_takes_one_thread_and_changes_no_verdict(self):
         with silent.Silent() as files:
             server = 'address = "10.20.0.11"\n  port = 8080\n'

@@ -92,8 +92,8 @@ impl Control {
         let links = Links::new(&ports, Instant::now());
         let sources =
             Sources::new(shared.clone(), tables, ports, apply.publish().shared(), health.clone(), capacity);
-        let sources =
-            sources.with_vrrp(vrrp.status(), vrrp.reading()).with_templates(apply.publish().templates());
+        let sources = sources.with_vrrp(vrrp.status(), vrrp.reading(), vrrp.writing());
+        let sources = sources.with_templates(apply.publish().templates());
         let reloads = sources.reload.clone();
         let lasting = Lasting::shown_by(sources.reload_lasts.clone());
         let standing = Standing::new(sources.stuck.clone(), Instant::now());

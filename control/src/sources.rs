@@ -87,6 +87,8 @@ pub(crate) struct Sources {
     pub(crate) reload_lasts: Lasts,
     /// How long the read of a tracked file that is under way lasts.
     pub(crate) tracked_lasts: Lasts,
+    /// How long the write of a sequence file that is under way lasts.
+    pub(crate) sequence_lasts: Lasts,
     /// When weir was started.
     pub(crate) started: SystemTime,
     /// DPDK's version, such as `22.11.11`.
@@ -121,6 +123,7 @@ impl Sources {
             reload: Arc::new(ReloadStatus::loaded(started)),
             reload_lasts: Lasts::default(),
             tracked_lasts: Lasts::default(),
+            sequence_lasts: Lasts::default(),
             started,
             dpdk_version: dpdk::version().trim_start_matches("DPDK ").to_owned(),
         }
@@ -133,8 +136,13 @@ impl Sources {
         Self { templates: Some(templates), ..self }
     }
 
-    /// With what VRRP's thread shows, and how long the files that it tracks take.
-    pub(crate) fn with_vrrp(self, vrrp: Arc<ArcSwap<Status>>, tracked_lasts: Lasts) -> Self {
-        Self { vrrp, tracked_lasts, ..self }
+    /// With what VRRP's thread shows, and how long the files take that it tracks and that keep its numbers.
+    pub(crate) fn with_vrrp(
+        self,
+        vrrp: Arc<ArcSwap<Status>>,
+        tracked_lasts: Lasts,
+        sequence_lasts: Lasts,
+    ) -> Self {
+        Self { vrrp, tracked_lasts, sequence_lasts, ..self }
     }
 }

@@ -390,6 +390,8 @@ families! {
         |it, to| to.count(&[], it.vrrp.stalls);
     GAUGE "weir_vrrp_tracked_file_seconds" [] "For how long the read of a tracked file has been under way, the longest of all; 0 when none is."
         |it, to| to.add(&[], it.tracked_lasts);
+    GAUGE "weir_vrrp_sequence_file_seconds" [] "For how long the write of a sequence file has been under way, the longest of all; 0 when none is."
+        |it, to| to.add(&[], it.sequence_lasts);
     COUNTER "weir_vrrp_fenced_total" [] "Masters that a worker stopped serving by itself because their lease was over."
         |it, to| to.count(&[], it.vrrp_fenced);
 

@@ -48,6 +48,8 @@ pub(crate) struct Reading {
     pub(crate) reload_lasts: f64,
     /// The same of the read of a tracked file.
     pub(crate) tracked_lasts: f64,
+    /// The same of the write of a sequence file.
+    pub(crate) sequence_lasts: f64,
     /// Everybody who may refuse a file, with how many were refused.
     pub(crate) reloads_refused: Vec<(RefusedBy, u64)>,
     /// Requests whose edits were made and that were refused, and what was edited since the file was read.
@@ -307,6 +309,7 @@ impl Reading {
             reload_lasts: sources.reload_lasts.seconds(),
             edits: sources.reload.edits(),
             tracked_lasts: sources.tracked_lasts.seconds(),
+            sequence_lasts: sources.sequence_lasts.seconds(),
             reloads_refused: RefusedBy::ALL.iter().map(|&by| (by, sources.reload.refused(by))).collect(),
             generation: snapshot.generation,
             log: log::missing(),

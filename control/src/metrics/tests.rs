@@ -155,6 +155,7 @@ impl Director {
             reload: Arc::new(ReloadStatus::loaded(started)),
             reload_lasts: Lasts::default(),
             tracked_lasts: Lasts::default(),
+            sequence_lasts: Lasts::default(),
             started,
             dpdk_version: "22.11.11".to_owned(),
         };

@@ -121,7 +121,7 @@ impl Vrrp {
             files: Files::new(),
             readings: HashMap::new(),
             refusals: HashMap::new(),
-            sequences: Sequences::default(),
+            sequences: Sequences::new(),
         };
         vrrp.follow(config);
         (vrrp, control, Thread::new(ends))
@@ -137,9 +137,15 @@ impl Vrrp {
         self.files.reading()
     }
 
-    /// Says so if a tracked file does not come.
+    /// The same of the write of a sequence file.
+    pub(crate) fn writing(&self) -> Lasts {
+        self.sequences.writing()
+    }
+
+    /// Says so if a tracked file does not come, or a sequence file is not written.
     pub(crate) fn look_at_files(&mut self, now: Instant) {
         self.files.look(now);
+        self.sequences.look(now);
     }
 
     /// Looks at what the instances of another file track, and keeps the numbers that they want kept.

@@ -4,15 +4,17 @@
 //! has recorded. With what it had seen or sent before, it goes on where it was. A number belongs to a password: the file
 //! holds a word of 16 bits that tells one password from another and is too short to try passwords against.
 //!
-//! Files are written by a thread of their own, since a file system may hang: control and VRRP's thread never wait. They are
+//! Files are written by threads of their own, since a file system may hang: control and VRRP's thread never wait. They are
 //! read by threads of their own as well, for new instances alone and for so long and no longer, by the start and beside control
 //! at a reload.
+
+mod writer;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -22,24 +24,21 @@ use weir_config::read_file;
 use weir_dataplane::snapshot::virtual_router::RouterKey;
 
 use super::settings::{Numbers, authentication};
+use crate::lasting::Lasts;
+use writer::Writer;
 
 /// Between two writes of a file, and so how much of a recording may still be believed.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two lines in the log about the same file.
-const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 /// What can't be read in this time is not waited for.
 const READ_TIME_MAX: Duration = Duration::from_secs(1);
 /// A file holds two numbers and no more.
 const FILE_BYTES_MAX: u64 = 64;
 
 /// The files of the present configuration.
-#[derive(Default)]
 pub(super) struct Sequences {
     kept: HashMap<RouterKey, Kept>,
-    writer: Option<SyncSender<(PathBuf, String)>>,
+    writer: Writer,
     written: Option<Instant>,
-    /// When the log last said that the writer takes no more.
-    refused: Option<Instant>,
 }
 
 struct Kept {
@@ -50,6 +49,21 @@ struct Kept {
 }
 
 impl Sequences {
+    /// None.
+    pub(super) fn new() -> Self {
+        Self { kept: HashMap::new(), writer: Writer::new(write), written: None }
+    }
+
+    /// How long the write that is under way lasts.
+    pub(super) fn writing(&self) -> Lasts {
+        self.writer.lasts()
+    }
+
+    /// Says so if a write does not come to its end.
+    pub(super) fn look(&mut self, now: Instant) {
+        self.writer.look(now);
+    }
+
     /// Takes over the files of a configuration. Those that were named before go on.
     pub(super) fn configure(&mut self, config: &Config) {
         let named = config.vrrp.iter().filter_map(|vrrp| {
@@ -63,6 +77,7 @@ impl Sequences {
             }
         }
         self.kept = kept;
+        self.writer.keep_to(self.kept.values().map(|kept| kept.path.as_path()));
     }
 
     /// Keeps what the instances have come to: their numbers, by instance. At most once a second.
@@ -75,13 +90,8 @@ impl Sequences {
         self.written = Some(now);
         for (key, number) in numbers {
             let Some(kept) = self.kept.get_mut(&key).filter(|kept| kept.number != number) else { continue };
-            let writer = self.writer.get_or_insert_with(start_writer);
-            // A file system that hangs is not waited for: a later number is written when it goes on.
-            if writer.try_send((kept.path.clone(), format!("{number} {}\n", kept.tag))).is_ok() {
+            if self.writer.write(&kept.path, format!("{number} {}\n", kept.tag)) {
                 kept.number = number;
-            } else if self.refused.is_none_or(|last| now - last >= LOG_INTERVAL) {
-                self.refused = Some(now);
-                warn!(file = %kept.path.display(), "VRRP: the sequence number can't be kept: the writer hangs, or has ended");
             }
         }
     }
@@ -165,30 +175,6 @@ fn parse(text: &str) -> Option<(u32, u16)> {
     Some((number.parse().ok()?, tag.parse().ok()?))
 }
 
-fn start_writer() -> SyncSender<(PathBuf, String)> {
-    // All instances of a file at once.
-    const WAITING_MAX: usize = 512;
-    let (sender, receiver) = sync_channel(WAITING_MAX);
-    let builder = std::thread::Builder::new().name("weir-sequence".to_owned());
-    if let Err(problem) = builder.spawn(move || write_all(&receiver)) {
-        warn!("VRRP: sequence numbers are not kept: no thread for it: {problem}");
-    }
-    sender
-}
-
-fn write_all(receiver: &Receiver<(PathBuf, String)>) {
-    let mut logged: HashMap<PathBuf, Instant> = HashMap::new();
-    while let Ok((path, text)) = receiver.recv() {
-        if let Err(problem) = write(&path, &text) {
-            let is_news = logged.get(&path).is_none_or(|last| last.elapsed() >= LOG_INTERVAL);
-            if is_news {
-                warn!(file = %path.display(), "VRRP: the sequence number can't be kept: {problem}");
-                logged.insert(path, Instant::now());
-            }
-        }
-    }
-}
-
 /// Replaces a file, so that whoever reads it finds the former text or this one. What is no regular file is left alone: a
 /// device that is named by mistake must not go, and a link would be replaced instead of what it leads to.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
@@ -237,7 +223,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("weir-sequence-{}", std::process::id()));
         let config = file(&path, "secret");
         assert_eq!(kept(&config), 0);
-        let mut sequences = Sequences::default();
+        let mut sequences = Sequences::new();
         sequences.configure(&config);
         sequences.keep([(RouterKey::of(&config.vrrp[0]), 4711)]);
         let end = Instant::now() + Duration::from_secs(60);
