@@ -11,8 +11,9 @@ use toml::Spanned;
 /// Bytes of the text.
 pub(crate) type Span = Range<usize>;
 
-/// A key that may be there. `None`: it is not.
-pub(crate) type Field<T> = Option<Spanned<Lenient<T>>>;
+/// A key that may be there. `None`: it is not. Most are not, and a large file has a hundred thousand tables, so one that is not takes a
+/// pointer's room.
+pub(crate) type Field<T> = Option<Box<Spanned<Lenient<T>>>>;
 
 /// A table, `[...]`.
 pub(crate) type OneTable<T> = Field<Tabular<T>>;

@@ -61,7 +61,7 @@ fn quorum(
     }
     let sum: u64 = real_servers.iter().map(|real| u64::from(real.weight)).sum();
     let (quorum, hysteresis) = (u64::from(health.quorum.weight), u64::from(health.quorum.hysteresis));
-    let at = |field: &schema::Field<schema::Integer>| field.as_ref().map(Spanned::span);
+    let at = |field: &schema::Field<schema::Integer>| field.as_deref().map(Spanned::span);
     let problem = if sum == 0 {
         let at = real_servers_at(written).unwrap_or(table.at.clone());
         Problem::warning("no real server has a weight above 0")
@@ -119,7 +119,7 @@ fn real_servers_at(written: &schema::VirtualServer) -> Option<Span> {
 /// The place of the address of a virtual server's real server, by its index among those that could be read.
 fn address_at(written: &schema::VirtualServer, index: usize) -> Option<Span> {
     let (real, at) = peeked(&written.real_server).nth(index)?;
-    Some(real.address.as_ref().map_or(at, Spanned::span))
+    Some(real.address.as_deref().map_or(at, Spanned::span))
 }
 
 /// Real servers behind `nat` that answer datagrams, with the place of the first mention.
@@ -179,7 +179,7 @@ fn address_at_once(
     let (list, _) = peek(&written.real_server)?;
     let element = list.0.get(index).filter(|_| list.0.len() == real_servers.len())?;
     let real = &element.get_ref().0.as_ref().ok()?.0;
-    Some(real.address.as_ref().map_or(element.span(), Spanned::span))
+    Some(real.address.as_deref().map_or(element.span(), Spanned::span))
 }
 
 /// In a file with VRRP: what one director alone should have, and both do.

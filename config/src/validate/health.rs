@@ -130,9 +130,9 @@ fn via_forwarding(written: &schema::HealthCheck, table: &mut Table<'_>) -> bool 
     let via = table.parsed(&written.via, |text| word("way of a check", &words, &[], text));
     let Some(via) = via.filter(|via| *via.get_ref()) else { return false };
     let spans = [
-        ("address", written.address.as_ref().map(Spanned::span)),
-        ("port", written.port.as_ref().map(Spanned::span)),
-        ("source", written.source.as_ref().map(Spanned::span)),
+        ("address", written.address.as_deref().map(Spanned::span)),
+        ("port", written.port.as_deref().map(Spanned::span)),
+        ("source", written.source.as_deref().map(Spanned::span)),
     ];
     for (key, span) in spans {
         if let Some(span) = span {
@@ -180,7 +180,7 @@ fn within_interval(
     table: &mut Table<'_>,
 ) {
     let timeout = timeout.as_secs_f64();
-    let written = timeout_written.as_ref().or(interval_written.as_ref()).map(Spanned::span);
+    let written = timeout_written.as_deref().or(interval_written.as_deref()).map(Spanned::span);
     if let Some(at) = written.filter(|_| timeout > interval) {
         let problem = Problem::warning("`timeout` is longer than `interval`")
             .at(at, format!("a silent server is asked every {timeout} s, not every {interval} s"))

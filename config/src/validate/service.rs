@@ -51,7 +51,7 @@ pub(crate) fn passive_sees_answers(
     table: &mut Table<'_>,
 ) {
     let is_nat = |real: &RealServer| real.forwarding == crate::model::Forwarding::Nat;
-    if let Some(at) = written.passive.as_ref().map(Spanned::span)
+    if let Some(at) = written.passive.as_deref().map(Spanned::span)
         && !real_servers.is_empty()
         && !real_servers.iter().any(is_nat)
     {
@@ -82,10 +82,10 @@ fn sorry_server(
     let (Tabular(written), at) = table.value(field)?;
     let mut table = table.inner(at);
     let idle: [(&str, Option<_>); 4] = [
-        ("health_check", written.health_check.as_ref().map(Spanned::span)),
-        ("agent", written.agent.as_ref().map(Spanned::span)),
-        ("weight_file", written.weight_file.as_ref().map(Spanned::span)),
-        ("on_fail", written.on_fail.as_ref().map(Spanned::span)),
+        ("health_check", written.health_check.as_deref().map(Spanned::span)),
+        ("agent", written.agent.as_deref().map(Spanned::span)),
+        ("weight_file", written.weight_file.as_deref().map(Spanned::span)),
+        ("on_fail", written.on_fail.as_deref().map(Spanned::span)),
     ];
     for (key, span) in idle {
         if let Some(span) = span {
@@ -101,7 +101,7 @@ fn sorry_server(
     server.on_fail = OnFail::default();
     if server.weight == 0 {
         let label = "the sorry server would get no connections";
-        let at = written.weight.as_ref().map_or(table.at.clone(), Spanned::span);
+        let at = written.weight.as_deref().map_or(table.at.clone(), Spanned::span);
         table.report(Problem::error("a sorry server without weight").at(at, label));
     }
     Some(server)

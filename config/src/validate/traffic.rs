@@ -63,15 +63,15 @@ impl Traffic {
     pub(crate) fn of_mark(written: &schema::VirtualServer, table: &mut Table<'_>) -> Self {
         let mark = table.integer::<u32>(&written.mark, "mark", 1..=i64::from(u32::MAX), 0);
         let others = [
-            ("address", written.address.as_ref().map(Spanned::span)),
-            ("port", written.port.as_ref().map(Spanned::span)),
-            ("protocol", written.protocol.as_ref().map(Spanned::span)),
+            ("address", written.address.as_deref().map(Spanned::span)),
+            ("port", written.port.as_deref().map(Spanned::span)),
+            ("protocol", written.protocol.as_deref().map(Spanned::span)),
         ];
         for (key, span) in others {
             let Some(span) = span else { continue };
             let problem = Problem::error(format!("`{key}` beside `mark`"))
                 .at(span, "[[mark]] says which traffic has the mark")
-                .related(written.mark.as_ref().map_or(table.at.clone(), Spanned::span), "it serves a mark")
+                .related(written.mark.as_deref().map_or(table.at.clone(), Spanned::span), "it serves a mark")
                 .help("remove the line, or remove `mark`");
             table.report(problem);
         }

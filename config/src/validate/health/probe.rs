@@ -67,7 +67,7 @@ pub(super) fn probe(written: &HealthCheck, table: &mut Table<'_>) -> Option<Prob
                 );
             }
             if exchange.expect.is_none() && written.require_reply.is_none() {
-                let at = written.r#type.as_ref().map_or(table.at.clone(), Spanned::span);
+                let at = written.r#type.as_deref().map_or(table.at.clone(), Spanned::span);
                 let problem = Problem::warning("a udp check that takes silence for success")
                     .at(at, "only \"port unreachable\" fails it, and hosts limit how many they send")
                     .help(
@@ -119,7 +119,7 @@ fn kind_of(text: &str) -> Result<Kind, Fault> {
 /// Options that belong to another type do nothing, so they are mistakes.
 fn misplaced(written: &HealthCheck, kind: Kind, table: &mut Table<'_>) {
     fn at<T>(field: &Field<T>) -> Option<Span> {
-        field.as_ref().map(Spanned::span)
+        field.as_deref().map(Spanned::span)
     }
     const WEB: &[Kind] = &[Kind::Http, Kind::Https];
     const EXCHANGE: &[Kind] = &[Kind::Tcp, Kind::Udp];
