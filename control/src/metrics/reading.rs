@@ -461,7 +461,7 @@ fn virtual_servers(snapshot: &Snapshot) -> Vec<VirtualServerReading> {
         address: service.address,
         port: service.port,
         protocol: service.protocol,
-        scheduler: service.scheduler_name,
+        scheduler: service.method.name(),
         scheduler_flags: service.scheduler_flags,
         persistence: service.persistence,
         one_packet: service.one_packet,

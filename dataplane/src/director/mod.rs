@@ -51,7 +51,7 @@ use crate::snapshot::server::Gauge;
 use crate::snapshot::{Port, Snapshot};
 use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::FRAME_LEN_MIN;
-use finding::{Finding, Found, Reading};
+use finding::{Finding, Reading};
 use fresh::First;
 use turned_away::TurnedAway;
 
@@ -319,7 +319,7 @@ impl<F: Frame> Director<F> {
         finding: &mut Finding,
         pass: &mut Pass<'_, W>,
     ) {
-        if let Found::Opening(lookup) = finding.found() {
+        if let Some(lookup) = finding.opening() {
             match self.open_fresh(frame, lookup, pass) {
                 Ok(()) => return,
                 Err(given_back) => frame = given_back,

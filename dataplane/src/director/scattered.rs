@@ -7,7 +7,8 @@
 use arrayvec::ArrayVec;
 use zerocopy::FromBytes;
 
-use super::{Context, Director, Finding, Found};
+use super::finding::Found;
+use super::{Context, Director, Finding};
 use crate::conn::record::ServerId;
 use crate::packet::{BURST, Burst, Frame};
 use crate::parse::Plain;

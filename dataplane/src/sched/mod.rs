@@ -130,7 +130,9 @@ pub struct PickKey {
 #[derive(Debug)]
 pub struct Scheduler(Method);
 
+/// Which one it is stands first, and not in a gap of the largest, which is another cache line than the others use.
 #[derive(Debug)]
+#[repr(u8)]
 enum Method {
     Rr,
     Wrr(Wrr),

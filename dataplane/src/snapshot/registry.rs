@@ -466,14 +466,14 @@ impl Registry {
             one_packet: wanted.one_packet,
             ranks: self.ranks(&in_order, wanted.scheduler, entry.noted.clone()),
             list: candidates(&in_order),
-            entrants: entrants(&in_order),
+            entrants: Box::new(entrants(&in_order)),
             scheduler,
             state,
             rates: match old {
                 Some((_, _, service)) => service.rates.clone(),
                 None => Arc::new(Estimator::new(entry.carried())),
             },
-            scheduler_name: wanted.scheduler.name(),
+            method: wanted.scheduler,
             scheduler_flags: wanted.scheduler_flags,
         };
         Ok((wanted.clone(), description, Arc::new(service)))

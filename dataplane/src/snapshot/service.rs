@@ -1,11 +1,12 @@
 //! A virtual server as the data path sees it.
 
+use std::mem::offset_of;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 pub use weir_config::model::Persistence;
-use weir_config::model::{Forwarding, Protocol, SchedulerFlags};
+use weir_config::model::{Forwarding, Protocol, Scheduler as Kind, SchedulerFlags};
 
 use super::Snapshot;
 use super::ranks::Ranks;
@@ -15,8 +16,8 @@ use crate::conn::record::{ServerId, ServiceId};
 use crate::sched::untracked::{Entrants, FlowHash};
 use crate::sched::{Measure, PickKey, Scheduler, Servers, State};
 
-/// One virtual server. In this order, so that all that a new connection needs of it lies in its first two cache lines: among
-/// thousands that are in use in turn it is in no cache.
+/// One virtual server. In this order, so that all that a new connection needs of it lies in its first two cache lines (of mh in
+/// three): among thousands that are in use in turn it is in no cache.
 #[repr(C, align(64))]
 pub struct Service {
     /// Its real servers in IPVS's list order: the one added last comes first.
@@ -31,8 +32,6 @@ pub struct Service {
     pub persistence: Option<Persistence>,
     /// Its number.
     pub id: ServiceId,
-    /// 0: every port, and with a mark.
-    pub port: u16,
     /// Transport protocol. Means nothing with a mark.
     pub protocol: Protocol,
     /// Whether each datagram is scheduled by itself, without a record.
@@ -45,15 +44,19 @@ pub struct Service {
     pub name: String,
     /// The VIP. With a mark 0.0.0.0.
     pub address: IpAddr,
+    /// 0: every port, and with a mark.
+    pub port: u16,
     /// Its real servers, as flows that get no record choose among them.
-    pub entrants: Entrants,
+    pub entrants: Box<Entrants>,
     /// What it carries in a second, all real servers together; control's.
     pub rates: Arc<Estimator>,
-    /// What [`Service::scheduler`] is called, for listings.
-    pub scheduler_name: &'static str,
+    /// Which one [`Service::scheduler`] is, for listings.
+    pub method: Kind,
     /// Its flags, for listings.
     pub scheduler_flags: SchedulerFlags,
 }
+
+const _: () = assert!(size_of::<Service>() == 256 && offset_of!(Service, scheduler) == 64);
 
 /// A real server, with all that a pick asks of it side by side: one that is not picked costs no more cache lines than its
 /// counts.
