@@ -198,19 +198,36 @@ impl Table {
         self.shared.find(hash, |candidate| candidate >> 16 == client, is_it)
     }
 
-    /// A place for a new connection where it belongs, if the table certainly has none of the same client's port: there is a
-    /// free slot in its line, so none has spilled over, and none is in the line.
+    /// The place where [`Table::insert`] would put a new connection, if there is room and the table certainly has none of the
+    /// same client's port: up to the first line with a free slot, behind which none has spilled over, there is none.
     #[inline]
     pub fn vacancy(&self, hash: u64, key: Key) -> Option<Slot> {
         let home = self.homes.home(hash);
-        let line = &self.shared.lines.get(home)?.0;
-        let taken = |slot: usize| usize::from(line[SLOTS + slot].load(Relaxed) != 0);
-        // Keys of one client's port differ in the VIP alone, which is their end.
-        let is_its = |slot: usize| line[slot].load(Relaxed) ^ key.key <= 0xffff;
-        let has_key = (0..SLOTS).fold(false, |has, slot| has | is_its(slot));
-        // Slots are taken in order.
-        let slot = (0..SLOTS).map(taken).sum();
-        (slot < SLOTS && !has_key && self.len < self.capacity).then_some(Slot { line: home, slot })
+        let (slot, has_key) = look_for_room(self.shared.lines.get(home)?, key);
+        if has_key || self.len >= self.capacity {
+            return None;
+        }
+        if slot == SLOTS { self.vacancy_behind(home, key) } else { Some(Slot { line: home, slot }) }
+    }
+
+    /// As [`Table::vacancy`], where the home line is full.
+    #[inline(never)]
+    fn vacancy_behind(&self, home: usize, key: Key) -> Option<Slot> {
+        for line in (1..PROBES).map(|distance| self.shared.behind(home, distance)) {
+            match look_for_room(self.shared.lines.get(line)?, key) {
+                (_, true) => return None,
+                (SLOTS, false) => {}
+                (slot, false) => return Some(Slot { line, slot }),
+            }
+        }
+        None
+    }
+
+    /// Asks the processor for the line behind the one where `hash` belongs if that one is full, so that a new connection
+    /// may have its place there.
+    #[inline]
+    pub fn prefetch_next(&self, hash: u64) {
+        prefetch_next_of(&self.shared.lines, self.homes.home(hash));
     }
 
     /// Adds a connection in the place that [`Table::vacancy`] just gave.
@@ -347,6 +364,26 @@ fn is_between(lines: &Lines, swept_to: usize, hole: usize, at: usize) -> bool {
     (1..=lines.distance(hole, at)).contains(&lines.distance(hole, swept_to))
 }
 
+/// Asks the processor for the line behind `home` if that one is full.
+#[inline]
+fn prefetch_next_of(lines: &[Line], home: usize) {
+    if lines.get(home).is_some_and(|line| line.0[2 * SLOTS - 1].load(Relaxed) != 0) {
+        dpdk::lcore::prefetch_at(lines, home + 1);
+    }
+}
+
+/// How many slots of a line are taken, and whether one of them has a connection of the same client's port as `key`.
+#[inline]
+fn look_for_room(line: &Line, key: Key) -> (usize, bool) {
+    let words = &line.0;
+    let taken = |slot: usize| usize::from(words[SLOTS + slot].load(Relaxed) != 0);
+    // Keys of one client's port differ in the VIP alone, which is their end.
+    let difference = |slot: usize| words[slot].load(Relaxed) ^ key.key;
+    let least = (0..SLOTS).fold(u64::MAX, |least, slot| least.min(difference(slot)));
+    // Slots are taken in order.
+    ((0..SLOTS).map(taken).sum(), least <= 0xffff)
+}
+
 /// Where usual packets find their connections, in one second: see [`Table::usual_records`].
 pub struct UsualRecords<'a> {
     lines: &'a [Line],
@@ -364,9 +401,7 @@ impl UsualRecords<'_> {
     /// Asks for the next line if this one is full, so that the connection may have spilled over.
     #[inline]
     pub fn prefetch_next(&self, key: UsualKey) {
-        if self.lines.get(key.home).is_some_and(|line| line.0[2 * SLOTS - 1].load(Relaxed) != 0) {
-            dpdk::lcore::prefetch_at(self.lines, key.home + 1);
-        }
+        prefetch_next_of(self.lines, key.home);
     }
 
     /// The connection of a usual packet, or another one between the same client and VIP: [`UsualRecords::go_on`] tells.

@@ -79,6 +79,7 @@ impl<F: Frame> Director<F> {
         let mut has_stale = false;
         for (_, finding, server) in chosen(burst, findings, &mut scattered) {
             if let Found::Opening(lookup) = finding.found() {
+                self.table.prefetch_next(lookup.hash);
                 if let Some(service) = snapshot.service(lookup.service) {
                     service.prefetch_counts(self.shared.worker);
                 }

@@ -30,6 +30,13 @@ fn key_of(client: u32) -> Key {
     )
 }
 
+/// From the same client's port.
+fn to_another_vip(client: u32) -> Key {
+    let mut key = key_of(client);
+    key.key ^= 0xff;
+    key
+}
+
 fn record(client: u32) -> Record {
     Record::new(key_of(client), ServerId(client % 1000 + 1), tcp::ESTABLISHED, 5, false)
 }
@@ -53,8 +60,14 @@ fn compare_with_a_map(hash_key: HashKey, operations: &[(bool, u8)]) {
         let hash = table.hash(key.hash_input());
         match (insert, table.find(hash, key)) {
             (true, None) => {
-                if table.insert(hash, record(client)).is_ok() {
+                // No client's port has two connections here, so the short way may take any place that there is. Nobody is at
+                // 0.0.0.0, and to that one free slots look like taken ones.
+                let vacancy = table.vacancy(hash, key);
+                let place = table.insert(hash, record(client)).ok();
+                assert_eq!(vacancy, place.filter(|_| client != 0));
+                if place.is_some() {
                     map.insert(client, record(client));
+                    assert_eq!(table.vacancy(hash, to_another_vip(client)), None);
                 }
             }
             (false, Some((slot, _))) => {
