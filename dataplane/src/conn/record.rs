@@ -106,6 +106,12 @@ impl Key {
         protocol(self.value)
     }
 
+    /// Address of the client.
+    #[inline]
+    pub fn client(&self) -> Addr4 {
+        Addr4::from_bits((self.key >> 32) as u32)
+    }
+
     /// The same flow, as one with the other kind of hash.
     pub fn hashed_otherwise(self) -> Self {
         Self { any_port: !self.any_port, ..self }

@@ -53,6 +53,11 @@ impl<F: Frame> Director<F> {
         }
         let target = self.last_service.target();
         self.read_fresh(plain, &target, finding);
+        if context.snapshot.has_persistence
+            && let Some(service) = context.snapshot.service(target.service)
+        {
+            self.prefetch_template(service, plain.ip.source.get());
+        }
         true
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use weir_config::model::{Forwarding, Protocol};
 
-use super::persist::Choice;
+use super::persist::{Choice, pick_by_hash};
 use super::request::{FTP_DATA, direction_to};
 use super::{Context, Director, Pass, Passed};
 use crate::classify::Lookup;
@@ -41,8 +41,8 @@ pub(super) enum Opener {
 pub(super) enum Opened {
     /// It goes to this real server.
     To(ServerId),
-    /// There is no room for a record.
-    Full,
+    /// There is no room for a record: its flow goes to this real server, each time the same, if there is any.
+    Full(Option<ServerId>),
     /// No real server takes it.
     Refused,
 }
@@ -62,8 +62,9 @@ impl<F: Frame> Director<F> {
         let protocol = lookup.key.protocol();
         let is_one_packet = service.one_packet && protocol == Protocol::Udp;
         let may_go_on = !is_one_packet && !state::is_first(protocol, packet.flags);
-        let choice = if may_go_on && self.shared.turned_away.has(lookup.hash, now) {
-            // Its flow had no room until now, and goes on where it went without a record.
+        // Its flow had no room until now, and goes on where it went without a record.
+        let goes_on = may_go_on && self.shared.turned_away.has(lookup.hash, now);
+        let choice = if goes_on {
             self.pick_untracked(packet, service, snapshot, now)
                 .map(|server| Choice { server, template: None })
         } else {
@@ -94,7 +95,7 @@ impl<F: Frame> Director<F> {
                     NoRoom::Table => self.suspect_untracked(now),
                     NoRoom::Chain => self.shared.turned_away.note(lookup.hash, now, UNTRACKED_SECS),
                 }
-                return Opened::Full;
+                return Opened::Full(self.turn_away(packet, service, &choice, goes_on, now));
             }
         };
         if choice.template.is_some_and(|hold| self.attach(hold, service, server.id, now)) {
@@ -106,6 +107,26 @@ impl<F: Frame> Director<F> {
             server.tallies[self.shared.worker].opened.count();
         }
         Opened::To(server.id)
+    }
+
+    /// The real server of a flow that gets no record, after `choice` was made for it.
+    #[cold]
+    fn turn_away(
+        &self,
+        packet: &Packet,
+        service: &Service,
+        choice: &Choice,
+        goes_on: bool,
+        now: Now,
+    ) -> Option<ServerId> {
+        match choice.template {
+            Some(hold) => {
+                self.touch(hold, choice.server, now);
+                Some(choice.server)
+            }
+            None if goes_on => Some(choice.server),
+            None => pick_by_hash(packet, service),
+        }
     }
 
     /// An ICMP error about a packet from a VIP to a client that belongs to no connection: opens one, whatever packet is
@@ -146,7 +167,7 @@ impl<F: Frame> Director<F> {
         };
         let server = match self.open(&client, &lookup, service, Opener::Quote, pass.context) {
             Opened::To(server) => Some(server),
-            Opened::Full => self.pick_untracked(&client, service, snapshot, pass.context.now),
+            Opened::Full(server) => server,
             Opened::Refused => None,
         };
         let Some(server) = server else { return Err((frame, DropReason::StrayIcmp)) };

@@ -98,9 +98,26 @@ impl<F: Frame> Director<F> {
                 return Some(snapshot.server(found.server).current);
             }
         }
-        let source = (packet.source, packet.source_port);
-        let destination = (packet.destination, packet.destination_port);
-        service.pick_untracked(FlowHash::new(source, destination, packet.protocol))
+        pick_by_hash(packet, service)
+    }
+
+    /// Asks the processor for the template of a client of this virtual server's, if it is a persistent one.
+    #[inline]
+    pub(super) fn prefetch_template(&self, service: &Service, client: Addr4) {
+        if let Some(persistence) = service.persistence {
+            self.templates.prefetch(template_key(client, service, persistence));
+        }
+    }
+
+    /// Connections that hang on templates are over.
+    pub(super) fn detach_all(&self, records: &[Record], snapshot: &Snapshot, now: Now) {
+        // In a loop of their own: the processor waits for all of them at once.
+        for record in records {
+            if let Some((key, _)) = self.template_of(*record, snapshot) {
+                self.templates.prefetch(key);
+            }
+        }
+        records.iter().for_each(|record| self.detach(*record, snapshot, now));
     }
 
     /// Hangs a new connection on its template. False: it has just changed, or connections of a former epoch are not told
@@ -160,6 +177,14 @@ impl<F: Frame> Director<F> {
         let persistence = service.persistence?;
         Some((template_key(record.client(), service, persistence), persistence.timeout_secs))
     }
+}
+
+/// The real server of a flow without record and template: the one that its two ends and the weights tell.
+#[inline]
+pub(super) fn pick_by_hash(packet: &Packet, service: &Service) -> Option<ServerId> {
+    let source = (packet.source, packet.source_port);
+    let destination = (packet.destination, packet.destination_port);
+    service.pick_untracked(FlowHash::new(source, destination, packet.protocol))
 }
 
 /// How long a template lives after its last use; `None`: it means nothing any more.

@@ -6,7 +6,7 @@ use super::open::{Opened, Opener, UNTRACKED_SECS};
 use super::{Context, Director, Message, Pass, Passed, trim_surplus};
 use crate::classify::{Class, Lookup, classify_unasked};
 use crate::clock::Now;
-use crate::conn::record::{Key, Record};
+use crate::conn::record::{Key, Record, ServerId};
 use crate::conn::state::{self, Direction};
 use crate::conn::table::Slot;
 use crate::limit::Asker;
@@ -120,7 +120,7 @@ impl<F: Frame> Director<F> {
         }
         match self.open(packet, lookup, service, Opener::Packet, pass.context) {
             Opened::To(server) => self.forward_first(frame, packet, snapshot.server(server), pass),
-            Opened::Full => self.untracked(frame, packet, lookup, pass),
+            Opened::Full(server) => self.forward_untracked(frame, packet, server, pass),
             Opened::Refused => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass),
         }
     }
@@ -172,10 +172,23 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = pass.context;
         let service = snapshot.service(lookup.service);
-        match service.and_then(|service| self.pick_untracked(packet, service, snapshot, now)) {
+        let server = service.and_then(|service| self.pick_untracked(packet, service, snapshot, now));
+        self.forward_untracked(frame, packet, server, pass)
+    }
+
+    /// As [`Director::untracked`], to this real server, if there is any.
+    #[inline]
+    fn forward_untracked<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        server: Option<ServerId>,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        match server {
             Some(server) => {
                 self.shared.counters.untracked.add(1);
-                self.forward_first(frame, packet, snapshot.server(server), pass)
+                self.forward_first(frame, packet, pass.context.snapshot.server(server), pass)
             }
             None => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass),
         }

@@ -71,6 +71,7 @@ impl<F: Frame> Director<F> {
             if let Found::Opening(lookup) = finding.found() {
                 if let Some(service) = snapshot.service(lookup.service) {
                     service.prefetch(self.shared.worker);
+                    self.prefetch_template(service, lookup.key.client());
                 }
             } else if let Some(tally) = self.tally(*server, snapshot) {
                 dpdk::lcore::prefetch(tally);

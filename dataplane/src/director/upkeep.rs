@@ -137,7 +137,8 @@ impl<F: Frame> Director<F> {
         });
         let lines = lines as u64;
         self.swept += lines;
-        templated.drain(..).for_each(|record| self.detach(record, snapshot, now));
+        self.detach_all(&templated, snapshot, now);
+        templated.clear();
         self.ended_templated = templated;
         round.is_whole &= !self.table.has_slipped();
         round.lines += lines;

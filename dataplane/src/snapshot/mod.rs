@@ -77,6 +77,8 @@ pub struct Snapshot {
     pub vips: Vips,
     /// Some connections have the one kind of hash and some the other: who finds nothing by the one asks by the other.
     pub has_both_hashes: bool,
+    /// Some virtual server keeps connections of one client together.
+    pub has_persistence: bool,
     /// When the youngest epoch of persistence began, of all virtual servers.
     pub epochs_since: u64,
     /// The last generation that came without something of the one before: connections may be over since then, or have lost

@@ -556,6 +556,7 @@ impl Registry {
             vips,
             epochs_since: self.epochs_since,
             ended_since: self.ended_since,
+            has_persistence: services.iter().flatten().any(|service| service.persistence.is_some()),
             has_both_hashes: self.hashes == [true; 2],
             virtual_servers: Arc::new(Destinations::new(virtual_servers.into_iter(), |address| {
                 virtual_routers.router_of(address)

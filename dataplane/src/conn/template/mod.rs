@@ -69,6 +69,8 @@ use super::table::HashKey;
 const BUCKET_LINES: usize = 2;
 /// Slots of a bucket.
 const SLOTS: usize = 7;
+/// The word of a bucket with the key of its first slot; its value comes next.
+const KEY_WORD: usize = 2;
 /// Buckets, from its home on, that a template can be in.
 const WINDOW: usize = 4;
 /// The sweep asks the processor for buckets so many ahead.
@@ -132,6 +134,12 @@ impl Templates {
         self.buckets
     }
 
+    /// Asks the processor for the bucket where a template of `key` belongs.
+    #[inline]
+    pub fn prefetch(&self, key: TemplateKey) {
+        self.prefetch_bucket(self.home(key));
+    }
+
     /// The template of `key`, unless it is over. `lifetime` is the virtual server's persistence timeout, `now` the
     /// time, both in seconds; all threads have to use the same clock, give or take a minute.
     pub fn find(&self, key: TemplateKey, lifetime: u32, now: u32) -> Option<Found> {
@@ -141,7 +149,7 @@ impl Templates {
     }
 
     /// Ties `key` to `server`, unless it is tied already. `lifetime_of` is as for [`Templates::sweep`]: the place of another
-    /// template that is over is taken.
+    /// template that is over is taken. Those of the same virtual server and epoch live for `lifetime`.
     ///
     /// # Errors
     /// [`Full`]: there is no room near the key's home. The connection goes ahead without a template.
@@ -154,12 +162,17 @@ impl Templates {
         lifetime_of: impl Fn(Template) -> Option<u32>,
     ) -> Result<Bound, Full> {
         let home = self.home(key);
+        // Most that lie nearby are of the same virtual server: theirs is at hand.
+        let lifetime_of = |template: Template| match template.key.is_beside(key) {
+            true => Some(lifetime),
+            false => lifetime_of(template),
+        };
         let mut claim = None;
         let bound = loop {
             let header = self.completed(home);
-            let survey = self.survey(home, header, key);
+            let found = self.search(home, header, key);
             pause();
-            if let Some((slot, word)) = survey.found {
+            if let Some((slot, word)) = found {
                 if let Some(word) = word.aged(lifetime, now) {
                     break Ok(Bound { slot, server: word.server(), is_new: false });
                 }
@@ -173,7 +186,8 @@ impl Templates {
             };
             claim = Some(claimed);
             pause();
-            let next = header.naming(&claimed, survey.reach);
+            let next = header.naming(&claimed, self.reach_of(home, header));
+            pause();
             let swapped = self.header(home).compare_exchange(header.0, next.0, AcqRel, Relaxed).is_ok();
             pause();
             if swapped {
@@ -253,8 +267,7 @@ impl Templates {
     ) -> usize {
         let mut removed = 0;
         for bucket in buckets.map(|bucket| bucket % self.buckets) {
-            let ahead = BUCKET_LINES * ((bucket + SWEEP_AHEAD) % self.buckets);
-            (ahead..ahead + BUCKET_LINES).for_each(|line| dpdk::lcore::prefetch_at(&self.lines, line));
+            self.prefetch_bucket((bucket + SWEEP_AHEAD) % self.buckets);
             self.forget_insertion(bucket);
             let slots = (0..SLOTS).map(|index| Slot { bucket, index });
             removed += slots.filter(|slot| self.let_age(*slot, now, &lifetime)).count();
@@ -311,27 +324,30 @@ impl Templates {
     /// The template of `key`, over or not.
     fn locate(&self, key: TemplateKey) -> Option<(Slot, Word)> {
         let home = self.home(key);
-        let header = self.completed(home);
-        (0..SLOTS * (header.reach() + 1)).find_map(|place| {
-            let slot = self.slot(home, place);
-            self.read(slot).filter(|template| template.key == key).map(|template| (slot, template.word))
+        self.search(home, self.completed(home), key)
+    }
+
+    /// The template of `key` among all that is at home in `home`. Most slots need no look at more than their key: that of a
+    /// template which a header knows of was written before that header, and stays for as long as the template is there.
+    fn search(&self, home: usize, header: Header, key: TemplateKey) -> Option<(Slot, Word)> {
+        (0..=header.reach()).find_map(|distance| {
+            let bucket = self.behind(home, distance);
+            let lines = self.bucket(bucket)?;
+            (0..SLOTS).filter(|&index| key_in(lines, index).load(Relaxed) == key.0).find_map(|index| {
+                let slot = Slot { bucket, index };
+                self.read(slot).filter(|template| template.key == key).map(|template| (slot, template.word))
+            })
         })
     }
 
-    /// Looks for `key` among all that is at home in `home`, and how far that reaches.
-    fn survey(&self, home: usize, header: Header, key: TemplateKey) -> Survey {
-        let mut survey = Survey { found: None, reach: 0 };
-        for place in 0..SLOTS * (header.reach() + 1) {
-            let slot = self.slot(home, place);
-            let Some(template) = self.read(slot) else { continue };
-            if template.key == key {
-                survey.found = Some((slot, template.word));
-            }
-            if slot.bucket != home && self.home(template.key) == home {
-                survey.reach = place / SLOTS;
-            }
-        }
-        survey
+    /// How far what is at home in `home` reaches behind it.
+    fn reach_of(&self, home: usize, header: Header) -> usize {
+        let is_its = |slot: Slot| self.read(slot).is_some_and(|template| self.home(template.key) == home);
+        let has_its = |distance: &usize| {
+            let bucket = self.behind(home, *distance);
+            (0..SLOTS).any(|index| is_its(Slot { bucket, index }))
+        };
+        (1..=header.reach()).rev().find(has_its).unwrap_or(0)
     }
 
     /// Fills a slot near `home`, as pending: in the nearest bucket that has a free one, or one whose template is over.
@@ -348,11 +364,21 @@ impl Templates {
             let claim = |place| self.claim_place(home, place, key, server, now);
             places.clone().find_map(claim).or_else(|| {
                 places.find_map(|place| {
-                    let is_free = self.let_age(self.slot(home, place), now, lifetime_of);
+                    let slot = self.slot(home, place);
+                    let is_free =
+                        self.seems_over(slot, now, lifetime_of) && self.let_age(slot, now, lifetime_of);
                     is_free.then(|| claim(place)).flatten()
                 })
             })
         })
+    }
+
+    /// Whether the template in a slot is over, at a glance: key and value may be of different moments.
+    fn seems_over(&self, slot: Slot, now: u32, lifetime_of: &impl Fn(Template) -> Option<u32>) -> bool {
+        let word = Word(self.value(slot).load(Acquire));
+        let key = TemplateKey(self.key_word(slot).load(Relaxed));
+        word.is_live()
+            && lifetime_of(Template { key, word }).is_none_or(|lifetime| word.is_over(lifetime, now))
     }
 
     /// Fills a slot as pending, if it is free.
@@ -436,7 +462,8 @@ impl Templates {
             let Some(word) = template.map(|template| template.word) else { return false };
             let Some(new) = change(word) else { return false };
             pause();
-            if self.swap(slot, word, new) {
+            // Used in this second before: there is nothing to write.
+            if new == word || self.swap(slot, word, new) {
                 return true;
             }
         }
@@ -446,6 +473,12 @@ impl Templates {
         self.value(slot).compare_exchange(old.0, new.0, AcqRel, Relaxed).is_ok()
     }
 
+    #[inline]
+    fn prefetch_bucket(&self, bucket: usize) {
+        let line = BUCKET_LINES * bucket;
+        (line..line + BUCKET_LINES).for_each(|line| dpdk::lcore::prefetch_at(&self.lines, line));
+    }
+
     fn home(&self, key: TemplateKey) -> usize {
         // Its upper bits, scaled, so that any number of buckets will do.
         ((u128::from(self.key.hash(key.0)) * self.buckets as u128) >> 64) as usize
@@ -453,9 +486,17 @@ impl Templates {
 
     /// The `place`th slot of the window that begins at `home`.
     fn slot(&self, home: usize, place: usize) -> Slot {
-        let bucket = home + place / SLOTS;
-        let bucket = if bucket < self.buckets { bucket } else { bucket - self.buckets };
-        Slot { bucket, index: place % SLOTS }
+        Slot { bucket: self.behind(home, place / SLOTS), index: place % SLOTS }
+    }
+
+    /// The bucket `distance` buckets behind `bucket`, round and round.
+    fn behind(&self, bucket: usize, distance: usize) -> usize {
+        let bucket = bucket + distance;
+        if bucket < self.buckets { bucket } else { bucket - self.buckets }
+    }
+
+    fn bucket(&self, bucket: usize) -> Option<&[Line; BUCKET_LINES]> {
+        self.lines.get(bucket * BUCKET_LINES..)?.first_chunk()
     }
 
     fn header(&self, bucket: usize) -> &AtomicU64 {
@@ -463,11 +504,11 @@ impl Templates {
     }
 
     fn key_word(&self, slot: Slot) -> &AtomicU64 {
-        self.word(slot.bucket, 2 * slot.index + 2)
+        self.word(slot.bucket, 2 * slot.index + KEY_WORD)
     }
 
     fn value(&self, slot: Slot) -> &AtomicU64 {
-        self.word(slot.bucket, 2 * slot.index + 3)
+        self.word(slot.bucket, 2 * slot.index + KEY_WORD + 1)
     }
 
     fn word(&self, bucket: usize, word: usize) -> &AtomicU64 {
@@ -475,11 +516,10 @@ impl Templates {
     }
 }
 
-/// What is known about the templates of one home.
-struct Survey {
-    found: Option<(Slot, Word)>,
-    /// Buckets behind home that they are in at most.
-    reach: usize,
+/// The key of a slot, in the lines of its bucket.
+fn key_in(lines: &[Line; BUCKET_LINES], index: usize) -> &AtomicU64 {
+    let word = KEY_WORD + 2 * index;
+    &lines[word / 8].0[word % 8]
 }
 
 /// A pending slot.

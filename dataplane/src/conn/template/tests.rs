@@ -309,14 +309,17 @@ fn a_slot_is_not_taken_from_a_template_that_something_hangs_on_or_of_this_second
         let bound = templates.bind(key(client), ServerId(1), 300, 10, |_| Some(300)).unwrap();
         assert!(templates.attach(bound.slot, key(client), ServerId(1), 300, 10));
     }
-    let bind = |now, lifetime: Option<u32>| {
-        templates.bind(key(slots), ServerId(1), 300, now, move |_| lifetime).map(|bound| bound.is_new)
+    let of_the_next_epoch = TemplateKey::new(key(slots).client(), 32, ServiceId(0), 81);
+    let bind = |key, now, lifetime: Option<u32>| {
+        templates.bind(key, ServerId(1), 300, now, move |_| lifetime).map(|bound| bound.is_new)
     };
     // Those of a former epoch go whatever hangs on them, but their seconds have to pass.
-    assert_eq!(bind(10, None), Err(Full));
-    assert_eq!(bind(311, Some(300)), Err(Full));
+    assert_eq!(bind(of_the_next_epoch, 10, None), Err(Full));
+    assert_eq!(bind(of_the_next_epoch, 311, Some(300)), Err(Full));
+    // Those of the same epoch live as long as the new one.
+    assert_eq!(bind(key(slots), 371, None), Err(Full));
     assert_eq!(templates.iter().count(), slots as usize);
-    assert_eq!(bind(371, None), Ok(true));
+    assert_eq!(bind(of_the_next_epoch, 371, None), Ok(true));
     assert_eq!(templates.iter().count(), slots as usize);
 }
 

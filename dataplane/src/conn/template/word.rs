@@ -63,6 +63,11 @@ impl TemplateKey {
     pub fn epoch(self) -> u16 {
         self.0 as u16
     }
+
+    /// Whether it is of the same virtual server and the same epoch as `other`.
+    pub(super) fn is_beside(self, other: Self) -> bool {
+        (self.0 ^ other.0) as u32 == 0
+    }
 }
 
 /// A template as it was at some moment.
@@ -195,9 +200,15 @@ impl Word {
         (self.0 >> LAST_SHIFT) as u32 & LAST_MASK
     }
 
+    /// Whether the template is over, as [`Word::aged`] has it.
+    pub(super) fn is_over(self, lifetime: u32, now: u32) -> bool {
+        self.age(now) > self.life(lifetime) && self.connections() == 0
+    }
+
     /// Seconds since the last use; 0 when that lies ahead, by another thread's clock.
     pub(super) fn age(self, now: u32) -> u32 {
-        if before(now, self.last()) { 0 } else { now.wrapping_sub(self.last()) & LAST_MASK }
+        let age = now.wrapping_sub(self.last()) & LAST_MASK;
+        if age > LAST_MASK - SKEW_SECS { 0 } else { age }
     }
 
     fn connections(self) -> u32 {
@@ -230,6 +241,20 @@ mod tests {
     /// In a slot that was last used long before.
     fn template(server: u32, now: u32) -> Word {
         Word(0).with_last(now.wrapping_sub(1_000)).claimed(ServerId(server), now).settled()
+    }
+
+    #[test]
+    fn a_template_is_over_at_a_glance_as_it_is_on_a_closer_look() {
+        bolero::check!().with_type::<(u64, u32, u32)>().for_each(|&(value, lifetime, now)| {
+            // Close to the last use, where it matters, and anywhere.
+            for (lifetime, now) in
+                [(lifetime, now), (lifetime % 300, Word(value).last().wrapping_add(now % 400))]
+            {
+                let word = Word(value);
+                assert_eq!(word.is_over(lifetime, now), word.aged(lifetime, now).is_none());
+                assert!(!before(now, word.last()) || word.age(now) == 0);
+            }
+        });
     }
 
     #[test]

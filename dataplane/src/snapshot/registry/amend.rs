@@ -273,6 +273,7 @@ impl Registry {
                 .into_iter()
                 .flatten()
                 .any(|service| service.scheduler.forgets());
+            base.has_persistence |= service.as_ref().is_some_and(|service| service.persistence.is_some());
             *place = service;
             for server in entry.servers.values().flat_map(ServerEntry::all) {
                 servers[server.id.index()] = self.bound(server);
