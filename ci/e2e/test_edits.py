@@ -196,8 +196,15 @@ class Edits(unittest.TestCase):
                     return listed
             return None
 
-        with concurrent.futures.ThreadPoolExecutor(6) as clients:
+        def reloader(_):
+            """Reads the file again beside them."""
+            answers = [self.ask("reload", {"keep_edits": True}, 60) for _ in range(5)]
+            return [answer for status, answer in answers if status != 200 or answer["dropped_edits"]]
+
+        with concurrent.futures.ThreadPoolExecutor(7) as clients:
+            reloads = clients.submit(reloader, None)
             self.assertEqual([it for it in clients.map(client, range(6)) if it], [])
+            self.assertEqual(reloads.result(), [])
         lab.answers(lab.VIPS["dr"], 3)
         self.assertEqual(weir.metrics().total("weir_config_last_reload_successful"), 1)
 
@@ -277,6 +284,26 @@ class Edits(unittest.TestCase):
         self.assertEqual({who for who, _ in lab.answers(NEW_VIP, 3)}, {"B"})
         self.edit({"op": "remove_virtual_server", "virtual_server": {"name": "under"}})
         self.assertNotEqual(lab.get(f"http://{NEW_VIP}/", "--max-time", "1").returncode, 0)
+
+    def test_marks_and_long_lists_are_made_beside_control(self):
+        vip = "10.10.0.160"
+        weir = self.weir(more=f'\n[[mark]]\nmark = 7\naddresses = ["{vip}"]\nports = [80]\n')
+        self.edit({"op": "add_virtual_server", "virtual_server": {"mark": 7, "forwarding": "nat"}},
+                  {"op": "add_real_server", "virtual_server": {"mark": 7}, "real_server": {"address": A, "port": 8080}})
+        self.assertEqual({who for who, _ in lab.answers(vip, 3)}, {"A"})
+        self.edit(self.real("add", B, 8080, "mark-7"), self.real("set", A, 8080, "mark-7", weight=0))
+        self.assertEqual({who for who, _ in lab.answers(vip, 3)}, {"B"})
+        before = len(self.ask("virtual_servers")[1]["virtual_servers"])
+        new = [{"op": "add_virtual_server", "virtual_server": {"address": f"10.10.0.{number}", "port": 81}}
+               for number in range(100, 250)]
+        self.assertEqual(self.edit(*new)["applied"], 150)
+        self.assertEqual(len(self.ask("virtual_servers")[1]["virtual_servers"]), before + 150)
+        kind, place, _ = self.refused(*new[:149], self.real("remove", C, 9), new[149])
+        self.assertEqual((kind, place), ("exists", 0))
+        self.edit({"op": "remove_virtual_server", "virtual_server": {"mark": 7}})
+        self.assertNotEqual(lab.get(f"http://{vip}/", "--max-time", "1").returncode, 0)
+        counted = lambda: [weir.metrics().total("weir_edits_total", result=it) for it in ("made", "refused")]  # noqa: E731
+        lab.wait_for("counted", lambda: counted() == [4, 1], 5)
 
     def test_a_socket_that_can_not_be_had_is_said(self):
         weir = self.weir()

@@ -104,6 +104,10 @@ pub struct Editor {
     base: Arc<Base>,
     /// In the order of [`Config::virtual_servers`].
     written: Vec<Arc<Written>>,
+    /// Their places.
+    places: HashMap<Identity, usize>,
+    /// Who has which name.
+    names: HashMap<String, Identity>,
     /// Virtual servers of each address.
     vips: HashMap<IpAddr, u32>,
     /// Real servers of each address.
@@ -119,11 +123,16 @@ impl Editor {
         let mut editor = Self {
             base: Arc::new(base),
             written: written.into_iter().map(Arc::new).collect(),
+            places: HashMap::new(),
+            names: HashMap::new(),
             vips: HashMap::new(),
             real_servers: HashMap::new(),
             timeouts: Keys::new(),
         };
-        config.virtual_servers.iter().for_each(|server| editor.count(server, 1));
+        for (place, server) in config.virtual_servers.iter().enumerate() {
+            editor.places.insert(server.identity(), place);
+            editor.count(server, 1);
+        }
         editor
     }
 
@@ -143,16 +152,17 @@ impl Editor {
     pub fn commit(&mut self, config: &mut Config, staged: Staged) {
         let Staged { outcome, timeouts, .. } = staged;
         for (identity, now) in outcome {
-            let place = config.virtual_servers.iter().position(|server| server.identity() == identity);
+            let place = self.places.get(&identity).copied();
             match (place, now) {
                 (Some(place), Some((server, written))) => {
+                    self.count(&config.virtual_servers[place], -1);
                     self.count(&server, 1);
-                    let former = std::mem::replace(&mut config.virtual_servers[place], server);
-                    self.count(&former, -1);
+                    config.virtual_servers[place] = server;
                     self.written[place] = Arc::new(written);
                 }
                 (None, Some((server, written))) => {
                     self.count(&server, 1);
+                    self.places.insert(identity, config.virtual_servers.len());
                     config.virtual_servers.push(server);
                     self.written.push(Arc::new(written));
                 }
@@ -160,6 +170,8 @@ impl Editor {
                     let former = config.virtual_servers.remove(place);
                     self.count(&former, -1);
                     self.written.remove(place);
+                    self.places.remove(&identity);
+                    self.places.values_mut().filter(|other| **other > place).for_each(|other| *other -= 1);
                 }
                 (None, None) => {}
             }
@@ -183,6 +195,13 @@ impl Editor {
                 counts.remove(&address);
             }
         };
+        match by {
+            1 => _ = self.names.insert(server.name.clone(), server.identity()),
+            _ if self.names.get(&server.name) == Some(&server.identity()) => {
+                _ = self.names.remove(&server.name)
+            }
+            _ => {}
+        }
         if server.mark.is_none() {
             add(&mut self.vips, server.address);
         }

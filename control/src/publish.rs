@@ -24,6 +24,9 @@ use weir_health::overlay::{Overlay, effective, effective_service};
 
 use crate::random::random_u64;
 
+/// Real servers that were removed and still have their numbers: they cost memory, and an edit of their virtual server a look.
+const LEFT_MAX: usize = 4_096;
+
 /// See the module.
 pub(crate) struct Publish {
     /// As the file says.
@@ -199,6 +202,11 @@ impl Publish {
     /// What is put in force next has the VIPs announced once more.
     pub(crate) fn announce(&mut self) {
         self.registry.announce();
+    }
+
+    /// Whether edits have left so much behind that it is worth a [`Publish::renew`], which clears it away.
+    pub(crate) fn is_cluttered(&self) -> bool {
+        self.registry.left() > LEFT_MAX
     }
 
     /// Puts what the file says in force once more, with what health checks say now. Takes its time with a large one.

@@ -229,6 +229,7 @@ impl Reload {
         };
         match apply.edit(&edits, is_dry_run, Pace::AtOnce).transpose() {
             Some(done) => {
+                self.owes_renewal |= apply.publish().is_cluttered();
                 self.apply = Some(apply);
                 if !is_dry_run {
                     self.count_edits(done.is_ok());

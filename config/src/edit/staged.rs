@@ -1,6 +1,6 @@
 //! Edits that are being made, and what comes of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -149,7 +149,7 @@ impl<'a> Work<'a> {
             // Of what it serves, which is known when it was read.
             keys.insert("name".to_owned(), "unnamed".into());
         }
-        let mut server = self.read(&keys, None)?;
+        let mut server = self.read(&keys)?;
         let identity = server.identity();
         if self.current(&identity).is_some() {
             let what = what_it_serves(&identity);
@@ -176,7 +176,7 @@ impl<'a> Work<'a> {
         let (identity, name, origin) = (former.identity(), former.name.clone(), written.origin);
         let mut whole = written.whole();
         merge(&mut whole, keys);
-        let server = self.read(&whole, None)?;
+        let server = self.read(&whole)?;
         if server.identity() != identity {
             let what = what_it_serves(&identity);
             let text = format!("{what} is what this virtual server is known by: remove it and add another");
@@ -196,7 +196,7 @@ impl<'a> Work<'a> {
         let (mut server, mut written) = (server.clone(), written.clone());
         let mut keys = keys.clone();
         merge_nulls(&mut keys);
-        let real = self.read_server(&written, &keys)?;
+        let real = self.read_server(&written, &keys, written.real_servers.len())?;
         let key = (real.address, real.port);
         if place_of(&server, key).is_ok() {
             let text = format!("duplicate real server: {} port {} again", key.0, key.1);
@@ -214,7 +214,7 @@ impl<'a> Work<'a> {
         let (mut server, mut written) = (server.clone(), written.clone());
         let mut whole = written.real_server(place);
         merge(&mut whole, keys);
-        let real = self.read_server(&written, &whole)?;
+        let real = self.read_server(&written, &whole, place)?;
         if (real.address, real.port) != key {
             let text = format!(
                 "{} port {} is what this real server is known by: remove it and add another",
@@ -277,6 +277,16 @@ impl<'a> Work<'a> {
         kept.chain(self.changed.values().flatten().map(|(server, _)| server))
     }
 
+    /// Who has this name now.
+    fn named(&self, name: &str) -> Option<Identity> {
+        let mut changed =
+            self.changed.iter().filter_map(|(identity, now)| Some((identity, &now.as_ref()?.0)));
+        if let Some((identity, _)) = changed.find(|(_, server)| server.name == name) {
+            return Some(*identity);
+        }
+        self.editor.names.get(name).copied().filter(|identity| !self.changed.contains_key(identity))
+    }
+
     /// One that is like that.
     fn which(&self, is_meant: impl Fn(&VirtualServer) -> bool) -> Option<&VirtualServer> {
         let is_kept = |server: &&VirtualServer| !self.changed.contains_key(&server.identity());
@@ -290,14 +300,14 @@ impl<'a> Work<'a> {
         if let Some(changed) = self.changed.get(identity) {
             return changed.as_ref().map(|(server, written)| (server, written));
         }
-        let place = self.config.virtual_servers.iter().position(|server| server.identity() == *identity)?;
-        Some((&self.config.virtual_servers[place], self.editor.written.get(place)?))
+        let place = *self.editor.places.get(identity)?;
+        Some((self.config.virtual_servers.get(place)?, self.editor.written.get(place)?))
     }
 
     fn find(&self, id: &Id) -> Result<(&VirtualServer, &Written), Refused> {
         let identity = match id {
             Id::Identity(identity) => Some(*identity),
-            Id::Name(name) => self.which(|server| server.name == *name).map(VirtualServer::identity),
+            Id::Name(name) => self.named(name),
         };
         identity.and_then(|identity| self.current(&identity)).ok_or_else(|| {
             let what = match id {
@@ -308,8 +318,38 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Reads a virtual server, or one real server beside the keys of its virtual server.
-    fn read(&mut self, keys: &Keys, real_server: Option<&Keys>) -> Result<VirtualServer, Refused> {
+    /// Reads a whole virtual server.
+    fn read(&mut self, keys: &Keys) -> Result<VirtualServer, Refused> {
+        let (text, from) = self.text(keys, None);
+        self.read_text(&text, from)
+    }
+
+    /// Reads a real server beside the keys of its virtual server. It takes this place in the list.
+    fn read_server(&mut self, written: &Written, keys: &Keys, place: usize) -> Result<RealServer, Refused> {
+        let (text, from) = self.text(&written.head(), Some(keys));
+        let before = self.warnings.len();
+        let server = self.read_text(&text, from)?;
+        if self.warnings.len() > before {
+            // What is so of one alone need not be so beside the others, that none has a weight, say.
+            let mut whole = written.clone();
+            whole.real_servers.truncate(place);
+            whole.real_servers.push(Value::Object(keys.clone()).to_string().into());
+            whole.real_servers.extend(written.real_servers.iter().skip(place + 1).cloned());
+            let (text, _) = self.text(&whole.whole(), None);
+            let mut problems = Vec::new();
+            read(&text, &mut problems);
+            let report = Report::new("edit", &text, problems);
+            let beside: HashSet<String> = report.problems().iter().map(Problem::sentence).collect();
+            let alone = self.warnings.split_off(before);
+            self.warnings.extend(alone.into_iter().filter(|warning| beside.contains(warning)));
+        }
+        let real = server.real_servers.into_iter().next();
+        real.ok_or_else(|| (Kind::Invalid, "the real server can't be read".to_owned()))
+    }
+
+    /// The text of a virtual server, or of one real server beside its keys, behind all other tables; and where what is to be looked at
+    /// begins.
+    fn text(&self, keys: &Keys, real_server: Option<&Keys>) -> (String, usize) {
         let mut text = self.editor.base.text.clone();
         text += "virtual_server = [";
         let mut from = text.len();
@@ -323,20 +363,17 @@ impl<'a> Work<'a> {
             text += "] }";
         }
         text += "]\n";
+        (text, from)
+    }
+
+    fn read_text(&mut self, text: &str, from: usize) -> Result<VirtualServer, Refused> {
         let mut problems = Vec::new();
-        let config = read(&text, &mut problems);
-        self.take(&text, from, problems)?;
+        let config = read(text, &mut problems);
+        self.take(text, from, problems)?;
         let server = config.and_then(|mut config| config.virtual_servers.pop());
         let server = server.ok_or_else(|| (Kind::Invalid, "it can't be read".to_owned()))?;
         self.reaches_no_vip(&server)?;
         Ok(server)
-    }
-
-    /// Reads a real server beside the keys of its virtual server.
-    fn read_server(&mut self, written: &Written, keys: &Keys) -> Result<RealServer, Refused> {
-        let server = self.read(&written.head(), Some(keys))?;
-        let real = server.real_servers.into_iter().next();
-        real.ok_or_else(|| (Kind::Invalid, "the real server can't be read".to_owned()))
     }
 
     /// The first error, or the warnings that are new. Those of what stands before `from` are not.
@@ -413,8 +450,7 @@ impl<'a> Work<'a> {
     }
 
     fn name_is_free(&self, name: &str, own: Option<&Identity>) -> Result<(), Refused> {
-        let is_other = |server: &VirtualServer| server.name == name && own != Some(&server.identity());
-        match self.which(is_other).is_some() {
+        match self.named(name).is_some_and(|holder| own != Some(&holder)) {
             true => {
                 let text = format!(
                     "duplicate virtual server name {}: used already (help: give each its own virtual server name)",
@@ -428,7 +464,7 @@ impl<'a> Work<'a> {
 
     fn free_name(&self, identity: &Identity) -> String {
         let name = name_of(identity);
-        let is_taken = |name: &str| self.which(|server| server.name == name).is_some();
+        let is_taken = |name: &str| self.named(name).is_some();
         let mut others = (2..).map(|number| format!("{name}-{number}"));
         match is_taken(&name) {
             true => others.find(|name| !is_taken(name)).unwrap_or_default(),

@@ -109,6 +109,24 @@ fn edits_come_to_what_the_file_would_say() {
     bench.edit(&[Edit::Clear]).unwrap();
     assert_eq!(bench.config.virtual_servers, []);
     assert!(bench.editor.vips.is_empty() && bench.editor.real_servers.is_empty());
+    assert!(bench.editor.names.is_empty() && bench.editor.places.is_empty());
+}
+
+#[test]
+fn a_real_server_is_warned_of_as_it_is_beside_the_others() {
+    let mut bench = Bench::new(BASE);
+    let real = |address: &str| keys(json!({"address": address, "port": 8080}));
+    bench.edit(&[Edit::AddRealServer(name("web"), real("10.0.1.2"))]).unwrap();
+    let mut drain = |address: &str| {
+        let zero = keys(json!({"weight": 0}));
+        bench.edit(&[Edit::SetRealServer(name("web"), key(address, 8080), zero)]).unwrap()
+    };
+    assert_eq!(drain("10.0.1.1"), [""; 0]);
+    let warnings = drain("10.0.1.2");
+    assert!(
+        matches!(&warnings[..], [warning] if warning.contains("no real server has a weight")),
+        "{warnings:?}"
+    );
 }
 
 #[test]
@@ -249,6 +267,11 @@ fn what_was_edited_since_is_made_again_on_another_file() {
         };
         assert_eq!(sorted(&again), sorted(&bench));
         assert_eq!(bench.config, bench.as_file());
+        for (place, server) in bench.config.virtual_servers.iter().enumerate() {
+            assert_eq!(bench.editor.places.get(&server.identity()), Some(&place));
+            assert_eq!(bench.editor.names.get(&server.name), Some(&server.identity()));
+        }
+        assert_eq!(bench.editor.names.len(), bench.config.virtual_servers.len());
     }
     assert!(made > 150, "{made}");
 }

@@ -187,6 +187,8 @@ pub struct Registry {
     numbers_generation: u64,
     nat_sockets: NatSockets,
     journal: Journal,
+    /// Real servers that amendments have removed.
+    left: usize,
 }
 
 /// What is under construction; the registry changes only when all of it stands.
@@ -222,6 +224,7 @@ impl Registry {
             numbers_generation: 0,
             nat_sockets: NatSockets::default(),
             journal: Journal::default(),
+            left: 0,
         }
     }
 
@@ -275,6 +278,7 @@ impl Registry {
         self.ended_since = if self.generation == 0 { 0 } else { generation };
         self.generation = generation;
         self.journal = Journal::begin(generation);
+        self.left = 0;
         self.was_persistent |= config.virtual_servers.iter().any(|server| server.persistence.is_some());
         let bindings = make_bindings(config);
         if bindings != *self.bindings.0 {
@@ -313,6 +317,11 @@ impl Registry {
             next_service: 0,
             relieved: Vec::new(),
         }
+    }
+
+    /// How many real servers are gone whose numbers only a whole configuration gives back.
+    pub fn left(&self) -> usize {
+        self.left
     }
 
     /// Has the next whole configuration take this real server as edited, though it may be as it was.

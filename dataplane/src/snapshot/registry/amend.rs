@@ -203,6 +203,7 @@ impl Registry {
         for server in entry.servers.values_mut().filter(|server| !server.server.is_present) {
             if *server.removed.get_or_insert(generation) == generation {
                 self.ended_since = generation;
+                self.left += 1;
             }
         }
         let (was, is) =

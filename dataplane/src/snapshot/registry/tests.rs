@@ -374,7 +374,9 @@ fn only_what_takes_something_away_has_the_sweep_look_at_every_connection() {
     // Its connections are looked for once.
     let fourth = amend(third, &quiesced);
     assert_eq!((fourth.generation, fourth.ended_since), (4, 3));
+    assert_eq!(registry.left(), 1);
     let fifth = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    assert_eq!(registry.left(), 0);
     assert_eq!((fifth.generation, fifth.ended_since), (5, 5));
 }
 
