@@ -157,8 +157,8 @@ pub struct Director<F> {
     swept: u64,
     round: Round,
     findings: Box<[Finding]>,
-    /// Whether frames of the burst wait for [`Director::read_scattered`].
-    has_scattered: bool,
+    /// What is left to do for the burst in [`Director::read_further`]: [`SCATTERED`], [`PERSISTENT`].
+    further: u8,
     /// First packets of connections that were opened, until [`Director::forward_opened`].
     opened: ArrayVec<First<F>, OPENED_MAX>,
     /// Good for the present snapshot.
@@ -183,6 +183,11 @@ struct Context<'a> {
     /// Port that the burst came in on.
     port: usize,
 }
+
+/// Frames wait for [`Director::read_scattered`].
+const SCATTERED: u8 = 1;
+/// Frames open connections to persistent virtual servers.
+const PERSISTENT: u8 = 2;
 
 /// What every step of a frame is given: what stays the same over its burst, and the way out.
 struct Pass<'a, W> {
@@ -257,7 +262,7 @@ impl<F: Frame> Director<F> {
             last_service: LastService::none(),
             last_servers: LastServers::none(),
             findings: vec![Finding::none(); BURST].into(),
-            has_scattered: false,
+            further: 0,
             opened: ArrayVec::new(),
             kept_until: 0,
             ident: 0,
@@ -388,8 +393,27 @@ impl<F: Frame> Director<F> {
         for finding in &findings[..burst.len()] {
             records.prefetch(*finding.key());
         }
-        if std::mem::take(&mut self.has_scattered) {
+        let further = std::mem::take(&mut self.further);
+        if further != 0 {
+            self.read_further(further, burst, findings, context);
+        }
+    }
+
+    /// The end of the first round where a look at one frame after the other was not enough.
+    #[inline(never)]
+    fn read_further(
+        &mut self,
+        further: u8,
+        burst: &Burst<F>,
+        findings: &mut [Finding],
+        context: Context<'_>,
+    ) {
+        if further & SCATTERED != 0 {
             self.read_scattered(burst, findings, context);
+        }
+        let further = further | std::mem::take(&mut self.further);
+        if further & PERSISTENT != 0 {
+            self.prefetch_templates_behind(&findings[..burst.len()], context.snapshot);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! New connections, ends of connections and packets of flows without a record come here; packets of known connections don't.
 
-use super::Director;
+use super::{Director, Finding, PERSISTENT};
 use crate::address::Addr4;
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
@@ -101,11 +101,24 @@ impl<F: Frame> Director<F> {
         pick_by_hash(packet, service)
     }
 
-    /// Asks the processor for the template of a client of this virtual server's, if it is a persistent one.
+    /// First round of a frame that opens a connection to this virtual server: asks the processor for its client's template, if
+    /// the virtual server is persistent.
     #[inline]
-    pub(super) fn prefetch_template(&self, service: &Service, client: Addr4) {
+    pub(super) fn prefetch_template(&mut self, service: &Service, client: Addr4) {
         if let Some(persistence) = service.persistence {
             self.templates.prefetch(template_key(client, service, persistence));
+            self.further |= PERSISTENT;
+        }
+    }
+
+    /// The end of the first round of such frames: asks for what the templates' buckets lead to.
+    pub(super) fn prefetch_templates_behind(&self, findings: &[Finding], snapshot: &Snapshot) {
+        for lookup in findings.iter().filter_map(Finding::opening) {
+            if let Some(service) = snapshot.service(lookup.service)
+                && let Some(persistence) = service.persistence
+            {
+                self.templates.prefetch_behind(template_key(lookup.key.client(), service, persistence));
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use zerocopy::FromBytes;
 
 use super::finding::Found;
-use super::{Context, Director, Finding};
+use super::{Context, Director, Finding, SCATTERED};
 use crate::conn::record::ServerId;
 use crate::packet::{BURST, Burst, Frame};
 use crate::parse::Plain;
@@ -26,7 +26,7 @@ impl<F: Frame> Director<F> {
         }
         context.snapshot.prefetch_target(ip.destination.get(), tcp.destination.get(), ip.protocol);
         finding.put_off();
-        self.has_scattered = true;
+        self.further |= SCATTERED;
         true
     }
 

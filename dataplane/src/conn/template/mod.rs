@@ -140,6 +140,13 @@ impl Templates {
         self.prefetch_bucket(self.home(key));
     }
 
+    /// Asks for the buckets behind that one in which it may lie, too: none, mostly. To be called when that one has come.
+    pub fn prefetch_behind(&self, key: TemplateKey) {
+        let home = self.home(key);
+        let header = Header(self.header(home).load(Relaxed));
+        (1..=header.reach()).for_each(|distance| self.prefetch_bucket(self.behind(home, distance)));
+    }
+
     /// The template of `key`, unless it is over. `lifetime` is the virtual server's persistence timeout, `now` the
     /// time, both in seconds; all threads have to use the same clock, give or take a minute.
     pub fn find(&self, key: TemplateKey, lifetime: u32, now: u32) -> Option<Found> {
