@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde::de::value::Error;
@@ -24,8 +25,29 @@ use crate::suggest::nearest;
 
 /// Removes every unknown key of the file and adds a problem for each.
 pub(crate) fn remove_unknown(file: &mut DeTable<'_>, problems: &mut Vec<Problem>) {
-    let tables = Tables::new();
-    let p = problems;
+    Sieve::new().remove_unknown(file, problems);
+}
+
+/// The same for several slices of one file.
+pub(crate) struct Sieve(Tables);
+
+impl Sieve {
+    pub(crate) fn new() -> Self {
+        Self(Tables::default())
+    }
+
+    /// Whether there were so many different unknown keys that not all of them got advice of their own.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.given.borrow().len() >= ADVICE_MAX
+    }
+
+    /// Removes every unknown key of a slice and adds a problem for each.
+    pub(crate) fn remove_unknown(&self, file: &mut DeTable<'_>, problems: &mut Vec<Problem>) {
+        sift_file(&self.0, file, problems);
+    }
+}
+
+fn sift_file(tables: &Tables, file: &mut DeTable<'_>, p: &mut Vec<Problem>) {
     tables.sift("the file", file, p);
     below(file, "control", |t| tables.sift("[control]", t, p));
     below(file, "http", |t| tables.sift("[http]", t, p));
@@ -63,16 +85,12 @@ pub(crate) fn remove_unknown(file: &mut DeTable<'_>, problems: &mut Vec<Problem>
 /// The keys of a table of the file, in the order of the reference: `keys_of("virtual_server.real_server")`.
 /// `None`: there is no such table.
 pub fn keys_of(table: &str) -> Option<&'static [&'static str]> {
-    Tables::new()
-        .kinds
-        .into_iter()
-        .find(|(kind, _)| kind.trim_matches(['[', ']']) == table)
-        .map(|(_, keys)| keys)
+    KINDS.iter().find(|(kind, _)| kind.trim_matches(['[', ']']) == table).map(|(_, keys)| *keys)
 }
 
 /// Every kind of table with its keys.
-pub(crate) fn all() -> Vec<(&'static str, &'static [&'static str])> {
-    Tables::new().kinds
+pub(crate) fn all() -> &'static [(&'static str, &'static [&'static str])] {
+    &KINDS
 }
 
 /// Calls `visit` with the table, or each table of the array, under `key`. A value of another type is left
@@ -95,44 +113,44 @@ fn below<'i>(table: &mut DeTable<'i>, key: &str, mut visit: impl FnMut(&mut DeTa
 /// can write one on each line of a large file; the same one again costs nothing.
 const ADVICE_MAX: usize = 1_000;
 
+/// Every kind of table with its keys. Made once: it is asked for with each number of a file.
+static KINDS: LazyLock<Vec<(&str, &[&str])>> = LazyLock::new(|| {
+    vec![
+        ("the file", fields_of::<File>()),
+        ("[control]", fields_of::<Control>()),
+        ("[http]", fields_of::<Http>()),
+        ("[memory]", fields_of::<Memory>()),
+        ("[workers]", fields_of::<Workers>()),
+        ("[connections]", fields_of::<Connections>()),
+        ("[connections.timeouts]", fields_of::<Timeouts>()),
+        ("[schedulers]", fields_of::<Schedulers>()),
+        ("[health]", fields_of::<Health>()),
+        ("[[port]]", fields_of::<Port>()),
+        ("[[route]]", fields_of::<Route>()),
+        ("[[neighbor]]", fields_of::<Neighbor>()),
+        ("[[mark]]", fields_of::<Mark>()),
+        ("[[virtual_server]]", fields_of::<VirtualServer>()),
+        ("[[virtual_server.real_server]]", fields_of::<RealServer>()),
+        ("[virtual_server.health_check]", fields_of::<HealthCheck>()),
+        ("[[virtual_server.health_check.url]]", fields_of::<Url>()),
+        ("[virtual_server.agent]", fields_of::<Agent>()),
+        ("[virtual_server.passive]", fields_of::<Passive>()),
+        ("[[vrrp]]", fields_of::<Vrrp>()),
+        ("[vrrp.authentication]", fields_of::<VrrpAuthentication>()),
+        ("[[vrrp.track]]", fields_of::<VrrpTrack>()),
+    ]
+});
+
 /// The keys of every kind of table.
+#[derive(Default)]
 struct Tables {
-    kinds: Vec<(&'static str, &'static [&'static str])>,
     /// Advice already given, by kind of table and key.
     given: RefCell<HashMap<(String, String), String>>,
 }
 
 impl Tables {
-    fn new() -> Self {
-        let kinds = vec![
-            ("the file", fields_of::<File>()),
-            ("[control]", fields_of::<Control>()),
-            ("[http]", fields_of::<Http>()),
-            ("[memory]", fields_of::<Memory>()),
-            ("[workers]", fields_of::<Workers>()),
-            ("[connections]", fields_of::<Connections>()),
-            ("[connections.timeouts]", fields_of::<Timeouts>()),
-            ("[schedulers]", fields_of::<Schedulers>()),
-            ("[health]", fields_of::<Health>()),
-            ("[[port]]", fields_of::<Port>()),
-            ("[[route]]", fields_of::<Route>()),
-            ("[[neighbor]]", fields_of::<Neighbor>()),
-            ("[[mark]]", fields_of::<Mark>()),
-            ("[[virtual_server]]", fields_of::<VirtualServer>()),
-            ("[[virtual_server.real_server]]", fields_of::<RealServer>()),
-            ("[virtual_server.health_check]", fields_of::<HealthCheck>()),
-            ("[[virtual_server.health_check.url]]", fields_of::<Url>()),
-            ("[virtual_server.agent]", fields_of::<Agent>()),
-            ("[virtual_server.passive]", fields_of::<Passive>()),
-            ("[[vrrp]]", fields_of::<Vrrp>()),
-            ("[vrrp.authentication]", fields_of::<VrrpAuthentication>()),
-            ("[[vrrp.track]]", fields_of::<VrrpTrack>()),
-        ];
-        Self { kinds, given: RefCell::default() }
-    }
-
     fn keys(&self, kind: &str) -> &'static [&'static str] {
-        self.kinds.iter().find(|(name, _)| *name == kind).map_or(&[], |(_, keys)| keys)
+        KINDS.iter().find(|(name, _)| *name == kind).map_or(&[], |(_, keys)| keys)
     }
 
     /// Takes the unknown keys out of one table.
@@ -187,7 +205,7 @@ impl Tables {
             return format!("did you mean `{meant}`?");
         }
         let homes: Vec<&str> =
-            self.kinds.iter().filter(|(_, keys)| keys.contains(&written)).map(|(name, _)| *name).collect();
+            KINDS.iter().filter(|(_, keys)| keys.contains(&written)).map(|(name, _)| *name).collect();
         match homes.as_slice() {
             [] if known.len() > 14 => "see docs/configuration.md for the keys of this table".into(),
             [] => format!("known keys: {}", known.join(", ")),
@@ -264,7 +282,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_table_knows_its_keys() {
-        for (kind, keys) in Tables::new().kinds {
+        for (kind, keys) in KINDS.iter() {
             assert!(!keys.is_empty(), "{kind}");
         }
         assert_eq!(fields_of::<VrrpAuthentication>(), ["type", "password", "sequence_file"]);

@@ -27,6 +27,7 @@ mod parse;
 pub mod report;
 mod schema;
 mod secret;
+mod slices;
 mod suggest;
 mod syntax;
 mod validate;

@@ -17,7 +17,7 @@ use crate::headers::{self, Mended};
 use crate::model::{Config, Timeouts};
 use crate::report::{Need, Problem, Report, Severity};
 use crate::validate::{Asked, Way};
-use crate::{keepalived, keys, schema, syntax, validate};
+use crate::{keepalived, keys, schema, slices, syntax, validate};
 
 /// Bytes of a file at most: 100,000 real servers take about 10 MB.
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -106,7 +106,7 @@ fn read_bytes(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<Loaded, Report>
 pub fn parse(name: &str, text: &str) -> Result<Loaded, Report> {
     let mut problems = Vec::new();
     let read = read_text(text, &mut problems);
-    let (unmet, problems) = problems.into_iter().partition(|problem| problem.need.is_some());
+    let unmet = problems.extract_if(.., |problem| problem.need.is_some()).collect();
     let report = Report::new(name, text, problems);
     match read {
         Some(Read { config, asked, source }) if report.errors() == 0 => {
@@ -156,11 +156,31 @@ pub(crate) fn timeouts(text: &str, others: &Timeouts, problems: &mut Vec<Problem
     Some(validate::timeouts(&file, others, problems))
 }
 
+/// As `config`, of a text in these slices or as a whole, with what edits are made against.
+#[cfg(test)]
+pub(crate) fn config_and_source(
+    text: &str,
+    slices: Option<&[std::ops::Range<usize>]>,
+    problems: &mut Vec<Problem>,
+) -> Option<(Config, Source)> {
+    let Some(slices) = slices else {
+        return read_text(text, problems).map(|read| (read.config, read.source));
+    };
+    let (file, source) = slices::read_slices(text, slices, problems)?;
+    Some((validate::validate(&file, problems).0, source))
+}
+
 /// Adds a problem wherever there is one; `None` implies an error among them.
 fn read_text(text: &str, problems: &mut Vec<Problem>) -> Option<Read> {
     if text.len() as u64 > FILE_BYTES_MAX {
         problems.push(Problem::error(format!("the text is larger than {} MiB", FILE_BYTES_MAX >> 20)));
         return None;
+    }
+    if text.len() > RECOVERY_BYTES_MAX
+        && let Some((file, source)) = slices::read(text, problems)
+    {
+        let (config, asked) = validate::validate(&file, problems);
+        return Some(Read { config, asked, source });
     }
     let (tree, errors) = parsed(text);
     if !errors.is_empty()

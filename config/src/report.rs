@@ -177,7 +177,12 @@ impl Report {
         for problem in &mut problems {
             problem.hide(text, &secrets);
         }
-        problems.sort_by_key(|p| p.place.as_ref().map(|place| (place.span.start, place.span.end)));
+        let place =
+            |problem: &Problem| problem.place.as_ref().map(|place| (place.span.start, place.span.end));
+        // As a rule they are: a sort would copy a hundred thousand.
+        if !problems.is_sorted_by_key(place) {
+            problems.sort_by_key(place);
+        }
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
         let text = if secrets.is_empty() { text.into() } else { secret::hidden(text, &secrets).into() };
         Self { name: name.to_owned(), text, lines, problems }

@@ -35,6 +35,57 @@ pub(crate) struct File {
     pub(crate) vrrp: Tables<Vrrp>,
 }
 
+impl File {
+    /// Adds what another slice of the same text says. What may stand there once stands in one of them.
+    pub(crate) fn append(&mut self, more: Self) {
+        let Self {
+            control,
+            http,
+            workers,
+            memory,
+            connections,
+            schedulers,
+            health,
+            port,
+            route,
+            neighbor,
+            mark,
+            virtual_server,
+            vrrp,
+        } = more;
+        append_one(&mut self.control, control);
+        append_one(&mut self.http, http);
+        append_one(&mut self.workers, workers);
+        append_one(&mut self.memory, memory);
+        append_one(&mut self.connections, connections);
+        append_one(&mut self.schedulers, schedulers);
+        append_one(&mut self.health, health);
+        append_many(&mut self.port, port);
+        append_many(&mut self.route, route);
+        append_many(&mut self.neighbor, neighbor);
+        append_many(&mut self.mark, mark);
+        append_many(&mut self.virtual_server, virtual_server);
+        append_many(&mut self.vrrp, vrrp);
+    }
+}
+
+fn append_one<T>(field: &mut OneTable<T>, more: OneTable<T>) {
+    if field.is_none() {
+        *field = more;
+    }
+}
+
+fn append_many<T>(field: &mut Tables<T>, more: Tables<T>) {
+    let Some(more) = more else { return };
+    let Some(list) = field else {
+        *field = Some(more);
+        return;
+    };
+    if let (Ok(list), Ok(more)) = (&mut list.get_mut().0, more.into_inner().0) {
+        list.0.extend(more.0);
+    }
+}
+
 /// `[control]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -267,4 +318,15 @@ pub(crate) struct VrrpAuthentication {
     pub(crate) r#type: Field<Text>,
     pub(crate) password: Field<Text>,
     pub(crate) sequence_file: Field<Text>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_not_there_takes_a_pointer_s_room() {
+        assert_eq!(size_of::<SeveralTables<HealthCheck>>(), size_of::<usize>());
+        assert_eq!(size_of::<RealServer>(), 13 * size_of::<usize>());
+    }
 }

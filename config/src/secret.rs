@@ -37,9 +37,8 @@ const DEPTH_MAX: usize = 8;
 
 /// All keys of weir's file, and all tables.
 static KNOWN: LazyLock<(HashSet<&str>, HashSet<&str>)> = LazyLock::new(|| {
-    let keys = keys::all().into_iter().flat_map(|(_, keys)| keys).copied().collect();
-    let names =
-        keys::all().into_iter().filter_map(|(kind, _)| kind.trim_matches(['[', ']']).rsplit('.').next());
+    let keys = keys::all().iter().flat_map(|(_, keys)| keys.iter()).copied().collect();
+    let names = keys::all().iter().filter_map(|(kind, _)| kind.trim_matches(['[', ']']).rsplit('.').next());
     (keys, names.chain(["sorry_server"]).collect())
 });
 

@@ -55,6 +55,19 @@ impl Source {
         source
     }
 
+    /// Adds that of another slice of the same text. A name that stands in both is that of several tables.
+    pub(crate) fn append(&mut self, more: Self) {
+        self.written.extend(more.written);
+        for (key, value) in more.tables {
+            match (self.tables.get_mut(&key), value) {
+                (Some(Value::Array(tables)), Value::Array(more)) => tables.extend(more),
+                (_, value) => {
+                    self.tables.insert(key, value);
+                }
+            }
+        }
+    }
+
     pub(super) fn into_parts(self) -> (Base, Vec<Written>) {
         let Self { tables, written } = self;
         let mut besides = tables.clone();

@@ -127,8 +127,9 @@ impl<'p> Table<'p> {
         key: &str,
         fits: impl Fn(f64) -> bool,
     ) -> Option<(f64, Span)> {
-        let value = field.as_ref().filter(|_| values::is_in_seconds(key))?;
-        let seconds = values::seconds(text_for(value)?).filter(|seconds| fits(*seconds))?;
+        let value = field.as_ref()?;
+        let text = text_for(value).filter(|_| values::is_in_seconds(key))?;
+        let seconds = values::seconds(text).filter(|seconds| fits(*seconds))?;
         let problem = Problem::error("wrong type")
             .at(value.span(), "a number of seconds has no unit and no quotes")
             .help(format!("write {seconds}"));

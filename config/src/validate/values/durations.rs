@@ -1,5 +1,7 @@
 //! Numbers of seconds, and what other programs write for them.
 
+use std::sync::LazyLock;
+
 /// The seconds of a duration with its unit, as other programs write one: "500ms", "5 min".
 pub(crate) fn seconds(text: &str) -> Option<f64> {
     let text = text.trim();
@@ -19,9 +21,9 @@ pub(crate) fn seconds(text: &str) -> Option<f64> {
 pub(crate) fn is_in_seconds(key: &str) -> bool {
     const ENDS: [&str; 8] =
         ["timeout", "interval", "delay", "expiration", "refresh", "warmup", "window", "ejection"];
-    key == "ejection_max"
-        || ENDS.iter().any(|end| key.ends_with(end))
-        || crate::keys_of("connections.timeouts").is_some_and(|keys| keys.contains(&key))
+    static TIMEOUTS: LazyLock<&[&str]> =
+        LazyLock::new(|| crate::keys_of("connections.timeouts").unwrap_or_default());
+    key == "ejection_max" || ENDS.iter().any(|end| key.ends_with(end)) || TIMEOUTS.contains(&key)
 }
 
 #[cfg(test)]
