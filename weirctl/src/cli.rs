@@ -148,8 +148,14 @@ pub(crate) enum Command {
     /// What the kernel's files in /proc/net would say of weir
     Proc {
         /// Which
-        #[arg(value_enum)]
-        file: ProcFile,
+        #[arg(value_enum, required_unless_present = "directory")]
+        file: Option<ProcFile>,
+        /// Keep net/ip_vs and net/ip_vs_stats in this directory until interrupted
+        #[arg(long, value_name = "DIRECTORY", conflicts_with = "file")]
+        directory: Option<PathBuf>,
+        /// Seconds between two looks
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
     },
     /// Print what completes weirctl's commands in a shell
     Completions {

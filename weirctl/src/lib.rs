@@ -87,7 +87,7 @@ fn ipvsadm(name: &str, arguments: &[String], door: Door) -> u8 {
         err: &mut io::stderr(),
     };
     match (name, arguments) {
-        ("ipvsadm-restore", []) => program.clear_and_restore(),
+        ("ipvsadm-restore", []) => program.replace_all(),
         ("ipvsadm-save", []) => program.run(&["-S".to_owned()]),
         ("ipvsadm-save", [numeric]) if numeric == "-n" => program.run(&["-Sn".to_owned()]),
         ("ipvsadm-restore" | "ipvsadm-save", _) => {

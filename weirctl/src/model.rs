@@ -218,7 +218,16 @@ impl Weir for Model {
     /// What is sent is what weir takes: it goes through JSON, as on the wire.
     fn edit(&mut self, edits: Vec<Edit>) -> Result<Applied, Problem> {
         let sent: Vec<Edit> = serde_json::from_value(json!(edits)).unwrap();
-        sent.iter().try_for_each(|edit| self.apply(edit))?;
+        let before = self.services.clone();
+        for (place, edit) in sent.iter().enumerate() {
+            if let Err(problem) = self.apply(edit) {
+                self.services = before;
+                return Err(match problem {
+                    Problem::Refused(refusal) => Problem::Refused(Refusal { edit: Some(place), ..refusal }),
+                    problem => problem,
+                });
+            }
+        }
         Ok(Applied { applied: sent.len(), warnings: Vec::new() })
     }
 }

@@ -13,6 +13,7 @@ mod top;
 mod vrrp;
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use weir_api::edits::Reload;
@@ -56,7 +57,7 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
                 health::text(it, name.as_deref(), screen)
             })
         }
-        Command::Top { interval } => top::run(&mut asked, std::time::Duration::from_secs(*interval)),
+        Command::Top { interval } => top::run(&mut asked, Duration::from_secs(*interval)),
         Command::Events { count } => events::run(&mut asked, *count),
         Command::Add { what, dry_run } => match what {
             Add::VirtualServer { name, keys } => {
@@ -94,7 +95,10 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
         }
         Command::Check { file } => check(file, &asked.screen),
         Command::Save { file, dry_run } => save::run(&mut asked, file, *dry_run),
-        Command::Proc { file } => proc_files::run(&mut asked, *file),
+        Command::Proc { directory: Some(directory), interval, .. } => {
+            proc_files::keep(&mut asked, directory, Duration::from_secs(*interval))
+        }
+        Command::Proc { file, .. } => file.map_or(Ok(()), |file| proc_files::run(&mut asked, file)),
         // They have their own ways in.
         Command::Ipvsadm { .. } | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }

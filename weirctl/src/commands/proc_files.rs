@@ -1,11 +1,15 @@
 //! `weirctl proc`
 
+use std::fs;
 use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::{Asked, print};
 use crate::cli::ProcFile;
 use crate::proc;
-use crate::weir::{Problem, Weir as _};
+use crate::weir::{Problem, Weir};
 
 /// Prints one of IPVS's files.
 pub(super) fn run(asked: &mut Asked, file: ProcFile) -> Result<(), Problem> {
@@ -21,5 +25,95 @@ pub(super) fn run(asked: &mut Asked, file: ProcFile) -> Result<(), Problem> {
             out.flush()?;
             Ok(())
         }
+    }
+}
+
+/// Keeps `net/ip_vs` and `net/ip_vs_stats` in a directory until interrupted, for whoever reads them from /proc otherwise. While weir does
+/// not answer they are not there, as without IPVS.
+pub(super) fn keep(asked: &mut Asked, directory: &Path, interval: Duration) -> Result<(), Problem> {
+    let mut is_told = false;
+    loop {
+        let began = Instant::now();
+        match refresh(&mut asked.client, directory) {
+            Ok(()) => is_told = false,
+            Err(Problem::Failed(problem)) => {
+                if !is_told {
+                    let _ = writeln!(io::stderr(), "weirctl: {problem}");
+                }
+                is_told = true;
+            }
+            Err(problem) => return Err(problem),
+        }
+        sleep(interval.saturating_sub(began.elapsed()));
+    }
+}
+
+fn refresh(weir: &mut dyn Weir, directory: &Path) -> Result<(), Problem> {
+    let net = directory.join("net");
+    let failed =
+        |problem: io::Error| Problem::Failed(format!("{} can't be written: {problem}", net.display()));
+    let listed = match weir.virtual_servers(false) {
+        Ok(listed) => listed,
+        Err(problem) => {
+            for name in ["ip_vs", "ip_vs_stats"] {
+                // Not there is what it shall be.
+                let _ = fs::remove_file(net.join(name));
+            }
+            return Err(problem);
+        }
+    };
+    fs::create_dir_all(&net).map_err(failed)?;
+    for (name, text) in [("ip_vs", proc::ip_vs(&listed)), ("ip_vs_stats", proc::ip_vs_stats(&listed))] {
+        // Whoever reads meanwhile reads one or the other.
+        let new = net.join(format!(".{name}.new"));
+        fs::write(&new, text).and_then(|()| fs::rename(&new, net.join(name))).map_err(failed)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_api::edits::{Applied, Edit, Timeouts};
+    use weir_api::virtual_servers::VirtualServer;
+
+    use super::*;
+    use crate::ipvsadm::tests::after;
+    use crate::weir::Each;
+
+    struct Gone;
+
+    impl Weir for Gone {
+        fn virtual_servers(&mut self, _: bool) -> Result<Vec<VirtualServer<'static>>, Problem> {
+            Err(Problem::Failed("nobody answers".to_owned()))
+        }
+        fn connections(&mut self, _: &str, _: &mut Each<'_>) -> Result<(), Problem> {
+            Err(Problem::Failed("nobody answers".to_owned()))
+        }
+        fn timeouts(&mut self) -> Result<Timeouts, Problem> {
+            Err(Problem::Failed("nobody answers".to_owned()))
+        }
+        fn edit(&mut self, _: Vec<Edit>) -> Result<Applied, Problem> {
+            Err(Problem::Failed("nobody answers".to_owned()))
+        }
+    }
+
+    #[test]
+    fn files_are_there_while_weir_answers() {
+        let directory = std::env::temp_dir().join(format!("weirctl-proc-{}", std::process::id()));
+        let names = || {
+            let mut names: Vec<_> = fs::read_dir(directory.join("net"))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        refresh(&mut after(&["-A -t 192.0.2.1:80"]), &directory).unwrap();
+        assert_eq!(names(), ["ip_vs", "ip_vs_stats"]);
+        let text = fs::read_to_string(directory.join("net/ip_vs")).unwrap();
+        assert!(text.contains("TCP  C0000201:0050 wlc"), "{text}");
+        assert!(refresh(&mut Gone, &directory).is_err());
+        assert_eq!(names(), [""; 0]);
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -6,6 +6,7 @@
 //! | [`options`] | options and how words are taken apart into them |
 //! | [`parse`] | from words to a [`command`], with every complaint |
 //! | [`edits`] | commands as edits of weir's |
+//! | [`restore`] | files of rules |
 //! | [`table`], [`show`] | what weir lists, and how it is printed |
 //! | [`names`] | names of hosts and ports |
 
@@ -15,6 +16,7 @@ mod help;
 pub mod names;
 mod options;
 pub mod parse;
+mod restore;
 mod show;
 pub mod table;
 #[cfg(test)]
@@ -46,12 +48,6 @@ pub struct Ipvsadm<'a> {
     pub err: &'a mut dyn Write,
 }
 
-/// How a command ended: the program goes on with the next line of `-R`, or ends.
-enum End {
-    Status(u8),
-    Exit(u8),
-}
-
 /// What stops a listing.
 enum Stop {
     /// A message and a status.
@@ -77,78 +73,6 @@ impl Ipvsadm<'_> {
             Ok(command) => self.ended(command).0,
             Err(Refusal { status, text, .. }) => self.complain(&text, status),
         }
-    }
-
-    /// As the script `ipvsadm-restore`: away with everything, then the rules, with comments left out.
-    pub fn clear_and_restore(&mut self) -> u8 {
-        match self.ended(Command::Clear).0 {
-            0 => self.read_rules(true),
-            status => status,
-        }
-    }
-
-    fn restore(&mut self) -> u8 {
-        self.read_rules(false)
-    }
-
-    /// Each line is a command. One that is refused does not keep the next from being tried, one that is no command does; the status
-    /// is that of the last.
-    fn read_rules(&mut self, has_comments: bool) -> u8 {
-        let (mut status, mut done) = (0, 0);
-        let mut line = String::new();
-        for number in 1.. {
-            line.clear();
-            match self.input.read_line(&mut line) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(problem) => {
-                    return self.complain(
-                        &format!("ipvsadm: line {number} of the rules can't be read: {problem}\n"),
-                        1,
-                    );
-                }
-            }
-            let words = line.split_ascii_whitespace().skip_while(|word| *word == "ipvsadm");
-            let words: Vec<String> = words.map(str::to_owned).collect();
-            if words.is_empty() || has_comments && line.starts_with('#') {
-                continue;
-            }
-            let end = match parse(&words, self.names) {
-                Ok(Command::Restore) => {
-                    let Refusal { status, text, .. } = Refusal::try_help();
-                    self.complain(&text, status);
-                    End::Exit(status)
-                }
-                Ok(command) => match self.ended(command) {
-                    (status, true) => End::Exit(status),
-                    (status, false) => End::Status(status),
-                },
-                Err(Refusal { status, text, is_final }) => {
-                    self.complain(&text, status);
-                    if is_final { End::Exit(status) } else { End::Status(status) }
-                }
-            };
-            let (ended, is_end) = match end {
-                End::Status(status) => (status, false),
-                End::Exit(status) => (status, true),
-            };
-            status = ended;
-            if status == 0 {
-                done += 1;
-            } else {
-                let rest =
-                    if is_end { "nothing behind it was tried" } else { "the lines behind it were tried" };
-                let text = format!(
-                    "ipvsadm: that was line {number} of the rules, `{}`; carried out before it: {done}; {rest}\n",
-                    words.join(" ")
-                );
-                self.complain(&text, status);
-            }
-            if is_end {
-                return status;
-            }
-        }
-        status
     }
 
     /// Does one command. Returns its status, and whether ipvsadm would end with it even within `-R`.

@@ -249,6 +249,43 @@ fn the_place_of_a_refused_rule_is_said() {
 }
 
 #[test]
+fn ipvsadm_restore_replaces_all_or_nothing() {
+    let restore = |model: &mut Model, rules: &str| {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let status = Ipvsadm {
+            weir: model,
+            names: &Book::new(),
+            input: &mut rules.as_bytes(),
+            out: &mut out,
+            err: &mut err,
+        }
+        .replace_all();
+        (status, String::from_utf8(err).unwrap())
+    };
+    let saved = |model: &mut Model| run(model, &["-Sn".to_owned()], "").1;
+    let mut model = after(&["-A -t 192.0.2.1:80", "-a -t 192.0.2.1:80 -r 10.99.0.11:80 -m"]);
+    let before = saved(&mut model);
+    for (rules, status, said) in [
+        (
+            "-A -t 192.0.2.9:80\n\n-A -t 192.0.2.9:80\n",
+            255,
+            "Service already exists\nipvsadm: that was line 3",
+        ),
+        ("-A -t 192.0.2.9:80\n-A -t 192.0.2.9\n", 2, "Zero port specified"),
+        ("-A -t 192.0.2.9:80\n-L\n", 2, "such a command is no rule"),
+        ("-A -t 192.0.2.9:80 -s best\n", 255, "Scheduler or persistence engine not found"),
+    ] {
+        let (ended, err) = restore(&mut model, rules);
+        assert_eq!(ended, status, "{err}");
+        assert!(err.starts_with(said) && err.ends_with("; nothing has changed\n"), "{err}");
+        assert_eq!(saved(&mut model), before, "{rules}");
+    }
+    let rules = "-A -t 192.0.2.1:80 -s rr\n-A -u 192.0.2.1:53 -s wlc\n";
+    assert_eq!(restore(&mut model, &format!("# saved\n{rules}")), (0, String::new()));
+    assert_eq!(saved(&mut model), rules);
+}
+
+#[test]
 fn large_figures_are_cut_to_their_column() {
     let show = |figure: u64, arguments: &str| {
         let mut model = Model::default();
