@@ -4,11 +4,14 @@ import collections
 import json
 import os
 import pathlib
+import re
+import time
 import unittest
 
 import lab
 
 WEIRCTL = os.environ.get("WEIRCTL", str(pathlib.Path(lab.binary()).parent / "weirctl"))
+EXPORTER = "prometheus-node-exporter"
 READ_ONLY = ("--http", lab.HTTP.removeprefix("http://"))
 
 
@@ -17,7 +20,13 @@ def weirctl(*arguments, door=READ_ONLY, stdin=None):
     return lab.run("director", WEIRCTL, *door, *arguments, input=stdin)
 
 
-class Shows(unittest.TestCase):
+def end(process):
+    """Ends a process that a test started."""
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+class WeirctlShows(unittest.TestCase):
     """What weirctl shows of a director that has carried some requests."""
 
     @classmethod
@@ -72,3 +81,141 @@ class Shows(unittest.TestCase):
             self.assertTrue(done.stderr.startswith(f"weirctl: {sentence}"), done.stderr)
         for arguments in ((), ("lsit",), ("connections", "--limit", "x")):
             self.assertEqual(weirctl(*arguments, door=()).returncode, 2)
+
+
+class WeirctlChanges(unittest.TestCase):
+    """A weir for each, changed through its socket."""
+
+    def setUp(self):
+        self.socket = lab.RUN / "changes.sock"
+        self.text = f'# Of the test.\n[control]\nsocket = "{self.socket}"   # here\n\n' + lab.config()
+        self.weir = lab.Weir(self.text)
+        self.enterContext(self.weir)
+        self.file = str(self.weir.file)
+
+    def ask(self, *arguments, status=0, stdin=None):
+        done = weirctl(*arguments, door=("--socket", str(self.socket)), stdin=stdin)
+        self.assertEqual(done.returncode, status, f"{arguments}: {done.stdout}{done.stderr}")
+        return done.stdout if status == 0 else done.stderr
+
+    def picks(self, count=9):
+        return "".join(sorted(name for name, _ in lab.answers(lab.VIPS["nat"], count)))
+
+    def test_servers_come_change_and_go_under_requests(self):
+        vip = "10.10.0.150"
+        self.ask("add", "virtual-server", "new", f"address={vip}", "port=80", "scheduler=rr", "forwarding=nat")
+        self.ask("add", "real-server", "new", f"{lab.REAL_SERVERS['A']}:8080", "--dry-run")
+        self.assertEqual(len(self.ask("list", "new").splitlines()), 2)
+        self.ask("add", "real-server", "new", f"{lab.REAL_SERVERS['A']}:8080")
+        self.assertEqual([name for name, _ in lab.answers(vip, 3)], ["A"] * 3)
+        self.ask("set", "real-server", f"tcp/{vip}:80", lab.REAL_SERVERS["A"], "weight=7")
+        self.assertIn(" 7 ", self.ask("list", "new"))
+        self.ask("drain", "nat", lab.REAL_SERVERS["A"])
+        self.assertEqual(set(self.picks()), {"B", "C"})
+        self.assertIn("say which: --weight", self.ask("enable", "nat", lab.REAL_SERVERS["A"], "--file", "/nowhere", status=1))
+        self.ask("enable", "nat", lab.REAL_SERVERS["A"], "--file", self.file)
+        self.assertEqual(self.picks(), "AAAABBBCC")
+        self.ask("remove", "real-server", "nat", lab.REAL_SERVERS["B"])
+        self.assertEqual(set(self.picks()), {"A", "C"})
+        self.ask("remove", "virtual-server", "new")
+        self.assertIn("there is no virtual server new", self.ask("list", "new", status=1))
+
+    def test_what_the_file_would_be_refused_for_is_refused_and_changes_nothing(self):
+        before = self.ask("list")
+        for arguments, words in (
+                (("set", "rs", "nat", lab.REAL_SERVERS["A"], "weight=70000"), "weight"),
+                (("set", "rs", "nat", lab.REAL_SERVERS["A"], "wieght=7"), "did you mean `weight`?"),
+                (("set", "vs", "nat", "scheduler=best"), "best"),
+                (("add", "vs", "nat", "address=10.10.0.151", "port=80"), "nat"),
+                (("add", "vs", "new", "address=2001:db8::1", "port=80"), "not served yet"),
+                (("add", "rs", "nat", f"{lab.REAL_SERVERS['A']}:8080"), lab.REAL_SERVERS["A"]),
+                (("remove", "vs", "none"), "none"),
+                (("remove", "rs", "nat", "10.20.0.99:80"), "10.20.0.99")):
+            said = self.ask(*arguments, status=1)
+            self.assertTrue(said.startswith("weirctl: ") and len(said.splitlines()) == 1, said)
+            self.assertIn(words, said)
+        self.assertEqual(self.ask("list"), before)
+        self.assertEqual(weirctl("set", "rs", "nat", "x", "weight=1", door=()).returncode, 2)
+        self.assertIn("only shows", weirctl("remove", "vs", "nat").stderr)
+
+    def test_changes_are_saved_and_the_rest_of_the_file_stays(self):
+        self.assertIn("stays as it is", self.ask("save", self.file))
+        self.ask("set", "rs", "nat", lab.REAL_SERVERS["A"], "weight=9")
+        self.ask("remove", "vs", "tun")
+        self.ask("add", "vs", "new", "address=10.10.0.150", "port=80", "scheduler=rr")
+        shown = self.ask("save", self.file, "--dry-run")
+        self.assertEqual(self.weir.file.read_text(), self.text)
+        self.ask("save", self.file)
+        saved = self.weir.file.read_text()
+        self.assertEqual(saved, shown)
+        self.assertTrue(saved.startswith(self.text.partition("[[virtual_server]]")[0]))
+        self.assertNotIn('"tun"', saved)
+        self.assertIn('[[virtual_server]]\nname = "new"\naddress = "10.10.0.150"\nport = 80\nscheduler = "rr"\n', saved)
+        self.assertEqual(saved.count("weight = 9"), 1)
+        self.assertIn("stays as it is", self.ask("save", self.file))
+        self.assertTrue(self.ask("check", self.file).endswith("good\n"))
+        before = self.ask("list")
+        self.ask("reload")
+        self.assertEqual(self.ask("list"), before, "a file that was saved changes nothing")
+
+    def test_a_reload_tells_what_it_changes_and_drops(self):
+        self.ask("set", "rs", "nat", lab.REAL_SERVERS["A"], "weight=9")
+        self.weir.file.write_text(self.text.replace('name = "dr"', 'name = "renamed"'))
+        told = self.ask("reload", "--dry-run")
+        self.assertIn("weight", told)
+        self.assertIn(" 9 ", self.ask("list", "nat"), "that was no reload")
+        self.assertIn("renamed", self.ask("reload", "--keep-edits"))
+        self.assertIn(" 9 ", self.ask("list", "nat"))
+        self.assertIn("dropped", self.ask("reload"))
+        self.assertNotIn(" 9 ", self.ask("list", "nat"))
+        self.weir.file.write_text(self.text + "[http]\n")
+        self.assertIn("duplicate", self.ask("reload", status=1))
+        self.assertIn("was refused", self.ask("status"))
+
+    def test_a_terminal_gets_what_fits_and_files_of_proc_are_there(self):
+        for width in (80, 200):
+            command = f"stty cols {width} rows 40; timeout 3 {WEIRCTL} --socket {self.socket} top --interval 1"
+            page = lab.run("director", "script", "-qec", command, "/dev/null").stdout.split("\x1b[H\x1b[2J")[1]
+            lines = [re.sub(r"\x1b\[\d+m", "", line).rstrip() for line in page.splitlines()]
+            self.assertTrue(lines[0].startswith("weir ") and "ready" in lines[0], page)
+            self.assertLessEqual(max(map(len, lines)), width)
+            self.assertEqual("OUT BIT/S" in page, width == 200)
+        self.assertIn("top needs a terminal", self.ask("top", status=1))
+        self.assertEqual(len(self.ask("proc", "ip_vs").splitlines()), 3 + 3 * 4)
+        self.assertEqual(len(self.ask("proc", "ip_vs_stats").splitlines()), 6)
+        self.picks()
+        self.assertEqual(len(self.ask("proc", "ip_vs_conn").splitlines()), 1 + 9)
+
+    def test_events_are_followed(self):
+        following = lab.start("director", WEIRCTL, "--socket", str(self.socket), "--json", "events", "--count", "2")
+        # It has looked once when it is connected, and compares with that.
+        lab.wait_for("the follower", lambda: str(self.socket) in lab.run(
+            "director", "ss", "--unix", "--no-header", "state", "connected").stdout, 10)
+        time.sleep(1)
+        self.ask("drain", "nat", lab.REAL_SERVERS["A"])
+        said, _ = following.communicate(timeout=60)
+        events = [json.loads(line) for line in said.splitlines()]
+        self.assertEqual([event["subject"] for event in events],
+                         ["configuration", f"real server nat {lab.REAL_SERVERS['A']}:8080"])
+
+    def test_node_exporter_reads_what_is_kept_for_it(self):
+        folder = lab.RUN / "proc"
+        kept = lab.start("director", WEIRCTL, "--socket", str(self.socket), "proc", "--directory", str(folder), "--interval", "1")
+        self.addCleanup(end, kept)
+        exporter = lab.start("director", EXPORTER, f"--path.procfs={folder}", "--collector.disable-defaults", "--collector.ipvs",
+                             "--web.listen-address=127.0.0.1:9100")
+        self.addCleanup(end, exporter)
+        self.picks()
+
+        def read(name, **labels):
+            text = lab.run("director", "curl", "--silent", "http://127.0.0.1:9100/metrics").stdout
+            return lab.Metrics(text).total(name, **labels)
+
+        lab.wait_for("all connections", lambda: read("node_ipvs_connections_total") == 9, 20)
+        nat = {"local_address": lab.VIPS["nat"], "local_port": "80", "proto": "TCP"}
+        self.assertEqual(read("node_ipvs_backend_weight", **nat, remote_address=lab.REAL_SERVERS["A"], remote_port="8080"), 4)
+        self.assertEqual(read("node_ipvs_backend_connections_inactive", **nat), 9)
+        self.assertEqual(read("node_ipvs_incoming_packets_total"), self.weir.metrics().total(
+            "weir_virtual_server_packets_total", direction="in"))
+        self.weir.stop()
+        lab.wait_for("files that are gone", lambda: not (folder / "net" / "ip_vs").exists(), 20)
