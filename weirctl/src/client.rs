@@ -45,6 +45,7 @@ pub struct Client {
     door: Door,
     runtime: Runtime,
     sender: Option<SendRequest<Full<Bytes>>>,
+    patience: Duration,
 }
 
 impl Client {
@@ -54,7 +55,7 @@ impl Client {
     /// The kernel gives no means to wait.
     pub fn new(door: Door) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { door, runtime, sender: None })
+        Ok(Self { door, runtime, sender: None, patience: PATIENCE })
     }
 
     /// What is at `path`.
@@ -162,7 +163,7 @@ impl Client {
                 sender.ready().await?;
                 sender.send_request(request).await
             };
-            timeout(PATIENCE, sent).await
+            timeout(self.patience, sent).await
         });
         match answer {
             Ok(Ok(answer)) => Ok(answer),
@@ -181,14 +182,14 @@ impl Client {
         Problem::Failed(format!(
             "weir at {} has not answered for {} s; its log and `weirctl status` may say why",
             self.door,
-            PATIENCE.as_secs()
+            self.patience.as_secs()
         ))
     }
 
     /// The next piece of an answer.
     fn next(&mut self, stream: &mut Incoming) -> Result<Option<Bytes>, Problem> {
         loop {
-            match self.runtime.block_on(timeout_of(stream)) {
+            match self.runtime.block_on(next_frame(stream, self.patience)) {
                 Err(()) => return Err(self.late()),
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(problem))) => return Err(self.broken(&problem.to_string())),
@@ -250,14 +251,17 @@ impl Client {
                     Door::Http(address) => shake(TcpStream::connect(address).await?).await,
                 }
             };
-            timeout(PATIENCE, connect).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+            timeout(self.patience, connect).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
         });
         connected.map_err(failed)
     }
 }
 
-async fn timeout_of(stream: &mut Incoming) -> Result<Option<hyper::Result<hyper::body::Frame<Bytes>>>, ()> {
-    timeout(PATIENCE, stream.frame()).await.map_err(|_| ())
+async fn next_frame(
+    stream: &mut Incoming,
+    patience: Duration,
+) -> Result<Option<hyper::Result<hyper::body::Frame<Bytes>>>, ()> {
+    timeout(patience, stream.frame()).await.map_err(|_| ())
 }
 
 /// Begins HTTP on a connection, which is then driven whenever the runtime waits for something.
@@ -323,5 +327,120 @@ impl Weir for Client {
 
     fn edit(&mut self, edits: Vec<Edit>) -> Result<Applied, Problem> {
         self.post("/api/v1/edits", &edits::Request { edits, dry_run: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+    use std::thread::{self, JoinHandle};
+
+    use weir_api::edits::Kind;
+
+    use super::*;
+
+    /// A client of somebody who takes one connection for each of `answers`, reads a request on it and says that; one that is empty is
+    /// never given.
+    fn against(name: &str, answers: &[&str]) -> (Client, JoinHandle<()>) {
+        let path = std::env::temp_dir().join(format!("weirctl-client-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let answers: Vec<String> = answers.iter().map(|&answer| answer.to_owned()).collect();
+        let thread = thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request);
+                if answer.is_empty() {
+                    // Until the client has had enough.
+                    let _ = stream.read(&mut request);
+                }
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        let mut client = Client::new(Door::Socket(path)).unwrap();
+        client.patience = Duration::from_secs(20);
+        (client, thread)
+    }
+
+    fn page(status: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    }
+
+    #[test]
+    fn a_closed_connection_is_made_anew_and_refusals_are_understood() {
+        let refused = r#"{"error":{"edit":0,"kind":"exists","text":"there is one"}}"#;
+        let good = r#"{"tcp_established":900,"tcp_fin_wait":120,"udp":300}"#;
+        let answers = [
+            page("200 OK", good),
+            page("422 Unprocessable Content", refused),
+            page("503 Service Unavailable", "later\n"),
+        ];
+        let (mut client, thread) = against("good", &answers.each_ref().map(String::as_str));
+        assert_eq!(client.timeouts().unwrap().udp, 300);
+        match client.edit(vec![Edit::Clear]).unwrap_err() {
+            Problem::Refused(refusal) => assert_eq!((refusal.kind, refusal.edit), (Kind::Exists, Some(0))),
+            problem => panic!("{problem}"),
+        }
+        assert_eq!(client.timeouts().unwrap_err().to_string(), "later");
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn who_does_not_speak_the_language_is_told_in_a_sentence() {
+        let answers =
+            ["\x00\x01garbage\r\n\r\n".to_owned(), page("200 OK", "<html>"), page("404 Not Found", "")];
+        let (mut client, thread) = against("strange", &answers.each_ref().map(String::as_str));
+        for part in
+            ["broke the connection off", "does not speak weirctl's language", "has no /api/v1/timeouts"]
+        {
+            let problem = client.timeouts().unwrap_err().to_string();
+            assert!(problem.contains(part) && !problem.contains('\n'), "{problem}");
+        }
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn who_does_not_answer_is_waited_for_so_long() {
+        let (mut client, thread) = against("silent", &[""]);
+        client.patience = Duration::from_millis(50);
+        assert!(client.timeouts().unwrap_err().to_string().contains("has not answered for 0 s"));
+        drop(client);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_stream_is_read_line_by_line_and_one_that_breaks_off_is_no_whole() {
+        let line = r#"{"worker":0,"protocol":"tcp","client":"10.0.0.1","client_port":1,"virtual_server":"web","address":null,"port":80,"real_server":"10.0.0.2","real_server_port":80,"state":"CLOSE","expires":9,"persistent":false}"#;
+        let lines = format!("{line}\n{line}\n");
+        let broken = format!("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{lines}{{");
+        let endless =
+            format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}", "x".repeat(2 * LINE_BYTES_MAX));
+        let answers =
+            [page("200 OK", &lines), broken, endless, page("400 Bad Request", "client is no address\n")];
+        let (mut client, thread) = against("stream", &answers.each_ref().map(String::as_str));
+        let mut read = |parts: &str| {
+            let mut count = 0;
+            let ended = client.connections("", &mut |connection| {
+                count += u64::from(connection.virtual_server == "web");
+                Ok(())
+            });
+            let said = ended.map_or_else(|problem| problem.to_string(), |()| String::new());
+            assert!(said.contains(parts), "{said}");
+            count
+        };
+        assert_eq!(read(""), 2);
+        assert_eq!(read("broke the connection off"), 2);
+        assert_eq!(read("a line without an end"), 0);
+        assert_eq!(read("client is no address"), 0);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn the_listener_takes_no_changes() {
+        let mut client = Client::new(Door::Http("127.0.0.1:1".parse().unwrap())).unwrap();
+        let problem = client.edit(vec![Edit::Clear]).unwrap_err().to_string();
+        assert!(problem.contains("only shows"), "{problem}");
     }
 }
