@@ -105,6 +105,7 @@ impl<F: Frame> Director<F> {
         let is_present = self.neighbors.prefetch(tally.neighbor.get());
         if !is_present {
             dpdk::lcore::prefetch(&server.bound);
+            self.neighbors.prefetch_search(server.hop);
         }
         is_present
     }

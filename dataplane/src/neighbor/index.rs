@@ -33,6 +33,11 @@ impl Index {
         Self { places: vec![FREE; places].into(), key, shift: u64::BITS - places.trailing_zeros() }
     }
 
+    /// Asks the processor for the place where the search for `hop` begins.
+    pub(super) fn prefetch(&self, hop: Hop) {
+        dpdk::lcore::prefetch_at(&self.places, self.home(hop));
+    }
+
     /// The entry of `hop`. `hop_of` says whose an entry is.
     pub(super) fn get(&self, hop: Hop, hop_of: impl Fn(Slot) -> Hop) -> Option<Slot> {
         let place = self.find(hop, hop_of);

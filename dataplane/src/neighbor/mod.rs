@@ -338,6 +338,11 @@ impl<F> Neighbors<F> {
         false
     }
 
+    /// Asks the processor for what [`Neighbors::settle`] begins with.
+    pub(crate) fn prefetch_search(&self, hop: Hop) {
+        self.index.prefetch(hop);
+    }
+
     /// Where the entry of `hop` is, for when `hint`, where it was last, leads to none that is known to be good. `None`: there
     /// is none, and nothing is known that could make one, so that it has to be asked for ([`Neighbors::resolve`]).
     pub(crate) fn settle(
