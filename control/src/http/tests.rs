@@ -323,33 +323,6 @@ fn the_director_as_a_whole_is_told() {
 }
 
 #[test]
-fn streams_that_nobody_reads_leave_pages_to_others() {
-    const COUNT: u32 = 100_000;
-    let director = Director::with_connections(COUNT);
-    let server = Server::usual(&director);
-    let begin = || {
-        let mut stream = server.connect();
-        stream
-            .write_all(b"GET /api/v1/connections?stream=yes HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            .unwrap();
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).unwrap();
-        (String::from_utf8_lossy(&head[9..]).into_owned(), stream)
-    };
-    let mut stalled: Vec<_> = (0..2).map(|_| begin()).collect();
-    assert!(stalled.iter().all(|(status, _)| status == "200"));
-    assert_eq!(begin().0, "503", "a third one of the same peer");
-    for path in ["/metrics", "/api/v1/virtual_servers", "/api/v1/connections?limit=5", "/live"] {
-        assert_eq!(server.get(path).0, 200, "{path}");
-    }
-    // They are whole once they are read.
-    let mut text = String::new();
-    stalled.remove(0).1.read_to_string(&mut text).unwrap();
-    assert_eq!(text.matches("\"ESTABLISHED\"").count(), COUNT as usize);
-    assert!(text.ends_with("0\r\n\r\n"));
-}
-
-#[test]
 fn connections_come_as_a_page_or_as_a_stream_of_lines() {
     let server = Server::usual(&Director::usual());
     let (status, page) = server.get("/api/v1/connections");

@@ -2,18 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use dpdk::Slab;
 use dpdk::port::PortStats;
 use weir_config::model::{Config, MacAddress, Protocol};
-use weir_dataplane::conn::record::{Key, Record};
 use weir_dataplane::conn::state::tcp;
-use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::director::Shared;
 use weir_dataplane::punt::Owner;
 use weir_dataplane::sched::Options;
@@ -136,10 +132,6 @@ fn parse(tables: &str) -> Config {
 impl Director {
     /// Two workers, one port, these virtual servers.
     pub(crate) fn new(tables: &str) -> Self {
-        Self::build(tables, Arc::new([]))
-    }
-
-    fn build(tables: &str, views: Arc<[View]>) -> Self {
         let mut registry = Registry::new(2, Options::default());
         let snapshot = registry
             .snapshot(&parse(tables), &[MacAddress([2, 0, 0, 0, 0, 1])], Progress::default())
@@ -151,7 +143,7 @@ impl Director {
         let sources = Sources {
             longest: Longest::of(2),
             stuck: Stuck::none(2, true),
-            tables: views,
+            tables: Arc::new([]),
             templates: None,
             workers: workers.clone(),
             ports: vec![PortSource::new("lan".to_owned(), device.clone()).with_host(Some(Arc::default()))],
@@ -168,25 +160,6 @@ impl Director {
             dpdk_version: "22.11.11".to_owned(),
         };
         Self { metrics: Arc::new(Metrics::new(sources).unwrap()), workers, device, registry, publisher }
-    }
-
-    /// The usual one, with so many connections to its first real server.
-    pub(crate) fn with_connections(count: u32) -> Self {
-        let usual = Self::usual();
-        let snapshot = usual.publisher.current();
-        let server = snapshot.servers().find(|server| server.address == [10, 0, 0, 11].into()).unwrap().id;
-        let vip = snapshot.vips.number([10, 0, 0, 100].into());
-        let capacity = 2 * count as usize;
-        let mut table =
-            Table::new(Slab::heap(Table::lines_for(capacity)).unwrap(), capacity, HashKey::new([1, 2]));
-        for number in 0..count {
-            let client = Ipv4Addr::from_bits(0xC612_0000 + number).into();
-            let key = Key::new(client, 1_024, vip, 80, Protocol::Tcp, false);
-            let record = Record::new(key, server, tcp::ESTABLISHED, 0, false);
-            table.insert(table.hash(key.hash_input()), record).unwrap();
-        }
-        let views = Arc::new([table.view()]);
-        Self::build(TWO_REAL_SERVERS, views)
     }
 
     /// The usual one.
