@@ -1,5 +1,10 @@
 //! The command line.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "these comments are what --help prints, where brackets stand for themselves"
+)]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

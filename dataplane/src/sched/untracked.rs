@@ -14,12 +14,12 @@
 //!
 //! | bits | are | so |
 //! |---|---|---|
-//! | first [`LAP_BITS`] | hashed of flow and real server | one real server in [`LAPS`] draws in the first lap |
-//! | next [`SEAT_BITS`] | the rank of the real server's seat, of [`SEATS`], in an order that the flow makes of them | whoever goes by the seats in this order meets the draws of the first lap as they rise |
+//! | first `LAP_BITS` | hashed of flow and real server | one real server in `LAPS` draws in the first lap |
+//! | next `SEAT_BITS` | the rank of the real server's seat, of `SEATS`, in an order that the flow makes of them | whoever goes by the seats in this order meets the draws of the first lap as they rise |
 //! | the rest | hashed | those of one seat draw apart |
 //!
 //! The greatest weight says how far to go, so many real servers of about one weight are taken together, with those few that weigh
-//! less. It makes no difference to what is picked, only to how many are looked at: some [`LAPS`] real servers, and seats in
+//! less. It makes no difference to what is picked, only to how many are looked at: some `LAPS` real servers, and seats in
 //! inverse proportion to how many have one (`dr-full-16` and `dr-full-1000` of `benches/instructions`).
 //!
 //! Two real servers of one seat take flows from each other where both draw in the same lap, so that each has up to a

@@ -3,12 +3,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`options`] | options and how words are taken apart into them |
-//! | [`parse`] | from words to a [`command`], with every complaint |
-//! | [`edits`] | commands as edits of weir's |
-//! | [`restore`] | files of rules |
-//! | [`table`], [`show`] | what weir lists, and how it is printed |
-//! | [`names`] | names of hosts and ports |
+//! | `options` | options and how words are taken apart into them |
+//! | `parse` | from words to a `command`, with every complaint |
+//! | `edits` | commands as edits of weir's |
+//! | `restore` | files of rules |
+//! | `table`, `show` | what weir lists, and how it is printed |
+//! | `names` | names of hosts and ports |
 
 pub mod command;
 mod edits;
