@@ -158,6 +158,26 @@ class WeirctlChanges(unittest.TestCase):
         self.ask("reload")
         self.assertEqual(self.ask("list"), before, "a file that was saved changes nothing")
 
+    def test_a_save_loses_no_secret_and_nothing_that_was_written_meanwhile(self):
+        check = ('[virtual_server.health_check]\ntype = "http"\npath = "/status?token=abc" # why\n'
+                 'request_header = ["X-Key: hunter2"]\nbasic_auth = "user:secret"\n')
+        place = self.text.index("[[virtual_server.real_server]]", self.text.index('name = "nat"'))
+        text = self.text[:place] + check + self.text[place:]
+        self.weir.file.write_text(text)
+        self.ask("reload")
+        self.assertIn("stays as it is", self.ask("save", self.file))
+        self.ask("set", "rs", "nat", lab.REAL_SERVERS["A"], "weight=9")
+        self.ask("save", self.file)
+        saved = self.weir.file.read_text()
+        self.assertIn(check, saved)
+        self.assertEqual(saved.count("weight = 9"), 1)
+        more = saved + '\n[[virtual_server]]\nname = "more"\naddress = "10.10.0.151"\nport = 80 # by hand\n'
+        self.weir.file.write_text(more)
+        self.assertIn("reload it first", self.ask("save", self.file, status=1))
+        self.assertEqual(self.weir.file.read_text(), more)
+        self.ask("reload")
+        self.assertIn("stays as it is", self.ask("save", self.file))
+
     def test_a_reload_tells_what_it_changes_and_drops(self):
         self.ask("set", "rs", "nat", lab.REAL_SERVERS["A"], "weight=9")
         self.weir.file.write_text(self.text.replace('name = "dr"', 'name = "renamed"'))

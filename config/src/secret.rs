@@ -58,7 +58,7 @@ pub(crate) fn spans(text: &str) -> Vec<Range<usize>> {
 }
 
 /// Takes out what may be a secret, and says whether there was any: keys of secrets, of header fields, of programs with arguments, of
-/// paths with a query.
+/// paths with a query. A table in which there is one, such as a health check, goes as a whole.
 pub(crate) fn leave_out(keys: &mut Map<String, Value>) -> bool {
     let before = keys.len();
     keys.retain(|key, value| {
@@ -75,9 +75,12 @@ pub(crate) fn leave_out(keys: &mut Map<String, Value>) -> bool {
             || PATHS.contains(&key) && has_query)
     });
     let mut left_out = keys.len() != before;
-    for value in keys.values_mut() {
-        left_out |= leave_out_within(value);
-    }
+    keys.retain(|_, value| {
+        let has_hole = leave_out_within(value);
+        left_out |= has_hole;
+        // A table with a hole would pass for one that never had that key.
+        !(has_hole && value.is_object())
+    });
     left_out
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value as Toml};
-use weir_api::edits::Desired;
+use weir_api::edits::{Changes, Desired, Reload, Reloaded};
 
 use super::{Asked, print};
 use crate::weir::Problem;
@@ -24,7 +24,22 @@ pub(super) fn run(asked: &mut Asked, path: &Path, dry_run: bool) -> Result<(), P
         Problem::Failed(format!("{} can't be {what}: {problem}", path.display()))
     };
     let before = fs::read_to_string(path).map_err(|problem| failed("read", &problem))?;
+    // What was written into weir's file since it read that would be lost.
+    let wanted = Reload { dry_run: true, keep_edits: true };
+    let reloaded: Reloaded = asked.client.post("/api/v1/reload", &wanted)?;
+    if reloaded.changed != Changes::default() {
+        return Err(Problem::Failed(
+            "weir's file says more than weir has read, so nothing is saved: see `weirctl reload --dry-run --keep-edits`, \
+             and reload it first"
+                .to_owned(),
+        ));
+    }
     let desired: Desired = asked.client.get("/api/v1/desired")?;
+    if !desired.tables.contains_key("virtual_server") {
+        return Err(Problem::Failed(
+            "weir does not tell its virtual servers, so nothing is saved".to_owned(),
+        ));
+    }
     let after = merged(&before, &desired).map_err(|problem| failed("changed", &problem))?;
     if after == before {
         return print(&format!("{} says what is in force; it stays as it is\n", path.display()));
@@ -87,6 +102,12 @@ fn merged(text: &str, desired: &Desired) -> Result<String, String> {
         match place {
             Some(place) => {
                 virtual_server(written.get_mut(place).ok_or("it changes while it is read")?, server)?
+            }
+            None if server.get("left_out") == Some(&json!(true)) => {
+                let name = name.unwrap_or_default();
+                return Err(format!(
+                    "virtual server {name} is not in it, and has secrets that weir does not tell: write it there, or rename it there"
+                ));
             }
             None => {
                 let mut table = Table::new();
