@@ -108,7 +108,7 @@ impl Service {
         // The last one that tells a weight wins: the file, which is the operator's hand, before the agent and the check.
         let told = theirs().rfind(|target| target.weight != Weight::Configured);
         let weight = told.map_or(Weight::Configured, |target| target.weight);
-        let source = told.map_or_else(|| "the configuration".to_owned(), |target| target.key.describe());
+        let source = told.map_or_else(|| "configuration".to_owned(), |target| target.key.describe());
         let reason = down.clone().unwrap_or_else(|| why_up(theirs()));
         let server = SocketAddr::new(member.address, member.port);
         let (from, to) = (member.weight.of(member.configured), weight.of(member.configured));
