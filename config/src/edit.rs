@@ -60,6 +60,33 @@ pub enum Edit {
     SetTimeouts(Keys),
 }
 
+impl Edit {
+    /// How much there is to read, about as many octets as it has as JSON.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::AddVirtualServer(keys)
+            | Self::SetVirtualServer(_, keys)
+            | Self::AddRealServer(_, keys)
+            | Self::SetRealServer(_, _, keys)
+            | Self::SetTimeouts(keys) => size_of_keys(keys),
+            Self::RemoveVirtualServer(_) | Self::RemoveRealServer(..) | Self::Clear | Self::Zero(_) => 0,
+        }
+    }
+}
+
+fn size_of_keys(keys: &Keys) -> usize {
+    keys.iter().map(|(key, value)| key.len() + size_of_value(value)).sum()
+}
+
+fn size_of_value(value: &Value) -> usize {
+    match value {
+        Value::Object(keys) => size_of_keys(keys),
+        Value::Array(values) => values.iter().map(|value| 1 + size_of_value(value)).sum(),
+        Value::String(text) => 1 + text.len(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+    }
+}
+
 /// Why an edit is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -340,7 +367,13 @@ impl Since {
                     known.at = at;
                     known.change = Some(Made::Added(keys.clone()));
                 }
-                Edit::SetVirtualServer(_, keys) => Made::set(&mut known.change, keys),
+                Edit::SetVirtualServer(_, keys) => {
+                    if keys.contains_key("real_server") {
+                        // All of them are as told here.
+                        known.servers.clear();
+                    }
+                    Made::set(&mut known.change, keys);
+                }
                 Edit::RemoveVirtualServer(_) => {
                     let was_added = matches!(known.change, Some(Made::Added(_)));
                     known.is_removed |= !was_added;

@@ -107,6 +107,8 @@ pub(crate) enum Pace {
 
 /// Edits that are made at once; a longer list is made beside control.
 const AT_ONCE_MAX: usize = 32;
+/// Octets in them at most: what is longer is read beside control.
+const AT_ONCE_OCTETS_MAX: usize = 16 * 1024;
 
 /// See the module.
 pub(crate) struct Apply {
@@ -153,7 +155,9 @@ impl Apply {
         is_dry_run: bool,
         pace: Pace,
     ) -> Result<Option<Applied>, Refusal> {
-        let is_short = edits.len() <= AT_ONCE_MAX && !edits.contains(&Edit::Clear);
+        let is_short = edits.len() <= AT_ONCE_MAX
+            && !edits.contains(&Edit::Clear)
+            && edits.iter().map(Edit::size).sum::<usize>() <= AT_ONCE_OCTETS_MAX;
         if pace == Pace::AtOnce && !is_short {
             return Ok(None);
         }

@@ -25,6 +25,18 @@ pub enum Step {
     Zero(Option<Identity>),
 }
 
+impl Step {
+    fn real_servers(&self) -> usize {
+        match self {
+            Self::Put(server) | Self::Edit(server, _) => server.real_servers.len(),
+            Self::Remove(_) | Self::Timeouts(_) | Self::Zero(_) => 0,
+        }
+    }
+}
+
+/// Real servers that the steps of one list hold at most, each edit of a real server those of its whole virtual server.
+const HELD_MAX: usize = 500_000;
+
 /// What comes of a list of edits.
 #[derive(Debug)]
 pub struct Staged {
@@ -62,6 +74,8 @@ pub(super) struct Work<'a> {
     changed: HashMap<Identity, Option<(VirtualServer, Written)>>,
     timeouts: Option<TimeoutsEdit>,
     steps: Vec<Step>,
+    /// Real servers in these steps.
+    held: usize,
     warnings: Vec<String>,
     needs: Vec<Problem>,
     notes: Vec<(Edit, Option<Identity>, Option<ServerKey>)>,
@@ -76,6 +90,7 @@ impl<'a> Work<'a> {
             changed: HashMap::new(),
             timeouts: None,
             steps: Vec::new(),
+            held: 0,
             warnings: Vec::new(),
             needs: Vec::new(),
             notes: Vec::new(),
@@ -99,6 +114,10 @@ impl<'a> Work<'a> {
 
     /// Makes one edit.
     pub(super) fn edit(&mut self, edit: &Edit) -> Result<(), Refused> {
+        if self.held > HELD_MAX {
+            let text = "too many edits of long lists at once: send them in several requests".to_owned();
+            return Err((Kind::Invalid, text));
+        }
         match edit {
             Edit::AddVirtualServer(keys) => self.add_service(edit, keys),
             Edit::SetVirtualServer(id, keys) => self.set_service(edit, id, keys),
@@ -253,6 +272,18 @@ impl<'a> Work<'a> {
     fn put(&mut self, edit: &Edit, step: Step, server: Option<ServerKey>, now: (VirtualServer, Written)) {
         let identity = now.0.identity();
         self.change(identity, Some(now));
+        // Each holds the whole virtual server, so a long list of edits would hold it as often.
+        let replaces = match (self.steps.last(), &step) {
+            (Some(Step::Put(last)), Step::Put(_)) => last.identity() == identity,
+            (Some(Step::Edit(last, key)), Step::Edit(_, again)) => {
+                last.identity() == identity && key == again
+            }
+            _ => false,
+        };
+        if replaces && let Some(gone) = self.steps.pop() {
+            self.held -= gone.real_servers();
+        }
+        self.held += step.real_servers();
         self.steps.push(step);
         self.notes.push((edit.clone(), Some(identity), server));
     }

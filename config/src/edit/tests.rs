@@ -100,6 +100,7 @@ fn edits_come_to_what_the_file_would_say() {
     let shown = Value::Object(bench.editor.shown().tables());
     assert!(!shown.to_string().contains("hunter2"), "{shown}");
     assert_eq!(shown["virtual_server"][0]["left_out"], true);
+    assert_eq!(shown["virtual_server"][0].get("health_check"), None, "none with a hole in it");
     assert_eq!(shown["virtual_server"][2]["origin"], "edit");
     assert_eq!(shown["connections"]["timeouts"]["udp"], 17);
     // Null gives a key its default again.
@@ -226,6 +227,38 @@ fn wrong_edits_get_the_sentence_of_the_file_and_change_nothing() {
 }
 
 #[test]
+fn many_edits_of_one_virtual_server_are_one_step() {
+    let bench = Bench::new(BASE);
+    let add = |last: u8| {
+        Edit::AddRealServer(name("web"), keys(json!({"address": format!("10.0.2.{last}"), "port": 80})))
+    };
+    let edits: Vec<Edit> = (1..=100).map(add).collect();
+    let staged = bench.editor.stage(&bench.config, &edits).unwrap();
+    let [Step::Put(web)] = &staged.steps[..] else { panic!("{} steps", staged.steps.len()) };
+    assert_eq!(web.real_servers.len(), 101);
+    let listed: Vec<Value> = (0..1000).map(|port| json!({"address": "10.0.2.1", "port": 1 + port})).collect();
+    let set =
+        |port: u16| Edit::SetRealServer(name("web"), key("10.0.2.1", 1 + port), keys(json!({"weight": 2})));
+    let first = Edit::SetVirtualServer(name("web"), keys(json!({"real_server": listed})));
+    let edits: Vec<Edit> = std::iter::once(first).chain((0..600).map(set)).collect();
+    let refusal = bench.editor.stage(&bench.config, &edits).unwrap_err();
+    assert!(refusal.text.contains("several requests"), "{refusal:?}");
+    assert!(bench.editor.stage(&bench.config, &edits[..400]).is_ok());
+}
+
+#[test]
+fn a_list_of_real_servers_ends_what_was_known_of_each() {
+    let mut bench = Bench::new(BASE);
+    let real = keys(json!({"address": "10.0.1.99", "port": 8080}));
+    bench.edit(&[Edit::AddRealServer(name("web"), real)]).unwrap();
+    let list = keys(json!({"real_server": [{"address": "10.0.1.1", "port": 8080}]}));
+    bench.edit(&[Edit::SetVirtualServer(name("web"), list)]).unwrap();
+    let mut again = Bench::new(BASE);
+    again.edit(&bench.since.edits()).unwrap();
+    assert_eq!(again.config, bench.config);
+}
+
+#[test]
 fn what_was_edited_since_is_made_again_on_another_file() {
     let mut state = 0x1234_5678_9abc_def1_u64;
     let mut dice = |limit: u64| {
@@ -242,7 +275,7 @@ fn what_was_edited_since_is_made_again_on_another_file() {
                 [name("web"), name("tcp-10.0.9.2:80"), name("tcp-10.0.9.3:80")][dice(3) as usize].clone();
             let address = format!("10.0.1.{}", 1 + dice(3));
             let server = (address.parse().unwrap(), 80);
-            let edit = match dice(8) {
+            let edit = match dice(9) {
                 0 => Edit::AddVirtualServer(keys(
                     json!({"address": format!("10.0.9.{}", 1 + dice(3)), "port": 80, "scheduler": "rr"}),
                 )),
@@ -251,6 +284,10 @@ fn what_was_edited_since_is_made_again_on_another_file() {
                 3 | 4 => Edit::AddRealServer(id, keys(json!({"address": address, "weight": dice(5)}))),
                 5 => Edit::RemoveRealServer(id, server),
                 6 if dice(20) == 0 => Edit::Clear,
+                7 => Edit::SetVirtualServer(
+                    id,
+                    keys(json!({"real_server": [{"address": address, "port": 80}]})),
+                ),
                 _ => Edit::SetRealServer(id, server, keys(json!({"weight": dice(5)}))),
             };
             made += usize::from(bench.edit(&[edit]).is_ok());
