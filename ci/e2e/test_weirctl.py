@@ -140,6 +140,7 @@ class WeirctlChanges(unittest.TestCase):
 
     def test_changes_are_saved_and_the_rest_of_the_file_stays(self):
         self.assertIn("stays as it is", self.ask("save", self.file))
+        self.assertIn("not a regular file", self.ask("save", "/dev/zero", status=1))
         self.ask("set", "rs", "nat", lab.REAL_SERVERS["A"], "weight=9")
         self.ask("remove", "vs", "tun")
         self.ask("add", "vs", "new", "address=10.10.0.150", "port=80", "scheduler=rr")

@@ -123,8 +123,12 @@ impl Client {
     }
 
     fn refusal(&self, status: StatusCode, path: &str, body: &[u8]) -> Problem {
-        if let Ok(refused) = serde_json::from_slice::<Refused>(body) {
-            return Problem::Refused(refused.error);
+        if let Ok(Refused { mut error }) = serde_json::from_slice(body) {
+            // A terminal would obey them.
+            let told = |it: char| it == '\n' || !it.is_control();
+            error.text.retain(told);
+            error.report = error.report.map(|report| report.chars().filter(|it| told(*it)).collect());
+            return Problem::Refused(error);
         }
         if status == StatusCode::NOT_FOUND {
             return Problem::Failed(format!(
@@ -370,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_closed_connection_is_made_anew_and_refusals_are_understood() {
-        let refused = r#"{"error":{"edit":0,"kind":"exists","text":"there is one"}}"#;
+        let refused = r#"{"error":{"edit":0,"kind":"exists","text":"there \u001b[2Jis one"}}"#;
         let good = r#"{"tcp_established":900,"tcp_fin_wait":120,"udp":300}"#;
         let answers = [
             page("200 OK", good),
@@ -380,7 +384,10 @@ mod tests {
         let (mut client, thread) = against("good", &answers.each_ref().map(String::as_str));
         assert_eq!(client.timeouts().unwrap().udp, 300);
         match client.edit(vec![Edit::Clear]).unwrap_err() {
-            Problem::Refused(refusal) => assert_eq!((refusal.kind, refusal.edit), (Kind::Exists, Some(0))),
+            Problem::Refused(refusal) => {
+                assert_eq!((refusal.kind, refusal.edit), (Kind::Exists, Some(0)));
+                assert_eq!(refusal.text, "there [2Jis one", "a terminal would obey the rest");
+            }
             problem => panic!("{problem}"),
         }
         assert_eq!(client.timeouts().unwrap_err().to_string(), "later");

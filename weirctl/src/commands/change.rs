@@ -310,6 +310,8 @@ mod tests {
             json!({"type": "tcp", "interval": 1.5})
         );
         assert_eq!(read("persistence_timeout="), Value::Null);
+        // Not null, which would take the key away.
+        assert_eq!(["weight=nan", "weight=-inf"].map(read), [json!("nan"), json!("-inf")]);
         assert!(key("weight").is_err() && key("=3").is_err() && key("Weight=3").is_err());
     }
 

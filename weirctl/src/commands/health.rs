@@ -2,7 +2,7 @@
 
 use weir_api::health::{Listing, RealServer};
 
-use super::no_such;
+use super::nothing;
 use crate::screen::{Column, Screen, Table, Tone, time};
 use crate::weir::Problem;
 
@@ -13,10 +13,7 @@ pub(super) fn text(
     screen: &Screen,
 ) -> Result<String, Problem> {
     if listing.virtual_servers.is_empty() {
-        return match name {
-            Some(name) => Err(no_such(name)),
-            None => Ok("no virtual servers\n".to_owned()),
-        };
+        return nothing(name);
     }
     let mut table = Table::new(vec![
         Column::left("SERVER"),

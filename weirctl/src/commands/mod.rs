@@ -130,6 +130,14 @@ pub(crate) fn no_such(name: &str) -> Problem {
     Problem::Failed(format!("there is no virtual server {name}; `weirctl list` shows their names"))
 }
 
+/// Said where nothing is listed: of all virtual servers, or of the one of this name.
+fn nothing(name: Option<&str>) -> Result<String, Problem> {
+    match name {
+        Some(name) => Err(no_such(name)),
+        None => Ok("no virtual servers\n".to_owned()),
+    }
+}
+
 /// A weir that is asked, and how its answers are printed.
 pub(crate) struct Asked {
     pub(crate) client: Client,

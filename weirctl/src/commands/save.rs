@@ -23,7 +23,9 @@ pub(super) fn run(asked: &mut Asked, path: &Path, dry_run: bool) -> Result<(), P
     let failed = |what: &str, problem: &dyn std::fmt::Display| {
         Problem::Failed(format!("{} can't be {what}: {problem}", path.display()))
     };
-    let before = fs::read_to_string(path).map_err(|problem| failed("read", &problem))?;
+    let before = weir_config::read_file(path, weir_config::FILE_BYTES_MAX);
+    let before = before.map_err(|problem| failed("read", &problem))?;
+    let before = String::from_utf8(before).map_err(|problem| failed("read", &problem))?;
     // What was written into weir's file since it read that would be lost.
     let wanted = Reload { dry_run: true, keep_edits: true };
     let reloaded: Reloaded = asked.client.post("/api/v1/reload", &wanted)?;
@@ -230,6 +232,8 @@ pub(super) fn json_of(value: &Toml) -> Option<Value> {
     Some(match value {
         Toml::String(text) => json!(text.value()),
         Toml::Integer(number) => json!(number.value()),
+        // JSON has no word for those without end, and would take null for them.
+        Toml::Float(number) if !number.value().is_finite() => return None,
         Toml::Float(number) => json!(number.value()),
         Toml::Boolean(is) => json!(is.value()),
         Toml::Datetime(_) => return None,
