@@ -107,13 +107,14 @@ async fn run(
         return Err(Failure::new(Outcome::Error, "there is no program"));
     };
     let spawned = spawn(program, arguments, variables, &token);
-    let (child, output) = spawned.map_err(|problem| {
+    let (child, mut output) = spawned.map_err(|problem| {
         let program = command.first().map_or("", String::as_str);
         Failure::new(Outcome::Error, format!("starting {program}: {}", system_says(&problem)))
     })?;
     let mut offspring = Offspring::new(child, token, pen);
     drop(starting);
-    let ends = finish(&mut offspring.leader, output);
+    // The pipe outlives the wait: a talkative program would end for a closed one before it was looked at.
+    let ends = finish(&mut offspring.leader, &mut output);
     let ended = limits.stage(limits.whole, "end of the program", ends).await;
     match ended {
         Err(failure) if failure.outcome == Outcome::Timeout => {
@@ -201,7 +202,7 @@ fn unblocked<T>(act: impl FnOnce() -> T) -> io::Result<T> {
 
 /// Waits for the end of a child and keeps the beginning of its output; the rest is read and thrown away, so that a talkative
 /// program does not stop half-way.
-async fn finish(child: &mut Child, pipe: Receiver) -> Result<(ExitStatus, Vec<u8>), Failure> {
+async fn finish(child: &mut Child, pipe: &mut Receiver) -> Result<(ExitStatus, Vec<u8>), Failure> {
     let mut output = Vec::new();
     let mut piece = [0; 1024];
     let mut pipe = Some(pipe);
@@ -233,10 +234,10 @@ mod tests {
     async fn a_program_blocks_no_signal_though_this_thread_does() {
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).unwrap();
         let words = ["SigBlk".to_owned(), "/proc/self/status".to_owned()];
-        let (mut child, pipe) = spawn("/usr/bin/grep", &words, &[], "token").unwrap();
+        let (mut child, mut pipe) = spawn("/usr/bin/grep", &words, &[], "token").unwrap();
         assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM));
         before.thread_set_mask().unwrap();
-        let (_, output) = finish(&mut child, pipe).await.unwrap();
+        let (_, output) = finish(&mut child, &mut pipe).await.unwrap();
         assert_eq!(String::from_utf8_lossy(&output).trim(), "SigBlk:\t0000000000000000");
     }
 }

@@ -163,8 +163,8 @@ impl Offspring {
         // Anybody may read it, and it waits for no file.
         let said = fs::read(format!("/proc/{leader}/cmdline")).unwrap_or_default();
         if said.is_empty() {
-            // On its way from one to the next.
-            return self.run.living().is_some();
+            // On its way from one to the next, or to its end.
+            return self.run.living().is_some() && !is_exiting(leader);
         }
         let before = words.len().saturating_sub(of_program);
         (0..before).any(|at| {
@@ -266,6 +266,16 @@ fn parent_of(id: i32) -> Option<i32> {
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     let is_alive = fields.next()? != "Z";
     fields.next()?.parse().ok().filter(|_| is_alive)
+}
+
+/// Whether a process has begun to end: it has no memory any more, and its parent was not told yet.
+fn is_exiting(id: u32) -> bool {
+    /// `PF_EXITING` of the kernel's `sched.h`.
+    const EXITING: u32 = 0x4;
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // proc_pid_stat(5): the flags are the seventh behind the name.
+    let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u32>().ok());
+    flags.is_some_and(|flags| flags & EXITING != 0)
 }
 
 fn has_mark(id: i32, mark: &str) -> bool {
