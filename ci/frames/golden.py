@@ -93,8 +93,13 @@ def sctp_commands(record):
 
 
 def _method(mode):
-    """ipvsadm's switch for the forwarding method of a mode."""
-    return {"nat": "-m", "dr": "-g"}.get(mode.rstrip("46"), "-i")
+    """ipvsadm's switches for the forwarding method of a mode: `nat4`, `tun4-ipip`, `tun4-gue-csum`."""
+    method, *tunnel = mode.split("-")
+    switch = {"nat": "-m", "dr": "-g"}.get(method.rstrip("46"), "-i")
+    if not tunnel or tunnel == ["ipip"]:
+        return switch
+    port = f" --tun-port {GUE_PORT}" if tunnel[0] == "gue" else ""
+    return " ".join([switch, "--tun-type", tunnel[0] + port, *(f"--tun-{checksum}" for checksum in tunnel[1:])])
 
 
 def _steps(events):
@@ -167,7 +172,23 @@ def _compare(port, given, expected, got):
                 f"      expected {describe(expected)}\n      got      {describe(got)}"]
     if got[12:14] == IPV4 and checksum(got[ETHERNET:ETHERNET + header_length(got)]) != 0:
         return [f"wrong IP header checksum on {port}: {describe(got)}"]
+    if is_gue(expected) and not is_fragment(got) and not gue_checksum_is_right(got):
+        return [f"wrong UDP checksum of a tunnel on {port}: {describe(got)}"]
     return []
+
+
+def is_gue(frame):
+    """A frame of a GUE tunnel."""
+    payload = ETHERNET + header_length(frame)
+    return (frame[12:14] == IPV4 and frame[23] == UDP
+            and int.from_bytes(frame[payload + 2:payload + 4], "big") == GUE_PORT)
+
+
+def gue_checksum_is_right(frame):
+    """Of the outer UDP header, over all that it covers; one without is right."""
+    datagram = frame[ETHERNET + header_length(frame):]
+    pseudo = frame[26:34] + bytes([0, UDP]) + len(datagram).to_bytes(2, "big")
+    return datagram[6:8] == bytes(2) or checksum(pseudo + datagram) == 0
 
 
 def fixed_parts(expected, given, frame):
@@ -178,7 +199,7 @@ def fixed_parts(expected, given, frame):
     if chooses_ident(expected, given):
         frame[18:20] = frame[24:26] = bytes(2)
     payload = ETHERNET + header_length(expected)
-    if expected[23] == UDP and int.from_bytes(expected[payload + 2:payload + 4], "big") == GUE_PORT:
+    if is_gue(expected):
         frame[payload:payload + 2] = bytes(2)
         if frame[payload + 6:payload + 8] != bytes(2):
             frame[payload + 6:payload + 8] = b"\xff\xff"

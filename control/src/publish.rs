@@ -268,8 +268,9 @@ impl Publish {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use dpdk::Slab;
-    use weir_config::model::{Tunnel, TunnelChecksum};
     use weir_dataplane::conn::table::HashKey;
     use weir_health::checker::Checker;
 
@@ -290,18 +291,17 @@ mod tests {
         let macs = vec![MacAddress([2, 0, 0, 0, 0, 1])];
         let mut publish =
             Publish::new(file.clone(), &health, macs.clone(), Vec::new(), workers.clone()).unwrap();
-        let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
+        let far: IpAddr = "2001:db8::b".parse().unwrap();
         // Neither shows while all is well: a sorry server does not serve, and what is down may be left out.
-        let changes: [fn(&mut VirtualServer, Tunnel); 2] = [
-            |web, gue| web.real_servers[0].tunnel = gue,
-            |web, gue| web.health.sorry_server.as_mut().unwrap().tunnel = gue,
+        let changes: [fn(&mut VirtualServer, IpAddr); 2] = [
+            |web, far| web.real_servers[0].address = far,
+            |web, far| web.health.sorry_server.as_mut().unwrap().address = far,
         ];
-        for (change, server) in changes.into_iter().zip(["10.0.0.11:80", "10.0.0.12:80"]) {
+        for change in changes {
             let mut bad = file.clone();
-            change(&mut bad.virtual_servers[0], gue);
-            let expected = format!(
-                "virtual server web, real server {server}: gue tunnels are not served yet; write `tunnel = \"ipip\"`"
-            );
+            change(&mut bad.virtual_servers[0], far);
+            let expected = "virtual server web, real server [2001:db8::b]:80: tunnels from IPv4 to IPv6 are not served yet; \
+                write an IPv4 address of this real server";
             assert_eq!(publish.put(Arc::new(bad.clone())).unwrap_err().to_string(), expected);
             let in_force = publish.shared().load().clone();
             assert_eq!((in_force.generation, in_force.servers().count()), (1, 1));

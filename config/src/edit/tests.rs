@@ -180,9 +180,9 @@ fn wrong_edits_get_the_sentence_of_the_file_and_change_nothing() {
             "10.0.1.1 port 8080 is what this real server is known by: remove it and add another",
         ),
         (
-            set(json!({"forwarding": "tun", "port": 80, "tunnel": "gue"})),
+            service(json!({"address": "2001:db8::100", "port": 80})),
             Kind::NotServed,
-            "gue and gre tunnels are not served yet: weir can't do this yet (help: write `tunnel = \"ipip\"`)",
+            "IPv6 virtual servers are not served yet: weir can't do this yet (help: remove this virtual server)",
         ),
         (
             Edit::SetVirtualServer(web(), keys(json!({"port": 81}))),

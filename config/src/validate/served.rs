@@ -18,12 +18,6 @@ const NOT_SERVED: &[Gap] = &[
         "write an IPv4 address of this real server",
         tunnels_over_ipv6,
     ),
-    stops(
-        "`tunnel = \"gue\"` or `\"gre\"`",
-        "gue and gre tunnels are",
-        "write `tunnel = \"ipip\"`",
-        |file| tunnels(file, |_, rs| says(&rs.tunnel, |tunnel| matches!(tunnel, "gue" | "gre"))),
-    ),
 ];
 
 /// Something that is not served yet.

@@ -18,6 +18,7 @@ use crate::rewrite::{ipv4_mut, quoted};
 use crate::snapshot::server::{Gauge, Server};
 use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::{Answer, DropReason};
+use crate::wire::encap::Encap;
 use crate::wire::ethernet::Vlan;
 use crate::wire::ipv4;
 use crate::wire::l4::{Icmp, flags, icmp};
@@ -207,11 +208,14 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::StrayIcmp));
         }
         let snapshot = pass.context.snapshot;
-        if quoted.protocol == ipv4::IPIP && snapshot.local(quoted.source).is_some() {
-            return self.tunnel_error(frame, packet, &quoted, pass);
-        }
         if let Some(record) = self.find_client(&quoted, snapshot, quoted.source, quoted.destination) {
             return self.error_to_server(frame, packet, &quoted, record, pass);
+        }
+        if snapshot.local(quoted.source).is_some()
+            && let Some((encap, inner)) =
+                Encap::read(quoted.protocol, packet.within(frame.bytes()).from(quoted.l4))
+        {
+            return self.tunnel_error(frame, packet, (&quoted, encap, inner), pass);
         }
         if let Some(record) = self.find_replier(&quoted, snapshot) {
             return self.error_to_client(frame, packet, &quoted, record, pass);
@@ -349,12 +353,13 @@ impl<F: Frame> Director<F> {
         self.send(frame, packet.vlan, &Gauge::default(), hop, pass)
     }
 
-    /// A router's error about a tunnel packet of ours: passed on to the client whose packet was inside.
+    /// A router's error about a tunnel packet of ours: passed on to the client whose packet was inside, so far behind the outer
+    /// header.
     fn tunnel_error<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
         packet: &Packet,
-        outer: &Quoted,
+        (outer, encap, inner): (&Quoted, Encap, usize),
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let snapshot = pass.context.snapshot;
@@ -362,9 +367,11 @@ impl<F: Frame> Director<F> {
             // What it quotes lies somewhere in the client's packet.
             return Err((frame, DropReason::StrayIcmp));
         }
-        let inner = match parse_quoted(packet.within(frame.bytes()), outer.l4) {
+        let inner = match parse_quoted(packet.within(frame.bytes()), outer.l4 + inner) {
             Ok(inner) => inner,
-            Err(reason) => return Err((frame, reason)),
+            Err(reason) if encap == Encap::Ipip => return Err((frame, reason)),
+            // It may be about something else of the host's that looks like it.
+            Err(_) => return Err((frame, DropReason::StrayIcmp)),
         };
         let (client, vip) = (inner.source, inner.destination);
         let Some(record) = self.find_client(&inner, snapshot, vip, client) else {
@@ -372,13 +379,14 @@ impl<F: Frame> Director<F> {
         };
         let server = snapshot.server(record.server());
         let Some(hop) = snapshot.routes.next_hop(client) else { return Err((frame, DropReason::NoRoute)) };
-        if server.forwarding != Forwarding::Tun || server.address != outer.destination {
+        let is_its = server.forwarding == Forwarding::Tun && server.encap.is_alike(encap);
+        if !is_its || server.address != outer.destination {
             return Err((frame, DropReason::StrayIcmp));
         }
         let Ok((head, _)) = Icmp::ref_from_prefix(packet.l4_bytes(frame.bytes())) else {
             return Err((frame, DropReason::Truncated));
         };
-        let error = reply::Error::about_client(head);
+        let error = reply::Error::about_client(head, server.encap.header_len() as u16);
         if error.is_too_big() && !inner.dont_fragment {
             // Who lets its packets be cut does not ask how large they may be.
             return Err((frame, DropReason::Unasked));

@@ -9,6 +9,7 @@
 use weir_config::model::Forwarding;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::request::outer;
 use super::{Context, Director, Exit, write_link};
 use crate::clock::Now;
 use crate::conn::record::UsualKey;
@@ -16,9 +17,10 @@ use crate::conn::table::UsualRecords;
 use crate::neighbor::{Hop, Link, Links, Slot};
 use crate::packet::Frame;
 use crate::parse::Plain;
-use crate::rewrite::plain::{into_tunnel, to_client, to_server};
+use crate::rewrite::plain::{encapsulate, into_tunnel, to_client, to_server};
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::{Server, Tally};
+use crate::wire::encap::Encap;
 
 /// What the short way looks at besides frames, at hand for the length of a burst.
 pub(super) struct Express<'a> {
@@ -159,6 +161,9 @@ fn wrap<F: Frame>(
     ident: &mut u16,
 ) -> Option<()> {
     *ident = ident.wrapping_add(1);
+    if server.encap != Encap::Ipip {
+        return encapsulate(frame, link, &outer(server, snapshot, *ident));
+    }
     let ends = (server.tunnel_source, server.address);
     into_tunnel(frame, link, ends, snapshot.switches.pmtu_disc, *ident)
 }

@@ -14,7 +14,7 @@ use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
 use crate::reply;
-use crate::rewrite::{self, ipv4_mut};
+use crate::rewrite::{self, Outer, ipv4_mut};
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::Server;
 use crate::stats::DropReason;
@@ -253,9 +253,8 @@ impl<F: Frame> Director<F> {
             Forwarding::Nat => rewrite::to_server(frame.bytes_mut(), packet, server.address, server.port),
             Forwarding::Tun => {
                 self.ident = self.ident.wrapping_add(1);
-                let ends = (server.tunnel_source, server.address);
-                let keep_df = pass.context.snapshot.switches.pmtu_disc;
-                rewrite::into_tunnel(&mut frame, packet, ends, keep_df, self.ident)
+                let outer = outer(server, pass.context.snapshot, self.ident);
+                rewrite::into_tunnel(&mut frame, packet, &outer)
             }
         };
         if let Err(reason) = rewritten {
@@ -267,6 +266,13 @@ impl<F: Frame> Director<F> {
         }
         self.send_to_server(frame, packet.vlan, (server, &tally.neighbor), hop, pass)
     }
+}
+
+/// The headers of a tunnel to this real server.
+#[inline]
+pub(super) fn outer(server: &Server, snapshot: &Snapshot, ident: u16) -> Outer {
+    let (source, destination) = (server.tunnel_source, server.address);
+    Outer { encap: server.encap, source, destination, keep_df: snapshot.switches.pmtu_disc, ident }
 }
 
 /// The direction of a client's packets to this real server.

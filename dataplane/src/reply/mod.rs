@@ -59,15 +59,14 @@ impl Error {
         (self.kind, self.code) == (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED)
     }
 
-    /// What an error about a tunnel packet says about the packet inside, whose way is narrower by the outer header. An MTU
+    /// What an error about a tunnel packet says about the packet inside, whose way is narrower by the outer headers. An MTU
     /// that leaves no way inside (routers from before RFC 1191 say 0) is passed on as it is, as by the kernel: what to make of
     /// it is the client's affair.
-    pub fn about_client(told: &Icmp) -> Self {
-        const OVERHEAD: u16 = ipv4::HEADER_LEN as u16;
+    pub fn about_client(told: &Icmp, overhead: u16) -> Self {
         let error = Error { kind: told.kind, code: told.code, rest: 0 };
         if error.is_too_big() {
             let mtu = told.rest.get() as u16;
-            return Self::fragmentation_needed(if mtu > MTU_MIN + OVERHEAD { mtu - OVERHEAD } else { mtu });
+            return Self::fragmentation_needed(if mtu > MTU_MIN + overhead { mtu - overhead } else { mtu });
         }
         error
     }

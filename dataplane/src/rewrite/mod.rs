@@ -1,7 +1,7 @@
 //! From the client's packet to what the real server gets, and back.
 //!
-//! DR changes the MACs alone, which [`crate::director`] writes for every method; this file does NAT and the IPIP
-//! tunnel. Checksums are updated incrementally (RFC 1624) and never verified, so a wrong one arrives wrong.
+//! DR changes the MACs alone, which [`crate::director`] writes for every method; this file does NAT and the tunnels.
+//! Checksums are updated incrementally (RFC 1624) and never verified, so a wrong one arrives wrong.
 
 pub mod fragment;
 pub mod plain;
@@ -16,6 +16,7 @@ use crate::packet::Frame;
 use crate::parse::Packet;
 use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
+use crate::wire::encap::{Encap, Flow};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::l4::{Ports, Tcp, Udp};
 
@@ -117,34 +118,61 @@ pub fn no_room<F: Frame>(frame: &F) -> DropReason {
     if frame.is_contiguous() { DropReason::NoBuffer } else { DropReason::LongFrame }
 }
 
-/// Wraps the IP packet at `l3` in an outer IPv4 header (RFC 2003), as the kernel's ipip tunnel does for IPVS.
-/// `ident` is used where the outer header may be fragmented.
-pub fn into_tunnel<F: Frame>(
+/// What the headers of a tunnel say besides what they take from the client's packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outer {
+    /// What stands between the outer IPv4 header and the client's packet.
+    pub encap: Encap,
+    /// An address of ours.
+    pub source: Addr4,
+    /// The real server.
+    pub destination: Addr4,
+    /// Whether what must not be cut inside must not be cut outside either.
+    pub keep_df: bool,
+    /// Used where the outer packet may be cut.
+    pub ident: u16,
+}
+
+/// Wraps the client's packet in an outer IPv4 header, as the kernel's tunnels do for IPVS.
+pub fn into_tunnel<F: Frame>(frame: &mut F, packet: &Packet, outer: &Outer) -> Result<(), DropReason> {
+    let ports = u32::from(packet.source_port) << 16 | u32::from(packet.destination_port);
+    let flow = Flow { source: packet.source, destination: packet.destination, ports };
+    wrap(frame, packet.l3(), packet.total_len, flow, outer)
+}
+
+/// As [`into_tunnel`], for the packet of `total_len` bytes at `l3`.
+fn wrap<F: Frame>(
     frame: &mut F,
-    packet: &Packet,
-    (source, destination): (Addr4, Addr4),
-    keep_df: bool,
-    ident: u16,
+    l3: usize,
+    total_len: u16,
+    flow: Flow,
+    outer: &Outer,
 ) -> Result<(), DropReason> {
-    let l3 = packet.l3();
+    let encap = outer.encap;
     // Ethernet padding stays out of the tunnel.
-    trim(frame, packet.end())?;
-    if !frame.prepend(ipv4::HEADER_LEN) {
+    trim(frame, l3 + usize::from(total_len))?;
+    if encap.has_checksum() && !frame.is_contiguous() {
+        return Err(DropReason::LongFrame);
+    }
+    let front = encap.header_len();
+    if !frame.prepend(front) {
         return Err(DropReason::NoBuffer);
     }
     let bytes = frame.bytes_mut();
-    bytes.copy_within(ipv4::HEADER_LEN..ipv4::HEADER_LEN + l3, 0);
-    let inner = *ipv4_mut(bytes, l3 + ipv4::HEADER_LEN)?;
-    let mut outer = Ipv4::new(ipv4::IPIP, source, destination, usize::from(packet.total_len), inner.ttl);
-    outer.tos = outer_tos(inner.tos);
-    if keep_df && inner.dont_fragment() {
-        outer.fragment = U16::new(ipv4::DONT_FRAGMENT);
+    bytes.copy_within(front..front + l3, 0);
+    let inner = *ipv4_mut(bytes, l3 + front)?;
+    let len = front - ipv4::HEADER_LEN + usize::from(total_len);
+    let mut header = Ipv4::new(encap.protocol(), outer.source, outer.destination, len, inner.ttl);
+    header.tos = outer_tos(inner.tos);
+    if outer.keep_df && inner.dont_fragment() {
+        header.fragment = U16::new(ipv4::DONT_FRAGMENT);
     } else {
-        outer.ident = U16::new(ident);
+        header.ident = U16::new(outer.ident);
     }
-    outer.refresh_checksum();
-    bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(outer.as_bytes());
-    Ok(())
+    header.refresh_checksum();
+    let (head, behind) = bytes.split_at_mut(l3 + ipv4::HEADER_LEN);
+    head[l3..].copy_from_slice(header.as_bytes());
+    encap.write(behind, len, (outer.source, outer.destination), flow).ok_or(DropReason::Truncated)
 }
 
 /// RFC 3168 section 9.1.1, full functionality: a mark of congestion stays inside, the outside starts without.
@@ -290,8 +318,9 @@ mod tests {
         let header = ipv4_mut(frame.bytes_mut(), 14).expect("it is there");
         header.refresh_checksum();
         let facts = packet(&frame);
-        into_tunnel(&mut frame, &facts, (Addr4::new(1, 1, 1, 1), Addr4::new(2, 2, 2, 2)), true, 77)
-            .expect("there is headroom");
+        let (source, destination) = (Addr4::new(1, 1, 1, 1), Addr4::new(2, 2, 2, 2));
+        let outer = Outer { encap: Encap::Ipip, source, destination, keep_df: true, ident: 77 };
+        into_tunnel(&mut frame, &facts, &outer).expect("there is headroom");
         let bytes = frame.bytes();
         assert_eq!(bytes.len(), 14 + 20 + 28);
         assert_eq!(bytes[15], 0xb8 | 2);

@@ -1,16 +1,17 @@
-//! NAT towards the real server and the IPIP tunnel for plain frames, whose headers are where they always are. TTL,
+//! NAT towards the real server and tunnels for plain frames, whose headers are where they always are. TTL,
 //! addresses, ports and checksums change in one go. What comes out is, byte for byte, what the general ways in
 //! [`crate::rewrite`] make of the same frame behind [`Ipv4::decrement_ttl`]; `tests` holds them against each other.
 
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{not_zero, outer_tos};
+use super::{Outer, not_zero, outer_tos};
 use crate::address::{Addr4, Wire4};
 use crate::neighbor::Link;
 use crate::packet::Frame;
 use crate::parse::Plain;
 use crate::wire::checksum::Delta;
+use crate::wire::encap::Flow;
 use crate::wire::ethernet;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::l4::{Tcp, Udp};
@@ -99,12 +100,25 @@ pub fn into_tunnel<F: Frame>(
     Some(())
 }
 
+/// As [`into_tunnel`], for tunnels with a header of their own behind the outer one.
+pub fn encapsulate<F: Frame>(frame: &mut F, link: &Link, outer: &Outer) -> Option<()> {
+    let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
+    plain.ip.decrement_ttl();
+    let ports = u32::from(plain.tcp.source.get()) << 16 | u32::from(plain.tcp.destination.get());
+    let flow = Flow { source: plain.ip.source.get(), destination: plain.ip.destination.get(), ports };
+    let total_len = plain.ip.total_len.get();
+    super::wrap(frame, ethernet::HEADER_LEN, total_len, flow, outer).ok()?;
+    *frame.bytes_mut().first_chunk_mut()? = *link;
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::packet::heap::HeapFrame;
     use crate::parse::{Content, Packet, parse};
     use crate::rewrite;
+    use crate::wire::encap::Encap;
 
     /// A plain frame of any contents, right as far as `parse` looks.
     fn frame(is_udp: bool, tos: u8, fragment: u16, ttl: u8, l4: &[u8; 26]) -> HeapFrame {
@@ -167,16 +181,31 @@ mod tests {
         bolero::check!().with_type::<(bool, u8, u16, u8, [u8; 26], bool, u16)>().for_each(
             |(is_udp, tos, fragment, ttl, l4, keep_df, ident)| {
                 let link: Link = [7; 12];
-                let ends = (Addr4::new(1, 1, 1, 1), Addr4::new(2, 2, 2, 2));
-                let mut frame = frame(*is_udp, *tos, *fragment, *ttl, l4);
+                let (source, destination) = (Addr4::new(1, 1, 1, 1), Addr4::new(2, 2, 2, 2));
+                let frame = frame(*is_udp, *tos, *fragment, *ttl, l4);
                 let mut expected = frame.clone();
                 let facts = packet(&expected);
                 rewrite::ipv4_mut(expected.bytes_mut(), 14).expect("it is there").decrement_ttl();
-                rewrite::into_tunnel(&mut expected, &facts, ends, *keep_df, *ident)
-                    .expect("there is headroom");
-                expected.bytes_mut()[..12].copy_from_slice(&link);
-                into_tunnel(&mut frame, &link, ends, *keep_df, *ident).expect("there is headroom");
-                assert_eq!(frame, expected);
+                for encap in [
+                    Encap::Ipip,
+                    Encap::Gue { port: 6080, checksum: false },
+                    Encap::Gue { port: 6080, checksum: true },
+                    Encap::Gre { checksum: false },
+                    Encap::Gre { checksum: true },
+                ] {
+                    let outer = Outer { encap, source, destination, keep_df: *keep_df, ident: *ident };
+                    let (mut frame, mut expected) = (frame.clone(), expected.clone());
+                    rewrite::into_tunnel(&mut expected, &facts, &outer).expect("there is headroom");
+                    expected.bytes_mut()[..12].copy_from_slice(&link);
+                    let done = match encap {
+                        Encap::Ipip => {
+                            into_tunnel(&mut frame, &link, (source, destination), *keep_df, *ident)
+                        }
+                        Encap::Gue { .. } | Encap::Gre { .. } => encapsulate(&mut frame, &link, &outer),
+                    };
+                    done.expect("there is headroom");
+                    assert_eq!(frame, expected);
+                }
             },
         );
     }

@@ -14,6 +14,7 @@ use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::{State, is_active};
 use crate::neighbor::{Hop, NextHop};
 use crate::stats::Counter;
+use crate::wire::encap::Encap;
 
 /// One real server of one virtual server. Aligned so that finding one by its number takes no multiplication; in this order,
 /// so that all that packets need of it lies in the first of its two cache lines.
@@ -29,7 +30,9 @@ pub struct Server {
     pub address: Addr4,
     /// Source address of the outer header.
     pub tunnel_source: Addr4,
-    /// Largest packet that reaches it unwrapped, in bytes: the port's MTU, less a tunnel's header.
+    /// How a tunnel wraps its packets.
+    pub encap: Encap,
+    /// Largest packet that reaches it unwrapped, in bytes: the port's MTU, less a tunnel's headers.
     pub mtu: u16,
     /// Its L4 port; 0: the one that the client used.
     pub port: u16,

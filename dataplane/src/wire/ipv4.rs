@@ -17,6 +17,8 @@ pub const IPIP: u8 = 4;
 pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
+/// Protocol number of GRE.
+pub const GRE: u8 = 47;
 /// Protocol number of the authentication header.
 pub const AH: u8 = 51;
 /// Protocol number of SCTP.

@@ -4,6 +4,7 @@
 //! network byte order, layout asserted.
 
 pub mod checksum;
+pub mod encap;
 pub mod ethernet;
 pub mod icmp6;
 pub mod ipv4;

@@ -15,6 +15,7 @@ use crate::snapshot::routes::Routes;
 use crate::snapshot::server::{Live, Server};
 use crate::snapshot::virtual_router::VirtualMacs;
 use crate::snapshot::{Binding, Port, Switches, marks};
+use crate::wire::encap::Encap;
 use crate::wire::ethernet::MacAddress;
 
 /// What a real server is beside what the file says of it.
@@ -34,7 +35,7 @@ pub(super) fn make_server(
     routes: &Routes,
     Place { id, name, service, journal, live }: Place,
 ) -> Result<Server, RegistryError> {
-    let (address, overhead) = served::reach(virtual_server, real)?;
+    let (address, encap) = served::reach(virtual_server, real)?;
     let next_hop = routes.next_hop(address).filter(|hop| {
         // Direct routing puts the real server's own MAC on the frame, so there can be no router in between.
         real.forwarding != Forwarding::Dr || hop.address == address
@@ -43,6 +44,10 @@ pub(super) fn make_server(
     let way = next_hop.and_then(|hop| Some((hop, own_address(config, hop)?)));
     let next_hop = way.map(|(hop, _)| hop);
     let port_config = next_hop.map(|hop| &config.ports[hop.port]);
+    let overhead = match real.forwarding {
+        Forwarding::Tun => encap.header_len() as u16,
+        Forwarding::Dr | Forwarding::Nat => 0,
+    };
     Ok(Server {
         id,
         current: id,
@@ -56,6 +61,7 @@ pub(super) fn make_server(
         mtu: port_config.map_or(0, |port| port.mtu.saturating_sub(overhead)),
         next_hop,
         hop: next_hop.map_or(Hop::NOWHERE, |hop| Hop::new(hop, 0)),
+        encap,
         tunnel_source: way.map_or(Addr4::UNSPECIFIED, |(_, source)| source),
         service,
         upper_threshold: real.upper_threshold,
@@ -153,6 +159,7 @@ pub(super) fn nobody(workers: usize) -> Server {
         mtu: 0,
         next_hop: None,
         hop: Hop::NOWHERE,
+        encap: Encap::Ipip,
         tunnel_source: Addr4::UNSPECIFIED,
         service: ServiceId(u16::MAX),
         upper_threshold: 0,

@@ -3,11 +3,11 @@
 
 use std::net::IpAddr;
 
-use weir_config::model::{Config, Family, Forwarding, RealServer, Tunnel, VirtualServer};
+use weir_config::model::{Config, Family, Forwarding, RealServer, Tunnel, TunnelChecksum, VirtualServer};
 
 use super::RegistryError;
 use crate::address::Addr4;
-use crate::wire::ipv4;
+use crate::wire::encap::Encap;
 
 /// What is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -21,12 +21,6 @@ pub enum NotServed {
     /// The same by another method.
     #[error("{} does not lead from {} to {}; write an {} address of this real server", .0.name(), ip(.1), ip(.2), ip(.1))]
     Across(Forwarding, Family, Family),
-    /// Generic UDP encapsulation.
-    #[error("gue tunnels are not served yet; write `tunnel = \"ipip\"`")]
-    Gue,
-    /// GRE.
-    #[error("gre tunnels are not served yet; write `tunnel = \"ipip\"`")]
-    Gre,
 }
 
 fn ip(family: &Family) -> &'static str {
@@ -36,8 +30,8 @@ fn ip(family: &Family) -> &'static str {
     }
 }
 
-/// A real server's address, and the bytes that its method puts around a packet.
-type Reach = (Addr4, u16);
+/// A real server's address, and how a tunnel to it wraps packets.
+type Reach = (Addr4, Encap);
 
 /// Whether workers can do all that a configuration says. It may be one that verdicts of health checks are not laid over.
 ///
@@ -87,20 +81,26 @@ fn reach_of(family: Family, real: &RealServer) -> Result<Reach, NotServed> {
             });
         }
     };
-    let overhead = match real.forwarding {
-        Forwarding::Dr | Forwarding::Nat => 0,
-        Forwarding::Tun => match real.tunnel {
-            Tunnel::Ipip => ipv4::HEADER_LEN as u16,
-            Tunnel::Gue { .. } => return Err(NotServed::Gue),
-            Tunnel::Gre { .. } => return Err(NotServed::Gre),
-        },
+    let encap = match real.tunnel {
+        Tunnel::Ipip => Encap::Ipip,
+        Tunnel::Gue { port, checksum } => Encap::Gue { port, checksum: is_summed(checksum) },
+        Tunnel::Gre { checksum } => Encap::Gre { checksum: is_summed(checksum) },
     };
-    Ok((address, overhead))
+    Ok((address, encap))
+}
+
+/// Whether a tunnel's header has a checksum. One that is offloaded to the other end is for packets whose own checksum is not made
+/// yet; the kernel sends what it forwards with a usual one, too.
+fn is_summed(checksum: TunnelChecksum) -> bool {
+    match checksum {
+        TunnelChecksum::None => false,
+        TunnelChecksum::Csum | TunnelChecksum::RemCsum => true,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use weir_config::model::{Identity, TunnelChecksum};
+    use weir_config::model::Identity;
 
     use super::*;
     use crate::sched::Options;
@@ -108,8 +108,6 @@ mod tests {
     use crate::wire::ethernet::MacAddress;
 
     const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
-    const GUE: Tunnel = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
-    const GRE: Tunnel = Tunnel::Gre { checksum: TunnelChecksum::Csum };
 
     /// A file in which all is served: tun with a sorry server, dr, nat, and a mark.
     fn file() -> Config {
@@ -142,15 +140,7 @@ mod tests {
     /// What configurations could say, were they not read by [`weir_config`]: the virtual server, and what is refused.
     type Case = (fn(&mut Config), &'static str);
 
-    const OF_REAL_SERVERS: [Case; 7] = [
-        (
-            |file| file.virtual_servers[0].real_servers[0].tunnel = GUE,
-            "virtual server tun, real server 10.0.0.11:80: gue tunnels are not served yet; write `tunnel = \"ipip\"`",
-        ),
-        (
-            |file| file.virtual_servers[0].real_servers[0].tunnel = GRE,
-            "virtual server tun, real server 10.0.0.11:80: gre tunnels are not served yet; write `tunnel = \"ipip\"`",
-        ),
+    const OF_REAL_SERVERS: [Case; 4] = [
         (
             |file| file.virtual_servers[0].real_servers[0].address = v6("2001:db8::b"),
             "virtual server tun, real server [2001:db8::b]:80: tunnels from IPv4 to IPv6 are not served yet; write an IPv4 \
@@ -165,10 +155,6 @@ mod tests {
             |file| file.virtual_servers[2].real_servers[0].address = v6("2001:db8::b"),
             "virtual server nat, real server [2001:db8::b]:0: nat does not lead from IPv4 to IPv6; write an IPv4 address of \
              this real server",
-        ),
-        (
-            |file| file.virtual_servers[0].health.sorry_server.as_mut().expect("one").tunnel = GUE,
-            "virtual server tun, real server 10.0.0.12:80: gue tunnels are not served yet; write `tunnel = \"ipip\"`",
         ),
         (
             |file| {

@@ -13,6 +13,15 @@ const SCHEDULERS: &[&str] =
     &["rr", "wrr", "lc", "wlc", "sh", "dh", "sed", "nq", "fo", "ovf", "twos", "rr", "wrr", "wlc"];
 const LARGE_SCHEDULERS: &[&str] = &["lblc", "lblcr", "mh"];
 const METHODS: &[&str] = &["dr", "tun", "nat"];
+const TUNNELS: &[&str] = &[
+    "",
+    "",
+    "tunnel = \"gue\"\n",
+    "tunnel = \"gue\"\ntunnel_checksum = \"csum\"\n",
+    "tunnel = \"gue\"\ntunnel_port = 53\n",
+    "tunnel = \"gre\"\n",
+    "tunnel = \"gre\"\ntunnel_checksum = \"csum\"\n",
+];
 
 /// What a reload can't change, and some files that have it in common. The first one is in force at the start.
 pub(super) fn files(chance: &mut Chance) -> Vec<String> {
@@ -147,6 +156,9 @@ fn service(text: &mut String, chance: &mut Chance, (name, what, nat_port): (&str
         );
         if port != 0 {
             let _ = writeln!(text, "port = {port}");
+        }
+        if own == "tun" {
+            text.push_str(chance.of(TUNNELS));
         }
         if chance.once_in(6) {
             let _ = writeln!(text, "upper_threshold = {}", chance.of(&[2, 5, 9]));

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::case::Arrival;
 use super::chance::Chance;
-use super::packets::{End, ICMP, IPIP, Ip, SCTP, TCP, UDP, arp, icmp, sctp, tcp, udp};
+use super::packets::{End, GRE, GUE_PORT, ICMP, IPIP, Ip, SCTP, TCP, UDP, arp, icmp, sctp, tcp, udp};
 use crate::address::Addr4;
 
 pub(super) const OWN_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
@@ -294,7 +294,8 @@ fn quote(recent: &Recent, depth: usize, chance: &mut Chance) -> Vec<u8> {
             let mut inner =
                 if depth < 3 && chance.once_in(4) { error(recent, depth + 1, chance) } else { inner };
             inner.may_be_wrong = chance.once_in(4);
-            Ip::new(IPIP, chance.of(&OWN), server(chance), inner.bytes(chance))
+            let (protocol, shim) = tunnel(chance);
+            Ip::new(protocol, chance.of(&OWN), server(chance), [shim, inner.bytes(chance)].concat())
         }
         9 if depth < 3 => error(recent, depth + 1, chance),
         10 => match recent.packet(chance) {
@@ -315,6 +316,28 @@ fn quote(recent: &Recent, depth: usize, chance: &mut Chance) -> Vec<u8> {
     }
     let bytes = ip.bytes(chance);
     cut(bytes, chance)
+}
+
+/// What stands around a packet in a tunnel: the outer protocol and what follows the outer header; right, or almost.
+fn tunnel(chance: &mut Chance) -> (u8, Vec<u8>) {
+    let (protocol, mut shim) = match chance.below(4) {
+        0 => {
+            let options = chance.of(&[0, 0, 0, 1, 31]);
+            let ports = [chance.below(1 << 16) as u16, chance.of(&[GUE_PORT, GUE_PORT, 53])];
+            let mut shim: Vec<u8> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
+            shim.extend([0, 60, 0, chance.below(2) as u8, options, IPIP, 0, 0]);
+            shim.resize(shim.len() + usize::from(options) * 4, 0xa5);
+            (UDP, shim)
+        }
+        1 => (GRE, vec![0, 0, 8, 0]),
+        2 => (GRE, vec![0x80, 0, 8, 0, 0, 0, 0, 0]),
+        _ => return (IPIP, Vec::new()),
+    };
+    if chance.once_in(6) {
+        let at = chance.below(shim.len());
+        shim[at] ^= 1 << chance.below(8);
+    }
+    (protocol, shim)
 }
 
 fn cut(mut bytes: Vec<u8>, chance: &mut Chance) -> Vec<u8> {

@@ -3,7 +3,7 @@
 //! Nothing here uses the data path's own reading, sums or updates.
 
 use super::grammar::{OWN, OWN_MACS, VIPS};
-use super::packets::{ICMP, IPIP, SCTP, TCP, UDP};
+use super::packets::{GRE, ICMP, IPIP, SCTP, TCP, UDP};
 use crate::address::Addr4;
 
 const VIRTUAL_MAC: [u8; 5] = [0, 0, 0x5e, 0, 1];
@@ -134,6 +134,31 @@ impl<'a> Packet<'a> {
         sums
     }
 
+    /// What a tunnel of weir's carries, its own headers checked; `None`: it is no tunnel packet.
+    fn in_tunnel(&self) -> Result<Option<&'a [u8]>, String> {
+        if !OWN.contains(&self.source()) {
+            return Ok(None);
+        }
+        match (self.protocol(), self.payload) {
+            (IPIP, inner) => Ok(Some(inner)),
+            (GRE, [0, 0, 8, 0, inner @ ..]) => Ok(Some(inner)),
+            (GRE, [0x80, 0, 8, 0, _, _, 0, 0, inner @ ..]) => match folded(self.payload, 0) {
+                0xffff => Ok(Some(inner)),
+                sum => Err(format!("a GRE packet sums to {sum:04x}")),
+            },
+            (GRE, _) => Err("a header of GRE that no tunnel has".to_owned()),
+            (UDP, [0xc0..=0xff, _, _, _, high, low, _, _, 0, 4, 0, 0, inner @ ..]) => {
+                let len = usize::from(u16::from_be_bytes([*high, *low]));
+                match self.transport() {
+                    Sum::Right | Sum::None if len == self.payload.len() => Ok(Some(inner)),
+                    found => Err(format!("a GUE packet of {len} in {} bytes: {found:?}", self.payload.len())),
+                }
+            }
+            (UDP, _) => Err("a header of GUE that no tunnel has".to_owned()),
+            _ => Ok(None),
+        }
+    }
+
     /// Whether it is an ICMP error.
     fn is_error(&self) -> bool {
         self.protocol() == ICMP && matches!(self.payload.first(), Some(3..=5 | 11 | 12))
@@ -230,11 +255,16 @@ fn judge_ipv4(came: Option<&[u8]>, out: &[u8], l3: usize, mtu: usize) -> Result<
     };
     let at = link(came).map_or(14, |(l3, _, _)| l3);
     let before = Packet::read(&came[at..]).map_err(|fault| format!("sent on though it came with {fault}"))?;
-    let in_tunnel = packet.protocol() == IPIP && OWN.contains(&packet.source());
-    let sent = if in_tunnel { Packet::read(packet.payload)? } else { packet };
-    if in_tunnel && sent.len() != packet.payload.len() {
-        return Err(format!("a packet of {} bytes in a tunnel of {}", sent.len(), packet.payload.len()));
-    }
+    let sent = match packet.in_tunnel()? {
+        Some(inner) => {
+            let sent = Packet::read(inner)?;
+            if sent.len() != inner.len() {
+                return Err(format!("a packet of {} bytes in a tunnel of {}", sent.len(), inner.len()));
+            }
+            sent
+        }
+        None => packet,
+    };
     sent.check_header()?;
     if sent.protocol() != before.protocol() {
         return judge_error(sent, before);

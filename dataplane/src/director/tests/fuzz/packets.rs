@@ -6,6 +6,9 @@ use crate::address::Addr4;
 
 pub(super) const ICMP: u8 = 1;
 pub(super) const IPIP: u8 = 4;
+pub(super) const GRE: u8 = 47;
+/// The UDP port that files give to GUE.
+pub(super) const GUE_PORT: u16 = 6_080;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 pub(super) const SCTP: u8 = 132;

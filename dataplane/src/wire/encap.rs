@@ -1,0 +1,252 @@
+//! What stands between the outer IPv4 header of a tunnel and the client's packet: nothing (IPIP, RFC 2003), UDP and GUE
+//! (draft-ietf-intarea-gue, version 0), or GRE (RFC 2784).
+
+use zerocopy::byteorder::network_endian::U16;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::checksum::Sum;
+use super::ipv4;
+use super::l4::{UDP_LEN, Udp};
+use crate::address::Addr4;
+
+/// Length of GUE's base header, in bytes.
+const GUE_LEN: usize = 4;
+/// Length of GRE's header without a checksum, in bytes.
+const GRE_LEN: usize = 4;
+/// What GRE's checksum and the reserved word behind it add.
+const GRE_SUM_LEN: usize = 4;
+/// In GRE's first byte: there is a checksum.
+const GRE_CHECKSUM: u8 = 0x80;
+/// GRE's name of IPv4: that of Ethernet.
+const GRE_IPV4: [u8; 2] = [0x08, 0x00];
+/// Where a GUE tunnel's flows come from: the dynamic ports of RFC 6335 section 6.
+const SOURCE_PORTS_FROM: u16 = 0xc000;
+/// Bits of a source port that the flow chooses.
+const SOURCE_PORT_BITS: u32 = 14;
+
+/// How a real server's packets are wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encap {
+    /// IPv4 in IPv4.
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue {
+        /// UDP port of the real server.
+        port: u16,
+        /// Whether the UDP header has a checksum.
+        checksum: bool,
+    },
+    /// Generic routing encapsulation.
+    Gre {
+        /// Whether the header has a checksum.
+        checksum: bool,
+    },
+}
+
+impl Encap {
+    /// Bytes in front of the client's packet, the outer IPv4 header among them.
+    #[inline]
+    pub const fn header_len(self) -> usize {
+        ipv4::HEADER_LEN
+            + match self {
+                Self::Ipip => 0,
+                Self::Gue { .. } => UDP_LEN + GUE_LEN,
+                Self::Gre { checksum: false } => GRE_LEN,
+                Self::Gre { checksum: true } => GRE_LEN + GRE_SUM_LEN,
+            }
+    }
+
+    /// The outer header's protocol.
+    #[inline]
+    pub const fn protocol(self) -> u8 {
+        match self {
+            Self::Ipip => ipv4::IPIP,
+            Self::Gue { .. } => ipv4::UDP,
+            Self::Gre { .. } => ipv4::GRE,
+        }
+    }
+
+    /// Whether all bytes are summed.
+    #[inline]
+    pub const fn has_checksum(self) -> bool {
+        matches!(self, Self::Gue { checksum: true, .. } | Self::Gre { checksum: true })
+    }
+
+    /// Writes what stands behind the outer header. `behind` is what follows that header, the client's packet included; `len` is
+    /// its length, which is more only where there is no checksum and the packet lies in several buffers. `ends` are
+    /// the outer addresses; `flow` is the client's, for the outer source port.
+    ///
+    /// `None`: `behind` is shorter than the headers, which can't be.
+    #[inline]
+    pub fn write(self, behind: &mut [u8], len: usize, ends: (Addr4, Addr4), flow: Flow) -> Option<()> {
+        match self {
+            Self::Ipip => {}
+            Self::Gue { port, checksum } => {
+                let len = len as u16;
+                let udp = Udp {
+                    source: U16::new(source_port(flow)),
+                    destination: U16::new(port),
+                    len: U16::new(len),
+                    checksum: U16::ZERO,
+                };
+                let head = behind.first_chunk_mut::<{ UDP_LEN + GUE_LEN }>()?;
+                head[..UDP_LEN].copy_from_slice(udp.as_bytes());
+                // Version 0, no control message, no options; what follows; no flags.
+                head[UDP_LEN..].copy_from_slice(&[0, ipv4::IPIP, 0, 0]);
+                if checksum {
+                    let pseudo = Sum::default().address(ends.0).address(ends.1).word(u16::from(ipv4::UDP));
+                    let sum = pseudo.word(len).bytes(behind).finish();
+                    // Zero would say that there is none (RFC 768).
+                    let sum = if sum == U16::ZERO { U16::MAX_VALUE } else { sum };
+                    behind[6..8].copy_from_slice(sum.as_bytes());
+                }
+            }
+            Self::Gre { checksum } => {
+                let head = behind.first_chunk_mut::<GRE_LEN>()?;
+                let [high, low] = GRE_IPV4;
+                *head = [if checksum { GRE_CHECKSUM } else { 0 }, 0, high, low];
+                if checksum {
+                    behind.get_mut(GRE_LEN..GRE_LEN + GRE_SUM_LEN)?.fill(0);
+                    let sum = Sum::default().bytes(behind).finish();
+                    behind[GRE_LEN..GRE_LEN + 2].copy_from_slice(sum.as_bytes());
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// What a quoted outer header of `protocol` and the bytes behind it say: the tunnel, and at what offset behind the outer
+    /// header the client's packet begins. `None`: it is no tunnel that weir makes, or too little is quoted.
+    pub fn read(protocol: u8, behind: &[u8]) -> Option<(Self, usize)> {
+        match protocol {
+            ipv4::IPIP => Some((Self::Ipip, 0)),
+            ipv4::UDP => {
+                let (udp, rest) = Udp::ref_from_prefix(behind).ok()?;
+                // Version 0 and no control message; the rest of the byte counts words of options.
+                let &[first @ 0..=0x1f, ipv4::IPIP, ..] = rest.first_chunk::<GUE_LEN>()? else { return None };
+                let gue = Self::Gue { port: udp.destination.get(), checksum: udp.checksum != U16::ZERO };
+                Some((gue, UDP_LEN + GUE_LEN + usize::from(first) * 4))
+            }
+            ipv4::GRE => {
+                let &[flags, 0, high, low] = behind.first_chunk::<GRE_LEN>()? else { return None };
+                let gre = Self::Gre { checksum: flags == GRE_CHECKSUM };
+                let is_ours = flags & !GRE_CHECKSUM == 0 && [high, low] == GRE_IPV4;
+                is_ours.then(|| (gre, gre.header_len() - ipv4::HEADER_LEN))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether both lead to the same device of a real server, whatever checksums say.
+    pub fn is_alike(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Ipip, Self::Ipip) | (Self::Gre { .. }, Self::Gre { .. }) => true,
+            (Self::Gue { port, .. }, Self::Gue { port: other, .. }) => port == other,
+            _ => false,
+        }
+    }
+}
+
+/// A client's flow, as far as the way that its packets take depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// The client.
+    pub source: Addr4,
+    /// The VIP.
+    pub destination: Addr4,
+    /// Both ports as they stand in the header; 0 if there are none.
+    pub ports: u32,
+}
+
+/// The outer source port of a flow in a GUE tunnel: always the same for one flow, evenly spread over flows, so that routers and
+/// the queues of real servers' NICs spread them too. Not secret: who aims at one port of these aims at one queue of one server.
+#[inline]
+fn source_port(flow: Flow) -> u16 {
+    /// Odd, and without pattern: 2^64 divided by the golden ratio.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let ends = u64::from(flow.source.bits()) << 32 | u64::from(flow.destination.bits());
+    let mixed = ends.wrapping_mul(SPREAD);
+    let mixed = (mixed ^ mixed >> 32 ^ u64::from(flow.ports)).wrapping_mul(SPREAD);
+    SOURCE_PORTS_FROM | (mixed >> (u64::BITS - SOURCE_PORT_BITS)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const FLOW: Flow =
+        Flow { source: Addr4::new(10, 0, 0, 1), destination: Addr4::new(192, 0, 2, 1), ports: 0x9c40_0050 };
+    const ENDS: (Addr4, Addr4) = (Addr4::new(10, 99, 0, 1), Addr4::new(10, 99, 0, 11));
+    const KINDS: [Encap; 5] = [
+        Encap::Ipip,
+        Encap::Gue { port: 6080, checksum: false },
+        Encap::Gue { port: 6080, checksum: true },
+        Encap::Gre { checksum: false },
+        Encap::Gre { checksum: true },
+    ];
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        bolero::check!().with_type::<(Vec<u8>, u32)>().for_each(|(packet, ports)| {
+            for encap in KINDS {
+                let shim = encap.header_len() - ipv4::HEADER_LEN;
+                let mut behind = vec![0xee; shim];
+                behind.extend_from_slice(packet);
+                encap
+                    .write(&mut behind, shim + packet.len(), ENDS, Flow { ports: *ports, ..FLOW })
+                    .expect("there is room");
+                assert_eq!(&behind[shim..], packet);
+                assert_eq!(Encap::read(encap.protocol(), &behind), Some((encap, shim)));
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_summed_is_right() {
+        for len in [0, 1, 20, 1471] {
+            let packet = vec![0xa7; len];
+            let gue = Encap::Gue { port: 6080, checksum: true };
+            let mut behind = [&[0; 12][..], &packet].concat();
+            gue.write(&mut behind, 12 + len, ENDS, FLOW).expect("there is room");
+            let pseudo = Sum::default().address(ENDS.0).address(ENDS.1).word(17).word(behind.len() as u16);
+            assert_eq!(pseudo.bytes(&behind).fold(), 0xffff);
+            let mut behind = [&[0; 8][..], &packet].concat();
+            Encap::Gre { checksum: true }.write(&mut behind, 8 + len, ENDS, FLOW).expect("there is room");
+            assert_eq!(Sum::default().bytes(&behind).fold(), 0xffff);
+        }
+    }
+
+    #[test]
+    fn others_tunnels_are_not_read() {
+        let gre = |head: [u8; 4]| Encap::read(ipv4::GRE, &[&head[..], &[0; 40]].concat());
+        assert!(gre([0, 0, 8, 0]).is_some());
+        for head in [[0x20, 0, 8, 0], [0x90, 0, 8, 0], [0, 1, 8, 0], [0, 0, 0x86, 0xdd]] {
+            assert_eq!(gre(head), None, "{head:?}");
+        }
+        let gue = |head: [u8; 4]| {
+            let behind = [&[0xc0, 1, 0x17, 0xc0, 0, 60, 0, 0][..], &head, &[0; 40]].concat();
+            Encap::read(ipv4::UDP, &behind)
+        };
+        assert_eq!(gue([2, 4, 0, 0]).map(|(_, at)| at), Some(20), "with two words of options");
+        for head in [[0x40, 4, 0, 0], [0x20, 4, 0, 0], [0, 41, 0, 0]] {
+            assert_eq!(gue(head), None, "{head:?}");
+        }
+        for cut in 0..12 {
+            let behind = [0xc0, 1, 0x17, 0xc0, 0, 60, 0, 0, 0, 4, 0, 0];
+            assert_eq!(Encap::read(ipv4::UDP, &behind[..cut]), None);
+        }
+        assert_eq!(Encap::read(ipv4::TCP, &[0; 40]), None);
+    }
+
+    #[test]
+    fn flows_spread_over_the_source_ports() {
+        let ports: HashSet<u16> =
+            (0..4096).map(|port| source_port(Flow { ports: port << 16 | 80, ..FLOW })).collect();
+        assert!(ports.len() > 3200, "{} of 4096", ports.len());
+        assert!(ports.iter().all(|port| *port >= SOURCE_PORTS_FROM));
+        let low: HashSet<u16> = ports.iter().map(|port| port % 8).collect();
+        assert_eq!(low.len(), 8);
+    }
+}
