@@ -7,7 +7,8 @@ use weir_benches::frames::{CLIENT, VIP, client, icmp, ipv4, sctp, server, tcp, u
 use weir_benches::pool::{PoolFrame, PoolWire};
 use weir_dataplane::packet::{Frame, Wire};
 use weir_dataplane::parse::{Packet, parse, parse_quoted};
-use weir_dataplane::rewrite::{fragment, into_tunnel, ipv4_mut, quoted, to_client, to_server};
+use weir_dataplane::rewrite::{Outer, fragment, into_tunnel, ipv4_mut, quoted, to_client, to_server};
+use weir_dataplane::wire::encap::Encap;
 use weir_dataplane::wire::ipv4::{HEADER_LEN, TCP};
 use weir_dataplane::wire::l4::flags::ACK;
 
@@ -48,9 +49,11 @@ fn benches(criterion: &mut Criterion) {
     }
 
     let (mut frame, packet) = received(&mut wire, &tcp(client(0), (VIP, 80), ACK));
+    let (encap, source, destination) = (Encap::Ipip, server(2), server(11));
+    let outer = Outer { encap, source, destination, keep_df: true, ident: 1 };
     group.bench_function("tunnel", |bencher| {
         bencher.iter(|| {
-            let wrapped = into_tunnel(black_box(&mut frame), &packet, (server(2), server(11)), true, 1);
+            let wrapped = into_tunnel(black_box(&mut frame), &packet, &outer);
             assert!(frame.trim_front(HEADER_LEN));
             // The link header went with the outer one.
             frame.bytes_mut()[12..15].copy_from_slice(&[8, 0, 0x45]);

@@ -2,6 +2,7 @@
 
 use weir_dataplane::address::Addr4;
 use weir_dataplane::wire::ethernet::{Arp, MacAddress};
+use weir_dataplane::wire::ipv4;
 use weir_dataplane::wire::l4::flags::{ACK, SYN};
 
 use crate::Lab;
@@ -25,10 +26,12 @@ pub struct Case {
 }
 
 /// Every case, in the order of the list of figures.
-pub const ALL: [Case; 18] = [
+pub const ALL: [Case; 20] = [
     Case { name: "dr-established", prepare: || established("dr", requests), passes: 4 },
     Case { name: "dr-virtual-mac", prepare: virtual_mac, passes: 4 },
     Case { name: "tun-established", prepare: || established("tun", requests), passes: 4 },
+    Case { name: "gue-established", prepare: || tunnelled("gue"), passes: 4 },
+    Case { name: "gre-established", prepare: || tunnelled("gre"), passes: 4 },
     Case { name: "nat-established", prepare: || established("nat", requests), passes: 4 },
     Case { name: "nat-replies", prepare: || established("nat", replies), passes: 4 },
     Case { name: "nat-mixed", prepare: || established("nat", mixed), passes: 4 },
@@ -72,6 +75,14 @@ fn lab(forwarding: &str, protocol: &str, scheduler: &str, servers: u16) -> Lab {
 /// A director that knows [`FLOWS`] established connections to four real servers, and frames of them.
 fn established(forwarding: &str, frames: fn(&[PoolFrame]) -> Vec<Vec<u8>>) -> (Lab, Vec<Vec<u8>>) {
     establish(lab(forwarding, "tcp", "rr", 4), frames)
+}
+
+/// As `tun-established`, in another tunnel.
+fn tunnelled(tunnel: &str) -> (Lab, Vec<Vec<u8>>) {
+    let server = virtual_server(80, "protocol = \"tcp\"\nscheduler = \"rr\"", "tun", 4, true);
+    let weight = "weight = 1000\n";
+    let file = base(16_384, "") + &server.replace(weight, &format!("{weight}tunnel = \"{tunnel}\"\n"));
+    establish(Lab::new(&file, 1), requests)
 }
 
 fn establish(mut lab: Lab, frames: fn(&[PoolFrame]) -> Vec<Vec<u8>>) -> (Lab, Vec<Vec<u8>>) {
@@ -125,11 +136,16 @@ fn mixed(sent: &[PoolFrame]) -> Vec<Vec<u8>> {
     requests(sent).into_iter().zip(replies(sent)).flat_map(|(request, reply)| [request, reply]).collect()
 }
 
-/// The client that a forwarded segment comes from; a tunnel's header is passed over.
+/// The client that a forwarded segment comes from; a tunnel's headers are passed over.
 fn client_of(frame: &PoolFrame) -> End {
-    const IPIP: u8 = 4;
     let bytes = frame.bytes();
-    let ip = &bytes[if bytes[23] == IPIP { 34 } else { 14 }..];
+    let inner = match bytes[23] {
+        ipv4::IPIP => 34,
+        ipv4::GRE => 38,
+        ipv4::UDP => 46,
+        _ => 14,
+    };
+    let ip = &bytes[inner..];
     ([ip[12], ip[13], ip[14], ip[15]].into(), u16::from_be_bytes([ip[20], ip[21]]))
 }
 

@@ -10,6 +10,7 @@ from .machine import Failed, Sample, Window
 from .traffic import Traffic
 
 CASES = testpmd.MODES + weir.METHODS
+USUAL = tuple(case for case in CASES if case not in weir.TUNNELS)
 MBUF_DATA_BYTES = 2048
 # weir takes no MTU below 576, so no smaller mbuf either.
 MBUF_DATA_BYTES_LEAST = 640
@@ -103,7 +104,7 @@ def points(
 def _point(
     traffic: Traffic, cases: list[str], mbuf_bytes: int | None, capacity: int | None, central: bool
 ) -> Point:
-    programs = [case for case in cases if traffic.kind != "mixed" or case not in ("dr", "tun")]
+    programs = [case for case in cases if traffic.kind != "mixed" or case not in ("dr", "tun", *weir.TUNNELS)]
     records = capacity or weir.capacity_for(traffic.flows)
     point = Point(traffic, mbuf_bytes or MBUF_DATA_BYTES, records, programs, central)
     if mbuf_bytes is None and point.pages_needed() > machine.hugepages_obtainable():

@@ -6,6 +6,7 @@ from html import escape
 
 from .report import REFERENCE, figures, flows_label, label, machine_lines
 from .traffic import KINDS
+from .weir import METHODS
 
 _WIDTH, _HEIGHT = 1060, 470
 _PANEL_WIDTH, _PANEL_HEIGHT = 400, 300
@@ -17,6 +18,8 @@ _STYLES = {
     "5tswap": ("#333333", "10 4"),
     "dr": ("#0072b2", ""),
     "tun": ("#d55e00", ""),
+    "gue": ("#cc79a7", ""),
+    "gre": ("#56b4e9", ""),
     "nat": ("#009e73", ""),
 }
 
@@ -35,7 +38,7 @@ def svg(result: dict) -> str | None:
     ]
     programs = [p for p in _STYLES if any(figures(point, p) for point in points)]
     out += _panel(60, "million packets per second of CPU time", points, programs, lambda f: f["mpps"])
-    weir = [p for p in programs if p in ("dr", "tun", "nat")]
+    weir = [p for p in programs if p in METHODS]
     if weir:
         out += _panel(550, f"weir / testpmd {REFERENCE}", points, weir, lambda f: f.get("ratio"))
     for i, program in enumerate(programs):

@@ -11,7 +11,9 @@ from . import traffic
 from .machine import EAL_OPTIONS, Child, Failed, Sample
 from .testpmd import SPARE_MBUFS
 
-METHODS = ("dr", "tun", "nat")
+# Kinds of TUN that have a name of their own; "tun" is ipip.
+TUNNELS = ("gue", "gre")
+METHODS = ("dr", "tun", *TUNNELS, "nat")
 FRAME_OVERHEAD_BYTES = 18
 REAL_SERVERS = 4
 _START_SECONDS = 180
@@ -59,12 +61,15 @@ class Case:
         for i, server in enumerate(servers):
             lines.append(f'[[neighbor]]\naddress = "{server}"\nmac = "02:00:00:01:{i >> 8:02x}:{i & 255:02x}"\n')
         lines.append(f'[[virtual_server]]\nname = "bench"\naddress = "{traffic.VIP}"\nport = {traffic.VIP_PORT}')
-        lines.append(f'protocol = "{protocol}"\nforwarding = "{self.method}"\nscheduler = "{self.scheduler}"\n')
+        forwarding = "tun" if self.method in TUNNELS else self.method
+        lines.append(f'protocol = "{protocol}"\nforwarding = "{forwarding}"\nscheduler = "{self.scheduler}"\n')
         if self.persistent:
             lines.append("persistence_timeout = 300\n")
         port = traffic.REAL_SERVER_NAT_PORT if nat else traffic.VIP_PORT
         for server in servers:
             lines.append(f'  [[virtual_server.real_server]]\n  address = "{server}"\n  port = {port}\n')
+            if self.method in TUNNELS:
+                lines.append(f'  tunnel = "{self.method}"\n')
         return "\n".join(lines)
 
 
