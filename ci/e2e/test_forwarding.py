@@ -4,10 +4,11 @@ import collections
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import unittest
 
-from scapy.all import ARP, IP, TCP, Ether, PcapReader
+from scapy.all import ARP, IP, TCP, UDP, Ether, PcapReader
 
 import lab
 
@@ -142,6 +143,72 @@ class Tun(Through, unittest.TestCase):
             lab.answers(self.vip, 1)
         outer = {(packet[IP].src, packet[IP].dst) for packet in packets(path) if IP in packet and packet[IP].proto == 4}
         self.assertEqual(outer, {(lab.DIRECTOR_INNER, lab.REAL_SERVERS["C"])})
+
+
+class OtherTunnels(unittest.TestCase):
+    """GUE and GRE, with and without a checksum."""
+
+    # The keys of a real server, the outer protocol, and what IP's and the tunnel's own headers take.
+    KINDS = (({"tunnel": "gue"}, 17, 32), ({"tunnel": "gue", "tunnel_checksum": "csum"}, 17, 32),
+             ({"tunnel": "gue", "tunnel_checksum": "remcsum"}, 17, 32),
+             ({"tunnel": "gre"}, 47, 24), ({"tunnel": "gre", "tunnel_checksum": "csum"}, 47, 28))
+
+    def config(self, keys):
+        """The lab's file with these keys at each real server of the TUN virtual server."""
+        text = lab.config()
+        start, end = text.index('name = "tun"'), text.index('name = "nat"')
+        lines = "".join(f'\n  {key} = "{value}"' for key, value in keys.items())
+        servers = text[start:end].replace("[[virtual_server.real_server]]", f"[[virtual_server.real_server]]{lines}")
+        return text[:start] + servers + text[end:]
+
+    def outer(self, path, protocol):
+        """The outer packets of a capture."""
+        return [frame[IP] for frame in packets(path)
+                if IP in frame and frame[IP].src == lab.DIRECTOR_INNER and frame[IP].proto == protocol]
+
+    def test_clients_are_served_by_the_wrr_of_the_kernel_and_told_what_fits(self):
+        path = lab.RUN / "up"
+        path.write_bytes(os.urandom(MEGABYTE))
+        for keys, protocol, overhead in self.KINDS:
+            with self.subTest(keys):
+                lab.run("client", "ip", "route", "flush", "cache", check=True)
+                with lab.Weir(self.config(keys)), lab.capture("C", "eth0") as came:
+                    picks = lab.answers(lab.VIPS["tun"], 9)
+                    done = lab.get(f"http://{lab.VIPS['tun']}/files/up", "--upload-file", str(path))
+                self.assertEqual(("".join(name for name, _ in picks), {client for _, client in picks}),
+                                 (ROUND, {lab.CLIENT}))
+                self.assertEqual(done.returncode, 0, done.stderr)
+                route = lab.run("client", "ip", "route", "get", lab.VIPS["tun"]).stdout
+                self.assertIn(f" mtu {1500 - overhead}", route)
+                outer = self.outer(came, protocol)
+                self.assertGreater(len(outer), MEGABYTE / 1500)
+                self.assertEqual(max(packet.len for packet in outer), 1500)
+                self.assertEqual({packet.dst for packet in outer}, {lab.REAL_SERVERS["C"]})
+                if protocol == 17:
+                    self.check_ports(outer)
+
+    def check_ports(self, outer):
+        """Each connection has a source port of its own, and keeps it."""
+        self.assertEqual({packet[UDP].dport for packet in outer}, {6080})
+        # Behind GUE's four bytes and the client's IP header stands the client's port.
+        flows = {(bytes(packet[UDP].payload)[24:26], packet[UDP].sport) for packet in outer}
+        self.assertEqual(len(flows), len({client for client, _ in flows}))
+        self.assertGreater(len({port for _, port in flows}), 1)
+
+    def test_an_edit_of_the_tunnel_moves_connections_that_are_open(self):
+        (gue, _, _), (gre, protocol, _) = self.KINDS[0], self.KINDS[3]
+        url = f"http://{lab.VIPS['tun']}/"
+        with lab.Weir(self.config(gue)) as weir, lab.capture("C", "eth0") as came:
+            command = ["curl", "-sS", "--no-buffer", "--fail", "--rate", "1/s", *[url] * 4, "-w", "%{num_connects}\n"]
+            slow = subprocess.Popen(lab.inside("client", *command), stdout=subprocess.PIPE, text=True)
+            lines = [slow.stdout.readline()]
+            weir.file.write_text(self.config(gre))
+            weir.process.send_signal(signal.SIGHUP)
+            lines += slow.stdout.readlines()
+            self.assertEqual(slow.wait(timeout=60), 0)
+        self.assertEqual([line for line in lines if line[0].isdigit()], ["1\n", "0\n", "0\n", "0\n"])
+        self.assertEqual({line for line in lines if not line[0].isdigit()}, {f"C {lab.CLIENT}\n"})
+        self.assertGreater(len(self.outer(came, protocol)), 3)
 
 
 class Nat(Through, unittest.TestCase):

@@ -47,8 +47,6 @@ mac = "02:00:00:00:01:fe"
 # What weir refuses, by a part of the command, with a part of what it says. Lines of listings about what was not added are not
 # looked for.
 REFUSED = {
-    "--tun-type gue --tun-port 6080": "gue and gre tunnels are not served yet",
-    "--tun-type gre": "gue and gre tunnels are not served yet",
     "-w 65536": "`weight`",
     "--start-daemon master": "does not synchronise connections",
     "--start-daemon backup": "does not synchronise connections",
