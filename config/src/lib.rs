@@ -30,6 +30,7 @@ mod secret;
 mod slices;
 mod suggest;
 mod syntax;
+pub mod tokens;
 mod validate;
 
 pub use file::read_file;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use health::{Agent, Health, HealthCheck, OnFail, ServiceHealth};
+use health::{Agent, Health, HealthCheck, OnFail, ServiceHealth, TlsIdentity};
 pub use mark::{Family, Identity, Mark, MarkRange, PortRange, Protocols};
 
 /// The whole file.
@@ -82,6 +82,17 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Names by which clients may ask, besides addresses, `localhost` and the machine's own name.
     pub hosts: Vec<String>,
+    /// With it the listener speaks TLS and nothing else.
+    pub tls: Option<TlsIdentity>,
+    /// The file of bearer tokens. Only there with `tls`.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Http {
+    /// Whether only this machine reaches the listener.
+    pub fn is_loopback(&self) -> bool {
+        self.listen.ip().to_canonical().is_loopback()
+    }
 }
 
 /// `[workers]`: the threads that poll.

@@ -55,6 +55,8 @@ pub enum Need {
     SystemAuthorities,
     /// A certificate and its key.
     Identity(TlsIdentity),
+    /// A file of bearer tokens that only its owner can read.
+    Tokens(PathBuf),
     /// A program that the account of programs may run.
     Program(PathBuf),
     /// A user, by name or number, that is not root.
@@ -70,6 +72,7 @@ impl Need {
             Need::Certificates(path) => format!("no certificates in {}", path.display()),
             Need::SystemAuthorities => "no authorities of this system".to_owned(),
             Need::Identity(identity) => format!("no identity in {}", identity.certificate.display()),
+            Need::Tokens(path) => format!("no tokens in {}", path.display()),
             Need::Program(path) => {
                 let command = path.display().to_string();
                 match secret::program_of(&command) {

@@ -99,6 +99,9 @@ pub(crate) struct Control {
 pub(crate) struct Http {
     pub(crate) listen: Field<Text>,
     pub(crate) hosts: Field<List<Text>>,
+    pub(crate) tls_certificate: Field<Text>,
+    pub(crate) tls_key: Field<Text>,
+    pub(crate) token_file: Field<Text>,
 }
 
 /// `[workers]`

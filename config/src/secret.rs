@@ -29,8 +29,8 @@ const FIELDS: [&str; 3] = ["request_header", "expect_header", "expect_header_reg
 /// Programs: shown without their arguments. One without its path is shown if it is a plain word, as is a path without its slash: it is
 /// what the report is about then.
 const PROGRAMS: [&str; 5] = ["command", "notify_up", "notify_down", "quorum_up", "quorum_down"];
-/// Paths of requests: shown up to their query.
-const PATHS: [&str; 1] = ["path"];
+/// Paths of requests: shown up to their query. And the path in whose place a token may stand.
+const PATHS: [&str; 2] = ["path", "token_file"];
 
 /// Values within values that are looked into; weir's file has two.
 const DEPTH_MAX: usize = 8;

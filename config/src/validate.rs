@@ -8,6 +8,7 @@ mod advice;
 mod connections;
 mod fault;
 mod health;
+mod http;
 mod marks;
 mod network;
 mod ports;
@@ -25,7 +26,7 @@ mod vrrp;
 mod workers;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use toml::Spanned;
@@ -36,7 +37,7 @@ use self::marks::Marks;
 use self::network::Network;
 use self::ports::{MbufDataBytes, ReadPort};
 use self::table::{Table, peek, peeked, tables};
-use crate::model::{Config, Control, Http, Memory, Timeouts};
+use crate::model::{Config, Control, Memory, Timeouts};
 use crate::report::Problem;
 use crate::schema::{File, Span, Tables, Tabular};
 
@@ -48,7 +49,7 @@ const NOWHERE: Span = 0..0;
 pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec<Asked>) {
     let mut root = Table::new(NOWHERE, problems);
     let control = control(file, &mut root);
-    let http = http(file, &mut root);
+    let http = http::http(file, &mut root);
     let (memory, room) = memory(file, &mut root);
     let workers = workers::workers(&file.workers, &mut root);
     let connections = connections::connections(&file.connections, &mut root);
@@ -121,35 +122,6 @@ fn control(file: &File, root: &mut Table<'_>) -> Control {
     let is_socket_written = socket.is_some();
     let socket = socket.map_or_else(|| PathBuf::from("/run/weir/weir.sock"), Spanned::into_inner);
     Control { socket, is_socket_written }
-}
-
-fn http(file: &File, root: &mut Table<'_>) -> Http {
-    let read = root.value(&file.http).map(|(Tabular(http), at)| {
-        let mut table = root.inner(at);
-        let listen = table.parsed_or_number(&http.listen, values::listen);
-        listen.iter().for_each(|listen| warn_of_strangers(listen, &mut table));
-        let hosts = table.list(&http.hosts, values::host_name).into_iter().map(Spanned::into_inner);
-        (listen, hosts.collect())
-    });
-    let (listen, hosts) = read.unwrap_or_default();
-    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9292));
-    Http { listen: listen.map_or(default, Spanned::into_inner), hosts }
-}
-
-/// Whoever reaches the address learns every virtual server, real server and client: nobody is asked who they are.
-fn warn_of_strangers(listen: &Spanned<SocketAddr>, table: &mut Table<'_>) {
-    let ip = listen.get_ref().ip();
-    if ip.is_loopback() {
-        return;
-    }
-    let label = match ip.is_unspecified() {
-        true => "on every address of this machine".to_owned(),
-        false => format!("whoever reaches {ip} may read"),
-    };
-    let problem = Problem::warning("the status page, the metrics and the API are open to other machines")
-        .at(listen.span(), label)
-        .help("weir asks nobody who they are: listen on 127.0.0.1, or keep strangers away with a firewall");
-    table.report(problem);
 }
 
 fn memory(file: &File, root: &mut Table<'_>) -> (Memory, MbufDataBytes) {

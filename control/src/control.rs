@@ -20,7 +20,7 @@ use weir_health::checker::Handle;
 use crate::apply::Apply;
 use crate::flags::Flags;
 use crate::health::PassiveSampler;
-use crate::http::{self, HttpState};
+use crate::http::{self, HttpState, Keyring};
 use crate::lasting::{Lasting, Said};
 use crate::links::Links;
 use crate::longest::Watch;
@@ -55,6 +55,8 @@ struct Conflicts {
 pub(crate) struct Doors {
     /// The TCP listener.
     pub(crate) http: TcpListener,
+    /// What it shows and asks for.
+    pub(crate) keys: Keyring,
     /// `None`: there is no control socket.
     pub(crate) control: Option<ControlSocket>,
 }
@@ -134,7 +136,7 @@ impl Control {
 
     async fn serve(
         mut self,
-        Doors { http: listener, control: socket }: Doors,
+        Doors { http: listener, keys, control: socket }: Doors,
         mut supervisor: Supervisor,
         flags: &Flags,
         workers: usize,
@@ -145,7 +147,8 @@ impl Control {
             // An end that is dropped is one, too.
             let _ = stopped.wait_for(|is| *is).await;
         };
-        let pages = self.http.clone().with_threads(flags.threads.clone());
+        self.config.renews(keys.clone());
+        let pages = self.http.clone().with_threads(flags.threads.clone()).with_keys(keys);
         let http = tokio::spawn(http::serve(listener, pages.clone(), until(stopped.clone())));
         let control = match socket.as_ref().map(ControlSocket::listener).transpose()? {
             Some(socket) => tokio::spawn(http::serve_control(socket, pages, until(stopped))),

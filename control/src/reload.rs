@@ -21,6 +21,7 @@ use weir_dataplane::snapshot::publish::Current;
 use weir_health::overlay::Overlay;
 
 use crate::apply::{Apply, Draft, Pace, Refused};
+use crate::http::{Keyring, Keys};
 use crate::orders::{Answer, EditOrder, Order, ReloadOrder, refusal};
 use crate::reload_status::RefusedBy;
 use crate::routes;
@@ -31,8 +32,8 @@ const WAITING_MAX: usize = 16;
 
 /// What was done beside control.
 pub(crate) enum Step {
-    /// The file was read: what it says, and warnings; or a report.
-    Read(Result<(Box<Draft>, Option<Report>), Report>),
+    /// The file was read: what it says, warnings, and what the files of `[http]` hold; or why not.
+    Read(Result<(Box<Draft>, Option<Report>, Keys), NotReloaded>),
     /// A draft was put in force, or not.
     Applied(Box<Apply>, Result<Reloaded, Refused>),
     /// What is in force was put in force once more.
@@ -50,6 +51,9 @@ pub(crate) enum NotReloaded {
     /// The file is bad: the report on it.
     #[error("\n{0}")]
     BadFile(Report),
+    /// A file of `[http]` changed after the check of weir's own.
+    #[error("a file of [http] changed meanwhile: {0}")]
+    Keys(String),
     /// Some part does not take it.
     #[error("{0}")]
     Refused(Refused),
@@ -59,7 +63,7 @@ impl NotReloaded {
     /// Who refused it.
     pub(crate) fn by(&self) -> RefusedBy {
         match self {
-            Self::BadFile(_) => RefusedBy::File,
+            Self::BadFile(_) | Self::Keys(_) => RefusedBy::File,
             Self::Refused(refused) => refused.by(),
         }
     }
@@ -72,6 +76,7 @@ impl From<&NotReloaded> for Refusal {
                 let text = report.one_liners().next().map_or_else(|| report.tally(), |(_, line)| line);
                 Refusal { report: Some(report.to_string()), ..refusal(Kind::Invalid, text) }
             }
+            NotReloaded::Keys(_) => refusal(Kind::Invalid, problem.to_string()),
             NotReloaded::Refused(refused) => refused.into(),
         }
     }
@@ -82,11 +87,14 @@ struct UnderWay {
     order: ReloadOrder,
     began: Instant,
     warnings: Vec<String>,
+    /// Of the HTTP listener, to be in force with the rest.
+    keys: Option<Keys>,
 }
 
 /// See the module.
 pub(crate) struct Reload {
     path: PathBuf,
+    keys: Keyring,
     /// What is in force, while `apply` is elsewhere.
     file: Arc<Config>,
     current: Current,
@@ -111,6 +119,7 @@ impl Reload {
     pub(crate) fn new(path: PathBuf, mut apply: Apply) -> Self {
         Self {
             path,
+            keys: Keyring::default(),
             file: Arc::new(without_servers(&apply.file())),
             current: apply.publish().shared(),
             apply: Some(Box::new(apply)),
@@ -123,6 +132,11 @@ impl Reload {
             owes_renewal: false,
             edited: [0; 2],
         }
+    }
+
+    /// Puts what the HTTP listener shows and asks for there, at each reload.
+    pub(crate) fn renews(&mut self, keys: Keyring) {
+        self.keys = keys;
     }
 
     /// What is in force: the file, and the edits since.
@@ -262,15 +276,16 @@ impl Reload {
 
     fn read(&mut self, order: ReloadOrder) {
         self.is_reading = true;
-        self.under_way = Some(UnderWay { order, began: Instant::now(), warnings: Vec::new() });
+        self.under_way = Some(UnderWay { order, began: Instant::now(), warnings: Vec::new(), keys: None });
         let (path, former) = (self.path.clone(), without_servers(&self.file()));
         self.steps.spawn_blocking(move || {
             let read = weir_config::load(&path).and_then(weir_health::local::examine);
-            let read = read.map(routes::look_around);
-            Step::Read(read.map(|Loaded { config, warnings, editor, .. }| {
+            let read = read.map(routes::look_around).map_err(NotReloaded::BadFile);
+            Step::Read(read.and_then(|Loaded { config, warnings, editor, .. }| {
+                let keys = Keys::read(&config.http).map_err(NotReloaded::Keys)?;
                 let numbers = sequence::read_new(&config, Some(&former));
                 let draft = Box::new(Draft::new(config, editor, numbers));
-                (draft, (!warnings.is_empty()).then_some(warnings))
+                Ok((draft, (!warnings.is_empty()).then_some(warnings), keys))
             }))
         });
     }
@@ -291,12 +306,15 @@ impl Reload {
             Step::Read(read) => {
                 self.is_reading = false;
                 match read {
-                    Ok((draft, warnings)) => {
+                    Ok((draft, warnings, keys)) => {
                         self.warn(warnings);
+                        if let Some(under_way) = &mut self.under_way {
+                            under_way.keys = Some(keys);
+                        }
                         self.draft = Some(draft);
                         None
                     }
-                    Err(report) => Some(Err(NotReloaded::BadFile(report))),
+                    Err(problem) => Some(Err(problem)),
                 }
             }
             Step::Applied(apply, done) => {
@@ -332,7 +350,7 @@ impl Reload {
 
     /// A reload has come to its end. `None`: it was none that changes anything.
     fn end(&mut self, done: Result<Reloaded, NotReloaded>) -> Option<Outcome> {
-        let UnderWay { order, warnings, .. } = self.under_way.take()?;
+        let UnderWay { order, warnings, keys, .. } = self.under_way.take()?;
         let done = done.map(|reloaded| Reloaded { warnings, ..reloaded });
         answer(order.answer, done.as_ref().map(Reloaded::clone).map_err(Refusal::from));
         if order.wanted.dry_run {
@@ -340,6 +358,9 @@ impl Reload {
         }
         match &done {
             Ok(reloaded) => {
+                if let Some(keys) = keys {
+                    self.keys.store(Arc::new(keys));
+                }
                 // It comes with what was owed.
                 self.owes_renewal = false;
                 let generation = self.current.load().generation;

@@ -95,6 +95,8 @@ mod tests {
             ("control", "socket") => "\"/run/other.sock\"",
             ("http", "listen") => "\"127.0.0.1:9999\"",
             ("http", "hosts") => "[\"weir.example.org\"]",
+            ("http", "tls_certificate") => "\"/etc/weir/cert.pem\"",
+            ("http", _) => "\"/etc/weir/other\"\ntls_certificate = \"/etc/weir/cert.pem\"",
             ("memory", "mbufs") => "4096",
             ("memory", "mbuf_data_bytes") => "4096",
             ("workers", "idle") => "\"sleep\"",

@@ -12,6 +12,7 @@ use weir_dataplane::snapshot::publish::Current;
 use weir_health::checker::Handle;
 
 use crate::host::counters::HostCounters;
+use crate::http::Tally;
 use crate::lasting::Lasts;
 use crate::longest::Longest;
 use crate::reload_status::ReloadStatus;
@@ -89,6 +90,8 @@ pub(crate) struct Sources {
     pub(crate) tracked_lasts: Lasts,
     /// How long the write of a sequence file that is under way lasts.
     pub(crate) sequence_lasts: Lasts,
+    /// What the TCP listener refuses, and its handshakes.
+    pub(crate) http: Arc<Tally>,
     /// When weir was started.
     pub(crate) started: SystemTime,
     /// DPDK's version, such as `22.11.11`.
@@ -124,6 +127,7 @@ impl Sources {
             reload_lasts: Lasts::default(),
             tracked_lasts: Lasts::default(),
             sequence_lasts: Lasts::default(),
+            http: Arc::default(),
             started,
             dpdk_version: dpdk::version().trim_start_matches("DPDK ").to_owned(),
         }

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use arc_swap::ArcSwap;
 use dpdk::{Eal, EalError};
 use tracing::error;
 use weir_config::Loaded;
@@ -11,6 +12,7 @@ use weir_config::Loaded;
 use crate::cli::CommandLine;
 use crate::control::Doors;
 use crate::flags::{BAD_INPUT, FAILED, Flags};
+use crate::http::{Keyring, Keys};
 use crate::socket::ControlSocket;
 use crate::{early, http, lasting, lifecycle, log, nodes, ports, routes, signals};
 
@@ -70,9 +72,13 @@ fn serve(line: &CommandLine) -> ExitCode {
 fn load_and_run(line: &CommandLine, flags: Flags) -> u8 {
     flags.wishes.waiting_for("the start");
     let file = &line.own.config;
-    let loaded = lasting::at_start(file, || weir_config::load(file).and_then(weir_health::local::examine));
-    let loaded = match loaded {
-        Ok(loaded) => routes::look_around(loaded),
+    let loaded = lasting::at_start(file, || {
+        let loaded = weir_config::load(file).and_then(weir_health::local::examine)?;
+        let keys = Keys::read(&loaded.config.http);
+        Ok((loaded, keys))
+    });
+    let (loaded, keys) = match loaded {
+        Ok((loaded, keys)) => (routes::look_around(loaded), keys),
         Err(report) => {
             say(&report);
             return BAD_INPUT;
@@ -81,7 +87,14 @@ fn load_and_run(line: &CommandLine, flags: Flags) -> u8 {
     if !loaded.warnings.is_empty() {
         say(&loaded.warnings);
     }
-    match run(line, loaded, flags) {
+    let keys = match keys {
+        Ok(keys) => Keyring::new(ArcSwap::from_pointee(keys)),
+        Err(problem) => {
+            error!("a file of [http] changed while weir started: {problem}");
+            return FAILED;
+        }
+    };
+    match run(line, loaded, keys, flags) {
         Ok(()) => 0,
         Err(problem) => {
             error!("{problem:#}");
@@ -92,9 +105,14 @@ fn load_and_run(line: &CommandLine, flags: Flags) -> u8 {
 
 /// From a valid configuration to a director that forwards, until it is told to stop. Whatever was started is stopped
 /// in reverse order, also when a later step fails.
-fn run(line: &CommandLine, Loaded { config, editor, .. }: Loaded, flags: Flags) -> anyhow::Result<()> {
+fn run(
+    line: &CommandLine,
+    Loaded { config, editor, .. }: Loaded,
+    keys: Keyring,
+    flags: Flags,
+) -> anyhow::Result<()> {
     let listener = http::bind(config.http.listen)?;
-    let doors = Doors { http: listener, control: ControlSocket::of(&config.control)? };
+    let doors = Doors { http: listener, keys, control: ControlSocket::of(&config.control)? };
     let arguments = line.eal_arguments();
     let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
     for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {

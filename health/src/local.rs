@@ -1,5 +1,5 @@
-//! What checks and hooks need of the director itself: files of certificates, accounts, programs. Looked at when a file is loaded, so
-//! that a slip of the pen is an error there, and not the failure of every server later.
+//! What checks, hooks and the HTTP listener need of the director itself: files of certificates and tokens, accounts, programs. Looked at
+//! when a file is loaded, so that a slip of the pen is an error there, and not the failure of every server later.
 
 use std::fs::Metadata;
 use std::io;
@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use weir_config::Loaded;
 use weir_config::model::health::{Account, Health, TlsIdentity};
 use weir_config::report::{Need, Problem, Report};
+use weir_config::tokens::{self, Token};
 
 /// Who runs nothing and owns nothing: the kernel's overflow ids.
 pub(crate) const NOBODY: Account = Account { user: 65_534, group: 65_534 };
@@ -56,6 +57,7 @@ fn has(need: &Need, runner: Option<Account>) -> Result<(), String> {
         Need::Certificates(path) => certificates(path).map(drop),
         Need::SystemAuthorities => system_authorities().and_then(certificates).map(drop),
         Need::Identity(pair) => identity(pair).map(drop),
+        Need::Tokens(path) => bearers(path).map(drop),
         Need::Program(path) => program(path, runner),
         Need::User(_) | Need::Group(_) if !is_root => Ok(()),
         Need::User(name) => user(name).map(drop),
@@ -150,7 +152,10 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// A certificate with what goes along with it, and its key.
-pub(crate) fn identity(
+///
+/// # Errors
+/// What is wrong with which file, in words.
+pub fn identity(
     files: &TlsIdentity,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
     let of = |path: &PathBuf, problem: String| format!("{}: {problem}", path.display());
@@ -162,6 +167,22 @@ pub(crate) fn identity(
     let pair = rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider);
     pair.map_err(|problem| of(&files.key, format!("this is not the key of the certificate: {problem}")))?;
     Ok((chain, key))
+}
+
+/// The tokens in a file that nobody but its owner and group can read.
+///
+/// # Errors
+/// What is wrong with it, in words; no token is repeated.
+pub fn bearers(path: &Path) -> Result<Vec<Token>, String> {
+    let mode = path.metadata().map_err(|problem| says(&problem))?.mode() & 0o777;
+    if mode & 0o027 != 0 {
+        return Err(format!(
+            "others may read or write it (its mode is {mode:04o}): chmod 600 {}",
+            path.display()
+        ));
+    }
+    let text = weir_config::read_file(path, tokens::FILE_BYTES_MAX).map_err(|problem| says(&problem))?;
+    tokens::parse(&text)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -187,6 +208,22 @@ mod tests {
         assert_eq!(user("1234").unwrap().0, 1234);
         assert_eq!(user("no-such-user").unwrap_err(), "there is no such user");
         assert_eq!(group("no-such-group").unwrap_err(), "there is no such group");
+    }
+
+    #[test]
+    fn tokens_that_others_can_read_are_refused() {
+        let path = std::env::temp_dir().join(format!("weir-tokens-{}", std::process::id()));
+        assert!(bearers(&path).unwrap_err().contains("no such file"));
+        std::fs::write(&path, "read 0123456789abcdef\n").unwrap();
+        for (mode, is_good) in
+            [(0o600, true), (0o400, true), (0o640, true), (0o644, false), (0o604, false), (0o660, false)]
+        {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            let read = bearers(&path);
+            assert_eq!(read.is_ok(), is_good, "{mode:o}: {read:?}");
+            assert!(is_good || read.unwrap_err().contains(&format!("its mode is {mode:04o}): chmod 600 /")));
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

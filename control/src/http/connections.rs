@@ -17,13 +17,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::door::{Door, Stream, Who};
+use super::door::{Arrival, Door, Stream, Who};
 use super::room::{Guest, Room};
+use super::tls::TlsThread;
 
 /// Request line and headers; Prometheus sends 300 bytes, a browser 1,000. Also what a connection reads ahead.
 const REQUEST_BYTES_MAX: usize = 16 << 10;
@@ -37,6 +39,8 @@ pub(super) struct Limits {
     pub(super) connections: usize,
     /// Bytes of pages that connections have not read yet, all together.
     pub(super) held_bytes: usize,
+    /// For a handshake of TLS.
+    pub(super) handshake: Duration,
     /// From the moment that a connection is idle to the last byte of a request's header.
     pub(super) header: Duration,
     /// After this a connection answers its last request...
@@ -53,6 +57,7 @@ impl Limits {
     pub(super) const USUAL: Self = Self {
         connections: 64,
         held_bytes: 256 << 20,
+        handshake: Duration::from_secs(10),
         header: Duration::from_secs(10),
         age: Duration::from_secs(60),
         last_request: Duration::from_secs(10),
@@ -75,21 +80,34 @@ pub(super) async fn serve_within(
     let router = pages.layer(Extension(room.clone()));
     let (stopping, _) = watch::channel(false);
     let mut connections = JoinSet::new();
+    let mut tls = TlsThread::default();
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            (stream, peer) = accept(&door) => {
+            (arrival, peer) = accept(&door) => {
+                let thread = match &arrival {
+                    Arrival::Plain(_) => Ok(Handle::current()),
+                    Arrival::Tls(_) => tls.handle(),
+                };
+                let thread = match thread {
+                    Ok(thread) => thread,
+                    Err(problem) => {
+                        warn!("HTTP has no thread for TLS: {problem}");
+                        continue;
+                    }
+                };
                 let guest = room.enter(peer, Instant::now());
                 let (room, router, stopping) = (room.clone(), router.clone(), stopping.subscribe());
-                connections.spawn(async move {
+                let serve = async move {
                     tokio::select! {
-                        () = connection(limits, stream, &guest, router, stopping) => {}
+                        () = connection(limits, arrival, &guest, router, stopping) => {}
                         () = guest.told_to_leave() => debug!(?peer, "HTTP connection closed to make room"),
                     }
                     room.left(&guest);
-                });
+                };
+                connections.spawn_on(serve, &thread);
             }
         }
     }
@@ -100,7 +118,7 @@ pub(super) async fn serve_within(
     Ok(())
 }
 
-async fn accept(door: &Door) -> (Box<dyn Stream>, Who) {
+async fn accept(door: &Door) -> (Arrival, Who) {
     loop {
         match door.accept().await {
             Ok(accepted) => return accepted,
@@ -121,11 +139,12 @@ fn is_of_one_client(problem: &io::Error) -> bool {
 
 async fn connection(
     limits: Limits,
-    stream: Box<dyn Stream>,
+    arrival: Arrival,
     guest: &Arc<Guest>,
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let Some((stream, way)) = arrival.come_in(limits.handshake).await else { return };
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -133,7 +152,7 @@ async fn connection(
             .max_buf_size(REQUEST_BYTES_MAX)
             .serve_connection(
                 TokioIo::new(Watched { stream, guest: guest.clone() }),
-                TowerToHyperService::new(router.layer(Extension(guest.clone()))),
+                TowerToHyperService::new(router.layer(Extension(guest.clone())).layer(Extension(way))),
             )
     );
     tokio::select! {

@@ -1,10 +1,16 @@
 //! Where clients come in: the TCP listener and the control socket.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+
+use super::guard::{Guard, Way};
+use super::tls::Stranger;
 
 /// What bytes go through.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -20,26 +26,53 @@ pub(super) enum Who {
     Process(i32),
 }
 
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(address) => write!(f, "{address}"),
+            Self::Process(process) => write!(f, "process {process}"),
+        }
+    }
+}
+
 impl From<IpAddr> for Who {
     fn from(address: IpAddr) -> Self {
         Self::Host(address)
     }
 }
 
+/// One who has come in.
+pub(super) enum Arrival {
+    /// What it sends is HTTP.
+    Plain(Box<dyn Stream>),
+    /// TLS comes first, on another thread.
+    Tls(Stranger),
+}
+
+impl Arrival {
+    /// What HTTP goes through, and how that is; `None`: no handshake within `limit`.
+    pub(super) async fn come_in(self, limit: Duration) -> Option<(Box<dyn Stream>, Way)> {
+        Some(match self {
+            Self::Plain(stream) => (stream, Way { is_tls: false }),
+            Self::Tls(stranger) => (Box::new(stranger.meet(limit).await?), Way { is_tls: true }),
+        })
+    }
+}
+
 /// See the module.
 pub(super) enum Door {
     /// Of `[http]`.
-    Tcp(TcpListener),
+    Tcp(TcpListener, Arc<Guard>),
     /// Of `[control]`.
     Unix(UnixListener),
 }
 
-impl TryFrom<std::net::TcpListener> for Door {
+impl TryFrom<(std::net::TcpListener, Arc<Guard>)> for Door {
     type Error = io::Error;
 
-    fn try_from(listener: std::net::TcpListener) -> io::Result<Self> {
+    fn try_from((listener, guard): (std::net::TcpListener, Arc<Guard>)) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener).map(Self::Tcp)
+        Ok(Self::Tcp(TcpListener::from_std(listener)?, guard))
     }
 }
 
@@ -54,18 +87,25 @@ impl TryFrom<std::os::unix::net::UnixListener> for Door {
 
 impl Door {
     /// The next client.
-    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Stream>, Who)> {
+    pub(super) async fn accept(&self) -> io::Result<(Arrival, Who)> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, guard) => {
                 let (stream, peer) = listener.accept().await?;
                 // Answers are written as a whole, so there is nothing to collect into larger segments.
                 let _ = stream.set_nodelay(true);
-                Ok((Box::new(stream), Who::Host(peer.ip())))
+                let arrival = match guard.tls() {
+                    None => Arrival::Plain(Box::new(stream)),
+                    Some(config) => {
+                        let tally = guard.tally().clone();
+                        Arrival::Tls(Stranger { stream: stream.into_std()?, config, tally })
+                    }
+                };
+                Ok((arrival, Who::Host(peer.ip())))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let process = stream.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or(0);
-                Ok((Box::new(stream), Who::Process(process)))
+                Ok((Arrival::Plain(Box::new(stream)), Who::Process(process)))
             }
         }
     }

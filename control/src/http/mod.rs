@@ -14,9 +14,11 @@
 //! | `/ready` | 200 when every worker polls and every port's link is up, else 503 and one line that says what is missing |
 //!
 //! All of it is read-only and `GET` (or `HEAD`). Anything else is answered 404 or 405 in plain text, 421 what was
-//! asked of another host's name, and 400 what names no host or several ([`hosts`]).
+//! asked of another host's name, and 400 what names no host or several ([`hosts`]). Where other machines reach the listener
+//! they need a token for all but `/metrics`, `/live` and `/ready` ([`guard`]), and TLS ([`tls`]).
 //!
-//! The control socket answers the same to whoever may open it, whatever name it is called by, and what changes weir besides ([`edits`]):
+//! The control socket answers the same to whoever may open it, whatever name it is called by, and what changes weir besides ([`edits`]);
+//! the listener does so to who has a token for it:
 //!
 //! | path | answer |
 //! |---|---|
@@ -31,8 +33,10 @@ mod connections;
 mod director;
 mod door;
 mod edits;
+mod guard;
 mod health;
 mod hosts;
+mod keys;
 mod listing;
 mod page;
 mod query;
@@ -40,8 +44,10 @@ mod readiness;
 mod room;
 mod servers;
 mod stream;
+mod tally;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod vrrp;
 mod workers;
 
@@ -61,7 +67,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -74,8 +80,11 @@ use crate::sources::Sources;
 use crate::threads::Threads;
 
 use connections::{Limits, serve_within};
+use guard::{Guard, ask_who_it_is};
 use hosts::Hosts;
+pub(crate) use keys::{Keyring, Keys};
 use room::{Guest, Room};
+pub(crate) use tally::{Handshake, Refusal, Tally};
 
 /// Pages that are made at a time: for two Prometheus servers and two people. With 100,000 real servers a page of
 /// metrics is 100 MB.
@@ -118,21 +127,30 @@ pub(crate) struct HttpState {
     metrics: Arc<Metrics>,
     pages: Arc<Semaphore>,
     hosts: Arc<Hosts>,
+    guard: Arc<Guard>,
     orders: Orders,
     threads: Threads,
 }
 
 impl HttpState {
-    /// Answers from these metrics, to those who call it by a name of the file, and has orders carried out elsewhere.
+    /// Answers from these metrics, to those who call it by a name of the file, and has orders carried out elsewhere. As long as it has no
+    /// keys it asks nobody who they are.
     pub(crate) fn new(metrics: Arc<Metrics>, settings: &Http, orders: Orders) -> Self {
         let hosts = Arc::new(Hosts::new(&settings.hosts));
+        let guard = Arc::new(Guard::new(settings, Keyring::default(), metrics.sources().http.clone()));
         Self {
             metrics,
             pages: Arc::new(Semaphore::new(PAGES_MAX)),
             hosts,
+            guard,
             orders,
             threads: Threads::default(),
         }
+    }
+
+    /// Shows this certificate at the TCP listener, and asks for these tokens.
+    pub(crate) fn with_keys(self, keys: Keyring) -> Self {
+        Self { guard: Arc::new(self.guard.with_keys(keys)), ..self }
     }
 
     /// Asks the kernel about these where a worker does not poll.
@@ -157,7 +175,7 @@ pub(crate) async fn serve(
     state: HttpState,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    serve_within(Limits::USUAL, listener, router(state), shutdown).await
+    serve_within(Limits::USUAL, (listener, state.guard.clone()), router(state), shutdown).await
 }
 
 /// Answers at the control socket until `shutdown`.
@@ -172,43 +190,63 @@ pub(crate) async fn serve_control(
     serve_within(Limits::USUAL, listener, control_router(state), shutdown).await
 }
 
+/// A path, and who answers there.
+type Route = (&'static str, fn() -> MethodRouter<HttpState>);
+
 /// What only reads.
-fn reading() -> Router<HttpState> {
-    Router::new()
-        .route("/", get(status))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/connections", get(listed_connections))
-        .route("/api/v1/counters", get(counters))
-        .route("/api/v1/ports", get(listed_ports))
-        .route("/api/v1/status", get(director_status))
-        .route("/api/v1/virtual_servers", get(listed_servers))
-        .route("/api/v1/health", get(health_listing))
-        .route("/api/v1/vrrp", get(listed_vrrp))
-        .route("/api/v1/timeouts", get(edits::timeouts))
-        .route("/api/v1/workers", get(listed_workers))
+const READING: &[Route] = &[
+    ("/", || get(status)),
+    ("/metrics", || get(metrics)),
+    ("/api/v1/status", || get(director_status)),
+    ("/api/v1/virtual_servers", || get(listed_servers)),
+    ("/api/v1/workers", || get(listed_workers)),
+    ("/api/v1/ports", || get(listed_ports)),
+    ("/api/v1/counters", || get(counters)),
+    ("/api/v1/connections", || get(listed_connections)),
+    ("/api/v1/health", || get(health_listing)),
+    ("/api/v1/vrrp", || get(listed_vrrp)),
+    ("/api/v1/timeouts", || get(edits::timeouts)),
+];
+
+/// What the control socket answers besides, and the TCP listener to who has a token.
+const CHANGING: &[Route] = &[
+    ("/api/v1/desired", || get(edits::desired)),
+    ("/api/v1/edits", || post(edits::edits)),
+    ("/api/v1/reload", || post(edits::reload)),
+];
+
+/// What supervisors ask. They do so by whatever name they like, and learn nothing that a stranger could use.
+const SUPERVISING: &[Route] = &[("/live", || get(live)), ("/ready", || get(ready))];
+
+fn with(router: Router<HttpState>, routes: &[Route]) -> Router<HttpState> {
+    routes.iter().fold(router, |router, (path, answer)| router.route(path, answer()))
+}
+
+/// Whether what is there only reads.
+fn is_reading(path: &str) -> bool {
+    READING.iter().chain(SUPERVISING).any(|(known, _)| *known == path)
 }
 
 /// The control socket's.
 fn control_router(state: HttpState) -> Router {
-    reading()
-        .route("/api/v1/desired", get(edits::desired))
-        .route("/api/v1/edits", post(edits::edits))
-        .route("/api/v1/reload", post(edits::reload))
-        .route("/live", get(live))
-        .route("/ready", get(ready))
+    [READING, CHANGING, SUPERVISING]
+        .into_iter()
+        .fold(Router::new(), with)
         .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(note_the_request))
         .with_state(state)
 }
 
+/// The TCP listener's.
 fn router(state: HttpState) -> Router {
-    reading()
+    let pages = [READING, CHANGING].into_iter().fold(Router::new(), with);
+    let pages = pages
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(state.clone(), refuse_foreign_names))
-        // Supervisors ask by whatever name they like, and learn nothing that a stranger could use.
-        .route("/live", get(live))
-        .route("/ready", get(ready))
+        .layer(from_fn_with_state(state.clone(), ask_who_it_is))
+        .layer(from_fn_with_state(state.clone(), refuse_foreign_names));
+    with(pages, SUPERVISING)
         .layer(from_fn(refuse_bad_hosts))
         .layer(from_fn(note_the_request))
         .with_state(state)
@@ -339,17 +377,19 @@ async fn listed_workers(State(state): State<HttpState>, visit: Visit) -> Respons
 
 async fn not_found(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
-    plain(
-        StatusCode::NOT_FOUND,
-        format!(
-            "there is no {path} here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /api/v1/timeouts, /live or /ready\n"
-        ),
-    )
+    let known: Vec<_> = READING.iter().chain(SUPERVISING).map(|(path, _)| *path).collect();
+    let (last, others) = known.split_last().unwrap_or((&"/", &[]));
+    plain(StatusCode::NOT_FOUND, format!("there is no {path} here; try {} or {last}\n", others.join(", ")))
 }
 
-async fn method_not_allowed() -> Response {
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+async fn method_not_allowed(uri: Uri) -> Response {
+    let is_read = CHANGING.iter().all(|(path, _)| *path != uri.path()) || uri.path() == "/api/v1/desired";
+    let (text, allow) = match is_read {
+        true => ("only GET and HEAD are answered here\n", "GET, HEAD"),
+        false => ("only POST is answered here\n", "POST"),
+    };
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     response
 }
 

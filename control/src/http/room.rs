@@ -42,7 +42,8 @@ pub(super) struct Guest {
 /// A process, a host, or a network that one host may have to itself.
 #[derive(Debug)]
 pub(super) struct Peer {
-    who: Who,
+    /// Who it is.
+    pub(super) who: Who,
     /// Pages that may be made for it now.
     pub(super) pages: Arc<Semaphore>,
 }

@@ -30,7 +30,8 @@ impl Server {
         let theirs = state.clone();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(serve_within(limits, listener, router(theirs), async {
+            let door = (listener, theirs.guard.clone());
+            runtime.block_on(serve_within(limits, door, router(theirs), async {
                 let _ = stopped.await;
             }))
         });
@@ -81,7 +82,8 @@ impl Drop for Server {
 }
 
 fn settings() -> Http {
-    Http { listen: "127.0.0.1:0".parse().unwrap(), hosts: vec!["x".to_owned()] }
+    let listen = "127.0.0.1:0".parse().unwrap();
+    Http { listen, hosts: vec!["x".to_owned()], tls: None, token_file: None }
 }
 
 /// Moves the cycle counters of workers as polling does, until dropped.

@@ -280,6 +280,14 @@ families! {
         };
     GAUGE "weir_edited_objects" [] "What was edited since the file was read: the next reload drops it unless it is told to keep it."
         |it, to| to.count(&[], it.edits.1);
+    COUNTER "weir_http_refused_total" ["reason"] "Requests that the HTTP listener refused for who asked, by reason."
+        |it, to| for (why, count) in &it.http_refused {
+            to.count(&[why.label()], *count);
+        };
+    COUNTER "weir_http_handshakes_total" ["result"] "TLS handshakes at the HTTP listener, by how they ended."
+        |it, to| for (how, count) in &it.http_handshakes {
+            to.count(&[how.label()], *count);
+        };
 
     GAUGE "weir_port_up" ["port"] "1 if the port's link is up, else 0; absent if the device does not say."
         |it, to| for port in &it.ports {

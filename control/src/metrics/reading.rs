@@ -21,6 +21,7 @@ use weir_health::figures::Histogram;
 use weir_health::judge::ServiceListing;
 
 use crate::host::counters::{HostCounters, HostDrop};
+use crate::http::{Handshake, Refusal};
 use crate::log;
 use crate::longest::Longest;
 use crate::reload_status::RefusedBy;
@@ -54,6 +55,10 @@ pub(crate) struct Reading {
     pub(crate) reloads_refused: Vec<(RefusedBy, u64)>,
     /// Requests whose edits were made and that were refused, and what was edited since the file was read.
     pub(crate) edits: ([u64; 2], u64),
+    /// Every reason, with how many requests the HTTP listener refused for it.
+    pub(crate) http_refused: Vec<(Refusal, u64)>,
+    /// Every end, with how many handshakes of TLS came to it.
+    pub(crate) http_handshakes: Vec<(Handshake, u64)>,
     /// Number of the configuration in force: 1 at the start, one more with each change.
     pub(crate) generation: u64,
     /// What is missing in the log.
@@ -308,6 +313,8 @@ impl Reading {
             reload_at: sources.reload.at(),
             reload_lasts: sources.reload_lasts.seconds(),
             edits: sources.reload.edits(),
+            http_refused: Refusal::ALL.iter().map(|&why| (why, sources.http.refusals(why))).collect(),
+            http_handshakes: Handshake::ALL.iter().map(|&how| (how, sources.http.handshakes(how))).collect(),
             tracked_lasts: sources.tracked_lasts.seconds(),
             sequence_lasts: sources.sequence_lasts.seconds(),
             reloads_refused: RefusedBy::ALL.iter().map(|&by| (by, sources.reload.refused(by))).collect(),

@@ -156,6 +156,7 @@ impl Director {
             reload_lasts: Lasts::default(),
             tracked_lasts: Lasts::default(),
             sequence_lasts: Lasts::default(),
+            http: Arc::default(),
             started,
             dpdk_version: "22.11.11".to_owned(),
         };
