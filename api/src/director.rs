@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Text;
 
 /// The answer of `/api/v1/status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status<'a> {
     /// weir's version.
     pub version: Text<'a>,
@@ -46,14 +47,14 @@ pub struct Status<'a> {
 }
 
 /// The answer of `/api/v1/ports`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ports<'a> {
     /// In the order of the file.
     pub ports: Vec<Port<'a>>,
 }
 
 /// A port.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Port<'a> {
     /// Its name in the file.
     pub port: Text<'a>,
@@ -72,7 +73,7 @@ pub struct Port<'a> {
 }
 
 /// What a device lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Device {
     /// Frames lost because a receive queue was full.
     pub missed: u64,
@@ -85,7 +86,7 @@ pub struct Device {
 }
 
 /// The answer of `/api/v1/counters`: what all workers have counted since the start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counters {
     /// Packets sent towards a real server or client.
     pub forwarded: u64,

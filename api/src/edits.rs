@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -9,8 +10,9 @@ use serde_json::{Map, Value};
 pub type Keys = Map<String, Value>;
 
 /// What is asked of `POST /api/v1/edits`: all of it is done or nothing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Edits")]
 pub struct Request {
     /// In their order.
     pub edits: Vec<Edit>,
@@ -20,7 +22,7 @@ pub struct Request {
 }
 
 /// One change.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Edit {
     /// A virtual server that is not there yet.
@@ -86,7 +88,7 @@ pub enum Edit {
 }
 
 /// Names a virtual server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Id {
     /// By its name.
@@ -97,16 +99,16 @@ pub enum Id {
     Mark(ByMark),
 }
 
-/// See [`Id`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Names a virtual server by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ByName {
     /// Its name.
     pub name: String,
 }
 
-/// See [`Id`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Names a virtual server by what it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ByAddress {
     /// `tcp`, `udp` or `sctp`.
@@ -117,8 +119,8 @@ pub struct ByAddress {
     pub port: u16,
 }
 
-/// See [`Id`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Names a virtual server by its mark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ByMark {
     /// The mark.
@@ -129,7 +131,7 @@ pub struct ByMark {
 }
 
 /// Names a real server of a virtual server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Socket {
     /// Its address.
@@ -139,7 +141,7 @@ pub struct Socket {
 }
 
 /// All edits are in force, or would be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
     /// How many.
     pub applied: usize,
@@ -148,14 +150,14 @@ pub struct Applied {
 }
 
 /// The answer to what is not done. Nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refused {
     /// Why.
     pub error: Refusal,
 }
 
-/// See [`Refused`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Why something is not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// The place in the list of the edit that is refused, from 0; `None`: it is no single one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,7 +172,7 @@ pub struct Refusal {
 }
 
 /// Why something is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// There is such a virtual or real server already.
@@ -196,7 +198,7 @@ pub enum Kind {
 }
 
 /// What is asked of `POST /api/v1/reload`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reload {
     /// Says what would change, and changes nothing.
@@ -206,7 +208,7 @@ pub struct Reload {
 }
 
 /// The file is in force, or would be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reloaded {
     /// What differs from what was in force.
     pub changed: Changes,
@@ -219,7 +221,7 @@ pub struct Reloaded {
 }
 
 /// What differs between two configurations.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Changes {
     /// Virtual servers.
     pub virtual_servers: Counts,
@@ -236,7 +238,7 @@ pub struct Changes {
 }
 
 /// How many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Are new.
     pub added: usize,
@@ -247,7 +249,7 @@ pub struct Counts {
 }
 
 /// A virtual or real server that differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// `added`, `changed` or `removed`.
     pub change: String,
@@ -262,7 +264,7 @@ pub struct Change {
 
 /// The answer of `GET /api/v1/desired`: the tables of the file as they are in force, keys that may hold secrets left out. Each virtual
 /// server in `virtual_server` has a key `origin` besides, `file` or `edit`, and `left_out` if something of it was left out.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Desired {
     /// By name of the table.
     #[serde(flatten)]
@@ -270,7 +272,7 @@ pub struct Desired {
 }
 
 /// The answer of `GET /api/v1/timeouts`, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Timeouts {
     /// TCP, established.
     pub tcp_established: u32,

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Text;
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Health")]
 pub struct Listing<'a> {
     /// In the order of the file.
     pub virtual_servers: Vec<VirtualServer<'a>>,
 }
 
 /// A virtual server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "VirtualServerHealth")]
 pub struct VirtualServer<'a> {
     /// Its name in the file.
     pub name: Text<'a>,
@@ -35,7 +38,8 @@ pub struct VirtualServer<'a> {
 }
 
 /// A real server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "RealServerHealth")]
 pub struct RealServer<'a> {
     /// `address:port`.
     pub real_server: Text<'a>,
@@ -56,7 +60,7 @@ pub struct RealServer<'a> {
 }
 
 /// A check.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Check<'a> {
     /// What it is, in words.
     pub check: Text<'a>,

@@ -1,5 +1,7 @@
 //! What weir answers under `/api/v1`, as types that write JSON and read it. Needs nothing of DPDK, so a client is a small program.
 //!
+//! [`openapi`] describes all of it for programs in other languages, from these types.
+//!
 //! Fields are added and never renamed; a client leaves alone what it does not know. Who writes an answer borrows its texts, who reads
 //! one has them: `Listing<'static>`.
 
@@ -7,6 +9,7 @@ pub mod connections;
 pub mod director;
 pub mod edits;
 pub mod health;
+pub mod openapi;
 pub mod virtual_servers;
 pub mod vrrp;
 pub mod workers;

@@ -2,19 +2,21 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Text;
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "VirtualServers")]
 pub struct Listing<'a> {
     /// In the order of their numbers, which is that of the file at first.
     pub virtual_servers: Vec<VirtualServer<'a>>,
 }
 
 /// A virtual server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VirtualServer<'a> {
     /// Its name in the file.
     pub name: Text<'a>,
@@ -43,7 +45,7 @@ pub struct VirtualServer<'a> {
 }
 
 /// What a virtual server serves: a mark, or an address, port and protocol.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Served<'a> {
     /// All that a mark groups.
@@ -65,7 +67,7 @@ pub enum Served<'a> {
 }
 
 /// A real server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RealServer<'a> {
     /// `address:port`, as in the metrics.
     pub real_server: Text<'a>,
@@ -102,7 +104,7 @@ pub struct RealServer<'a> {
 }
 
 /// `ipvsadm -L --stats` and `--rate`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Carried {
     /// In all.
     pub total: Figures,
@@ -111,7 +113,7 @@ pub struct Carried {
 }
 
 /// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Figures {
     /// New connections.
     pub connections: u64,

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Text;
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Vrrp")]
 pub struct Listing<'a> {
     /// In the order of the file.
     pub instances: Vec<Instance<'a>>,
@@ -21,7 +23,7 @@ pub struct Listing<'a> {
 }
 
 /// Refused advertisements that belong to no instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unclaimed<'a> {
     /// Name of the port.
     pub port: Text<'a>,
@@ -32,7 +34,7 @@ pub struct Unclaimed<'a> {
 }
 
 /// An instance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Instance<'a> {
     /// Its name in the file.
     pub instance: Text<'a>,
@@ -85,7 +87,7 @@ pub struct Instance<'a> {
 }
 
 /// What was heard last.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Heard {
     /// Who sent it.
     pub from: IpAddr,

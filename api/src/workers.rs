@@ -1,9 +1,11 @@
 //! `/api/v1/workers`: what each worker has done and how long its passes take.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Workers")]
 pub struct Listing {
     /// Cycles in a second.
     pub cycle_frequency: u64,
@@ -12,7 +14,7 @@ pub struct Listing {
 }
 
 /// A worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Worker {
     /// Its number.
     pub worker: usize,
@@ -43,7 +45,7 @@ pub struct Worker {
 }
 
 /// Passes that took no longer than this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Within {
     /// Microseconds.
     pub micros: u64,

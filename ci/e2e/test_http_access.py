@@ -103,10 +103,14 @@ class Weir(lab.Weir):
 
     def ask(self, path, *options, token=None):
         """Status, answer, and the challenge if there is one, as another machine gets them."""
+        return self.whole(path, *options, token=token)[:3]
+
+    def whole(self, path, *options, token=None):
+        """The same, and the kind of the answer."""
         bearer = [] if token is None else ["-H", f"Authorization: Bearer {token}"]
-        done = self.http(path, *bearer, *options, "-w", "\n%header{www-authenticate}\n%{http_code}")
-        answer, challenge, status = done.stdout.rsplit("\n", 2)
-        return int(status), answer, challenge
+        done = self.http(path, *bearer, *options, "-w", "\n%{content_type}\n%header{www-authenticate}\n%{http_code}")
+        answer, kind, challenge, status = done.stdout.rsplit("\n", 3)
+        return int(status), answer, challenge, kind.partition(";")[0]
 
     def edit(self, weight):
         """An edit at the control socket."""

@@ -9,6 +9,7 @@
 //! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one, `?templates=count` with clients that persistence ties |
 //! | `/api/v1/health` | JSON: real servers and their checks; `?virtual_server=NAME` |
 //! | `/api/v1/timeouts` | JSON: how long connections stay |
+//! | `/api/v1/openapi.json` | JSON: the API as an OpenAPI document |
 //! | `/api/v1/workers` | JSON: what each worker has done, how long its passes take |
 //! | `/live` | 200 as long as control runs and no worker or thread of control's is stuck, else 503 or no answer: a supervisor may restart weir then |
 //! | `/ready` | 200 when every worker polls and every port's link is up, else 503 and one line that says what is missing |
@@ -190,7 +191,7 @@ pub(crate) async fn serve_control(
     serve_within(Limits::USUAL, listener, control_router(state), shutdown).await
 }
 
-/// A path, and who answers there.
+/// A path, and who answers there. `weir_api::openapi` describes the same.
 type Route = (&'static str, fn() -> MethodRouter<HttpState>);
 
 /// What only reads.
@@ -206,6 +207,7 @@ const READING: &[Route] = &[
     ("/api/v1/health", || get(health_listing)),
     ("/api/v1/vrrp", || get(listed_vrrp)),
     ("/api/v1/timeouts", || get(edits::timeouts)),
+    ("/api/v1/openapi.json", || get(openapi)),
 ];
 
 /// What the control socket answers besides, and the TCP listener to who has a token.
@@ -373,6 +375,12 @@ async fn listed_vrrp(State(state): State<HttpState>, visit: Visit) -> Response {
 async fn listed_workers(State(state): State<HttpState>, visit: Visit) -> Response {
     let metrics = state.metrics.clone();
     make(state, visit, JSON, move || workers::render(metrics.sources())).await
+}
+
+async fn openapi(State(state): State<HttpState>, visit: Visit) -> Response {
+    let document =
+        || serde_json::to_vec(&weir_api::openapi::document()).map_err(|problem| problem.to_string());
+    make(state, visit, JSON, document).await
 }
 
 async fn not_found(uri: Uri) -> Response {

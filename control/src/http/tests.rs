@@ -167,7 +167,7 @@ fn unknown_paths_and_methods_are_refused_in_plain_text() {
     assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
     assert_eq!(
         body,
-        "there is no /metric here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /api/v1/timeouts, /live or /ready\n"
+        "there is no /metric here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /api/v1/timeouts, /api/v1/openapi.json, /live or /ready\n"
     );
     for method in ["POST", "DELETE", "BREW"] {
         let (head, body) = server.ask(method, "/metrics");
@@ -178,6 +178,21 @@ fn unknown_paths_and_methods_are_refused_in_plain_text() {
     }
     let (head, _) = server.ask("GET", "/?page=0");
     assert!(head.starts_with("http/1.1 400"), "{head}");
+}
+
+#[test]
+fn all_that_is_answered_is_described_and_served_as_a_document() {
+    let described: std::collections::BTreeSet<_> =
+        weir_api::openapi::OPERATIONS.iter().map(|it| it.path).collect();
+    let answered = READING.iter().chain(CHANGING).chain(SUPERVISING).map(|(path, _)| *path);
+    // The page for people is no part of the API.
+    assert_eq!(described, answered.filter(|path| *path != "/").collect());
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    let (status, body) = server.get("/api/v1/openapi.json");
+    assert_eq!(status, 200, "{body}");
+    let served: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(served, weir_api::openapi::document());
 }
 
 #[test]

@@ -1,0 +1,285 @@
+//! The API as an OpenAPI document, made of the types of this crate.
+//!
+//! [`OPERATIONS`] lists what can be asked. A test of weir's compares it with what is answered, another one `docs/openapi.json` with the
+//! document, and a third one checks what a running weir answers against it.
+
+use std::collections::BTreeMap;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use crate::{connections, director, edits, health, virtual_servers, vrrp, workers};
+
+/// Where schemas are in the document.
+const SCHEMAS: &str = "/components/schemas";
+
+/// A type's schema.
+type Of = fn(&mut SchemaGenerator) -> Schema;
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation {
+    /// `get` or `post`.
+    pub method: &'static str,
+    /// Where.
+    pub path: &'static str,
+    summary: &'static str,
+    query: &'static [Parameter],
+    says: Says,
+    /// Who may ask the TCP listener, where it asks for tokens.
+    is_open: bool,
+}
+
+/// A key of a query.
+#[derive(Debug, Clone, Copy)]
+struct Parameter {
+    name: &'static str,
+    means: &'static str,
+    is: fn() -> Value,
+}
+
+/// How it answers.
+#[derive(Debug, Clone, Copy)]
+enum Says {
+    /// A sentence, or the metrics.
+    Text,
+    /// Any JSON.
+    Json,
+    /// One value.
+    One(Of),
+    /// One value, which control makes, or why not.
+    Asked(Of),
+    /// One value, or a line for each of another type.
+    OneOrLines(Of, Of),
+    /// It takes a request and does it, or says why not.
+    Does(Of, Of),
+}
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+const fn get(path: &'static str, summary: &'static str, says: Says) -> Operation {
+    Operation { method: "get", path, summary, query: &[], says, is_open: false }
+}
+
+const fn post(path: &'static str, summary: &'static str, takes: Of, answers: Of) -> Operation {
+    Operation { method: "post", path, summary, query: &[], says: Says::Does(takes, answers), is_open: false }
+}
+
+impl Operation {
+    const fn with(self, query: &'static [Parameter]) -> Self {
+        Self { query, ..self }
+    }
+
+    const fn for_anybody(self) -> Self {
+        Self { is_open: true, ..self }
+    }
+}
+
+fn text() -> Value {
+    json!({"type": "string", "minLength": 1})
+}
+
+fn end() -> Value {
+    json!({"type": "string", "examples": ["192.0.2.1", "192.0.2.1:80"]})
+}
+
+/// Everything that weir answers but its status page.
+pub const OPERATIONS: &[Operation] = &[
+    get("/metrics", "Metrics in the text format of Prometheus.", Says::Text).for_anybody(),
+    get("/live", "Whether weir goes on.", Says::Text).for_anybody(),
+    get("/ready", "Whether weir can do its work, and what is missing.", Says::Text).for_anybody(),
+    get("/api/v1/openapi.json", "This document.", Says::Json),
+    get("/api/v1/status", "The director as a whole.", Says::One(of::<director::Status<'static>>)),
+    get(
+        "/api/v1/virtual_servers",
+        "Virtual and real servers.",
+        Says::One(of::<virtual_servers::Listing<'static>>),
+    )
+    .with(&[
+        Parameter { name: "name", means: "The virtual server of this name alone.", is: text },
+        Parameter {
+            name: "templates",
+            means: "Counts the clients that persistence ties to each real server.",
+            is: || json!({"const": "count"}),
+        },
+    ]),
+    get("/api/v1/workers", "What each worker has done.", Says::One(of::<workers::Listing>)),
+    get("/api/v1/ports", "Ports.", Says::One(of::<director::Ports<'static>>)),
+    get("/api/v1/counters", "What all workers have counted.", Says::One(of::<director::Counters>)),
+    get(
+        "/api/v1/connections",
+        "What the connection tables hold.",
+        Says::OneOrLines(of::<connections::Listing<'static>>, of::<connections::Connection<'static>>),
+    )
+    .with(&[
+        Parameter { name: "virtual_server", means: "Of the virtual server of this name.", is: text },
+        Parameter {
+            name: "protocol",
+            means: "Of this protocol.",
+            is: || json!({"enum": ["tcp", "udp", "sctp"]}),
+        },
+        Parameter { name: "client", means: "Of this client: an address, with its port or without.", is: end },
+        Parameter { name: "address", means: "To this address of a virtual server.", is: end },
+        Parameter { name: "real_server", means: "At this real server.", is: end },
+        Parameter { name: "state", means: "In this state, such as ESTABLISHED.", is: text },
+        Parameter {
+            name: "limit",
+            means: "So many at most.",
+            is: || json!({"type": "integer", "minimum": 1, "maximum": 100_000, "default": 1_000}),
+        },
+        Parameter {
+            name: "templates",
+            means: "What persistence remembers of clients as well.",
+            is: || json!({"const": "yes"}),
+        },
+        Parameter {
+            name: "stream",
+            means: "A line for each, however many there are.",
+            is: || json!({"const": "yes"}),
+        },
+    ]),
+    get(
+        "/api/v1/health",
+        "Real servers, whether they are up and why.",
+        Says::One(of::<health::Listing<'static>>),
+    )
+    .with(&[Parameter {
+        name: "virtual_server",
+        means: "Of the virtual server of this name.",
+        is: text,
+    }]),
+    get("/api/v1/vrrp", "The instances of VRRP.", Says::One(of::<vrrp::Listing<'static>>)),
+    get("/api/v1/timeouts", "How long connections stay.", Says::One(of::<edits::Timeouts>)),
+    get("/api/v1/desired", "What is in force as the tables of the file.", Says::Asked(of::<edits::Desired>)),
+    post("/api/v1/edits", "Makes edits, all or none.", of::<edits::Request>, of::<edits::Applied>),
+    post("/api/v1/reload", "Has weir read its file again.", of::<edits::Reload>, of::<edits::Reloaded>),
+];
+
+/// The document.
+pub fn document() -> Value {
+    let settings = || SchemaSettings::draft2020_12().with(|it| it.definitions_path = SCHEMAS.into());
+    // What a client may leave out is not what weir may.
+    let (mut taken, mut said) =
+        (settings().for_deserialize().into_generator(), settings().for_serialize().into_generator());
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for operation in OPERATIONS {
+        let described = described(operation, &mut taken, &mut said);
+        paths.entry(operation.path).or_default().insert(operation.method.to_owned(), described);
+    }
+    let refused = said.subschema_for::<edits::Refused>();
+    let mut schemas = taken.take_definitions(true);
+    schemas.extend(said.take_definitions(true));
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "weir",
+            "summary": "What a weir answers and does.",
+            "description": "Fields are added and never renamed: a client leaves alone what it does not know. docs/api.md explains it.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "version": env!("CARGO_PKG_VERSION"),
+        },
+        "servers": [{"url": "http://127.0.0.1:9292", "description": "[http] listen; the control socket answers the same."}],
+        "security": [{}, {"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "Where `token_file` of [http] is set."},
+            },
+            "responses": {
+                "Sentence": {"description": "Why not, in a sentence.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+                "NoToken": {
+                    "description": "A token is needed, or it is a wrong one.",
+                    "headers": {"WWW-Authenticate": {"schema": {"type": "string"}, "required": true}},
+                    "content": {"text/plain": {"schema": {"type": "string"}}},
+                },
+                "Refused": {
+                    "description": "It is not done, and nothing has changed.",
+                    "content": {"application/json": {"schema": refused}},
+                },
+            },
+        },
+    })
+}
+
+fn described(operation: &Operation, taken: &mut SchemaGenerator, said: &mut SchemaGenerator) -> Value {
+    let sentence = || json!({"$ref": "#/components/responses/Sentence"});
+    let refused = || json!({"$ref": "#/components/responses/Refused"});
+    let mut described = json!({"summary": operation.summary});
+    let mut answers = Map::new();
+    let mut answer = |status: &str, answer: Value| answers.insert(status.to_owned(), answer);
+    answer("200", json!({"description": operation.summary, "content": content(operation.says, said)}));
+    // A bad Host, or a bad query.
+    answer("400", sentence());
+    answer("503", sentence());
+    if operation.is_open {
+        described["security"] = json!([]);
+    } else {
+        answer("401", json!({"$ref": "#/components/responses/NoToken"}));
+        answer("403", sentence());
+        answer("421", sentence());
+    }
+    match operation.says {
+        Says::Does(takes, _) => {
+            described["requestBody"] = json!({"content": {"application/json": {"schema": takes(taken)}}});
+            for status in ["400", "413", "422", "503"] {
+                answer(status, refused());
+            }
+        }
+        Says::Asked(_) => drop(answer("503", refused())),
+        _ => drop(answer("500", sentence())),
+    }
+    described["responses"] = answers.into();
+    if !operation.query.is_empty() {
+        let parameters = operation
+            .query
+            .iter()
+            .map(|it| json!({"name": it.name, "in": "query", "description": it.means, "schema": (it.is)()}));
+        described["parameters"] = parameters.collect();
+    }
+    described
+}
+
+fn content(says: Says, said: &mut SchemaGenerator) -> Value {
+    match says {
+        Says::Text => json!({"text/plain": {"schema": {"type": "string"}}}),
+        Says::Json => json!({"application/json": {"schema": {"type": "object"}}}),
+        Says::One(answer) | Says::Asked(answer) | Says::Does(_, answer) => {
+            json!({"application/json": {"schema": answer(said)}})
+        }
+        Says::OneOrLines(page, line) => json!({
+            "application/json": {"schema": page(said)},
+            "application/x-ndjson": {"schema": line(said)},
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_in_docs_is_that_of_the_types() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+        let made = serde_json::to_string_pretty(&document()).unwrap() + "\n";
+        if std::env::var_os("WEIR_BLESS").is_some() {
+            std::fs::write(&path, &made).unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(kept, made, "WEIR_BLESS=1 cargo test -p weir-api writes docs/openapi.json anew");
+    }
+
+    #[test]
+    fn no_two_types_have_one_name() {
+        let document = document();
+        for name in document["components"]["schemas"].as_object().unwrap().keys() {
+            assert!(
+                !name.ends_with(|c: char| c.is_ascii_digit()),
+                "{name}: give it a name with #[schemars(rename)]"
+            );
+        }
+    }
+}
