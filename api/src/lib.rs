@@ -10,6 +10,7 @@ pub mod director;
 pub mod edits;
 pub mod health;
 pub mod openapi;
+pub mod proc;
 pub mod virtual_servers;
 pub mod vrrp;
 pub mod workers;

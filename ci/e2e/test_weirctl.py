@@ -219,10 +219,31 @@ class WeirctlChanges(unittest.TestCase):
         self.assertEqual([event["subject"] for event in events],
                          ["configuration", f"real server nat {lab.REAL_SERVERS['A']}:8080"])
 
-    def test_node_exporter_reads_what_is_kept_for_it(self):
+    def test_node_exporter_reads_what_weirctl_keeps_for_it(self):
         folder = lab.RUN / "proc"
         kept = lab.start("director", WEIRCTL, "--socket", str(self.socket), "proc", "--directory", str(folder), "--interval", "1")
         self.addCleanup(end, kept)
+        # It does not start without.
+        lab.wait_for("files to read", lambda: (folder / "net" / "ip_vs_stats").exists(), 20)
+        self.look_at_node_exporter(folder)
+
+    def test_node_exporter_reads_what_weir_keeps_for_it(self):
+        folder = lab.RUN / "proc-of-weir"
+        other = folder.with_name("proc-elsewhere")
+        key = "[control]\n"
+        self.assertFalse(folder.exists())
+        # A reload brings it, takes it elsewhere, and away.
+        for wanted in (other, folder, None, folder):
+            line = f'proc_directory = "{wanted}"\n' if wanted else ""
+            self.weir.file.write_text(self.text.replace(key, key + line))
+            self.ask("reload")
+            for each in (folder, other):
+                names = ["ip_vs", "ip_vs_stats"] if each == wanted else []
+                lab.wait_for(f"{names} in {each}", lambda: sorted(path.name for path in each.glob("net/*")) == names, 20)
+        self.assertEqual((folder / "net" / "ip_vs").stat().st_mode & 0o777, 0o644)
+        self.look_at_node_exporter(folder)
+
+    def look_at_node_exporter(self, folder):
         exporter = lab.start("director", EXPORTER, f"--path.procfs={folder}", "--collector.disable-defaults", "--collector.ipvs",
                              "--web.listen-address=127.0.0.1:9100")
         self.addCleanup(end, exporter)
@@ -240,3 +261,12 @@ class WeirctlChanges(unittest.TestCase):
             "weir_virtual_server_packets_total", direction="in"))
         self.weir.stop()
         lab.wait_for("files that are gone", lambda: not (folder / "net" / "ip_vs").exists(), 20)
+
+    def test_a_proc_directory_that_can_not_be_written_is_said_and_holds_up_nothing(self):
+        place = lab.RUN / "no-directory"
+        place.write_text("a file")
+        self.addCleanup(place.unlink)
+        self.weir.file.write_text(self.text.replace("[control]\n", f'[control]\nproc_directory = "{place}"\n'))
+        self.ask("reload")
+        lab.wait_for("a line in the log", lambda: "the files of [control] proc_directory can't be written" in self.weir.said(), 20)
+        self.assertEqual(len(self.picks()), 9)

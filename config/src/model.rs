@@ -66,13 +66,15 @@ impl Config {
     }
 }
 
-/// `[control]`: where weirctl knocks.
+/// `[control]`: where weirctl knocks, and what is kept for other programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
     /// Path of the unix socket, mode 0600.
     pub socket: PathBuf,
     /// Whether the file says so: weir does not go on without it then.
     pub is_socket_written: bool,
+    /// Where `net/ip_vs` and `net/ip_vs_stats` are kept for those who read them in /proc otherwise.
+    pub proc_directory: Option<PathBuf>,
 }
 
 /// `[http]`: metrics, readiness, API.

@@ -91,6 +91,7 @@ fn append_many<T>(field: &mut Tables<T>, more: Tables<T>) {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Control {
     pub(crate) socket: Field<Text>,
+    pub(crate) proc_directory: Field<Text>,
 }
 
 /// `[http]`

@@ -115,13 +115,15 @@ pub(crate) fn timeouts(file: &File, others: &Timeouts, problems: &mut Vec<Proble
 }
 
 fn control(file: &File, root: &mut Table<'_>) -> Control {
-    let socket = root.value(&file.control).and_then(|(Tabular(control), at)| {
+    let read = root.value(&file.control).map(|(Tabular(control), at)| {
         let mut table = root.inner(at);
-        table.parsed(&control.socket, values::socket_path)
+        let socket = table.parsed(&control.socket, values::socket_path);
+        (socket, table.parsed(&control.proc_directory, values::proc_directory))
     });
+    let (socket, proc_directory) = read.unwrap_or_default();
     let is_socket_written = socket.is_some();
     let socket = socket.map_or_else(|| PathBuf::from("/run/weir/weir.sock"), Spanned::into_inner);
-    Control { socket, is_socket_written }
+    Control { socket, is_socket_written, proc_directory: proc_directory.map(Spanned::into_inner) }
 }
 
 fn memory(file: &File, root: &mut Table<'_>) -> (Memory, MbufDataBytes) {

@@ -192,6 +192,7 @@ const HARMLESS: [&str; 151] = [
     "preempt",
     "preempt_delay",
     "priority",
+    "proc_directory",
     "protocol",
     "protocols",
     "proxy_arp",

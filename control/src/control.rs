@@ -26,6 +26,7 @@ use crate::links::Links;
 use crate::longest::Watch;
 use crate::metrics::Metrics;
 use crate::orders::{self, Order};
+use crate::proc_files::ProcFiles;
 use crate::rates::Sampler;
 use crate::reload::{Reload, Step};
 use crate::reload_status::ReloadStatus;
@@ -78,6 +79,7 @@ pub(crate) struct Control {
     watch: Watch,
     links: Links,
     standing: Standing,
+    proc_files: ProcFiles,
 }
 
 impl Control {
@@ -101,7 +103,10 @@ impl Control {
         let standing = Standing::new(sources.stuck.clone(), Instant::now());
         let watch = Watch::new(sources.longest.clone(), Instant::now());
         let (orders, ordered) = orders::channel();
-        let http = HttpState::new(Arc::new(Metrics::new(sources)?), &apply.file().http, orders);
+        let proc_lasts = sources.proc_lasts.clone();
+        let metrics = Arc::new(Metrics::new(sources)?);
+        let proc_files = ProcFiles::new(metrics.clone(), proc_lasts);
+        let http = HttpState::new(metrics, &apply.file().http, orders);
         let sampler = Sampler::new(Instant::now());
         let passive = PassiveSampler::new(Instant::now());
         let config = Reload::new(path, apply);
@@ -120,6 +125,7 @@ impl Control {
             watch,
             links,
             standing,
+            proc_files,
         })
     }
 
@@ -154,6 +160,7 @@ impl Control {
             Some(socket) => tokio::spawn(http::serve_control(socket, pages, until(stopped))),
             None => tokio::spawn(async { Ok(()) }),
         };
+        self.proc_files.follow(&self.config.file());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_ready = false;
@@ -187,6 +194,7 @@ impl Control {
         }
         signals::bound(flags, true);
         supervisor.tell(NotifyState::Stopping);
+        self.proc_files.end();
         // While the workers still send.
         self.vrrp.stop();
         self.vrrp.log();
@@ -226,6 +234,7 @@ impl Control {
     /// Those that are being read, if they come.
     fn look_at_files(&mut self, now: Instant) {
         self.vrrp.look_at_files(now);
+        self.proc_files.look(now);
         match self.lasting.look(self.config.began(), now) {
             Some(Said::GoesOn(lasts)) => warn!(
                 "a reload has been under way for {:.0} s, and the former configuration stays in force until its end: {}",
@@ -243,6 +252,7 @@ impl Control {
         let Some(outcome) = self.config.take(step) else { return };
         if outcome.is_ok() {
             self.vrrp.follow(&self.config.file());
+            self.proc_files.follow(&self.config.file());
         }
         self.reloads.record(outcome.map_err(|problem| problem.by()), SystemTime::now());
     }

@@ -21,6 +21,7 @@ mod metrics;
 mod nodes;
 mod orders;
 mod ports;
+mod proc_files;
 mod publish;
 mod random;
 mod rates;

@@ -93,6 +93,7 @@ mod tests {
     fn other(table: &str, key: &str) -> &'static str {
         match (table, key) {
             ("control", "socket") => "\"/run/other.sock\"",
+            ("control", "proc_directory") => "\"/run/weir/proc\"",
             ("http", "listen") => "\"127.0.0.1:9999\"",
             ("http", "hosts") => "[\"weir.example.org\"]",
             ("http", "tls_certificate") => "\"/etc/weir/cert.pem\"",

@@ -92,6 +92,8 @@ pub(crate) struct Sources {
     pub(crate) sequence_lasts: Lasts,
     /// What the TCP listener refuses, and its handshakes.
     pub(crate) http: Arc<Tally>,
+    /// How long it has taken so far to write the files of `[control] proc_directory`.
+    pub(crate) proc_lasts: Lasts,
     /// When weir was started.
     pub(crate) started: SystemTime,
     /// DPDK's version, such as `22.11.11`.
@@ -128,6 +130,7 @@ impl Sources {
             tracked_lasts: Lasts::default(),
             sequence_lasts: Lasts::default(),
             http: Arc::default(),
+            proc_lasts: Lasts::default(),
             started,
             dpdk_version: dpdk::version().trim_start_matches("DPDK ").to_owned(),
         }

@@ -1,68 +1,10 @@
-//! What the files of IPVS in /proc/net would say of weir: `ip_vs`, `ip_vs_stats`, `ip_vs_conn` (ip_vs_ctl.c, ip_vs_conn.c).
+//! What the files of IPVS in /proc/net would say of weir: `ip_vs` and `ip_vs_stats` are [`weir_api::proc`]'s, `ip_vs_conn` is here
+//! (ip_vs_conn.c).
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use weir_api::connections::Connection;
-use weir_api::virtual_servers::{Figures, Served, VirtualServer};
-
-use crate::ipvsadm::command::Forwarding;
-
-/// The kernel counts persistence in ticks; Debian's have 250 a second.
-const TICKS_PER_SECOND: u64 = 250;
-
-/// `ip_vs`. Real servers stand newest first, as in the kernel's lists.
-pub(crate) fn ip_vs(virtual_servers: &[VirtualServer<'_>]) -> String {
-    let mut text = "IP Virtual Server version 1.2.1 (size=4096)\n\
-        Prot LocalAddress:Port Scheduler Flags\n  \
-        -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n"
-        .to_owned();
-    for it in virtual_servers {
-        let (scheduler, ops) = (&it.scheduler, if it.one_packet { "ops " } else { "" });
-        text += &match &it.traffic {
-            Served::Address { address, port, protocol } => {
-                let protocol = protocol.to_uppercase();
-                format!("{protocol}  {} {scheduler} {ops} ", endpoint(*address, *port))
-            }
-            Served::Mark { mark, .. } => format!("FWM  {mark:08X} {scheduler} {ops}"),
-        };
-        if it.persistence_timeout > 0 {
-            let mask = u32::MAX.checked_shl(32 - u32::from(it.persistence_netmask.min(32))).unwrap_or(0);
-            let ticks = u64::from(it.persistence_timeout) * TICKS_PER_SECOND;
-            text += &format!("persistent {ticks} {mask:08X}");
-        }
-        text.push('\n');
-        for real in it.real_servers.iter().rev() {
-            let forwarding = Forwarding::named(&real.forwarding).map_or("", Forwarding::listed);
-            text += &format!(
-                "  -> {}      {forwarding:<7} {:<6} {:<10} {:<10}\n",
-                endpoint(real.address, real.port),
-                real.weight,
-                real.active,
-                real.inactive
-            );
-        }
-    }
-    text
-}
-
-/// `ip_vs_stats`: all virtual servers together.
-pub(crate) fn ip_vs_stats(virtual_servers: &[VirtualServer<'_>]) -> String {
-    let sum = |figures: fn(&VirtualServer<'_>) -> Figures| {
-        let figures = virtual_servers.iter().map(figures);
-        let total =
-            figures.map(|it| [it.connections, it.in_packets, it.out_packets, it.in_bytes, it.out_bytes]);
-        let [a, b, c, d, e] = total
-            .fold([0_u64; 5], |sum, it| std::array::from_fn(|place| sum[place].saturating_add(it[place])));
-        format!("{a:>8X} {b:>8X} {c:>8X} {d:>16X} {e:>16X}\n")
-    };
-    format!(
-        "   Total Incoming Outgoing         Incoming         Outgoing\n   \
-        Conns  Packets  Packets            Bytes            Bytes\n{}\n \
-        Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n{}",
-        sum(|it| it.carried.total),
-        sum(|it| it.carried.per_second)
-    )
-}
+pub(crate) use weir_api::proc::{ip_vs, ip_vs_stats, keep, remove};
 
 /// The first line of `ip_vs_conn`.
 pub(crate) const CONNECTION_TITLE: &str =
@@ -86,16 +28,6 @@ pub(crate) fn connection(it: &Connection<'_>) -> String {
         // As in listings: the second that has begun does not count.
         it.expires.saturating_sub(1)
     )
-}
-
-fn endpoint(address: IpAddr, port: u16) -> String {
-    match address {
-        IpAddr::V4(address) => format!("{:08X}:{port:04X}", address.to_bits()),
-        IpAddr::V6(address) => {
-            let groups = address.segments().map(|group| format!("{group:04x}"));
-            format!("[{}]:{port:04X}", groups.join(":"))
-        }
-    }
 }
 
 #[cfg(test)]

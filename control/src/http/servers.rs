@@ -41,6 +41,13 @@ impl Query {
     }
 }
 
+/// All virtual servers, as listings have them.
+pub(crate) fn with_virtual_servers<T>(metrics: &Metrics, work: impl FnOnce(&[VirtualServer<'_>]) -> T) -> T {
+    let reading = metrics.read();
+    let all: Vec<_> = reading.virtual_servers.iter().map(|it| virtual_server(it, None)).collect();
+    work(&all)
+}
+
 /// The page.
 pub(super) fn render(metrics: &Metrics, query: &Query) -> Result<Vec<u8>, String> {
     let reading = metrics.read();

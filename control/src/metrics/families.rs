@@ -288,6 +288,8 @@ families! {
         |it, to| for (how, count) in &it.http_handshakes {
             to.count(&[how.label()], *count);
         };
+    GAUGE "weir_proc_directory_seconds" [] "For how long the write of the files in proc_directory has been under way; 0 when none is."
+        |it, to| to.add(&[], it.proc_lasts);
 
     GAUGE "weir_port_up" ["port"] "1 if the port's link is up, else 0; absent if the device does not say."
         |it, to| for port in &it.ports {

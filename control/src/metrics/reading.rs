@@ -51,6 +51,8 @@ pub(crate) struct Reading {
     pub(crate) tracked_lasts: f64,
     /// The same of the write of a sequence file.
     pub(crate) sequence_lasts: f64,
+    /// How long it has taken so far to write the files of `[control] proc_directory`; 0: they are not being written.
+    pub(crate) proc_lasts: f64,
     /// Everybody who may refuse a file, with how many were refused.
     pub(crate) reloads_refused: Vec<(RefusedBy, u64)>,
     /// Requests whose edits were made and that were refused, and what was edited since the file was read.
@@ -317,6 +319,7 @@ impl Reading {
             http_handshakes: Handshake::ALL.iter().map(|&how| (how, sources.http.handshakes(how))).collect(),
             tracked_lasts: sources.tracked_lasts.seconds(),
             sequence_lasts: sources.sequence_lasts.seconds(),
+            proc_lasts: sources.proc_lasts.seconds(),
             reloads_refused: RefusedBy::ALL.iter().map(|&by| (by, sources.reload.refused(by))).collect(),
             generation: snapshot.generation,
             log: log::missing(),

@@ -157,6 +157,7 @@ impl Director {
             tracked_lasts: Lasts::default(),
             sequence_lasts: Lasts::default(),
             http: Arc::default(),
+            proc_lasts: Lasts::default(),
             started,
             dpdk_version: "22.11.11".to_owned(),
         };

@@ -1,6 +1,5 @@
 //! `weirctl proc`
 
-use std::fs;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 use std::thread::sleep;
@@ -49,30 +48,22 @@ pub(super) fn keep(asked: &mut Asked, directory: &Path, interval: Duration) -> R
 }
 
 fn refresh(weir: &mut dyn Weir, directory: &Path) -> Result<(), Problem> {
-    let net = directory.join("net");
-    let failed =
-        |problem: io::Error| Problem::Failed(format!("{} can't be written: {problem}", net.display()));
-    let listed = match weir.virtual_servers(false) {
-        Ok(listed) => listed,
-        Err(problem) => {
-            for name in ["ip_vs", "ip_vs_stats"] {
-                // Not there is what it shall be.
-                let _ = fs::remove_file(net.join(name));
-            }
-            return Err(problem);
-        }
+    let failed = |problem: io::Error| {
+        Problem::Failed(format!("{} can't be written: {problem}", directory.join("net").display()))
     };
-    fs::create_dir_all(&net).map_err(failed)?;
-    for (name, text) in [("ip_vs", proc::ip_vs(&listed)), ("ip_vs_stats", proc::ip_vs_stats(&listed))] {
-        // Whoever reads meanwhile reads one or the other.
-        let new = net.join(format!(".{name}.new"));
-        fs::write(&new, text).and_then(|()| fs::rename(&new, net.join(name))).map_err(failed)?;
+    match weir.virtual_servers(false) {
+        Ok(listed) => proc::keep(directory, &listed).map_err(failed),
+        Err(problem) => {
+            proc::remove(directory);
+            Err(problem)
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use weir_api::edits::{Applied, Edit, Timeouts};
     use weir_api::virtual_servers::VirtualServer;
 

@@ -1,7 +1,7 @@
 //! Where files are, and where weir listens.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use crate::validate::fault::Fault;
 
@@ -26,6 +26,28 @@ pub(crate) fn socket_path(text: &str) -> Result<PathBuf, Fault> {
         return Err(fault("a path holds no zero byte".into()));
     }
     Ok(PathBuf::from(text))
+}
+
+/// Where files of /proc are kept for those who read them elsewhere.
+pub(crate) fn proc_directory(text: &str) -> Result<PathBuf, Fault> {
+    let fault = |label: &str| {
+        Fault::new("invalid directory", label)
+            .help("write a directory of its own, such as \"/run/weir/proc\"")
+    };
+    let path = PathBuf::from(text);
+    if !text.starts_with('/') {
+        return Err(fault("the path must be absolute"));
+    }
+    if text.contains('\0') {
+        return Err(fault("a path holds no zero byte"));
+    }
+    if path.components().count() < 2 || path.components().any(|part| part == Component::ParentDir) {
+        return Err(fault("this is no directory of its own"));
+    }
+    if path.starts_with("/proc") || path.starts_with("/sys") {
+        return Err(fault("the kernel lets nobody make files there"));
+    }
+    Ok(path)
 }
 
 /// A file to be read.
@@ -85,6 +107,10 @@ mod tests {
         assert!(socket_path("/run/weir/").is_err());
         assert!(socket_path(&format!("/{}", "x".repeat(107))).is_err());
         assert!(socket_path(&format!("/{}", "x".repeat(106))).is_ok());
+        for wrong in ["proc", "/", "/run/../proc", "/proc", "/proc/weir", "/sys/weir", "/a\0b"] {
+            assert!(proc_directory(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(proc_directory("/run/weir/proc/").unwrap(), PathBuf::from("/run/weir/proc"));
         assert_eq!(label(listen("127.0.0.1")), "the port is missing");
         assert_eq!(label(listen(":9292")), "the address is missing");
         assert_eq!(label(listen("localhost:9292")), "host names are not looked up");
