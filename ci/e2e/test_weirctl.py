@@ -270,3 +270,68 @@ class WeirctlChanges(unittest.TestCase):
         self.ask("reload")
         lab.wait_for("a line in the log", lambda: "the files of [control] proc_directory can't be written" in self.weir.said(), 20)
         self.assertEqual(len(self.picks()), 9)
+
+
+class WeirctlDoctor(unittest.TestCase):
+    """What is found wrong with the lab's director: as on any machine something is, only what is the lab's own is looked at."""
+
+    def examined(self, socket, *arguments):
+        done = lab.run("director", WEIRCTL, "--socket", str(socket), "--json", "doctor", *arguments)
+        found = json.loads(done.stdout)
+        self.assertEqual(done.returncode, 1 if found["status"] == "fail" else 0, done.stdout + done.stderr)
+        for it in found["checks"]:
+            self.assertEqual("mend" in it, it["status"] != "ok", it)
+        return found["checks"]
+
+    def found(self, checks, name):
+        return [(it["status"], it["text"]) for it in checks if it["check"] == name]
+
+    def test_a_running_weir_is_examined_and_faults_are_found(self):
+        socket = lab.RUN / "doctor.sock"
+        text = f'[control]\nsocket = "{socket}"\n\n' + lab.config()
+        with lab.Weir(text) as weir:
+            lab.answers(lab.VIPS["nat"], 3)
+            checks = self.examined(socket)
+            names = {it["check"] for it in checks}
+            self.assertLessEqual({"weir", "file", "hugepages", "limits", "binding", "link", "mtu", "tunnels", "kernel", "rss", "losses",
+                                  "isolation", "clock", "time", "table", "servers", "neighbors", "arp", "log"}, names)
+            self.assertEqual(self.found(checks, "file"), [("ok", f"{weir.file} is good and in force")])
+            self.assertEqual(self.found(checks, "link"), [("ok", "port outer: up"), ("ok", "port inner: up")])
+            self.assertEqual(self.found(checks, "servers"), [("ok", "3 virtual servers, each with somebody to serve")])
+            self.assertEqual([text for _, text in self.found(checks, "binding")],
+                             ["port outer: net_af_packet0 on outer", "port inner: net_af_packet1 on inner"])
+            self.assertIn(str(weir.log), self.found(checks, "log")[0][1])
+            if not lab.hugepages:
+                self.assertEqual(self.found(checks, "hugepages")[0][0], "warn")
+            plain = lab.run("director", WEIRCTL, "--socket", str(socket), "doctor").stdout.splitlines()
+            self.assertEqual({line.split()[1] for line in plain}, names)
+            self.assertLessEqual({line.split()[0] for line in plain}, {"ok", "warn", "fail"})
+
+            # Each with the command that mends it.
+            weirctl("drain", "dr", lab.REAL_SERVERS["A"], door=("--socket", str(socket)))
+            lab.run("director", "ip", "address", "add", "192.0.2.1/24", "dev", "inner", check=True)
+            lab.run("director", "ip", "link", "set", "outer", "mtu", "1400", check=True)
+            weir.file.write_text(text + "\n[http]\n")
+            try:
+                checks = {(it["check"], it["status"], it.get("mend")) for it in self.examined(socket)}
+            finally:
+                lab.run("director", "ip", "address", "flush", "dev", "inner", check=True)
+                lab.run("director", "ip", "link", "set", "outer", "mtu", "1500", check=True)
+            self.assertLessEqual({
+                ("binding", "warn", "ip address flush dev inner"),
+                ("mtu", "fail", "ip link set outer mtu 1500"),
+                ("file", "fail", f"weir --check -c {weir.file}"),
+            }, checks)
+            # Once it is good again.
+            weir.file.write_text(text.replace("weight = 2", "weight = 5", 1))
+            checks = {(it["check"], it["status"], it.get("mend")) for it in self.examined(socket)}
+            self.assertLessEqual({("file", "warn", "weirctl reload --dry-run, then weirctl reload"), ("file", "warn", f"weirctl save {weir.file}")}, checks)
+
+    def test_without_weir_the_machine_is_examined(self):
+        file = lab.RUN / "doctor.toml"
+        file.write_text(lab.config())
+        checks = self.examined("/nowhere/weir.sock", "--file", str(file))
+        self.assertEqual(self.found(checks, "weir")[0][0], "warn")
+        self.assertEqual(self.found(checks, "file"), [("ok", f"{file} is good")])
+        self.assertTrue(self.found(checks, "tunnels") and self.found(checks, "hugepages") and self.found(checks, "clock"))
+        self.assertFalse(self.found(checks, "table"))

@@ -141,6 +141,17 @@ pub(crate) enum Command {
         #[arg(default_value = FILE)]
         file: PathBuf,
     },
+    /// What keeps weir from working well on this machine, and what mends it; changes nothing
+    ///
+    /// A line for each check: ok, warn (weir works, not as well or not for long), or fail. With a running weir it asks that one, else it looks at the machine, weir's file and its unit. Exit status: 0 nothing fails, 1 something fails.
+    Doctor {
+        /// weir's file, where none runs
+        #[arg(long, default_value = FILE)]
+        file: PathBuf,
+        /// Where /proc, /sys, /etc and the file are, for tests
+        #[arg(long, hide = true, default_value = "/")]
+        root: PathBuf,
+    },
     /// Write the changes of the running weir into its file, which keeps its comments and its order
     Save {
         /// The file

@@ -46,6 +46,8 @@ pub struct Client {
     runtime: Runtime,
     sender: Option<SendRequest<Full<Bytes>>>,
     patience: Duration,
+    /// The process that listens, where the kernel says.
+    peer: Option<u32>,
 }
 
 impl Client {
@@ -55,7 +57,23 @@ impl Client {
     /// The kernel gives no means to wait.
     pub fn new(door: Door) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { door, runtime, sender: None, patience: PATIENCE })
+        Ok(Self { door, runtime, sender: None, patience: PATIENCE, peer: None })
+    }
+
+    /// Waits no longer than this for the next piece of an answer.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Where it asks.
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// The process that listens at the socket, if somebody does and the kernel says who.
+    pub(crate) fn peer(&mut self) -> Option<u32> {
+        self.sender = self.connect().ok();
+        self.peer
     }
 
     /// What is at `path`.
@@ -246,18 +264,25 @@ impl Client {
         }
     }
 
-    fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Problem> {
-        let failed = |problem: io::Error| Problem::Failed(unreachable(&self.door, &problem));
+    fn connect(&mut self) -> Result<SendRequest<Full<Bytes>>, Problem> {
+        let door = self.door.clone();
+        let failed = |problem: io::Error| Problem::Failed(unreachable(&door, &problem));
         let connected = self.runtime.block_on(async {
             let connect = async {
                 match &self.door {
-                    Door::Socket(path) => shake(UnixStream::connect(path).await?).await,
-                    Door::Http(address) => shake(TcpStream::connect(address).await?).await,
+                    Door::Socket(path) => {
+                        let stream = UnixStream::connect(path).await?;
+                        let pid = stream.peer_cred().ok().and_then(|it| it.pid()?.try_into().ok());
+                        Ok((shake(stream).await?, pid))
+                    }
+                    Door::Http(address) => Ok((shake(TcpStream::connect(address).await?).await?, None)),
                 }
             };
             timeout(self.patience, connect).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
         });
-        connected.map_err(failed)
+        let (sender, peer) = connected.map_err(failed)?;
+        self.peer = peer;
+        Ok(sender)
     }
 }
 

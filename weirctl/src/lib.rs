@@ -5,6 +5,7 @@
 mod cli;
 pub mod client;
 mod commands;
+mod doctor;
 pub mod ipvsadm;
 #[cfg(test)]
 mod model;
@@ -23,6 +24,7 @@ use cli::{Cli, Command};
 use client::{Client, Door};
 use ipvsadm::Ipvsadm;
 use ipvsadm::names::Local;
+use screen::Screen;
 use weir::Problem;
 
 /// Where weir's socket is unless its file, `--socket` or `$WEIR_SOCKET` says otherwise.
@@ -52,6 +54,17 @@ pub fn main(arguments: &[String]) -> ExitCode {
     if let Command::Ipvsadm { arguments } = &cli.command {
         let door = cli.common.http.map_or_else(|| Door::Socket(cli.common.socket.clone()), Door::Http);
         return ExitCode::from(ipvsadm("ipvsadm", arguments, door));
+    }
+    if let Command::Doctor { file, root } = &cli.command {
+        let place = doctor::Where {
+            door: cli.common.http.map_or_else(|| Door::Socket(cli.common.socket.clone()), Door::Http),
+            file: file.clone(),
+            root: root.clone(),
+            between: doctor::BETWEEN,
+        };
+        let (text, fails) = doctor::report(&doctor::examine(place), cli.common.json, &Screen::stdout());
+        let is_printed = commands::print(&text).is_ok();
+        return ExitCode::from(if is_printed && !fails { 0 } else { FAILED });
     }
     if let Some(text) = shell::text(&cli.command) {
         return match commands::print(&text) {

@@ -100,7 +100,10 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
         }
         Command::Proc { file, .. } => file.map_or(Ok(()), |file| proc_files::run(&mut asked, file)),
         // They have their own ways in.
-        Command::Ipvsadm { .. } | Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        Command::Doctor { .. }
+        | Command::Ipvsadm { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. } => Ok(()),
     }
 }
 
