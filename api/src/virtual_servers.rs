@@ -77,7 +77,7 @@ pub struct RealServer<'a> {
     pub port: u16,
     /// `dr`, `tun` or `nat`.
     pub forwarding: Text<'a>,
-    /// With `tun`: the outer header, `ipip`.
+    /// With `tun`: what stands around the packet, `ipip`, `gue` or `gre`.
     pub tunnel: Option<Text<'a>>,
     /// UDP port of a `gue` tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]

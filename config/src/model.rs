@@ -401,6 +401,17 @@ pub enum TunnelChecksum {
     RemCsum,
 }
 
+impl TunnelChecksum {
+    /// The word in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Csum => "csum",
+            Self::RemCsum => "remcsum",
+        }
+    }
+}
+
 /// Scheduling methods, by ipvsadm's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]

@@ -85,8 +85,8 @@ use guard::{Guard, ask_who_it_is};
 use hosts::Hosts;
 pub(crate) use keys::{Keyring, Keys};
 use room::{Guest, Room};
-pub(crate) use tally::{Handshake, Refusal, Tally};
 pub(crate) use servers::with_virtual_servers;
+pub(crate) use tally::{Handshake, Refusal, Tally};
 
 /// Pages that are made at a time: for two Prometheus servers and two people. With 100,000 real servers a page of
 /// metrics is 100 MB.

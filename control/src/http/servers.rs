@@ -5,6 +5,7 @@ use weir_config::model::{Family, Forwarding};
 use weir_dataplane::conn::template::Template;
 use weir_dataplane::snapshot::rates::Rates;
 use weir_dataplane::snapshot::traffic::Traffic;
+use weir_dataplane::wire::encap::Encap;
 
 use super::query::pairs;
 use crate::metrics::Metrics;
@@ -101,15 +102,19 @@ fn virtual_server<'a>(server: &'a VirtualServerReading, tied: Option<&[u32]>) ->
 }
 
 fn real_server<'a>(server: &'a RealServerReading, tied: Option<&[u32]>) -> RealServer<'a> {
+    let tunnel = (server.forwarding == Forwarding::Tun).then_some(match server.encap {
+        Encap::Ipip => ("ipip", None, None),
+        Encap::Gue { port, checksum } => ("gue", Some(port), Some(checksum)),
+        Encap::Gre { checksum } => ("gre", None, Some(checksum)),
+    });
     RealServer {
         real_server: (&server.socket).into(),
         address: server.address,
         port: server.port,
         forwarding: server.forwarding.name().into(),
-        tunnel: (server.forwarding == Forwarding::Tun).then_some("ipip".into()),
-        // No other tunnel is served.
-        tunnel_port: None,
-        tunnel_checksum: None,
+        tunnel: tunnel.map(|(kind, _, _)| kind.into()),
+        tunnel_port: tunnel.and_then(|(_, port, _)| port),
+        tunnel_checksum: tunnel.and_then(|(_, _, checksum)| Some(checksum?.name().into())),
         weight: server.weight,
         active: server.active,
         inactive: server.inactive,

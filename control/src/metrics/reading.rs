@@ -16,6 +16,7 @@ use weir_dataplane::snapshot::server::{Openings, Server};
 use weir_dataplane::snapshot::traffic::Traffic;
 use weir_dataplane::stats::passes::BOUNDS_MICROS;
 use weir_dataplane::stats::{Answer, Counter, DropReason, PuntClass, WorkerCounters};
+use weir_dataplane::wire::encap::Encap;
 use weir_health::checker::Handle;
 use weir_health::figures::Histogram;
 use weir_health::judge::ServiceListing;
@@ -281,6 +282,8 @@ pub(crate) struct RealServerReading {
     pub(crate) port: u16,
     /// How packets reach it.
     pub(crate) forwarding: Forwarding,
+    /// How a tunnel wraps its packets.
+    pub(crate) encap: Encap,
     /// No new connections from this many on; 0: no limit.
     pub(crate) upper_threshold: u32,
     /// New connections again below this many; 0: three quarters of the upper one.
@@ -420,6 +423,7 @@ impl RealServerReading {
             address: server.ip(),
             port: server.named_port,
             forwarding: server.forwarding,
+            encap: server.encap,
             upper_threshold: server.upper_threshold,
             lower_threshold: server.lower_threshold,
             weight: server.weight,

@@ -114,6 +114,8 @@ pub fn encapsulate<F: Frame>(frame: &mut F, link: &Link, outer: &Outer) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use weir_config::model::TunnelChecksum;
+
     use super::*;
     use crate::packet::heap::HeapFrame;
     use crate::parse::{Content, Packet, parse};
@@ -188,10 +190,10 @@ mod tests {
                 rewrite::ipv4_mut(expected.bytes_mut(), 14).expect("it is there").decrement_ttl();
                 for encap in [
                     Encap::Ipip,
-                    Encap::Gue { port: 6080, checksum: false },
-                    Encap::Gue { port: 6080, checksum: true },
-                    Encap::Gre { checksum: false },
-                    Encap::Gre { checksum: true },
+                    Encap::Gue { port: 6080, checksum: TunnelChecksum::None },
+                    Encap::Gue { port: 6080, checksum: TunnelChecksum::Csum },
+                    Encap::Gre { checksum: TunnelChecksum::None },
+                    Encap::Gre { checksum: TunnelChecksum::Csum },
                 ] {
                     let outer = Outer { encap, source, destination, keep_df: *keep_df, ident: *ident };
                     let (mut frame, mut expected) = (frame.clone(), expected.clone());

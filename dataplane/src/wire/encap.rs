@@ -1,6 +1,7 @@
 //! What stands between the outer IPv4 header of a tunnel and the client's packet: nothing (IPIP, RFC 2003), UDP and GUE
 //! (draft-ietf-intarea-gue, version 0), or GRE (RFC 2784).
 
+use weir_config::model::TunnelChecksum;
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -33,13 +34,14 @@ pub enum Encap {
     Gue {
         /// UDP port of the real server.
         port: u16,
-        /// Whether the UDP header has a checksum.
-        checksum: bool,
+        /// Of the UDP header. One that is offloaded to the other end is for packets whose own checksum is not made yet: as in
+        /// the kernel, a packet that is forwarded gets a usual one.
+        checksum: TunnelChecksum,
     },
     /// Generic routing encapsulation.
     Gre {
-        /// Whether the header has a checksum.
-        checksum: bool,
+        /// Of the header.
+        checksum: TunnelChecksum,
     },
 }
 
@@ -51,8 +53,10 @@ impl Encap {
             + match self {
                 Self::Ipip => 0,
                 Self::Gue { .. } => UDP_LEN + GUE_LEN,
-                Self::Gre { checksum: false } => GRE_LEN,
-                Self::Gre { checksum: true } => GRE_LEN + GRE_SUM_LEN,
+                Self::Gre { checksum: TunnelChecksum::None } => GRE_LEN,
+                Self::Gre { checksum: TunnelChecksum::Csum | TunnelChecksum::RemCsum } => {
+                    GRE_LEN + GRE_SUM_LEN
+                }
             }
     }
 
@@ -69,7 +73,10 @@ impl Encap {
     /// Whether all bytes are summed.
     #[inline]
     pub const fn has_checksum(self) -> bool {
-        matches!(self, Self::Gue { checksum: true, .. } | Self::Gre { checksum: true })
+        match self {
+            Self::Ipip => false,
+            Self::Gue { checksum, .. } | Self::Gre { checksum } => !matches!(checksum, TunnelChecksum::None),
+        }
     }
 
     /// Writes what stands behind the outer header. `behind` is what follows that header, the client's packet included; `len` is
@@ -81,7 +88,7 @@ impl Encap {
     pub fn write(self, behind: &mut [u8], len: usize, ends: (Addr4, Addr4), flow: Flow) -> Option<()> {
         match self {
             Self::Ipip => {}
-            Self::Gue { port, checksum } => {
+            Self::Gue { port, .. } => {
                 let len = len as u16;
                 let udp = Udp {
                     source: U16::new(source_port(flow)),
@@ -93,7 +100,7 @@ impl Encap {
                 head[..UDP_LEN].copy_from_slice(udp.as_bytes());
                 // Version 0, no control message, no options; what follows; no flags.
                 head[UDP_LEN..].copy_from_slice(&[0, ipv4::IPIP, 0, 0]);
-                if checksum {
+                if self.has_checksum() {
                     let pseudo = Sum::default().address(ends.0).address(ends.1).word(u16::from(ipv4::UDP));
                     let sum = pseudo.word(len).bytes(behind).finish();
                     // Zero would say that there is none (RFC 768).
@@ -101,11 +108,12 @@ impl Encap {
                     behind[6..8].copy_from_slice(sum.as_bytes());
                 }
             }
-            Self::Gre { checksum } => {
+            Self::Gre { .. } => {
+                let has_checksum = self.has_checksum();
                 let head = behind.first_chunk_mut::<GRE_LEN>()?;
                 let [high, low] = GRE_IPV4;
-                *head = [if checksum { GRE_CHECKSUM } else { 0 }, 0, high, low];
-                if checksum {
+                *head = [if has_checksum { GRE_CHECKSUM } else { 0 }, 0, high, low];
+                if has_checksum {
                     behind.get_mut(GRE_LEN..GRE_LEN + GRE_SUM_LEN)?.fill(0);
                     let sum = Sum::default().bytes(behind).finish();
                     behind[GRE_LEN..GRE_LEN + 2].copy_from_slice(sum.as_bytes());
@@ -124,12 +132,13 @@ impl Encap {
                 let (udp, rest) = Udp::ref_from_prefix(behind).ok()?;
                 // Version 0 and no control message; the rest of the byte counts words of options.
                 let &[first @ 0..=0x1f, ipv4::IPIP, ..] = rest.first_chunk::<GUE_LEN>()? else { return None };
-                let gue = Self::Gue { port: udp.destination.get(), checksum: udp.checksum != U16::ZERO };
+                let gue =
+                    Self::Gue { port: udp.destination.get(), checksum: seen(udp.checksum != U16::ZERO) };
                 Some((gue, UDP_LEN + GUE_LEN + usize::from(first) * 4))
             }
             ipv4::GRE => {
                 let &[flags, 0, high, low] = behind.first_chunk::<GRE_LEN>()? else { return None };
-                let gre = Self::Gre { checksum: flags == GRE_CHECKSUM };
+                let gre = Self::Gre { checksum: seen(flags == GRE_CHECKSUM) };
                 let is_ours = flags & !GRE_CHECKSUM == 0 && [high, low] == GRE_IPV4;
                 is_ours.then(|| (gre, gre.header_len() - ipv4::HEADER_LEN))
             }
@@ -145,6 +154,10 @@ impl Encap {
             _ => false,
         }
     }
+}
+
+fn seen(is_there: bool) -> TunnelChecksum {
+    if is_there { TunnelChecksum::Csum } else { TunnelChecksum::None }
 }
 
 /// A client's flow, as far as the way that its packets take depends on it.
@@ -181,10 +194,10 @@ mod tests {
     const ENDS: (Addr4, Addr4) = (Addr4::new(10, 99, 0, 1), Addr4::new(10, 99, 0, 11));
     const KINDS: [Encap; 5] = [
         Encap::Ipip,
-        Encap::Gue { port: 6080, checksum: false },
-        Encap::Gue { port: 6080, checksum: true },
-        Encap::Gre { checksum: false },
-        Encap::Gre { checksum: true },
+        Encap::Gue { port: 6080, checksum: TunnelChecksum::None },
+        Encap::Gue { port: 6080, checksum: TunnelChecksum::Csum },
+        Encap::Gre { checksum: TunnelChecksum::None },
+        Encap::Gre { checksum: TunnelChecksum::Csum },
     ];
 
     #[test]
@@ -207,13 +220,15 @@ mod tests {
     fn what_is_summed_is_right() {
         for len in [0, 1, 20, 1471] {
             let packet = vec![0xa7; len];
-            let gue = Encap::Gue { port: 6080, checksum: true };
+            let gue = Encap::Gue { port: 6080, checksum: TunnelChecksum::Csum };
             let mut behind = [&[0; 12][..], &packet].concat();
             gue.write(&mut behind, 12 + len, ENDS, FLOW).expect("there is room");
             let pseudo = Sum::default().address(ENDS.0).address(ENDS.1).word(17).word(behind.len() as u16);
             assert_eq!(pseudo.bytes(&behind).fold(), 0xffff);
             let mut behind = [&[0; 8][..], &packet].concat();
-            Encap::Gre { checksum: true }.write(&mut behind, 8 + len, ENDS, FLOW).expect("there is room");
+            Encap::Gre { checksum: TunnelChecksum::Csum }
+                .write(&mut behind, 8 + len, ENDS, FLOW)
+                .expect("there is room");
             assert_eq!(Sum::default().bytes(&behind).fold(), 0xffff);
         }
     }

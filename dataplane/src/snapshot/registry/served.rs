@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use weir_config::model::{Config, Family, Forwarding, RealServer, Tunnel, TunnelChecksum, VirtualServer};
+use weir_config::model::{Config, Family, Forwarding, RealServer, Tunnel, VirtualServer};
 
 use super::RegistryError;
 use crate::address::Addr4;
@@ -83,19 +83,10 @@ fn reach_of(family: Family, real: &RealServer) -> Result<Reach, NotServed> {
     };
     let encap = match real.tunnel {
         Tunnel::Ipip => Encap::Ipip,
-        Tunnel::Gue { port, checksum } => Encap::Gue { port, checksum: is_summed(checksum) },
-        Tunnel::Gre { checksum } => Encap::Gre { checksum: is_summed(checksum) },
+        Tunnel::Gue { port, checksum } => Encap::Gue { port, checksum },
+        Tunnel::Gre { checksum } => Encap::Gre { checksum },
     };
     Ok((address, encap))
-}
-
-/// Whether a tunnel's header has a checksum. One that is offloaded to the other end is for packets whose own checksum is not made
-/// yet; the kernel sends what it forwards with a usual one, too.
-fn is_summed(checksum: TunnelChecksum) -> bool {
-    match checksum {
-        TunnelChecksum::None => false,
-        TunnelChecksum::Csum | TunnelChecksum::RemCsum => true,
-    }
 }
 
 #[cfg(test)]
