@@ -9,6 +9,7 @@ import unittest
 import health
 import lab
 import silent
+import test_weirctl
 
 DIRECTOR = health.MANAGEMENT
 READ, WRITE = "read-0123456789abcdef", "write-0123456789abcdef"
@@ -270,6 +271,45 @@ class Access(Base):
         self.assertEqual(self.next(kept), ["401", first, "same"], "a token that is gone is good for nothing from now on")
         self.assertEqual(weir.ask("/", token=WRITE)[0], 200)
         self.assertEqual(weir.ask("/api/v1/edits", "-d", weigh(9), token=WRITE)[0], 403)
+
+    def test_weirctl_shows_and_changes_with_a_token(self):
+        weir = self.secure()
+        for name, text in (("mine", READ), ("ours", f"write {WRITE}"), ("old", "x" * 20)):
+            (self.place / name).write_text(text)
+        url = ("--url", weir.base)
+        trust = ("--ca", str(self.place / "ca.pem"))
+        token = lambda name: (*url, *trust, "--token-file", str(self.place / name))  # noqa: E731
+        ask = lambda *arguments: lab.run("A", test_weirctl.WEIRCTL, *arguments)  # noqa: E731
+        done = ask(*token("mine"), "list", "dr")
+        self.assertEqual((done.returncode, done.stderr, len(done.stdout.splitlines())), (0, "", 5), done.stdout)
+        self.assertEqual(ask(*token("ours"), "drain", "dr", A).returncode, 0)
+        self.assertEqual(json.loads(weir.ask("/api/v1/virtual_servers?name=dr", token=READ)[1])["virtual_servers"][0]["real_servers"][0]["weight"], 0)
+        self.assertIn("10.10.0.100:80 wrr", ask(*token("ours"), "ipvsadm", "-Ln").stdout)
+        # The certificate itself, not its authority; and one that is an authority's by its form.
+        subprocess.run([*self.new, "-subj", "/CN=self", "-addext", f"subjectAltName=IP:{DIRECTOR}", "-keyout", self.place / "self.key",
+                        "-out", self.place / "self.pem"], check=True, capture_output=True)
+        plain = f"http://{DIRECTOR}:9292"
+        for arguments, said in (
+                ((*token("mine"), "drain", "dr", A), "this token has the role read; what changes weir needs one of the role write"),
+                ((*token("old"), "status"), f"weir at {weir.base} does not know this token (--token-file)"),
+                ((*url, *trust, "status"), f"weir at {weir.base} wants a token: name a file that holds one (--token-file)"),
+                ((*url, *trust, "reload"), f"weir's listener at {weir.base} only shows; "),
+                ((*url, "--ca", str(self.place / "self.pem"), "status"),
+                 f"weir can't be asked at {weir.base}: its certificate is from an authority that is not trusted: "),
+                (("--url", plain, "status"), "this listener speaks TLS: ask https://"),
+                (("--url", plain, *trust, "--token-file", str(self.place / "mine"), "status"), f"a token sent to {plain} would be for all to read: "),
+                (("--token-file", str(self.place / "mine"), "status"), "--token-file and --ca go with --url"),
+                ((*url, "--ca", str(self.place / "none.pem"), "status"), f"{self.place}/none.pem: ")):
+            with self.subTest(said):
+                done = ask(*arguments)
+                self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
+                self.assertTrue(done.stderr.startswith(f"weirctl: {said}"), done.stderr)
+        for name in ("key", "pem"):
+            (self.place / f"server.{name}").write_bytes((self.place / f"self.{name}").read_bytes())
+        weir.process.send_signal(signal.SIGHUP)
+        lab.wait_for("the reload", lambda: "configuration reloaded" in weir.said(), 20)
+        trust = ("--ca", str(self.place / "self.pem"))
+        self.assertEqual(ask(*token("mine"), "status").returncode, 0)
 
     def test_files_that_do_not_answer_hold_up_a_reload_and_nobody_else(self):
         # Mounted before, since weir sees what there is when it starts.

@@ -12,7 +12,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use weir_api::edits::Id;
 
 use crate::SOCKET;
+use crate::client::Door;
 use crate::commands::change;
+use crate::web::{Url, Web};
+use crate::weir::Problem;
 
 /// Where weir's file is unless one says otherwise, as for weir itself.
 const FILE: &str = "/etc/weir/weir.toml";
@@ -42,9 +45,40 @@ pub(crate) struct Common {
     /// Ask the HTTP listener at this address instead, which only shows
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     pub(crate) http: Option<SocketAddr>,
+    /// Ask the HTTP listener there instead: with TLS and a token from any machine, and for changes too
+    #[arg(long, global = true, value_name = "https://ADDRESS:PORT")]
+    pub(crate) url: Option<Url>,
+    /// With --url: a file that holds the token
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// With --url: a file of certificates in PEM to trust, else this system's
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+impl Common {
+    /// Where weir is asked.
+    ///
+    /// # Errors
+    /// Options that contradict each other, or a file that is not as it has to be.
+    pub(crate) fn door(&self) -> Result<Door, Problem> {
+        let failed = |text: &str| Err(Problem::Failed(text.to_owned()));
+        match (&self.url, self.http) {
+            (Some(_), Some(_)) => failed("--url and --http name two listeners: write one"),
+            (None, _) if self.token_file.is_some() || self.ca.is_some() => {
+                failed("--token-file and --ca go with --url https://ADDRESS:PORT")
+            }
+            (Some(url), None) => {
+                let web = Web::new(url.clone(), self.ca.as_deref(), self.token_file.as_deref())?;
+                Ok(Door::Web(Box::new(web)))
+            }
+            (None, Some(address)) => Ok(Door::Http(address)),
+            (None, None) => Ok(Door::Socket(self.socket.clone())),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

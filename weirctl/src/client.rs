@@ -9,7 +9,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -22,6 +22,7 @@ use weir_api::connections::Connection;
 use weir_api::edits::{self, Applied, Edit, Refused, Timeouts};
 use weir_api::virtual_servers::{self, VirtualServer};
 
+use crate::web::{self, Stream, Web};
 use crate::weir::{Each, Problem, Weir};
 
 /// How long weir may take to the next piece of an answer. A page of 100 MB takes it a second, and it makes a few at a time.
@@ -32,12 +33,14 @@ const ANSWER_BYTES_MAX: usize = 512 << 20;
 const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// Where weir is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Door {
     /// Its unix socket, which takes edits.
     Socket(PathBuf),
     /// Its HTTP listener, which only shows.
     Http(SocketAddr),
+    /// The same by its URL, with TLS and a token, with which it takes edits.
+    Web(Box<Web>),
 }
 
 /// See the module.
@@ -99,9 +102,15 @@ impl Client {
     /// # Errors
     /// [`Problem`].
     pub fn post<T: DeserializeOwned>(&mut self, path: &str, asked: &impl Serialize) -> Result<T, Problem> {
-        if let Door::Http(address) = &self.door {
+        let only_shows = match &self.door {
+            Door::Socket(_) => false,
+            Door::Http(_) => true,
+            Door::Web(web) => web.bearer.is_none(),
+        };
+        if only_shows {
             return Err(Problem::Failed(format!(
-                "weir's listener at {address} only shows; changes go through its socket (--socket)"
+                "weir's listener at {} only shows; changes go through its socket (--socket), or take a token (--url https://..., --token-file)",
+                self.door
             )));
         }
         let asked = serde_json::to_vec(asked).map_err(|problem| Problem::Failed(problem.to_string()))?;
@@ -148,6 +157,13 @@ impl Client {
             error.report = error.report.map(|report| report.chars().filter(|it| told(*it)).collect());
             return Problem::Refused(error);
         }
+        if let (StatusCode::UNAUTHORIZED, Door::Web(web)) = (status, &self.door) {
+            let why = match web.bearer {
+                Some(_) => "does not know this token (--token-file)",
+                None => "wants a token: name a file that holds one (--token-file)",
+            };
+            return Problem::Failed(format!("weir at {} {why}", self.door));
+        }
         if status == StatusCode::NOT_FOUND {
             return Problem::Failed(format!(
                 "the weir at {} has no {}; is it of version {}?",
@@ -172,8 +188,14 @@ impl Client {
         let host = match &self.door {
             Door::Socket(_) => "localhost".to_owned(),
             Door::Http(address) => address.to_string(),
+            Door::Web(web) => web.url.authority(),
         };
         let mut request = Request::builder().method(&method).uri(path).header(HOST, host);
+        if let Door::Web(web) = &self.door
+            && let Some(bearer) = &web.bearer
+        {
+            request = request.header(AUTHORIZATION, bearer);
+        }
         if method == Method::POST {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -276,6 +298,13 @@ impl Client {
                         Ok((shake(stream).await?, pid))
                     }
                     Door::Http(address) => Ok((shake(TcpStream::connect(address).await?).await?, None)),
+                    Door::Web(web) => {
+                        let sender = match web.connect().await? {
+                            Stream::Plain(stream) => shake(stream).await?,
+                            Stream::Tls(stream) => shake(*stream).await?,
+                        };
+                        Ok((sender, None))
+                    }
                 }
             };
             timeout(self.patience, connect).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
@@ -305,6 +334,9 @@ where
 }
 
 fn unreachable(door: &Door, problem: &io::Error) -> String {
+    if let Some(why) = web::why_not(problem) {
+        return format!("weir can't be asked at {door}: {why}");
+    }
     let why = match (door, problem.kind()) {
         (Door::Socket(_), ErrorKind::NotFound) => {
             "there is no such socket; is weir running, and does `[control] socket` of its file name this one (--socket)?"
@@ -322,6 +354,7 @@ impl std::fmt::Display for Door {
         match self {
             Door::Socket(path) => write!(f, "{}", path.display()),
             Door::Http(address) => write!(f, "{address}"),
+            Door::Web(web) => write!(f, "{}", web.url),
         }
     }
 }

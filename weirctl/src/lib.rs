@@ -12,6 +12,7 @@ mod model;
 mod proc;
 mod screen;
 mod shell;
+mod web;
 pub mod weir;
 
 use std::io::{self, BufReader, BufWriter, Write as _};
@@ -52,8 +53,13 @@ pub fn main(arguments: &[String]) -> ExitCode {
         }
     };
     if let Command::Ipvsadm { arguments } = &cli.command {
-        let door = cli.common.http.map_or_else(|| Door::Socket(cli.common.socket.clone()), Door::Http);
-        return ExitCode::from(ipvsadm("ipvsadm", arguments, door));
+        return ExitCode::from(match cli.common.door() {
+            Ok(door) => ipvsadm("ipvsadm", arguments, door),
+            Err(problem) => {
+                let _ = writeln!(io::stderr(), "ipvsadm: {problem}");
+                FAILED
+            }
+        });
     }
     if let Command::Doctor { file, root } = &cli.command {
         let place = doctor::Where {

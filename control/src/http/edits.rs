@@ -1,4 +1,4 @@
-//! What only the control socket answers: edits, reloads, the desired state.
+//! What the control socket answers, and the TCP listener to who has a token: edits, reloads, the desired state.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -274,7 +274,7 @@ families! {
         |it, to| for (by, count) in &it.reloads_refused {
             to.count(&[by.label()], *count);
         };
-    COUNTER "weir_edits_total" ["result"] "Requests for edits at the control socket: made, or refused as a whole."
+    COUNTER "weir_edits_total" ["result"] "Requests for edits: made, or refused as a whole."
         |it, to| for (result, count) in ["made", "refused"].iter().zip(it.edits.0) {
             to.count(&[result], count);
         };

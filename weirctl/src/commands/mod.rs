@@ -20,7 +20,7 @@ use weir_api::edits::Reload;
 use weir_api::{director, health as health_api, virtual_servers, vrrp as vrrp_api, workers};
 
 use crate::cli::{Add, Command, Common, Remove, Set, encoded};
-use crate::client::{Client, Door};
+use crate::client::Client;
 use crate::screen::Screen;
 use crate::weir::Problem;
 use change::Change;
@@ -150,11 +150,7 @@ pub(crate) struct Asked {
 
 impl Asked {
     fn new(common: &Common) -> Result<Self, Problem> {
-        let door = match common.http {
-            Some(address) => Door::Http(address),
-            None => Door::Socket(common.socket.clone()),
-        };
-        let client = Client::new(door).map_err(|problem| Problem::Failed(problem.to_string()))?;
+        let client = Client::new(common.door()?).map_err(|problem| Problem::Failed(problem.to_string()))?;
         Ok(Self { client, is_json: common.json, screen: Screen::stdout() })
     }
 
