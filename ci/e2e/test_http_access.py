@@ -66,6 +66,17 @@ while time.monotonic() < ends:
 print(made > 0)
 """
 
+# Begins a handshake and waits for what becomes of it.
+STALLS = """
+import socket, sys
+made = socket.create_connection((sys.argv[1], 9292), timeout=50)
+made.sendall(bytes.fromhex("160301020001"))
+try:
+    print("closed" if made.recv(1) == b"" else "answered")
+except ConnectionResetError:
+    print("closed")
+"""
+
 # A body of 100 MB with a good token: the first line of the answer, or that there was none.
 LARGE = """
 import socket, ssl, sys
@@ -137,10 +148,12 @@ class Base(unittest.TestCase):
         subprocess.run([*cls.new, "-subj", "/CN=weir test", "-keyout", cls.place / "ca.key", "-out", cls.place / "ca.pem"],
                        check=True, capture_output=True)
         cls.trust = ("--cacert", str(cls.place / "ca.pem"))
-        # One for all of them: others remember its MAC.
         leg = health.management()
         leg.__enter__()
         cls.addClassCleanup(leg.__exit__, None, None, None)
+        # Other machines may remember the MAC of the one before.
+        for node in lab.REAL_SERVERS:
+            lab.run(node, "ip", "neigh", "flush", "to", DIRECTOR, check=True)
 
     def weir(self, *arguments, **more):
         """One that runs until the test ends."""
@@ -220,7 +233,7 @@ class Access(Base):
             self.assertEqual(weir.ask("/", "-H", f"Host: {host}", token=READ)[0], status, host)
         self.assertEqual(weir.ask("/", "-H", "Host:", token=READ)[0], 400)
         self.assertEqual(weir.ask("/", "-H", f"Authorization: Basic {READ}")[0], 401)
-        self.assertEqual(weir.ask("/api/v1/edits", token=READ)[:2], (405, "only POST is answered here\n"))
+        self.assertEqual(weir.ask("/api/v1/edits", token=WRITE)[:2], (405, "this method is not answered here; Allow says which are\n"))
         page = weir.metrics()
         counted = {reason: page.total("weir_http_refused_total", reason=reason) for reason in ("no_token", "wrong_token", "role", "not_served")}
         self.assertEqual(counted, {"no_token": 5, "wrong_token": 3, "role": 1, "not_served": 0})
@@ -327,6 +340,9 @@ class Access(Base):
 
     def test_bad_clients_and_floods_keep_nobody_out(self):
         weir = self.secure()
+        # Of another host, so that it gives way to nobody.
+        stalls = lab.start("B", "python3", "-c", STALLS, DIRECTOR)
+        self.addCleanup(stalls.kill)
         bad = subprocess.Popen(lab.inside("A", "python3", "-c", BAD_CLIENTS, DIRECTOR, str(self.place / "ca.pem")),
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for weight in range(1, 11):
@@ -337,6 +353,8 @@ class Access(Base):
         self.assertIn(done.stdout.strip(), ("HTTP/1.1 413 Payload Too Large", "closed"), done.stderr)
         lab.answers(lab.VIPS["dr"], 3)
         self.assertEqual(weir.ask("/api/v1/status", token=READ)[0], 200)
+        out, problems = stalls.communicate(timeout=60)
+        self.assertEqual((out, weir.metrics().total("weir_http_handshakes_total", result="late")), ("closed\n", 1), problems)
 
     def test_what_is_wrong_at_a_start_is_said_at_its_key(self):
         keys = self.keys()

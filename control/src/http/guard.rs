@@ -25,7 +25,7 @@ use weir_config::tokens::Role;
 use super::keys::{Keyring, Keys};
 use super::room::Guest;
 use super::tally::{Refusal, Tally};
-use super::{HttpState, is_reading, not_found, plain};
+use super::{CHANGING, HttpState, READING, holds, not_found, plain};
 
 /// What says nothing that a stranger could use, and what monitoring reads without being known.
 const OPEN: [&str; 3] = ["/metrics", "/live", "/ready"];
@@ -82,7 +82,7 @@ impl Guard {
             return Ok(());
         }
         let Some(tokens) = &keys.tokens else {
-            return match (self.is_loopback, is_reading(path)) {
+            return match (self.is_loopback, holds(READING, path)) {
                 (true, true) => Ok(()),
                 (true, false) => Err(No::NotThere),
                 (false, _) => Err(No::Refused(Refusal::NotServed)),
@@ -93,7 +93,8 @@ impl Guard {
         }
         let said = bearer(headers).ok_or(No::Refused(Refusal::NoToken))?;
         let role = tokens.role(said).ok_or(No::Refused(Refusal::WrongToken))?;
-        let needed = if [Method::GET, Method::HEAD].contains(method) { Role::Read } else { Role::Write };
+        let is_read = [Method::GET, Method::HEAD].contains(method) && !holds(CHANGING, path);
+        let needed = if is_read { Role::Read } else { Role::Write };
         if role < needed { Err(No::Refused(Refusal::Role)) } else { Ok(()) }
     }
 
@@ -232,7 +233,12 @@ mod tests {
         let (read, write) = (format!("Bearer {READ}"), format!("bearer  {WRITE} "));
         for listen in ["10.0.0.2:9292", "127.0.0.1:9292"] {
             let guard = guard(listen, true);
-            let judge = |method, said: &[&str]| judge(&guard, true, method, "/api/v1/edits", said);
+            // Whatever the method: it may begin something.
+            for path in CHANGING.iter().map(|(path, _)| path) {
+                let no = Err(No::Refused(Refusal::Role));
+                assert_eq!(judge(&guard, true, Method::GET, path, &[&read]), no, "{path}");
+            }
+            let judge = |method, said: &[&str]| judge(&guard, true, method, "/api/v1/desired", said);
             assert_eq!(judge(Method::GET, &[&read]), Ok(()));
             assert_eq!(judge(Method::HEAD, &[&read]), Ok(()));
             for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {

@@ -211,12 +211,12 @@ const READING: &[Route] = &[
     ("/api/v1/openapi.json", || get(openapi)),
 ];
 
-/// What the control socket answers besides, and the TCP listener to who has a token.
-const CHANGING: &[Route] = &[
-    ("/api/v1/desired", || get(edits::desired)),
-    ("/api/v1/edits", || post(edits::edits)),
-    ("/api/v1/reload", || post(edits::reload)),
-];
+/// What only reads, too, at the control socket, and at the TCP listener for who has a token.
+const INNER: &[Route] = &[("/api/v1/desired", || get(edits::desired))];
+
+/// What changes weir, or shows what is in packets. At the control socket, and at the TCP listener for who has a token for that.
+const CHANGING: &[Route] =
+    &[("/api/v1/edits", || post(edits::edits)), ("/api/v1/reload", || post(edits::reload))];
 
 /// What supervisors ask. They do so by whatever name they like, and learn nothing that a stranger could use.
 const SUPERVISING: &[Route] = &[("/live", || get(live)), ("/ready", || get(ready))];
@@ -225,14 +225,13 @@ fn with(router: Router<HttpState>, routes: &[Route]) -> Router<HttpState> {
     routes.iter().fold(router, |router, (path, answer)| router.route(path, answer()))
 }
 
-/// Whether what is there only reads.
-fn is_reading(path: &str) -> bool {
-    READING.iter().chain(SUPERVISING).any(|(known, _)| *known == path)
+fn holds(routes: &[Route], path: &str) -> bool {
+    routes.iter().any(|(known, _)| *known == path)
 }
 
 /// The control socket's.
 fn control_router(state: HttpState) -> Router {
-    [READING, CHANGING, SUPERVISING]
+    [READING, INNER, CHANGING, SUPERVISING]
         .into_iter()
         .fold(Router::new(), with)
         .fallback(not_found)
@@ -243,7 +242,7 @@ fn control_router(state: HttpState) -> Router {
 
 /// The TCP listener's.
 fn router(state: HttpState) -> Router {
-    let pages = [READING, CHANGING].into_iter().fold(Router::new(), with);
+    let pages = [READING, INNER, CHANGING].into_iter().fold(Router::new(), with);
     let pages = pages
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -392,13 +391,15 @@ async fn not_found(uri: Uri) -> Response {
 }
 
 async fn method_not_allowed(uri: Uri) -> Response {
-    let is_read = CHANGING.iter().all(|(path, _)| *path != uri.path()) || uri.path() == "/api/v1/desired";
-    let (text, allow) = match is_read {
-        true => ("only GET and HEAD are answered here\n", "GET, HEAD"),
-        false => ("only POST is answered here\n", "POST"),
-    };
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    if holds(CHANGING, uri.path()) {
+        // The router says which in Allow.
+        return plain(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this method is not answered here; Allow says which are\n",
+        );
+    }
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
 }
 
