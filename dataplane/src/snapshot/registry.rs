@@ -47,7 +47,7 @@ use crate::stats::WorkerCounters;
 use crate::wire::ethernet::MacAddress;
 use addresses::Addresses;
 pub use amend::Change;
-use amend::Journal;
+use amend::{Journal, with_spare};
 pub use error::RegistryError;
 use lists::{candidates, entrants, in_order, list};
 use numbers::Numbers;
@@ -535,6 +535,9 @@ impl Registry {
                 addressing.add(wanted, entry.id, servers.iter().copied());
             }
         }
+        servers.resize(with_spare(servers.len()), servers[0].clone());
+        services.resize(with_spare(size), None);
+        retired.resize(with_spare(size), Traffic::default());
         let marks = addressing.marks();
         let Addressing { virtual_servers, nat_sockets, locals, mut announcements, hashes, .. } = addressing;
         let asked_for = virtual_servers.keys().map(|socket| address_of(*socket));

@@ -99,6 +99,28 @@ fn verdicts(file: &VirtualServer, dice: &mut Dice) -> VirtualServer {
     wanted
 }
 
+/// Another place for a hundred thousand real servers takes control 20 milliseconds, so that is not to happen with every few that come.
+#[test]
+fn real_servers_that_come_by_edits_find_room() {
+    let mut file = config();
+    let template = file.virtual_servers[0].real_servers[0].clone();
+    let real = |number: usize| RealServer {
+        address: IpAddr::from([10, 0, 4 + (number / 250) as u8, (number % 250) as u8 + 1]),
+        ..template.clone()
+    };
+    file.virtual_servers[0].real_servers = (0..4_000).map(real).collect();
+    let mut registry = Registry::new(1, Options::default());
+    let mut snapshot = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+    let mut places = HashSet::new();
+    for number in 4_000..4_300 {
+        places.insert(snapshot.servers.as_ptr() as usize);
+        let mut wanted = file.virtual_servers[1].clone();
+        wanted.real_servers = vec![real(number)];
+        snapshot = registry.amend(snapshot, &[Change::Put(&wanted)], &file).unwrap().expect("an edit");
+    }
+    assert_eq!(places.len(), 1);
+}
+
 #[test]
 fn amended_is_as_built_anew() {
     let file = config();
