@@ -23,8 +23,16 @@ pub(crate) struct Sampler {
     turn: usize,
     /// When each turn was taken last.
     taken: [Instant; TURNS],
+    /// By turn.
+    groups: [Groups; TURNS],
+}
+
+/// The virtual servers of a turn.
+#[derive(Default)]
+struct Groups {
+    /// The numbers that they are of.
     generation: u64,
-    groups: [Vec<Group>; TURNS],
+    all: Vec<Group>,
 }
 
 /// A virtual server and all its real servers, removed ones too.
@@ -36,16 +44,12 @@ struct Group {
 impl Sampler {
     /// Nothing sampled yet.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { due: now + TURN, turn: 0, taken: [now; TURNS], generation: 0, groups: Default::default() }
+        Self { due: now + TURN, turn: 0, taken: [now; TURNS], groups: Default::default() }
     }
 
     /// Takes the samples that are due. To be called more often than every 100 ms on the whole; turns that are late are
     /// made up for, and what was carried is divided by the time that really passed.
     pub(crate) fn run(&mut self, snapshot: &Snapshot, now: Instant) {
-        if self.generation != snapshot.numbers_generation {
-            self.generation = snapshot.numbers_generation;
-            self.groups = groups(snapshot);
-        }
         for _ in 0..TURNS {
             if now < self.due {
                 return;
@@ -61,7 +65,11 @@ impl Sampler {
         let elapsed = now.saturating_duration_since(self.taken[self.turn]).as_millis() as u64;
         // After a gap a turn may come round again soon; it waits for the next round then.
         if elapsed >= INTERVAL_MS / 2 {
-            for Group { service, servers } in &self.groups[self.turn] {
+            let groups = &mut self.groups[self.turn];
+            if groups.generation != snapshot.numbers_generation {
+                *groups = groups_of(snapshot, self.turn);
+            }
+            for Group { service, servers } in &groups.all {
                 let mut total = snapshot.retired(*service);
                 for server in servers.iter().map(|&id| snapshot.server(id)) {
                     let traffic = server.live.traffic();
@@ -78,17 +86,19 @@ impl Sampler {
     }
 }
 
-fn groups(snapshot: &Snapshot) -> [Vec<Group>; TURNS] {
+/// Those of one turn alone: while edits bring and take real servers, each turn has this to do.
+fn groups_of(snapshot: &Snapshot, turn: usize) -> Groups {
+    let is_due = |id: ServiceId| usize::from(id.0) % TURNS == turn;
     let mut servers: HashMap<ServiceId, Vec<ServerId>> = HashMap::new();
-    for server in snapshot.servers() {
+    for server in snapshot.servers().filter(|server| is_due(server.service)) {
         servers.entry(server.service).or_default().push(server.id);
     }
-    let mut groups: [Vec<Group>; TURNS] = Default::default();
-    for service in snapshot.services() {
-        let group = Group { service: service.id, servers: servers.remove(&service.id).unwrap_or_default() };
-        groups[usize::from(service.id.0) % TURNS].push(group);
+    let services = snapshot.services().filter(|service| is_due(service.id));
+    let group = |service: ServiceId| Group { service, servers: servers.remove(&service).unwrap_or_default() };
+    Groups {
+        generation: snapshot.numbers_generation,
+        all: services.map(|service| service.id).map(group).collect(),
     }
-    groups
 }
 
 #[cfg(test)]
