@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -27,8 +27,12 @@ use crate::weir::{Each, Problem, Weir};
 
 /// How long weir may take to the next piece of an answer. A page of 100 MB takes it a second, and it makes a few at a time.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to the end of an answer that is no stream. weir closes a connection after 70 s.
+const WHOLE: Duration = Duration::from_secs(75);
 /// The largest answer that is kept whole: 65,535 virtual servers with their real servers are some 100 MB.
 const ANSWER_BYTES_MAX: usize = 512 << 20;
+/// The type of a stream of lines.
+const LINES: &str = "application/x-ndjson";
 /// The longest line of a stream.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
@@ -51,6 +55,7 @@ pub struct Client {
     patience: Duration,
     /// The process that listens, where the kernel says.
     peer: Option<u32>,
+    whole: Duration,
 }
 
 impl Client {
@@ -60,7 +65,7 @@ impl Client {
     /// The kernel gives no means to wait.
     pub fn new(door: Door) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { door, runtime, sender: None, patience: PATIENCE, peer: None })
+        Ok(Self { door, runtime, sender: None, patience: PATIENCE, whole: WHOLE, peer: None })
     }
 
     /// Waits no longer than this for the next piece of an answer.
@@ -132,11 +137,12 @@ impl Client {
 
     /// The whole body of an answer that says yes.
     fn ask(&mut self, method: Method, path: &str, body: Bytes) -> Result<Vec<u8>, Problem> {
+        let begin = Instant::now();
         let answer = self.send(method, path, body)?;
         let status = answer.status();
         let mut stream = answer.into_body();
         let mut whole = Vec::new();
-        while let Some(bytes) = self.next(&mut stream)? {
+        while let Some(bytes) = self.next(&mut stream, begin + self.whole)? {
             if whole.len() + bytes.len() > ANSWER_BYTES_MAX {
                 self.sender = None;
                 return Err(Problem::Failed(format!(
@@ -146,7 +152,10 @@ impl Client {
             }
             whole.extend_from_slice(&bytes);
         }
-        if status.is_success() { Ok(whole) } else { Err(self.refusal(status, path, &whole)) }
+        match status {
+            StatusCode::OK => Ok(whole),
+            status => Err(self.refusal(status, path, &whole)),
+        }
     }
 
     fn refusal(&self, status: StatusCode, path: &str, body: &[u8]) -> Problem {
@@ -163,6 +172,9 @@ impl Client {
                 None => "wants a token: name a file that holds one (--token-file)",
             };
             return Problem::Failed(format!("weir at {} {why}", self.door));
+        }
+        if status.is_success() {
+            return self.strange(&format!("status {status}"));
         }
         if status == StatusCode::NOT_FOUND {
             return Problem::Failed(format!(
@@ -230,10 +242,24 @@ impl Client {
         ))
     }
 
-    /// The next piece of an answer.
-    fn next(&mut self, stream: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+    fn endless(&mut self) -> Problem {
+        self.sender = None;
+        let whole = self.whole.as_secs();
+        Problem::Failed(format!(
+            "weir at {} has not come to the end of its answer within {whole} s",
+            self.door
+        ))
+    }
+
+    /// The next piece of an answer, which has to be there by `until`.
+    fn next(&mut self, stream: &mut Incoming, until: Instant) -> Result<Option<Bytes>, Problem> {
         loop {
-            match self.runtime.block_on(next_frame(stream, self.patience)) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self.endless());
+            }
+            match self.runtime.block_on(next_frame(stream, self.patience.min(left))) {
+                Err(()) if left < self.patience => return Err(self.endless()),
                 Err(()) => return Err(self.late()),
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(problem))) => return Err(self.broken(&problem.to_string())),
@@ -252,13 +278,22 @@ impl Client {
         path: &str,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Problem>,
     ) -> Result<(), Problem> {
+        let begin = Instant::now();
         let answer = self.send(Method::GET, path, Bytes::new())?;
         let status = answer.status();
+        let is_stream = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == LINES);
+        if status == StatusCode::OK && !is_stream {
+            // An empty one says that there is nothing, so it has to be one.
+            self.sender = None;
+            return Err(self.strange("no stream of lines"));
+        }
         let mut stream = answer.into_body();
         let mut line = Vec::new();
         let mut refused = Vec::new();
-        while let Some(bytes) = self.next(&mut stream)? {
-            if !status.is_success() {
+        // A stream may go on and on, but not without a line.
+        let mut until = begin + self.whole;
+        while let Some(bytes) = self.next(&mut stream, until)? {
+            if status != StatusCode::OK {
                 refused.extend(bytes.iter().take(LINE_BYTES_MAX.saturating_sub(refused.len())));
                 continue;
             }
@@ -266,6 +301,7 @@ impl Client {
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 line.extend_from_slice(&rest[..end]);
                 rest = &rest[end + 1..];
+                until = Instant::now() + self.whole;
                 if let Err(problem) = each(&line) {
                     // What is still on its way is of no use.
                     self.sender = None;
@@ -279,7 +315,7 @@ impl Client {
                 return Err(self.strange("a line without an end"));
             }
         }
-        match (status.is_success(), line.is_empty()) {
+        match (status == StatusCode::OK, line.is_empty()) {
             (true, true) => Ok(()),
             (true, false) => Err(self.broken("in the middle of a line")),
             (false, _) => Err(self.refusal(status, path, &refused)),
@@ -479,11 +515,19 @@ mod tests {
     fn a_stream_is_read_line_by_line_and_one_that_breaks_off_is_no_whole() {
         let line = r#"{"worker":0,"protocol":"tcp","client":"10.0.0.1","client_port":1,"virtual_server":"web","address":null,"port":80,"real_server":"10.0.0.2","real_server_port":80,"state":"CLOSE","expires":9,"persistent":false}"#;
         let lines = format!("{line}\n{line}\n");
-        let broken = format!("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{lines}{{");
-        let endless =
-            format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}", "x".repeat(2 * LINE_BYTES_MAX));
-        let answers =
-            [page("200 OK", &lines), broken, endless, page("400 Bad Request", "client is no address\n")];
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n";
+        let broken = format!("{head}Content-Length: 9999\r\n\r\n{lines}{{");
+        let endless = format!("{head}Connection: close\r\n\r\n{}", "x".repeat(2 * LINE_BYTES_MAX));
+        let answers = [
+            format!("{head}Connection: close\r\n\r\n{lines}"),
+            broken,
+            endless,
+            page("400 Bad Request", "client is no address\n"),
+            format!("{head}Content-Length: 0\r\n\r\n"),
+            page("200 OK", ""),
+            "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+            page("206 Partial Content", &lines),
+        ];
         let (mut client, thread) = against("stream", &answers.each_ref().map(String::as_str));
         let mut read = |parts: &str| {
             let mut count = 0;
@@ -499,6 +543,44 @@ mod tests {
         assert_eq!(read("broke the connection off"), 2);
         assert_eq!(read("a line without an end"), 0);
         assert_eq!(read("client is no address"), 0);
+        assert_eq!(read(""), 0, "there are none");
+        for strange in ["no stream of lines", "status 204", "status 206"] {
+            assert_eq!(read(strange), 0);
+        }
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn an_answer_that_drips_or_never_begins_comes_to_an_end() {
+        let path = std::env::temp_dir().join(format!("weirctl-client-drips-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let thread = thread::spawn(move || {
+            let stream =
+                "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
+            for (head, more) in [
+                ("HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", " "),
+                ("", "HTTP/1.1 100 Continue\r\n\r\n"),
+                (stream, "1\r\nx\r\n"),
+            ] {
+                let (mut client, _) = listener.accept().unwrap();
+                let _ = client.read(&mut [0; 4096]);
+                let _ = client.write_all(head.as_bytes());
+                // Until the client has had enough.
+                while client.write_all(more.as_bytes()).is_ok() {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+        });
+        let mut client = Client::new(Door::Socket(path)).unwrap();
+        (client.patience, client.whole) = (Duration::from_millis(900), Duration::from_millis(1_500));
+        let said = client.timeouts().unwrap_err().to_string();
+        assert!(said.contains("not come to the end of its answer within 1 s"), "{said}");
+        let said = client.timeouts().unwrap_err().to_string();
+        assert!(said.contains("has not answered for 0 s"), "{said}");
+        let said = client.connections("", &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(said.contains("not come to the end of its answer within 1 s"), "{said}");
+        drop(client);
         thread.join().unwrap();
     }
 

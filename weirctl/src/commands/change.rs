@@ -74,8 +74,24 @@ fn value_of(text: &str) -> Value {
     read.and_then(|value| super::save::json_of(&value)).unwrap_or_else(|| json!(text))
 }
 
-fn keys(given: &[Key]) -> Keys {
-    given.iter().cloned().collect()
+fn keys(given: &[Key]) -> Result<Keys, Problem> {
+    let mut keys = Keys::new();
+    for (key, value) in given {
+        if keys.insert(key.clone(), value.clone()).is_some() {
+            return Err(failed(format!("{key} is given twice: say which of them it is to be")));
+        }
+    }
+    Ok(keys)
+}
+
+/// Adds what the command names itself.
+fn add(keys: &mut Keys, key: &str, value: Value) -> Result<(), Problem> {
+    match keys.insert(key.to_owned(), value.clone()) {
+        None => Ok(()),
+        Some(other) => Err(failed(format!(
+            "{key} is given twice: {value} by the command and {key}={other}; leave the latter out"
+        ))),
+    }
 }
 
 /// What a command changes.
@@ -104,26 +120,26 @@ pub(super) fn run(asked: &mut Asked, change: &Change<'_>, dry_run: bool) -> Resu
 fn edit(change: &Change<'_>, weir: &mut dyn Weir) -> Result<Edit, Problem> {
     Ok(match *change {
         Change::AddVirtual(name, given) => {
-            let mut table = keys(given);
-            table.insert("name".to_owned(), json!(name));
+            let mut table = keys(given)?;
+            add(&mut table, "name", json!(name))?;
             Edit::AddVirtualServer { virtual_server: table }
         }
         Change::SetVirtual(id, given) => {
-            Edit::SetVirtualServer { virtual_server: id.clone(), keys: keys(given) }
+            Edit::SetVirtualServer { virtual_server: id.clone(), keys: keys(given)? }
         }
         Change::RemoveVirtual(id) => Edit::RemoveVirtualServer { virtual_server: id.clone() },
         Change::AddReal(id, server, given) => {
-            let mut table = keys(given);
-            table.insert("address".to_owned(), json!(server.address));
+            let mut table = keys(given)?;
+            add(&mut table, "address", json!(server.address))?;
             if let Some(port) = server.port {
-                table.insert("port".to_owned(), json!(port));
+                add(&mut table, "port", json!(port))?;
             }
             Edit::AddRealServer { virtual_server: id.clone(), real_server: table }
         }
         Change::SetReal(id, server, given) => Edit::SetRealServer {
             real_server: find(id, server, weir)?,
             virtual_server: id.clone(),
-            keys: keys(given),
+            keys: keys(given)?,
         },
         Change::RemoveReal(id, server) => {
             Edit::RemoveRealServer { real_server: find(id, server, weir)?, virtual_server: id.clone() }
@@ -313,6 +329,29 @@ mod tests {
         // Not null, which would take the key away.
         assert_eq!(["weight=nan", "weight=-inf"].map(read), [json!("nan"), json!("-inf")]);
         assert!(key("weight").is_err() && key("=3").is_err() && key("Weight=3").is_err());
+    }
+
+    #[test]
+    fn what_is_said_twice_is_refused() {
+        let mut model = Model::default();
+        let web = id("web").unwrap();
+        let said = |model: &mut Model, change: &Change<'_>| edit(change, model).unwrap_err().to_string();
+        let given = |texts: &[&str]| texts.iter().map(|it| key(it).unwrap()).collect::<Vec<_>>();
+        let address = server("10.0.0.1:80").unwrap();
+        assert_eq!(
+            said(&mut model, &Change::AddReal(&web, address, &given(&["address=10.0.0.2"]))),
+            "address is given twice: \"10.0.0.1\" by the command and address=\"10.0.0.2\"; leave the latter out"
+        );
+        assert!(said(&mut model, &Change::AddReal(&web, address, &given(&["port=81"]))).contains("port=81"));
+        let alone = server("10.0.0.1").unwrap();
+        assert!(edit(&Change::AddReal(&web, alone, &given(&["port=81"])), &mut model).is_ok());
+        assert!(
+            said(&mut model, &Change::AddVirtual("web", &given(&["name=other"]))).contains("name=\"other\"")
+        );
+        let twice = given(&["weight=1", "weight=2"]);
+        assert!(
+            said(&mut model, &Change::SetReal(&web, address, &twice)).starts_with("weight is given twice")
+        );
     }
 
     #[test]
