@@ -6,10 +6,11 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, flock};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tracing::warn;
 use weir_config::model::Control;
 
@@ -66,7 +67,7 @@ impl ControlSocket {
                 return Err("something else is there, which is no socket: remove it, or write another path"
                     .to_owned());
             }
-            Ok(_) if UnixStream::connect(path).is_ok() => {
+            Ok(_) if somebody_listens(path) => {
                 return Err("another program listens there: end it, or write another path".to_owned());
             }
             // Its owner has ended.
@@ -96,6 +97,16 @@ impl Drop for ControlSocket {
     }
 }
 
+/// Whether there is a program behind a socket. One that takes no more connections listens, too, and is not waited for.
+fn somebody_listens(path: &Path) -> bool {
+    let tried = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)
+        .and_then(|socket| socket.connect(&SockAddr::unix(path)?));
+    match tried {
+        Ok(()) => true,
+        Err(problem) => problem.kind() == ErrorKind::WouldBlock,
+    }
+}
+
 /// The lock of a socket.
 fn lock(path: &Path) -> Result<File, String> {
     let mut name = path.as_os_str().to_owned();
@@ -122,8 +133,36 @@ fn reason(problem: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    /// Whoever listens there may not take its clients in: the start does not wait for it.
+    #[test]
+    fn a_program_that_takes_no_clients_is_another_program() {
+        let folder = std::env::temp_dir().join(format!("weir-socket-full-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("weir.sock");
+        let other = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        other.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        other.listen(0).unwrap();
+        let clients: Vec<Socket> = std::iter::repeat_with(|| {
+            let client = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+            client.connect(&SockAddr::unix(&path).unwrap()).map(|()| client)
+        })
+        .map_while(Result::ok)
+        .take(1_000)
+        .collect();
+        assert!((1..1_000).contains(&clients.len()), "{}", clients.len());
+        let (tell, told) = std::sync::mpsc::channel();
+        let at = path.clone();
+        std::thread::spawn(move || tell.send(ControlSocket::bind(&at, true).map(drop)));
+        let said = told.recv_timeout(std::time::Duration::from_secs(30)).expect("it does not wait");
+        assert!(said.unwrap_err().starts_with("another program listens there"));
+        assert!(path.exists());
+        drop((clients, other));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn a_socket_is_its_owners_alone_and_a_stale_one_is_replaced() {
