@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import socket
 import stat
 import time
 import unittest
@@ -305,6 +306,20 @@ class Edits(unittest.TestCase):
         self.assertNotEqual(lab.get(f"http://{vip}/", "--max-time", "1").returncode, 0)
         counted = lambda: [weir.metrics().total("weir_edits_total", result=it) for it in ("made", "refused")]  # noqa: E731
         lab.wait_for("counted", lambda: counted() == [4, 1], 5)
+
+    def test_a_client_that_sends_no_more_has_its_answer(self):
+        """As `nc -N -U` asks."""
+        self.weir()
+        body = json.dumps({"edits": [self.real("set", A, weight=7)]})
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(30)
+            client.connect(str(self.socket))
+            client.sendall(f"POST /api/v1/edits HTTP/1.1\r\nHost: weir\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+            client.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: client.recv(4096), b"")).decode()
+        self.assertTrue(answer.startswith("HTTP/1.1 200"), answer)
+        self.assertIn('"applied":1', answer)
+        self.assertEqual(self.servers("dr")[f"{A}:80"], 7)
 
     def test_a_socket_that_can_not_be_had_is_said(self):
         weir = self.weir()

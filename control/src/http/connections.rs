@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::door::{Arrival, Door, Stream, Who};
+use super::door::{Arrival, Door, FarEnd, Stream, Who};
 use super::room::{Guest, Room};
 use super::tls::TlsThread;
 
@@ -145,8 +145,11 @@ async fn connection(
     mut stopping: watch::Receiver<bool>,
 ) {
     let Some((stream, way)) = arrival.come_in(limits.handshake).await else { return };
+    let far_end = FarEnd::of(&*stream);
     let mut connection = pin!(
         http1::Builder::new()
+            // Who sends no more wants its answer all the same: `nc -N`, `shutdown(SHUT_WR)`.
+            .half_close(true)
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header)
             .max_buf_size(REQUEST_BYTES_MAX)
@@ -157,6 +160,7 @@ async fn connection(
     );
     tokio::select! {
         ended = connection.as_mut() => return log(ended),
+        () = far_end.has_gone() => return,
         () = sleep(limits.age) => {}
         _ = stopping.wait_for(|stopping| *stopping) => {}
     }
@@ -223,3 +227,6 @@ impl AsyncWrite for Watched {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests;

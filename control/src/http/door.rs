@@ -1,21 +1,55 @@
 //! Where clients come in: the TCP listener and the control socket.
 
+use std::any::Any;
 use std::fmt;
+use std::future::pending;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::sleep;
 
 use super::guard::{Guard, Way};
 use super::tls::Stranger;
 
-/// What bytes go through.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// How often a connection is looked at whose request is being answered.
+pub(super) const LOOKED_AT: Duration = Duration::from_millis(500);
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+/// What bytes go through.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Any + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Any + Send + Unpin> Stream for T {}
+
+/// The far end of a connection, for who wants to know whether anybody is there while nothing is read.
+pub(super) struct FarEnd(Option<OwnedFd>);
+
+impl FarEnd {
+    /// Of a stream; one that is encrypted tells nothing.
+    pub(super) fn of(stream: &dyn Stream) -> Self {
+        let stream: &dyn Any = stream;
+        let local = stream.downcast_ref::<UnixStream>().map(AsFd::as_fd);
+        let socket = local.or_else(|| stream.downcast_ref::<TcpStream>().map(AsFd::as_fd));
+        Self(socket.and_then(|socket| socket.try_clone_to_owned().ok()))
+    }
+
+    /// Returns when it has closed both ways. One that has only said that it sends no more waits for its answer.
+    pub(super) async fn has_gone(&self) {
+        let Some(socket) = &self.0 else { return pending().await };
+        loop {
+            sleep(LOOKED_AT).await;
+            let mut asked = [PollFd::new(socket, PollFlags::empty())];
+            let ended = PollFlags::HUP | PollFlags::ERR;
+            if poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().intersects(ended) {
+                return;
+            }
+        }
+    }
+}
 
 /// Who is at the other end: what shares its room with nobody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
