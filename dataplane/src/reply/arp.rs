@@ -18,7 +18,9 @@ use crate::stats::DropReason;
 use crate::wire::ethernet::{self, Arp, Ethernet, MacAddress, Vlan};
 
 /// Rounds in which VIPs are announced after they appear, a second apart: one frame may be lost.
-const ANNOUNCE_ROUNDS: u8 = 3;
+const ANNOUNCE_ROUNDS: usize = 3;
+/// From one round to the next.
+const ANNOUNCE_INTERVAL_MS: u64 = 1_000;
 /// Announcements in a millisecond: what a slow network takes, and 10,000 VIPs in a third of a second.
 const ANNOUNCE_PER_MILLI: usize = 32;
 /// Announcements per call, so that thousands of VIPs do not hold up packets.
@@ -137,31 +139,55 @@ fn send<W: Wire>(
     }
 }
 
-/// Announces VIPs by gratuitous ARP (RFC 5227 section 3) when a snapshot brings them, a few frames at a time.
+/// Announces VIPs by gratuitous ARP (RFC 5227 section 3) when snapshots bring them, a few frames at a time.
+///
+/// The rounds go through the list one behind the other. So each VIP has all of them, also when more come while it has not had its last,
+/// and one that comes has its first soon.
 #[derive(Debug, Default)]
 pub struct Announcer {
-    generation: u64,
-    round: u8,
-    next: usize,
-    due: u64,
+    rounds: [Round; ANNOUNCE_ROUNDS],
     /// What may be sent now.
     allowance: usize,
+}
+
+/// How far a round is. Announcements are counted from the first one ever.
+#[derive(Debug, Default, Clone, Copy)]
+struct Round {
+    next: u64,
+    /// It goes up to this one...
+    until: u64,
+    /// ... from this millisecond on.
+    due: u64,
+}
+
+impl Round {
+    fn sends(&self, now: Now) -> bool {
+        self.next < self.until && now.millis >= self.due
+    }
 }
 
 impl Announcer {
     /// A millisecond has passed: allows for what is due.
     pub fn tick(&mut self, snapshot: &Snapshot, now: Now) {
-        if self.generation != snapshot.announcements_generation {
-            *self = Announcer {
-                generation: snapshot.announcements_generation,
-                round: ANNOUNCE_ROUNDS,
-                due: now.millis,
-                ..Announcer::default()
-            };
+        let first = snapshot.announcements_first;
+        for round in &mut self.rounds {
+            // What another list took the place of stands in that.
+            round.next = round.next.max(first);
+            round.until = round.until.max(first);
         }
-        if self.round != 0 && now.millis >= self.due {
-            self.allowance = (self.allowance + ANNOUNCE_PER_MILLI).min(ANNOUNCE_ARREARS_MAX);
+        self.rounds[0].until = first + snapshot.announcements.len() as u64;
+        for place in 1..ANNOUNCE_ROUNDS {
+            let before = self.rounds[place - 1];
+            let round = &mut self.rounds[place];
+            if round.next == round.until && before.next > round.until && !before.sends(now) {
+                round.until = before.next;
+                round.due = now.millis + ANNOUNCE_INTERVAL_MS;
+            }
         }
+        self.allowance = match self.rounds.iter().any(|round| round.sends(now)) {
+            true => (self.allowance + ANNOUNCE_PER_MILLI).min(ANNOUNCE_ARREARS_MAX),
+            false => 0,
+        };
     }
 
     /// Whether [`Announcer::run`] has something to send.
@@ -172,23 +198,25 @@ impl Announcer {
 
     /// Sends some of what is allowed for.
     pub fn run<W: Wire>(&mut self, wire: &mut W, snapshot: &Snapshot, now: Now) {
-        // Those that are left of another generation wait for the next tick.
-        if self.generation != snapshot.announcements_generation {
-            return;
-        }
-        let count = self.allowance.min(ANNOUNCE_BATCH);
-        for &(port, address) in snapshot.announcements.iter().skip(self.next).take(count) {
-            let mac = snapshot.ports[port].mac;
-            let packet = Arp::new(Arp::REQUEST, (mac, address), (MacAddress([0; 6]), address));
-            send(wire, port, ethernet::BROADCAST, mac, Vlan::NONE, &packet);
-        }
-        self.next += count;
-        self.allowance -= count;
-        if self.next >= snapshot.announcements.len() {
-            self.next = 0;
+        let Some(round) = self.rounds.iter_mut().find(|round| round.sends(now)) else {
             self.allowance = 0;
-            self.round -= 1;
-            self.due = now.millis + 1_000;
+            return;
+        };
+        // Of another list: the next tick looks at that.
+        let Some(place) = round.next.checked_sub(snapshot.announcements_first) else { return };
+        let left = usize::try_from(round.until - round.next).unwrap_or(usize::MAX);
+        let count = self.allowance.min(ANNOUNCE_BATCH).min(left);
+        let place = usize::try_from(place).unwrap_or(usize::MAX);
+        for &(port, address) in snapshot.announcements.iter().skip(place).take(count) {
+            // One that has gone has no port.
+            let Some(port_of) = snapshot.ports.get(port) else { continue };
+            let packet = Arp::new(Arp::REQUEST, (port_of.mac, address), (MacAddress([0; 6]), address));
+            send(wire, port, ethernet::BROADCAST, port_of.mac, Vlan::NONE, &packet);
+        }
+        round.next += count as u64;
+        self.allowance -= count;
+        if !self.rounds.iter().any(|round| round.sends(now)) {
+            self.allowance = 0;
         }
     }
 }

@@ -69,10 +69,11 @@ pub struct Snapshot {
     pub switches: Switches,
     /// The generation in which static neighbours changed last.
     pub bindings_generation: u64,
-    /// VIPs to be announced: port and address.
+    /// VIPs to be announced: port and address, in the order in which they came. One that has gone meanwhile keeps its place, and has no
+    /// port: [`Snapshot::NOT_ANNOUNCED`].
     pub announcements: Arc<[(usize, Addr4)]>,
-    /// The generation in which these changed last.
-    pub announcements_generation: u64,
+    /// Announcements that came before these, ever.
+    pub announcements_first: u64,
     /// Numbers of VIPs.
     pub vips: Vips,
     /// Some connections have the one kind of hash and some the other: who finds nothing by the one asks by the other.
@@ -347,6 +348,9 @@ fn address_of(socket: u64) -> Addr4 {
 }
 
 impl Snapshot {
+    /// In place of a port, of a VIP that is announced no more.
+    pub const NOT_ANNOUNCED: usize = usize::MAX;
+
     /// The virtual server that a packet asks for: that of its mark, else the one at its address and port, else the one for
     /// all ports. `protocol` is that of [`Ends::protocol`].
     #[inline(always)]

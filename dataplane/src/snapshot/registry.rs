@@ -546,7 +546,7 @@ impl Registry {
         let familiar = own.chain(virtual_routers.addresses()).chain(asked_for).collect();
         let familiar = Familiar::new(&familiar);
         announcements.sort_unstable();
-        self.addresses.assembled(announcements, self.generation, familiar.room());
+        self.addresses.assembled(announcements, familiar.room());
         self.epochs_since = self.services.values().map(|entry| entry.epoch.since).max().unwrap_or(0);
         let lifetimes = Lifetimes::new(&config.connections.timeouts);
         self.lifetimes = Some(lifetimes.clone());
@@ -562,8 +562,8 @@ impl Registry {
             switches: make_switches(config),
             bindings,
             bindings_generation,
-            announcements: self.addresses.announcements().0.clone(),
-            announcements_generation: self.addresses.announcements().1,
+            announcements: self.addresses.announcements().list.clone(),
+            announcements_first: self.addresses.announcements().first,
             ports,
             vips,
             epochs_since: self.epochs_since,

@@ -1,6 +1,9 @@
 //! Gratuitous ARP for VIPs: each is announced, soon, and never many in one call.
 
+use weir_config::model::VirtualServer;
+
 use super::*;
+use crate::snapshot::registry::Change;
 use crate::wire::ethernet::Arp;
 
 /// VIPs from 10.1.0.0 on.
@@ -22,6 +25,15 @@ fn many_vips() -> Config {
 }
 
 impl Lab {
+    /// By an edit, after which the file would be this one.
+    fn amended(&mut self, config: &Config, change: Change<'_>) {
+        let amended = self.registry.amend(self.snapshot.clone(), &[change], config).unwrap();
+        self.snapshot = match amended {
+            Some(amended) => amended,
+            None => self.registry.snapshot(config, &[OWN], Progress::default()).unwrap(),
+        };
+    }
+
     /// One call of upkeep: the addresses that it announces.
     fn announced(&mut self) -> Vec<Addr4> {
         self.directors[0].upkeep(&self.snapshot, self.now, &mut self.wire);
@@ -92,4 +104,70 @@ fn each_is_announced_three_times_a_second_apart() {
         assert_eq!(times.len(), 3);
         assert!(times.windows(2).all(|pair| (990..1_100).contains(&(pair[1] - pair[0]))), "{times:?}");
     }
+}
+
+/// A virtual server of another address comes each 300 ms after all came, and the first of those goes again: each that stays is announced
+/// three times, about a second apart, and a new one at once.
+#[test]
+fn those_that_come_later_cut_none_short() {
+    let config = many_vips();
+    let mut lab = Lab::new(&config, 1);
+    let new = |number: u32| {
+        let address = FIRST.plus(VIPS + number);
+        VirtualServer { address: address.into(), ..config.virtual_servers[0].clone() }
+    };
+    let mut times = HashMap::<Addr4, Vec<u64>>::new();
+    let mut came = HashMap::new();
+    let begin = lab.now.millis;
+    for milli in 1..7_000 {
+        lab.now.millis = begin + milli;
+        if milli % 300 == 150 && milli < 3_000 {
+            let number = (milli / 300) as u32;
+            came.insert(FIRST.plus(VIPS + number), lab.now.millis);
+            lab.amended(&config, Change::Put(&new(number)));
+        }
+        if milli == 800 {
+            came.remove(&FIRST.plus(VIPS));
+            lab.amended(&config, Change::Remove(new(0).identity()));
+        }
+        for _ in 0..8 {
+            for address in lab.announced() {
+                times.entry(address).or_default().push(lab.now.millis);
+            }
+        }
+    }
+    assert_eq!(times.remove(&FIRST.plus(VIPS)).map(|times| times.len()), Some(1), "it went");
+    assert_eq!(times.len(), VIPS as usize + 9);
+    for (address, times) in times {
+        assert_eq!(times.len(), 3, "{address:?}: {times:?}");
+        assert!(times.windows(2).all(|pair| (990..2_200).contains(&(pair[1] - pair[0]))), "{times:?}");
+        if let Some(came) = came.get(&address) {
+            assert!(times[0] <= came + 2, "{times:?}");
+        }
+    }
+}
+
+/// As many come and go as it takes: what is kept of those that went is bounded.
+#[test]
+fn what_comes_and_goes_leaves_no_list_without_end() {
+    let config = many_vips();
+    let mut lab = Lab::new(&config, 1);
+    let address = FIRST.plus(VIPS);
+    let new = VirtualServer { address: address.into(), ..config.virtual_servers[0].clone() };
+    let mut with = config.clone();
+    with.virtual_servers.push(new.clone());
+    for _ in 0..3_000 {
+        lab.amended(&with, Change::Put(&new));
+        lab.amended(&config, Change::Remove(new.identity()));
+        assert!(lab.snapshot.announcements.len() <= 3 * VIPS as usize);
+    }
+    lab.amended(&with, Change::Put(&new));
+    let mut seen = HashSet::new();
+    for _ in 0..1_000 {
+        lab.now.millis += 1;
+        for _ in 0..8 {
+            seen.extend(lab.announced());
+        }
+    }
+    assert_eq!(seen.len(), VIPS as usize + 1);
 }

@@ -13,8 +13,9 @@ use crate::snapshot::addressing::{bits, ports_of_vip};
 use crate::snapshot::vips::{Numbering, Vips};
 use crate::snapshot::{Local, Port, Snapshot};
 
-/// VIPs that are announced once more beside a new one; where there are more, the new one is announced alone.
-const ANNOUNCED_AGAIN_MAX: usize = 256;
+/// Places of VIPs that have gone, beyond as many as there are VIPs. Then those that are there are announced once more, in a list of their
+/// own.
+const GONE_MAX: usize = 1_024;
 
 /// See the module.
 #[derive(Default)]
@@ -24,8 +25,59 @@ pub(super) struct Addresses {
     uses: HashMap<Addr4, u32>,
     /// Addresses that the next snapshots can take in as they are.
     room: usize,
-    /// VIPs to be announced, and the generation that brought them.
-    announcements: (Arc<[(usize, Addr4)]>, u64),
+    announcements: Announcements,
+}
+
+/// VIPs to be announced.
+#[derive(Default)]
+pub(super) struct Announcements {
+    /// See [`Snapshot::announcements`].
+    pub(super) list: Arc<[(usize, Addr4)]>,
+    /// See [`Snapshot::announcements_first`].
+    pub(super) first: u64,
+    /// The next whole snapshot has all of them once more.
+    anew: bool,
+    /// What has gone and come since the list was made; an address is in one of them at most.
+    gone: HashSet<Addr4>,
+    come: Vec<(usize, Addr4)>,
+}
+
+impl Announcements {
+    /// These and no others, in place of all that there were.
+    fn replace(&mut self, list: Vec<(usize, Addr4)>) {
+        self.first += self.list.len() as u64;
+        (self.list, self.anew) = (list.into(), false);
+    }
+
+    /// Those that are there.
+    fn present(&self) -> impl Iterator<Item = (usize, Addr4)> {
+        self.list.iter().copied().filter(|(port, _)| *port != Snapshot::NOT_ANNOUNCED)
+    }
+
+    fn are(&self, sorted: &[(usize, Addr4)]) -> bool {
+        let mut list: Vec<_> = self.present().collect();
+        list.sort_unstable();
+        list == sorted
+    }
+
+    /// Brings the list up to date, once for however many there are. Who comes stands behind those that are there, so that a worker goes
+    /// on with those where it is.
+    fn settle(&mut self) {
+        if self.gone.is_empty() && self.come.is_empty() {
+            return;
+        }
+        let stays = |(port, vip): (usize, Addr4)| match self.gone.contains(&vip) {
+            true => (Snapshot::NOT_ANNOUNCED, vip),
+            false => (port, vip),
+        };
+        self.list = self.list.iter().copied().map(stays).chain(self.come.drain(..)).collect();
+        self.gone.clear();
+        let present = self.present().count();
+        if self.list.len() - present > present.max(GONE_MAX) {
+            let present = self.present().collect();
+            self.replace(present);
+        }
+    }
 }
 
 impl Addresses {
@@ -46,20 +98,21 @@ impl Addresses {
     }
 
     /// A whole snapshot was made, with these announcements and with room for so many addresses more.
-    pub(super) fn assembled(&mut self, announcements: Vec<(usize, Addr4)>, generation: u64, room: usize) {
-        if self.announcements.0[..] != announcements[..] || self.announcements.1 == 0 {
-            self.announcements = (announcements.into(), generation);
+    pub(super) fn assembled(&mut self, announcements: Vec<(usize, Addr4)>, room: usize) {
+        self.announcements.settle();
+        if !self.announcements.are(&announcements) || self.announcements.anew {
+            self.announcements.replace(announcements);
         }
         self.room = room;
     }
 
     /// The next whole snapshot has all VIPs announced, though they are the same as before.
     pub(super) fn announce(&mut self) {
-        self.announcements.1 = 0;
+        self.announcements.anew = true;
     }
 
-    /// What is to be announced, and since which generation.
-    pub(super) fn announcements(&self) -> &(Arc<[(usize, Addr4)]>, u64) {
+    /// What is to be announced.
+    pub(super) fn announcements(&self) -> &Announcements {
         &self.announcements
     }
 
@@ -74,7 +127,7 @@ impl Addresses {
     }
 
     /// A virtual server has come to an address.
-    pub(super) fn comes(&mut self, vip: Addr4, base: &Snapshot, generation: u64) {
+    pub(super) fn comes(&mut self, vip: Addr4, base: &Snapshot) {
         let uses = self.uses.entry(vip).or_default();
         *uses += 1;
         if *uses > 1 {
@@ -89,12 +142,10 @@ impl Addresses {
         if ports & !own_ports(&base.ports, vip) == 0 {
             return;
         }
-        let is_few = self.announcements.0.len() <= ANNOUNCED_AGAIN_MAX;
-        let mut list = if is_few { self.announcements.0.to_vec() } else { Vec::new() };
-        list.extend(bits(ports).map(|port| (port, vip)));
-        list.sort_unstable();
-        list.dedup();
-        self.announcements = (list.into(), generation);
+        if self.announcements.gone.contains(&vip) {
+            self.announcements.settle();
+        }
+        self.announcements.come.extend(bits(ports).map(|port| (port, vip)));
     }
 
     /// A virtual server has left an address.
@@ -106,14 +157,14 @@ impl Addresses {
         }
         self.uses.remove(&vip);
         self.numbering.leave(vip, generation);
-        if self.announcements.0.iter().any(|(_, announced)| *announced == vip) {
-            let list = self.announcements.0.iter().filter(|(_, announced)| *announced != vip);
-            self.announcements.0 = list.copied().collect();
+        if self.announcements.come.iter().any(|(_, announced)| *announced == vip) {
+            self.announcements.settle();
         }
+        self.announcements.gone.insert(vip);
     }
 
     /// Brings a snapshot up to date that is behind by these virtual servers, none of which is a mark's.
-    pub(super) fn bring_up_to_date(&self, base: &mut Snapshot, behind: &HashSet<Identity>) {
+    pub(super) fn bring_up_to_date(&mut self, base: &mut Snapshot, behind: &HashSet<Identity>) {
         let address = |key: &Identity| match key {
             Identity::Address { address, .. } => Addr4::of(*address),
             Identity::Mark { .. } => None,
@@ -136,7 +187,9 @@ impl Addresses {
             }
         }
         base.vips.set_left(self.numbering.has_left());
-        (base.announcements, base.announcements_generation) = self.announcements.clone();
+        self.announcements.settle();
+        base.announcements.clone_from(&self.announcements.list);
+        base.announcements_first = self.announcements.first;
     }
 
     /// What an address is, virtual routers aside.

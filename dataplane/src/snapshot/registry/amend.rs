@@ -219,7 +219,7 @@ impl Registry {
             match (was, is) {
                 (false, true) => {
                     self.hashes[0] = true;
-                    self.addresses.comes(vip, base, generation);
+                    self.addresses.comes(vip, base);
                 }
                 (true, false) => {
                     self.ended_since = generation;
@@ -250,7 +250,7 @@ impl Registry {
         }
     }
 
-    fn brought_up_to_date(&self, mut base: Snapshot, behind: &HashSet<Identity>) -> Snapshot {
+    fn brought_up_to_date(&mut self, mut base: Snapshot, behind: &HashSet<Identity>) -> Snapshot {
         base.generation = self.generation;
         base.numbers_generation = self.numbers_generation;
         base.ended_since = self.ended_since;

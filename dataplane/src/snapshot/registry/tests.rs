@@ -360,19 +360,22 @@ fn a_socket_that_virtual_servers_share_has_no_origin_until_one_is_left() {
 }
 
 #[test]
-fn announcements_are_of_the_generation_that_brought_them() {
+fn announcements_are_made_once() {
     let file = config();
     let mut registry = Registry::new(1, Options::default());
     let mut whole = |file: &Config| registry.snapshot(file, &[OWN], Progress::default()).unwrap();
-    assert_eq!(whole(&file).announcements_generation, 1);
-    assert_eq!(whole(&file).announcements_generation, 1);
+    let (all, again) = (whole(&file), whole(&file));
+    let count = all.announcements.len() as u64;
+    assert_eq!((all.announcements_first, again.announcements_first), (0, 0));
     let mut fewer = file.clone();
     fewer.virtual_servers.pop();
-    assert_eq!(whole(&fewer).announcements_generation, 3);
+    let without = whole(&fewer);
+    assert_eq!(without.announcements_first, count);
+    let next = count + without.announcements.len() as u64;
     registry.announce();
     let mut whole = |file: &Config| registry.snapshot(file, &[OWN], Progress::default()).unwrap();
-    assert_eq!(whole(&fewer).announcements_generation, 4, "the next one brings them again");
-    assert_eq!(whole(&fewer).announcements_generation, 4);
+    assert_eq!(whole(&fewer).announcements_first, next, "the next one brings them again");
+    assert_eq!(whole(&fewer).announcements_first, next);
 }
 
 #[test]
