@@ -5,7 +5,8 @@
 //! would get. Of other virtual servers only that is looked at which an edit can clash with: identities, names, addresses. What an edit
 //! costs is in proportion to the virtual server, or to the one real server, that it is about, and to the tables besides.
 
-mod source;
+mod base;
+mod changed;
 mod staged;
 #[cfg(test)]
 mod tests;
@@ -14,16 +15,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::model::{Config, Family, Identity, Timeouts, VirtualServer};
 use crate::report::{Need, Problem};
-pub(crate) use source::Source;
-use source::{Base, Written};
+pub use crate::source::Keys;
+use crate::source::{Source, Written};
+use base::Base;
 pub use staged::{Staged, Step};
-
-/// Keys of a table with their values.
-pub type Keys = Map<String, Value>;
 
 /// What tells a real server within its virtual server.
 pub type ServerKey = (IpAddr, u16);
@@ -116,15 +115,6 @@ pub enum Kind {
 /// A refusal, of an edit that its caller knows.
 type Refused = (Kind, String);
 
-/// Where a virtual server comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// The file, whether it was changed since or not.
-    File,
-    /// An edit.
-    Edit,
-}
-
 /// What edits are made against, beside the [`Config`] that they change: its tables as they are written.
 #[derive(Debug, Clone)]
 pub struct Editor {
@@ -145,10 +135,10 @@ pub struct Editor {
 
 impl Editor {
     /// Of a file without errors.
-    pub(crate) fn new(source: Source, config: &Config) -> Self {
-        let (base, written) = source.into_parts();
+    pub fn new(source: Source, config: &Config) -> Self {
+        let Source { tables, written } = source;
         let mut editor = Self {
-            base: Arc::new(base),
+            base: Arc::new(Base::of(tables)),
             written: written.into_iter().map(Arc::new).collect(),
             places: HashMap::new(),
             names: HashMap::new(),
@@ -178,6 +168,7 @@ impl Editor {
     /// Puts what was staged into a configuration. It has to be the one that it was staged for.
     pub fn commit(&mut self, config: &mut Config, staged: Staged) {
         let Staged { outcome, timeouts, .. } = staged;
+        self.remove(config, outcome.iter().filter(|(_, now)| now.is_none()).map(|(identity, _)| *identity));
         for (identity, now) in outcome {
             let place = self.places.get(&identity).copied();
             match (place, now) {
@@ -193,19 +184,27 @@ impl Editor {
                     config.virtual_servers.push(server);
                     self.written.push(Arc::new(written));
                 }
-                (Some(place), None) => {
-                    let former = config.virtual_servers.remove(place);
-                    self.count(&former, -1);
-                    self.written.remove(place);
-                    self.places.remove(&identity);
-                    self.places.values_mut().filter(|other| **other > place).for_each(|other| *other -= 1);
-                }
-                (None, None) => {}
+                (_, None) => {}
             }
         }
         if let Some((timeouts, keys)) = timeouts {
             config.connections.timeouts = timeouts;
             self.timeouts.extend(keys);
+        }
+    }
+
+    /// Takes virtual servers out. Many cost little more than one.
+    fn remove(&mut self, config: &mut Config, gone: impl Iterator<Item = Identity>) {
+        let mut gone: Vec<usize> = gone.filter_map(|identity| self.places.remove(&identity)).collect();
+        gone.sort_unstable();
+        let Some(first) = gone.first().copied() else { return };
+        for place in &gone {
+            self.count(&config.virtual_servers[*place], -1);
+        }
+        retain_but(&mut config.virtual_servers, &gone);
+        retain_but(&mut self.written, &gone);
+        for (place, server) in config.virtual_servers.iter().enumerate().skip(first) {
+            self.places.insert(server.identity(), place);
         }
     }
 
@@ -237,6 +236,12 @@ impl Editor {
             add(&mut self.real_servers, real.address);
         }
     }
+}
+
+/// Takes out what stands at these places, which rise.
+fn retain_but<T>(list: &mut Vec<T>, gone: &[usize]) {
+    let (mut gone, mut place) = (gone.iter().peekable(), 0..);
+    list.retain(|_| place.next().is_none_or(|place| gone.next_if_eq(&&place).is_none()));
 }
 
 /// The tables of a configuration at one moment.

@@ -11,11 +11,11 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use crate::edit::{Editor, Source};
 use crate::file::{read_bounded, read_file};
 use crate::headers::{self, Mended};
 use crate::model::{Config, Timeouts};
 use crate::report::{Need, Problem, Report, Severity};
+use crate::source::Source;
 use crate::validate::{Asked, Way};
 use crate::{keepalived, keys, schema, slices, syntax, validate};
 
@@ -35,8 +35,8 @@ pub struct Loaded {
     pub warnings: Report,
     /// Problems that are none where the host has what the file needs.
     unmet: Vec<Problem>,
-    /// What edits of it are made against.
-    pub editor: Editor,
+    /// Its tables as they are written: what edits of it are made against, by an [`Editor`](crate::edit::Editor).
+    pub source: Source,
     /// Real servers that the kernel's sockets have to reach.
     asked: Vec<Asked>,
 }
@@ -110,8 +110,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Report> {
     let report = Report::new(name, text, problems);
     match read {
         Some(Read { config, asked, source }) if report.errors() == 0 => {
-            let editor = Editor::new(source, &config);
-            Ok(Loaded { config, warnings: report, unmet, editor, asked })
+            Ok(Loaded { config, warnings: report, unmet, source, asked })
         }
         _ => Err(report),
     }

@@ -12,11 +12,11 @@ use std::ops::Range;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use crate::edit::Source;
 use crate::headers;
 use crate::keys::Sieve;
 use crate::report::Problem;
 use crate::schema::File;
+use crate::source::Source;
 
 /// Bytes of a slice at least. The blanks before it are read, too, so smaller ones cost more.
 const BYTES_MIN: usize = 1 << 20;

@@ -2,7 +2,7 @@
 //!
 //! Tables are read in the order in which they need each other: memory before ports, ports before what is
 //! reached through them. No check compares each with each, so a large file takes time in proportion; those of
-//! marks do, and their number is limited.
+//! marks and ports do, and their number is limited. What is beyond a limit is not read.
 
 mod advice;
 mod connections;
@@ -165,7 +165,14 @@ fn read_ports(
         ports::limit(written.len(), &mut root.inner(last.clone()));
     }
     let mut taken = ports::Taken::default();
-    written.into_iter().map(|(port, at)| ports::port(port, room, &mut taken, &mut root.inner(at))).collect()
+    let has_more = written.len() > ports::READ_MAX;
+    let written = written.into_iter().take(ports::READ_MAX);
+    let mut read: Vec<ReadPort> =
+        written.map(|(port, at)| ports::port(port, room, &mut taken, &mut root.inner(at))).collect();
+    if let Some(last) = read.last_mut().filter(|_| has_more) {
+        last.complete = false;
+    }
+    read
 }
 
 /// Every VIP, of virtual servers, marks and VRRP instances: needed before the tables that must not hold one are

@@ -55,23 +55,44 @@ impl Desired {
     /// A file that was read, in place of this: with the edits made again if they are to be kept, and with those that are dropped.
     pub(crate) fn replaced_by(&self, file: Editor, config: &mut Config, keep: bool) -> (Self, Dropped) {
         let (mut next, mut dropped) = (Self::new(file), Dropped::default());
-        for edit in self.since.edits() {
-            let why = match keep {
-                true => match next.stage(config, std::slice::from_ref(&edit)) {
-                    Ok(staged) => {
-                        next.commit(config, staged);
-                        continue;
-                    }
-                    Err(refusal) => format!(": {}", refusal.text),
-                },
-                false => String::new(),
-            };
-            dropped.count += 1;
-            if dropped.named.len() < NAMED_MAX {
-                dropped.named.push(format!("{}{why}", describe(&edit)));
+        let edits = self.since.edits();
+        let mut rest = &edits[..];
+        while let Some((first, others)) = rest.split_first() {
+            if !keep {
+                dropped.add(first, "");
+                rest = others;
+                continue;
             }
+            // As many as can be in one go, which costs little more than one of them.
+            let good = match next.stage(config, rest) {
+                Ok(staged) => {
+                    next.commit(config, staged);
+                    break;
+                }
+                Err(refusal) => refusal.edit,
+            };
+            let (fit, not) = rest.split_at(good);
+            if let Ok(staged) = next.stage(config, fit) {
+                next.commit(config, staged);
+            }
+            let Some((edit, others)) = not.split_first() else { break };
+            // By itself it may fit: a list has its limits.
+            match next.stage(config, std::slice::from_ref(edit)) {
+                Ok(staged) => next.commit(config, staged),
+                Err(refusal) => dropped.add(edit, &format!(": {}", refusal.text)),
+            }
+            rest = others;
         }
         (next, dropped)
+    }
+}
+
+impl Dropped {
+    fn add(&mut self, edit: &Edit, why: &str) {
+        self.count += 1;
+        if self.named.len() < NAMED_MAX {
+            self.named.push(format!("{}{why}", describe(edit)));
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 //! What is served is the file with the verdicts of health checks laid over it ([`weir_health::overlay::effective`]); either of
 //! them may change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Result;
 use tracing::{error, warn};
 use weir_config::edit::Step;
-use weir_config::model::{Config, MacAddress, VirtualServer};
+use weir_config::model::{Config, Identity, MacAddress, VirtualServer};
 use weir_dataplane::conn::record::ServiceId;
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
@@ -125,7 +125,7 @@ impl Publish {
         let change = |(step, server)| -> Option<Change<'_>> {
             let (step, server): (&_, &Option<_>) = (step, server);
             match (step, server) {
-                (Step::Edit(_, key), Some(server)) => Some(Change::Edit(server, *key)),
+                (Step::Edit(_, edited), Some(server)) => Some(Change::Edit(server, edited)),
                 (_, Some(server)) => Some(Change::Put(server)),
                 (Step::Remove(identity), None) => Some(Change::Remove(*identity)),
                 (Step::Timeouts(timeouts), None) => Some(Change::Timeouts(timeouts)),
@@ -156,8 +156,8 @@ impl Publish {
     /// Nothing has changed.
     pub(crate) fn put_edited(&mut self, file: Config, steps: &[Step]) -> Result<(), RegistryError> {
         for step in steps {
-            if let Step::Edit(server, key) = step {
-                self.registry.edited_in_whole(server.identity(), *key);
+            if let Step::Edit(server, edited) = step {
+                edited.iter().for_each(|key| self.registry.edited_in_whole(server.identity(), *key));
             }
         }
         self.put(Arc::new(file))?;
@@ -172,31 +172,30 @@ impl Publish {
 
     /// Counters of listings begin at 0 where a step says so.
     fn zero(&self, steps: &[Step]) {
-        let snapshot = self.publisher.current();
-        for step in steps {
-            let Step::Zero(which) = step else { continue };
-            let name = which.and_then(|identity| {
-                let server = self.file.virtual_servers.iter().find(|server| server.identity() == identity)?;
-                Some(server.name.as_str())
-            });
-            if which.is_some() && name.is_none() {
-                continue;
-            }
-            let wanted = |service: &&Arc<Service>| name.is_none_or(|name| name == service.name.as_str());
-            let mut totals: HashMap<ServiceId, (Arc<Service>, Traffic)> = snapshot
-                .services()
-                .filter(wanted)
-                .map(|service| (service.id, (service.clone(), snapshot.retired(service.id))))
-                .collect();
-            for server in snapshot.servers() {
-                if let Some((_, total)) = totals.get_mut(&server.service) {
-                    let carried = server.live.traffic();
-                    *total += carried;
-                    server.live.rates.zero(carried);
-                }
-            }
-            totals.into_values().for_each(|(service, total)| service.rates.zero(total));
+        let which =
+            || steps.iter().filter_map(|step| if let Step::Zero(which) = step { Some(which) } else { None });
+        if which().next().is_none() {
+            return;
         }
+        // For all of them at once: a list may have one for each virtual server.
+        let is_all = which().any(Option::is_none);
+        let identities: HashSet<Identity> = which().copied().flatten().collect();
+        let named = self.file.virtual_servers.iter().filter(|server| identities.contains(&server.identity()));
+        let names: HashSet<&str> = named.map(|server| server.name.as_str()).collect();
+        let snapshot = self.publisher.current();
+        let mut totals: HashMap<ServiceId, (Arc<Service>, Traffic)> = snapshot
+            .services()
+            .filter(|service| is_all || names.contains(service.name.as_str()))
+            .map(|service| (service.id, (service.clone(), snapshot.retired(service.id))))
+            .collect();
+        for server in snapshot.servers() {
+            if let Some((_, total)) = totals.get_mut(&server.service) {
+                let carried = server.live.traffic();
+                *total += carried;
+                server.live.rates.zero(carried);
+            }
+        }
+        totals.into_values().for_each(|(service, total)| service.rates.zero(total));
     }
 
     /// What is put in force next has the VIPs announced once more.

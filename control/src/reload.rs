@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use weir_api::edits::{Applied, Kind, Refusal, Reload as Wanted, Reloaded};
 use weir_config::Loaded;
+use weir_config::edit::Editor;
 use weir_config::model::Config;
 use weir_config::report::Report;
 use weir_dataplane::snapshot::Snapshot;
@@ -281,8 +282,9 @@ impl Reload {
         self.steps.spawn_blocking(move || {
             let read = weir_config::load(&path).and_then(weir_health::local::examine);
             let read = read.map(routes::look_around).map_err(NotReloaded::BadFile);
-            Step::Read(read.and_then(|Loaded { config, warnings, editor, .. }| {
+            Step::Read(read.and_then(|Loaded { config, warnings, source, .. }| {
                 let keys = Keys::read(&config.http).map_err(NotReloaded::Keys)?;
+                let editor = Editor::new(source, &config);
                 let numbers = sequence::read_new(&config, Some(&former));
                 let draft = Box::new(Draft::new(config, editor, numbers));
                 Ok((draft, (!warnings.is_empty()).then_some(warnings), keys))

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use dpdk::{Eal, EalError};
 use tracing::error;
 use weir_config::Loaded;
+use weir_config::edit::Editor;
 
 use crate::cli::CommandLine;
 use crate::control::Doors;
@@ -107,7 +108,7 @@ fn load_and_run(line: &CommandLine, flags: Flags) -> u8 {
 /// in reverse order, also when a later step fails.
 fn run(
     line: &CommandLine,
-    Loaded { config, editor, .. }: Loaded,
+    Loaded { config, source, .. }: Loaded,
     keys: Keyring,
     flags: Flags,
 ) -> anyhow::Result<()> {
@@ -132,6 +133,7 @@ fn run(
     if flags.is_stopping() {
         return Ok(());
     }
+    let editor = Editor::new(source, &config);
     let prepared = lifecycle::prepare(&eal, &lcores, &line.own.config, (config, editor), &mut ports)?;
     // Health checks and hooks may be programs of another user. Only now, for the memory of tables has files, too.
     if let Err(problem) = dpdk::files::close_on_exec() {

@@ -1,22 +1,25 @@
 //! Edits that are being made, and what comes of them.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::source::{Written, said, write};
-use super::{Edit, Editor, Id, Keys, Kind, Origin, Refused, ServerKey, Since, TimeoutsEdit, merge, name_of};
+use super::base::said;
+use super::changed::{Changed, Differences};
+use super::{Edit, Editor, Id, Kind, Refused, ServerKey, Since, TimeoutsEdit, merge, name_of};
 use crate::model::{Config, Identity, RealServer, Timeouts, VirtualServer};
-use crate::parse::read;
-use crate::report::{Problem, Report, Severity, quoted};
+use crate::parse::{self, read};
+use crate::report::{Need, Problem, Report, Severity, quoted};
+use crate::source::{Keys, Origin, Written, write};
 
-/// What one edit does to what is served.
+/// What edits do to what is served, those that stand together and are about one virtual server in one.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// A virtual server is as told here; it may be new.
     Put(VirtualServer),
-    /// The same, and one of its real servers was edited, though it may be as it was.
-    Edit(VirtualServer, ServerKey),
+    /// The same, and these of its real servers were edited, though they may be as they were.
+    Edit(VirtualServer, Vec<ServerKey>),
     /// A virtual server is gone.
     Remove(Identity),
     /// How long connections stay.
@@ -25,16 +28,8 @@ pub enum Step {
     Zero(Option<Identity>),
 }
 
-impl Step {
-    fn real_servers(&self) -> usize {
-        match self {
-            Self::Put(server) | Self::Edit(server, _) => server.real_servers.len(),
-            Self::Remove(_) | Self::Timeouts(_) | Self::Zero(_) => 0,
-        }
-    }
-}
-
-/// Real servers that the steps of one list hold at most, each edit of a real server those of its whole virtual server.
+/// Real servers that the edits of one list look at or hold at most, beside those that each is about: all of a virtual server that is set,
+/// or to which the list comes back.
 const HELD_MAX: usize = 500_000;
 
 /// What comes of a list of edits.
@@ -71,12 +66,16 @@ pub(super) struct Work<'a> {
     config: &'a Config,
     /// What was changed so far, in the order of the first change.
     order: Vec<Identity>,
-    changed: HashMap<Identity, Option<(VirtualServer, Written)>>,
+    changed: HashMap<Identity, Option<Changed>>,
+    differences: Differences,
     timeouts: Option<TimeoutsEdit>,
     steps: Vec<Step>,
-    /// Real servers in these steps.
+    /// The step that is still open: of this virtual server, with these of its real servers edited.
+    last: Option<(Identity, Vec<ServerKey>)>,
+    /// See [`HELD_MAX`].
     held: usize,
-    warnings: Vec<String>,
+    /// Those about one real server with whose it is: what is so of one alone need not be so beside the others.
+    warnings: Vec<(Option<Identity>, String)>,
     needs: Vec<Problem>,
     notes: Vec<(Edit, Option<Identity>, Option<ServerKey>)>,
 }
@@ -88,8 +87,10 @@ impl<'a> Work<'a> {
             config,
             order: Vec::new(),
             changed: HashMap::new(),
+            differences: Differences::default(),
             timeouts: None,
             steps: Vec::new(),
+            last: None,
             held: 0,
             warnings: Vec::new(),
             needs: Vec::new(),
@@ -98,13 +99,16 @@ impl<'a> Work<'a> {
     }
 
     pub(super) fn end(mut self) -> Staged {
+        self.seal();
+        let warnings = self.warnings_in_the_end();
         let mut outcome = Vec::with_capacity(self.order.len());
         for identity in self.order {
-            outcome.extend(self.changed.remove(&identity).map(|now| (identity, now)));
+            let now = self.changed.remove(&identity);
+            outcome.extend(now.map(|now| (identity, now.map(Changed::into_parts))));
         }
         Staged {
             steps: self.steps,
-            warnings: self.warnings,
+            warnings,
             needs: self.needs,
             outcome,
             timeouts: self.timeouts,
@@ -121,38 +125,14 @@ impl<'a> Work<'a> {
         match edit {
             Edit::AddVirtualServer(keys) => self.add_service(edit, keys),
             Edit::SetVirtualServer(id, keys) => self.set_service(edit, id, keys),
-            Edit::RemoveVirtualServer(id) => {
-                let (server, _) = self.find(id)?;
-                let identity = server.identity();
-                self.is_not_tracked(&server.name)?;
-                self.remove(edit, identity);
-                Ok(())
-            }
+            Edit::RemoveVirtualServer(id) => self.remove_service(edit, id),
             Edit::AddRealServer(id, keys) => self.add_server(edit, id, keys),
             Edit::SetRealServer(id, key, keys) => self.set_server(edit, id, *key, keys),
-            Edit::RemoveRealServer(id, key) => {
-                let (server, written) = self.find(id)?;
-                let place = place_of(server, *key)?;
-                let (mut server, mut written) = (server.clone(), written.clone());
-                server.real_servers.remove(place);
-                written.real_servers.remove(place);
-                self.put(edit, Step::Put(server.clone()), Some(*key), (server, written));
-                Ok(())
-            }
-            Edit::Clear => {
-                let gone: Vec<_> =
-                    self.all().map(|server| (server.identity(), server.name.clone())).collect();
-                gone.iter().try_for_each(|(_, name)| self.is_not_tracked(name))?;
-                for (identity, _) in gone {
-                    self.change(identity, None);
-                    self.steps.push(Step::Remove(identity));
-                }
-                self.notes.push((edit.clone(), None, None));
-                Ok(())
-            }
+            Edit::RemoveRealServer(id, key) => self.remove_server(edit, id, *key),
+            Edit::Clear => self.clear(edit),
             Edit::Zero(id) => {
                 let identity = id.as_ref().map(|id| self.find(id)).transpose()?;
-                let identity = identity.map(|(server, _)| server.identity());
+                self.seal();
                 self.steps.push(Step::Zero(identity));
                 Ok(())
             }
@@ -170,7 +150,7 @@ impl<'a> Work<'a> {
         }
         let mut server = self.read(&keys)?;
         let identity = server.identity();
-        if self.current(&identity).is_some() {
+        if self.is_served(&identity) {
             let what = what_it_serves(&identity);
             return Err((Kind::Exists, format!("duplicate virtual server: {what} is served already")));
         }
@@ -180,21 +160,25 @@ impl<'a> Work<'a> {
         }
         self.name_is_free(&server.name, None)?;
         self.is_no_real_server(&server)?;
-        let written = Written::of(keys.clone(), Origin::Edit);
         let edit = match edit {
             // So that it has this name again if it is made again.
-            Edit::AddVirtualServer(_) => Edit::AddVirtualServer(keys),
+            Edit::AddVirtualServer(_) => Edit::AddVirtualServer(keys.clone()),
             other => other.clone(),
         };
-        self.put(&edit, Step::Put(server.clone()), None, (server, written));
+        let new = Changed::of(server, Written::of(keys, Origin::Edit));
+        self.differences.count(&new, 1);
+        self.change(identity, Some(new));
+        self.put(edit, identity, None);
         Ok(())
     }
 
     fn set_service(&mut self, edit: &Edit, id: &Id, keys: &Keys) -> Result<(), Refused> {
-        let (former, written) = self.find(id)?;
-        let (identity, name, origin) = (former.identity(), former.name.clone(), written.origin);
-        let mut whole = written.whole();
+        let identity = self.find(id)?;
+        let former = self.open(identity)?;
+        let (name, origin, before) = (former.head().name.clone(), former.origin, former.whole());
+        let mut whole = before.clone();
         merge(&mut whole, keys);
+        let known = self.needs.len();
         let server = self.read(&whole)?;
         if server.identity() != identity {
             let what = what_it_serves(&identity);
@@ -202,38 +186,62 @@ impl<'a> Work<'a> {
             return Err((Kind::Invalid, text));
         }
         if server.name != name {
-            self.is_not_tracked(&name)?;
+            self.is_not_tracked(&name, "give it another name")?;
             self.name_is_free(&server.name, Some(&identity))?;
         }
-        let written = Written::of(whole, origin);
-        self.put(edit, Step::Put(server.clone()), None, (server, written));
+        self.but_for_needs_of(known, &before, None);
+        let next = Changed::of(server, Written::of(whole, origin));
+        if let Some(Some(former)) = self.changed.get(&identity) {
+            self.differences.count(former, -1);
+        }
+        self.differences.count(&next, 1);
+        self.change(identity, Some(next));
+        self.put(edit.clone(), identity, None);
+        Ok(())
+    }
+
+    fn remove_service(&mut self, edit: &Edit, id: &Id) -> Result<(), Refused> {
+        let identity = self.find(id)?;
+        let gone = self.open(identity)?;
+        let name = gone.head().name.clone();
+        self.is_not_tracked(&name, "remove it")?;
+        self.seal();
+        if let Some(Some(gone)) = self.changed.get(&identity) {
+            self.differences.count(gone, -1);
+        }
+        self.change(identity, None);
+        self.steps.push(Step::Remove(identity));
+        self.notes.push((edit.clone(), Some(identity), None));
         Ok(())
     }
 
     fn add_server(&mut self, edit: &Edit, id: &Id, keys: &Keys) -> Result<(), Refused> {
-        let (server, written) = self.find(id)?;
-        let (mut server, mut written) = (server.clone(), written.clone());
+        let identity = self.find(id)?;
+        let head = self.open(identity)?.keys();
         let mut keys = keys.clone();
         merge_nulls(&mut keys);
-        let real = self.read_server(&written, &keys, written.real_servers.len())?;
-        let key = (real.address, real.port);
-        if place_of(&server, key).is_ok() {
+        let real = self.read_server(identity, &head, &keys)?;
+        let (key, address) = ((real.address, real.port), real.address);
+        let server = self.open(identity)?;
+        if server.find(key).is_some() {
             let text = format!("duplicate real server: {} port {} again", key.0, key.1);
             return Err((Kind::Exists, text));
         }
-        server.real_servers.push(real);
-        written.real_servers.push(Value::Object(keys).to_string().into());
-        self.put(edit, Step::Put(server.clone()), Some(key), (server, written));
+        server.add(real, keys);
+        self.differences.count_real(address, 1);
+        self.put(edit.clone(), identity, Some(key));
         Ok(())
     }
 
     fn set_server(&mut self, edit: &Edit, id: &Id, key: ServerKey, keys: &Keys) -> Result<(), Refused> {
-        let (server, written) = self.find(id)?;
+        let identity = self.find(id)?;
+        let server = self.open(identity)?;
         let place = place_of(server, key)?;
-        let (mut server, mut written) = (server.clone(), written.clone());
-        let mut whole = written.real_server(place);
+        let (head, before) = (server.keys(), server.real_server(place));
+        let mut whole = before.clone();
         merge(&mut whole, keys);
-        let real = self.read_server(&written, &whole, place)?;
+        let known = self.needs.len();
+        let real = self.read_server(identity, &head, &whole)?;
         if (real.address, real.port) != key {
             let text = format!(
                 "{} port {} is what this real server is known by: remove it and add another",
@@ -241,9 +249,48 @@ impl<'a> Work<'a> {
             );
             return Err((Kind::Invalid, text));
         }
-        server.real_servers[place] = real;
-        written.real_servers[place] = Value::Object(whole).to_string().into();
-        self.put(edit, Step::Edit(server.clone(), key), Some(key), (server, written));
+        self.but_for_needs_of(known, &head, Some(&before));
+        self.open(identity)?.set(place, real, whole);
+        self.put(edit.clone(), identity, Some(key));
+        self.last.iter_mut().for_each(|(_, edited)| edited.push(key));
+        Ok(())
+    }
+
+    fn remove_server(&mut self, edit: &Edit, id: &Id, key: ServerKey) -> Result<(), Refused> {
+        let identity = self.find(id)?;
+        let server = self.open(identity)?;
+        let place = place_of(server, key)?;
+        server.remove(place);
+        self.differences.count_real(key.0, -1);
+        self.put(edit.clone(), identity, Some(key));
+        Ok(())
+    }
+
+    fn clear(&mut self, edit: &Edit) -> Result<(), Refused> {
+        let kept = self.config.virtual_servers.iter();
+        let kept: Vec<_> = kept.filter(|server| !self.changed.contains_key(&server.identity())).collect();
+        let changed: Vec<Identity> =
+            self.order.iter().copied().filter(|identity| self.is_served(identity)).collect();
+        self.held += self.config.virtual_servers.len() + self.order.len();
+        let names = kept.iter().map(|server| server.name.as_str());
+        let others = changed.iter().filter_map(|identity| Some(self.changed.get(identity)?.as_ref()?.head()));
+        names
+            .chain(others.map(|server| server.name.as_str()))
+            .try_for_each(|name| self.is_not_tracked(name, "remove it"))?;
+        self.seal();
+        for server in &kept {
+            self.differences.has_gone(server);
+        }
+        for identity in &changed {
+            if let Some(Some(gone)) = self.changed.get(identity) {
+                self.differences.count(gone, -1);
+            }
+        }
+        for identity in kept.iter().map(|server| server.identity()).chain(changed) {
+            self.change(identity, None);
+            self.steps.push(Step::Remove(identity));
+        }
+        self.notes.push((edit.clone(), None, None));
         Ok(())
     }
 
@@ -256,12 +303,13 @@ impl<'a> Work<'a> {
         write(&mut text, &Value::Object(keys.clone()));
         text += " }\n";
         let mut problems = Vec::new();
-        let read = crate::parse::timeouts(&text, &timeouts, &mut problems);
-        self.take(&text, 0, problems)?;
+        let read = parse::timeouts(&text, &timeouts, &mut problems);
+        self.take(&text, 0, None, problems)?;
         if let Some(read) = read {
             timeouts = read;
         }
         edited.extend(keys.clone());
+        self.seal();
         self.steps.push(Step::Timeouts(timeouts.clone()));
         self.timeouts = Some((timeouts, edited));
         self.notes.push((edit.clone(), None, None));
@@ -269,111 +317,72 @@ impl<'a> Work<'a> {
     }
 
     /// Takes down that a virtual server is as it is now.
-    fn put(&mut self, edit: &Edit, step: Step, server: Option<ServerKey>, now: (VirtualServer, Written)) {
-        let identity = now.0.identity();
-        self.change(identity, Some(now));
-        // Each holds the whole virtual server, so a long list of edits would hold it as often.
-        let replaces = match (self.steps.last(), &step) {
-            (Some(Step::Put(last)), Step::Put(_)) => last.identity() == identity,
-            (Some(Step::Edit(last, key)), Step::Edit(_, again)) => {
-                last.identity() == identity && key == again
-            }
-            _ => false,
-        };
-        if replaces && let Some(gone) = self.steps.pop() {
-            self.held -= gone.real_servers();
+    fn put(&mut self, edit: Edit, identity: Identity, server: Option<ServerKey>) {
+        if self.last.as_ref().is_none_or(|(last, _)| *last != identity) {
+            self.seal();
+            self.last = Some((identity, Vec::new()));
         }
-        self.held += step.real_servers();
-        self.steps.push(step);
-        self.notes.push((edit.clone(), Some(identity), server));
+        self.notes.push((edit, Some(identity), server));
     }
 
-    fn remove(&mut self, edit: &Edit, identity: Identity) {
-        self.change(identity, None);
-        self.steps.push(Step::Remove(identity));
-        self.notes.push((edit.clone(), Some(identity), None));
+    /// Ends the step that is open. It holds the whole virtual server, so edits of one that stand together share it.
+    fn seal(&mut self) {
+        let Some((identity, edited)) = self.last.take() else { return };
+        let Some(Some(now)) = self.changed.get(&identity) else { return };
+        self.held += now.len();
+        self.steps.push(match edited.is_empty() {
+            true => Step::Put(now.server()),
+            false => Step::Edit(now.server(), edited),
+        });
     }
 
-    fn change(&mut self, identity: Identity, now: Option<(VirtualServer, Written)>) {
+    fn change(&mut self, identity: Identity, now: Option<Changed>) {
+        // What is open is not what is served before it.
         if self.changed.insert(identity, now).is_none() {
             self.order.push(identity);
         }
     }
 
-    /// Every virtual server there is now.
-    fn all(&self) -> impl Iterator<Item = &VirtualServer> {
-        let kept = self.config.virtual_servers.iter();
-        let kept =
-            kept.filter(|server| self.changed.is_empty() || !self.changed.contains_key(&server.identity()));
-        kept.chain(self.changed.values().flatten().map(|(server, _)| server))
-    }
-
-    /// Who has this name now.
-    fn named(&self, name: &str) -> Option<Identity> {
-        let mut changed =
-            self.changed.iter().filter_map(|(identity, now)| Some((identity, &now.as_ref()?.0)));
-        if let Some((identity, _)) = changed.find(|(_, server)| server.name == name) {
-            return Some(*identity);
+    fn is_served(&self, identity: &Identity) -> bool {
+        match self.changed.get(identity) {
+            Some(changed) => changed.is_some(),
+            None => self.editor.places.contains_key(identity),
         }
-        self.editor.names.get(name).copied().filter(|identity| !self.changed.contains_key(identity))
     }
 
-    /// One that is like that.
-    fn which(&self, is_meant: impl Fn(&VirtualServer) -> bool) -> Option<&VirtualServer> {
-        let is_kept = |server: &&VirtualServer| !self.changed.contains_key(&server.identity());
-        let kept = self.config.virtual_servers.iter().filter(|server| is_meant(server));
-        let changed = self.changed.values().flatten().map(|(server, _)| server);
-        let mut kept = kept.filter(is_kept);
-        kept.next().or_else(|| changed.into_iter().find(|server| is_meant(server)))
-    }
-
-    fn current(&self, identity: &Identity) -> Option<(&VirtualServer, &Written)> {
-        if let Some(changed) = self.changed.get(identity) {
-            return changed.as_ref().map(|(server, written)| (server, written));
-        }
-        let place = *self.editor.places.get(identity)?;
-        Some((self.config.virtual_servers.get(place)?, self.editor.written.get(place)?))
-    }
-
-    fn find(&self, id: &Id) -> Result<(&VirtualServer, &Written), Refused> {
+    fn find(&self, id: &Id) -> Result<Identity, Refused> {
         let identity = match id {
             Id::Identity(identity) => Some(*identity),
-            Id::Name(name) => self.named(name),
+            Id::Name(name) => self.differences.named(self.editor, name),
         };
-        identity.and_then(|identity| self.current(&identity)).ok_or_else(|| {
-            let what = match id {
-                Id::Name(name) => format!("is called {}", quoted(name)),
-                Id::Identity(identity) => format!("serves {}", what_it_serves(identity)),
-            };
-            (Kind::UnknownVirtualServer, format!("unknown virtual server: none {what}"))
-        })
+        identity.filter(|identity| self.is_served(identity)).ok_or_else(|| unknown(id))
+    }
+
+    /// One that is served, to be changed.
+    fn open(&mut self, identity: Identity) -> Result<&mut Changed, Refused> {
+        if !self.changed.contains_key(&identity)
+            && let Some(place) = self.editor.places.get(&identity).copied()
+            && let Some(server) = self.config.virtual_servers.get(place)
+            && let Some(written) = self.editor.written.get(place)
+        {
+            self.change(identity, Some(Changed::of(server.clone(), Written::clone(written))));
+        }
+        let open = self.changed.get_mut(&identity).and_then(Option::as_mut);
+        open.ok_or_else(|| unknown(&Id::Identity(identity)))
     }
 
     /// Reads a whole virtual server.
     fn read(&mut self, keys: &Keys) -> Result<VirtualServer, Refused> {
         let (text, from) = self.text(keys, None);
-        self.read_text(&text, from)
+        let server = self.read_text(&text, from, None)?;
+        self.held += server.real_servers.len();
+        Ok(server)
     }
 
-    /// Reads a real server beside the keys of its virtual server. It takes this place in the list.
-    fn read_server(&mut self, written: &Written, keys: &Keys, place: usize) -> Result<RealServer, Refused> {
-        let (text, from) = self.text(&written.head(), Some(keys));
-        let before = self.warnings.len();
-        let server = self.read_text(&text, from)?;
-        if self.warnings.len() > before {
-            // What is so of one alone need not be so beside the others, that none has a weight, say.
-            let mut whole = written.clone();
-            whole.real_servers.truncate(place);
-            whole.real_servers.push(Value::Object(keys.clone()).to_string().into());
-            whole.real_servers.extend(written.real_servers.iter().skip(place + 1).cloned());
-            let (text, _) = self.text(&whole.whole(), None);
-            let mut problems = Vec::new();
-            read(&text, &mut problems);
-            let report = Report::new("edit", &text, problems);
-            let beside: HashSet<String> = report.problems().iter().map(Problem::sentence).collect();
-            let alone = self.warnings.split_off(before);
-            self.warnings.extend(alone.into_iter().filter(|warning| beside.contains(warning)));
-        }
+    /// Reads a real server beside the keys of its virtual server.
+    fn read_server(&mut self, whose: Identity, head: &Keys, keys: &Keys) -> Result<RealServer, Refused> {
+        let (text, from) = self.text(head, Some(keys));
+        let server = self.read_text(&text, from, Some(whose))?;
         let real = server.real_servers.into_iter().next();
         real.ok_or_else(|| (Kind::Invalid, "the real server can't be read".to_owned()))
     }
@@ -397,18 +406,29 @@ impl<'a> Work<'a> {
         (text, from)
     }
 
-    fn read_text(&mut self, text: &str, from: usize) -> Result<VirtualServer, Refused> {
+    fn read_text(
+        &mut self,
+        text: &str,
+        from: usize,
+        whose: Option<Identity>,
+    ) -> Result<VirtualServer, Refused> {
         let mut problems = Vec::new();
         let config = read(text, &mut problems);
-        self.take(text, from, problems)?;
+        self.take(text, from, whose, problems)?;
         let server = config.and_then(|mut config| config.virtual_servers.pop());
         let server = server.ok_or_else(|| (Kind::Invalid, "it can't be read".to_owned()))?;
         self.reaches_no_vip(&server)?;
         Ok(server)
     }
 
-    /// The first error, or the warnings that are new. Those of what stands before `from` are not.
-    fn take(&mut self, text: &str, from: usize, problems: Vec<Problem>) -> Result<(), Refused> {
+    /// The first error, or the warnings and needs that are new. Those of what stands before `from` are not.
+    fn take(
+        &mut self,
+        text: &str,
+        from: usize,
+        whose: Option<Identity>,
+        problems: Vec<Problem>,
+    ) -> Result<(), Refused> {
         let known = &self.editor.base.known;
         let (needs, problems): (Vec<_>, Vec<_>) = problems
             .into_iter()
@@ -429,59 +449,93 @@ impl<'a> Work<'a> {
                 if error.message.ends_with("not served yet") { Kind::NotServed } else { Kind::Invalid };
             return Err((kind, error.sentence()));
         }
-        self.warnings.extend(report.problems().iter().map(Problem::sentence));
-        self.needs.extend(needs);
+        self.warnings.extend(report.problems().iter().map(|problem| (whose, problem.sentence())));
+        self.needs.extend(needs.into_iter().filter(is_near));
         Ok(())
+    }
+
+    /// Takes out of the needs from `known` on those that were there before the edit: it answers for what it changes. So a real server is
+    /// drained while a program of its checks can't be found.
+    fn but_for_needs_of(&mut self, known: usize, keys: &Keys, real_server: Option<&Keys>) {
+        if self.needs.len() == known {
+            return;
+        }
+        let (text, _) = self.text(keys, real_server);
+        let mut problems = Vec::new();
+        if let Some(config) = read(&text, &mut problems) {
+            self.held += config.virtual_servers.iter().map(|server| server.real_servers.len()).sum::<usize>();
+        }
+        let before: HashSet<Need> = problems.into_iter().filter_map(|problem| problem.need).collect();
+        let needs = self.needs.split_off(known);
+        self.needs
+            .extend(needs.into_iter().filter(|it| it.need.as_ref().is_none_or(|it| !before.contains(it))));
+    }
+
+    /// Warnings of real servers that hold beside the others, that none has a weight, say; and all others.
+    fn warnings_in_the_end(&mut self) -> Vec<String> {
+        let mut beside: HashMap<Identity, HashSet<String>> = HashMap::new();
+        let all = std::mem::take(&mut self.warnings);
+        let holds = |(whose, warning): &(Option<Identity>, String)| {
+            let Some(whose) = whose else { return true };
+            let said = beside.entry(*whose).or_insert_with(|| {
+                let Some(Some(now)) = self.changed.get(whose) else { return HashSet::new() };
+                let (text, _) = self.text(&now.whole(), None);
+                let mut problems = Vec::new();
+                read(&text, &mut problems);
+                let report = Report::new("edit", &text, problems);
+                report.problems().iter().map(Problem::sentence).collect()
+            });
+            said.contains(warning)
+        };
+        all.into_iter().filter(holds).map(|(_, warning)| warning).collect()
     }
 
     /// A real server is another host than any VIP.
     fn reaches_no_vip(&self, server: &VirtualServer) -> Result<(), Refused> {
         let sorry = server.health.sorry_server.iter();
-        for real in server.real_servers.iter().chain(sorry) {
-            let is_new = self.changed.values().flatten().any(|(other, _)| is_at(other, real));
-            if is_new
-                || self.editor.vips.contains_key(&real.address)
-                    && self.which(|other| is_at(other, real)).is_some()
-            {
-                return Err((Kind::Invalid, "a real server must be another host: this is a VIP".to_owned()));
-            }
+        let is_vip = |address: IpAddr| self.differences.is_vip(self.editor, address);
+        match server.real_servers.iter().chain(sorry).any(|real| is_vip(real.address)) {
+            true => Err((Kind::Invalid, "a real server must be another host: this is a VIP".to_owned())),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// A new VIP is no real server's address.
     fn is_no_real_server(&self, server: &VirtualServer) -> Result<(), Refused> {
-        if server.mark.is_some() || self.editor.vips.contains_key(&server.address) {
+        if server.mark.is_some() || self.differences.is_vip(self.editor, server.address) {
             return Ok(());
         }
-        let has_it = |other: &VirtualServer| {
-            let sorry = other.health.sorry_server.iter();
-            other.real_servers.iter().chain(sorry).any(|real| is_at(server, real))
-        };
-        let is_new = self.changed.values().flatten().any(|(other, _)| has_it(other));
-        if is_new || self.editor.real_servers.contains_key(&server.address) && self.which(has_it).is_some() {
-            let text = format!(
-                "a real server must be another host: {} is a real server's address, and would be a VIP",
-                server.address
-            );
-            return Err((Kind::Invalid, text));
-        }
-        Ok(())
-    }
-
-    fn is_not_tracked(&self, name: &str) -> Result<(), Refused> {
-        match self.editor.base.tracked.contains(name) {
+        match self.differences.is_real_server(self.editor, server.address) {
             true => {
-                let text =
-                    format!("unknown virtual server {}: a [[vrrp.track]] of the file names it", quoted(name));
+                let text = format!(
+                    "a real server must be another host: {} is a real server's address, and would be a VIP",
+                    server.address
+                );
                 Err((Kind::Invalid, text))
             }
             false => Ok(()),
         }
     }
 
+    /// `then`: what somebody wants to do with it.
+    fn is_not_tracked(&self, name: &str, then: &str) -> Result<(), Refused> {
+        let Some(places) = self.editor.base.tracked.get(name) else { return Ok(()) };
+        let [first, more @ ..] = &places[..] else { return Ok(()) };
+        let (more, entry) = match more.len() {
+            0 => (String::new(), "that entry"),
+            count => (format!(", and {count} more,"), "those entries"),
+        };
+        let verb = if more.is_empty() { "names" } else { "name" };
+        let text = format!(
+            "VRRP tracks the virtual server {}: {first}{more} {verb} it (help: take {entry} out of the file and reload it, with \
+             `weirctl reload --keep-edits` so that edits stay; then {then})",
+            quoted(name)
+        );
+        Err((Kind::Invalid, text))
+    }
+
     fn name_is_free(&self, name: &str, own: Option<&Identity>) -> Result<(), Refused> {
-        match self.named(name).is_some_and(|holder| own != Some(&holder)) {
+        match self.differences.named(self.editor, name).is_some_and(|holder| own != Some(&holder)) {
             true => {
                 let text = format!(
                     "duplicate virtual server name {}: used already (help: give each its own virtual server name)",
@@ -495,7 +549,7 @@ impl<'a> Work<'a> {
 
     fn free_name(&self, identity: &Identity) -> String {
         let name = name_of(identity);
-        let is_taken = |name: &str| self.named(name).is_some();
+        let is_taken = |name: &str| self.differences.named(self.editor, name).is_some();
         let mut others = (2..).map(|number| format!("{name}-{number}"));
         match is_taken(&name) {
             true => others.find(|name| !is_taken(name)).unwrap_or_default(),
@@ -504,20 +558,23 @@ impl<'a> Work<'a> {
     }
 }
 
+fn unknown(id: &Id) -> Refused {
+    let what = match id {
+        Id::Name(name) => format!("is called {}", quoted(name)),
+        Id::Identity(identity) => format!("serves {}", what_it_serves(identity)),
+    };
+    (Kind::UnknownVirtualServer, format!("unknown virtual server: none {what}"))
+}
+
 /// Null says nothing of what is new.
 fn merge_nulls(keys: &mut Keys) {
     keys.retain(|_, value| !value.is_null());
 }
 
-fn is_at(server: &VirtualServer, real: &RealServer) -> bool {
-    server.mark.is_none() && server.address == real.address
-}
-
-fn place_of(server: &VirtualServer, (address, port): ServerKey) -> Result<usize, Refused> {
-    let place = server.real_servers.iter().position(|real| (real.address, real.port) == (address, port));
-    place.ok_or_else(|| {
-        let text = format!("unknown real server: {} has none at {address} port {port}", quoted(&server.name));
-        (Kind::UnknownRealServer, text)
+fn place_of(server: &mut Changed, (address, port): ServerKey) -> Result<usize, Refused> {
+    server.find((address, port)).ok_or_else(|| {
+        let name = quoted(&server.head().name);
+        (Kind::UnknownRealServer, format!("unknown real server: {name} has none at {address} port {port}"))
     })
 }
 

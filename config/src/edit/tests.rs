@@ -13,7 +13,7 @@ const BASE: &str = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.
     [[virtual_server]]\nname = \"marked\"\nmark = 1\n";
 
 const TRACKED: &str = "[[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 5\naddresses = [\"10.0.9.1\"]\n\
-    [[vrrp.track]]\nvirtual_server = \"web\"\n";
+    [[vrrp.track]]\nport = \"lan\"\n[[vrrp.track]]\nvirtual_server = \"web\"\n";
 
 /// A configuration that is edited.
 struct Bench {
@@ -25,7 +25,8 @@ struct Bench {
 impl Bench {
     fn new(text: &str) -> Self {
         let loaded = crate::parse("test", text).unwrap_or_else(|report| panic!("{report}"));
-        Self { config: loaded.config, editor: loaded.editor, since: Since::default() }
+        let editor = Editor::new(loaded.source, &loaded.config);
+        Self { config: loaded.config, editor, since: Since::default() }
     }
 
     fn edit(&mut self, edits: &[Edit]) -> Result<Vec<String>, Refusal> {
@@ -44,7 +45,7 @@ impl Bench {
         tables.insert("virtual_server".to_owned(), servers.collect());
         for (key, value) in tables {
             text += &format!("{key} = ");
-            source::write(&mut text, &value);
+            crate::source::write(&mut text, &value);
             text.push('\n');
         }
         crate::parse("test", &text).unwrap_or_else(|report| panic!("{report}")).config
@@ -220,7 +221,12 @@ fn wrong_edits_get_the_sentence_of_the_file_and_change_nothing() {
         Edit::Clear,
         Edit::SetVirtualServer(web(), keys(json!({"name": "other"}))),
     ] {
-        let text = "unknown virtual server `web`: a [[vrrp.track]] of the file names it";
+        let then =
+            if matches!(edit, Edit::SetVirtualServer(..)) { "give it another name" } else { "remove it" };
+        let text = format!(
+            "VRRP tracks the virtual server `web`: [[vrrp.track]] 2 of the [[vrrp]] `vi` names it (help: take that entry out of the \
+             file and reload it, with `weirctl reload --keep-edits` so that edits stay; then {then})"
+        );
         assert_eq!(tracked.edit(&[edit]).unwrap_err().text, text);
     }
     tracked.edit(&[Edit::SetVirtualServer(web(), keys(json!({"scheduler": "rr"})))]).unwrap();
@@ -240,10 +246,111 @@ fn many_edits_of_one_virtual_server_are_one_step() {
     let set =
         |port: u16| Edit::SetRealServer(name("web"), key("10.0.2.1", 1 + port), keys(json!({"weight": 2})));
     let first = Edit::SetVirtualServer(name("web"), keys(json!({"real_server": listed})));
-    let edits: Vec<Edit> = std::iter::once(first).chain((0..600).map(set)).collect();
+    let edits: Vec<Edit> = std::iter::once(first.clone()).chain((0..600).map(set)).collect();
+    let staged = bench.editor.stage(&bench.config, &edits).unwrap();
+    let [Step::Edit(web, edited)] = &staged.steps[..] else { panic!("{} steps", staged.steps.len()) };
+    assert_eq!((web.real_servers.len(), edited.len()), (1000, 600));
+    assert!(web.real_servers.iter().take(600).all(|real| real.weight == 2));
+    // A list that comes back to it over and over has it as often.
+    let zero = || Edit::Zero(None);
+    let apart = (0..600).flat_map(|port| [set(port), zero()]);
+    let edits: Vec<Edit> = std::iter::once(first).chain(apart).collect();
     let refusal = bench.editor.stage(&bench.config, &edits).unwrap_err();
     assert!(refusal.text.contains("several requests"), "{refusal:?}");
-    assert!(bench.editor.stage(&bench.config, &edits[..400]).is_ok());
+    assert!(bench.editor.stage(&bench.config, &edits[..800]).is_ok());
+}
+
+/// A list of edits costs much the same for a virtual server of many real servers as for one of few.
+#[test]
+fn long_lists_of_edits_take_time_in_proportion() {
+    const EDITS: u16 = 100;
+    let took = |real_servers: u32| {
+        let mut text = BASE.replace("name = \"marked\"", "name = \"other\"");
+        text +=
+            "[[virtual_server]]\nname = \"long\"\naddress = \"10.0.9.3\"\nport = 80\nforwarding = \"nat\"\n";
+        for number in 0..real_servers {
+            text += &format!(
+                "[[virtual_server.real_server]]\naddress = \"10.0.{}.{}\"\n",
+                100 + number / 250,
+                1 + number % 250
+            );
+        }
+        let mut bench = Bench::new(&text);
+        let at = |number: u16| key("10.0.2.1", 1 + number);
+        let add = |it| {
+            Edit::AddRealServer(
+                name("long"),
+                keys(json!({"address": "10.0.2.1", "port": 1 + it, "weight": 0})),
+            )
+        };
+        let set = |it| Edit::SetRealServer(name("long"), at(it), keys(json!({"weight": 2})));
+        let edits: Vec<Edit> = (0..EDITS)
+            .map(add)
+            .chain((0..EDITS).map(set))
+            .chain((0..EDITS).map(|it| Edit::RemoveRealServer(name("long"), at(it))))
+            .collect();
+        let begin = std::time::Instant::now();
+        let staged = bench.editor.stage(&bench.config, &edits).unwrap();
+        assert_eq!(staged.steps.len(), 1);
+        bench.editor.commit(&mut bench.config, staged);
+        let took = begin.elapsed();
+        assert_eq!(bench.config.virtual_servers[2].real_servers.len(), real_servers as usize);
+        took
+    };
+    let (few, many) = (took(10), took(20_000));
+    assert!(many < few * 3 + std::time::Duration::from_secs(2), "{few:?} and {many:?}");
+}
+
+/// All virtual servers go at once, or many of them.
+#[test]
+fn those_that_stay_keep_their_places_when_many_go() {
+    let mut bench = Bench::new(BASE);
+    let add = |number: u32| Edit::AddVirtualServer(keys(json!({"address": "10.0.9.9", "port": 1 + number})));
+    bench.edit(&(0..100).map(add).collect::<Vec<_>>()).unwrap();
+    let at = |number: u16| Identity::Address {
+        address: [10, 0, 9, 9].into(),
+        port: 1 + number,
+        protocol: Protocol::Tcp,
+    };
+    let gone = (0..100)
+        .filter(|number| number % 3 != 1)
+        .map(|number| Edit::RemoveVirtualServer(Id::Identity(at(number))));
+    bench.edit(&gone.rev().collect::<Vec<_>>()).unwrap();
+    assert_eq!(bench.config.virtual_servers.len(), 2 + 33);
+    let expected = bench.as_file();
+    assert_eq!(bench.config, expected);
+    for (place, server) in bench.config.virtual_servers.iter().enumerate() {
+        assert_eq!(bench.editor.places[&server.identity()], place);
+    }
+    bench.edit(&[Edit::RemoveVirtualServer(Id::Identity(at(1)))]).unwrap();
+    assert_eq!(bench.config, bench.as_file());
+}
+
+/// An edit answers for what it changes.
+#[test]
+fn what_an_edit_needs_is_what_it_brings() {
+    let exec = |path: &str| json!({"type": "exec", "command": [path]});
+    let mut bench = Bench::new(BASE);
+    let needs = |bench: &mut Bench, edit: Edit| {
+        let staged = bench.editor.stage(&bench.config, &[edit]).unwrap();
+        let needs: Vec<Need> = staged.needs.iter().filter_map(|it| it.need.clone()).collect();
+        bench.editor.commit(&mut bench.config, staged);
+        needs
+    };
+    let web = |value| Edit::SetVirtualServer(name("web"), keys(value));
+    let set = |value| Edit::SetRealServer(name("web"), key("10.0.1.1", 8080), keys(value));
+    let program = |path: &str| Need::Program(path.into());
+    assert!(needs(&mut bench, web(json!({"health_check": exec("/a")}))).contains(&program("/a")));
+    for (edit, expected) in [
+        (web(json!({"scheduler": "rr"})), vec![]),
+        (set(json!({"weight": 0})), vec![]),
+        (Edit::AddRealServer(name("web"), keys(json!({"address": "10.0.1.2"}))), vec![]),
+        (set(json!({"health_check": exec("/b")})), vec![program("/b")]),
+        (set(json!({"weight": 1})), vec![]),
+        (web(json!({"notify_up": ["/c"]})), vec![program("/c")]),
+    ] {
+        assert_eq!(needs(&mut bench, edit.clone()), expected, "{edit:?}");
+    }
 }
 
 #[test]

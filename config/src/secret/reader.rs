@@ -170,13 +170,14 @@ impl<'t> Reader<'t> {
 
     fn string(&mut self, open: char, shown: Shown) -> End {
         let begin = self.at + open.len_utf8();
-        let line = &self.text[begin..self.line_end()];
         let closes = |c: char| match open {
             '"' | '\'' => c == open,
             _ => !c.is_ascii() && "“”„‘’".contains(c),
         };
         let mut is_escaped = false;
-        let closing = line.char_indices().find(|(_, c)| {
+        // Not to the end of the line first: a line may hold a million strings.
+        let inside = self.text[begin..].char_indices().take_while(|(_, c)| *c != '\n');
+        let closing = { inside }.find(|(_, c)| {
             let is_end = closes(*c) && !is_escaped;
             is_escaped = open == '"' && *c == '\\' && !is_escaped;
             is_end
@@ -187,6 +188,7 @@ impl<'t> Reader<'t> {
             return End::Well;
         }
         // Without its end, a string may hold what stands behind it.
+        let line = &self.text[begin..self.line_end()];
         let len = line.find(|c: char| c.is_whitespace() || ",=".contains(c)).unwrap_or(line.len());
         self.hide(shown, begin..begin + len);
         self.at = begin + len;

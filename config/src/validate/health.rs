@@ -87,8 +87,9 @@ pub(crate) fn health_checks(
         let label = format!("a real server has at most {CHECKS_MAX}");
         table.report(Problem::error("too many health checks").at(beyond.clone(), label));
     }
-    let mut checks = Vec::with_capacity(written.len());
-    for (check, at) in written {
+    // Each real server has all of them.
+    let mut checks = Vec::with_capacity(written.len().min(CHECKS_MAX));
+    for (check, at) in written.into_iter().take(CHECKS_MAX) {
         checks.extend(health_check(check, &mut table.inner(at)).map(Arc::new));
     }
     Some(checks)

@@ -47,12 +47,16 @@ impl Marks {
                 marks.complete = false;
                 continue;
             };
-            let more = range_count(&read.mark);
+            // One that matches nothing counts as well: others are compared with it.
+            let more = range_count(&read.mark).max(1);
             if count <= Mark::RANGES_MAX && count.saturating_add(more) > Mark::RANGES_MAX {
                 too_many(more, &mut table);
             }
             count = count.saturating_add(more);
-            marks.read.push(read);
+            match count > Mark::RANGES_MAX {
+                true => marks.complete = false,
+                false => marks.read.push(read),
+            }
         }
         if count <= Mark::RANGES_MAX {
             let entries = marks.read.iter().enumerate();
@@ -250,8 +254,9 @@ fn read(written: &schema::Mark, network: &Network, table: &mut Table<'_>) -> Opt
     });
     let sources = full_list(sources, table, |table, list| table.list(list, client));
     let sources: Vec<IpNet> = sources.into_iter().map(Spanned::into_inner).collect();
-    for address in &addresses {
-        has_clients(address, &sources, table);
+    if !sources.is_empty() {
+        let has = |family| sources.iter().any(|source| Family::of(source.addr()) == family);
+        have_clients(&addresses, [has(Family::V4), has(Family::V6)], table);
     }
     let mut protocols = if words.is_empty() { Protocols::ALL } else { Protocols::default() };
     words.into_iter().for_each(|word| protocols.insert(word.into_inner()));
@@ -365,8 +370,13 @@ fn merged(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
     apart
 }
 
-fn has_clients(address: &Spanned<IpNet>, sources: &[IpNet], table: &mut Table<'_>) {
-    if !sources.is_empty() && !sources.iter().any(|source| same_family(source, address.get_ref())) {
+/// `clients` tells of IPv4 and of IPv6 whether there are any.
+fn have_clients(addresses: &[Spanned<IpNet>], clients: [bool; 2], table: &mut Table<'_>) {
+    let has_none = |address: &&Spanned<IpNet>| match address.get_ref() {
+        IpNet::V4(_) => !clients[0],
+        IpNet::V6(_) => !clients[1],
+    };
+    for address in addresses.iter().filter(has_none) {
         let family = values::family(address.get_ref().addr());
         let problem = Problem::warning("these addresses have no clients")
             .at(address.span(), format!("`sources` holds no {family} network"))

@@ -15,6 +15,8 @@ use crate::schema::{self, Span};
 
 /// Ports at most: RTE_MAX_ETHPORTS of DPDK as distributions build it.
 const PORTS_MAX: usize = 32;
+/// Ports that are read, some more than there may be: other tables that name one find it.
+pub(crate) const READ_MAX: usize = 2 * PORTS_MAX;
 
 /// Receive queues of a port at most: one for each of the 128 lcores DPDK is built for.
 const RX_QUEUES_MAX: i64 = 128;
@@ -92,8 +94,9 @@ pub(crate) fn port(
         unique_mac(&mut taken.macs, mac, table);
     }
     fits(&mtu, room, table);
+    let own_networks = in_order(&addresses);
     for proxied in &proxy_arp {
-        if let Some(own) = addresses.iter().find(|own| proxied.get_ref().contains(&own.get_ref().trunc())) {
+        if let Some(own) = first_within(proxied.get_ref(), &own_networks) {
             let problem = Problem::error("proxy ARP for the port's own network")
                 .at(proxied.span(), "weir would answer for every host of the network")
                 .related(own.span(), "the port's network")
@@ -166,6 +169,23 @@ fn fits(mtu: &Spanned<u16>, room: &MbufDataBytes, table: &mut Table<'_>) {
         written => problem.related(written, format!("room for {} bytes", room.get_ref())),
     };
     table.report(problem);
+}
+
+/// Own networks in the order of their addresses, wider ones first.
+fn in_order(addresses: &[Spanned<IpNet>]) -> Vec<&Spanned<IpNet>> {
+    let mut networks: Vec<&Spanned<IpNet>> = addresses.iter().collect();
+    let place = |own: &&Spanned<IpNet>| (own.get_ref().network(), own.get_ref().prefix_len());
+    networks.sort_by_key(place);
+    networks.dedup_by_key(|own| place(own));
+    networks
+}
+
+/// One of these networks that this one holds.
+fn first_within<'a>(outer: &IpNet, networks: &[&'a Spanned<IpNet>]) -> Option<&'a Spanned<IpNet>> {
+    let from = networks.partition_point(|own| own.get_ref().network() < outer.network());
+    // Two networks are apart or one holds the other, so a wider one begins where this one does.
+    let mut near = networks[from..].iter().take_while(|own| outer.contains(&own.get_ref().network()));
+    near.find(|own| outer.contains(&own.get_ref().trunc())).copied()
 }
 
 /// An own address: one that a host can have, with the length of its network's prefix.

@@ -1,7 +1,7 @@
 //! `[[vrrp]]`
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -31,11 +31,13 @@ const OWNER: u8 = 255;
 /// Trackers of an instance: each is looked at ten times a second.
 const TRACKERS_MAX: usize = 32;
 
+/// Names that are looked through in all for what somebody meant who wrote another: a file may have a hundred thousand, and as many slips.
+const MEANT_MAX: usize = 1_000_000;
+
 /// What is unique among instances, and what they may name.
 #[derive(Default)]
 pub(crate) struct Taken {
-    /// Names of virtual servers.
-    servers: Vec<String>,
+    servers: Servers,
     names: HashMap<String, Span>,
     /// By port, family (IPv6 or not) and VRID.
     routers: HashMap<(usize, bool, u8), Span>,
@@ -47,7 +49,36 @@ impl Taken {
     /// Nothing yet, in this file.
     pub(crate) fn new(file: &schema::File) -> Self {
         let names = peeked(&file.virtual_server).filter_map(|(server, _)| peek(&server.name));
-        Self { servers: names.map(|(name, _)| name.0.clone()).collect(), ..Self::default() }
+        let servers = Servers { names: names.map(|(name, _)| name.0.clone()).collect(), looked_through: 0 };
+        Self { servers, ..Self::default() }
+    }
+}
+
+/// Names of virtual servers.
+#[derive(Default)]
+struct Servers {
+    /// In an order, so that advice is the same each time.
+    names: BTreeSet<String>,
+    looked_through: usize,
+}
+
+impl Servers {
+    fn named(&mut self, text: &str) -> Result<String, Fault> {
+        if self.names.contains(text) {
+            return Ok(text.to_owned());
+        }
+        let fault = Fault::new(
+            format!("unknown virtual server {}", quoted(text)),
+            "no [[virtual_server]] has this name",
+        );
+        self.looked_through = self.looked_through.saturating_add(self.names.len());
+        if self.looked_through > MEANT_MAX {
+            return Err(fault);
+        }
+        Err(match nearest(text, self.names.iter().map(String::as_str)) {
+            Some(meant) => fault.help(format!("did you mean \"{meant}\"?")),
+            None => fault,
+        })
     }
 }
 
@@ -79,7 +110,7 @@ pub(crate) fn vrrp(
     let sync_group = table.parsed(&written.sync_group, values::name);
     let checksum = checksum(&written.v3_checksum_as_v2, &version, is_ipv6, table);
     let garp = garp(written, table);
-    let track = track(&written.track, read_ports, &taken.servers, table);
+    let track = track(&written.track, read_ports, &mut taken.servers, table);
     if let (Some(port), Some(router)) = (&port, &router) {
         unique_router(taken, *port.get_ref(), is_ipv6, router, table);
         source(port, &read_ports[*port.get_ref()], is_ipv6, table);
@@ -452,7 +483,7 @@ fn garp(written: &schema::Vrrp, table: &mut Table<'_>) -> VrrpGarp {
 fn track(
     field: &Tables<schema::VrrpTrack>,
     ports: &[ReadPort],
-    servers: &[String],
+    servers: &mut Servers,
     table: &mut Table<'_>,
 ) -> Vec<VrrpTrack> {
     let written = tables(field, "vrrp.track", table);
@@ -461,17 +492,17 @@ fn track(
         table.report(Problem::error("too many trackers").at(at.clone(), label));
     }
     let one = |(tracker, at)| tracker_of(tracker, ports, servers, &mut table.inner(at));
-    written.into_iter().filter_map(one).collect()
+    written.into_iter().take(TRACKERS_MAX).filter_map(one).collect()
 }
 
 fn tracker_of(
     written: &schema::VrrpTrack,
     ports: &[ReadPort],
-    servers: &[String],
+    servers: &mut Servers,
     table: &mut Table<'_>,
 ) -> Option<VrrpTrack> {
     let port = table.parsed(&written.port, |text| port_index(text, ports));
-    let server = table.parsed(&written.virtual_server, |text| server_name(text, servers));
+    let server = table.parsed(&written.virtual_server, |text| servers.named(text));
     let file = table.parsed(&written.file, values::path);
     let given = [written.port.is_some(), written.virtual_server.is_some(), written.file.is_some()];
     if given.iter().filter(|given| **given).count() != 1 {
@@ -495,18 +526,6 @@ fn tracker_of(
         (None, None, None) => return None,
     };
     Some(VrrpTrack { what, weight: weight.map(Spanned::into_inner) })
-}
-
-fn server_name(text: &str, servers: &[String]) -> Result<String, Fault> {
-    if servers.iter().any(|name| name == text) {
-        return Ok(text.to_owned());
-    }
-    let fault =
-        Fault::new(format!("unknown virtual server {}", quoted(text)), "no [[virtual_server]] has this name");
-    Err(match nearest(text, servers.iter().map(String::as_str)) {
-        Some(meant) => fault.help(format!("did you mean \"{meant}\"?")),
-        None => fault,
-    })
 }
 
 fn unique_router(taken: &mut Taken, port: usize, is_ipv6: bool, router: &Spanned<u8>, table: &mut Table<'_>) {

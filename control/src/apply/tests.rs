@@ -46,7 +46,11 @@ fn loaded(text: &str) -> weir_config::Loaded {
 
 /// With the tables of such a file, which are the same but for single values.
 fn draft(config: Config) -> Draft {
-    Draft::new(config, loaded(&text("10.0.0.2", 1, 51)).editor, Numbers::new())
+    Draft::new(config, editor(&loaded(&text("10.0.0.2", 1, 51))), Numbers::new())
+}
+
+fn editor(loaded: &weir_config::Loaded) -> Editor {
+    Editor::new(loaded.source.clone(), &loaded.config)
 }
 
 /// See the module.
@@ -71,7 +75,7 @@ struct Before {
 impl Bench {
     /// With a file in force, whose tables are those of [`text`].
     pub(crate) fn new(config: Config) -> Self {
-        Self::with(config, loaded(&text("10.0.0.2", 1, 51)).editor)
+        Self::with(config, editor(&loaded(&text("10.0.0.2", 1, 51))))
     }
 
     /// With a file in force, and its tables.
@@ -280,7 +284,8 @@ fn a_reload_drops_edits_or_keeps_them() {
     let weights = |bench: &Bench| bench.current.load().servers().map(|it| it.weight).collect::<Vec<_>>();
     let loaded = |weight| {
         let loaded = loaded(&text("10.0.0.2", weight, 51));
-        Draft::new(loaded.config, loaded.editor, Numbers::new())
+        let editor = editor(&loaded);
+        Draft::new(loaded.config, editor, Numbers::new())
     };
     bench.apply.edit(&[set_weight(5)], false, Pace::AtOnce).unwrap().unwrap();
     let told = bench.apply.apply(loaded(2), Reload { dry_run: true, keep_edits: false }).unwrap();
@@ -316,7 +321,8 @@ fn many(count: u32) -> String {
 fn edits_among_many_virtual_servers_cost_what_they_are_about() {
     let count = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
     let loaded = loaded(&many(count));
-    let mut bench = Bench::with(loaded.config, loaded.editor);
+    let editor = editor(&loaded);
+    let mut bench = Bench::with(loaded.config, editor);
     let at = |service: u32| weir_config::edit::Id::Name(format!("v{service}"));
     let server = |service: u32, server: u32| {
         (std::net::Ipv4Addr::from(0x0a01_0000 + service * 10 + server).into(), 8080)

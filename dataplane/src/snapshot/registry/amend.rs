@@ -71,8 +71,8 @@ impl Journal {
 pub enum Change<'a> {
     /// A virtual server is as told here; it may be new.
     Put(&'a VirtualServer),
-    /// The same, and one of its real servers was edited, though it may be as it was: wrr begins its round anew.
-    Edit(&'a VirtualServer, ServerKey),
+    /// The same, and these of its real servers were edited, though they may be as they were: wrr begins its round anew.
+    Edit(&'a VirtualServer, &'a [ServerKey]),
     /// A virtual server is gone.
     Remove(Identity),
     /// How long connections stay.
@@ -186,7 +186,7 @@ impl Registry {
         }
         let (wanted, edited): (&VirtualServer, &[ServerKey]) = match change {
             Change::Put(wanted) => (wanted, &[]),
-            Change::Edit(wanted, server) => (wanted, std::slice::from_ref(server)),
+            Change::Edit(wanted, edited) => (wanted, edited),
             Change::Remove(_) => {
                 draft.services.get_mut(&identity).into_iter().for_each(ServiceEntry::remove);
                 return Ok(());

@@ -292,7 +292,7 @@ fn an_edit_that_changes_nothing_sends_wrr_to_its_beginning_and_a_reload_does_not
     let put = [Change::Put(&file.virtual_servers[0])];
     let same = registry.amend(reloaded, &put, &file).unwrap().unwrap();
     assert_eq!(picks(&same, 1), round[2..3], "as a verdict that changes nothing");
-    let edit = [Change::Edit(&file.virtual_servers[0], key)];
+    let edit = [Change::Edit(&file.virtual_servers[0], &[key])];
     let edited = registry.amend(same, &edit, &file).unwrap().unwrap();
     assert_eq!(picks(&edited, 2), round[..2], "anew");
     registry.edited_in_whole(file.virtual_servers[0].identity(), key);

@@ -1,44 +1,43 @@
-//! The tables of a file as they are written, kept for edits.
+//! The tables of a file as they are written. Edits are made against them.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 use toml::de::{DeTable, DeValue};
 
-use super::{Keys, Origin};
-use crate::report::Problem;
+/// Keys of a table with their values.
+pub type Keys = Map<String, Value>;
+
+/// The one that holds virtual servers.
+pub(crate) const SERVERS: &str = "virtual_server";
+
+/// Where a virtual server comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The file, whether it was changed since or not.
+    File,
+    /// An edit.
+    Edit,
+}
 
 /// A virtual server as it is written.
 #[derive(Debug, Clone)]
-pub(super) struct Written {
+pub(crate) struct Written {
     /// Its own keys, as JSON.
-    pub(super) head: Box<str>,
+    pub(crate) head: Box<str>,
     /// Those of its real servers, in their order.
-    pub(super) real_servers: Vec<Box<str>>,
-    pub(super) origin: Origin,
-}
-
-/// All of a file but its virtual servers.
-#[derive(Debug)]
-pub(super) struct Base {
-    /// What edits are read behind. Without what VRRP tracks of virtual servers.
-    pub(super) text: String,
-    /// To be shown.
-    pub(super) tables: Keys,
-    /// Names of virtual servers that VRRP tracks.
-    pub(super) tracked: HashSet<String>,
-    /// What the checks say of these tables alone: message and label.
-    pub(super) known: HashSet<(String, String)>,
+    pub(crate) real_servers: Vec<Arc<str>>,
+    pub(crate) origin: Origin,
 }
 
 /// See the module.
-#[derive(Debug)]
-pub(crate) struct Source {
-    tables: Keys,
-    written: Vec<Written>,
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// All but the virtual servers.
+    pub(crate) tables: Keys,
+    /// The virtual servers, in the order of the file.
+    pub(crate) written: Vec<Written>,
 }
-
-const SERVERS: &str = "virtual_server";
 
 impl Source {
     /// Of a tree whose unknown keys were taken out.
@@ -67,34 +66,11 @@ impl Source {
             }
         }
     }
-
-    pub(super) fn into_parts(self) -> (Base, Vec<Written>) {
-        let Self { tables, written } = self;
-        let mut besides = tables.clone();
-        let tracked = take_tracked(&mut besides);
-        let mut text = String::new();
-        for (key, value) in &besides {
-            write_key(&mut text, key);
-            text += " = ";
-            write(&mut text, value);
-            text.push('\n');
-        }
-        let mut problems = Vec::new();
-        crate::parse::read(&text, &mut problems);
-        let known = problems.iter().map(said).collect();
-        (Base { text, tables, tracked, known }, written)
-    }
-}
-
-/// What a problem says, wherever it is.
-pub(super) fn said(problem: &Problem) -> (String, String) {
-    let label = problem.place.as_ref().map_or_else(String::new, |place| place.label.clone());
-    (problem.message.clone(), label)
 }
 
 impl Written {
     /// From all keys of the table.
-    pub(super) fn of(mut keys: Keys, origin: Origin) -> Self {
+    pub(crate) fn of(mut keys: Keys, origin: Origin) -> Self {
         let real_servers = match keys.remove("real_server") {
             Some(Value::Array(servers)) => servers.iter().map(|server| server.to_string().into()).collect(),
             _ => Vec::new(),
@@ -103,17 +79,17 @@ impl Written {
     }
 
     /// Its own keys.
-    pub(super) fn head(&self) -> Keys {
+    pub(crate) fn head(&self) -> Keys {
         parsed(&self.head)
     }
 
     /// Keys of one of its real servers.
-    pub(super) fn real_server(&self, place: usize) -> Keys {
+    pub(crate) fn real_server(&self, place: usize) -> Keys {
         self.real_servers.get(place).map_or_else(Keys::new, |text| parsed(text))
     }
 
     /// All keys of the table.
-    pub(super) fn whole(&self) -> Keys {
+    pub(crate) fn whole(&self) -> Keys {
         let mut keys = self.head();
         if !self.real_servers.is_empty() {
             let servers = (0..self.real_servers.len()).map(|place| Value::Object(self.real_server(place)));
@@ -123,7 +99,7 @@ impl Written {
     }
 
     /// All of it that may be seen.
-    pub(super) fn shown(&self) -> Value {
+    pub(crate) fn shown(&self) -> Value {
         let mut keys = self.whole();
         let left_out = crate::secret::leave_out(&mut keys);
         let origin = match self.origin {
@@ -138,7 +114,7 @@ impl Written {
     }
 }
 
-fn parsed(text: &str) -> Keys {
+pub(crate) fn parsed(text: &str) -> Keys {
     serde_json::from_str(text).unwrap_or_default()
 }
 
@@ -164,25 +140,8 @@ fn json(value: &DeValue<'_>) -> Value {
     }
 }
 
-/// Takes out what VRRP tracks of virtual servers, and tells their names.
-fn take_tracked(tables: &mut Keys) -> HashSet<String> {
-    let mut names = HashSet::new();
-    let instances = tables.get_mut("vrrp").and_then(Value::as_array_mut);
-    for instance in instances.into_iter().flatten() {
-        let Some(tracks) = instance.get_mut("track").and_then(Value::as_array_mut) else { continue };
-        tracks.retain(|track| match track.get(SERVERS) {
-            Some(name) => {
-                names.extend(name.as_str().map(str::to_owned));
-                false
-            }
-            None => true,
-        });
-    }
-    names
-}
-
 /// Appends a value as TOML has it on one line.
-pub(super) fn write(text: &mut String, value: &Value) {
+pub(crate) fn write(text: &mut String, value: &Value) {
     match value {
         // There is none in TOML: whoever reads it says so.
         Value::Null => *text += "null",
@@ -212,7 +171,7 @@ pub(super) fn write(text: &mut String, value: &Value) {
     }
 }
 
-fn write_key(text: &mut String, key: &str) {
+pub(crate) fn write_key(text: &mut String, key: &str) {
     let is_bare = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
     match !key.is_empty() && key.chars().all(is_bare) {
         true => *text += key,
