@@ -10,6 +10,7 @@ import unittest
 
 import health
 import lab
+import silent
 import test_health
 
 A, B, C = (lab.REAL_SERVERS[name] for name in "ABC")
@@ -320,6 +321,62 @@ class Edits(unittest.TestCase):
         self.assertTrue(answer.startswith("HTTP/1.1 200"), answer)
         self.assertIn('"applied":1', answer)
         self.assertEqual(self.servers("dr")[f"{A}:80"], 7)
+
+    def test_one_that_names_what_does_not_come_holds_up_no_verdict_and_no_other(self):
+        """A program on a file system that does not answer."""
+        link = health.scripts() / "edits-check"
+        for name, status in (("good", 0), ("bad", 1)):
+            (health.scripts() / name).write_text(f"#!/bin/sh\nexit {status}\n")
+            (health.scripts() / name).chmod(0o755)
+
+        def runs(name):
+            beside = link.with_name("beside")
+            beside.symlink_to(health.scripts() / name)
+            beside.rename(link)
+        runs("good")
+        # Mounted first: weir's name spaces are made of what there is.
+        files = silent.Silent()
+        self.addCleanup(files.__exit__)
+        files.__enter__()
+        weir = self.weir(test_health.checked(f'type = "exec"\n  command = ["{link}"]'))
+        health.wait_until_up(weir, "nat", test_health.ALL, 20)
+
+        def searched():
+            return weir.metrics().total("weir_edit_search_seconds")
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            check = {"type": "exec", "command": [str(files.place / "check")]}
+            hangs = {"edits": [self.real("set", A, weight=7), {
+                "op": "set_virtual_server", "virtual_server": {"name": "tun"}, "keys": {"health_check": check}}]}
+            first = pool.submit(self.ask, "edits", hangs, 60)
+            lab.wait_for("the search", lambda: searched() or first.done(), 10)
+            self.assertFalse(first.done(), first.done() and first.result())
+            self.edit(self.real("set", B, weight=5))
+            self.assertFalse(first.done(), "it was made meanwhile")
+            runs("bad")
+            health.wait_until_up(weir, "nat", set(), 30)
+            status, answer = first.result()
+            self.assertEqual((status, answer["error"]["kind"]), (503, "busy"))
+            self.assertIn(f"nothing was done: the program {files.place}/check", answer["error"]["text"])
+            self.assertRegex(weir.said(), rf"an edit has waited for \d+ s.*the program {files.place}/check")
+            weights = self.servers("dr")
+            self.assertEqual((weights[f"{B}:80"], weights[f"{A}:80"]), (5, 1), "all or nothing")
+            # The thread that looks is still there, and there are eight.
+            others = [pool.submit(self.ask, "edits", hangs, 60) for _ in range(7)]
+
+            def refused():
+                status, answer = self.ask("edits", {"edits": hangs["edits"][1:], "dry_run": True}, 30)
+                return status == 503 and "what 8 other requests name" in answer["error"]["text"]
+            lab.wait_for("the last place to be taken", refused, 30)
+            self.edit(self.real("set", B, weight=6))
+            files.end()
+            for status, answer in (it.result() for it in others):
+                self.assertIn((status, answer["error"]["kind"]), ((422, "invalid"), (503, "busy")), answer)
+        lab.wait_for("the end", lambda: searched() == 0, 20)
+        self.assertRegex(weir.said(), "what an edit names was looked for to the end, after")
+        runs("good")
+        health.wait_until_up(weir, "nat", test_health.ALL, 30)
+        self.edit({"op": "set_virtual_server", "virtual_server": {"name": "tun"},
+                   "keys": {"health_check": {"type": "exec", "command": [str(link)]}}})
 
     def test_a_socket_that_can_not_be_had_is_said(self):
         weir = self.weir()

@@ -89,6 +89,23 @@ impl Need {
     }
 }
 
+impl Need {
+    /// What is needed: "the program /usr/lib/site/check". Of what may be arguments or a query nothing is told.
+    pub fn in_words(&self) -> String {
+        match self {
+            Need::Certificates(path) => format!("the file {}", path.display()),
+            Need::SystemAuthorities => "the file of this system's authorities".to_owned(),
+            Need::Identity(identity) => format!("the file {}", identity.certificate.display()),
+            Need::Program(path) => match secret::program_of(&path.display().to_string()) {
+                "" => "a program".to_owned(),
+                program => format!("the program {program}"),
+            },
+            Need::User(name) => format!("the user {}", quoted(name)),
+            Need::Group(name) => format!("the group {}", quoted(name)),
+        }
+    }
+}
+
 /// A place in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -117,6 +134,11 @@ impl Problem {
     pub(crate) fn at(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.place = Some(Place { span, label: label.into() });
         self
+    }
+
+    /// What the host must lack for it to be one.
+    pub fn need(&self) -> Option<&Need> {
+        self.need.as_ref()
     }
 
     /// What is wrong, why, and what to write instead, on one line: `message: label (help: ...)`.

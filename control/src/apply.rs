@@ -20,12 +20,15 @@ use std::sync::Arc;
 
 use weir_api::edits::{Applied, Kind, Refusal, Reload, Reloaded};
 use weir_config::edit::{Edit, Editor, Staged};
+use weir_config::model::health::Health;
 use weir_config::model::{Config, Identity, VirtualServer};
+use weir_config::report::Problem;
 use weir_dataplane::snapshot::registry::RegistryError;
 use weir_health::checker::{Handle, NotTaken};
 
 use crate::compare;
 use crate::desired::{Desired, Dropped};
+use crate::examine::Found;
 use crate::host::addresses::{HostControl, HostRefusal};
 use crate::orders::{of_edit, refusal};
 use crate::publish::Publish;
@@ -96,6 +99,17 @@ impl From<&Refused> for Refusal {
     }
 }
 
+/// What came of edits that are not refused.
+#[derive(Debug)]
+pub(crate) enum Tried {
+    /// They are made, or would be.
+    Made(Applied),
+    /// It takes longer than the pace allows, and nothing was done.
+    TakesLonger,
+    /// Nothing was done: these are to be found on this host first, with this account for programs.
+    Needs(Vec<Problem>, Health),
+}
+
 /// How long edits may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
@@ -145,7 +159,7 @@ impl Apply {
         &self.desired
     }
 
-    /// Makes edits, all of them or none. `None`: it takes longer than `pace` allows, and nothing was done.
+    /// Makes edits, all of them or none. What they need of this host and is not among what was `found` they need first.
     ///
     /// # Errors
     /// Why not; everything is as it was then.
@@ -154,41 +168,37 @@ impl Apply {
         edits: &[Edit],
         is_dry_run: bool,
         pace: Pace,
-    ) -> Result<Option<Applied>, Refusal> {
+        found: &Found,
+    ) -> Result<Tried, Refusal> {
         let is_short = edits.len() <= AT_ONCE_MAX
             && !edits.contains(&Edit::Clear)
             && edits.iter().map(Edit::size).sum::<usize>() <= AT_ONCE_OCTETS_MAX;
         if pace == Pace::AtOnce && !is_short {
-            return Ok(None);
+            return Ok(Tried::TakesLonger);
         }
         let file = self.publish.file();
         let mut staged = self.desired.stage(&file, edits).map_err(of_edit)?;
-        let needs = std::mem::take(&mut staged.needs);
+        let needs = found.missing(std::mem::take(&mut staged.needs), &file.health);
         if !needs.is_empty() {
-            // The file system may take its time.
-            if pace == Pace::AtOnce {
-                return Ok(None);
-            }
-            let said = weir_health::local::examine_edits(needs, &file.health);
-            said.map_err(|text| refusal(Kind::Invalid, text))?;
+            return Ok(Tried::Needs(needs, file.health.clone()));
         }
         drop(file);
         let applied = Applied { applied: edits.len(), warnings: staged.warnings.clone() };
         if is_dry_run {
-            return Ok(Some(applied));
+            return Ok(Tried::Made(applied));
         }
         let place = self.health.place_for_edits().map_err(|why| Refusal::from(&Refused::Health(why)))?;
         let (removed, changed) = for_health(&staged);
         match (self.publish.amend(&staged.steps), pace) {
             (Ok(true), _) => self.desired.commit(self.publish.file_mut(), staged),
-            (Ok(false) | Err(_), Pace::AtOnce) => return Ok(None),
+            (Ok(false) | Err(_), Pace::AtOnce) => return Ok(Tried::TakesLonger),
             // As a whole it may have numbers again that were given back.
             (Ok(false) | Err(_), Pace::Beside) => self.edit_in_whole(staged)?,
         }
         if !(removed.is_empty() && changed.is_empty()) {
             place.edit(removed, changed);
         }
-        Ok(Some(applied))
+        Ok(Tried::Made(applied))
     }
 
     fn edit_in_whole(&mut self, staged: Staged) -> Result<(), Refusal> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use weir_api::edits::{Change, Changes};
+use weir_api::edits::{Change, Changes, Counts};
 use weir_config::model::{Config, Identity, RealServer, VirtualServer};
 use weir_dataplane::snapshot::Snapshot;
 
@@ -70,6 +70,29 @@ pub(crate) fn changes(former: &Config, next: &Config, snapshot: &Snapshot) -> Ch
         }
     }
     changes
+}
+
+/// How many there are of each, for the log.
+pub(crate) fn in_words(changes: &Changes) -> String {
+    let of = |what: &str, counts: &Counts| {
+        let parts = [(counts.added, "added"), (counts.changed, "changed"), (counts.removed, "removed")];
+        let parts: Vec<String> = parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, how)| format!("{count} {how}"))
+            .collect();
+        (!parts.is_empty()).then(|| format!("{what} {}", parts.join(", ")))
+    };
+    let mut parts: Vec<String> = Vec::new();
+    parts.extend(of("virtual servers", &changes.virtual_servers));
+    parts.extend(of("real servers", &changes.real_servers));
+    if !changes.tables.is_empty() {
+        parts.push(format!("other in {}", changes.tables.join(", ")));
+    }
+    match parts.is_empty() {
+        true => "nothing differs".to_owned(),
+        false => parts.join("; "),
+    }
 }
 
 /// Of a virtual server that stays.

@@ -72,6 +72,8 @@ pub(crate) struct Control {
     orders: Receiver<Order>,
     reloads: Arc<ReloadStatus>,
     lasting: Lasting,
+    /// What edits need.
+    searching: Lasting,
     /// By port and address: the MAC is the stranger's choice.
     conflicts: HashMap<(usize, IpAddr), Conflicts>,
     sampler: Sampler,
@@ -100,6 +102,7 @@ impl Control {
         let sources = sources.with_templates(apply.publish().templates());
         let reloads = sources.reload.clone();
         let lasting = Lasting::shown_by(sources.reload_lasts.clone());
+        let searching = Lasting::shown_by(sources.search_lasts.clone());
         let standing = Standing::new(sources.stuck.clone(), Instant::now());
         let watch = Watch::new(sources.longest.clone(), Instant::now());
         let (orders, ordered) = orders::channel();
@@ -119,6 +122,7 @@ impl Control {
             orders: ordered,
             reloads,
             lasting,
+            searching,
             conflicts: HashMap::new(),
             sampler,
             passive,
@@ -201,6 +205,7 @@ impl Control {
         flags.stop();
         // Whoever waits for an answer hears that there will be none.
         drop(self.orders);
+        self.config.dismiss();
         stop.send_replace(true);
         http.await??;
         control.await??;
@@ -243,6 +248,18 @@ impl Control {
             ),
             Some(Said::Ended(lasted)) => {
                 info!("the reload came to its end, after {:.0} s", lasted.as_secs_f64())
+            }
+            None => {}
+        }
+        self.config.look_at_searches(now);
+        let (what, began) = self.config.looks_for().unwrap_or_default();
+        match self.searching.look(began, now) {
+            Some(Said::GoesOn(lasts)) => warn!(
+                "an edit has waited for {:.0} s, and others do not wait for it: {what} is looked for, and its file system may not answer",
+                lasts.as_secs_f64()
+            ),
+            Some(Said::Ended(lasted)) => {
+                info!("what an edit names was looked for to the end, after {:.0} s", lasted.as_secs_f64())
             }
             None => {}
         }

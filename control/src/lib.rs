@@ -7,6 +7,7 @@ mod compare;
 mod control;
 mod desired;
 mod early;
+mod examine;
 mod flags;
 mod health;
 mod host;

@@ -3,7 +3,8 @@
 //! A large file takes seconds to read and to build. It goes in two steps on threads of tokio's pool. The file is read, checked and, if
 //! it is bad, reported with nothing of control's in hand. What is built of it needs the registry, so [`Apply`] goes along for that
 //! second step; verdicts of health checks, edits and announcements wait until it is back. It goes along as well for what of these takes
-//! a whole snapshot, and for edits that take longer than a moment.
+//! a whole snapshot, and for edits that take longer than a moment. What edits need of this host is looked for without it
+//! ([`crate::examine`]).
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -21,7 +22,9 @@ use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::Current;
 use weir_health::overlay::Overlay;
 
-use crate::apply::{Apply, Draft, Pace, Refused};
+use crate::apply::{Apply, Draft, Pace, Refused, Tried};
+use crate::compare;
+use crate::examine::{Request, Searched, Searches};
 use crate::http::{Keyring, Keys};
 use crate::orders::{Answer, EditOrder, Order, ReloadOrder, refusal};
 use crate::reload_status::RefusedBy;
@@ -39,8 +42,10 @@ pub(crate) enum Step {
     Applied(Box<Apply>, Result<Reloaded, Refused>),
     /// What is in force was put in force once more.
     Renewed(Box<Apply>),
-    /// Edits were made, or not; whether they were to be.
-    Edited(Box<Apply>, Answer<Applied>, (bool, Result<Option<Applied>, Refusal>)),
+    /// Edits were tried.
+    Edited(Box<Apply>, Box<Request>, Result<Tried, Refusal>),
+    /// What edits need was looked for.
+    Searched(Searched),
 }
 
 /// How a reload ended.
@@ -113,6 +118,9 @@ pub(crate) struct Reload {
     owes_renewal: bool,
     /// Requests whose edits were made, and that were refused.
     edited: [u64; 2],
+    searches: Searches,
+    /// Edits whose needs were found.
+    ready: VecDeque<Request>,
 }
 
 impl Reload {
@@ -132,6 +140,8 @@ impl Reload {
             owes_announcement: false,
             owes_renewal: false,
             edited: [0; 2],
+            searches: Searches::default(),
+            ready: VecDeque::new(),
         }
     }
 
@@ -159,10 +169,6 @@ impl Reload {
     /// known now.
     pub(crate) fn edits(&self) -> Option<([u64; 2], usize)> {
         self.apply.as_ref().map(|apply| (self.edited, apply.desired().edits()))
-    }
-
-    fn count_edits(&mut self, is_made: bool) {
-        self.edited[usize::from(!is_made)] += 1;
     }
 
     /// Other verdicts of health checks come into force.
@@ -234,32 +240,85 @@ impl Reload {
     }
 
     fn edit(&mut self, order: EditOrder) {
-        let EditOrder { edits, is_dry_run, answer } = order;
+        self.try_edits(Request::new(order));
+        self.go_on();
+    }
+
+    /// Makes edits, at once or beside control.
+    fn try_edits(&mut self, request: Request) {
+        let EditOrder { edits, is_dry_run, answer } = &request.order;
+        // Nobody would hear of it.
         if answer.is_closed() {
             return;
         }
         let Some(mut apply) = self.apply.take() else {
-            let _ = answer.send(Err(refusal(Kind::Busy, "something else is being put in force")));
+            self.ready.push_back(request);
             return;
         };
-        match apply.edit(&edits, is_dry_run, Pace::AtOnce).transpose() {
-            Some(done) => {
-                self.owes_renewal |= apply.publish().is_cluttered();
-                self.apply = Some(apply);
-                if !is_dry_run {
-                    self.count_edits(done.is_ok());
-                }
-                let _ = answer.send(done);
-            }
-            None => {
+        match apply.edit(edits, *is_dry_run, Pace::AtOnce, &request.found) {
+            Ok(Tried::TakesLonger) => {
                 self.lend(&apply);
                 self.steps.spawn_blocking(move || {
-                    let done = apply.edit(&edits, is_dry_run, Pace::Beside);
-                    Step::Edited(apply, answer, (!is_dry_run, done))
+                    let EditOrder { edits, is_dry_run, .. } = &request.order;
+                    let tried = apply.edit(edits, *is_dry_run, Pace::Beside, &request.found);
+                    Step::Edited(apply, Box::new(request), tried)
                 });
             }
+            tried => {
+                self.owes_renewal |= apply.publish().is_cluttered();
+                self.apply = Some(apply);
+                self.tried(request, tried);
+            }
         }
-        self.go_on();
+    }
+
+    /// Answers, or looks for what the edits need first.
+    fn tried(&mut self, request: Request, tried: Result<Tried, Refusal>) {
+        match tried {
+            Ok(Tried::Made(applied)) => self.answer_edits(request, Ok(applied)),
+            Ok(Tried::TakesLonger) => {
+                self.answer_edits(request, Err(refusal(Kind::Busy, "it was not done")));
+            }
+            Ok(Tried::Needs(needs, health)) => match self.searches.begin(request, needs, health) {
+                Ok(search) => _ = self.steps.spawn_blocking(move || Step::Searched(search.make())),
+                Err(refused) => {
+                    let (request, refused) = *refused;
+                    self.answer_edits(request, Err(refused));
+                }
+            },
+            Err(refused) => self.answer_edits(request, Err(refused)),
+        }
+    }
+
+    fn answer_edits(&mut self, request: Request, done: Result<Applied, Refusal>) {
+        let EditOrder { is_dry_run, answer, .. } = request.order;
+        if !is_dry_run {
+            self.edited[usize::from(done.is_err())] += 1;
+        }
+        // Who asked may be gone.
+        let _ = answer.send(done);
+    }
+
+    /// Tells those whose edits name something that does not come.
+    pub(crate) fn look_at_searches(&mut self, now: Instant) {
+        for (request, refused) in self.searches.late(now) {
+            self.answer_edits(request, Err(refused));
+        }
+    }
+
+    /// What edits need that has been looked for for the longest, and since when.
+    pub(crate) fn looks_for(&self) -> Option<(&str, Option<Instant>)> {
+        self.searches.oldest()
+    }
+
+    /// Whoever waits for an answer hears that there will be none.
+    pub(crate) fn dismiss(&mut self) {
+        self.ready.clear();
+        self.waiting.clear();
+        self.searches.dismiss();
+        if let Some(under_way) = &mut self.under_way {
+            under_way.order.answer = None;
+        }
     }
 
     /// What is in force stays known while `apply` is elsewhere.
@@ -327,13 +386,17 @@ impl Reload {
                 self.back(apply);
                 None
             }
-            Step::Edited(apply, answer, (is_meant, done)) => {
+            Step::Edited(apply, request, tried) => {
                 self.back(apply);
-                if is_meant {
-                    self.count_edits(done.is_ok());
+                self.tried(*request, tried);
+                None
+            }
+            Step::Searched(searched) => {
+                match self.searches.end(searched) {
+                    Some((request, Ok(()))) => self.ready.push_back(request),
+                    Some((request, Err(missing))) => self.answer_edits(request, Err(missing)),
+                    None => {}
                 }
-                let nobody = || refusal(Kind::Busy, "it was not done");
-                let _ = answer.send(done.and_then(|done| done.ok_or_else(nobody)));
                 None
             }
         };
@@ -366,7 +429,8 @@ impl Reload {
                 // It comes with what was owed.
                 self.owes_renewal = false;
                 let generation = self.current.load().generation;
-                info!(file = %self.path.display(), generation, "configuration reloaded");
+                let differs = compare::in_words(&reloaded.changed);
+                info!(file = %self.path.display(), generation, "configuration reloaded: {differs}");
                 if reloaded.dropped_edits > 0 {
                     warn!(
                         edits = reloaded.dropped_edits,
@@ -384,6 +448,11 @@ impl Reload {
 
     /// Begins what waits, if it can be.
     fn go_on(&mut self) {
+        while self.apply.is_some()
+            && let Some(request) = self.ready.pop_front()
+        {
+            self.try_edits(request);
+        }
         if let Some(mut apply) = self.apply.take() {
             if std::mem::take(&mut self.owes_announcement) {
                 apply.publish().announce();

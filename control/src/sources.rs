@@ -86,6 +86,8 @@ pub(crate) struct Sources {
     pub(crate) reload: Arc<ReloadStatus>,
     /// How long the one that is under way lasts.
     pub(crate) reload_lasts: Lasts,
+    /// How long what an edit needs of this host has been looked for.
+    pub(crate) search_lasts: Lasts,
     /// How long the read of a tracked file that is under way lasts.
     pub(crate) tracked_lasts: Lasts,
     /// How long the write of a sequence file that is under way lasts.
@@ -127,6 +129,7 @@ impl Sources {
             vrrp: Arc::new(ArcSwap::from_pointee(Status::default())),
             reload: Arc::new(ReloadStatus::loaded(started)),
             reload_lasts: Lasts::default(),
+            search_lasts: Lasts::default(),
             tracked_lasts: Lasts::default(),
             sequence_lasts: Lasts::default(),
             http: Arc::default(),

@@ -106,6 +106,14 @@ impl Bench {
     }
 
     /// How many orders the checker has room for.
+    /// Edits that take a moment.
+    fn edit(&mut self, edits: &[Edit], is_dry_run: bool) -> Result<Applied, Refusal> {
+        match self.apply.edit(edits, is_dry_run, Pace::AtOnce, &Found::default())? {
+            Tried::Made(applied) => Ok(applied),
+            other => panic!("at once: {other:?}"),
+        }
+    }
+
     pub(crate) fn places(&self) -> Vec<Place> {
         std::iter::from_fn(|| self.health.place().ok()).collect()
     }
@@ -251,7 +259,7 @@ fn set_weight(weight: u16) -> Edit {
 fn an_edit_is_in_force_at_once_and_health_hears_of_it() {
     let mut bench = Bench::new(config("10.0.0.2", 1, 51));
     let (places, before) = (bench.edit_places().len(), bench.before());
-    let done = bench.apply.edit(&[set_weight(5)], false, Pace::AtOnce).unwrap().unwrap();
+    let done = bench.edit(&[set_weight(5)], false).unwrap();
     assert_eq!(done, Applied { applied: 1, warnings: Vec::new() });
     let now = bench.current.load_full();
     assert_eq!(now.generation, before.snapshot.generation + 1);
@@ -261,18 +269,13 @@ fn an_edit_is_in_force_at_once_and_health_hears_of_it() {
     // All or nothing, and a dry run is nothing.
     let before = bench.before();
     let refusal = bench
-        .apply
-        .edit(
-            &[set_weight(6), Edit::RemoveVirtualServer(weir_config::edit::Id::Name("no".into()))],
-            false,
-            Pace::AtOnce,
-        )
+        .edit(&[set_weight(6), Edit::RemoveVirtualServer(weir_config::edit::Id::Name("no".into()))], false)
         .unwrap_err();
     assert_eq!((refusal.edit, refusal.kind), (Some(1), Kind::UnknownVirtualServer));
-    bench.apply.edit(&[set_weight(6)], true, Pace::AtOnce).unwrap().unwrap();
+    bench.edit(&[set_weight(6)], true).unwrap();
     bench.assert_unchanged(&before);
     let places = bench.edit_places();
-    let refusal = bench.apply.edit(&[set_weight(6)], false, Pace::AtOnce).unwrap_err();
+    let refusal = bench.edit(&[set_weight(6)], false).unwrap_err();
     assert_eq!(refusal.kind, Kind::Busy);
     bench.assert_unchanged(&before);
     drop(places);
@@ -287,7 +290,7 @@ fn a_reload_drops_edits_or_keeps_them() {
         let editor = editor(&loaded);
         Draft::new(loaded.config, editor, Numbers::new())
     };
-    bench.apply.edit(&[set_weight(5)], false, Pace::AtOnce).unwrap().unwrap();
+    bench.edit(&[set_weight(5)], false).unwrap();
     let told = bench.apply.apply(loaded(2), Reload { dry_run: true, keep_edits: false }).unwrap();
     assert_eq!((told.dropped_edits, told.changed.real_servers.changed), (1, 1));
     assert_eq!(told.dropped, ["real server 10.0.1.1:80 of tcp 10.0.9.1:80 set: weight = 5"]);
@@ -297,6 +300,43 @@ fn a_reload_drops_edits_or_keeps_them() {
     assert_eq!((weights(&bench), bench.apply.desired().edits()), (vec![5], 1));
     let told = bench.apply.apply(loaded(2), Reload::default()).unwrap();
     assert_eq!((told.dropped_edits, weights(&bench), bench.apply.desired().edits()), (1, vec![2], 0));
+}
+
+#[test]
+fn edits_that_are_kept_and_do_not_fit_are_dropped_alone() {
+    let mut bench = Bench::new(config("10.0.0.2", 1, 51));
+    let add = |address: [u8; 4]| {
+        let address = std::net::IpAddr::from(address).to_string();
+        Edit::AddRealServer(web(), keys(serde_json::json!({ "address": address, "port": 80 })))
+    };
+    // The second is a real server of the next file, and the fourth a VIP of it.
+    let edits =
+        [add([10, 0, 1, 7]), add([10, 0, 1, 8]), set_weight(5), add([10, 0, 9, 9]), add([10, 0, 1, 9])];
+    for edit in &edits {
+        bench.edit(std::slice::from_ref(edit), false).unwrap();
+    }
+    let mut next = text("10.0.0.2", 2, 51);
+    let (before, after) = next.split_at(next.find("[[virtual_server.real_server]]").unwrap());
+    next = format!("{before}[[virtual_server.real_server]]\naddress = \"10.0.1.8\"\nport = 80\n{after}");
+    next += "[[virtual_server]]\nname = \"other\"\naddress = \"10.0.9.9\"\nport = 80\n";
+    let loaded = loaded(&next);
+    let editor = editor(&loaded);
+    let draft = Draft::new(loaded.config, editor, Numbers::new());
+    let told = bench.apply.apply(draft, Reload { dry_run: false, keep_edits: true }).unwrap();
+    assert_eq!(told.dropped_edits, 2, "{:?}", told.dropped);
+    assert!(
+        told.dropped[0].contains("10.0.1.8") && told.dropped[0].contains("duplicate"),
+        "{:?}",
+        told.dropped
+    );
+    assert!(told.dropped[1].contains("10.0.9.9") && told.dropped[1].contains("VIP"), "{:?}", told.dropped);
+    let file = bench.apply.file();
+    let web = &file.virtual_servers[0].real_servers;
+    let mut weights: Vec<_> = web.iter().map(|real| (real.address.to_string(), real.weight)).collect();
+    weights.sort();
+    let of = |address: &str, weight| (address.to_owned(), weight);
+    assert_eq!(weights, [of("10.0.1.1", 5), of("10.0.1.7", 1), of("10.0.1.8", 1), of("10.0.1.9", 1)]);
+    assert_eq!(bench.apply.desired().edits(), 3);
 }
 
 /// Virtual servers with ten real servers each.
@@ -333,7 +373,7 @@ fn edits_among_many_virtual_servers_cost_what_they_are_about() {
         for number in 0..60 {
             let edits = [edit(number)];
             let began = std::time::Instant::now();
-            bench.apply.edit(&edits, false, Pace::AtOnce).unwrap().expect("at once");
+            bench.edit(&edits, false).unwrap();
             times.push(began.elapsed());
         }
         times.sort();

@@ -278,6 +278,8 @@ families! {
         |it, to| for (result, count) in ["made", "refused"].iter().zip(it.edits.0) {
             to.count(&[result], count);
         };
+    GAUGE "weir_edit_search_seconds" [] "For how long a program or file that an edit names has been looked for; 0 when none is."
+        |it, to| to.add(&[], it.search_lasts);
     GAUGE "weir_edited_objects" [] "What was edited since the file was read: the next reload drops it unless it is told to keep it."
         |it, to| to.count(&[], it.edits.1);
     COUNTER "weir_http_refused_total" ["reason"] "Requests that the HTTP listener refused for who asked, by reason."

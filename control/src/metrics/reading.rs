@@ -48,6 +48,8 @@ pub(crate) struct Reading {
     pub(crate) reload_at: f64,
     /// For how long one has been under way, in seconds; 0: none is.
     pub(crate) reload_lasts: f64,
+    /// For how long what an edit needs has been looked for.
+    pub(crate) search_lasts: f64,
     /// The same of the read of a tracked file.
     pub(crate) tracked_lasts: f64,
     /// The same of the write of a sequence file.
@@ -317,6 +319,7 @@ impl Reading {
             reload_successful: sources.reload.is_successful(),
             reload_at: sources.reload.at(),
             reload_lasts: sources.reload_lasts.seconds(),
+            search_lasts: sources.search_lasts.seconds(),
             edits: sources.reload.edits(),
             http_refused: Refusal::ALL.iter().map(|&why| (why, sources.http.refusals(why))).collect(),
             http_handshakes: Handshake::ALL.iter().map(|&how| (how, sources.http.handshakes(how))).collect(),

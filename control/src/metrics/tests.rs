@@ -154,6 +154,7 @@ impl Director {
             cycles_per_second: 2_000_000_000,
             reload: Arc::new(ReloadStatus::loaded(started)),
             reload_lasts: Lasts::default(),
+            search_lasts: Lasts::default(),
             tracked_lasts: Lasts::default(),
             sequence_lasts: Lasts::default(),
             http: Arc::default(),
