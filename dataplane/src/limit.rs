@@ -20,6 +20,13 @@ impl Bucket {
         Self { per_second, burst, left: burst, millis: 0 }
     }
 
+    /// Whether one more may happen.
+    pub fn has(&self, now: Now) -> bool {
+        let passed = now.millis.saturating_sub(self.millis);
+        let gained = passed.saturating_mul(u64::from(self.per_second));
+        self.left.saturating_add(gained).min(self.burst) >= 1000
+    }
+
     /// Whether one more may happen; takes it.
     #[inline]
     pub fn take(&mut self, now: Now) -> bool {
@@ -47,6 +54,12 @@ impl RateLimit {
     /// `per_second` a second.
     pub fn per_second(per_second: u32) -> Self {
         Self { per_second, left: per_second, second: 0 }
+    }
+
+    /// Whether one more may happen.
+    pub fn has(&self, now: Now) -> bool {
+        let left = if self.second == now.seconds { self.left } else { self.per_second };
+        left > 0
     }
 
     /// Whether one more may happen; takes it.
@@ -100,6 +113,17 @@ impl ErrorLimits {
             (Answer::TimeExceeded, _) => self.time_exceeded.take(now),
             (Answer::TunnelError, _) => self.relayed.take(now),
             _ => self.unreachable.take(now),
+        }
+    }
+
+    /// Whether one more error may be sent, as this kind of answer.
+    pub fn has(&self, answer: Answer, asker: Asker, now: Now) -> bool {
+        match (answer, asker) {
+            (Answer::FragmentationNeeded, Asker::Known) => true,
+            (Answer::FragmentationNeeded, Asker::Stranger) => self.too_big.has(now),
+            (Answer::TimeExceeded, _) => self.time_exceeded.has(now),
+            (Answer::TunnelError, _) => self.relayed.has(now),
+            _ => self.unreachable.has(now),
         }
     }
 }

@@ -34,7 +34,7 @@ impl<F: Frame> Director<F> {
         class: Class,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        if let Some(punted) = self.punted_class(&frame, packet, class, pass.context) {
+        if let Some(punted) = self.punted_class(frame.bytes(), packet, class, pass.context) {
             return self.hand_over(frame, punted, pass);
         }
         let is_own_source = pass.context.snapshot.local(packet.source).is_some();
@@ -430,7 +430,7 @@ impl<F: Frame> Director<F> {
         // Who is bound is known without having been asked for.
         is_known |= sender.is_some_and(|(hop, _)| snapshot.binding(hop).is_some());
         // What the host asked for, or what others tell, is its to know as well.
-        let frame = match self.host_class(&frame, pass.context) {
+        let frame = match self.host_class(frame.bytes(), pass.context) {
             Some(class) => match self.hand_over(frame, class, pass) {
                 Err((frame, _)) if is_known => frame,
                 passed => return passed,
@@ -477,7 +477,7 @@ impl<F: Frame> Director<F> {
 }
 
 /// Whether weir answers a packet as its destination: an own address, a VIP, an address that has its virtual server by a mark.
-fn speaks_for_destination(packet: &Packet, snapshot: &Snapshot) -> bool {
+pub(super) fn speaks_for_destination(packet: &Packet, snapshot: &Snapshot) -> bool {
     let Packet { source, destination, destination_port, .. } = *packet;
     let is_asked = |protocol| {
         let ends = Ends { source, destination, destination_port, protocol: packet.protocol };

@@ -9,6 +9,7 @@
 //! [`Wire`].
 
 mod answer;
+pub mod explain;
 mod express;
 mod finding;
 mod fresh;
@@ -51,6 +52,7 @@ use crate::snapshot::server::Gauge;
 use crate::snapshot::{Port, Snapshot};
 use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::FRAME_LEN_MIN;
+use explain::Desk;
 use finding::{Finding, Reading};
 use fresh::First;
 use turned_away::TurnedAway;
@@ -102,6 +104,8 @@ pub struct Shared {
     pub untracked_until: Arc<AtomicU32>,
     /// Flows that found no room in their chain, of all workers.
     pub turned_away: Arc<TurnedAway>,
+    /// Where control asks it what would become of a packet.
+    pub desk: Arc<Desk>,
 }
 
 impl Shared {
@@ -119,6 +123,7 @@ impl Shared {
             flows_move: false,
             untracked_until: untracked_until.clone(),
             turned_away: turned_away.clone(),
+            desk: Arc::default(),
         };
         (0..workers).map(shared).collect()
     }

@@ -226,13 +226,18 @@ impl<F: Frame> Director<F> {
         snapshot: &Snapshot,
         now: Now,
     ) -> Option<ServerId> {
-        let key = PickKey {
-            source: packet.source.into(),
-            destination: packet.destination.into(),
-            source_port: packet.source_port,
-            now_secs: now.seconds,
-        };
-        service.pick(snapshot, self.shared.worker, &key)
+        service.pick(snapshot, self.shared.worker, &pick_key(packet, now))
+    }
+}
+
+/// What a client's packet is scheduled by.
+#[inline]
+pub(super) fn pick_key(packet: &Packet, now: Now) -> PickKey {
+    PickKey {
+        source: packet.source.into(),
+        destination: packet.destination.into(),
+        source_port: packet.source_port,
+        now_secs: now.seconds,
     }
 }
 

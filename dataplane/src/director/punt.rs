@@ -27,12 +27,12 @@ impl<F: Frame> Director<F> {
     /// Whether an IPv4 packet to the port's MAC that is neither a request nor a reply is for control, and as what.
     pub(super) fn punted_class(
         &self,
-        frame: &F,
+        bytes: &[u8],
         packet: &Packet,
         class: Class,
         context: Context<'_>,
     ) -> Option<PuntClass> {
-        let vrrp = self.vrrp_class(frame, packet, context);
+        let vrrp = self.vrrp_class(bytes, packet, context);
         if vrrp.is_some() {
             return vrrp;
         }
@@ -44,7 +44,7 @@ impl<F: Frame> Director<F> {
         if !is_hosts {
             return None;
         }
-        let class = self.host_class(frame, context)?;
+        let class = self.host_class(bytes, context)?;
         match context.snapshot.local(packet.source) {
             None => Some(class),
             // A real server's answer to a check that went to the VIP; nobody else speaks for one.
@@ -52,10 +52,10 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    fn vrrp_class(&self, frame: &F, packet: &Packet, context: Context<'_>) -> Option<PuntClass> {
+    fn vrrp_class(&self, bytes: &[u8], packet: &Packet, context: Context<'_>) -> Option<PuntClass> {
         let port = &context.snapshot.ports[context.port];
         if port.has_vrrp && self.punt.is_connected(Owner::Vrrp) {
-            class::vrrp(frame.bytes(), packet, port)
+            class::vrrp(bytes, packet, port)
         } else {
             None
         }
@@ -69,10 +69,10 @@ impl<F: Frame> Director<F> {
     }
 
     /// What a frame for the host is taken for, if its port has a host interface.
-    pub(super) fn host_class(&self, frame: &F, context: Context<'_>) -> Option<PuntClass> {
+    pub(super) fn host_class(&self, bytes: &[u8], context: Context<'_>) -> Option<PuntClass> {
         let port = &context.snapshot.ports[context.port];
         let host = self.punt.host().filter(|_| port.has_host)?;
-        Some(class::host(frame.bytes(), &host.flows, context.now.cycles))
+        Some(class::host(bytes, &host.flows, context.now.cycles))
     }
 
     /// A frame that the data path would drop: it may be for control. `packet` holds the packet if the reason is its MAC,
@@ -97,7 +97,7 @@ impl<F: Frame> Director<F> {
             _ => (frame, reason),
         };
         let vrrp = match reason {
-            DropReason::ForeignMac => self.vrrp_class(&frame, packet, pass.context),
+            DropReason::ForeignMac => self.vrrp_class(frame.bytes(), packet, pass.context),
             DropReason::EtherType if port.has_vrrp && self.punt.is_connected(Owner::Vrrp) => {
                 class::vrrp_v6(frame.bytes(), port)
             }
@@ -118,7 +118,8 @@ impl<F: Frame> Director<F> {
             }
             _ => false,
         };
-        let class = vrrp.or_else(|| if is_hosts() { self.host_class(&frame, pass.context) } else { None });
+        let class =
+            vrrp.or_else(|| if is_hosts() { self.host_class(frame.bytes(), pass.context) } else { None });
         match class {
             Some(class) => self.hand_over(frame, class, pass),
             None => Err((frame, reason)),
@@ -134,7 +135,7 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         match passed {
             Err((frame, DropReason::StrayIcmp)) if self.is_hosts(packet.destination, pass.context) => {
-                match self.host_class(&frame, pass.context) {
+                match self.host_class(frame.bytes(), pass.context) {
                     Some(class) => self.hand_over(frame, class, pass),
                     None => Err((frame, DropReason::StrayIcmp)),
                 }

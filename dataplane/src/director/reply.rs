@@ -282,7 +282,7 @@ impl<F: Frame> Director<F> {
 /// Whether a real server's packet is one that a connection in this state waits for: a SYN answers one that has just begun, and
 /// one that is over waits for nothing.
 #[inline]
-fn may_be_answered(packet: &Packet, record: Record) -> bool {
+pub(super) fn may_be_answered(packet: &Packet, record: Record) -> bool {
     if packet.protocol == ipv4::TCP && packet.flags & flags::SYN != 0 {
         return matches!(record.state(), tcp::SYN_RECV | tcp::SYN_SENT | tcp::SYNACK);
     }

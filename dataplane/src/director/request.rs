@@ -128,7 +128,7 @@ impl<F: Frame> Director<F> {
     /// The connection of a client's packet among those of the other workers, with its owner's number. SYNs are looked for too:
     /// one that is sent again may come in here, and its connection has a real server already.
     #[cold]
-    fn find_request_elsewhere(
+    pub(super) fn find_request_elsewhere(
         &self,
         packet: &Packet,
         lookup: &Lookup,
@@ -154,7 +154,7 @@ impl<F: Frame> Director<F> {
         let mut lookup = Lookup::default();
         match classify_unasked(packet, pass.context.snapshot, &self.table, &mut lookup) {
             Class::Reply => self.reply(frame, packet, &lookup, pass),
-            class => match self.punted_class(&frame, packet, class, pass.context) {
+            class => match self.punted_class(frame.bytes(), packet, class, pass.context) {
                 Some(class) => self.hand_over(frame, class, pass),
                 None => self.answer_or_drop(frame, packet, class, pass),
             },
@@ -291,7 +291,7 @@ pub(super) fn direction_by(forwarding: Forwarding) -> Direction {
 }
 
 /// What becomes of a connection with a client's packet.
-enum Course<'a> {
+pub(super) enum Course<'a> {
     /// It goes on, to this real server.
     GoesOn(&'a Server),
     /// Its real server was removed, and it is not to have another one.
@@ -301,7 +301,7 @@ enum Course<'a> {
 }
 
 #[inline]
-fn course<'a>(packet: &Packet, record: Record, snapshot: &'a Snapshot, now: Now) -> Course<'a> {
+pub(super) fn course<'a>(packet: &Packet, record: Record, snapshot: &'a Snapshot, now: Now) -> Course<'a> {
     let server = snapshot.server(record.server());
     let age = record.age(now.seconds);
     let is_current = age == 0 || age <= snapshot.lifetimes.of(record.protocol(), record.state());
@@ -337,7 +337,7 @@ fn is_rescheduled(protocol: Protocol, snapshot: &Snapshot) -> bool {
 }
 
 /// Whether a packet without connection may open one.
-fn may_open(packet: &Packet, protocol: Protocol, snapshot: &Snapshot) -> bool {
+pub(super) fn may_open(packet: &Packet, protocol: Protocol, snapshot: &Snapshot) -> bool {
     let is_sloppy = match protocol {
         Protocol::Tcp => snapshot.switches.sloppy_tcp,
         Protocol::Udp => false,

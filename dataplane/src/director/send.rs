@@ -147,7 +147,7 @@ impl<F: Frame> Director<F> {
 }
 
 /// Whether the file names a next hop as a gateway, and what it binds it to.
-fn known(hop: Hop, Context { snapshot, .. }: Context<'_>) -> (bool, Option<MacAddress>) {
+pub(super) fn known(hop: Hop, Context { snapshot, .. }: Context<'_>) -> (bool, Option<MacAddress>) {
     let next = NextHop { port: usize::from(hop.port()), address: hop.address() };
     (snapshot.routes.has_gateway(next), snapshot.binding(hop))
 }

@@ -4,6 +4,7 @@ mod announcements;
 mod bursts;
 mod edits;
 mod errors;
+mod explain;
 mod fuzz;
 mod host;
 mod locality;

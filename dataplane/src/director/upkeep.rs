@@ -70,6 +70,7 @@ impl<F: Frame> Director<F> {
         }
         self.age_neighbors(snapshot, now, wire);
         self.forget_destinations(snapshot, now);
+        self.answer_questions(snapshot, now);
         if self.shared.worker == 0 {
             self.allow_template_sweep(passed);
             self.announcer.tick(snapshot, now);

@@ -17,6 +17,7 @@
 
 mod index;
 mod order;
+pub mod outlook;
 mod shares;
 mod waiting;
 

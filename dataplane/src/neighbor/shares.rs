@@ -123,7 +123,6 @@ impl Shares {
     }
 
     /// The same, to look at.
-    #[cfg(test)]
     pub(super) fn packets_of(&self, account: Account) -> u16 {
         self.packets[account]
     }

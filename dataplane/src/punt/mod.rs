@@ -195,6 +195,11 @@ impl Punt {
         self.push(class, port, frame, now)
     }
 
+    /// Whether the limit of a class leaves room for one more.
+    pub(crate) fn has_limit_left(&self, class: PuntClass, now: Now) -> bool {
+        self.limits[class as usize].has(now)
+    }
+
     fn push(&mut self, class: PuntClass, port: usize, frame: &[u8], now: Now) -> Result<(), DropReason> {
         let Some(writer) = &mut self.up[class.lane() as usize] else { return Err(DropReason::PuntFull) };
         let head = Head { port: port as u16, tag: class as u8, cycles: now.cycles };

@@ -113,6 +113,17 @@ impl DestinationMap {
         None
     }
 
+    /// The slot of a destination, whose last use stays what it was.
+    pub(super) fn find(&self, address: IpAddr) -> Option<usize> {
+        let words = words(address);
+        let first = self.buckets[self.bucket(words)].get();
+        let slots = std::iter::successors(Some(first), |&slot| {
+            (slot != NONE).then(|| self.slots[slot as usize].next.get())
+        });
+        let mut slots = slots.take_while(|&slot| slot != NONE).map(|slot| slot as usize);
+        slots.find(|&slot| self.slots[slot].address.each_ref().map(Cell64::get) == words)
+    }
+
     /// A slot for a destination that is not in the map; `None` when the map is full.
     pub(super) fn insert(&self, address: IpAddr, now_secs: u32) -> Option<usize> {
         let slot = self.free.get();

@@ -47,10 +47,19 @@ impl SourceHash {
         Self { table: deal(rows), flags }
     }
 
+    /// The bucket of a client, how many there are, and whose it is.
+    pub(super) fn place(&self, key: &PickKey) -> (u32, u32, Option<usize>) {
+        place_of(self.table.as_deref(), self.hash(key))
+    }
+
+    fn hash(&self, key: &PickKey) -> u8 {
+        let port = if self.flags.port { u32::from(key.source_port) } else { 0 };
+        bucket_hash(address_key(key.source).wrapping_add(port))
+    }
+
     pub(super) fn pick(&self, servers: &impl Servers, key: &PickKey) -> Option<usize> {
         let table = self.table.as_deref()?;
-        let port = if self.flags.port { u32::from(key.source_port) } else { 0 };
-        let hash = bucket_hash(address_key(key.source).wrapping_add(port));
+        let hash = self.hash(key);
         let owner = |bucket: u8| Some(usize::from(table[usize::from(bucket)])).filter(|&i| servers.usable(i));
         let first = owner(hash);
         if first.is_some() || !self.flags.fallback {
@@ -75,11 +84,20 @@ impl DestinationHash {
         Self { table: deal(servers.iter().map(|_| 1)) }
     }
 
+    /// The bucket of a destination, how many there are, and whose it is.
+    pub(super) fn place(&self, key: &PickKey) -> (u32, u32, Option<usize>) {
+        place_of(self.table.as_deref(), bucket_hash(address_key(key.destination)))
+    }
+
     pub(super) fn pick(&self, servers: &impl Servers, key: &PickKey) -> Option<usize> {
         let table = self.table.as_deref()?;
         let bucket = bucket_hash(address_key(key.destination));
         Some(usize::from(table[usize::from(bucket)])).filter(|&i| servers.usable(i))
     }
+}
+
+fn place_of(table: Option<&[u8; BUCKETS]>, bucket: u8) -> (u32, u32, Option<usize>) {
+    (u32::from(bucket), BUCKETS as u32, table.map(|table| usize::from(table[usize::from(bucket)])))
 }
 
 /// Fills a table with rows of the given lengths (each at least 1), over and over until it is full.

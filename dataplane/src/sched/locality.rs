@@ -12,7 +12,7 @@ use super::least_connection::{Load, Measure, least, weighted};
 use super::replica_sets::ReplicaSets;
 use super::service::{Options, ServerDescription};
 use super::state::{Cell32, State};
-use super::{PickKey, Servers};
+use super::{Peeked, PickKey, Servers, Why};
 
 /// What a worker remembers.
 #[derive(Debug)]
@@ -176,6 +176,30 @@ impl Locality {
             sets.add(slot, id, key.now_secs);
         }
         Some(picked)
+    }
+
+    /// What [`Locality::pick_single`] or [`Locality::pick_replicated`] would pick, by whose memory it is, without a use of the
+    /// destination.
+    pub(super) fn peek(&self, state: &State, servers: &impl Servers, key: &PickKey) -> Peeked<usize> {
+        let known = match state.memory.as_deref() {
+            Some(Memory::Single { destinations, servers: remembered }) => destinations
+                .find(key.destination)
+                .and_then(|slot| self.index_of(remembered[slot].get()))
+                .filter(|&known| servers.weight(known) > 0),
+            Some(Memory::Replicated { destinations, sets }) => {
+                destinations.find(key.destination).and_then(|slot| {
+                    let known = sets.ids(slot).filter_map(|id| self.index_of(id));
+                    least(servers, known, Measure::Weighted).map(|(index, _)| index)
+                })
+            }
+            None => None,
+        };
+        if let Some(index) = known.filter(|&index| !is_crowded(servers, index)) {
+            return Peeked { picked: Some(index), why: Why::Remembered };
+        }
+        let picked = servers.least(Measure::Weighted);
+        let load = picked.map(|index| weighted(servers, index));
+        Peeked { picked, why: Why::Fresh(load) }
     }
 
     /// Takes the most loaded server out of a set of several that did not change for long.

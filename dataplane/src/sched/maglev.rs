@@ -67,12 +67,26 @@ impl Maglev {
         Ok(Self { table: fill(walks, size), hash: offset, flags })
     }
 
+    /// The slot of a client, how many there are, and whose it is.
+    pub(super) fn place(&self, key: &PickKey) -> (u32, u32, Option<usize>) {
+        if self.table.is_empty() {
+            return (0, 0, None);
+        }
+        let slot = self.slot(self.number(key));
+        (slot, self.table.len() as u32, self.table.get(slot as usize).map(|owner| usize::from(*owner)))
+    }
+
+    /// What a client is to the hash.
+    fn number(&self, key: &PickKey) -> u32 {
+        let port = if self.flags.port { u32::from(key.source_port) } else { 0 };
+        address_key(key.source).wrapping_add(port)
+    }
+
     pub(super) fn pick(&self, servers: &impl Servers, key: &PickKey) -> Option<usize> {
         if self.table.is_empty() {
             return None;
         }
-        let port = if self.flags.port { u32::from(key.source_port) } else { 0 };
-        let number = address_key(key.source).wrapping_add(port);
+        let number = self.number(key);
         let owner = |slot: u32| Some(usize::from(self.table[slot as usize])).filter(|&i| servers.usable(i));
         let first_slot = self.slot(number);
         let first = owner(first_slot);

@@ -27,6 +27,7 @@ mod hash;
 mod least_connection;
 mod locality;
 mod maglev;
+mod peek;
 mod replica_sets;
 mod round_robin;
 mod service;
@@ -50,6 +51,7 @@ use weir_config::model::Scheduler as Kind;
 pub use least_connection::{Load, Measure};
 pub(crate) use least_connection::{has_plenty, least};
 pub(crate) use locality::Places;
+pub use peek::{Peeked, Why};
 pub use service::{
     BuildError, MAGLEV_TABLE_SIZES, MaglevKeys, Options, ServerDescription, ServiceDescription,
 };

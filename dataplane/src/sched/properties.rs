@@ -242,3 +242,36 @@ fn a_seed_changes_the_picks_of_mh() {
     });
     assert!(differing.count() > 800);
 }
+
+/// What is peeked at is what is picked, by every method, in the middle of rounds and with full memories; and a look changes
+/// nothing.
+#[test]
+fn a_peek_is_the_pick_that_follows_and_changes_nothing() {
+    let mut random = Lcg::new(10);
+    for kind in Kind::ALL {
+        for length in [0, 1, 2, 5, 20] {
+            let weights: Vec<u32> = (0..length).map(|_| random_weight(&mut random)).collect();
+            let mut service = description(kind, &weights);
+            service.options.locality_entries = 16;
+            service.flags.fallback = random.below(2) == 0;
+            service.flags.port = random.below(2) == 0;
+            let mut director = Director::from_service(service);
+            let mut now_secs = 0;
+            for _ in 0..200 {
+                for server in &mut director.servers {
+                    server.overloaded = random.below(4) == 0;
+                    server.active = random.below(3) * random.below(100);
+                    server.inactive = random.below(100);
+                }
+                now_secs += random.below(3) * random.below(40_000);
+                let key = PickKey { now_secs, ..random_key(&mut random) };
+                director.scheduler.expire(&director.state, now_secs);
+                let before = format!("{:?}", director.state);
+                let peeked = director.scheduler.peek(&director.state, &director.servers, &key);
+                assert_eq!(format!("{:?}", director.state), before, "{}", kind.name());
+                let picked = director.scheduler.pick(&director.state, &director.servers, &key);
+                assert_eq!(peeked.picked, picked, "{} of {weights:?}", kind.name());
+            }
+        }
+    }
+}

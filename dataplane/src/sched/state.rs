@@ -155,6 +155,18 @@ impl State {
         }
     }
 
+    /// What small things picks change, to be changed without an effect. The memory is shared, and only to be read.
+    pub(super) fn copy(&self) -> State {
+        Self {
+            worker: self.worker,
+            workers: self.workers,
+            position: Cell32::new(self.position.get()),
+            pass_weight: Cell32::new(self.pass_weight.get()),
+            random: Cell64::new(self.random.get()),
+            memory: self.memory.clone(),
+        }
+    }
+
     fn position_after(&self, transition: &Transition) -> u32 {
         let position = self.position.get() as usize;
         let at_or_before = transition.kept.iter().rev().find(|&&(before, _)| before < position);

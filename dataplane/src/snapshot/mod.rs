@@ -15,6 +15,7 @@ mod destinations;
 pub mod marks;
 pub mod masters;
 mod nat;
+mod peek;
 pub mod publish;
 pub mod ranks;
 pub mod rates;

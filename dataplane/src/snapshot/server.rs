@@ -105,6 +105,11 @@ impl Server {
         reached != 0 && reached >= self.upper_threshold
     }
 
+    /// The same once one of its connections is counted out.
+    pub(crate) fn is_overloaded_without_one(&self) -> bool {
+        self.is_overloaded() && !self.has_room(self.live.total().saturating_sub(1))
+    }
+
     /// Counts a new connection in and sets the overload flag when it is the one too many. A worker that counts one out at the
     /// same moment may see neither this count nor the flag: what is left wrong then the end of this connection sets
     /// right at the latest, since its worker sees its own flag and counts.

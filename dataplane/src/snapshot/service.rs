@@ -143,11 +143,11 @@ impl Service {
 }
 
 /// The real servers of one virtual server, as schedulers ask for them.
-struct View<'a> {
-    snapshot: &'a Snapshot,
-    list: &'a [Candidate],
-    service: &'a Service,
-    worker: usize,
+pub(super) struct View<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) list: &'a [Candidate],
+    pub(super) service: &'a Service,
+    pub(super) worker: usize,
 }
 
 impl Servers for View<'_> {

@@ -211,6 +211,21 @@ impl Templates {
         bound
     }
 
+    /// Whether [`Templates::bind`] would find room for a template of `key`, of which there is none now. `lifetime_of` is as
+    /// there.
+    pub fn has_room(
+        &self,
+        key: TemplateKey,
+        now: u32,
+        lifetime_of: impl Fn(Template) -> Option<u32>,
+    ) -> bool {
+        let home = self.home(key);
+        (0..WINDOW * SLOTS).map(|place| self.slot(home, place)).any(|slot| {
+            let word = Word(self.value(slot).load(Acquire));
+            word.is_free() || word.age(now) != 0 && self.seems_over(slot, now, &lifetime_of)
+        })
+    }
+
     /// Ties `key` anew when its real server `from` can't be used any more: to `to`, with no connections hanging on
     /// it. Returns the real server in force, another one than `to` if another worker was first; `None` if there is
     /// no template any more: bind.

@@ -24,7 +24,7 @@ const TUNNELS: &[&str] = &[
 ];
 
 /// What a reload can't change, and some files that have it in common. The first one is in force at the start.
-pub(super) fn files(chance: &mut Chance) -> Vec<String> {
+pub(in crate::director::tests) fn files(chance: &mut Chance) -> Vec<String> {
     let wan_mtu = chance.of(&[1_500, 1_500, 576, 1_400]);
     let host = if chance.once_in(2) { "host_interface = \"weir0\"\n" } else { "" };
     let fixed = format!(
@@ -61,7 +61,7 @@ pub(super) fn lasting_vips(files: &[String]) -> Vec<Addr4> {
 }
 
 /// A file as the data path takes it.
-pub(super) fn parsed(text: &str) -> Config {
+pub(in crate::director::tests) fn parsed(text: &str) -> Config {
     weir_config::parse("fuzz", text).unwrap_or_else(|report| panic!("{report}")).config
 }
 

@@ -14,8 +14,8 @@
 
 mod buffer;
 mod case;
-mod chance;
-mod files;
+pub(super) mod chance;
+pub(super) mod files;
 mod grammar;
 mod judge;
 mod packets;

@@ -1,0 +1,190 @@
+//! A client's packet: whether it belongs to a connection, and which way it goes to its real server.
+
+use weir_config::model::{Forwarding, Protocol};
+
+use super::{Asked, Barred, Flow, Lapse, Outcome, Step, Story, To, Unrecorded};
+use crate::classify::{Class, Lookup, classify_unasked};
+use crate::conn::record::{Record, ServerId};
+use crate::director::request::{Course, FTP_DATA, course, may_open};
+use crate::director::{Context, Director};
+use crate::limit::Asker;
+use crate::neighbor::Hop;
+use crate::packet::Frame;
+use crate::snapshot::server::Server;
+use crate::snapshot::service::Service;
+use crate::stats::{Answer, DropReason};
+use crate::wire::l4::flags;
+
+impl<F: Frame> Director<F> {
+    /// As [`Director::request`].
+    pub(super) fn explain_request(&self, asked: &Asked<'_>, story: &mut Story) -> Outcome {
+        let Asked { packet, lookup, context, .. } = asked;
+        let Context { snapshot, now, .. } = *context;
+        story.say(match snapshot.service(lookup.service) {
+            Some(service) => Step::Asks(service.id),
+            None => Step::Unmarked,
+        });
+        let found = self.table.find(lookup.hash, lookup.key);
+        let mut ended = None;
+        if let Some((_, record)) = found.or_else(|| self.find_hashed_otherwise(lookup, snapshot)) {
+            self.tell_record(record, self.shared.worker, *context, story);
+            match course(packet, record, snapshot, now) {
+                Course::GoesOn(server) => {
+                    return self.explain_forward(asked, server, Flow::Known, story);
+                }
+                Course::ServerRemoved => {
+                    story.say(Step::Lapsed(Lapse::ServerRemoved));
+                    return Outcome::Dropped(DropReason::RealServerRemoved);
+                }
+                Course::Over => {
+                    story.say(Step::Lapsed(lapse(record, *context)));
+                    ended = Some(record);
+                }
+            }
+        }
+        self.explain_new(asked, ended, story)
+    }
+
+    fn tell_record(&self, record: Record, worker: usize, context: Context<'_>, story: &mut Story) {
+        let lifetime = context.snapshot.lifetimes.of(record.protocol(), record.state());
+        story.say(Step::Record { record, worker, age: record.age(context.now.seconds), lifetime });
+    }
+
+    /// As [`Director::new_connection`]. `ended` is the connection whose place it takes.
+    fn explain_new(&self, asked: &Asked<'_>, ended: Option<Record>, story: &mut Story) -> Outcome {
+        let Asked { packet, lookup, context, .. } = asked;
+        let Context { snapshot, now, .. } = *context;
+        let protocol = lookup.key.protocol();
+        if snapshot.local(packet.source).is_some() {
+            story.say(Step::OwnSource);
+            return Outcome::Dropped(DropReason::OwnSource);
+        }
+        let Some(service) = snapshot.service(lookup.service) else {
+            return self.explain_unasked(asked, story);
+        };
+        if service.mark.is_some()
+            && let Some((worker, record)) = self.find_marked_reply(asked)
+        {
+            story.say(Step::FromServer);
+            self.tell_record(record, worker, *context, story);
+            return self.explain_return(asked, record, story);
+        }
+        if service.mark.is_some() && packet.source == packet.destination {
+            story.say(Step::OwnSource);
+            return Outcome::Dropped(DropReason::OwnSource);
+        }
+        let may_be_elsewhere = self.shared.flows_move && !(service.one_packet && protocol == Protocol::Udp);
+        if may_be_elsewhere
+            && let Some((owner, record)) = self.find_request_elsewhere(packet, lookup, snapshot)
+        {
+            self.tell_record(record, owner, *context, story);
+            match course(packet, record, snapshot, now) {
+                Course::GoesOn(server) => {
+                    return self.explain_forward(asked, server, Flow::Known, story);
+                }
+                Course::ServerRemoved => {
+                    story.say(Step::Lapsed(Lapse::ServerRemoved));
+                    return Outcome::Dropped(DropReason::RealServerRemoved);
+                }
+                Course::Over => story.say(Step::Lapsed(lapse(record, *context))),
+            }
+        } else if ended.is_none() {
+            story.say(Step::NoRecord);
+        }
+        if !may_open(packet, protocol, snapshot) {
+            return self.explain_barred(asked, service, ended, story);
+        }
+        if may_be_elsewhere && self.is_crowded_anywhere_without(lookup.hash, ended) {
+            story.say(Step::Unrecorded(Unrecorded::CrowdedElsewhere));
+            let server = self.explain_untracked_after_choice(asked, service, ended, story);
+            return self.explain_untracked(asked, server, story);
+        }
+        self.explain_open(asked, service, ended, story)
+    }
+
+    /// A packet that may open no connection.
+    fn explain_barred(
+        &self,
+        asked: &Asked<'_>,
+        service: &Service,
+        ended: Option<Record>,
+        story: &mut Story,
+    ) -> Outcome {
+        let Asked { packet, lookup, context, .. } = asked;
+        let is_from_ftp = packet.source_port == FTP_DATA;
+        let may_be_untracked = lookup.key.protocol() == Protocol::Tcp
+            && packet.flags & flags::RST == 0
+            && self.may_be_untracked_without(lookup.hash, ended, context.now);
+        if may_be_untracked {
+            story.say(Step::Unrecorded(Unrecorded::TurnedAway));
+            let server = self.peek_untracked(asked, service, story);
+            return self.explain_untracked(asked, server, story);
+        }
+        story.say(Step::Barred(if is_from_ftp { Barred::FtpData } else { Barred::Segment }));
+        self.explain_local(asked)
+    }
+
+    /// As [`Director::unasked`].
+    fn explain_unasked(&self, asked: &Asked<'_>, story: &mut Story) -> Outcome {
+        let mut lookup = Lookup::default();
+        match classify_unasked(&asked.packet, asked.context.snapshot, &self.table, &mut lookup) {
+            Class::Reply => self.explain_reply(asked, lookup.hash, story),
+            class => self.explain_rest(asked, class, story),
+        }
+    }
+
+    /// As [`Director::forward_untracked`].
+    pub(super) fn explain_untracked(
+        &self,
+        asked: &Asked<'_>,
+        server: Option<ServerId>,
+        story: &mut Story,
+    ) -> Outcome {
+        match server {
+            Some(server) => {
+                let server = asked.context.snapshot.server(server);
+                self.explain_forward(asked, server, Flow::Untracked, story)
+            }
+            None => self.explain_error(asked, Asker::Stranger, Answer::PortUnreachable),
+        }
+    }
+
+    /// As [`Director::forward_of`].
+    pub(super) fn explain_forward(
+        &self,
+        asked: &Asked<'_>,
+        server: &Server,
+        flow: Flow,
+        story: &mut Story,
+    ) -> Outcome {
+        let Asked { packet, context, .. } = asked;
+        story.to = Some(To::Server(server.id, flow));
+        story.say(Step::Forwarded(server.id));
+        let Some(next_hop) = server.next_hop else {
+            story.say(Step::NoRoute);
+            return Outcome::Dropped(DropReason::NoRoute);
+        };
+        if packet.total_len > server.mtu {
+            let is_cut = server.forwarding == Forwarding::Tun && !context.snapshot.switches.pmtu_disc;
+            story.say(Step::TooBig { mtu: server.mtu, is_cut });
+            if !is_cut {
+                let asker = if flow == Flow::Known { Asker::Known } else { Asker::Stranger };
+                return self.explain_error(asked, asker, Answer::FragmentationNeeded);
+            }
+        }
+        let hint = server.tallies[self.shared.worker].neighbor.get();
+        self.explain_hop(story, hint, Hop::new(next_hop, 0), (true, server.bound), context.now)
+    }
+}
+
+/// Why a connection is over, or begins anew with a packet, that does not go on.
+fn lapse(record: Record, Context { snapshot, now, .. }: Context<'_>) -> Lapse {
+    let age = record.age(now.seconds);
+    if age > snapshot.lifetimes.of(record.protocol(), record.state()) {
+        Lapse::Expired
+    } else if !snapshot.server(record.server()).is_present {
+        Lapse::Rescheduled
+    } else {
+        Lapse::Reused
+    }
+}
