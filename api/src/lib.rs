@@ -8,6 +8,7 @@
 pub mod connections;
 pub mod director;
 pub mod edits;
+pub mod explain;
 pub mod health;
 pub mod openapi;
 pub mod proc;

@@ -9,7 +9,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::{connections, director, edits, health, virtual_servers, vrrp, workers};
+use crate::{connections, director, edits, explain, health, virtual_servers, vrrp, workers};
 
 /// Where schemas are in the document.
 const SCHEMAS: &str = "/components/schemas";
@@ -139,6 +139,36 @@ pub const OPERATIONS: &[Operation] = &[
             name: "stream",
             means: "A line for each, however many there are.",
             is: || json!({"const": "yes"}),
+        },
+    ]),
+    get(
+        "/api/v1/explain",
+        "What would become of a packet, and why.",
+        Says::One(of::<explain::Explanation<'static>>),
+    )
+    .with(&[
+        Parameter {
+            name: "protocol",
+            means: "Of the packet.",
+            is: || json!({"enum": ["tcp", "udp", "sctp"]}),
+        },
+        Parameter { name: "source", means: "From whom: an address with its port.", is: end },
+        Parameter { name: "destination", means: "To whom: an address with its port.", is: end },
+        Parameter {
+            name: "segment",
+            means: "What TCP's flags say, or the chunk of SCTP that corresponds.",
+            is: || json!({"enum": ["syn", "syn-ack", "ack", "fin", "rst"], "default": "syn"}),
+        },
+        Parameter {
+            name: "length",
+            means: "Bytes of the IP packet.",
+            is: || json!({"type": "integer", "minimum": 20, "maximum": 65_535}),
+        },
+        Parameter { name: "port", means: "The port that it comes in on.", is: text },
+        Parameter {
+            name: "worker",
+            means: "The worker that gets it; else each that may.",
+            is: || json!({"type": "integer", "minimum": 0}),
         },
     ]),
     get(

@@ -12,7 +12,7 @@ use weir_dataplane::snapshot::publish::Current;
 use weir_health::checker::Handle;
 
 use crate::host::counters::HostCounters;
-use crate::http::Tally;
+use crate::http::{Asking, Tally};
 use crate::lasting::Lasts;
 use crate::longest::Longest;
 use crate::reload_status::ReloadStatus;
@@ -98,6 +98,8 @@ pub(crate) struct Sources {
     pub(crate) proc_lasts: Lasts,
     /// When weir was started.
     pub(crate) started: SystemTime,
+    /// Whose turn it is to ask workers what would become of a packet.
+    pub(crate) asking: Asking,
     /// DPDK's version, such as `22.11.11`.
     pub(crate) dpdk_version: String,
 }
@@ -135,6 +137,7 @@ impl Sources {
             http: Arc::default(),
             proc_lasts: Lasts::default(),
             started,
+            asking: Asking::default(),
             dpdk_version: dpdk::version().trim_start_matches("DPDK ").to_owned(),
         }
     }

@@ -7,6 +7,7 @@
 //! | `/api/v1/connections` | JSON: what the connection tables hold; filters on both ends and the state, `?limit=N`; `?stream=yes` for a line each |
 //! | `/api/v1/status`, `/api/v1/ports`, `/api/v1/counters` | JSON: the director as a whole, its ports, what it has counted |
 //! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one, `?templates=count` with clients that persistence ties |
+//! | `/api/v1/explain` | JSON: what would become of a packet, and why: `?protocol=tcp&source=ADDRESS:PORT&destination=ADDRESS:PORT` |
 //! | `/api/v1/health` | JSON: real servers and their checks; `?virtual_server=NAME` |
 //! | `/api/v1/timeouts` | JSON: how long connections stay |
 //! | `/api/v1/openapi.json` | JSON: the API as an OpenAPI document |
@@ -34,6 +35,7 @@ mod connections;
 mod director;
 mod door;
 mod edits;
+mod explain;
 mod guard;
 mod health;
 mod hosts;
@@ -79,6 +81,8 @@ use crate::metrics::Metrics;
 use crate::orders::Orders;
 use crate::sources::Sources;
 use crate::threads::Threads;
+
+pub(crate) use explain::Asking;
 
 use connections::{Limits, serve_within};
 use guard::{Guard, ask_who_it_is};
@@ -205,6 +209,7 @@ const READING: &[Route] = &[
     ("/api/v1/ports", || get(listed_ports)),
     ("/api/v1/counters", || get(counters)),
     ("/api/v1/connections", || get(listed_connections)),
+    ("/api/v1/explain", || get(explained)),
     ("/api/v1/health", || get(health_listing)),
     ("/api/v1/vrrp", || get(listed_vrrp)),
     ("/api/v1/timeouts", || get(edits::timeouts)),
@@ -356,6 +361,16 @@ async fn listed_servers(State(state): State<HttpState>, visit: Visit, uri: Uri) 
     };
     let metrics = state.metrics.clone();
     make(state, visit, JSON, move || servers::render(&metrics, &query)).await
+}
+
+async fn explained(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {
+    let metrics = state.metrics.clone();
+    let inquiry = explain::Query::parse(uri.query().unwrap_or_default())
+        .and_then(|query| query.resolve(metrics.sources()));
+    match inquiry {
+        Ok(inquiry) => make(state, visit, JSON, move || inquiry.render(metrics.sources())).await,
+        Err(problem) => plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
+    }
 }
 
 async fn health_listing(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {

@@ -167,7 +167,7 @@ fn unknown_paths_and_methods_are_refused_in_plain_text() {
     assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
     assert_eq!(
         body,
-        "there is no /metric here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/health, /api/v1/vrrp, /api/v1/timeouts, /api/v1/openapi.json, /live or /ready\n"
+        "there is no /metric here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/explain, /api/v1/health, /api/v1/vrrp, /api/v1/timeouts, /api/v1/openapi.json, /live or /ready\n"
     );
     for method in ["POST", "DELETE", "BREW"] {
         let (head, body) = server.ask(method, "/metrics");
@@ -626,4 +626,27 @@ fn a_client_reads_all_that_is_answered() {
     let workers: weir_api::workers::Listing = read(&server, "/api/v1/workers");
     assert_eq!(workers.workers.len(), 2);
     let _: weir_api::connections::Listing<'static> = read(&server, "/api/v1/connections");
+}
+
+#[test]
+fn who_does_not_answer_what_is_asked_is_named_and_bad_questions_are_refused() {
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    let ends = "protocol=tcp&source=198.51.100.7:4000&destination=192.0.2.1:80";
+    let (status, body) = server.get(&format!("/api/v1/explain?{ends}"));
+    let told: weir_api::explain::Explanation<'static> = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, told.verdicts.len(), told.silent), (200, 0, vec![0, 1]), "no worker polls here");
+    assert_eq!(
+        (told.packet.segment.as_deref(), &*told.packet.port, told.packet.length),
+        (Some("syn"), "lan", 40)
+    );
+    for (query, sentence) in [
+        ("protocol=tcp".to_owned(), "the query holds protocol"),
+        (format!("{ends}&port=wan"), "there is no port wan; there are lan"),
+        (format!("{ends}&worker=2"), "there is no worker 2; there are 0 to 1"),
+        (ends.replace(":80", ""), "destination is 192.0.2.1, which is no IPv4 address with a port"),
+    ] {
+        let (status, body) = server.get(&format!("/api/v1/explain?{query}"));
+        assert!(status == 400 && body.starts_with(sentence) && body.ends_with('\n'), "{status} {body}");
+    }
 }

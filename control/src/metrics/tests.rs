@@ -145,6 +145,7 @@ impl Director {
             stuck: Stuck::none(2, true),
             tables: Arc::new([]),
             templates: None,
+            asking: crate::http::Asking::default(),
             workers: workers.clone(),
             ports: vec![PortSource::new("lan".to_owned(), device.clone()).with_host(Some(Arc::default()))],
             snapshot: publisher.shared(),

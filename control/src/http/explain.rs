@@ -1,0 +1,280 @@
+//! `/api/v1/explain`: what would become of a packet, and why, as JSON.
+//!
+//! The workers say it, each for itself, between two passes: see `weir_dataplane::director::explain`. Here the question is put to
+//! them, their answers are brought together, and numbers become names and sentences ([`words`]).
+
+mod words;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use weir_api::explain::{Explanation, Packet, Verdict};
+use weir_config::model::Protocol;
+use weir_dataplane::address::Addr4;
+use weir_dataplane::director::explain::{self as told, Flow, Question, Segment, Step, To};
+use weir_dataplane::snapshot::Snapshot;
+
+use super::query::pairs;
+use crate::sources::Sources;
+
+/// How long workers have for an answer. One that polls takes a millisecond.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Time between two looks for answers.
+const LOOK: Duration = Duration::from_micros(500);
+const KEYS: &str = "the query holds protocol (tcp, udp, sctp), source and destination (each ADDRESS:PORT of IPv4), and may hold segment (syn, syn-ack, ack, fin, rst), length (bytes of the IP packet, 20 to 65535), port (the name of the one it comes in on) and worker (a number)";
+const SEGMENTS: [(&str, Segment); 5] = [
+    ("syn", Segment::Syn),
+    ("syn-ack", Segment::SynAck),
+    ("ack", Segment::Ack),
+    ("fin", Segment::Fin),
+    ("rst", Segment::Rst),
+];
+
+/// What is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Query {
+    protocol: Protocol,
+    source: (Addr4, u16),
+    destination: (Addr4, u16),
+    segment: Option<Segment>,
+    length: Option<u16>,
+    port: Option<String>,
+    worker: Option<usize>,
+}
+
+impl Query {
+    /// From what stands behind the question mark.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub(super) fn parse(query: &str) -> Result<Self, String> {
+        let (mut protocol, mut ends) = (None, [None; 2]);
+        let (mut segment, mut length, mut port, mut worker) = (None, None, None, None);
+        for (key, value) in pairs(query) {
+            match (&*key, &*value) {
+                ("protocol", "tcp") => protocol = Some(Protocol::Tcp),
+                ("protocol", "udp") => protocol = Some(Protocol::Udp),
+                ("protocol", "sctp") => protocol = Some(Protocol::Sctp),
+                ("source", end) => ends[0] = Some(parse_end("source", end)?),
+                ("destination", end) => ends[1] = Some(parse_end("destination", end)?),
+                ("segment", name) => {
+                    let known = SEGMENTS.iter().find(|(known, _)| *known == name);
+                    segment = Some(known.ok_or_else(|| KEYS.to_owned())?.1);
+                }
+                ("length", bytes) => {
+                    let known = bytes.parse().ok().filter(|bytes| *bytes >= 20);
+                    length = Some(known.ok_or_else(|| format!("length is {bytes}, not 20 to 65535"))?);
+                }
+                ("port", name) if !name.is_empty() => port = Some(name.to_owned()),
+                ("worker", number) => {
+                    let known = number.parse().map_err(|_| format!("worker is {number}, which is no number"));
+                    worker = Some(known?);
+                }
+                _ => return Err(KEYS.to_owned()),
+            }
+        }
+        match (protocol, ends) {
+            (Some(protocol), [Some(source), Some(destination)]) => {
+                Ok(Self { protocol, source, destination, segment, length, port, worker })
+            }
+            _ => Err(KEYS.to_owned()),
+        }
+    }
+
+    /// What is asked of which workers.
+    ///
+    /// # Errors
+    /// A sentence for the client: there is no such port or worker.
+    pub(super) fn resolve(&self, sources: &Sources) -> Result<Inquiry, String> {
+        let port = match &self.port {
+            None => port_towards(self.source.0, &sources.snapshot.load()),
+            Some(name) => sources.ports.iter().position(|port| port.name == *name).ok_or_else(|| {
+                let names: Vec<_> = sources.ports.iter().map(|port| port.name.as_str()).collect();
+                format!("there is no port {name}; there are {}", names.join(", "))
+            })?,
+        };
+        let count = sources.workers.len();
+        let workers = match self.worker {
+            None => (0..count).collect(),
+            Some(number) if number < count => vec![number],
+            Some(number) => return Err(format!("there is no worker {number}; there are 0 to {}", count - 1)),
+        };
+        let least = match self.protocol {
+            Protocol::Tcp => 40,
+            Protocol::Udp => 28,
+            Protocol::Sctp => 36,
+        };
+        let question = Question {
+            port,
+            protocol: self.protocol,
+            source: self.source,
+            destination: self.destination,
+            segment: self.segment.unwrap_or(Segment::Ack),
+            total_len: self.length.unwrap_or(least).max(least),
+        };
+        Ok(Inquiry { question, workers, has_segment: self.segment.is_some() })
+    }
+}
+
+fn parse_end(key: &str, text: &str) -> Result<(Addr4, u16), String> {
+    match text.parse() {
+        Ok(SocketAddr::V4(end)) => Ok(((*end.ip()).into(), end.port())),
+        _ => {
+            Err(format!("{key} is {text}, which is no IPv4 address with a port, such as 198.51.100.7:40000"))
+        }
+    }
+}
+
+/// The port that leads to an address, so that packets from there may be expected on it; else the first.
+fn port_towards(address: Addr4, snapshot: &Snapshot) -> usize {
+    snapshot.routes.next_hop(address).map_or(0, |hop| hop.port)
+}
+
+/// A question to some workers.
+pub(super) struct Inquiry {
+    question: Question,
+    workers: Vec<usize>,
+    /// What it does to its connection is the client's say; else what a packet of that flow does next.
+    has_segment: bool,
+}
+
+/// Keeps inquiries apart: each has its answers before the next one asks.
+#[derive(Default)]
+pub(crate) struct Asking(Mutex<()>);
+
+impl Inquiry {
+    /// The page that answers it. Waits for the workers.
+    pub(super) fn render(mut self, sources: &Sources) -> Result<Vec<u8>, String> {
+        let _turn = sources.asking.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut snapshot, mut answers) = self.ask_all(sources);
+        let is_known = |answer: &told::Explanation| {
+            matches!(answer.to, Some(To::Server(_, Flow::Known) | To::Client(_, Flow::Known)))
+        };
+        if !self.has_segment && self.question.protocol != Protocol::Udp && !answers.iter().any(is_known) {
+            // Nothing goes on, so what comes next is the first of something new.
+            self.question.segment = Segment::Syn;
+            (snapshot, answers) = self.ask_all(sources);
+        }
+        let silent = self.workers.iter().copied();
+        let silent = silent.filter(|worker| answers.iter().all(|answer| answer.worker != *worker)).collect();
+        // Devices bring a connection's packets to the worker that has it.
+        if answers.iter().any(has_it) {
+            answers.retain(has_it);
+        }
+        let mut groups: Vec<(Vec<usize>, told::Explanation)> = Vec::new();
+        for answer in answers {
+            let is_alike = |(_, other): &&mut (Vec<usize>, told::Explanation)| {
+                (&other.steps, other.to, other.outcome) == (&answer.steps, answer.to, answer.outcome)
+            };
+            match groups.iter_mut().find(is_alike) {
+                Some((workers, _)) => workers.push(answer.worker),
+                None => groups.push((vec![answer.worker], answer)),
+            }
+        }
+        let words = words::Words::new(sources, &snapshot, &self.question);
+        let verdicts: Vec<Verdict<'_>> =
+            groups.iter().map(|(workers, answer)| words.verdict(workers.clone(), answer)).collect();
+        let explanation = Explanation { packet: self.packet(sources), verdicts, silent };
+        serde_json::to_vec(&explanation).map_err(|problem| problem.to_string())
+    }
+
+    /// Asks until all have answered that are going to, by one configuration.
+    fn ask_all(&self, sources: &Sources) -> (Arc<Snapshot>, Vec<told::Explanation>) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answers = self.ask_once(sources, deadline);
+            let snapshot = sources.snapshot.load_full();
+            let is_of_one = answers.iter().all(|answer| answer.generation == snapshot.generation);
+            if is_of_one {
+                return (snapshot, answers);
+            }
+            if Instant::now() >= deadline {
+                let of_this = |answer: &told::Explanation| answer.generation == snapshot.generation;
+                let answers = answers.into_iter().filter(of_this).collect();
+                return (snapshot, answers);
+            }
+        }
+    }
+
+    fn ask_once(&self, sources: &Sources, deadline: Instant) -> Vec<told::Explanation> {
+        let ask = |&worker: &usize| (worker, sources.workers[worker].desk.ask(self.question));
+        let mut asked: Vec<_> = self.workers.iter().map(ask).collect();
+        let mut answers = Vec::new();
+        while !asked.is_empty() {
+            asked.retain(|(worker, number)| match sources.workers[*worker].desk.answer(*number) {
+                Some(answer) => {
+                    answers.push(answer);
+                    false
+                }
+                None => true,
+            });
+            if asked.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            thread::sleep(LOOK);
+        }
+        answers.sort_by_key(|answer| answer.worker);
+        answers
+    }
+
+    fn packet<'a>(&self, sources: &'a Sources) -> Packet<'a> {
+        let Question { port, protocol, source, destination, segment, total_len } = self.question;
+        let name = SEGMENTS.iter().find(|(_, known)| *known == segment).map(|(name, _)| (*name).into());
+        Packet {
+            protocol: protocol.name().into(),
+            source: source.0.into(),
+            source_port: source.1,
+            destination: destination.0.into(),
+            destination_port: destination.1,
+            segment: name.filter(|_| protocol != Protocol::Udp),
+            length: total_len,
+            port: sources.ports.get(port).map_or("", |port| port.name.as_str()).into(),
+        }
+    }
+}
+
+/// Whether a worker has the packet's connection in its own table, and it goes on.
+fn has_it(answer: &told::Explanation) -> bool {
+    let is_known = matches!(answer.to, Some(To::Server(_, Flow::Known)));
+    let is_own = |step: &Step| matches!(step, Step::Record { worker, .. } if *worker == answer.worker);
+    is_known && answer.steps.iter().any(is_own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_taken_apart_or_refused_with_a_sentence() {
+        let ends = "source=198.51.100.7:40000&destination=192.0.2.1:80";
+        let parsed =
+            Query::parse(&format!("protocol=tcp&{ends}&segment=syn-ack&length=1500&port=wan&worker=1"));
+        let expected = Query {
+            protocol: Protocol::Tcp,
+            source: (Addr4::new(198, 51, 100, 7), 40_000),
+            destination: (Addr4::new(192, 0, 2, 1), 80),
+            segment: Some(Segment::SynAck),
+            length: Some(1500),
+            port: Some("wan".to_owned()),
+            worker: Some(1),
+        };
+        assert_eq!(parsed, Ok(expected));
+        assert!(Query::parse(&format!("protocol=udp&{ends}")).is_ok());
+        for bad in [
+            "",
+            "protocol=tcp",
+            "protocol=icmp&source=198.51.100.7:1&destination=192.0.2.1:80",
+            "protocol=tcp&source=198.51.100.7&destination=192.0.2.1:80",
+            "protocol=tcp&source=[::1]:1&destination=192.0.2.1:80",
+            "protocol=tcp&source=198.51.100.7:1&destination=192.0.2.1:80&length=19",
+            "protocol=tcp&source=198.51.100.7:1&destination=192.0.2.1:80&length=65536",
+            "protocol=tcp&source=198.51.100.7:1&destination=192.0.2.1:80&segment=psh",
+            "protocol=tcp&source=198.51.100.7:1&destination=192.0.2.1:80&worker=x",
+            "protocol=tcp&source=198.51.100.7:1&destination=192.0.2.1:80&mark=1",
+        ] {
+            assert!(Query::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
