@@ -156,8 +156,8 @@ pub const OPERATIONS: &[Operation] = &[
         Parameter { name: "destination", means: "To whom: an address with its port.", is: end },
         Parameter {
             name: "segment",
-            means: "What TCP's flags say, or the chunk of SCTP that corresponds.",
-            is: || json!({"enum": ["syn", "syn-ack", "ack", "fin", "rst"], "default": "syn"}),
+            means: "What TCP's flags say, or the chunk of SCTP that corresponds; else as the connection goes on, or a first one.",
+            is: || json!({"enum": ["syn", "syn-ack", "ack", "fin", "rst"]}),
         },
         Parameter {
             name: "length",

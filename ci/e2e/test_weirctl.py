@@ -83,6 +83,89 @@ class WeirctlShows(unittest.TestCase):
             self.assertEqual(weirctl(*arguments, door=()).returncode, 2)
 
 
+class WeirctlExplains(unittest.TestCase):
+    """What is explained is what then happens, through the program and its worker."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.enterClassContext(lab.Weir())
+
+    def explain(self, protocol, source, destination, *options):
+        """The one verdict on a packet, and the lines that an operator reads."""
+        asked = ("explain", protocol, source, destination, *options)
+        done = weirctl("--json", *asked)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        explanation = json.loads(done.stdout)
+        self.assertEqual((explanation["silent"], len(explanation["verdicts"])), ([], 1), done.stdout)
+        shown = weirctl(*asked)
+        self.assertEqual((shown.returncode, shown.stderr), (0, ""), shown.stdout)
+        lines = shown.stdout.splitlines()
+        verdict = explanation["verdicts"][0]
+        self.assertEqual(lines[-1], f"{'decision':<16}{verdict['text']}")
+        self.assertTrue(all(line[15] == " " != line[16] for line in lines), shown.stdout)
+        return verdict, shown.stdout
+
+    def answer(self, vip, port):
+        """The name of the real server that answers a request from this port."""
+        done = lab.run("client", "curl", "-sS", "--max-time", "20", "--local-port", str(port), f"http://{vip}/", check=True)
+        return done.stdout.split()[0]
+
+    def test_new_connections_go_where_it_says_and_existing_ones_stay_there(self):
+        for base, (method, vip) in zip((41000, 41100, 41200), lab.VIPS.items()):
+            for port in range(base, base + 5):
+                ends = (f"{lab.CLIENT}:{port}", f"{vip}:80")
+                # Asking moves no round on.
+                verdict, text = self.explain("tcp", *ends)
+                again, _ = self.explain("tcp", *ends)
+                self.assertEqual(again, verdict)
+                self.assertEqual((verdict["connection"], verdict["virtual_server"]), ("new", method), text)
+                self.assertIn(verdict["verdict"], ("forwarded", "waits"), text)
+                self.assertRegex(text, r"(?m)^scheduler +wrr picks .*: the next in turn that weighs at least \d+$")
+                name = self.answer(vip, port)
+                self.assertEqual(verdict["real_server"], lab.REAL_SERVERS[name], text)
+                listed = weirctl("--json", "connections", "--client", ends[0], "--address", ends[1]).stdout
+                self.assertEqual(json.loads(listed)["real_server"], lab.REAL_SERVERS[name])
+                verdict, text = self.explain("tcp", *ends, "--ack")
+                self.assertEqual((verdict["verdict"], verdict["connection"], verdict["real_server"]),
+                                 ("forwarded", "existing", lab.REAL_SERVERS[name]), text)
+
+    def test_what_is_refused_is_told_by_the_name_of_its_counter(self):
+        vip = lab.VIPS["nat"]
+        client = f"{lab.CLIENT}:42000"
+        for ends, options, verdict, reason in (
+                ((client, f"{vip}:81"), (), "answered", "tcp_reset"),
+                ((client, f"{vip}:80"), ("--ack",), "answered", "tcp_reset"),
+                ((client, f"{vip}:80"), ("--rst",), "dropped", "not_served"),
+                ((client, "203.0.113.1:80"), (), "dropped", "foreign_address"),
+                ((f"{vip}:42000", f"{vip}:80"), (), "dropped", "own_source"),
+                ((f"{lab.REAL_SERVERS['A']}:8080", client), (), "dropped", "stray_reply")):
+            told, text = self.explain("tcp", *ends, *options)
+            self.assertEqual((told["verdict"], told["reason"]), (verdict, reason), text)
+        told, text = self.explain("udp", client, f"{vip}:80")
+        self.assertEqual((told["verdict"], told["reason"]), ("answered", "port_unreachable"), text)
+        told, text = self.explain("tcp", client, f"{lab.VIPS['tun']}:80", "--length", "1500")
+        self.assertEqual((told["verdict"], told["reason"]), ("answered", "fragmentation_needed"), text)
+        self.assertIn("1500 bytes are more than the 1480 that the way allows; and DF is set", text)
+
+    def test_a_real_servers_answer_is_explained_as_well(self):
+        port = 43000
+        name = self.answer(lab.VIPS["nat"], port)
+        told, text = self.explain("tcp", f"{lab.REAL_SERVERS[name]}:8080", f"{lab.CLIENT}:{port}")
+        self.assertEqual((told["verdict"], told["to"], told["connection"]), ("forwarded", "client", "existing"), text)
+        self.assertIn(f"the source becomes {lab.VIPS['nat']}:80", text)
+
+    def test_bad_questions_are_one_sentence(self):
+        ends = (f"{lab.CLIENT}:44000", f"{lab.VIPS['nat']}:80")
+        for options, sentence in ((("--port", "wan9"), "there is no port wan9; there are outer, inner"),
+                                  (("--worker", "7"), "there is no worker 7; there are 0 to 0")):
+            done = weirctl("explain", "tcp", *ends, *options)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            self.assertIn(sentence, done.stderr)
+        for arguments in (("tcp", lab.CLIENT, ends[1]), ("icmp", *ends), ("tcp", *ends, "--syn", "--ack"), ("tcp", ends[0])):
+            self.assertEqual(weirctl("explain", *arguments).returncode, 2, arguments)
+
+
 class WeirctlChanges(unittest.TestCase):
     """A weir for each, changed through its socket."""
 

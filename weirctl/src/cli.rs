@@ -5,7 +5,7 @@
     reason = "these comments are what --help prints, where brackets stand for themselves"
 )]
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Workers,
     /// Ports: links, frames, losses
     Ports,
+    /// What would become of a packet, and why: asks the workers, and changes nothing
+    Explain(Explain),
     /// The instances of VRRP
     Vrrp,
     /// Real servers, whether they are up, and why
@@ -312,6 +314,73 @@ pub(crate) enum ProcFile {
     /// Connections
     #[value(name = "ip_vs_conn")]
     Connections,
+}
+
+/// A packet.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// tcp, udp or sctp
+    #[arg(value_parser = ["tcp", "udp", "sctp"])]
+    pub(crate) protocol: String,
+    /// From whom: ADDRESS:PORT
+    pub(crate) source: SocketAddrV4,
+    /// To whom: ADDRESS:PORT
+    pub(crate) destination: SocketAddrV4,
+    #[command(flatten)]
+    pub(crate) segment: Segment,
+    /// Length of the IP packet in bytes, if not the shortest
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(20..))]
+    pub(crate) length: Option<u16>,
+    /// The port it comes in on, if not the one that leads to its source
+    #[arg(long, value_name = "NAME")]
+    pub(crate) port: Option<String>,
+    /// Ask this worker alone
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) worker: Option<usize>,
+}
+
+/// What a packet does to its connection. None: an ACK where there is one, else a SYN.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Segment {
+    /// It begins a connection (SCTP: INIT); usual where there is none
+    #[arg(long)]
+    pub(crate) syn: bool,
+    /// It answers a SYN (INIT ACK)
+    #[arg(long)]
+    pub(crate) syn_ack: bool,
+    /// It is one of the middle (DATA); usual where there is a connection
+    #[arg(long)]
+    pub(crate) ack: bool,
+    /// It ends a connection (SHUTDOWN)
+    #[arg(long)]
+    pub(crate) fin: bool,
+    /// It resets a connection (ABORT)
+    #[arg(long)]
+    pub(crate) rst: bool,
+}
+
+impl Explain {
+    /// As behind the question mark of `/api/v1/explain`.
+    pub(crate) fn query(&self) -> String {
+        let Self { protocol, source, destination, .. } = self;
+        let mut query = format!("protocol={protocol}&source={source}&destination={destination}");
+        let Segment { syn, syn_ack, ack, fin, rst } = self.segment;
+        let segments = [(syn, "syn"), (syn_ack, "syn-ack"), (ack, "ack"), (fin, "fin"), (rst, "rst")];
+        if let Some((_, name)) = segments.into_iter().find(|(is_it, _)| *is_it) {
+            query += &format!("&segment={name}");
+        }
+        if let Some(length) = self.length {
+            query += &format!("&length={length}");
+        }
+        if let Some(port) = &self.port {
+            query += &format!("&port={}", encoded(port));
+        }
+        if let Some(worker) = self.worker {
+            query += &format!("&worker={worker}");
+        }
+        query
+    }
 }
 
 /// Which connections.

@@ -3,6 +3,7 @@
 pub(crate) mod change;
 mod connections;
 mod events;
+mod explain;
 mod health;
 mod list;
 mod machine;
@@ -17,7 +18,9 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use weir_api::edits::Reload;
-use weir_api::{director, health as health_api, virtual_servers, vrrp as vrrp_api, workers};
+use weir_api::{
+    director, explain as explain_api, health as health_api, virtual_servers, vrrp as vrrp_api, workers,
+};
 
 use crate::cli::{Add, Command, Common, Remove, Set, encoded};
 use crate::client::Client;
@@ -48,6 +51,10 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
         }
         Command::Ports => asked
             .show("/api/v1/ports", |it: &director::Ports<'static>, screen| Ok(machine::ports(it, screen))),
+        Command::Explain(packet) => {
+            let path = format!("/api/v1/explain?{}", packet.query());
+            asked.show(&path, |it: &explain_api::Explanation<'static>, screen| explain::text(it, screen))
+        }
         Command::Vrrp => {
             asked.show("/api/v1/vrrp", |it: &vrrp_api::Listing<'static>, screen| Ok(vrrp::text(it, screen)))
         }
