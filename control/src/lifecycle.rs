@@ -158,7 +158,8 @@ pub(crate) fn prepare(
     let devices = devices.map(|(port, index)| Carrier::new(port.stats_reader(), *index));
     let sources = names.into_iter().zip(devices).enumerate().map(|(number, (name, device))| {
         let counters = host.as_ref().and_then(|host| host.counters(number));
-        PortSource::new(name, device).with_host(counters)
+        let rss = if count > 1 { ports.started[number].rss() } else { None };
+        PortSource::new(name, device).with_host(counters).with_rss(rss)
     });
     let sources = sources.collect();
     let apply = Apply::new((publish, editor), health.clone(), vrrp_control, host_control);

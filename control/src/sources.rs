@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use dpdk::port::{PortStats, PortStatsReader};
+use dpdk::port::{PortStats, PortStatsReader, RssState};
 use weir_dataplane::conn::table::View;
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
@@ -44,12 +44,19 @@ pub(crate) struct PortSource {
     pub(crate) device: Box<dyn Device>,
     /// What passes its host interface, if it has one.
     pub(crate) host: Option<Arc<HostCounters>>,
+    /// How its device spreads packets over queues, if it tells.
+    pub(crate) rss: Option<RssState>,
 }
 
 impl PortSource {
     /// The port called `name`.
     pub(crate) fn new(name: String, device: impl Device + 'static) -> Self {
-        Self { name, device: Box::new(device), host: None }
+        Self { name, device: Box::new(device), host: None, rss: None }
+    }
+
+    /// With how its device spreads packets.
+    pub(crate) fn with_rss(self, rss: Option<RssState>) -> Self {
+        Self { rss, ..self }
     }
 
     /// With a host interface.

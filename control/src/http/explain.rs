@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dpdk::port::RssState;
+use dpdk::rss::input_ipv4;
 use weir_api::explain::{Explanation, Packet, Verdict};
 use weir_config::model::Protocol;
 use weir_dataplane::address::Addr4;
@@ -159,9 +161,9 @@ impl Inquiry {
         }
         let silent = self.workers.iter().copied();
         let silent = silent.filter(|worker| answers.iter().all(|answer| answer.worker != *worker)).collect();
-        // Devices bring a connection's packets to the worker that has it.
-        if answers.iter().any(has_it) {
-            answers.retain(has_it);
+        let whose = self.whose(sources, &answers);
+        if let Some((worker, _)) = whose {
+            answers.retain(|answer| answer.worker == worker);
         }
         let mut groups: Vec<(Vec<usize>, told::Explanation)> = Vec::new();
         for answer in answers {
@@ -174,10 +176,30 @@ impl Inquiry {
             }
         }
         let words = words::Words::new(sources, &snapshot, &self.question);
-        let verdicts: Vec<Verdict<'_>> =
-            groups.iter().map(|(workers, answer)| words.verdict(workers.clone(), answer)).collect();
+        let verdict = |(workers, answer): &(Vec<usize>, told::Explanation)| {
+            let mut verdict = words.verdict(workers.clone(), answer);
+            if let Some((worker, why)) = whose {
+                let text = format!("{worker}: {}", why.text());
+                verdict.steps.insert(0, weir_api::explain::Step { step: "worker".into(), text });
+            }
+            verdict
+        };
+        let verdicts: Vec<Verdict<'_>> = groups.iter().map(verdict).collect();
         let explanation = Explanation { packet: self.packet(sources), verdicts, silent };
         serde_json::to_vec(&explanation).map_err(|problem| problem.to_string())
+    }
+
+    /// The worker that gets the packet, if that can be known: devices bring a connection's packets to the one that has it, and
+    /// some tell how they spread others.
+    fn whose(&self, sources: &Sources, answers: &[told::Explanation]) -> Option<(usize, Whose)> {
+        if self.workers.len() < 2 {
+            return None;
+        }
+        if let Some(answer) = answers.iter().find(|answer| has_it(answer)) {
+            return Some((answer.worker, Whose::Connection));
+        }
+        let rss = sources.ports.get(self.question.port)?.rss.as_ref()?;
+        Some((worker_by(rss, &self.question, self.workers.len())?, Whose::Spread))
     }
 
     /// Asks until all have answered that are going to, by one configuration.
@@ -235,6 +257,34 @@ impl Inquiry {
     }
 }
 
+/// Why a packet comes to a worker.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    Connection,
+    Spread,
+}
+
+impl Whose {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Connection => "it has the connection",
+            Self::Spread => "the port's device gives it this packet (receive side scaling)",
+        }
+    }
+}
+
+/// The worker to which a device gives a packet. Queues are the workers' in turn.
+fn worker_by(rss: &RssState, question: &Question, workers: usize) -> Option<usize> {
+    let is_hashed = match question.protocol {
+        Protocol::Tcp => rss.types.tcp,
+        Protocol::Udp => rss.types.udp,
+        Protocol::Sctp => false,
+    };
+    let (from, to) = (question.source, question.destination);
+    let queue = rss.queue(&input_ipv4([from.0.bits(), to.0.bits()], [from.1, to.1]));
+    queue.filter(|_| is_hashed).map(|queue| usize::from(queue) % workers)
+}
+
 /// Whether a worker has the packet's connection in its own table, and it goes on.
 fn has_it(answer: &told::Explanation) -> bool {
     let is_known = matches!(answer.to, Some(To::Server(_, Flow::Known)));
@@ -244,7 +294,33 @@ fn has_it(answer: &told::Explanation) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use dpdk::port::RssTypes;
+
     use super::*;
+
+    #[test]
+    fn the_worker_is_the_one_that_the_device_gives_the_packet_to() {
+        // The first example of Microsoft's "Verifying the RSS Hash Calculation", whose hash is 0x51ccc178.
+        let key = [
+            0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
+            0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
+            0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+        ];
+        let types = RssTypes { ip: true, tcp: true, udp: false };
+        let mut rss = RssState { key: key.to_vec(), types, reta: (0..128).collect() };
+        let question = |protocol| Question {
+            port: 0,
+            protocol,
+            source: (Addr4::new(66, 9, 149, 187), 2794),
+            destination: (Addr4::new(161, 142, 100, 80), 1766),
+            segment: Segment::Syn,
+            total_len: 40,
+        };
+        assert_eq!(worker_by(&rss, &question(Protocol::Tcp), 7), Some(0x78 % 7));
+        assert_eq!(worker_by(&rss, &question(Protocol::Udp), 7), None, "not hashed by its ports");
+        rss.reta.clear();
+        assert_eq!(worker_by(&rss, &question(Protocol::Tcp), 7), None, "a device that does not tell");
+    }
 
     #[test]
     fn a_query_is_taken_apart_or_refused_with_a_sentence() {
