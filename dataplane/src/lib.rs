@@ -16,9 +16,11 @@
 //! so all of it runs under `cargo test`.
 
 pub mod address;
+pub mod capture;
 pub mod classify;
 pub mod clock;
 pub mod conn;
+pub mod desk;
 pub mod director;
 pub mod idle;
 pub mod limit;

@@ -4,6 +4,8 @@
 
 use arrayvec::ArrayVec;
 
+use crate::stats::DropReason;
+
 /// Most frames in one burst.
 pub const BURST: usize = 64;
 
@@ -86,6 +88,12 @@ pub trait Wire {
     }
     /// Ends `frame`.
     fn release(&mut self, frame: Self::Frame);
+    /// Ends `frame`, which is dropped for `reason`.
+    #[inline]
+    fn discard(&mut self, frame: Self::Frame, reason: DropReason) {
+        let _ = reason;
+        self.release(frame);
+    }
     /// An empty frame, or none when the pool is empty.
     fn allocate(&mut self) -> Option<Self::Frame>;
 }

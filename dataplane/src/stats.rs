@@ -218,6 +218,10 @@ pub struct WorkerCounters {
     pub arp_conflicts: Counter,
     /// Masters of VRRP that were fenced, their lease being over.
     pub vrrp_fenced: Counter,
+    /// Frames copied for a capture.
+    pub captured: Counter,
+    /// Frames that a capture wanted and lost, since its ring was full.
+    pub capture_lost: Counter,
     /// Gauge: the worker's clock, in seconds.
     pub seconds: Counter,
     /// Gauge: generation of the snapshot in use.
@@ -249,6 +253,8 @@ impl WorkerCounters {
             arp_requests: Counter::default(),
             arp_conflicts: Counter::default(),
             vrrp_fenced: Counter::default(),
+            captured: Counter::default(),
+            capture_lost: Counter::default(),
             seconds: Counter::default(),
             generation: Milestone::default(),
             swept: Milestone::default(),

@@ -11,9 +11,11 @@ use dpdk::mbuf::{Burst, Mbuf, free_bulk};
 use dpdk::mempool::Mempool;
 use dpdk::queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle};
 
+use crate::capture::{Noted, Tap};
 use crate::clock::{Clock, Now};
 use crate::conn::table::{Table, View};
 use crate::conn::template::Templates;
+use crate::desk::{Desk, Order};
 use crate::director::{Director, Shared};
 use crate::idle::{Idle, Rest};
 use crate::packet::Wire;
@@ -66,6 +68,7 @@ impl Worker {
         let hz = dpdk::tsc_hz();
         let begin = dpdk::tsc();
         let counters = self.shared.counters.clone();
+        let desk = self.shared.desk.clone();
         let mut receive: Vec<_> =
             self.receive.into_iter().map(|(port, queue)| (port, queue.start_polling())).collect();
         let idle = self.sleep.map(|sleep| {
@@ -81,7 +84,9 @@ impl Worker {
                 pool: self.pool,
                 released: Burst::new(),
                 counters: counters.clone(),
+                capture: None,
             },
+            desk,
             director: Director::new(self.shared, self.table, self.views, self.templates).with_punt(self.punt),
             reader: self.reader,
             clock: Clock::new(hz, self.epoch),
@@ -103,9 +108,26 @@ impl Worker {
     }
 }
 
+/// Does what control asks for.
+#[cold]
+fn attend(desk: &Desk, ports: &mut Ports, director: &mut Director<Mbuf>) {
+    desk.take(|order| match order {
+        Order::Capture(tap) => ports.capture = Some(tap),
+        Order::EndCapture => ports.capture = None,
+        Order::Neighbors(listing) => director.list_neighbors(listing),
+    });
+}
+
+#[cold]
+fn note(counters: &WorkerCounters, noted: Noted) {
+    counters.captured.add(noted.captured);
+    counters.capture_lost.add(noted.lost);
+}
+
 struct Polling {
     receive: Vec<(usize, RxQueue)>,
     ports: Ports,
+    desk: Arc<Desk>,
     director: Director<Mbuf>,
     reader: Reader,
     clock: Clock,
@@ -129,6 +151,9 @@ impl Polling {
         let now = self.clock.at(cycles);
         let snapshot = self.reader.load();
         self.director.adopt(snapshot);
+        if self.desk.is_asked() {
+            attend(&self.desk, &mut self.ports, &mut self.director);
+        }
         for (port, queue) in &mut self.receive {
             if queue.receive(&mut self.burst) == 0 {
                 continue;
@@ -137,7 +162,13 @@ impl Polling {
             let counters = &self.counters.ports[*port];
             counters.receive_packets.add(self.burst.len() as u64);
             counters.receive_bytes.add(self.burst.iter().map(|frame| frame.len() as u64).sum());
+            if let Some(capture) = &mut self.ports.capture {
+                note(&self.counters, capture.received(&self.burst, *port, dpdk::tsc()));
+            }
             self.director.process(&mut self.burst, *port, snapshot, now, &mut self.ports);
+        }
+        if let Some(capture) = &mut self.ports.capture {
+            capture.leaves_ports();
         }
         if self.director.has_injected() {
             self.was_busy = true;
@@ -208,6 +239,8 @@ struct Ports {
     pool: Mempool,
     released: Burst,
     counters: Arc<WorkerCounters>,
+    /// Where copies go while somebody captures.
+    capture: Option<Tap>,
 }
 
 /// A transmit queue and what is on its way there.
@@ -238,22 +271,36 @@ impl Ports {
     fn flush_port(&mut self, port: usize) {
         let Transmit { queue, burst, bytes } = &mut self.transmit[port];
         if !burst.is_empty() {
-            send(queue, burst, std::mem::take(bytes), port, &self.counters);
+            send(queue, burst, std::mem::take(bytes), port, (&self.counters, &mut self.capture));
         }
     }
 }
 
 /// Hands the frames of `burst`, of so many octets, over to the device of `port`. Those that it has no room for are dropped.
 #[inline]
-fn send(queue: &mut TxQueue, burst: &mut Burst, bytes: u64, port: usize, counters: &WorkerCounters) {
+fn send(
+    queue: &mut TxQueue,
+    burst: &mut Burst,
+    bytes: u64,
+    port: usize,
+    (counters, capture): (&WorkerCounters, &mut Option<Tap>),
+) {
+    // Before the device has them: it may give their memory to others at any time then.
+    if let Some(capture) = capture {
+        note(counters, capture.sent(burst, port, dpdk::tsc()));
+    }
     let sent = queue.send(burst);
     let left = octets(burst);
-    let port = &counters.ports[port];
-    port.transmit_packets.add(sent as u64);
-    port.transmit_bytes.add(bytes - left);
+    let figures = &counters.ports[port];
+    figures.transmit_packets.add(sent as u64);
+    figures.transmit_bytes.add(bytes - left);
     if !burst.is_empty() {
-        for _ in 0..burst.len() {
+        for frame in &*burst {
             counters.dropped(DropReason::TransmitFull);
+            if let Some(capture) = capture {
+                let cycles = dpdk::tsc();
+                note(counters, capture.dropped(frame, DropReason::TransmitFull, Some(port), cycles));
+            }
         }
         free_bulk(burst);
     }
@@ -280,7 +327,8 @@ impl Wire for Ports {
     #[inline]
     fn transmit_all(&mut self, port: usize, burst: &mut Burst) {
         self.flush_port(port);
-        send(&mut self.transmit[port].queue, burst, octets(burst), port, &self.counters);
+        let (bytes, queue) = (octets(burst), &mut self.transmit[port].queue);
+        send(queue, burst, bytes, port, (&self.counters, &mut self.capture));
     }
 
     #[inline]
@@ -289,6 +337,14 @@ impl Wire for Ports {
             free_bulk(&mut self.released);
         }
         self.released.push(frame);
+    }
+
+    #[inline]
+    fn discard(&mut self, frame: Mbuf, reason: DropReason) {
+        if let Some(capture) = &mut self.capture {
+            note(&self.counters, capture.dropped(&frame, reason, None, dpdk::tsc()));
+        }
+        self.release(frame);
     }
 
     fn allocate(&mut self) -> Option<Mbuf> {

@@ -221,11 +221,11 @@ impl Inquiry {
     }
 
     fn ask_once(&self, sources: &Sources, deadline: Instant) -> Vec<told::Explanation> {
-        let ask = |&worker: &usize| (worker, sources.workers[worker].desk.ask(self.question));
+        let ask = |&worker: &usize| (worker, sources.workers[worker].questions.ask(self.question));
         let mut asked: Vec<_> = self.workers.iter().map(ask).collect();
         let mut answers = Vec::new();
         while !asked.is_empty() {
-            asked.retain(|(worker, number)| match sources.workers[*worker].desk.answer(*number) {
+            asked.retain(|(worker, number)| match sources.workers[*worker].questions.answer(*number) {
                 Some(answer) => {
                     answers.push(answer);
                     false

@@ -41,7 +41,9 @@ use crate::conn::record::Record;
 use crate::conn::state::{self, Direction, is_active, tcp};
 use crate::conn::table::{Slot, Table, View};
 use crate::conn::template::Templates;
+use crate::desk::Desk;
 use crate::limit::{ErrorLimits, RateLimit};
+use crate::neighbor::listing::Listing;
 use crate::neighbor::{Hop, Link, Neighbors};
 use crate::packet::{BURST, Burst, Frame, Wire};
 use crate::parse::{Content, Packet, Plain, Station, parse};
@@ -52,7 +54,6 @@ use crate::snapshot::server::Gauge;
 use crate::snapshot::{Port, Snapshot};
 use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::FRAME_LEN_MIN;
-use explain::Desk;
 use finding::{Finding, Reading};
 use fresh::First;
 use turned_away::TurnedAway;
@@ -105,6 +106,8 @@ pub struct Shared {
     /// Flows that found no room in their chain, of all workers.
     pub turned_away: Arc<TurnedAway>,
     /// Where control asks it what would become of a packet.
+    pub questions: Arc<explain::Desk>,
+    /// What else control asks of it.
     pub desk: Arc<Desk>,
 }
 
@@ -123,6 +126,7 @@ impl Shared {
             flows_move: false,
             untracked_until: untracked_until.clone(),
             turned_away: turned_away.clone(),
+            questions: Arc::default(),
             desk: Arc::default(),
         };
         (0..workers).map(shared).collect()
@@ -175,6 +179,8 @@ pub struct Director<F> {
     /// Milliseconds of the clock up to which the rest of the upkeep is done.
     kept_until: u64,
     ident: u16,
+    /// What control is being told of the neighbours.
+    listing: Option<Listing>,
     /// Tests send packets both ways and compare.
     #[cfg(test)]
     no_express: bool,
@@ -271,6 +277,7 @@ impl<F: Frame> Director<F> {
             opened: ArrayVec::new(),
             kept_until: 0,
             ident: 0,
+            listing: None,
             #[cfg(test)]
             no_express: false,
         }
@@ -279,6 +286,11 @@ impl<F: Frame> Director<F> {
     /// Hands what is not for the data path over to control.
     pub fn with_punt(self, punt: Punt) -> Self {
         Self { punt, ..self }
+    }
+
+    /// Tells control of the neighbours, some with each millisecond.
+    pub fn list_neighbors(&mut self, listing: Listing) {
+        self.listing = Some(listing);
     }
 
     /// Takes a burst from `port` all the way.
@@ -507,7 +519,7 @@ impl<F: Frame> Director<F> {
 
     fn drop<W: Wire<Frame = F>>(&mut self, frame: F, reason: DropReason, wire: &mut W) {
         self.shared.counters.dropped(reason);
-        wire.release(frame);
+        wire.discard(frame, reason);
     }
 }
 

@@ -78,6 +78,11 @@ impl<F: Frame> Director<F> {
         self.shared.counters.seconds.set(u64::from(now.seconds));
         self.shared.counters.connections.set(self.table.len() as u64);
         self.shared.counters.waiting.set(self.neighbors.waiting() as u64);
+        if let Some(listing) = &mut self.listing
+            && listing.go_on(&self.neighbors, now, |hop| snapshot.binding(hop))
+        {
+            self.listing = None;
+        }
     }
 
     /// Whether there is more to do at `now` than the last [`Director::upkeep`] did: messages, announcements, or the sweeps over
@@ -217,7 +222,7 @@ impl<F: Frame> Director<F> {
                 }
                 Due::Drop(frame) => {
                     counters.dropped(DropReason::NeighborFailed);
-                    wire.release(frame);
+                    wire.discard(frame, DropReason::NeighborFailed);
                 }
             },
         );

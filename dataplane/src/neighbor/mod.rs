@@ -16,6 +16,7 @@
 //! have shares: see `shares.rs`.
 
 mod index;
+pub mod listing;
 mod order;
 pub mod outlook;
 mod shares;

@@ -202,7 +202,7 @@ impl Punt {
 
     fn push(&mut self, class: PuntClass, port: usize, frame: &[u8], now: Now) -> Result<(), DropReason> {
         let Some(writer) = &mut self.up[class.lane() as usize] else { return Err(DropReason::PuntFull) };
-        let head = Head { port: port as u16, tag: class as u8, cycles: now.cycles };
+        let head = Head { port: port as u16, tag: class as u8, whole: 0, cycles: now.cycles };
         writer.push(head, frame).map_err(|Full| DropReason::PuntFull)
     }
 

@@ -17,12 +17,15 @@ pub struct Head {
     pub port: u16,
     /// For the two ends to agree upon.
     pub tag: u8,
+    /// Length of the whole frame in bytes, where only its beginning goes through; for the two ends to agree upon.
+    pub whole: u16,
     /// Cycles of the time stamp counter.
     pub cycles: u64,
 }
 
-/// Length, tag, port and cycles.
+/// Length, length of the whole, port, tag and cycles.
 const HEAD_LEN: usize = 16;
+const _: () = assert!(FRAME_LEN_MAX <= u16::MAX as usize);
 
 /// The ring has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +58,8 @@ impl Writer {
     #[inline]
     pub fn push(&mut self, head: Head, frame: &[u8]) -> Result<(), Full> {
         let mut bytes = [0; HEAD_LEN];
-        bytes[..4].copy_from_slice(&(frame.len() as u32).to_ne_bytes());
+        bytes[..2].copy_from_slice(&(frame.len() as u16).to_ne_bytes());
+        bytes[2..4].copy_from_slice(&head.whole.to_ne_bytes());
         bytes[4] = head.tag;
         bytes[6..8].copy_from_slice(&head.port.to_ne_bytes());
         bytes[8..].copy_from_slice(&head.cycles.to_ne_bytes());
@@ -74,6 +78,11 @@ impl Writer {
 }
 
 impl Reader {
+    /// Whether the writer is gone. What it has put in can still be taken.
+    pub fn is_abandoned(&self) -> bool {
+        self.0.is_abandoned()
+    }
+
     /// Whether there is nothing to take: one load.
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -90,8 +99,13 @@ impl Reader {
         bytes.get_mut(..one.len())?.copy_from_slice(one);
         bytes.get_mut(one.len()..one.len() + two.len())?.copy_from_slice(two);
         let [a, b, c, d, tag, _, e, f, cycles @ ..] = bytes;
-        let len = u32::from_ne_bytes([a, b, c, d]) as usize;
-        let head = Head { port: u16::from_ne_bytes([e, f]), tag, cycles: u64::from_ne_bytes(cycles) };
+        let len = usize::from(u16::from_ne_bytes([a, b]));
+        let head = Head {
+            port: u16::from_ne_bytes([e, f]),
+            tag,
+            whole: u16::from_ne_bytes([c, d]),
+            cycles: u64::from_ne_bytes(cycles),
+        };
         (slots >= HEAD_LEN + len && slots >= HEAD_LEN).then_some((head, len))
     }
 
@@ -136,7 +150,7 @@ mod tests {
             for &(is_push, size, cycles) in steps {
                 if is_push {
                     let frame = vec![size as u8; usize::from(size) % FRAME_LEN_MAX];
-                    let head = Head { port: size, tag: cycles as u8, cycles };
+                    let head = Head { port: size, tag: cycles as u8, whole: !size, cycles };
                     let fits = held + HEAD_LEN + frame.len() <= 20_000;
                     assert_eq!(writer.push(head, &frame), if fits { Ok(()) } else { Err(Full) });
                     if fits {
@@ -159,7 +173,7 @@ mod tests {
         let frame = |n: usize| vec![n as u8; n * 37 % 9_018];
         let sender = std::thread::spawn(move || {
             for n in 0..20_000 {
-                let head = Head { port: 1, tag: 2, cycles: n as u64 };
+                let head = Head { port: 1, tag: 2, whole: 0, cycles: n as u64 };
                 while writer.push(head, &frame(n)).is_err() {
                     std::thread::yield_now();
                 }

@@ -48,15 +48,15 @@ impl<F: Frame> Director<F> {
     /// Answers a question of control's, if there is one.
     #[inline]
     pub(super) fn answer_questions(&self, snapshot: &Snapshot, now: Now) {
-        if !self.shared.desk.is_empty() {
+        if !self.shared.questions.is_empty() {
             self.answer_question(snapshot, now);
         }
     }
 
     #[cold]
     fn answer_question(&self, snapshot: &Snapshot, now: Now) {
-        if let Some((number, question)) = self.shared.desk.take() {
-            self.shared.desk.put(number, self.explain(&question, snapshot, now));
+        if let Some((number, question)) = self.shared.questions.take() {
+            self.shared.questions.put(number, self.explain(&question, snapshot, now));
         }
     }
 
