@@ -10,6 +10,7 @@ pub mod director;
 pub mod edits;
 pub mod explain;
 pub mod health;
+pub mod neighbors;
 pub mod openapi;
 pub mod proc;
 pub mod virtual_servers;

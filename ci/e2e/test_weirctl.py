@@ -5,6 +5,9 @@ import json
 import os
 import pathlib
 import re
+import signal
+import stat
+import tempfile
 import time
 import unittest
 
@@ -164,6 +167,109 @@ class WeirctlExplains(unittest.TestCase):
             self.assertIn(sentence, done.stderr)
         for arguments in (("tcp", lab.CLIENT, ends[1]), ("icmp", *ends), ("tcp", *ends, "--syn", "--ack"), ("tcp", ends[0])):
             self.assertEqual(weirctl("explain", *arguments).returncode, 2, arguments)
+
+
+class WeirctlCaptures(unittest.TestCase):
+    """weirctl capture and neighbors on a director with two workers."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.socket = lab.RUN / "captures.sock"
+        cls.weir = lab.Weir(f'[control]\nsocket = "{cls.socket}"\n\n' + lab.config(),
+                            environment={"WEIR_LAB_WORKERS": "2"})
+        cls.enterClassContext(cls.weir)
+
+    def setUp(self):
+        self.directory = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.file = self.directory / "frames.pcapng"
+
+    def begin(self, *arguments):
+        """A capture into the file that has begun."""
+        process = lab.start("director", WEIRCTL, "--socket", str(self.socket), "capture", "-w", str(self.file), *arguments)
+        self.addCleanup(lambda: process.poll() is None and end(process))
+        lab.wait_for("the capture", lambda: process.poll() is not None or self.file.exists() and self.file.stat().st_size, 60)
+        return process
+
+    def ask(self, *arguments):
+        return weirctl(*arguments, door=("--socket", str(self.socket)))
+
+    def fields(self, *names, only=""):
+        """What tshark finds of each frame."""
+        wanted = [word for name in names for word in ("-e", name)]
+        done = lab.run("director", "tshark", "-nr", str(self.file), "-Y", only, "-T", "fields", *wanted, check=True)
+        return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
+
+    def test_frames_of_both_workers_are_in_the_file_until_ctrl_c(self):
+        vip = lab.VIPS["nat"]
+        process = self.begin("--protocol", "tcp", "--address", lab.CLIENT)
+        self.assertEqual(len(lab.answers(vip, 40)), 40)
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, out), (0, ""), said)
+        count, lost = map(int, re.fullmatch(r"(\d+) frames captured, (\d+) lost: it was stopped\n", said).groups())
+        frames = self.fields("frame.packet_flags_direction", "frame.comment", "ip.src", "ip.dst", "tcp.flags.syn")
+        self.assertEqual((len(frames), lost), (count, 0))
+        self.assertEqual({comment for _, comment, *_ in frames}, {"worker 0", "worker 1"})
+        # Each connection's first segment: as it came, to the VIP, and as it went, to a real server.
+        syns = [(int(way, 0), to) for way, _, source, to, syn in frames if source == lab.CLIENT and syn in ("1", "True")]
+        self.assertEqual([to for way, to in syns if way == 1], [vip] * 40)
+        went = [to for way, to in syns if way == 2]
+        self.assertEqual((len(went), set(went)), (40, set(lab.REAL_SERVERS.values())))
+        answers = [(int(way, 0), source) for way, _, source, to, syn in frames if to == lab.CLIENT and syn in ("1", "True")]
+        self.assertEqual([source for way, source in answers if way == 2], [vip] * 40)
+        self.assertEqual(stat.S_IMODE(self.file.stat().st_mode), 0o600)
+
+    def test_a_file_is_kept_and_one_capture_goes_on_until_somebody_stops_it(self):
+        process = self.begin("--drop", "any")
+        done = self.ask("capture", "-w", str(self.file))
+        self.assertEqual((done.returncode, done.stderr), (1, f"weirctl: {self.file} exists; --force writes over it\n"))
+        done = self.ask("capture", "-w", str(self.directory / "other"))
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"^weirctl: another capture is on and ends in \d+ s at the latest; .*\n$")
+        self.assertFalse((self.directory / "other").exists())
+        self.assertEqual(self.ask("capture", "--stop").returncode, 0)
+        said = process.communicate(timeout=60)[1]
+        self.assertEqual((process.returncode, said.endswith("lost: it was stopped\n")), (0, True), said)
+        done = self.ask("capture", "--stop")
+        self.assertEqual((done.returncode, done.stderr), (1, "weirctl: no capture is on\n"))
+        done = self.ask("capture", "--force", "-w", str(self.file), "--time", "1", "--json")
+        self.assertEqual((done.returncode, json.loads(done.stdout)["ended"]), (0, "the time is over"), done.stderr)
+        for arguments, words in ((("--drop", "no_rout"), "no frame is dropped for no_rout"), (("--port", "x"), "there is no port x"),
+                                 (("--address", "x"), "x is no address"), (("--snaplen", "1"), "snaplen is not 14 to 16384")):
+            done = self.ask("capture", "-w", str(self.directory / "other"), *arguments)
+            self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
+            self.assertIn(words, done.stderr)
+        self.assertIn("captures go through weir's socket", weirctl("capture", "-w", "/dev/null").stderr)
+
+    def test_a_pipe_is_read_as_it_comes_and_ends_it_when_it_closes(self):
+        words = [WEIRCTL, "--socket", str(self.socket), "capture", "--in", "--l4-port", "80"]
+        pipe = f"{' '.join(words)} | tcpdump -c 3 -nr -"
+        process = lab.start("director", "sh", "-c", pipe)
+        self.addCleanup(lambda: process.poll() is None and end(process))
+        lab.wait_for("the capture", lambda: "in=yes l4_port=80" in self.weir.said(), 60)
+        lab.answers(lab.VIPS["dr"], 9)
+        out, said = process.communicate(timeout=60)
+        self.assertEqual(len(out.splitlines()), 3, said)
+        self.assertIn(f"{lab.VIPS['dr']}.80", out)
+        # Its place is free again.
+        lab.wait_for("the end of the capture", lambda: self.ask("capture", "--count", "1", "--time", "1", "--force", "-w",
+                                                                 str(self.file)).returncode == 0, 60)
+
+    def test_next_hops_are_listed_for_each_worker(self):
+        lab.answers(lab.VIPS["dr"], 40)
+        rows = [line.split() for line in self.ask("neighbors").stdout.splitlines()]
+        self.assertEqual(rows[0][:5], ["PORT", "VLAN", "ADDRESS", "MAC", "STATE"])
+        found = {(row[2], row[-1]): row for row in rows[1:]}
+        for name, address in lab.REAL_SERVERS.items():
+            for worker in ("0", "1"):
+                row = found[address, worker]
+                self.assertEqual((row[3], row[-2]), (lab.mac_of(name, "eth0"), "yes"), row)
+                self.assertIn(row[4], ("reachable", "stale", "probing"))
+        listed = json.loads(self.ask("--json", "neighbors").stdout)
+        self.assertEqual(listed["silent_workers"], [])
+        picked = self.ask("neigh", "--address", lab.REAL_SERVERS["A"], "--port", found[lab.REAL_SERVERS["A"], "0"][0]).stdout
+        self.assertEqual(len(picked.splitlines()), 3)
+        self.assertEqual(self.ask("neighbors", "--state", "failed").stdout, "no neighbors\n")
 
 
 class WeirctlChanges(unittest.TestCase):

@@ -1,6 +1,7 @@
 //! weir's control: start and stop, reload, HTTP, and the threads beside the workers. The program `weir` is [`weir`] and its arguments.
 
 mod apply;
+mod capture;
 mod carrier;
 mod cli;
 mod compare;

@@ -5,7 +5,7 @@
     reason = "these comments are what --help prints, where brackets stand for themselves"
 )]
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -106,6 +106,11 @@ pub(crate) enum Command {
     Ports,
     /// What would become of a packet, and why: asks the workers, and changes nothing
     Explain(Explain),
+    /// Next hops: their MACs, who answers, what waits
+    #[command(visible_alias = "neigh")]
+    Neighbors(Neighbors),
+    /// Frames as they come in, go out and are dropped, as a pcapng file
+    Capture(Box<Capture>),
     /// The instances of VRRP
     Vrrp,
     /// Real servers, whether they are up, and why
@@ -381,6 +386,72 @@ impl Explain {
         }
         query
     }
+}
+
+/// Which next hops.
+#[derive(Debug, Args, Default)]
+pub(crate) struct Neighbors {
+    /// Of the port of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) port: Option<String>,
+    /// This one
+    #[arg(long)]
+    pub(crate) address: Option<IpAddr>,
+    /// In this state
+    #[arg(long, value_parser = ["static", "reachable", "stale", "probing", "incomplete", "failed"])]
+    pub(crate) state: Option<String>,
+}
+
+/// Which frames. Of what may be said several times one has to be right.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Ends after --time, --size or --count, whichever comes first, and at Ctrl-C. One capture at a time.\n\
+    weirctl capture --drop any -w drops.pcapng\n\
+    weirctl capture --address 198.51.100.7 --l4-port 443 | tcpdump -nr -"
+)]
+pub(crate) struct Capture {
+    /// The file; - is stdout, and so is nothing where that is no terminal
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
+    /// Write over a file that exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Frames as they come in. Without --in, --out and --drop: all
+    #[arg(long = "in")]
+    pub(crate) incoming: bool,
+    /// Frames as they go out, after they were rewritten
+    #[arg(long = "out")]
+    pub(crate) outgoing: bool,
+    /// Frames that are dropped for this reason, such as no_route, or for any
+    #[arg(long, value_name = "REASON", value_delimiter = ',')]
+    pub(crate) drop: Vec<String>,
+    /// At the port of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) port: Option<String>,
+    /// tcp, udp, icmp, arp and so on, or a number of IP
+    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
+    pub(crate) protocol: Vec<String>,
+    /// From or to this address or network, in a tunnel and in what an ICMP error quotes as well
+    #[arg(long, value_name = "ADDRESS[/LENGTH]", value_delimiter = ',')]
+    pub(crate) address: Vec<String>,
+    /// From or to this port of TCP, UDP or SCTP
+    #[arg(long, value_name = "NUMBER", value_delimiter = ',')]
+    pub(crate) l4_port: Vec<u16>,
+    /// Bytes of each frame, up to 16384
+    #[arg(short, long, value_name = "BYTES", default_value_t = 256)]
+    pub(crate) snaplen: u32,
+    /// End after so many frames
+    #[arg(short, long, value_name = "FRAMES")]
+    pub(crate) count: Option<u64>,
+    /// End when the file has so many MiB
+    #[arg(long, value_name = "MIB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub(crate) size: u64,
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) time: u64,
+    /// End the capture that is on, whoever began it
+    #[arg(long)]
+    pub(crate) stop: bool,
 }
 
 /// Which connections.

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use weir_api::connections::Connection;
 use weir_api::edits::{self, Applied, Edit, Refused, Timeouts};
@@ -121,6 +122,20 @@ impl Client {
         let asked = serde_json::to_vec(asked).map_err(|problem| Problem::Failed(problem.to_string()))?;
         let body = self.ask(Method::POST, path, asked.into())?;
         self.read(&body)
+    }
+
+    /// Takes away what is at `path`. Returns what weir says of it.
+    ///
+    /// # Errors
+    /// [`Problem`].
+    pub(crate) fn delete(&mut self, path: &str) -> Result<String, Problem> {
+        let body = self.ask(Method::DELETE, path, Bytes::new())?;
+        String::from_utf8(body).map_err(|_| self.strange("bytes that are no text"))
+    }
+
+    /// Where it asks.
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
     }
 
     fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Problem> {
@@ -270,6 +285,64 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// The pieces of an answer, as they come; between two of them weir may take as long as `patience`. An interrupt calls `stop`, after
+    /// which the answer is read to its end; a second one ends it at once.
+    ///
+    /// # Errors
+    /// [`Problem`].
+    pub(crate) fn pieces(
+        &mut self,
+        path: &str,
+        patience: Duration,
+        stop: &mut dyn FnMut(),
+        each: &mut dyn FnMut(&[u8]) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        let mut signals = {
+            let _runtime = self.runtime.enter();
+            let signals =
+                signal(SignalKind::interrupt()).and_then(|it| Ok((it, signal(SignalKind::terminate())?)));
+            signals.map_err(|problem| Problem::Failed(problem.to_string()))?
+        };
+        let answer = self.send(Method::GET, path, Bytes::new())?;
+        let status = answer.status();
+        let mut stream = answer.into_body();
+        let mut refused = Vec::new();
+        let mut is_interrupted = false;
+        loop {
+            let next = self.runtime.block_on(async {
+                tokio::select! {
+                    next = next_frame(&mut stream, patience) => Some(next),
+                    _ = signals.0.recv() => None,
+                    _ = signals.1.recv() => None,
+                }
+            });
+            let frame = match next {
+                None if is_interrupted => {
+                    self.sender = None;
+                    return Err(Problem::Failed("interrupted".to_owned()));
+                }
+                None => {
+                    is_interrupted = true;
+                    stop();
+                    continue;
+                }
+                Some(Err(())) => return Err(self.late()),
+                Some(Ok(None)) => break,
+                Some(Ok(Some(Err(problem)))) => return Err(self.broken(&problem.to_string())),
+                Some(Ok(Some(Ok(frame)))) => frame,
+            };
+            let Ok(bytes) = frame.into_data() else { continue };
+            if !status.is_success() {
+                refused.extend(bytes.iter().take(LINE_BYTES_MAX.saturating_sub(refused.len())));
+            } else if let Err(problem) = each(&bytes) {
+                // What is still on its way is of no use.
+                self.sender = None;
+                return Err(problem);
+            }
+        }
+        if status.is_success() { Ok(()) } else { Err(self.refusal(status, path, &refused)) }
     }
 
     /// The lines of an answer, as they come.

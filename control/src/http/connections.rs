@@ -3,7 +3,7 @@
 //! Whoever reaches the listening address can hold so many connections and no more; where there are too many,
 //! [`Room`] says who gives way. Each takes [`REQUEST_BYTES_MAX`] of memory besides the page it
 //! reads, and is closed when a request's header takes too long to arrive or when it is too old, however slowly it
-//! reads. [`Limits`] has the figures.
+//! reads; only a capture, which has an end of its own, may last longer. [`Limits`] has the figures.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -161,13 +161,19 @@ async fn connection(
     tokio::select! {
         ended = connection.as_mut() => return log(ended),
         () = far_end.has_gone() => return,
-        () = sleep(limits.age) => {}
+        () = old_age(limits, guest) => {}
         _ = stopping.wait_for(|stopping| *stopping) => {}
     }
     connection.as_mut().graceful_shutdown();
     if let Ok(ended) = timeout(limits.last_request, connection).await {
         log(ended);
     }
+}
+
+/// Returns when a connection has been there for too long: not while it is let stay.
+async fn old_age(limits: Limits, guest: &Guest) {
+    sleep(limits.age).await;
+    guest.stays_no_more().await;
 }
 
 fn log(ended: hyper::Result<()>) {

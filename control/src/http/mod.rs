@@ -9,6 +9,7 @@
 //! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one, `?templates=count` with clients that persistence ties |
 //! | `/api/v1/explain` | JSON: what would become of a packet, and why: `?protocol=tcp&source=ADDRESS:PORT&destination=ADDRESS:PORT` |
 //! | `/api/v1/health` | JSON: real servers and their checks; `?virtual_server=NAME` |
+//! | `/api/v1/neighbors` | JSON: next hops and their MACs, as each worker knows them |
 //! | `/api/v1/timeouts` | JSON: how long connections stay |
 //! | `/api/v1/openapi.json` | JSON: the API as an OpenAPI document |
 //! | `/api/v1/workers` | JSON: what each worker has done, how long its passes take |
@@ -26,11 +27,13 @@
 //! |---|---|
 //! | `POST /api/v1/edits` | JSON: edits are made, all or none |
 //! | `POST /api/v1/reload` | JSON: the file is read again, or it is said what would come of it |
+//! | `/api/v1/capture` | pcapng: frames, as long as a capture goes on; `DELETE` ends it |
 //! | `/api/v1/desired` | JSON: the tables of the file as they are in force |
 //!
 //! [`connections`] and [`room`] keep what clients can take within bounds. Pages that cost memory are made on tokio's
 //! blocking threads, [`PAGES_MAX`] at a time, so that control's own thread is never held up by them.
 
+mod capture;
 mod connections;
 mod director;
 mod door;
@@ -41,6 +44,7 @@ mod health;
 mod hosts;
 mod keys;
 mod listing;
+mod neighbors;
 mod page;
 mod query;
 mod readiness;
@@ -77,6 +81,7 @@ use tokio::time::timeout;
 use tracing::error;
 use weir_config::model::Http;
 
+use crate::capture::Captures;
 use crate::metrics::Metrics;
 use crate::orders::Orders;
 use crate::sources::Sources;
@@ -136,6 +141,7 @@ pub(crate) struct HttpState {
     guard: Arc<Guard>,
     orders: Orders,
     threads: Threads,
+    captures: Captures,
 }
 
 impl HttpState {
@@ -151,6 +157,7 @@ impl HttpState {
             guard,
             orders,
             threads: Threads::default(),
+            captures: Captures::default(),
         }
     }
 
@@ -211,6 +218,7 @@ const READING: &[Route] = &[
     ("/api/v1/connections", || get(listed_connections)),
     ("/api/v1/explain", || get(explained)),
     ("/api/v1/health", || get(health_listing)),
+    ("/api/v1/neighbors", || get(listed_neighbors)),
     ("/api/v1/vrrp", || get(listed_vrrp)),
     ("/api/v1/timeouts", || get(edits::timeouts)),
     ("/api/v1/openapi.json", || get(openapi)),
@@ -220,8 +228,11 @@ const READING: &[Route] = &[
 const INNER: &[Route] = &[("/api/v1/desired", || get(edits::desired))];
 
 /// What changes weir, or shows what is in packets. At the control socket, and at the TCP listener for who has a token for that.
-const CHANGING: &[Route] =
-    &[("/api/v1/edits", || post(edits::edits)), ("/api/v1/reload", || post(edits::reload))];
+const CHANGING: &[Route] = &[
+    ("/api/v1/capture", || get(capture::begin).delete(capture::stop)),
+    ("/api/v1/edits", || post(edits::edits)),
+    ("/api/v1/reload", || post(edits::reload)),
+];
 
 /// What supervisors ask. They do so by whatever name they like, and learn nothing that a stranger could use.
 const SUPERVISING: &[Route] = &[("/live", || get(live)), ("/ready", || get(ready))];
@@ -385,6 +396,11 @@ async fn health_listing(State(state): State<HttpState>, visit: Visit, uri: Uri) 
 async fn listed_vrrp(State(state): State<HttpState>, visit: Visit) -> Response {
     let status = state.metrics.sources().vrrp.load_full();
     make(state, visit, JSON, move || vrrp::render(&status)).await
+}
+
+async fn listed_neighbors(State(state): State<HttpState>, visit: Visit) -> Response {
+    let metrics = state.metrics.clone();
+    make(state, visit, JSON, move || neighbors::render(metrics.sources())).await
 }
 
 async fn listed_workers(State(state): State<HttpState>, visit: Visit) -> Response {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::door::Who;
 
@@ -37,6 +37,8 @@ pub(super) struct Guest {
     held_bytes: AtomicUsize,
     /// Rung when it has to go.
     leave: Notify,
+    /// Whether it may become older than others.
+    stays: watch::Sender<bool>,
 }
 
 /// A process, a host, or a network that one host may have to itself.
@@ -77,6 +79,7 @@ impl Room {
             is_served: AtomicBool::new(false),
             held_bytes: AtomicUsize::new(0),
             leave: Notify::new(),
+            stays: watch::channel(false).0,
         });
         guests.push(guest.clone());
         guest
@@ -152,6 +155,17 @@ impl Guest {
         *self.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// It may become older than others until the value is dropped.
+    pub(super) fn stay(self: &Arc<Self>) -> Staying {
+        self.stays.send_replace(true);
+        Staying(self.clone())
+    }
+
+    /// Returns when nothing lets it stay any more.
+    pub(super) async fn stays_no_more(&self) {
+        let _ = self.stays.subscribe().wait_for(|stays| !stays).await;
+    }
+
     /// Its request is answered from now until the value is dropped.
     pub(super) fn serve(self: &Arc<Self>) -> Serving {
         self.is_served.store(true, Relaxed);
@@ -161,6 +175,15 @@ impl Guest {
     /// Its page has been sent.
     pub(super) fn release(&self) {
         self.held_bytes.store(0, Relaxed);
+    }
+}
+
+/// See [`Guest::stay`].
+pub(super) struct Staying(Arc<Guest>);
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        self.0.stays.send_replace(false);
     }
 }
 
@@ -232,6 +255,22 @@ mod tests {
         room.hold(&scraper, 5_000);
         assert!(!has_to_leave(&scraper));
         assert_eq!(room.len(), 1);
+    }
+
+    #[test]
+    fn who_is_let_stay_is_not_too_old_until_that_is_over() {
+        let guest = Room::new(2, 1_000).enter(address("::1"), Instant::now());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let may_go = || {
+            runtime.block_on(async {
+                tokio::time::timeout(Duration::from_millis(1), guest.stays_no_more()).await.is_ok()
+            })
+        };
+        assert!(may_go());
+        let stay = guest.stay();
+        assert!(!may_go());
+        drop(stay);
+        assert!(may_go());
     }
 
     #[test]

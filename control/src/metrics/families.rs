@@ -349,6 +349,11 @@ families! {
     COUNTER "weir_drops_total" ["reason"] "Frames that went nowhere."
         |it, to| it.drops.iter().for_each(|(reason, count)| to.count(&[reason.label()], *count));
 
+    COUNTER "weir_captured_frames_total" [] "Frames copied for a capture (`weirctl capture`)."
+        |it, to| to.count(&[], it.captured);
+    COUNTER "weir_capture_lost_frames_total" [] "Frames that a capture wanted and lost: its ring was full."
+        |it, to| to.count(&[], it.capture_lost);
+
     GAUGE "weir_neighbor_waiting_packets" [] "Packets that wait for their next hop's ARP answer."
         |it, to| to.count(&[], it.waiting);
     COUNTER "weir_arp_requests_total" [] "ARP requests sent for next hops."

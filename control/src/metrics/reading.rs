@@ -90,6 +90,10 @@ pub(crate) struct Reading {
     pub(crate) untracked: u64,
     /// Connections that got no template for lack of room.
     pub(crate) templates_full: u64,
+    /// Frames copied for a capture.
+    pub(crate) captured: u64,
+    /// Frames that a capture wanted and lost.
+    pub(crate) capture_lost: u64,
     /// Packets that wait for a neighbour's answer.
     pub(crate) waiting: u64,
     /// ARP requests sent.
@@ -352,6 +356,8 @@ impl Reading {
             absorbed: sum(workers, |counters| counters.absorbed.get()),
             untracked: sum(workers, |counters| counters.untracked.get()),
             templates_full: sum(workers, |counters| counters.templates_full.get()),
+            captured: sum(workers, |counters| counters.captured.get()),
+            capture_lost: sum(workers, |counters| counters.capture_lost.get()),
             waiting: sum(workers, |counters| counters.waiting.get()),
             arp_requests: sum(workers, |counters| counters.arp_requests.get()),
             arp_conflicts: sum(workers, |counters| counters.arp_conflicts.get()),

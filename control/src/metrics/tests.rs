@@ -281,6 +281,8 @@ fn what_workers_count_is_summed() {
         counters.absorbed.add(n * 2);
         counters.untracked.add(n * 3);
         counters.templates_full.add(n * 5);
+        counters.captured.add(n * 6);
+        counters.capture_lost.add(n * 7);
         counters.waiting.set(n);
         counters.arp_requests.add(n * 4);
         counters.arp_conflicts.add(n * 5);
@@ -324,6 +326,8 @@ fn what_workers_count_is_summed() {
         ("weir_absorbed_packets_total", 86.0),
         ("weir_untracked_packets_total", 129.0),
         ("weir_templates_full_total", 215.0),
+        ("weir_captured_frames_total", 258.0),
+        ("weir_capture_lost_frames_total", 301.0),
         ("weir_neighbor_waiting_packets", 43.0),
         ("weir_arp_requests_total", 172.0),
         ("weir_arp_conflicts_total", 215.0),

@@ -1,5 +1,6 @@
 //! weirctl's own commands. Each asks once and prints; how it looks is a function of the answer.
 
+mod capture;
 pub(crate) mod change;
 mod connections;
 mod events;
@@ -7,6 +8,7 @@ mod explain;
 mod health;
 mod list;
 mod machine;
+mod neighbors;
 mod proc_files;
 mod save;
 mod status;
@@ -19,7 +21,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use weir_api::edits::Reload;
 use weir_api::{
-    director, explain as explain_api, health as health_api, virtual_servers, vrrp as vrrp_api, workers,
+    director, explain as explain_api, health as health_api, neighbors as neighbors_api, virtual_servers,
+    vrrp as vrrp_api, workers,
 };
 
 use crate::cli::{Add, Command, Common, Remove, Set, encoded};
@@ -55,6 +58,11 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
             let path = format!("/api/v1/explain?{}", packet.query());
             asked.show(&path, |it: &explain_api::Explanation<'static>, screen| explain::text(it, screen))
         }
+        Command::Capture(wanted) => capture::run(&mut asked, wanted),
+        Command::Neighbors(wanted) => asked
+            .show("/api/v1/neighbors", |it: &neighbors_api::Listing<'static>, screen| {
+                neighbors::text(it, wanted, screen)
+            }),
         Command::Vrrp => {
             asked.show("/api/v1/vrrp", |it: &vrrp_api::Listing<'static>, screen| Ok(vrrp::text(it, screen)))
         }
