@@ -350,6 +350,7 @@ impl WallClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::tests::Director;
 
     #[test]
     fn there_is_one_place_until_it_is_given_back() {
@@ -361,6 +362,84 @@ mod tests {
         assert!(captures.stop() && place.is_stopped.load(Relaxed));
         drop(place);
         assert!(!captures.take(ends).unwrap().is_stopped.load(Relaxed));
+    }
+
+    /// Keeps what it is offered, unless it has gone.
+    #[derive(Default)]
+    struct Reader {
+        pieces: Vec<Vec<u8>>,
+        has_gone: bool,
+    }
+
+    impl Client for Reader {
+        fn offer(&mut self, piece: Vec<u8>) -> Result<(), Vec<u8>> {
+            self.pieces.push(piece);
+            Ok(())
+        }
+        fn has_gone(&self) -> bool {
+            self.has_gone
+        }
+    }
+
+    fn wanted(count: u64) -> Wanted {
+        let filter = Filter { received: true, snap_len: 64, ..Filter::NOTHING };
+        Wanted { filter, count, bytes: 1 << 20, time: Duration::from_secs(60), text: String::new() }
+    }
+
+    fn begin(sources: &Sources, captures: &Captures, wanted: Wanted) -> Result<Session, Deaf> {
+        let ends = Instant::now() + wanted.time;
+        Session::begin(sources, wanted, (captures.take(ends).unwrap(), ends))
+    }
+
+    #[test]
+    fn a_worker_that_takes_no_orders_is_named_and_the_place_is_free_again() {
+        let (director, captures) = (Director::usual(), Captures::default());
+        let problem = begin(director.metrics.sources(), &captures, wanted(1)).unwrap_err();
+        assert!(problem.to_string().starts_with("worker 0 does not take orders"), "{problem}");
+        assert!(captures.take(Instant::now()).is_ok());
+    }
+
+    #[test]
+    fn it_ends_when_its_client_goes_and_the_workers_let_go() {
+        let (director, captures) = (Director::usual(), Captures::default());
+        let sources = director.metrics.sources();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for worker in &director.workers {
+                let (desk, is_over) = (worker.desk.clone(), &is_over);
+                scope.spawn(move || {
+                    let mut tap = None;
+                    while !is_over.load(Relaxed) {
+                        desk.take(|order| match order {
+                            Order::Capture(given) => tap = Some(given),
+                            _ => tap = None,
+                        });
+                        std::thread::sleep(PAUSE);
+                    }
+                    assert!(tap.is_none(), "it was told that the capture is over");
+                });
+            }
+            // Also when a step below fails.
+            let _end = OnDrop(&is_over);
+            let session = begin(sources, &captures, wanted(u64::MAX)).unwrap();
+            let mut client = Reader { has_gone: true, ..Reader::default() };
+            session.run(sources, &mut client);
+            assert!(client.pieces.is_empty());
+            let session = begin(sources, &captures, wanted(u64::MAX)).unwrap();
+            assert!(captures.stop());
+            let mut client = Reader::default();
+            session.run(sources, &mut client);
+            assert!(client.pieces.concat().len() > 100, "a file without frames is one, too");
+        });
+        assert!(!captures.stop());
+    }
+
+    struct OnDrop<'a>(&'a AtomicBool);
+
+    impl Drop for OnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
     }
 
     #[test]
