@@ -96,6 +96,7 @@ impl Need {
             Need::Certificates(path) => format!("the file {}", path.display()),
             Need::SystemAuthorities => "the file of this system's authorities".to_owned(),
             Need::Identity(identity) => format!("the file {}", identity.certificate.display()),
+            Need::Tokens(path) => format!("the file {}", path.display()),
             Need::Program(path) => match secret::program_of(&path.display().to_string()) {
                 "" => "a program".to_owned(),
                 program => format!("the program {program}"),

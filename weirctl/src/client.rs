@@ -1,6 +1,7 @@
 //! weir's API as a client sees it: HTTP/1.1 over the unix socket, or over TCP to the read-only listener. One request at a time, each
 //! bounded in time and size.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,6 +47,13 @@ pub enum Door {
     Http(SocketAddr),
     /// The same by its URL, with TLS and a token, with which it takes edits.
     Web(Box<Web>),
+}
+
+impl fmt::Debug for Door {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Door({self})")
+    }
 }
 
 /// See the module.
@@ -131,11 +139,6 @@ impl Client {
     pub(crate) fn delete(&mut self, path: &str) -> Result<String, Problem> {
         let body = self.ask(Method::DELETE, path, Bytes::new())?;
         String::from_utf8(body).map_err(|_| self.strange("bytes that are no text"))
-    }
-
-    /// Where it asks.
-    pub(crate) fn door(&self) -> &Door {
-        &self.door
     }
 
     fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Problem> {
@@ -458,8 +461,8 @@ fn unreachable(door: &Door, problem: &io::Error) -> String {
     format!("weir can't be asked at {door}: {why}")
 }
 
-impl std::fmt::Display for Door {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Door::Socket(path) => write!(f, "{}", path.display()),
             Door::Http(address) => write!(f, "{address}"),

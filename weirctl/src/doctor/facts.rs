@@ -137,7 +137,7 @@ fn answers(mut client: Client, between: Duration) -> Result<Answers, String> {
         let servers = client.get("/api/v1/virtual_servers")?;
         let in_force = match client.door() {
             Door::Socket(_) => Some(in_force(&mut client)?),
-            Door::Http(_) => None,
+            Door::Http(_) | Door::Web(_) => None,
         };
         thread::sleep(between.saturating_sub(began.elapsed()));
         let late = (client.get("/api/v1/ports")?, client.get("/api/v1/workers")?);
