@@ -7,6 +7,7 @@ import pathlib
 import re
 import signal
 import stat
+import subprocess
 import tempfile
 import time
 import unittest
@@ -524,3 +525,35 @@ class WeirctlDoctor(unittest.TestCase):
         self.assertEqual(self.found(checks, "file"), [("ok", f"{file} is good")])
         self.assertTrue(self.found(checks, "tunnels") and self.found(checks, "hugepages") and self.found(checks, "clock"))
         self.assertFalse(self.found(checks, "table"))
+
+
+class WeirctlInstalls(unittest.TestCase):
+    """The commands of docs/weirctl.md, below another root."""
+
+    def test_completions_and_pages_go_where_packages_have_them(self):
+        documented = (lab.ROOT / "docs" / "weirctl.md").read_text().split("```\n")
+        block = next(block for block in documented if "completions bash" in block)
+        with tempfile.TemporaryDirectory() as root:
+            commands = block.replace("/usr/", f"{root}/usr/").replace("weirctl completions", f"{WEIRCTL} completions").replace(
+                "weirctl man", f"{WEIRCTL} man")
+            subprocess.run(["bash", "-euc", commands], check=True)
+            share = pathlib.Path(root) / "usr" / "share"
+            for place, word in (("zsh/vendor-completions/_weirctl", "#compdef weirctl"), ("fish/vendor_completions.d/weirctl.fish", "complete -c weirctl"),
+                                ("man/man1/weirctl.1", ".TH weirctl 1"), ("man/man1/weirctl-connections.1", "real\\-server"),
+                                ("man/man1/weirctl-set-virtual-server.1", ".TH weirctl-set-virtual-server 1")):
+                self.assertIn(word, (share / place).read_text(), place)
+            completion = share / "bash-completion" / "completions" / "weirctl"
+
+            def completed(*words):
+                line = " ".join(f"'{word}'" for word in ("weirctl", *words))
+                script = (f"source {completion}; COMP_WORDS=({line}); COMP_CWORD={len(words)}; COMP_LINE=\"{' '.join(('weirctl', *words))}\"; "
+                          f"COMP_POINT=${{#COMP_LINE}}; _weirctl weirctl '{words[-1]}' '{('weirctl', *words)[-2]}'; echo \"${{COMPREPLY[*]}}\"")
+                done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+                return done.stdout.split()
+
+            self.assertEqual(completed("doc"), ["doctor"])
+            self.assertLessEqual({"status", "stats", "set", "save"}, set(completed("s")))
+            self.assertEqual(completed("connections", "--real"), ["--real-server"])
+            self.assertEqual(completed("connections", "--protocol", ""), ["tcp", "udp", "sctp"])
+            self.assertIn("virtual-server", completed("add", "v"))
+            self.assertEqual(completed("proc", "ip_vs_c"), ["ip_vs_conn"])

@@ -224,6 +224,9 @@ pub(crate) enum Command {
     Man {
         /// The command
         command: Option<String>,
+        /// Write all pages into this directory instead
+        #[arg(long, value_name = "DIRECTORY", conflicts_with = "command")]
+        directory: Option<PathBuf>,
     },
     /// Take a command of ipvsadm's: `weirctl ipvsadm -Ln`
     #[command(disable_help_flag = true, disable_version_flag = true)]

@@ -1,8 +1,19 @@
 //! What packages bring along: completions and manual pages, made of the command line's own description.
 
+use std::io;
+use std::path::Path;
+
 use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Command};
+
+/// Writes a page for weirctl and for each of its commands, those below others included.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn write_pages(directory: &Path) -> io::Result<()> {
+    clap_mangen::generate_to(Cli::command(), directory)
+}
 
 /// The text of `completions` and `man`; `None`: it is another command.
 pub(crate) fn text(command: &Command) -> Option<String> {
@@ -11,7 +22,7 @@ pub(crate) fn text(command: &Command) -> Option<String> {
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "weirctl", &mut made);
         }
-        Command::Man { command } => {
+        Command::Man { command, directory: None } => {
             let mut all = Cli::command();
             all.build();
             let page = match command {
@@ -55,10 +66,11 @@ mod tests {
             let script = text(&Command::Completions { shell }).unwrap();
             assert!(names.iter().all(|name| script.contains(name.as_str())), "{shell}");
         }
-        let page = text(&Command::Man { command: None }).unwrap();
+        let page = text(&Command::Man { command: None, directory: None }).unwrap();
         assert!(page.contains(".TH weirctl 1"), "{page}");
         assert!(names.iter().all(|name| page.contains(&name.replace('-', "\\-"))));
-        let of_one = text(&Command::Man { command: Some("connections".to_owned()) }).unwrap();
+        let of_one = text(&Command::Man { command: Some("connections".to_owned()), directory: None });
+        let of_one = of_one.unwrap();
         assert!(of_one.contains("\\-\\-real\\-server"), "{of_one}");
     }
 }

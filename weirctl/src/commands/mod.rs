@@ -28,6 +28,7 @@ use weir_api::{
 use crate::cli::{Add, Command, Common, Remove, Set, encoded};
 use crate::client::Client;
 use crate::screen::Screen;
+use crate::shell;
 use crate::weir::Problem;
 use change::Change;
 
@@ -114,6 +115,9 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
             proc_files::keep(&mut asked, directory, Duration::from_secs(*interval))
         }
         Command::Proc { file, .. } => file.map_or(Ok(()), |file| proc_files::run(&mut asked, file)),
+        Command::Man { directory: Some(directory), .. } => shell::write_pages(directory).map_err(|problem| {
+            Problem::Failed(format!("{} can't be written: {problem}", directory.display()))
+        }),
         // They have their own ways in.
         Command::Doctor { .. }
         | Command::Ipvsadm { .. }
