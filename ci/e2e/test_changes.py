@@ -10,12 +10,17 @@ import time
 import unittest
 
 import lab
+import lateness
 import test_load
 
 CHANGES = 100
 # wrk ends by itself: it is told how long to run, and the changes are to be over before.
 SECONDS_MAX = 300
 CLIENTS = 16
+# Virtual servers beside those of the clients, edits of them, and how soon one is to be in force.
+MANY = 500
+EDITS = 200
+IN_FORCE_SECONDS = 0.01
 A, B, C = (lab.REAL_SERVERS[name] for name in "ABC")
 
 
@@ -124,3 +129,31 @@ class Changes(unittest.TestCase):
         self.assertEqual(self.carried("tun"), still)
         self.assertGreaterEqual(self.door.ask("status")["generation"], generation + CHANGES)
         print(f"{CHANGES} reloads and {3 * CHANGES} weights in {took:.1f} s; {requests} requests, no error")
+
+    def test_edits_among_many_are_in_force_at_once(self):
+        many = "".join(f'[[virtual_server]]\nname = "m{n}"\naddress = "10.10.2.{n % 250 + 1}"\nport = {1000 + n}\nforwarding = "nat"\n'
+                       f'[[virtual_server.real_server]]\naddress = "{A}"\nport = 8080\n' for n in range(MANY))
+        self.weir.file.write_text(self.text + many)
+        self.door.ask("reload", {})
+        wrk = self.clients("nat")
+        lab.wait_for("load", lambda: self.carried("nat")["in_packets"] > 1000, 20)
+        generation = lambda: self.door.ask("workers")["workers"][0]["generation"]
+        took = []
+        with lateness.Lateness() as late:
+            for number in range(EDITS):
+                before = generation()
+                edit = {"op": "set_real_server", "virtual_server": {"name": f"m{number * 37 % MANY}"},
+                        "real_server": {"address": A, "port": 8080}, "keys": {"weight": number % 9 + 2}}
+                if number % 10 == 0:
+                    edit = {"op": "add_real_server", "virtual_server": {"name": f"m{number}"}, "real_server": {"address": B, "port": 8080}}
+                begun = time.monotonic()
+                self.door.ask("edits", {"edits": [edit]})
+                while generation() <= before:
+                    pass
+                took.append(time.monotonic() - begun)
+        wrk.send_signal(2)
+        report = wrk.communicate(timeout=60)[0]
+        self.assertEqual(test_load.ERRORS.findall(report), [], report)
+        half = sorted(took)[EDITS // 2]
+        self.assertLess(half, IN_FORCE_SECONDS + late.allowance)
+        print(f"{EDITS} edits among {MANY} virtual servers: half in force within {half * 1e3:.1f} ms, all within {max(took) * 1e3:.1f} ms")
