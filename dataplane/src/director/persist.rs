@@ -193,7 +193,7 @@ impl<F: Frame> Director<F> {
 }
 
 /// The real server of a flow without record and template: the one that its two ends and the weights tell.
-#[inline]
+#[inline(always)]
 pub(super) fn pick_by_hash(packet: &Packet, service: &Service) -> Option<ServerId> {
     let source = (packet.source, packet.source_port);
     let destination = (packet.destination, packet.destination_port);
@@ -201,6 +201,7 @@ pub(super) fn pick_by_hash(packet: &Packet, service: &Service) -> Option<ServerI
 }
 
 /// How long a template lives after its last use; `None`: it means nothing any more.
+#[inline]
 pub(super) fn lifetime_of(template: Template, snapshot: &Snapshot) -> Option<u32> {
     let service = snapshot.service(template.key().service())?;
     let persistence = service.persistence.filter(|_| template.key().epoch() == service.epoch.number)?;
@@ -216,6 +217,7 @@ pub(super) fn hangs_on_template(record: Record, snapshot: &Snapshot, swept: u64)
         || snapshot.service(snapshot.server(record.server()).service).is_none_or(is_settled)
 }
 
+#[inline]
 pub(super) fn template_key(client: Addr4, service: &Service, persistence: Persistence) -> TemplateKey {
     TemplateKey::new(client, persistence.netmask, service.id, service.epoch.number)
 }
@@ -223,6 +225,7 @@ pub(super) fn template_key(client: Addr4, service: &Service, persistence: Persis
 /// Whether a template may go on sending clients to its real server. Weight 0 and thresholds do not count, unless
 /// `expire_quiescent_template` makes weight 0 count. A number that was given to another virtual server's real server
 /// since does not hold.
+#[inline]
 pub(super) fn holds(server: &Server, service: &Service, snapshot: &Snapshot) -> bool {
     server.is_present
         && server.service == service.id

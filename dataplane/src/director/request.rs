@@ -337,6 +337,7 @@ fn is_rescheduled(protocol: Protocol, snapshot: &Snapshot) -> bool {
 }
 
 /// Whether a packet without connection may open one.
+#[inline(always)]
 pub(super) fn may_open(packet: &Packet, protocol: Protocol, snapshot: &Snapshot) -> bool {
     let is_sloppy = match protocol {
         Protocol::Tcp => snapshot.switches.sloppy_tcp,

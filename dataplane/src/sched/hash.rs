@@ -52,6 +52,7 @@ impl SourceHash {
         place_of(self.table.as_deref(), self.hash(key))
     }
 
+    #[inline(always)]
     fn hash(&self, key: &PickKey) -> u8 {
         let port = if self.flags.port { u32::from(key.source_port) } else { 0 };
         bucket_hash(address_key(key.source).wrapping_add(port))

@@ -77,6 +77,7 @@ impl Maglev {
     }
 
     /// What a client is to the hash.
+    #[inline(always)]
     fn number(&self, key: &PickKey) -> u32 {
         let port = if self.flags.port { u32::from(key.source_port) } else { 0 };
         address_key(key.source).wrapping_add(port)
@@ -103,6 +104,7 @@ impl Maglev {
     }
 
     /// The slot of a client, for a table that is not empty.
+    #[inline]
     pub(super) fn slot(&self, number: u32) -> u32 {
         self.hash.of(number) % self.table.len() as u32
     }

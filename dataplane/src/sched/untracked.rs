@@ -163,6 +163,7 @@ impl Entrants {
     }
 
     /// The place of the real server that a flow goes to. `None`: no weight is above 0.
+    #[inline]
     pub fn pick(&self, flow: FlowHash) -> Option<usize> {
         self.least(flow).place.map(|place| place as usize)
     }

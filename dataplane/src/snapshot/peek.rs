@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::Snapshot;
-use super::service::{Service, View};
+use super::service::{Candidate, Service, View};
 use crate::conn::record::{Record, ServerId};
 use crate::conn::state::is_active;
-use crate::sched::{Peeked, PickKey, Servers};
+use crate::sched::{Measure, Peeked, PickKey, Servers};
 
 impl Service {
     /// What [`Service::pick`] would pick, and why. `ended` is a connection whose place the new one takes, and which is counted
@@ -18,31 +18,32 @@ impl Service {
         key: &PickKey,
         ended: Option<Record>,
     ) -> Option<Peeked<ServerId>> {
-        let state = self.state.get(worker)?;
         let view = View { snapshot, list: &self.list, service: self, worker };
-        let peeked = match ended {
-            None => self.scheduler.peek(state, &view, key),
-            Some(record) => self.scheduler.peek(state, &Without { view, record }, key),
-        };
+        let peeked = self.scheduler.peek(self.state.get(worker)?, &Asked { view, ended }, key);
         Some(peeked.and_then(|index| Some(self.list.get(index)?.id)))
     }
 }
 
-/// The real servers without one connection. A long list is walked, since it is kept with that connection.
-struct Without<'a> {
+/// The real servers as picks see them, or without one connection: a long list is walked then, since it is kept with that one.
+///
+/// A type of its own, so that what picks go through is compiled for them alone.
+struct Asked<'a> {
     view: View<'a>,
-    record: Record,
+    ended: Option<Record>,
 }
 
-impl Without<'_> {
-    /// Whether the connection is this real server's, under whatever number.
-    fn is_of(&self, index: usize) -> bool {
-        let its = &self.view.snapshot.server(self.record.server()).tallies;
-        Arc::ptr_eq(its, &self.view.list[index].tallies)
+impl Asked<'_> {
+    /// The connection that counts no more, if it is this real server's, under whatever number.
+    fn ended_of(&self, index: usize) -> Option<Record> {
+        let is_its = |record: &Record| {
+            let its = &self.view.snapshot.server(record.server()).tallies;
+            Arc::ptr_eq(its, &self.view.list[index].tallies)
+        };
+        self.ended.filter(is_its)
     }
 }
 
-impl Servers for Without<'_> {
+impl Servers for Asked<'_> {
     fn len(&self) -> usize {
         self.view.len()
     }
@@ -50,10 +51,24 @@ impl Servers for Without<'_> {
         self.view.weight(index)
     }
     fn overloaded(&self, index: usize) -> bool {
-        let has_threshold = self.view.list[index].has_threshold;
-        match has_threshold && self.is_of(index) {
-            true => self.view.snapshot.server(self.view.list[index].id).is_overloaded_without_one(),
-            false => self.view.overloaded(index),
+        let Candidate { id, has_threshold, .. } = self.view.list[index];
+        let server = || self.view.snapshot.server(id);
+        has_threshold
+            && match self.ended_of(index) {
+                Some(_) => server().is_overloaded_without_one(),
+                None => server().is_overloaded(),
+            }
+    }
+    fn least(&self, measure: Measure) -> Option<usize> {
+        match self.ended {
+            None => least_of(&self.view, measure),
+            Some(_) => crate::sched::least(self, 0..self.len(), measure).map(|(index, _)| index),
+        }
+    }
+    fn some_have_plenty(&self) -> bool {
+        match self.ended {
+            None => some_of_have_plenty(&self.view),
+            Some(_) => (0..self.len()).any(|index| crate::sched::has_plenty(self, index)),
         }
     }
     fn active(&self, index: usize) -> u32 {
@@ -64,10 +79,22 @@ impl Servers for Without<'_> {
     }
     fn connections(&self, index: usize) -> (u32, u32) {
         let (active, inactive) = self.view.connections(index);
-        match (self.is_of(index), is_active(self.record.protocol(), self.record.state())) {
-            (false, _) => (active, inactive),
-            (true, true) => (active.saturating_sub(1), inactive),
-            (true, false) => (active, inactive.saturating_sub(1)),
+        match self.ended_of(index).map(|record| is_active(record.protocol(), record.state())) {
+            None => (active, inactive),
+            Some(true) => (active.saturating_sub(1), inactive),
+            Some(false) => (active, inactive.saturating_sub(1)),
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn least_of(view: &View<'_>, measure: Measure) -> Option<usize> {
+    view.least(measure)
+}
+
+#[cold]
+#[inline(never)]
+fn some_of_have_plenty(view: &View<'_>) -> bool {
+    view.some_have_plenty()
 }

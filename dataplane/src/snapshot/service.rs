@@ -136,6 +136,7 @@ impl Service {
 
     /// Picks a real server for a flow that gets no record: the same one for each of its packets, and another one only if
     /// the weights ask for it.
+    #[inline(always)]
     pub fn pick_untracked(&self, flow: FlowHash) -> Option<ServerId> {
         let place = self.entrants.pick(flow)?;
         Some(self.list.get(place)?.id)

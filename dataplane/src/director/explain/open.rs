@@ -12,6 +12,7 @@ use crate::director::persist::{holds, lifetime_of, pick_by_hash, template_key};
 use crate::director::{Context, Director};
 use crate::limit::Asker;
 use crate::packet::Frame;
+use crate::parse::Packet;
 use crate::snapshot::service::Service;
 use crate::stats::Answer;
 
@@ -68,7 +69,7 @@ impl<F: Frame> Director<F> {
         let server = if chosen.is_tied || goes_on {
             Some(chosen.server)
         } else {
-            let by_ends = pick_by_hash(packet, service);
+            let by_ends = by_ends(packet, service);
             story.say(Step::ByEnds(by_ends));
             by_ends
         };
@@ -89,7 +90,7 @@ impl<F: Frame> Director<F> {
         {
             return Some(asked.context.snapshot.server(chosen.server).current);
         }
-        let by_ends = pick_by_hash(&asked.packet, service);
+        let by_ends = by_ends(&asked.packet, service);
         story.say(Step::ByEnds(by_ends));
         by_ends
     }
@@ -149,7 +150,7 @@ impl<F: Frame> Director<F> {
                 return Some(server);
             }
         }
-        let by_ends = pick_by_hash(packet, service);
+        let by_ends = by_ends(packet, service);
         story.say(Step::ByEnds(by_ends));
         by_ends
     }
@@ -180,4 +181,11 @@ impl<F: Frame> Director<F> {
     fn frees_a_place(&self, hash: u64, ended: Option<Record>) -> bool {
         ended.is_some_and(|record| self.table.hash(record.lookup_key().hash_input()) == hash)
     }
+}
+
+/// As [`pick_by_hash`], which is compiled into those that packets take.
+#[cold]
+#[inline(never)]
+fn by_ends(packet: &Packet, service: &Service) -> Option<ServerId> {
+    pick_by_hash(packet, service)
 }
