@@ -46,8 +46,6 @@ enum Says {
     Text,
     /// Any JSON.
     Json,
-    /// The file of a capture, or that it ends.
-    Frames,
     /// One value.
     One(Of),
     /// One value, which control makes, or why not.
@@ -56,6 +54,10 @@ enum Says {
     OneOrLines(Of, Of),
     /// It takes a request and does it, or says why not.
     Does(Of, Of),
+    /// Frames, as long as they are captured, or why not.
+    Frames,
+    /// A sentence, also where there was nothing to do.
+    Ends,
 }
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -78,6 +80,11 @@ impl Operation {
     const fn for_anybody(self) -> Self {
         Self { is_open: true, ..self }
     }
+}
+
+/// How often a key of a capture may be there.
+fn some(of: Value) -> Value {
+    json!({"type": "array", "items": of, "maxItems": 16})
 }
 
 fn text() -> Value {
@@ -144,6 +151,11 @@ pub const OPERATIONS: &[Operation] = &[
         },
     ]),
     get(
+        "/api/v1/neighbors",
+        "Next hops and their MACs, as each worker knows them.",
+        Says::One(of::<neighbors::Listing<'static>>),
+    ),
+    get(
         "/api/v1/explain",
         "What would become of a packet, and why.",
         Says::One(of::<explain::Explanation<'static>>),
@@ -183,46 +195,62 @@ pub const OPERATIONS: &[Operation] = &[
         means: "Of the virtual server of this name.",
         is: text,
     }]),
-    get("/api/v1/neighbors", "Next hops as each worker knows them.", Says::One(of::<neighbors::Listing<'static>>)),
     get("/api/v1/vrrp", "The instances of VRRP.", Says::One(of::<vrrp::Listing<'static>>)),
     get("/api/v1/timeouts", "How long connections stay.", Says::One(of::<edits::Timeouts>)),
     get("/api/v1/desired", "What is in force as the tables of the file.", Says::Asked(of::<edits::Desired>)),
-    get("/api/v1/capture", "Begins a capture: frames as they come in, go out and are dropped.", Says::Frames).with(&[
-        Parameter { name: "in", means: "Frames as they come in.", is: || json!({"const": "yes"}) },
-        Parameter { name: "out", means: "Frames as they go out.", is: || json!({"const": "yes"}) },
-        Parameter { name: "drop", means: "Frames dropped for this reason, or for any. Also several times.", is: text },
-        Parameter { name: "protocol", means: "Of this protocol. Also several times.", is: text },
-        Parameter { name: "address", means: "From or to this address or network. Also several times.", is: text },
-        Parameter {
-            name: "l4_port",
-            means: "From or to this port of TCP, UDP or SCTP. Also several times.",
-            is: || json!({"type": "integer", "minimum": 0, "maximum": 65_535}),
-        },
-        Parameter { name: "port", means: "At the port of this name.", is: text },
-        Parameter {
-            name: "snaplen",
-            means: "Bytes of each frame.",
-            is: || json!({"type": "integer", "minimum": 14, "maximum": 16_384, "default": 256}),
-        },
-        Parameter {
-            name: "count",
-            means: "Ends after so many frames.",
-            is: || json!({"type": "integer", "minimum": 1}),
-        },
-        Parameter {
-            name: "bytes",
-            means: "Ends when the file is so long.",
-            is: || json!({"type": "integer", "minimum": 1, "default": 104_857_600}),
-        },
-        Parameter {
-            name: "seconds",
-            means: "Ends after so many seconds.",
-            is: || json!({"type": "integer", "minimum": 1, "maximum": 3_600, "default": 60}),
-        },
-    ]),
-    Operation { method: "delete", ..get("/api/v1/capture", "Ends the capture that is on.", Says::Frames) },
     post("/api/v1/edits", "Makes edits, all or none.", of::<edits::Request>, of::<edits::Applied>),
     post("/api/v1/reload", "Has weir read its file again.", of::<edits::Reload>, of::<edits::Reloaded>),
+    Operation {
+        method: "post",
+        path: "/api/v1/capture",
+        summary: "Captures frames, until a limit is reached.",
+        query: CAPTURE,
+        says: Says::Frames,
+        is_open: false,
+    },
+    Operation {
+        method: "delete",
+        path: "/api/v1/capture",
+        summary: "Ends the capture that is on.",
+        query: &[],
+        says: Says::Ends,
+        is_open: false,
+    },
+];
+
+/// What a capture may be asked for.
+const CAPTURE: &[Parameter] = &[
+    Parameter { name: "in", means: "Frames as they come in.", is: || json!({"const": "yes"}) },
+    Parameter { name: "out", means: "Frames as they go out.", is: || json!({"const": "yes"}) },
+    Parameter { name: "drop", means: "Frames dropped for this reason, or for any.", is: || some(text()) },
+    Parameter { name: "port", means: "At the port of this name.", is: text },
+    Parameter { name: "protocol", means: "A name, or a number of IP.", is: || some(text()) },
+    Parameter { name: "address", means: "From or to this address or network.", is: || some(text()) },
+    Parameter {
+        name: "l4_port",
+        means: "From or to this port of TCP, UDP or SCTP.",
+        is: || some(json!({"type": "integer", "minimum": 1, "maximum": 65_535})),
+    },
+    Parameter {
+        name: "snaplen",
+        means: "Bytes of each frame.",
+        is: || json!({"type": "integer", "minimum": 14, "maximum": 16_384, "default": 256}),
+    },
+    Parameter {
+        name: "count",
+        means: "Ends after so many frames.",
+        is: || json!({"type": "integer", "minimum": 1}),
+    },
+    Parameter {
+        name: "bytes",
+        means: "Ends when the file has so many.",
+        is: || json!({"type": "integer", "minimum": 65_536, "default": 104_857_600}),
+    },
+    Parameter {
+        name: "seconds",
+        means: "Ends after so many.",
+        is: || json!({"type": "integer", "minimum": 1, "maximum": 3_600, "default": 60}),
+    },
 ];
 
 /// The document.
@@ -297,11 +325,7 @@ fn described(operation: &Operation, taken: &mut SchemaGenerator, said: &mut Sche
             }
         }
         Says::Asked(_) => drop(answer("503", refused())),
-        Says::Frames => {
-            // Another one is on, or none.
-            answer("409", sentence());
-            answer("500", sentence());
-        }
+        Says::Frames | Says::Ends => drop(answer("409", sentence())),
         _ => drop(answer("500", sentence())),
     }
     described["responses"] = answers.into();
@@ -317,11 +341,8 @@ fn described(operation: &Operation, taken: &mut SchemaGenerator, said: &mut Sche
 
 fn content(says: Says, said: &mut SchemaGenerator) -> Value {
     match says {
-        Says::Text => json!({"text/plain": {"schema": {"type": "string"}}}),
-        Says::Frames => json!({
-            "application/x-pcapng": {"schema": {}},
-            "text/plain": {"schema": {"type": "string"}},
-        }),
+        Says::Frames => json!({"application/x-pcapng": {}}),
+        Says::Text | Says::Ends => json!({"text/plain": {"schema": {"type": "string"}}}),
         Says::Json => json!({"application/json": {"schema": {"type": "object"}}}),
         Says::One(answer) | Says::Asked(answer) | Says::Does(_, answer) => {
             json!({"application/json": {"schema": answer(said)}})

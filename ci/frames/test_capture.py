@@ -45,7 +45,7 @@ class Recording:
 
     def __init__(self, director, query=""):
         self.director = director
-        self.connection, self.answer = ask(director, "GET", f"{PATH}?{query}")
+        self.connection, self.answer = ask(director, "POST", f"{PATH}?{query}")
         if self.answer.status != 200:
             raise AssertionError(f"{self.answer.status}: {self.answer.read().decode()}")
         self.bytes = b""
@@ -210,7 +210,7 @@ class Captures(unittest.TestCase):
 
     def test_one_at_a_time_and_afterwards_nothing_is_copied(self):
         recording = Recording(self.director, "protocol=tcp")
-        _, refused = ask(self.director, "GET", PATH)
+        _, refused = ask(self.director, "POST", PATH)
         self.assertEqual(refused.status, 409)
         self.assertRegex(refused.read().decode(), r"^another capture is on and ends in \d+ s at the latest; `weirctl capture --stop`")
         self.live.exchange("c0", tcp())
@@ -221,13 +221,13 @@ class Captures(unittest.TestCase):
         self.assertEqual(self.director.metrics().total(CAPTURED), copied)
         _, none = ask(self.director, "DELETE", PATH)
         self.assertEqual((none.status, none.read()), (409, b"no capture is on\n"))
-        _, wrong = ask(self.director, "GET", f"{PATH}?drop=no_rout")
+        _, wrong = ask(self.director, "POST", f"{PATH}?drop=no_rout")
         self.assertEqual(wrong.status, 400)
         self.assertEqual(self.director.get(PATH)[0], 404, "frames are for the socket alone")
 
     def test_a_client_that_does_not_read_costs_copies_and_nothing_else(self):
         self.live.exchange_all("c0", [tcp("S", vip=NAT_VIP), tcp("A", vip=NAT_VIP)])
-        connection, answer = ask(self.director, "GET", f"{PATH}?snaplen=1600&in=yes")
+        connection, answer = ask(self.director, "POST", f"{PATH}?snaplen=1600&in=yes")
         self.assertEqual(answer.status, 200)
         frame = tcp("A", b"s" * 1400, vip=NAT_VIP)
         lost = 0
@@ -245,7 +245,7 @@ class Captures(unittest.TestCase):
         connection.close()
         deadline = time.monotonic() + 30
         while True:
-            connection, answer = ask(self.director, "GET", f"{PATH}?count=1&in=yes&protocol=tcp")
+            connection, answer = ask(self.director, "POST", f"{PATH}?count=1&in=yes&protocol=tcp")
             if answer.status == 200 or time.monotonic() > deadline:
                 break
             time.sleep(0.05)
@@ -255,7 +255,7 @@ class Captures(unittest.TestCase):
 
     def test_a_slow_client_is_told_what_was_lost(self):
         self.live.exchange_all("c0", [tcp("S", vip=NAT_VIP), tcp("A", vip=NAT_VIP)])
-        connection, answer = ask(self.director, "GET", f"{PATH}?snaplen=1600&in=yes&protocol=tcp&seconds=30")
+        connection, answer = ask(self.director, "POST", f"{PATH}?snaplen=1600&in=yes&protocol=tcp&seconds=30")
         frame = tcp("A", b"s" * 1400, vip=NAT_VIP)
         sent = 0
         while not self.director.metrics().total(LOST):

@@ -1,5 +1,5 @@
-//! `/api/v1/capture`: frames as a pcapng file, as long as the capture goes on. For the control socket alone: frames hold what
-//! clients send.
+//! `/api/v1/capture`: frames as a pcapng file, as long as the capture goes on. Frames hold what clients send, so only who may change
+//! weir may have them, whence POST.
 
 use std::net::IpAddr;
 use std::sync::Arc;

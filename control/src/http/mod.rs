@@ -27,7 +27,7 @@
 //! |---|---|
 //! | `POST /api/v1/edits` | JSON: edits are made, all or none |
 //! | `POST /api/v1/reload` | JSON: the file is read again, or it is said what would come of it |
-//! | `/api/v1/capture` | pcapng: frames, as long as a capture goes on; `DELETE` ends it |
+//! | `POST /api/v1/capture` | pcapng: frames, as long as a capture goes on; `DELETE` ends it |
 //! | `/api/v1/desired` | JSON: the tables of the file as they are in force |
 //!
 //! [`connections`] and [`room`] keep what clients can take within bounds. Pages that cost memory are made on tokio's
@@ -229,7 +229,7 @@ const INNER: &[Route] = &[("/api/v1/desired", || get(edits::desired))];
 
 /// What changes weir, or shows what is in packets. At the control socket, and at the TCP listener for who has a token for that.
 const CHANGING: &[Route] = &[
-    ("/api/v1/capture", || get(capture::begin).delete(capture::stop)),
+    ("/api/v1/capture", || post(capture::begin).delete(capture::stop)),
     ("/api/v1/edits", || post(edits::edits)),
     ("/api/v1/reload", || post(edits::reload)),
 ];

@@ -24,11 +24,13 @@ const DROPPED: u16 = 5;
 
 /// Captures until a limit is reached or somebody ends it.
 pub(super) fn run(asked: &mut Asked, wanted: &Capture) -> Result<(), Problem> {
-    let Door::Socket(socket) = asked.client.door().clone() else {
-        return Err(Problem::Failed(
-            "frames hold what clients send, so captures go through weir's socket (--socket)".to_owned(),
-        ));
-    };
+    let door = asked.client.door().clone();
+    if let Door::Http(address) = door {
+        return Err(Problem::Failed(format!(
+            "weir's listener at {address} only shows; frames hold what clients send, so captures go through weir's socket (--socket), or take a token of \
+             the role write (--url https://..., --token-file)"
+        )));
+    }
     if wanted.stop {
         return print(&asked.client.delete(PATH)?);
     }
@@ -38,7 +40,7 @@ pub(super) fn run(asked: &mut Asked, wanted: &Capture) -> Result<(), Problem> {
     let path = format!("{PATH}?{}", query(wanted));
     let mut stop = || {
         // If it has ended meanwhile, so much the better.
-        let other = Client::new(Door::Socket(socket.clone()));
+        let other = Client::new(door.clone());
         let _ = other.map(|mut other| other.delete(PATH));
     };
     let read = asked.client.pieces(&path, patience, &mut stop, &mut |piece| {
