@@ -308,7 +308,7 @@ impl Client {
                 signal(SignalKind::interrupt()).and_then(|it| Ok((it, signal(SignalKind::terminate())?)));
             signals.map_err(|problem| Problem::Failed(problem.to_string()))?
         };
-        let answer = self.send(Method::GET, path, Bytes::new())?;
+        let answer = self.send(Method::POST, path, Bytes::new())?;
         let status = answer.status();
         let mut stream = answer.into_body();
         let mut refused = Vec::new();
