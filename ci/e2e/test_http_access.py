@@ -298,11 +298,16 @@ class Access(Base):
         self.assertEqual(ask(*token("ours"), "drain", "dr", A).returncode, 0)
         self.assertEqual(json.loads(weir.ask("/api/v1/virtual_servers?name=dr", token=READ)[1])["virtual_servers"][0]["real_servers"][0]["weight"], 0)
         self.assertIn("10.10.0.100:80 wrr", ask(*token("ours"), "ipvsadm", "-Ln").stdout)
+        frames = self.place / "frames.pcapng"
+        done = ask(*token("ours"), "capture", "--time", "1", "-w", str(frames))
+        self.assertEqual((done.returncode, done.stderr.partition(": ")[2]), (0, "the time is over\n"), done.stderr)
+        self.assertTrue(frames.read_bytes().startswith(b"\x0a\x0d\x0d\x0a"))
         # The certificate itself, not its authority; and one that is an authority's by its form.
         subprocess.run([*self.new, "-subj", "/CN=self", "-addext", f"subjectAltName=IP:{DIRECTOR}", "-keyout", self.place / "self.key",
                         "-out", self.place / "self.pem"], check=True, capture_output=True)
         plain = f"http://{DIRECTOR}:9292"
         for arguments, said in (
+                ((*token("mine"), "capture", "-w", str(self.place / "none")), "this token has the role read; what changes weir needs one of the role write"),
                 ((*token("mine"), "drain", "dr", A), "this token has the role read; what changes weir needs one of the role write"),
                 ((*token("old"), "status"), f"weir at {weir.base} does not know this token (--token-file)"),
                 ((*url, *trust, "status"), f"weir at {weir.base} wants a token: name a file that holds one (--token-file)"),
