@@ -10,6 +10,8 @@ use super::process::Worker;
 /// A worker that waits longer than this for its core, in thousandths of the time, shares it with somebody.
 const WAITS_WARN: u64 = 10;
 const WAITS_FAIL: u64 = 200;
+/// Fewer between two looks do not show in a worker's passes.
+const INTERRUPTS_MIN: u64 = 10;
 /// A worker's passes take microseconds.
 const PASS_SECONDS_MAX: f64 = 0.001;
 /// Programs that keep the time, by the first 15 letters of their names.
@@ -180,7 +182,7 @@ pub(super) fn interrupts(facts: &Facts) -> Vec<Finding> {
         }
         let grown =
             count.saturating_sub(before.interrupts.get(&(name.clone(), *cpu)).copied().unwrap_or(*count));
-        if grown > 0 {
+        if grown >= INTERRUPTS_MIN {
             let (number, device) = name.split_once(' ').unwrap_or((name, ""));
             let text = format!(
                 "interrupt {number} ({device}) came to core {cpu} of a worker {grown} times meanwhile"
@@ -193,7 +195,7 @@ pub(super) fn interrupts(facts: &Facts) -> Vec<Finding> {
         }
     }
     if found.is_empty() {
-        found.push(Finding::ok("interrupts", format!("no device's came to {}", of_workers(&cpus))));
+        found.push(Finding::ok("interrupts", format!("next to none came to {}", of_workers(&cpus))));
     }
     found
 }

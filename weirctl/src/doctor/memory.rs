@@ -196,18 +196,33 @@ fn room(facts: &Facts, place: &Path) -> Finding {
         );
     };
     let mib = space.f_bavail.saturating_mul(space.f_frsize) >> 20;
-    let percent = space.f_bavail * 100 / space.f_blocks.max(1);
-    let text = format!("the disk of {shown} has {mib} MiB free, {percent} %");
-    let status = match mib {
+    let text = format!("the disk of {shown} has {mib} MiB free");
+    let mend = match place.ends_with("journal") {
+        true => "journalctl --vacuum-size=200M".to_owned(),
+        false => format!("df {shown}, and remove what is old"),
+    };
+    match enough(mib) {
+        Level::Ok => Finding::ok("log", text),
+        status => Finding { status, ..Finding::warn("log", text, mend) },
+    }
+}
+
+/// What so many MiB are to a log: beyond its limits weir writes some lines a second.
+fn enough(mib: u64) -> Level {
+    match mib {
         0..10 => Level::Fail,
-        10..200 => Level::Warn,
-        _ if percent < 3 => Level::Warn,
-        _ => return Finding::ok("log", text),
-    };
-    let mend = if place.ends_with("journal") {
-        "journalctl --vacuum-size=200M".to_owned()
-    } else {
-        format!("df {shown}, and remove what is old")
-    };
-    Finding { status, ..Finding::warn("log", text, mend) }
+        10..500 => Level::Warn,
+        _ => Level::Ok,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_said() {
+        let levels = [0, 9, 10, 499, 500].map(enough);
+        assert_eq!(levels, [Level::Fail, Level::Fail, Level::Warn, Level::Warn, Level::Ok]);
+    }
 }

@@ -389,12 +389,12 @@ fn what_grows_between_two_looks_is_found() {
     facts.looks[1].stolen.insert(2, (10, 200));
     assert_found(facts, "load", Level::Warn, &["the hypervisor has given core 2 to others for 10 %"]);
     let mut facts = machine.answered();
-    facts.looks[1].interrupts.insert(("27 eth0".to_owned(), 2), 7);
+    facts.looks[1].interrupts.insert(("27 eth0".to_owned(), 2), 17);
     assert_found(
         facts,
         "interrupts",
         Level::Warn,
-        &["interrupt 27 (eth0)", "7 times", "echo 0-1,3 > /proc/irq/27/smp_affinity_list"],
+        &["interrupt 27 (eth0)", "17 times", "echo 0-1,3 > /proc/irq/27/smp_affinity_list"],
     );
 }
 
@@ -431,6 +431,8 @@ fn limits_and_room_for_the_log_are_looked_at() {
     let found = run(&CHECKS, Arc::new(machine.answered()), Duration::from_secs(60));
     let log = found.iter().find(|it| it.check == "log").unwrap();
     assert!(log.text.starts_with("the disk of /var/log/weir.log has "), "{}", log.text);
+    // How full it is depends on who runs this.
+    machine.remove("proc/77/fd");
     let mut facts = machine.answered();
     facts.answers.as_mut().unwrap().status.virtual_servers = 5_000;
     machine.write("proc/77/environ", "A=b\0");
