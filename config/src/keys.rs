@@ -158,13 +158,20 @@ impl Tables {
         let known = self.keys(kind);
         let unknown: Vec<_> =
             table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())).cloned().collect();
+        let has_unknown = !unknown.is_empty();
         for key in unknown {
             let name: &str = key.get_ref();
             let problem = Problem::error(format!("unknown key {}", quoted(name)))
                 .at(key.span(), format!("not a key of {kind}"))
                 .help(self.given(kind, name));
             problems.push(problem);
-            table.remove(&key);
+        }
+        // At once: each that is taken out by itself moves all behind it.
+        if has_unknown {
+            let all = std::mem::replace(table, DeTable::new());
+            for (key, value) in all.into_iter().filter(|(key, _)| known.contains(&key.get_ref().as_ref())) {
+                table.insert(key, value);
+            }
         }
     }
 

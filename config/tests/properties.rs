@@ -457,6 +457,89 @@ fn as_many_marks_as_there_may_be_take_seconds() {
     assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
+/// Four times as much of the same takes little more than four times as long, good or bad.
+#[test]
+fn long_lists_take_time_in_proportion() {
+    const PORT: &str = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/8\"]\n";
+    const SERVER: &str = "[[virtual_server]]\nname = \"web\"\naddress = \"10.0.9.1\"\nport = 80\n";
+    let list = |count: usize, element: &str| format!("[{}]\n", format!("{element}, ").repeat(count));
+    let each = |count: usize, of: fn(usize) -> String| (0..count).map(of).collect::<String>();
+    let check = |count, key: &str, element: &str| {
+        format!(
+            "{PORT}{SERVER}health_check = {{ type = \"https\", {key} = {} }}\n",
+            list(count, element).trim_end()
+        )
+    };
+    type Text<'a> = Box<dyn Fn(usize) -> String + 'a>;
+    let texts: [(&str, Text<'_>); 9] = [
+        (
+            "ports of a mark",
+            Box::new(|count| {
+                format!(
+                    "{PORT}[[mark]]\nmark = 7\naddresses = [\"192.0.2.1\"]\nports = {}",
+                    list(count, "\"x\"")
+                )
+            }),
+        ),
+        (
+            "scheduler flags",
+            Box::new(|count| format!("{PORT}{SERVER}scheduler_flags = {}", list(count, "\"mh-port\""))),
+        ),
+        ("fingerprints", Box::new(|count| check(count, "tls_pin", "\"aa\""))),
+        ("header fields", Box::new(|count| check(count, "request_header", "\"x\""))),
+        (
+            "sources",
+            Box::new(|count| {
+                let sources = list(count, "\"2001:db8::/32\"");
+                format!(
+                    "{PORT}[[mark]]\nmark = 7\naddresses = {}sources = {sources}",
+                    list(count, "\"192.0.2.1\"")
+                )
+            }),
+        ),
+        (
+            "unknown keys",
+            Box::new(|count| format!("{PORT}[http]\n{}", each(count, |it| format!("k{it} = 1\n")))),
+        ),
+        (
+            "names that VRRP tracks",
+            Box::new(|count| {
+                let servers = each(count, |it| format!("[[virtual_server]]\nname = \"s{it}\"\n"));
+                let tracks = each(count, |it| format!("[[vrrp.track]]\nvirtual_server = \"t{it}\"\n"));
+                format!("{PORT}{servers}[[vrrp]]\nname = \"vi\"\n{tracks}")
+            }),
+        ),
+        (
+            "proxy ARP",
+            Box::new(|count| {
+                let own = each(count, |it| format!("\"10.1.{}.{}/8\", ", it / 250, it % 250 + 1));
+                let others = each(count, |it| format!("\"11.1.{}.{}/32\", ", it / 250, it % 250));
+                format!(
+                    "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [{own}]\nproxy_arp = [{others}]\n"
+                )
+            }),
+        ),
+        (
+            "checks",
+            Box::new(|count| {
+                let real_servers =
+                    each(count, |it| format!("{{ address = \"10.1.{}.{}\" }}, ", it / 250, it % 250 + 1));
+                let checks = list(count, "{ type = \"tcp\" }");
+                format!("{PORT}{SERVER}health_check = {checks}real_server = [{real_servers}]\n")
+            }),
+        ),
+    ];
+    let took = |text: String| {
+        let started = Instant::now();
+        examine(&text);
+        started.elapsed()
+    };
+    for (what, text) in &texts {
+        let (few, many) = (took(text(5_000)), took(text(20_000)));
+        assert!(many < few * 8 + Duration::from_secs(3), "{what}: {few:?} and {many:?}");
+    }
+}
+
 #[test]
 fn texts_that_are_no_toml_take_time_in_proportion() {
     let one_line = |fragment: &str| fragment.repeat((1 << 20) / fragment.len());

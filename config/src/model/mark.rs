@@ -159,7 +159,14 @@ impl Mark {
     /// The entry taken apart: for each address, then each range of ports, then each source of the address's
     /// family, what a packet is compared with. An address without a source of its family yields nothing.
     pub fn ranges(&self) -> impl Iterator<Item = MarkRange> + '_ {
-        self.addresses.iter().flat_map(move |&destination| {
+        let has = |family| self.sources.iter().any(|source| Family::of(source.addr()) == family);
+        let (has_v4, has_v6) = (has(Family::V4), has(Family::V6));
+        let has_clients = move |destination: &&IpNet| match Family::of(destination.addr()) {
+            Family::V4 => has_v4 || self.sources.is_empty(),
+            Family::V6 => has_v6 || self.sources.is_empty(),
+        };
+        // All sources are not looked at once more for each address that has none.
+        self.addresses.iter().filter(has_clients).flat_map(move |&destination| {
             self.ports.iter().flat_map(move |&ports| {
                 let every_client = self.sources.is_empty().then_some(None);
                 let is_of_family = move |source: &&IpNet| same_family(source, &destination);
