@@ -2,7 +2,7 @@
 //!
 //! A question comes from control, and the worker answers it itself between two passes, so that it is answered with what
 //! packets meet: the worker's own table, the state of its schedulers, its neighbours, its limits in rate. It takes the predicates
-//! of the common way ([`super::request`], [`super::open`], [`super::reply`], [`super::answer`]) in the order of the common way, and looks
+//! of the common way (`request`, `open`, `reply`, `answer` beside this) in the order of the common way, and looks
 //! where that one changes: a pick is made with a copy of what picks change ([`crate::sched::Scheduler::peek`]), a template is looked
 //! for and not made. A question costs a worker what a packet that opens a connection does, once a millisecond at most.
 //!
