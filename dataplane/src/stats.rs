@@ -210,6 +210,8 @@ pub struct WorkerCounters {
     pub untracked: Counter,
     /// Connections of persistent virtual servers that got no template because the table was full.
     pub templates_full: Counter,
+    /// Messages to another worker that were lost because its inbox was full.
+    pub messages_lost: Counter,
     /// Gauge: packets waiting for a neighbour.
     pub waiting: Counter,
     /// ARP requests sent.
@@ -249,6 +251,7 @@ impl WorkerCounters {
             connections: Counter::default(),
             untracked: Counter::default(),
             templates_full: Counter::default(),
+            messages_lost: Counter::default(),
             waiting: Counter::default(),
             arp_requests: Counter::default(),
             arp_conflicts: Counter::default(),

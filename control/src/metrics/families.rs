@@ -322,6 +322,8 @@ families! {
         |it, to| to.count(&[], it.untracked);
     COUNTER "weir_templates_full_total" [] "New connections of persistent virtual servers that got no template because the table was full."
         |it, to| to.count(&[], it.templates_full);
+    COUNTER "weir_worker_messages_lost_total" [] "Messages between workers that were lost because the receiver had too many to read: what a packet of its connection did elsewhere, or a neighbour's MAC."
+        |it, to| to.count(&[], it.messages_lost);
     COUNTER "weir_answers_total" ["kind"] "Frames that weir answered by itself."
         |it, to| it.answers.iter().for_each(|(answer, count)| to.count(&[answer.label()], *count));
     COUNTER "weir_absorbed_packets_total" [] "Frames taken in without an answer, such as ARP replies to weir."

@@ -94,6 +94,8 @@ pub(crate) struct Reading {
     pub(crate) captured: u64,
     /// Frames that a capture wanted and lost.
     pub(crate) capture_lost: u64,
+    /// Messages to a worker that found no room.
+    pub(crate) messages_lost: u64,
     /// Packets that wait for a neighbour's answer.
     pub(crate) waiting: u64,
     /// ARP requests sent.
@@ -358,6 +360,7 @@ impl Reading {
             templates_full: sum(workers, |counters| counters.templates_full.get()),
             captured: sum(workers, |counters| counters.captured.get()),
             capture_lost: sum(workers, |counters| counters.capture_lost.get()),
+            messages_lost: sum(workers, |counters| counters.messages_lost.get()),
             waiting: sum(workers, |counters| counters.waiting.get()),
             arp_requests: sum(workers, |counters| counters.arp_requests.get()),
             arp_conflicts: sum(workers, |counters| counters.arp_conflicts.get()),

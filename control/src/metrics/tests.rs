@@ -283,6 +283,7 @@ fn what_workers_count_is_summed() {
         counters.templates_full.add(n * 5);
         counters.captured.add(n * 6);
         counters.capture_lost.add(n * 7);
+        counters.messages_lost.add(n * 6);
         counters.waiting.set(n);
         counters.arp_requests.add(n * 4);
         counters.arp_conflicts.add(n * 5);
@@ -328,6 +329,7 @@ fn what_workers_count_is_summed() {
         ("weir_templates_full_total", 215.0),
         ("weir_captured_frames_total", 258.0),
         ("weir_capture_lost_frames_total", 301.0),
+        ("weir_worker_messages_lost_total", 258.0),
         ("weir_neighbor_waiting_packets", 43.0),
         ("weir_arp_requests_total", 172.0),
         ("weir_arp_conflicts_total", 215.0),

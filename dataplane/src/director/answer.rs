@@ -5,6 +5,7 @@ use weir_config::model::{Forwarding, MacAddress};
 use zerocopy::FromBytes;
 
 use super::send::pieces_of;
+use super::untracked::Quotes;
 use super::{Context, Director, Event, Message, Pass, Passed, trim_surplus};
 use crate::address::Addr4;
 use crate::classify::Class;
@@ -218,9 +219,25 @@ impl<F: Frame> Director<F> {
             return self.tunnel_error(frame, packet, (&quoted, encap, inner), pass);
         }
         if let Some(record) = self.find_replier(&quoted, snapshot) {
-            return self.error_to_client(frame, packet, &quoted, record, pass);
+            let Some(vip) = snapshot.vips.address(record.vip()) else {
+                return Err((frame, DropReason::StrayIcmp));
+            };
+            let server = Some(snapshot.server(record.server()));
+            return self.error_to_client(frame, packet, &quoted, (vip, record.port()), server, pass);
         }
-        if snapshot.switches.schedule_icmp {
+        if let Some(origin) = self.origin_of_untracked(&quoted, pass.context) {
+            self.shared.counters.untracked.add(1);
+            return self.error_to_client(frame, packet, &quoted, origin, None, pass);
+        }
+        // A datagram's flow gets its record with its next one, wherever that goes.
+        let opens = snapshot.switches.schedule_icmp;
+        if !(opens && quoted.protocol == ipv4::UDP)
+            && let Some(server) = self.server_of_untracked(packet, &quoted, Quotes::Answer, pass.context)
+        {
+            self.shared.counters.untracked.add(1);
+            return self.forward_error(frame, packet, &quoted, (server, quoted.source_port), pass);
+        }
+        if opens {
             return self.open_by_error(frame, packet, &quoted, pass);
         }
         Err((frame, DropReason::StrayIcmp))
@@ -308,26 +325,23 @@ impl<F: Frame> Director<F> {
         self.forward(frame, packet, server, pass)
     }
 
-    /// From the servers' side, about a packet to a NAT real server: to the client, from the VIP.
+    /// From the servers' side, about a packet to a NAT real server: to the client, from the VIP and its port. Counts for `server`.
     fn error_to_client<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
         packet: &Packet,
         quoted: &Quoted,
-        record: Record,
+        own: (Addr4, u16),
+        server: Option<&Server>,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let snapshot = pass.context.snapshot;
-        let Some(vip) = snapshot.vips.address(record.vip()) else {
-            return Err((frame, DropReason::StrayIcmp));
-        };
         let Some(hop) = snapshot.routes.next_hop(packet.destination) else {
             return Err((frame, DropReason::NoRoute));
         };
         if let Err(reason) = trim_surplus(&mut frame, packet) {
             return Err((frame, reason));
         }
-        let own = (vip, record.port());
         let is_too_big = packet.total_len > snapshot.ports[hop.port].mtu;
         let bytes = frame.bytes_mut();
         let rewritten = quoted::translate(bytes, packet, quoted, quoted::End::Destination, own)
@@ -337,7 +351,7 @@ impl<F: Frame> Director<F> {
                 // An error is not answered with another.
                 _ if is_too_big && header.dont_fragment() => Err(DropReason::TooBig),
                 _ => {
-                    header.set_source(vip);
+                    header.set_source(own.0);
                     header.decrement_ttl();
                     Ok(())
                 }
@@ -345,7 +359,9 @@ impl<F: Frame> Director<F> {
         if let Err(reason) = rewritten {
             return Err((frame, reason));
         }
-        self.count_reply(snapshot.server(record.server()), packet);
+        if let Some(server) = server {
+            self.count_reply(server, packet);
+        }
         let hop = Hop::new(hop, packet.vlan.network());
         if is_too_big {
             return self.send_in_pieces(frame, packet, &Gauge::default(), hop, pass);
@@ -374,10 +390,11 @@ impl<F: Frame> Director<F> {
             Err(_) => return Err((frame, DropReason::StrayIcmp)),
         };
         let (client, vip) = (inner.source, inner.destination);
-        let Some(record) = self.find_client(&inner, snapshot, vip, client) else {
-            return Err((frame, DropReason::StrayIcmp));
-        };
-        let server = snapshot.server(record.server());
+        let known = self.find_client(&inner, snapshot, vip, client);
+        let known = known.map(|record| (snapshot.server(record.server()), Asker::Known));
+        let untracked = || self.server_of_untracked(packet, &inner, Quotes::Request, pass.context);
+        let found = known.or_else(|| untracked().map(|server| (server, Asker::Stranger)));
+        let Some((server, asker)) = found else { return Err((frame, DropReason::StrayIcmp)) };
         let Some(hop) = snapshot.routes.next_hop(client) else { return Err((frame, DropReason::NoRoute)) };
         let is_its = server.forwarding == Forwarding::Tun && server.encap.is_alike(encap);
         if !is_its || server.address != outer.destination {
@@ -391,9 +408,9 @@ impl<F: Frame> Director<F> {
             // Who lets its packets be cut does not ask how large they may be.
             return Err((frame, DropReason::Unasked));
         }
-        // The client's connection is known, so that it is always told what is too big.
+        // Who has a connection is always told what is too big.
         let answer = if error.is_too_big() { Answer::FragmentationNeeded } else { Answer::TunnelError };
-        if !self.icmp_errors.take(answer, Asker::Known, pass.context.now) {
+        if !self.icmp_errors.take(answer, asker, pass.context.now) {
             return Err((frame, DropReason::IcmpRateLimited));
         }
         if let Err(reason) = reply::relay(&mut frame, packet, inner.l3, error, (vip, client)) {
@@ -468,9 +485,9 @@ impl<F: Frame> Director<F> {
     }
 
     fn tell_others(&self, hop: Hop, mac: MacAddress) {
-        for (worker, inbox) in self.shared.inboxes.iter().enumerate() {
+        for worker in 0..self.shared.inboxes.len() {
             if worker != self.shared.worker {
-                let _ = inbox.push(Message::Learned(hop, mac));
+                self.shared.tell(worker, Message::Learned(hop, mac));
             }
         }
     }

@@ -23,6 +23,7 @@ mod send;
 #[cfg(test)]
 mod tests;
 mod turned_away;
+mod untracked;
 mod upkeep;
 
 use std::num::NonZeroU16;
@@ -79,8 +80,9 @@ pub enum Message {
     Over(Record),
 }
 
-/// Messages that wait for a worker at most. One that finds no room is lost: neighbours are asked for again, and a
-/// connection's next packet says the same.
+/// Messages that wait for a worker at most. One that finds no room is lost and counted: neighbours are asked for again, and a
+/// connection's next packet says the same. If there is none, as after the last FIN or a RST, its record stays for the time of the state
+/// that it is in.
 const INBOX_MAX: usize = 4_096;
 
 /// Connections that are opened before their first packets are sent on: a whole burst's, so that it waits once for what they
@@ -130,6 +132,13 @@ impl Shared {
             desk: Arc::default(),
         };
         (0..workers).map(shared).collect()
+    }
+
+    /// Tells another worker.
+    fn tell(&self, worker: usize, message: Message) {
+        if self.inboxes[worker].push(message).is_err() {
+            self.counters.messages_lost.add(1);
+        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! New connections: the real server that takes one, and its record.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use weir_config::model::{Forwarding, Protocol};
 
 use super::persist::{Choice, pick_by_hash};
-use super::request::{FTP_DATA, direction_to};
+use super::request::direction_to;
+use super::untracked::{Quotes, UNTRACKED_SECS, clients_packet};
 use super::{Context, Director, Pass, Passed};
 use crate::classify::Lookup;
 use crate::clock::Now;
@@ -21,9 +20,6 @@ use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::DropReason;
 use crate::wire::l4::flags;
 
-/// A table that was full stays under suspicion for so long, in seconds: flows without a record may live on. So do those that
-/// found their chain full.
-pub(super) const UNTRACKED_SECS: u32 = 900;
 /// What a connection has to go on with a packet of its own when an ICMP error opened it, as in the kernel. Seconds.
 const QUOTED_SECS: u32 = 3;
 
@@ -32,6 +28,10 @@ const QUOTED_SECS: u32 = 3;
 pub(super) enum Opener {
     /// A packet of the client's.
     Packet,
+    /// A packet of the client's that belongs to a flow which may have begun without a record: it goes where that one went.
+    Untracked,
+    /// A packet of the client's that may have come before to a worker which had no room, and may do so again.
+    Anywhere,
     /// Another host's ICMP error about a packet to the client (`schedule_icmp`).
     Quote,
 }
@@ -63,12 +63,18 @@ impl<F: Frame> Director<F> {
         let is_one_packet = service.one_packet && protocol == Protocol::Udp;
         let may_go_on = !is_one_packet && !state::is_first(protocol, packet.flags);
         // Its flow had no room until now, and goes on where it went without a record.
-        let goes_on = may_go_on && self.shared.turned_away.has(lookup.hash, now);
+        let goes_on =
+            opener == Opener::Untracked || may_go_on && self.shared.turned_away.has(lookup.hash, now);
         let choice = if goes_on {
             self.pick_untracked(packet, service, snapshot, now)
-                .map(|server| Choice { server, template: None })
         } else {
             self.choose(packet, service, snapshot, now)
+        };
+        let choice = match opener {
+            Opener::Anywhere if !goes_on => {
+                choice.and_then(|choice| as_without_room(packet, service, choice))
+            }
+            _ => choice,
         };
         let Some(choice) = choice else { return Opened::Refused };
         let server = snapshot.server(choice.server);
@@ -102,7 +108,7 @@ impl<F: Frame> Director<F> {
             self.table.update(slot, Record::new(lookup.key, server.id, state, seen, true));
         }
         server.bind(self.shared.worker, protocol, state);
-        let is_syn = opener == Opener::Packet && protocol == Protocol::Tcp && packet.flags & flags::SYN != 0;
+        let is_syn = opener != Opener::Quote && protocol == Protocol::Tcp && packet.flags & flags::SYN != 0;
         if is_syn && direction_to(server) == Direction::Input {
             server.tallies[self.shared.worker].opened.count();
         }
@@ -140,29 +146,8 @@ impl<F: Frame> Director<F> {
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let snapshot = pass.context.snapshot;
-        // What the client would have sent.
-        let client = Packet {
-            protocol: quoted.protocol,
-            source: quoted.destination,
-            source_port: quoted.destination_port,
-            destination: quoted.source,
-            destination_port: quoted.source_port,
-            ..*packet
-        };
-        let ends = Ends {
-            source: client.source,
-            destination: client.destination,
-            destination_port: client.destination_port,
-            protocol: client.protocol,
-        };
-        let lookup = self.lookup(&ends, client.source_port, snapshot).filter(|_| {
-            let may_be_client =
-                snapshot.may_be_host(client.source) && snapshot.local(client.source).is_none();
-            !quoted.is_later_fragment && may_be_client && client.source_port != FTP_DATA
-        });
-        let Some((lookup, service)) =
-            lookup.and_then(|lookup| Some((lookup, snapshot.service(lookup.service)?)))
-        else {
+        let client = clients_packet(packet, quoted, Quotes::Answer);
+        let Some((lookup, service)) = self.asked_by(&client, quoted, snapshot) else {
             return Err((frame, DropReason::StrayIcmp));
         };
         let server = match self.open(&client, &lookup, service, Opener::Quote, pass.context) {
@@ -173,42 +158,6 @@ impl<F: Frame> Director<F> {
         let Some(server) = server else { return Err((frame, DropReason::StrayIcmp)) };
         let server = (snapshot.server(server), client.destination_port);
         self.forward_error(frame, packet, quoted, server, pass)
-    }
-
-    /// The table is full: flows without a record may live on for a while.
-    #[cold]
-    pub(super) fn suspect_untracked(&mut self, now: Now) {
-        self.untracked_until = now.seconds + UNTRACKED_SECS;
-        if self.shared.untracked_until.load(Relaxed) < self.untracked_until {
-            self.shared.untracked_until.store(self.untracked_until, Relaxed);
-        }
-    }
-
-    /// Whether a client's packet may be one of a flow that got no record: the table was full of late, or there is or was no room
-    /// where the record would have been.
-    #[cold]
-    pub(super) fn may_be_untracked(&self, hash: u64, now: Now) -> bool {
-        if self.shared.flows_move {
-            return self.may_answer_untracked(hash, now);
-        }
-        now.seconds < self.untracked_until
-            || self.table.is_crowded(hash)
-            || self.shared.turned_away.has(hash, now)
-    }
-
-    /// Whether some worker has no room for connections of this hash. It forwards those that it had to turn away without a record,
-    /// and so must whoever else gets their packets.
-    #[cold]
-    pub(super) fn is_crowded_anywhere(&self, hash: u64) -> bool {
-        self.views.iter().any(|view| view.is_crowded(hash))
-    }
-
-    /// The same for a real server's packet, whose connection may be any worker's.
-    #[cold]
-    pub(super) fn may_answer_untracked(&self, hash: u64, now: Now) -> bool {
-        now.seconds < self.shared.untracked_until.load(Relaxed)
-            || self.is_crowded_anywhere(hash)
-            || self.shared.turned_away.has(hash, now)
     }
 
     /// What a packet from a client's port is looked up by.
@@ -241,6 +190,16 @@ pub(super) fn pick_key(packet: &Packet, now: Now) -> PickKey {
     }
 }
 
+/// What is chosen for a new connection by a worker that has room, while another one that may get its packets has none: what that one
+/// would choose.
+#[cold]
+fn as_without_room(packet: &Packet, service: &Service, choice: Choice) -> Option<Choice> {
+    match choice.template {
+        Some(_) => Some(choice),
+        None => pick_by_hash(packet, service).map(|server| Choice { server, template: None }),
+    }
+}
+
 /// Whether NAT real servers answer two connections of one client's port from the same socket, so that nothing in a reply says
 /// which of them it belongs to: the kernel takes the one that began last.
 #[inline]
@@ -262,7 +221,7 @@ fn beginning(
     Context { snapshot, now, .. }: Context<'_>,
 ) -> (State, u32) {
     match opener {
-        Opener::Packet => {
+        Opener::Packet | Opener::Untracked | Opener::Anywhere => {
             let is_secure = snapshot.switches.secure_tcp;
             (state::next(protocol, direction_to(server), packet.flags, State::NONE, is_secure), now.seconds)
         }

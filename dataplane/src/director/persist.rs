@@ -87,18 +87,21 @@ impl<F: Frame> Director<F> {
         service: &Service,
         snapshot: &Snapshot,
         now: Now,
-    ) -> Option<ServerId> {
+    ) -> Option<Choice> {
         if let Some(persistence) = service.persistence {
             let key = template_key(packet.source, service, persistence);
             let lifetime = persistence.timeout_secs;
             let found = self.templates.find(key, lifetime, now.seconds);
             if let Some(found) = found.filter(|found| holds(snapshot.server(found.server), service, snapshot))
             {
-                self.touch(Hold { slot: found.slot, key, lifetime }, found.server, now);
-                return Some(snapshot.server(found.server).current);
+                let hold = Hold { slot: found.slot, key, lifetime };
+                self.touch(hold, found.server, now);
+                let known = snapshot.server(found.server);
+                let template = (!known.is_former()).then_some(hold);
+                return Some(Choice { server: known.current, template });
             }
         }
-        pick_by_hash(packet, service)
+        pick_by_hash(packet, service).map(|server| Choice { server, template: None })
     }
 
     /// First round of a frame that opens a connection to this virtual server: asks the processor for its client's template, if

@@ -183,7 +183,7 @@ impl<F: Frame> Director<F> {
         let is_secure = snapshot.switches.secure_tcp;
         let state = state::next(record.protocol(), direction, segment, record.state(), is_secure);
         if state != record.state() || record.age(now.seconds) != 0 {
-            let _ = self.shared.inboxes[owner].push(Message::Passed(record, segment, direction));
+            self.shared.tell(owner, Message::Passed(record, segment, direction));
         }
     }
 

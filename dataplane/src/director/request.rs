@@ -2,7 +2,8 @@
 
 use weir_config::model::{Forwarding, Protocol};
 
-use super::open::{Opened, Opener, UNTRACKED_SECS};
+use super::open::Opened;
+use super::untracked::UNTRACKED_SECS;
 use super::{Context, Director, Message, Pass, Passed, trim_surplus};
 use crate::classify::{Class, Lookup, classify_unasked};
 use crate::clock::Now;
@@ -18,7 +19,6 @@ use crate::rewrite::{self, Outer, ipv4_mut};
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::Server;
 use crate::stats::DropReason;
-use crate::wire::l4::flags;
 
 /// Source port of active FTP data, which IPVS never schedules.
 pub(super) const FTP_DATA: u16 = 20;
@@ -76,7 +76,11 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::OwnSource));
         }
         let Some(service) = snapshot.service(lookup.service) else {
-            return self.unasked(frame, packet, pass);
+            // Its connection may be from before the edit that took the mark away.
+            return match self.go_on_elsewhere(frame, packet, lookup, pass) {
+                Ok(passed) => passed,
+                Err(frame) => self.unasked(frame, packet, pass),
+            };
         };
         if service.mark.is_some()
             && let Some(record) = self.find_reply_to_marked(packet, pass.context)
@@ -86,29 +90,24 @@ impl<F: Frame> Director<F> {
         if service.mark.is_some() && packet.source == packet.destination {
             return Err((frame, DropReason::OwnSource));
         }
-        // Whether another worker may have the connection's record, or have turned it away for lack of room.
-        let may_be_elsewhere = self.shared.flows_move && !(service.one_packet && protocol == Protocol::Udp);
-        if may_be_elsewhere
-            && let Some((owner, record)) = self.find_request_elsewhere(packet, lookup, snapshot)
-        {
-            match course(packet, record, snapshot, now) {
-                Course::GoesOn(server) => {
-                    self.tell_owner(owner, record, packet.flags, direction_to(server), pass.context);
-                    return self.forward(frame, packet, server, pass);
-                }
-                Course::ServerRemoved => return Err((frame, DropReason::RealServerRemoved)),
-                Course::Over => drop(self.shared.inboxes[owner].push(Message::Over(record))),
+        let mut frame = frame;
+        if self.shared.flows_move {
+            // With `one_packet` there are those from before the edit that set it.
+            match self.go_on_elsewhere(frame, packet, lookup, pass) {
+                Ok(passed) => return passed,
+                Err(given_back) => frame = given_back,
             }
         }
+        // Whether another worker may have turned the connection away for lack of room.
+        let may_be_elsewhere = self.shared.flows_move && !(service.one_packet && protocol == Protocol::Udp);
         if !may_open(packet, protocol, snapshot) {
-            let may_be_untracked = protocol == Protocol::Tcp
-                && packet.flags & flags::RST == 0
-                && self.may_be_untracked(lookup.hash, now);
-            if may_be_untracked {
-                self.shared.turned_away.renew(lookup.hash, now, UNTRACKED_SECS);
+            if !self.may_go_on_untracked(packet, protocol, lookup.hash, now) {
+                return self.answer_local(frame, packet, pass);
+            }
+            self.shared.turned_away.renew(lookup.hash, now, UNTRACKED_SECS);
+            if !self.gets_record_late(packet, protocol, now) {
                 return self.untracked(frame, packet, lookup, pass);
             }
-            return self.answer_local(frame, packet, pass);
         }
         if may_be_elsewhere && self.is_crowded_anywhere(lookup.hash) {
             self.shared.turned_away.note(lookup.hash, now, UNTRACKED_SECS);
@@ -118,10 +117,40 @@ impl<F: Frame> Director<F> {
             }
             return self.untracked(frame, packet, lookup, pass);
         }
-        match self.open(packet, lookup, service, Opener::Packet, pass.context) {
+        let opener = self.opener_of(packet, protocol, may_be_elsewhere, now);
+        match self.open(packet, lookup, service, opener, pass.context) {
             Opened::To(server) => self.forward_first(frame, packet, snapshot.server(server), pass),
             Opened::Full(server) => self.forward_untracked(frame, packet, server, pass),
             Opened::Refused => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass),
+        }
+    }
+
+    /// Sends a packet of another worker's connection on, where flows move. Gives the frame back if there is none, or if it is over.
+    #[cold]
+    fn go_on_elsewhere<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        lookup: &Lookup,
+        pass: &mut Pass<'_, W>,
+    ) -> Result<Passed<F>, F> {
+        let Context { snapshot, now, .. } = pass.context;
+        if !self.shared.flows_move {
+            return Err(frame);
+        }
+        let Some((owner, record)) = self.find_request_elsewhere(packet, lookup, snapshot) else {
+            return Err(frame);
+        };
+        match course(packet, record, snapshot, now) {
+            Course::GoesOn(server) => {
+                self.tell_owner(owner, record, packet.flags, direction_to(server), pass.context);
+                Ok(self.forward(frame, packet, server, pass))
+            }
+            Course::ServerRemoved => Ok(Err((frame, DropReason::RealServerRemoved))),
+            Course::Over => {
+                self.shared.tell(owner, Message::Over(record));
+                Err(frame)
+            }
         }
     }
 
@@ -172,8 +201,8 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = pass.context;
         let service = snapshot.service(lookup.service);
-        let server = service.and_then(|service| self.pick_untracked(packet, service, snapshot, now));
-        self.forward_untracked(frame, packet, server, pass)
+        let choice = service.and_then(|service| self.pick_untracked(packet, service, snapshot, now));
+        self.forward_untracked(frame, packet, choice.map(|choice| choice.server), pass)
     }
 
     /// As [`Director::untracked`], to this real server, if there is any.

@@ -11,6 +11,7 @@ mod locality;
 mod punt;
 mod shared_servers;
 mod short_way;
+mod untracked;
 mod vrrp;
 mod workers;
 

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::conn::state::{State, tcp};
+use crate::director::INBOX_MAX;
 
 /// As devices with several queues and no receive side scaling do.
-fn let_flows_move(lab: &mut Lab) {
+pub(super) fn let_flows_move(lab: &mut Lab) {
     for director in &mut lab.directors {
         director.shared.flows_move = true;
         director.take_in(&lab.snapshot);
@@ -23,7 +24,7 @@ impl Lab {
     }
 
     /// The last octets of the real servers that a client's segment goes to through this worker.
-    fn servers_through(&mut self, worker: usize, port: u16, segment: u8) -> Vec<u8> {
+    pub(super) fn servers_through(&mut self, worker: usize, port: u16, segment: u8) -> Vec<u8> {
         let sent = self.send_to(worker, from_client(port, segment));
         sent.iter().filter(|frame| frame[..6] != CLIENT_MAC.0).map(|frame| frame[5]).collect()
     }
@@ -340,6 +341,19 @@ fn a_connection_whose_packets_move_to_another_worker_goes_on() {
     lab.pass_millis(1);
     assert_eq!((lab.states(0), lab.states(1)), (vec![tcp::CLOSE], vec![]));
     lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn what_is_lost_before_another_worker_hears_it_is_counted() {
+    let mut lab = Lab::new(&config("dr", "rr", &[(11, 1)], ""), 2);
+    let_flows_move(&mut lab);
+    lab.send_to(0, from_client(1000, SYN));
+    // Each says that the connection is established, until the owner takes that in.
+    (0..INBOX_MAX + 3).for_each(|_| _ = lab.send_to(1, from_client(1000, ACK)));
+    assert_eq!([0, 1].map(|worker| lab.counters[worker].messages_lost.get()), [0, 3]);
+    lab.pass_millis(1);
+    lab.send_to(1, from_client(1000, ACK));
+    assert_eq!(lab.counters[1].messages_lost.get(), 3);
 }
 
 #[test]

@@ -1,0 +1,211 @@
+//! Flows that got no record because the table was full, or the chain where it would have been: how their packets are told from
+//! strangers', and what becomes of them and of errors about them.
+//!
+//! While a table is full, and for [`UNTRACKED_SECS`] after, every packet that belongs to no connection may be one of such a flow. It goes where
+//! that flow would have gone; a stranger's does no more harm there than at weir, since a real server answers it as a host does.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use weir_config::model::Protocol;
+
+use super::open::Opener;
+use super::request::FTP_DATA;
+use super::{Context, Director};
+use crate::address::Addr4;
+use crate::classify::Lookup;
+use crate::clock::Now;
+use crate::conn::state;
+use crate::packet::Frame;
+use crate::parse::{Packet, Quoted};
+use crate::snapshot::server::Server;
+use crate::snapshot::service::Service;
+use crate::snapshot::{Ends, Snapshot, protocol};
+use crate::wire::l4::flags;
+use crate::wire::sctp;
+
+/// A table that was full stays under suspicion for so long, in seconds: flows without a record may live on. So do those that
+/// found their chain full.
+pub(super) const UNTRACKED_SECS: u32 = 900;
+/// A flow's first packets may come to a worker whose table is full, and to one that has room. A SYN is sent again for so long, in seconds: the
+/// last of Linux's six repetitions comes after 63.
+const REPEATED_SECS: u32 = 64;
+
+/// What an ICMP error says something about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quotes {
+    /// A client's packet to a VIP.
+    Request,
+    /// A packet from a VIP to a client.
+    Answer,
+}
+
+impl<F: Frame> Director<F> {
+    /// What opens a connection for a client's packet. `is_moving`: other workers may get the flow's packets.
+    #[inline]
+    pub(super) fn opener_of(&self, packet: &Packet, protocol: Protocol, is_moving: bool, now: Now) -> Opener {
+        // A datagram may as well be the first of its flow.
+        if protocol != Protocol::Udp && !state::is_first(protocol, packet.flags) && self.was_full(now) {
+            Opener::Untracked
+        } else if is_moving && self.was_full_just_now(now) {
+            Opener::Anywhere
+        } else {
+            Opener::Packet
+        }
+    }
+
+    /// Whether a packet that may open no connection may be one of a flow without a record.
+    #[cold]
+    pub(super) fn may_go_on_untracked(
+        &self,
+        packet: &Packet,
+        protocol: Protocol,
+        hash: u64,
+        now: Now,
+    ) -> bool {
+        protocol != Protocol::Udp && packet.source_port != FTP_DATA && self.may_be_untracked(hash, now)
+    }
+
+    /// Whether a flow that went without a record so far gets one with this packet, which may open none: it goes on and does not end, the
+    /// whole table was full when it began, and now there is room. A quarter of the table is left to those that begin as they should:
+    /// a flood of stray segments takes no more than the rest.
+    #[cold]
+    pub(super) fn gets_record_late(&self, packet: &Packet, protocol: Protocol, now: Now) -> bool {
+        let goes_on = match protocol {
+            Protocol::Tcp => packet.flags & (flags::SYN | flags::FIN | flags::RST | flags::ACK) == flags::ACK,
+            Protocol::Udp => false,
+            Protocol::Sctp => packet.flags == sctp::Event::Data as u8,
+        };
+        goes_on && self.was_full(now) && self.table.len() < self.table.capacity() / 4 * 3
+    }
+
+    /// Whether the table was full of late, of any worker that the flow may have begun with.
+    #[inline]
+    fn was_full(&self, now: Now) -> bool {
+        let until = match self.shared.flows_move {
+            true => self.shared.untracked_until.load(Relaxed),
+            false => self.untracked_until,
+        };
+        now.seconds < until
+    }
+
+    /// Whether some worker's table is full, or was when a packet came that may be sent again.
+    #[cold]
+    fn was_full_just_now(&self, now: Now) -> bool {
+        now.seconds + UNTRACKED_SECS - REPEATED_SECS < self.shared.untracked_until.load(Relaxed)
+    }
+
+    /// The table is full: flows without a record may live on for a while.
+    #[cold]
+    pub(super) fn suspect_untracked(&mut self, now: Now) {
+        self.untracked_until = now.seconds + UNTRACKED_SECS;
+        if self.shared.untracked_until.load(Relaxed) < self.untracked_until {
+            self.shared.untracked_until.store(self.untracked_until, Relaxed);
+        }
+    }
+
+    /// Whether a client's packet may be one of a flow that got no record: the table was full of late, or there is or was no room
+    /// where the record would have been.
+    #[cold]
+    fn may_be_untracked(&self, hash: u64, now: Now) -> bool {
+        if self.shared.flows_move {
+            return self.may_answer_untracked(hash, now);
+        }
+        self.was_full(now) || self.table.is_crowded(hash) || self.shared.turned_away.has(hash, now)
+    }
+
+    /// Whether some worker has no room for connections of this hash. It forwards those that it had to turn away without a record,
+    /// and so must whoever else gets their packets.
+    #[cold]
+    pub(super) fn is_crowded_anywhere(&self, hash: u64) -> bool {
+        self.views.iter().any(|view| view.is_crowded(hash))
+    }
+
+    /// The same for a real server's packet, whose connection may be any worker's.
+    #[cold]
+    pub(super) fn may_answer_untracked(&self, hash: u64, now: Now) -> bool {
+        now.seconds < self.shared.untracked_until.load(Relaxed)
+            || self.is_crowded_anywhere(hash)
+            || self.shared.turned_away.has(hash, now)
+    }
+
+    /// The real server of a flow without a record that an ICMP error is about.
+    #[cold]
+    pub(super) fn server_of_untracked<'a>(
+        &self,
+        packet: &Packet,
+        quoted: &Quoted,
+        quotes: Quotes,
+        context: Context<'a>,
+    ) -> Option<&'a Server> {
+        let Context { snapshot, now, .. } = context;
+        let client = clients_packet(packet, quoted, quotes);
+        let (lookup, service) = self.asked_by(&client, quoted, snapshot)?;
+        let is_one_packet = service.one_packet && lookup.key.protocol() == Protocol::Udp;
+        // The error may come to another worker than the flow's packets.
+        if is_one_packet || !self.may_answer_untracked(lookup.hash, now) {
+            return None;
+        }
+        let choice = self.pick_untracked(&client, service, snapshot, now)?;
+        Some(snapshot.server(choice.server))
+    }
+
+    /// Address and port of the virtual server whose flow without a record sent the quoted packet to a NAT real server.
+    #[cold]
+    pub(super) fn origin_of_untracked(
+        &self,
+        quoted: &Quoted,
+        Context { snapshot, now, .. }: Context<'_>,
+    ) -> Option<(Addr4, u16)> {
+        let (address, port) = (quoted.destination, quoted.destination_port);
+        let client = (quoted.source, quoted.source_port);
+        let origin = snapshot.origin(address, port, quoted.protocol)?;
+        let [hash, _] = self.reply_hashes((address, port, quoted.protocol), client, snapshot)?;
+        let may_be_its = !quoted.is_later_fragment
+            && !origin.one_packet
+            && snapshot.may_be_host(client.0)
+            && self.may_answer_untracked(hash, now);
+        may_be_its.then_some((origin.vip, origin.port))
+    }
+
+    /// What a client's packet, known from a quote, asks for: a virtual server that may have such a client.
+    pub(super) fn asked_by<'a>(
+        &self,
+        client: &Packet,
+        quoted: &Quoted,
+        snapshot: &'a Snapshot,
+    ) -> Option<(Lookup, &'a Service)> {
+        protocol(client.protocol)?;
+        let ends = Ends {
+            source: client.source,
+            destination: client.destination,
+            destination_port: client.destination_port,
+            protocol: client.protocol,
+        };
+        let may_be_client = snapshot.may_be_host(client.source) && snapshot.local(client.source).is_none();
+        if quoted.is_later_fragment || !may_be_client || client.source_port == FTP_DATA {
+            return None;
+        }
+        let lookup = self.lookup(&ends, client.source_port, snapshot)?;
+        Some((lookup, snapshot.service(lookup.service)?))
+    }
+}
+
+/// What a client sent or would have sent, to whose flow the packet belongs that `packet` quotes.
+pub(super) fn clients_packet(packet: &Packet, quoted: &Quoted, quotes: Quotes) -> Packet {
+    let source = (quoted.source, quoted.source_port);
+    let destination = (quoted.destination, quoted.destination_port);
+    let (client, vip) = match quotes {
+        Quotes::Request => (source, destination),
+        Quotes::Answer => (destination, source),
+    };
+    Packet {
+        protocol: quoted.protocol,
+        source: client.0,
+        source_port: client.1,
+        destination: vip.0,
+        destination_port: vip.1,
+        // It may be any segment of the flow's: the message's own type is none.
+        flags: 0,
+        ..*packet
+    }
+}
