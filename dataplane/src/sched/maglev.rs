@@ -3,6 +3,8 @@
 //! It keeps no state: directors with the same list, table size and keys pick alike. When a server goes,
 //! nearly all clients of the others keep theirs.
 
+use std::net::IpAddr;
+
 use siphasher::sip::SipHasher13;
 use weir_config::model::SchedulerFlags;
 
@@ -101,6 +103,15 @@ impl Maglev {
         let size = self.table.len() as u32;
         let number_at = |offset: u32| number.wrapping_add((offset + first_slot) % size);
         (0..size).find_map(|offset| owner(self.slot(number_at(offset))))
+    }
+
+    /// Whose slot a client of this address and port has, whatever becomes of that real server.
+    pub(super) fn owner(&self, source: IpAddr, source_port: u16) -> Option<usize> {
+        if self.table.is_empty() {
+            return None;
+        }
+        let port = if self.flags.port { u32::from(source_port) } else { 0 };
+        Some(usize::from(self.table[self.slot(address_key(source).wrapping_add(port)) as usize]))
     }
 
     /// The slot of a client, for a table that is not empty.

@@ -202,6 +202,16 @@ impl Scheduler {
         }
     }
 
+    /// The real server that a client's flows have for good, by its index, where the scheduler is one that other directors pick alike
+    /// with: a flow that is without a record here may have one there.
+    #[inline]
+    pub(crate) fn owner(&self, source: IpAddr, source_port: u16) -> Option<usize> {
+        match &self.0 {
+            Method::Mh(table) => table.owner(source, source_port),
+            _ => None,
+        }
+    }
+
     /// Whether picks depend on how many connections real servers have.
     #[inline]
     pub(crate) fn looks_at_connections(&self) -> bool {

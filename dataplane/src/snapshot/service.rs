@@ -12,6 +12,7 @@ use super::Snapshot;
 use super::ranks::Ranks;
 use super::rates::Estimator;
 use super::server::Tally;
+use crate::address::Addr4;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::sched::untracked::{Entrants, FlowHash};
 use crate::sched::{Measure, PickKey, Scheduler, Servers, State};
@@ -135,20 +136,28 @@ impl Service {
     }
 
     /// Picks a real server for a flow that gets no record: the same one for each of its packets, and another one only if
-    /// the weights ask for it.
-    #[inline(always)]
-    pub fn pick_untracked(&self, flow: FlowHash) -> Option<ServerId> {
-        let place = self.entrants.pick(flow)?;
+    /// the weights ask for it. With mh it is the one that the flow would have with a record, thresholds aside.
+    pub fn pick_untracked(
+        &self,
+        source: (Addr4, u16),
+        destination: (Addr4, u16),
+        protocol: u8,
+    ) -> Option<ServerId> {
+        let owner = self.scheduler.owner(source.0.into(), source.1).and_then(|place| self.list.get(place));
+        if let Some(owner) = owner.filter(|owner| owner.weight > 0) {
+            return Some(owner.id);
+        }
+        let place = self.entrants.pick(FlowHash::new(source, destination, protocol))?;
         Some(self.list.get(place)?.id)
     }
 }
 
 /// The real servers of one virtual server, as schedulers ask for them.
-pub(super) struct View<'a> {
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) list: &'a [Candidate],
-    pub(super) service: &'a Service,
-    pub(super) worker: usize,
+struct View<'a> {
+    snapshot: &'a Snapshot,
+    list: &'a [Candidate],
+    service: &'a Service,
+    worker: usize,
 }
 
 impl Servers for View<'_> {

@@ -377,3 +377,32 @@ fn datagrams_from_before_an_edit_to_one_packet_keep_their_server_through_any_wor
     let turns: HashSet<_> = (0..4).map(|_| through(&mut lab, 1, datagram(1000))).collect();
     assert_eq!(turns.len(), 4);
 }
+
+/// As on two directors with the advice of docs/vrrp.md, one of which takes over from the other in a flood.
+#[test]
+fn with_mh_a_flow_has_one_server_with_a_record_and_without_one() {
+    let config = |set| config("dr", "mh", set, "sloppy_tcp = true");
+    let client = |number: u8| (Addr4::new(10, 0, 1, number), 1000);
+    let servers = |lab: &mut Lab, segment: u8| -> Vec<_> {
+        let clients = (1..200).map(|number| frame(OWN, client(number), (VIP, 80), segment));
+        clients.map(|segment| through(lab, 0, segment)).collect()
+    };
+    let mut free = Lab::new(&config(SERVERS), 1);
+    let with_records = servers(&mut free, SYN);
+    let mut full = full(&config(SERVERS), 1);
+    assert_eq!(servers(&mut full, SYN), with_records);
+    assert_eq!(full.counters[0].untracked.get(), 199);
+    make_room(&mut full);
+    assert_eq!(servers(&mut full, ACK), with_records);
+    assert_eq!(full.directors[0].table.len(), 199);
+    // Only those of a real server that takes none any more go elsewhere.
+    let mut quiesced = SERVERS.to_vec();
+    quiesced[1].1 = 0;
+    let mut other = Lab::new(&config(SERVERS), 1);
+    other.reload(&config(&quiesced));
+    let now = other.now;
+    other.directors[0].suspect_untracked(now);
+    for (with_record, without) in with_records.iter().zip(servers(&mut other, ACK)) {
+        assert!(without.is_some() && (without == *with_record) == (*with_record != Some(12)));
+    }
+}
