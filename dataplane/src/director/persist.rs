@@ -9,6 +9,7 @@ use crate::conn::record::{Record, ServerId};
 use crate::conn::template::{Slot, Template, TemplateKey};
 use crate::packet::Frame;
 use crate::parse::Packet;
+use crate::sched::untracked::FlowHash;
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::{Persistence, Service};
@@ -199,7 +200,8 @@ impl<F: Frame> Director<F> {
 pub(super) fn pick_by_hash(packet: &Packet, service: &Service) -> Option<ServerId> {
     let source = (packet.source, packet.source_port);
     let destination = (packet.destination, packet.destination_port);
-    service.pick_untracked(source, destination, packet.protocol)
+    let owner = service.owner(source.0.into(), source.1);
+    owner.or_else(|| service.pick_untracked(FlowHash::new(source, destination, packet.protocol)))
 }
 
 /// How long a template lives after its last use; `None`: it means nothing any more.

@@ -12,7 +12,6 @@ use super::Snapshot;
 use super::ranks::Ranks;
 use super::rates::Estimator;
 use super::server::Tally;
-use crate::address::Addr4;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::sched::untracked::{Entrants, FlowHash};
 use crate::sched::{Measure, PickKey, Scheduler, Servers, State};
@@ -128,6 +127,12 @@ impl Service {
         }
     }
 
+    /// The real server that a client's flows have with a record or without one, thresholds aside: mh's, if it takes any.
+    pub(crate) fn owner(&self, client: IpAddr, port: u16) -> Option<ServerId> {
+        let owner = self.list.get(self.scheduler.owner(client, port)?)?;
+        (owner.weight > 0).then_some(owner.id)
+    }
+
     /// Lets the scheduler of a worker forget what it has not seen for long; some work per call.
     pub(crate) fn forget(&self, worker: usize, now_secs: u32) {
         if let Some(state) = self.state.get(worker) {
@@ -136,18 +141,9 @@ impl Service {
     }
 
     /// Picks a real server for a flow that gets no record: the same one for each of its packets, and another one only if
-    /// the weights ask for it. With mh it is the one that the flow would have with a record, thresholds aside.
-    pub fn pick_untracked(
-        &self,
-        source: (Addr4, u16),
-        destination: (Addr4, u16),
-        protocol: u8,
-    ) -> Option<ServerId> {
-        let owner = self.scheduler.owner(source.0.into(), source.1).and_then(|place| self.list.get(place));
-        if let Some(owner) = owner.filter(|owner| owner.weight > 0) {
-            return Some(owner.id);
-        }
-        let place = self.entrants.pick(FlowHash::new(source, destination, protocol))?;
+    /// the weights ask for it.
+    pub fn pick_untracked(&self, flow: FlowHash) -> Option<ServerId> {
+        let place = self.entrants.pick(flow)?;
         Some(self.list.get(place)?.id)
     }
 }
