@@ -3,7 +3,8 @@
 use weir_config::model::{Forwarding, Protocol};
 
 use super::open::Opened;
-use super::untracked::UNTRACKED_SECS;
+use super::persist::pick_by_hash;
+use super::untracked::{UNTRACKED_SECS, may_go_on_untracked};
 use super::{Context, Director, Message, Pass, Passed, trim_surplus};
 use crate::classify::{Class, Lookup, classify_unasked};
 use crate::clock::Now;
@@ -75,12 +76,16 @@ impl<F: Frame> Director<F> {
         if snapshot.local(packet.source).is_some() {
             return Err((frame, DropReason::OwnSource));
         }
+        // Of whatever virtual server: it may be from before an edit that took a mark away, or that set `one_packet`.
+        if self.shared.flows_move {
+            match self.course_elsewhere(packet, lookup, pass.context) {
+                Some(Course::GoesOn(server)) => return self.forward(frame, packet, server, pass),
+                Some(Course::ServerRemoved) => return Err((frame, DropReason::RealServerRemoved)),
+                Some(Course::Over) | None => {}
+            }
+        }
         let Some(service) = snapshot.service(lookup.service) else {
-            // Its connection may be from before the edit that took the mark away.
-            return match self.go_on_elsewhere(frame, packet, lookup, pass) {
-                Ok(passed) => passed,
-                Err(frame) => self.unasked(frame, packet, pass),
-            };
+            return self.unasked(frame, packet, pass);
         };
         if service.mark.is_some()
             && let Some(record) = self.find_reply_to_marked(packet, pass.context)
@@ -90,18 +95,10 @@ impl<F: Frame> Director<F> {
         if service.mark.is_some() && packet.source == packet.destination {
             return Err((frame, DropReason::OwnSource));
         }
-        let mut frame = frame;
-        if self.shared.flows_move {
-            // With `one_packet` there are those from before the edit that set it.
-            match self.go_on_elsewhere(frame, packet, lookup, pass) {
-                Ok(passed) => return passed,
-                Err(given_back) => frame = given_back,
-            }
-        }
         // Whether another worker may have turned the connection away for lack of room.
         let may_be_elsewhere = self.shared.flows_move && !(service.one_packet && protocol == Protocol::Udp);
         if !may_open(packet, protocol, snapshot) {
-            if !self.may_go_on_untracked(packet, protocol, lookup.hash, now) {
+            if !(may_go_on_untracked(packet, protocol) && self.may_be_untracked(lookup.hash, now)) {
                 return self.answer_local(frame, packet, pass);
             }
             self.shared.turned_away.renew(lookup.hash, now, UNTRACKED_SECS);
@@ -125,33 +122,24 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// Sends a packet of another worker's connection on, where flows move. Gives the frame back if there is none, or if it is over.
+    /// What becomes of another worker's connection with a client's packet, where flows move. That worker is told.
     #[cold]
-    fn go_on_elsewhere<W: Wire<Frame = F>>(
-        &mut self,
-        frame: F,
+    fn course_elsewhere<'a>(
+        &self,
         packet: &Packet,
         lookup: &Lookup,
-        pass: &mut Pass<'_, W>,
-    ) -> Result<Passed<F>, F> {
-        let Context { snapshot, now, .. } = pass.context;
-        if !self.shared.flows_move {
-            return Err(frame);
-        }
-        let Some((owner, record)) = self.find_request_elsewhere(packet, lookup, snapshot) else {
-            return Err(frame);
-        };
-        match course(packet, record, snapshot, now) {
+        context: Context<'a>,
+    ) -> Option<Course<'a>> {
+        let (owner, record) = self.find_request_elsewhere(packet, lookup, context.snapshot)?;
+        let course = course(packet, record, context.snapshot, context.now);
+        match course {
             Course::GoesOn(server) => {
-                self.tell_owner(owner, record, packet.flags, direction_to(server), pass.context);
-                Ok(self.forward(frame, packet, server, pass))
+                self.tell_owner(owner, record, packet.flags, direction_to(server), context);
             }
-            Course::ServerRemoved => Ok(Err((frame, DropReason::RealServerRemoved))),
-            Course::Over => {
-                self.shared.tell(owner, Message::Over(record));
-                Err(frame)
-            }
+            Course::ServerRemoved => {}
+            Course::Over => self.shared.tell(owner, Message::Over(record)),
         }
+        Some(course)
     }
 
     /// The connection of a client's packet among those of the other workers, with its owner's number. SYNs are looked for too:
@@ -201,8 +189,11 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = pass.context;
         let service = snapshot.service(lookup.service);
-        let choice = service.and_then(|service| self.pick_untracked(packet, service, snapshot, now));
-        self.forward_untracked(frame, packet, choice.map(|choice| choice.server), pass)
+        let server = service.and_then(|service| match service.persistence {
+            None => pick_by_hash(packet, service),
+            Some(_) => Some(self.pick_untracked(packet, service, snapshot, now)?.server),
+        });
+        self.forward_untracked(frame, packet, server, pass)
     }
 
     /// As [`Director::untracked`], to this real server, if there is any.

@@ -53,29 +53,24 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// Whether a packet that may open no connection may be one of a flow without a record.
-    #[cold]
-    pub(super) fn may_go_on_untracked(
-        &self,
-        packet: &Packet,
-        protocol: Protocol,
-        hash: u64,
-        now: Now,
-    ) -> bool {
-        protocol != Protocol::Udp && packet.source_port != FTP_DATA && self.may_be_untracked(hash, now)
-    }
-
     /// Whether a flow that went without a record so far gets one with this packet, which may open none: it goes on and does not end, the
     /// whole table was full when it began, and now there is room. A quarter of the table is left to those that begin as they should:
     /// a flood of stray segments takes no more than the rest.
-    #[cold]
+    #[inline]
     pub(super) fn gets_record_late(&self, packet: &Packet, protocol: Protocol, now: Now) -> bool {
+        leaves_room(self.table.len(), self.table.capacity())
+            && self.may_get_record_late(packet, protocol, now)
+    }
+
+    /// The same, room aside.
+    #[cold]
+    pub(super) fn may_get_record_late(&self, packet: &Packet, protocol: Protocol, now: Now) -> bool {
         let goes_on = match protocol {
             Protocol::Tcp => packet.flags & (flags::SYN | flags::FIN | flags::RST | flags::ACK) == flags::ACK,
             Protocol::Udp => false,
             Protocol::Sctp => packet.flags == sctp::Event::Data as u8,
         };
-        goes_on && self.was_full(now) && self.table.len() < self.table.capacity() / 4 * 3
+        goes_on && self.was_full(now)
     }
 
     /// Whether the table was full of late, of any worker that the flow may have begun with.
@@ -106,7 +101,7 @@ impl<F: Frame> Director<F> {
     /// Whether a client's packet may be one of a flow that got no record: the table was full of late, or there is or was no room
     /// where the record would have been.
     #[cold]
-    fn may_be_untracked(&self, hash: u64, now: Now) -> bool {
+    pub(super) fn may_be_untracked(&self, hash: u64, now: Now) -> bool {
         if self.shared.flows_move {
             return self.may_answer_untracked(hash, now);
         }
@@ -188,6 +183,18 @@ impl<F: Frame> Director<F> {
         let lookup = self.lookup(&ends, client.source_port, snapshot)?;
         Some((lookup, snapshot.service(lookup.service)?))
     }
+}
+
+/// Whether a packet that may open no connection is of a kind that flows without a record have.
+#[inline]
+pub(super) fn may_go_on_untracked(packet: &Packet, protocol: Protocol) -> bool {
+    protocol != Protocol::Udp && packet.source_port != FTP_DATA
+}
+
+/// Whether a table with so many connections has room for flows that get their records late.
+#[inline]
+pub(super) fn leaves_room(taken: usize, capacity: usize) -> bool {
+    taken < capacity / 4 * 3
 }
 
 /// What a client sent or would have sent, to whose flow the packet belongs that `packet` quotes.

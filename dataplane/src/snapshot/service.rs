@@ -128,6 +128,7 @@ impl Service {
     }
 
     /// The real server that a client's flows have with a record or without one, thresholds aside: mh's, if it takes any.
+    #[inline]
     pub(crate) fn owner(&self, client: IpAddr, port: u16) -> Option<ServerId> {
         let owner = self.list.get(self.scheduler.owner(client, port)?)?;
         (owner.weight > 0).then_some(owner.id)
