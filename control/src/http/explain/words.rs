@@ -406,8 +406,11 @@ fn unrecorded_text(why: Unrecorded) -> &'static str {
         Unrecorded::TableFull => "the worker's table is full: no record is made",
         Unrecorded::ChainFull => "this client's port has too many connections: no record is made",
         Unrecorded::CrowdedElsewhere => "a worker that may get its packets has no room: no record is made",
+        Unrecorded::FullElsewhere => {
+            "the table of a worker that may get its packets is full, or was a moment ago"
+        }
         Unrecorded::TurnedAway => {
-            "it may be one of the flows for which there was no room of late: it goes on without a record"
+            "it may be one of the flows for which there was no room of late: it goes where that one went"
         }
     }
 }

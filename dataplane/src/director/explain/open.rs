@@ -8,6 +8,7 @@ use super::{Asked, Flow, Outcome, Step, Story, Tie, Unrecorded};
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
 use crate::conn::state;
+use crate::director::open::Opener;
 use crate::director::persist::{holds, lifetime_of, pick_by_hash, template_key};
 use crate::director::{Context, Director};
 use crate::limit::Asker;
@@ -29,7 +30,7 @@ impl<F: Frame> Director<F> {
         &self,
         asked: &Asked<'_>,
         service: &Service,
-        ended: Option<Record>,
+        (opener, ended): (Opener, Option<Record>),
         story: &mut Story,
     ) -> Outcome {
         let Asked { packet, lookup, context, .. } = asked;
@@ -40,12 +41,22 @@ impl<F: Frame> Director<F> {
             story.say(Step::OnePacket);
         }
         let may_go_on = !is_one_packet && !state::is_first(protocol, packet.flags);
-        let goes_on = may_go_on && self.shared.turned_away.has(lookup.hash, now);
+        let goes_on =
+            opener == Opener::Untracked || may_go_on && self.shared.turned_away.has(lookup.hash, now);
         let chosen = if goes_on {
             story.say(Step::Unrecorded(Unrecorded::TurnedAway));
             self.peek_untracked(asked, service, story).map(|server| Chosen { server, is_tied: false })
         } else {
             self.peek_choice(asked, service, ended, story)
+        };
+        let chosen = match chosen {
+            Some(chosen) if opener == Opener::Anywhere && !goes_on && !chosen.is_tied => {
+                let server = by_ends(packet, service);
+                story.say(Step::Unrecorded(Unrecorded::FullElsewhere));
+                story.say(Step::ByEnds(server));
+                server.map(|server| Chosen { server, is_tied: false })
+            }
+            chosen => chosen,
         };
         let Some(chosen) = chosen else {
             return self.explain_error(asked, Asker::Stranger, Answer::PortUnreachable);

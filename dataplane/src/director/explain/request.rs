@@ -6,6 +6,7 @@ use super::{Asked, Barred, Flow, Lapse, Outcome, Step, Story, To, Unrecorded};
 use crate::classify::{Class, Lookup, classify_unasked};
 use crate::conn::record::{Record, ServerId};
 use crate::director::request::{Course, FTP_DATA, course, may_open};
+use crate::director::untracked::{leaves_room, may_go_on_untracked};
 use crate::director::{Context, Director};
 use crate::limit::Asker;
 use crate::neighbor::Hop;
@@ -13,7 +14,6 @@ use crate::packet::Frame;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
 use crate::stats::{Answer, DropReason};
-use crate::wire::l4::flags;
 
 impl<F: Frame> Director<F> {
     /// As [`Director::request`].
@@ -59,6 +59,10 @@ impl<F: Frame> Director<F> {
             story.say(Step::OwnSource);
             return Outcome::Dropped(DropReason::OwnSource);
         }
+        let (outcome, is_elsewhere) = self.explain_elsewhere(asked, story);
+        if let Some(outcome) = outcome {
+            return outcome;
+        }
         let Some(service) = snapshot.service(lookup.service) else {
             return self.explain_unasked(asked, story);
         };
@@ -73,49 +77,64 @@ impl<F: Frame> Director<F> {
             story.say(Step::OwnSource);
             return Outcome::Dropped(DropReason::OwnSource);
         }
-        let may_be_elsewhere = self.shared.flows_move && !(service.one_packet && protocol == Protocol::Udp);
-        if may_be_elsewhere
-            && let Some((owner, record)) = self.find_request_elsewhere(packet, lookup, snapshot)
-        {
-            self.tell_record(record, owner, *context, story);
-            match course(packet, record, snapshot, now) {
-                Course::GoesOn(server) => {
-                    return self.explain_forward(asked, server, Flow::Known, story);
-                }
-                Course::ServerRemoved => {
-                    story.say(Step::Lapsed(Lapse::ServerRemoved));
-                    return Outcome::Dropped(DropReason::RealServerRemoved);
-                }
-                Course::Over => story.say(Step::Lapsed(lapse(record, *context))),
-            }
-        } else if ended.is_none() {
+        if !is_elsewhere && ended.is_none() {
             story.say(Step::NoRecord);
         }
+        let may_be_elsewhere = self.shared.flows_move && !(service.one_packet && protocol == Protocol::Udp);
         if !may_open(packet, protocol, snapshot) {
-            return self.explain_barred(asked, service, ended, story);
+            let freed = usize::from(ended.is_some());
+            let may_go_on = may_go_on_untracked(packet, protocol)
+                && self.may_be_untracked_without(lookup.hash, ended, now);
+            let gets_record = leaves_room(self.table.len() - freed, self.table.capacity())
+                && self.may_get_record_late(packet, protocol, now);
+            if !(may_go_on && gets_record) {
+                return self.explain_barred(asked, service, may_go_on, story);
+            }
         }
         if may_be_elsewhere && self.is_crowded_anywhere_without(lookup.hash, ended) {
             story.say(Step::Unrecorded(Unrecorded::CrowdedElsewhere));
             let server = self.explain_untracked_after_choice(asked, service, ended, story);
             return self.explain_untracked(asked, server, story);
         }
-        self.explain_open(asked, service, ended, story)
+        let opener = self.opener_of(packet, protocol, may_be_elsewhere, now);
+        self.explain_open(asked, service, (opener, ended), story)
     }
 
-    /// A packet that may open no connection.
+    /// As [`Director::course_elsewhere`], and whether there is a connection elsewhere, which may be over.
+    fn explain_elsewhere(&self, asked: &Asked<'_>, story: &mut Story) -> (Option<Outcome>, bool) {
+        let Asked { packet, lookup, context, .. } = asked;
+        let Context { snapshot, now, .. } = *context;
+        if !self.shared.flows_move {
+            return (None, false);
+        }
+        let Some((owner, record)) = self.find_request_elsewhere(packet, lookup, snapshot) else {
+            return (None, false);
+        };
+        self.tell_record(record, owner, *context, story);
+        let outcome = match course(packet, record, snapshot, now) {
+            Course::GoesOn(server) => Some(self.explain_forward(asked, server, Flow::Known, story)),
+            Course::ServerRemoved => {
+                story.say(Step::Lapsed(Lapse::ServerRemoved));
+                Some(Outcome::Dropped(DropReason::RealServerRemoved))
+            }
+            Course::Over => {
+                story.say(Step::Lapsed(lapse(record, *context)));
+                None
+            }
+        };
+        (outcome, true)
+    }
+
+    /// A packet that may open no connection, and gets no record.
     fn explain_barred(
         &self,
         asked: &Asked<'_>,
         service: &Service,
-        ended: Option<Record>,
+        may_go_on: bool,
         story: &mut Story,
     ) -> Outcome {
-        let Asked { packet, lookup, context, .. } = asked;
-        let is_from_ftp = packet.source_port == FTP_DATA;
-        let may_be_untracked = lookup.key.protocol() == Protocol::Tcp
-            && packet.flags & flags::RST == 0
-            && self.may_be_untracked_without(lookup.hash, ended, context.now);
-        if may_be_untracked {
+        let is_from_ftp = asked.packet.source_port == FTP_DATA;
+        if may_go_on {
             story.say(Step::Unrecorded(Unrecorded::TurnedAway));
             let server = self.peek_untracked(asked, service, story);
             return self.explain_untracked(asked, server, story);

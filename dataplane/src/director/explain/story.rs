@@ -211,6 +211,8 @@ pub enum Unrecorded {
     ChainFull,
     /// There is none in some worker's table, to which the flow may move.
     CrowdedElsewhere,
+    /// Some worker's table, to which the flow may move, is full or was a moment ago.
+    FullElsewhere,
     /// It may be one of those for which there was no room of late, and goes on.
     TurnedAway,
 }
