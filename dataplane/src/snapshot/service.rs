@@ -143,6 +143,7 @@ impl Service {
 
     /// Picks a real server for a flow that gets no record: the same one for each of its packets, and another one only if
     /// the weights ask for it.
+    #[inline(always)]
     pub fn pick_untracked(&self, flow: FlowHash) -> Option<ServerId> {
         let place = self.entrants.pick(flow)?;
         Some(self.list.get(place)?.id)
@@ -150,11 +151,11 @@ impl Service {
 }
 
 /// The real servers of one virtual server, as schedulers ask for them.
-struct View<'a> {
-    snapshot: &'a Snapshot,
-    list: &'a [Candidate],
-    service: &'a Service,
-    worker: usize,
+pub(super) struct View<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) list: &'a [Candidate],
+    pub(super) service: &'a Service,
+    pub(super) worker: usize,
 }
 
 impl Servers for View<'_> {
