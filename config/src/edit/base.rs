@@ -15,7 +15,7 @@ pub(super) struct Base {
     pub(super) text: String,
     /// To be shown.
     pub(super) tables: Keys,
-    /// Names of virtual servers that VRRP tracks, with where: "[[vrrp.track]] 2 of the [[vrrp]] `vi`".
+    /// Names of virtual servers that VRRP tracks, with where: `[[vrrp.track]] 2 of the [[vrrp]] vi`, the name in quotes.
     pub(super) tracked: HashMap<String, Vec<String>>,
     /// What the checks say of these tables alone: message and label.
     pub(super) known: HashSet<(String, String)>,

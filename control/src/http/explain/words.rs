@@ -16,6 +16,7 @@ use weir_dataplane::sched::{Load, Measure, Peeked, Why};
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::server::Server;
 use weir_dataplane::snapshot::service::Service;
+use weir_dataplane::wire::encap::Encap;
 use weir_health::judge::ServiceListing;
 
 use crate::sources::Sources;
@@ -314,10 +315,17 @@ impl<'a> Words<'a> {
             Forwarding::Nat => {
                 format!("nat to {real}: the destination becomes that; up to {} bytes", server.mtu)
             }
-            Forwarding::Tun => format!(
-                "tun (ipip) to {}: an outer header from {}; up to {} bytes inside",
-                server.address, server.tunnel_source, server.mtu
-            ),
+            Forwarding::Tun => {
+                let tunnel = match server.encap {
+                    Encap::Ipip => "ipip".to_owned(),
+                    Encap::Gue { port, .. } => format!("gue, UDP port {port}"),
+                    Encap::Gre { .. } => "gre".to_owned(),
+                };
+                format!(
+                    "tun ({tunnel}) to {}: an outer header from {}; up to {} bytes inside",
+                    server.address, server.tunnel_source, server.mtu
+                )
+            }
         }
     }
 
