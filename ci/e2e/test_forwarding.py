@@ -106,7 +106,8 @@ class Dr(Through, unittest.TestCase):
 
 
     def test_the_frame_gets_a_new_mac_and_loses_a_hop_and_nothing_else(self):
-        with lab.Weir(), lab.capture("client", "outer") as before, lab.capture("C", "eth0") as after:
+        # What the client sends last may still be under way when the capture at its end is over.
+        with lab.Weir(), lab.capture("C", "eth0") as after, lab.capture("client", "outer") as before:
             lab.answers(self.vip, 1)
         sent = [frame for frame in packets(before) if IP in frame and frame[IP].dst == self.vip]
         came = [frame for frame in packets(after) if IP in frame and frame[IP].dst == self.vip]
@@ -115,7 +116,7 @@ class Dr(Through, unittest.TestCase):
         for frame in sent:
             frame[IP].ttl -= 1
             del frame[IP].chksum
-        self.assertEqual([bytes(frame[IP]) for frame in came], [bytes(frame[IP]) for frame in sent])
+        self.assertEqual([bytes(frame[IP]) for frame in came[:len(sent)]], [bytes(frame[IP]) for frame in sent])
 
 
 class Tun(Through, unittest.TestCase):
