@@ -209,29 +209,31 @@ impl Client {
         }
     }
 
+    /// A kept connection may have been closed by weir meanwhile, which shows only when something is sent. So what changes something gets a
+    /// connection of its own, and a question is asked again on a new one (RFC 9110 section 9.2.2).
     fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Problem> {
-        // A connection that weir has closed meanwhile is made anew. Nothing was sent on it yet.
-        let usable = self.sender.as_ref().is_some_and(|sender| !sender.is_closed());
-        if !usable {
-            self.sender = Some(self.connect()?);
+        let kept = self.sender.take().filter(|sender| method == Method::GET && !sender.is_closed());
+        if let Some(sender) = kept {
+            match self.send_on(sender, self.request(&method, path, body.clone())?) {
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(_)) => {}
+                None => return Err(self.late()),
+            }
         }
-        let host = match &self.door {
-            Door::Socket(_) => "localhost".to_owned(),
-            Door::Http(address) => address.to_string(),
-            Door::Web(web) => web.url.authority(),
-        };
-        let mut request = Request::builder().method(&method).uri(path).header(HOST, host);
-        if let Door::Web(web) = &self.door
-            && let Some(bearer) = &web.bearer
-        {
-            request = request.header(AUTHORIZATION, bearer);
+        let sender = self.connect()?;
+        match self.send_on(sender, self.request(&method, path, body)?) {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(problem)) => Err(self.broken(&problem.to_string())),
+            None => Err(self.late()),
         }
-        if method == Method::POST {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
-        let request =
-            request.body(Full::new(body)).map_err(|problem| Problem::Failed(problem.to_string()))?;
-        let sender = self.sender.as_mut().expect("it is connected");
+    }
+
+    /// The head of the answer, and the connection is kept. None when it does not come in time.
+    fn send_on(
+        &mut self,
+        mut sender: SendRequest<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
+    ) -> Option<hyper::Result<Response<Incoming>>> {
         let answer = self.runtime.block_on(async {
             let sent = async {
                 sender.ready().await?;
@@ -239,11 +241,28 @@ impl Client {
             };
             timeout(self.patience, sent).await
         });
-        match answer {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(problem)) => Err(self.broken(&problem.to_string())),
-            Err(_) => Err(self.late()),
+        if let Ok(Ok(_)) = answer {
+            self.sender = Some(sender);
         }
+        answer.ok()
+    }
+
+    fn request(&self, method: &Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Problem> {
+        let host = match &self.door {
+            Door::Socket(_) => "localhost".to_owned(),
+            Door::Http(address) => address.to_string(),
+            Door::Web(web) => web.url.authority(),
+        };
+        let mut request = Request::builder().method(method).uri(path).header(HOST, host);
+        if let Door::Web(web) = &self.door
+            && let Some(bearer) = &web.bearer
+        {
+            request = request.header(AUTHORIZATION, bearer);
+        }
+        if *method == Method::POST {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        request.body(Full::new(body)).map_err(|problem| Problem::Failed(problem.to_string()))
     }
 
     fn broken(&mut self, why: &str) -> Problem {
@@ -561,6 +580,37 @@ mod tests {
             problem => panic!("{problem}"),
         }
         assert_eq!(client.timeouts().unwrap_err().to_string(), "later");
+        thread.join().unwrap();
+    }
+
+    /// Between two requests nothing drives the connection, so the client learns only while it sends that weir has closed it.
+    #[test]
+    fn a_connection_that_was_closed_between_two_requests_is_made_anew() {
+        let path = std::env::temp_dir().join(format!("weirctl-client-kept-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let (read, is_read) = std::sync::mpsc::channel();
+        let (closed, is_closed) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            for _ in 0..20 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                assert_ne!(stream.read(&mut request).unwrap(), 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+                is_read.recv().unwrap();
+                drop(stream);
+                closed.send(()).unwrap();
+            }
+        });
+        let mut client = Client::new(Door::Socket(path)).unwrap();
+        for _ in 0..10 {
+            let _: serde_json::Value = client.get("/api/v1/timeouts").unwrap();
+            read.send(()).unwrap();
+            is_closed.recv().unwrap();
+            let _: serde_json::Value = client.post("/api/v1/edits", &()).unwrap();
+            read.send(()).unwrap();
+            is_closed.recv().unwrap();
+        }
         thread.join().unwrap();
     }
 
