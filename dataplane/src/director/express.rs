@@ -9,7 +9,6 @@
 use weir_config::model::Forwarding;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::request::outer;
 use super::{Context, Director, Exit, write_link};
 use crate::clock::Now;
 use crate::conn::record::UsualKey;
@@ -17,7 +16,7 @@ use crate::conn::table::UsualRecords;
 use crate::neighbor::{Hop, Link, Links, Slot};
 use crate::packet::Frame;
 use crate::parse::Plain;
-use crate::rewrite::plain::{encapsulate, into_tunnel, to_client, to_server};
+use crate::rewrite::plain::{Ends, encapsulate, into_tunnel, to_client, to_server};
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::{Server, Tally};
 use crate::wire::encap::Encap;
@@ -160,10 +159,27 @@ fn wrap<F: Frame>(
     snapshot: &Snapshot,
     ident: &mut u16,
 ) -> Option<()> {
-    *ident = ident.wrapping_add(1);
     if server.encap != Encap::Ipip {
-        return encapsulate(frame, link, &outer(server, snapshot, *ident));
+        return wrap_otherwise(frame, server, link, snapshot, ident);
     }
-    let ends = (server.tunnel_source, server.address);
-    into_tunnel(frame, link, ends, snapshot.switches.pmtu_disc, *ident)
+    into_tunnel(frame, link, ends(server, snapshot, ident))
+}
+
+/// As [`encapsulate`]. Not inlined, and with the arguments of [`wrap`]: it needs more registers, and so a jump leads here.
+#[inline(never)]
+fn wrap_otherwise<F: Frame>(
+    frame: &mut F,
+    server: &Server,
+    link: &Link,
+    snapshot: &Snapshot,
+    ident: &mut u16,
+) -> Option<()> {
+    encapsulate(frame, link, server.encap, ends(server, snapshot, ident))
+}
+
+#[inline(always)]
+fn ends(server: &Server, snapshot: &Snapshot, ident: &mut u16) -> Ends {
+    *ident = ident.wrapping_add(1);
+    let (source, destination) = (server.tunnel_source, server.address);
+    Ends { source, destination, keep_df: snapshot.switches.pmtu_disc, ident: *ident }
 }

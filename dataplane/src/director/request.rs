@@ -291,7 +291,7 @@ impl<F: Frame> Director<F> {
 /// The headers of a tunnel to this real server.
 #[inline]
 pub(super) fn outer(server: &Server, snapshot: &Snapshot, ident: u16) -> Outer {
-    let (source, destination) = (server.tunnel_source, server.address);
+    let (source, destination) = (server.tunnel_source.get(), server.address);
     Outer { encap: server.encap, source, destination, keep_df: snapshot.switches.pmtu_disc, ident }
 }
 

@@ -177,10 +177,8 @@ fn wrap<F: Frame>(
 
 /// RFC 3168 section 9.1.1, full functionality: a mark of congestion stays inside, the outside starts without.
 fn outer_tos(inner: u8) -> u8 {
-    const ECN: u8 = 3;
-    const CONGESTION: u8 = 3;
-    const CAPABLE: u8 = 2;
-    if inner & ECN == CONGESTION { inner & !ECN | CAPABLE } else { inner }
+    // 3 is the mark, and 2 says "capable": where the upper bit is set, the lower one is cleared.
+    inner & !(inner >> 1 & 1)
 }
 
 #[cfg(test)]

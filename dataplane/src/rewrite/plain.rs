@@ -5,13 +5,15 @@
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
+use weir_config::model::TunnelChecksum;
+
 use super::{Outer, not_zero, outer_tos};
 use crate::address::{Addr4, Wire4};
 use crate::neighbor::Link;
 use crate::packet::Frame;
 use crate::parse::Plain;
 use crate::wire::checksum::Delta;
-use crate::wire::encap::Flow;
+use crate::wire::encap::{self, Encap, Flow, GRE_HEADER};
 use crate::wire::ethernet;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::l4::{Tcp, Udp};
@@ -61,66 +63,104 @@ fn update_l4(protocol: u8, tcp: &mut Tcp, delta: Delta) -> Option<()> {
     Some(())
 }
 
+/// The outer IPv4 header, as far as it is not the client's.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// An address of ours.
+    pub source: Wire4,
+    /// The real server.
+    pub destination: Addr4,
+    /// Whether what must not be cut inside must not be cut outside either.
+    pub keep_df: bool,
+    /// Used where the outer packet may be cut.
+    pub ident: u16,
+}
+
 /// Wraps the packet in an outer IPv4 header behind `link`. `None`: there is no room; the packet's TTL has gone down then.
 #[inline]
-pub fn into_tunnel<F: Frame>(
+pub fn into_tunnel<F: Frame>(frame: &mut F, link: &Link, ends: Ends) -> Option<()> {
+    into_tunnel_with(frame, link, ends, ipv4::IPIP, |_| [])
+}
+
+/// As [`into_tunnel`], for tunnels with a header of their own behind the outer one.
+pub fn encapsulate<F: Frame>(frame: &mut F, link: &Link, encap: Encap, ends: Ends) -> Option<()> {
+    match encap {
+        Encap::Ipip => into_tunnel(frame, link, ends),
+        Encap::Gue { port, checksum: TunnelChecksum::None } => {
+            into_tunnel_with(frame, link, ends, ipv4::UDP, |plain| {
+                let len = plain.ip.total_len.get() + (encap.header_len() - ipv4::HEADER_LEN) as u16;
+                encap::gue(port, len, flow(plain))
+            })
+        }
+        Encap::Gre { checksum: TunnelChecksum::None } => {
+            into_tunnel_with(frame, link, ends, ipv4::GRE, |_| GRE_HEADER)
+        }
+        Encap::Gue { .. } | Encap::Gre { .. } => {
+            let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
+            plain.ip.decrement_ttl();
+            let (flow, total_len) = (flow(plain), plain.ip.total_len.get());
+            let Ends { source, destination, keep_df, ident } = ends;
+            let outer = Outer { encap, source: source.get(), destination, keep_df, ident };
+            super::wrap(frame, ethernet::HEADER_LEN, total_len, flow, &outer).ok()?;
+            *frame.bytes_mut().first_chunk_mut()? = *link;
+            Some(())
+        }
+    }
+}
+
+fn flow(plain: &Plain) -> Flow {
+    let ports = u32::from(plain.tcp.source.get()) << 16 | u32::from(plain.tcp.destination.get());
+    Flow { source: plain.ip.source.get(), destination: plain.ip.destination.get(), ports }
+}
+
+/// `shim` makes what stands between the outer header and the packet.
+#[inline(always)]
+fn into_tunnel_with<F: Frame, const LEN: usize>(
     frame: &mut F,
     link: &Link,
-    (source, destination): (Addr4, Addr4),
-    keep_df: bool,
-    ident: u16,
+    Ends { source, destination, keep_df, ident }: Ends,
+    protocol: u8,
+    shim: impl FnOnce(&Plain) -> [u8; LEN],
 ) -> Option<()> {
     let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
     plain.ip.decrement_ttl();
+    let shim = shim(plain);
     let inner = plain.ip;
     let total_len = inner.total_len.get();
     // Ethernet padding stays out of the tunnel.
     let len = ethernet::HEADER_LEN + usize::from(total_len);
-    if frame.len() > len && !frame.resize(len) || !frame.prepend(ipv4::HEADER_LEN) {
+    if frame.len() > len && !frame.resize(len) || !frame.prepend(ipv4::HEADER_LEN + LEN) {
         return None;
     }
     let keeps_df = keep_df && inner.dont_fragment();
     let mut outer = Ipv4 {
         version_ihl: 0x45,
         tos: outer_tos(inner.tos),
-        total_len: U16::new(total_len + ipv4::HEADER_LEN as u16),
+        total_len: U16::new(total_len + (ipv4::HEADER_LEN + LEN) as u16),
         ident: U16::new(if keeps_df { 0 } else { ident }),
         fragment: U16::new(if keeps_df { ipv4::DONT_FRAGMENT } else { 0 }),
         ttl: inner.ttl,
-        protocol: ipv4::IPIP,
+        protocol,
         checksum: U16::ZERO,
-        source: Wire4::new(source),
+        source,
         destination: Wire4::new(destination),
     };
     outer.refresh_checksum();
-    let head = frame.bytes_mut().first_chunk_mut::<{ ethernet::HEADER_LEN + ipv4::HEADER_LEN }>()?;
+    let (head, behind) =
+        frame.bytes_mut().split_first_chunk_mut::<{ ethernet::HEADER_LEN + ipv4::HEADER_LEN }>()?;
     head[..12].copy_from_slice(link);
     head[12..14].copy_from_slice(&ethernet::TYPE_IPV4.to_be_bytes());
     head[14..].copy_from_slice(outer.as_bytes());
-    Some(())
-}
-
-/// As [`into_tunnel`], for tunnels with a header of their own behind the outer one.
-pub fn encapsulate<F: Frame>(frame: &mut F, link: &Link, outer: &Outer) -> Option<()> {
-    let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
-    plain.ip.decrement_ttl();
-    let ports = u32::from(plain.tcp.source.get()) << 16 | u32::from(plain.tcp.destination.get());
-    let flow = Flow { source: plain.ip.source.get(), destination: plain.ip.destination.get(), ports };
-    let total_len = plain.ip.total_len.get();
-    super::wrap(frame, ethernet::HEADER_LEN, total_len, flow, outer).ok()?;
-    *frame.bytes_mut().first_chunk_mut()? = *link;
+    *behind.first_chunk_mut()? = shim;
     Some(())
 }
 
 #[cfg(test)]
 mod tests {
-    use weir_config::model::TunnelChecksum;
-
     use super::*;
     use crate::packet::heap::HeapFrame;
     use crate::parse::{Content, Packet, parse};
     use crate::rewrite;
-    use crate::wire::encap::Encap;
 
     /// A plain frame of any contents, right as far as `parse` looks.
     fn frame(is_udp: bool, tos: u8, fragment: u16, ttl: u8, l4: &[u8; 26]) -> HeapFrame {
@@ -199,13 +239,9 @@ mod tests {
                     let (mut frame, mut expected) = (frame.clone(), expected.clone());
                     rewrite::into_tunnel(&mut expected, &facts, &outer).expect("there is headroom");
                     expected.bytes_mut()[..12].copy_from_slice(&link);
-                    let done = match encap {
-                        Encap::Ipip => {
-                            into_tunnel(&mut frame, &link, (source, destination), *keep_df, *ident)
-                        }
-                        Encap::Gue { .. } | Encap::Gre { .. } => encapsulate(&mut frame, &link, &outer),
-                    };
-                    done.expect("there is headroom");
+                    let ends =
+                        Ends { source: Wire4::new(source), destination, keep_df: *keep_df, ident: *ident };
+                    encapsulate(&mut frame, &link, encap, ends).expect("there is headroom");
                     assert_eq!(frame, expected);
                 }
             },

@@ -9,7 +9,7 @@ use weir_config::model::{Forwarding, MacAddress, Protocol};
 
 use super::ranks::journal::Journal;
 use super::rates::Estimator;
-use crate::address::Addr4;
+use crate::address::{Addr4, Wire4};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::{State, is_active};
 use crate::neighbor::{Hop, NextHop};
@@ -28,8 +28,8 @@ pub struct Server {
     pub hop: Hop,
     /// Its address.
     pub address: Addr4,
-    /// Source address of the outer header.
-    pub tunnel_source: Addr4,
+    /// Source address of the outer header, as it stands there.
+    pub tunnel_source: Wire4,
     /// How a tunnel wraps its packets.
     pub encap: Encap,
     /// Largest packet that reaches it unwrapped, in bytes: the port's MTU, less a tunnel's headers.

@@ -20,6 +20,8 @@ const GRE_SUM_LEN: usize = 4;
 const GRE_CHECKSUM: u8 = 0x80;
 /// GRE's name of IPv4: that of Ethernet.
 const GRE_IPV4: [u8; 2] = [0x08, 0x00];
+/// GRE's header without a checksum, in front of IPv4.
+pub const GRE_HEADER: [u8; GRE_LEN] = [0, 0, GRE_IPV4[0], GRE_IPV4[1]];
 /// Where a GUE tunnel's flows come from: the dynamic ports of RFC 6335 section 6.
 const SOURCE_PORTS_FROM: u16 = 0xc000;
 /// Bits of a source port that the flow chooses.
@@ -90,16 +92,7 @@ impl Encap {
             Self::Ipip => {}
             Self::Gue { port, .. } => {
                 let len = len as u16;
-                let udp = Udp {
-                    source: U16::new(source_port(flow)),
-                    destination: U16::new(port),
-                    len: U16::new(len),
-                    checksum: U16::ZERO,
-                };
-                let head = behind.first_chunk_mut::<{ UDP_LEN + GUE_LEN }>()?;
-                head[..UDP_LEN].copy_from_slice(udp.as_bytes());
-                // Version 0, no control message, no options; what follows; no flags.
-                head[UDP_LEN..].copy_from_slice(&[0, ipv4::IPIP, 0, 0]);
+                *behind.first_chunk_mut()? = gue(port, len, flow);
                 if self.has_checksum() {
                     let pseudo = Sum::default().address(ends.0).address(ends.1).word(u16::from(ipv4::UDP));
                     let sum = pseudo.word(len).bytes(behind).finish();
@@ -109,11 +102,9 @@ impl Encap {
                 }
             }
             Self::Gre { .. } => {
-                let has_checksum = self.has_checksum();
-                let head = behind.first_chunk_mut::<GRE_LEN>()?;
-                let [high, low] = GRE_IPV4;
-                *head = [if has_checksum { GRE_CHECKSUM } else { 0 }, 0, high, low];
-                if has_checksum {
+                *behind.first_chunk_mut()? = GRE_HEADER;
+                if self.has_checksum() {
+                    behind[0] = GRE_CHECKSUM;
                     behind.get_mut(GRE_LEN..GRE_LEN + GRE_SUM_LEN)?.fill(0);
                     let sum = Sum::default().bytes(behind).finish();
                     behind[GRE_LEN..GRE_LEN + 2].copy_from_slice(sum.as_bytes());
@@ -154,6 +145,22 @@ impl Encap {
             _ => false,
         }
     }
+}
+
+/// The headers of a GUE tunnel to `port` without a checksum. `len`: they and what follows them.
+#[inline]
+pub fn gue(port: u16, len: u16, flow: Flow) -> [u8; UDP_LEN + GUE_LEN] {
+    let udp = Udp {
+        source: U16::new(source_port(flow)),
+        destination: U16::new(port),
+        len: U16::new(len),
+        checksum: U16::ZERO,
+    };
+    let mut headers = [0; UDP_LEN + GUE_LEN];
+    headers[..UDP_LEN].copy_from_slice(udp.as_bytes());
+    // Version 0, no control message, no options; what follows; no flags.
+    headers[UDP_LEN + 1] = ipv4::IPIP;
+    headers
 }
 
 fn seen(is_there: bool) -> TunnelChecksum {

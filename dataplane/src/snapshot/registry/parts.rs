@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet};
 use weir_config::model::{Config, Forwarding, RealServer, VirtualServer};
 
 use super::{RegistryError, served};
-use crate::address::{Addr4, v4_net};
+use crate::address::{Addr4, Wire4, v4_net};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::neighbor::{Hop, NextHop};
 use crate::snapshot::advertisers::Advertisers;
@@ -62,7 +62,7 @@ pub(super) fn make_server(
         next_hop,
         hop: next_hop.map_or(Hop::NOWHERE, |hop| Hop::new(hop, 0)),
         encap,
-        tunnel_source: way.map_or(Addr4::UNSPECIFIED, |(_, source)| source),
+        tunnel_source: Wire4::new(way.map_or(Addr4::UNSPECIFIED, |(_, source)| source)),
         service,
         upper_threshold: real.upper_threshold,
         lower_threshold: real.lower_threshold,
@@ -160,7 +160,7 @@ pub(super) fn nobody(workers: usize) -> Server {
         next_hop: None,
         hop: Hop::NOWHERE,
         encap: Encap::Ipip,
-        tunnel_source: Addr4::UNSPECIFIED,
+        tunnel_source: Wire4::new(Addr4::UNSPECIFIED),
         service: ServiceId(u16::MAX),
         upper_threshold: 0,
         lower_threshold: 0,

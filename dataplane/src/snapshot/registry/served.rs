@@ -236,7 +236,7 @@ mod tests {
             let is_tun = server.forwarding == Forwarding::Tun;
             assert_eq!(server.address, Addr4::new(10, 0, 0, 11));
             assert_eq!(server.mtu, if is_tun { 1480 } else { 1500 });
-            assert_eq!(server.tunnel_source, Addr4::new(10, 0, 0, 2));
+            assert_eq!(server.tunnel_source.get(), Addr4::new(10, 0, 0, 2));
         }
     }
 }
