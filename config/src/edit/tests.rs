@@ -289,16 +289,21 @@ fn long_lists_of_edits_take_time_in_proportion() {
             .chain((0..EDITS).map(set))
             .chain((0..EDITS).map(|it| Edit::RemoveRealServer(name("long"), at(it))))
             .collect();
-        let begin = std::time::Instant::now();
+        let begin = cpu_time();
         let staged = bench.editor.stage(&bench.config, &edits).unwrap();
         assert_eq!(staged.steps.len(), 1);
         bench.editor.commit(&mut bench.config, staged);
-        let took = begin.elapsed();
+        let took = cpu_time() - begin;
         assert_eq!(bench.config.virtual_servers[2].real_servers.len(), real_servers as usize);
         took
     };
     let (few, many) = (took(10), took(20_000));
     assert!(many < few * 3 + std::time::Duration::from_secs(2), "{few:?} and {many:?}");
+}
+
+/// What this thread has had of a processor: a busy machine makes that no longer.
+fn cpu_time() -> std::time::Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
 /// All virtual servers go at once, or many of them.
