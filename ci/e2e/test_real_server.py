@@ -223,6 +223,25 @@ class RealServer(unittest.TestCase):
     def test_a_missing_tunnel_device_is_named(self):
         self.assertWrong("no tunnel device 'nosuch0'", "tun", "--vip", VIP, "--tunnel-device", "nosuch0")
 
+    def test_each_tunnel_has_its_modules_and_gue_a_port(self):
+        for options, modules, device, port in (((), ["ipip"], "tunl0", None), (("--tunnel", "gre"), ["ip_gre"], "gre0", None),
+                                               (("--tunnel", "gue"), ["ipip", "fou"], "tunl0", 6080),
+                                               (("--tunnel", "gue", "--tunnel-port", "07"), ["ipip", "fou"], "tunl0", 7)):
+            with self.subTest(options):
+                commands = self.assertDone("tun", "--vip", VIP, *options, "--dry-run").splitlines()
+                # One that this machine has needs no command.
+                self.assertEqual([line.split()[1] for line in commands if line.startswith("modprobe")],
+                                 [module for module in modules if not self.has_module(module)])
+                self.assertIn(f"ip link set {device} up", commands)
+                self.assertEqual([line for line in commands if line.startswith("ip fou")],
+                                 [f"ip fou add port {port} gue"] if port else [])
+        self.assertWrong("the kernel takes no GUE at UDP port 6080", "tun", "--vip", VIP, "--tunnel", "gue", "--check")
+
+    def has_module(self, module):
+        """Whether the kernel here can do what a module is for."""
+        probe = {"ipip": "test -e /sys/class/net/tunl0", "ip_gre": "test -e /sys/class/net/gre0", "fou": "ip fou show"}[module]
+        return lab.run(NODE, "sh", "-c", probe).returncode == 0
+
     def test_by_source_leads_replies_away_and_nothing_else(self):
         self.assertDone(*self.METHODS["nat by source"])
         self.assertIn("via 10.20.0.2 ", self.inside("ip", "route", "get", "198.51.100.1", "from", "10.20.0.11"))
@@ -232,7 +251,10 @@ class RealServer(unittest.TestCase):
     def test_bad_usage_has_status_2(self):
         for arguments in ((), ("dr",), ("nat",), ("dr", "--vip", "10.10.0.300"), ("dr", "--vip"),
                           ("dr", "--vip", VIP, "--gateway", "10.20.0.2"), ("gue", "--vip", VIP),
-                          ("dr", "--vip", VIP, "--check", "--undo")):
+                          ("dr", "--vip", VIP, "--check", "--undo"), ("dr", "--vip", VIP, "--tunnel", "gue"),
+                          ("nat", "--gateway", "10.20.0.2", "--tunnel-device", "gre0"), ("tun", "--vip", VIP, "--tunnel", "vxlan"),
+                          ("tun", "--vip", VIP, "--tunnel-port", "6080"), ("tun", "--vip", VIP, "--tunnel", "gre", "--tunnel-port", "1"),
+                          *(("tun", "--vip", VIP, "--tunnel", "gue", "--tunnel-port", port) for port in ("0", "65536", "x", "-1"))):
             with self.subTest(arguments):
                 done = lab.run(NODE, str(SCRIPT), *arguments)
                 self.assertEqual(done.returncode, 2)

@@ -1,7 +1,7 @@
 """What the virtual machine boots: a stock Debian kernel, and an initramfs made of this machine's own files.
 
 The kernel's package is downloaded and unpacked into a cache folder, not installed. The initramfs has busybox, python3,
-dpdk-devbind.py with lspci, weir, the drivers of DPDK that its devices need, and every library that these load.
+dpdk-devbind.py with lspci, weir, scripts/real-server with what it needs, the drivers of DPDK that its devices need, and every library that these load.
 """
 
 import gzip
@@ -19,13 +19,14 @@ CACHE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", lab.ROOT / "target")) / 
 
 KERNEL_PACKAGE = "linux-image-amd64"
 MODULES = ("virtio_pci", "virtio_console", "virtio_net", "e1000", "e1000e", "vmxnet3", "vfio_iommu_type1", "vfio-pci",
-           "uio_pci_generic")
+           "uio_pci_generic", "ipip", "fou", "ip_gre")
 # Of DPDK's plugins those for the devices here; the others would only make each start slower.
 PLUGINS = ("bus_pci", "bus_vdev", "mempool_ring", "net_virtio", "net_e1000", "net_vmxnet3")
-PROGRAMS = ("/usr/bin/python3", "/usr/bin/lspci", "/usr/bin/dpdk-devbind.py")
+PROGRAMS = ("/usr/bin/python3", "/usr/bin/lspci", "/usr/bin/dpdk-devbind.py", "/usr/bin/bash", "/usr/bin/ip")
 # Parts of python3's library that dpdk-devbind.py and the agent have no use for.
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "test", "tests", "idlelib", "lib2to3", "ensurepip", "tkinter", "turtledemo",
                                   "config-*", "pydoc_data", "asyncio", "distutils", "unittest")
+REAL_SERVER = lab.ROOT / "scripts" / "real-server"
 COMMAND_SECONDS = 300
 
 
@@ -53,7 +54,7 @@ def initramfs(folder, version):
     """Path of an initramfs for this kernel and the weir under test; made anew when any of its files changed."""
     files = wanted_files()
     state = hashlib.sha256(version.encode())
-    for path in sorted([*files, *map(str, (HERE / "guest").iterdir()), __file__, lab.binary()]):
+    for path in sorted([*files, *map(str, (HERE / "guest").iterdir()), str(REAL_SERVER), __file__, lab.binary()]):
         about = os.stat(path)
         state.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
     image = CACHE / f"initramfs-{state.hexdigest()[:16]}.gz"
@@ -103,8 +104,8 @@ def fill(root, files, folder, version):
                 break
         else:
             (root / "usr/bin" / applet).symlink_to("busybox")
-    for name in ("init", "agent"):
-        shutil.copy(HERE / "guest" / name, root / name)
+    for script in (HERE / "guest/init", HERE / "guest/agent", REAL_SERVER):
+        shutil.copy(script, root / script.name)
     copy_modules(root, folder, version)
 
 
