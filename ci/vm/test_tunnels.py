@@ -11,6 +11,8 @@ NIC = Nic("virtio-net-pci", "inner", 1)
 ADDRESS = "10.20.0.14"
 VIP = lab.VIPS["tun"]
 STATE = "/run/real-server"
+# busybox's shell would take its own.
+IP = "/usr/bin/ip"
 MEGABYTE = 1 << 20
 # What the script is asked for beside the VIP, the keys of the real server in weir's file, and what the tunnel's headers take.
 KINDS = {
@@ -43,11 +45,11 @@ def setUpModule():
     lab.run("inner", "ip", "link", "set", "to-machine", "master", "bridge", "up", check=True)
     guest.plug(NIC)
     interface = guest.interface_of(NIC)
-    guest.shell(f"ip link set {interface} up; ip address add {ADDRESS}/24 dev {interface}; ip route add default via 10.20.0.1;"
+    guest.shell(f"{IP} link set {interface} up; {IP} address add {ADDRESS}/24 dev {interface}; {IP} route add default via 10.20.0.1;"
                 "mkdir -p /www/cgi-bin")
     guest.ask("write", path="/www/cgi-bin/page", text=PAGE)
-    guest.shell("chmod +x /www/cgi-bin/page; busybox httpd -p 80 -h /www;"
-                f"ip link add checked type gre local {ADDRESS} icsum")
+    guest.shell("chmod +x /www/cgi-bin/page; busybox httpd -p 80 -h /www; modprobe ip_gre;"
+                f"{IP} link add checked type gre local {ADDRESS} icsum")
 
 
 def tearDownModule():
@@ -73,7 +75,7 @@ class Tunnels(unittest.TestCase):
 
     def machine(self):
         """Everything that the script may change there."""
-        return guest.shell("ip -4 address; ip -4 route show table all; ip fou show; cat /proc/sys/net/ipv4/conf/*/rp_filter")
+        return guest.shell(f"{IP} -4 address; {IP} -4 route show table all; {IP} fou show; cat /proc/sys/net/ipv4/conf/*/rp_filter")
 
     def test_clients_are_served_and_told_what_fits(self):
         blob = os.urandom(MEGABYTE)
