@@ -100,6 +100,8 @@ pub struct Counters {
     pub waiting: u64,
     /// ARP requests sent.
     pub arp_requests: u64,
+    /// Neighbour solicitations sent for IPv6 next hops.
+    pub nd_solicitations: u64,
     /// ARP packets in which another host claimed an address that it can't have.
     pub arp_conflicts: u64,
     /// Frames dropped, by reason.

@@ -2,13 +2,14 @@
 
 import collections
 import hashlib
+import json
 import os
 import re
 import signal
 import subprocess
 import unittest
 
-from scapy.all import ARP, IP, TCP, UDP, Ether, PcapReader
+from scapy.all import ARP, IP, TCP, UDP, Ether, IPv6, PcapReader
 
 import lab
 
@@ -210,6 +211,61 @@ class OtherTunnels(unittest.TestCase):
         self.assertEqual([line for line in lines if line[0].isdigit()], ["1\n", "0\n", "0\n", "0\n"])
         self.assertEqual({line for line in lines if not line[0].isdigit()}, {f"C {lab.CLIENT}\n"})
         self.assertGreater(len(self.outer(came, protocol)), 3)
+
+
+class OverIpv6(unittest.TestCase):
+    """Real servers of IPv6 behind a virtual server of IPv4, by each tunnel."""
+
+    OWN = "fd20::2"
+    SERVERS = {"A": "fd20::11", "B": "fd20::12", "C": "fd20::13"}
+    # The keys of a real server, the outer next header, and what all outer headers take.
+    KINDS = (({}, 4, 40), ({"tunnel": "gue"}, 17, 52), ({"tunnel": "gue", "tunnel_checksum": "csum"}, 17, 52),
+             ({"tunnel": "gre"}, 47, 44), ({"tunnel": "gre", "tunnel_checksum": "csum"}, 47, 48))
+
+    def setUp(self):
+        for name, address in self.SERVERS.items():
+            self.switch_ipv6(name, 0)
+            self.addCleanup(self.switch_ipv6, name, 1)
+            lab.run(name, "ip", "address", "add", f"{address}/64", "dev", "eth0", "nodad", check=True)
+
+    def switch_ipv6(self, name, off):
+        """Nodes of the lab have no IPv6 otherwise; what is off loses its addresses."""
+        words = [f"net.ipv6.conf.{where}.disable_ipv6={off}" for where in ("all", "default", "eth0")]
+        lab.run(name, "sysctl", "-qw", *words, check=True)
+
+    def config(self, keys):
+        """The lab's file, its TUN virtual server with the IPv6 addresses of the real servers."""
+        text = lab.config().replace(f'"{lab.DIRECTOR_INNER}/24"', f'"{lab.DIRECTOR_INNER}/24", "{self.OWN}/64"')
+        start, end = text.index('name = "tun"'), text.index('name = "nat"')
+        lines = "".join(f'\n  {key} = "{value}"' for key, value in keys.items())
+        servers = text[start:end].replace("[[virtual_server.real_server]]", f"[[virtual_server.real_server]]{lines}")
+        for name, address in self.SERVERS.items():
+            servers = servers.replace(f'"{lab.REAL_SERVERS[name]}"', f'"{address}"')
+        return text[:start] + servers + text[end:]
+
+    def test_clients_are_served_and_told_what_fits_and_neighbours_are_found(self):
+        path = lab.RUN / "up"
+        path.write_bytes(os.urandom(MEGABYTE))
+        for keys, protocol, overhead in self.KINDS:
+            with self.subTest(keys):
+                lab.run("client", "ip", "route", "flush", "cache", check=True)
+                with lab.Weir(self.config(keys)), lab.capture("C", "eth0") as came:
+                    picks = lab.answers(lab.VIPS["tun"], 9)
+                    done = lab.get(f"http://{lab.VIPS['tun']}/files/up", "--upload-file", str(path))
+                    listing = lab.run("director", "curl", "-sS", f"{lab.HTTP}/api/v1/neighbors", check=True).stdout
+                self.assertEqual(("".join(name for name, _ in picks), {client for _, client in picks}),
+                                 (ROUND, {lab.CLIENT}))
+                self.assertEqual(done.returncode, 0, done.stderr)
+                route = lab.run("client", "ip", "route", "get", lab.VIPS["tun"]).stdout
+                self.assertIn(f" mtu {1500 - overhead}", route)
+                outer = [frame[IPv6] for frame in packets(came) if IPv6 in frame and frame[IPv6].nh == protocol]
+                self.assertGreater(len(outer), MEGABYTE / 1500)
+                self.assertEqual(max(packet.plen for packet in outer), 1460)
+                self.assertEqual({(packet.src, packet.dst) for packet in outer}, {(self.OWN, self.SERVERS["C"])})
+                found = {row["address"]: (row["state"], row["mac"]) 
+                         for row in json.loads(listing)["neighbors"] if ":" in row["address"]}
+                self.assertEqual(found, {address: ("reachable", lab.mac_of(name, "eth0"))
+                                         for name, address in self.SERVERS.items()})
 
 
 class Nat(Through, unittest.TestCase):

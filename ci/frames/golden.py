@@ -7,6 +7,7 @@
 
 import dataclasses
 import gzip
+import ipaddress
 import json
 import pathlib
 import re
@@ -19,6 +20,9 @@ from harness import is_arp
 DIRECTORY = pathlib.Path(__file__).resolve().parent / "golden"
 ETHERNET = 14
 IPV4 = b"\x08\x00"
+IPV6 = b"\x86\xdd"
+# Where a fragment header of IPv6 begins.
+FRAGMENT6 = ETHERNET + 40
 UDP = 17
 GUE_PORT = 6080
 DONT_FRAGMENT = 0x40
@@ -86,6 +90,7 @@ def sctp_commands(record):
     commands = []
     for protocol, vip, vport, server, port in counts(record["ip_vs_end"]):
         if protocol == "sctp":
+            server = f"[{server}]" if ":" in server else server
             service = f"--sctp-service {vip}:{vport}"
             commands.append(f"ipvsadm -A {service} -s rr")
             commands.append(f"ipvsadm -a {service} -r {server}:{port} {_method(record['mode'])}")
@@ -119,7 +124,7 @@ def _steps(events):
 
 
 def counts(proc_ip_vs):
-    """`{(protocol, vip, port, rip, port): (active, inactive)}` from the text of /proc/net/ip_vs, IPv4 services only.
+    """`{(protocol, vip, port, rip, port): (active, inactive)}` from the text of /proc/net/ip_vs, IPv4 services only; real servers of both families.
 
     A mark stands as protocol "mark", without a VIP, in the place of the port.
     """
@@ -128,7 +133,7 @@ def counts(proc_ip_vs):
     for line in proc_ip_vs.splitlines():
         head = re.match(r"(TCP|UDP|SCTP)\s+([0-9A-F]{8}):([0-9A-F]{4})\s", line)
         mark = re.match(r"FWM\s+([0-9A-F]{8})\s(?!IPv6)", line)
-        server = re.match(r"\s+-> ([0-9A-F]{8}):([0-9A-F]{4})\s+\w+\s+\d+\s+(\d+)\s+(\d+)", line)
+        server = re.match(r"\s+-> ([0-9A-F]{8}|\[[0-9a-f:]+\]):([0-9A-F]{4})\s+\w+\s+\d+\s+(\d+)\s+(\d+)", line)
         if head:
             service = (head.group(1).lower(), _dotted(head.group(2)), int(head.group(3), 16))
         elif mark:
@@ -142,6 +147,8 @@ def counts(proc_ip_vs):
 
 
 def _dotted(hexadecimal):
+    if hexadecimal.startswith("["):
+        return str(ipaddress.IPv6Address(hexadecimal.strip("[]")))
     return ".".join(str(octet) for octet in bytes.fromhex(hexadecimal))
 
 
@@ -159,6 +166,7 @@ def differences(step, sent):
             else:
                 problems += _compare(port, step.frame, expected[index], got[index])
     idents = {frame[18:20] for port, frame in sent if is_fragment(frame)}
+    idents |= {frame[FRAGMENT6 + 4:FRAGMENT6 + 8] for port, frame in sent if is_fragment6(frame)}
     if len(idents) > 1:
         problems.append("the pieces of one packet differ in their ident")
     return problems
@@ -194,6 +202,8 @@ def gue_checksum_is_right(frame):
 def fixed_parts(expected, given, frame):
     """`frame` without what changes from run to run: an ident that the director chose, GUE's source port."""
     frame = bytearray(frame)
+    if is_fragment6(expected):
+        frame[FRAGMENT6 + 4:FRAGMENT6 + 8] = bytes(4)
     if expected[12:14] != IPV4 or len(frame) < ETHERNET + 20:
         return bytes(frame)
     if chooses_ident(expected, given):
@@ -214,6 +224,11 @@ def chooses_ident(expected, given):
 def is_fragment(frame):
     """A piece of an IPv4 packet."""
     return frame[12:14] == IPV4 and int.from_bytes(frame[20:22], "big") & 0x3FFF != 0
+
+
+def is_fragment6(frame):
+    """A piece of an IPv6 packet."""
+    return frame[12:14] == IPV6 and frame[20] == 44
 
 
 def header_length(frame):

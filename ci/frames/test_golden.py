@@ -8,10 +8,14 @@ import unittest
 import golden
 import ipvsadm
 import siblings
+import topology
 from harness import Live
 
 # Modes whose traces are replayed. A mode is added here with its file under golden/.
-MODES = ("dr4", "nat4", "tun4-ipip", "tun4-gue", "tun4-gue-csum", "tun4-gue-remcsum", "tun4-gre", "tun4-gre-csum")
+MODES = ("dr4", "nat4", "tun4-ipip", "tun4-gue", "tun4-gue-csum", "tun4-gue-remcsum", "tun4-gre", "tun4-gre-csum",
+         "tun4in6")
+# Modes whose real servers are of IPv6.
+OVER_IPV6 = ("tun4in6",)
 
 NO_ROUTER = ("weir is no router: an ICMP error that no NAT connection explains goes by the server's own gateway, as "
              "all of a DR or TUN server's packets do")
@@ -24,12 +28,17 @@ ONE_PACKET_REPLY = ("the answer of a one-packet NAT server leaves with the VIP a
 NOT_REMEMBERED = ("the kernel passes on its old MTU first and remembers the new one; weir passes on the new one, for the "
                   "client to remember")
 
+TOLD = ("the kernel takes no notice of ICMPv6 errors about its tunnels, so that packets that are too big on the way vanish; "
+        "weir tells the client (RFC 2473 section 8.4)")
+
 # Where weir knowingly does something else: (mode pattern, case) -> {comment of the frame concerned: why}.
 # Everything else in such a case must still be as recorded, and the frames named must really differ.
 EXPECTED_DEVIATIONS = {
     ("*4*", "other_port"): {
         "GRE to the VIP": "a protocol that nobody serves is answered with protocol unreachable (RFC 1122 section "
                           "3.2.2.1); the recorded kernel had its GRE module loaded and said port unreachable"},
+    # Its real servers have no IPv4 address to send errors from: all come from the VIP.
+    ("tun4in6", "icmp_from_server_side"): {},
     ("[dt]*4*", "icmp_from_server_side"): {
         "real server address to client: ICMP port about the TCP connection": NO_ROUTER,
         "real server address to client: ICMP host about the TCP connection": NO_ROUTER,
@@ -44,6 +53,9 @@ EXPECTED_DEVIATIONS = {
     ("tun4-g*", "tunnel_icmp_outer"): {
         "router to director: frag mtu 1400 about the outer packet (160 bytes quoted)": NOT_REMEMBERED,
         "1400-byte packet with DF after the frag-needed for the tunnel": NOT_REMEMBERED},
+    ("tun4in6", "tunnel_icmp_outer"): {
+        f"router to director: {what} about the outer packet (160 bytes quoted)": TOLD
+        for what in ("frag mtu 1400", "port", "host", "ttl")},
     ("nat4", "ops_udp"): {"answer of server 1": ONE_PACKET_REPLY, "answer of server 2": ONE_PACKET_REPLY},
     ("nat4", "server_initiated"): {
         "ACK from the service port, no connection": "a stray packet of a NAT server is dropped: forwarded as it is, "
@@ -110,7 +122,7 @@ def setup_of(table, case):
     for service in setup.services:
         if service.mark:
             service.marked = [{"addresses": case.marked_addresses(setup.services)}]
-    return setup
+    return topology.with_ipv6(setup) if case.mode in OVER_IPV6 else setup
 
 
 def count_differences(case):
@@ -121,7 +133,8 @@ def count_differences(case):
         problems = []
         for (protocol, vip, vport, rip, rport), expected in case.counts.items():
             name = f"mark-{vport}" if protocol == "mark" else f"{protocol}-{vip}-{vport}"
-            labels = {"virtual_server": name, "real_server": f"{rip}:{rport}"}
+            real = f"[{rip}]:{rport}" if ":" in rip else f"{rip}:{rport}"
+            labels = {"virtual_server": name, "real_server": real}
             got = tuple(int(metrics.total(f"weir_real_server_{kind}_connections", **labels))
                         for kind in ("active", "inactive"))
             if got != expected:

@@ -3,6 +3,7 @@
     c0 side: clients, all behind the gateway 198.18.0.254       r0 side: real server i is 10.99.0.(10+i)
     02:00:00:00:01:fe ---- c0 02:00:00:00:01:01 [director] r0 02:00:00:00:02:01 ---- 02:00:00:00:02:(0x10+i)
                               198.18.0.1/24                   10.99.0.1/24
+                              2001:db8:18::1/64               fd99::1/64, real server i has fd99::1i
     default route by the gateway; VIPs are in 192.0.2.0/24
 
 It is the network in which the golden traces of the kernel's IPVS were recorded.
@@ -20,6 +21,7 @@ VIP = "192.0.2.1"
 PORTS = ("c0", "r0")
 OWN_MAC = {"c0": C0_MAC, "r0": R0_MAC}
 OWN_ADDRESS = {"c0": C0_ADDRESS, "r0": R0_ADDRESS}
+OWN_ADDRESS6 = {"c0": "2001:db8:18::1", "r0": "fd99::1"}
 SERVERS = 10
 
 # Hosts of the server side that are not real servers: a router and a client.
@@ -29,6 +31,11 @@ SERVER_SIDE_HOSTS = {"10.99.0.250": "02:00:00:00:02:fa", "10.99.0.99": "02:00:00
 def rip(number):
     """Address of real server `number`, from 1."""
     return f"10.99.0.{10 + number}"
+
+
+def rip6(number):
+    """IPv6 address of real server `number`, from 1 to 9."""
+    return f"fd99::1{number}"
 
 
 def server_mac(number):
@@ -41,6 +48,15 @@ def static_neighbors():
     bindings = {GATEWAY: GATEWAY_MAC, **SERVER_SIDE_HOSTS}
     bindings.update({rip(i): server_mac(i) for i in range(1, SERVERS + 1)})
     return bindings
+
+
+def with_ipv6(setup):
+    """The same network with its IPv6 addresses, and real servers bound to them."""
+    for port in PORTS:
+        addresses = [f"{OWN_ADDRESS[port]}/24", f"{OWN_ADDRESS6[port]}/64"]
+        setup.port_options[port] = {**setup.port_options.get(port, {}), "addresses": addresses}
+    setup.neighbors.update({rip6(i): server_mac(i) for i in range(1, 10)})
+    return setup
 
 
 @dataclasses.dataclass
@@ -95,6 +111,7 @@ class Setup:
     mtu: dict = dataclasses.field(default_factory=lambda: {"c0": 1500, "r0": 1500})
     port_options: dict = dataclasses.field(default_factory=dict)
     vrrp: list = dataclasses.field(default_factory=list)
+    routes: list = dataclasses.field(default_factory=list)
 
     def text(self, devices, socket):
         """The file, for the given DPDK device of each port and path of the control socket."""
@@ -107,6 +124,7 @@ class Setup:
                 "name": port, "device": devices[port], "mac": OWN_MAC[port],
                 "addresses": [OWN_ADDRESS[port] + "/24"], "mtu": self.mtu[port], **self.port_options.get(port, {})}))
         out.append(table("[route]", {"destination": "0.0.0.0/0", "gateway": GATEWAY}))
+        out += [table("[route]", route) for route in self.routes]
         for address, mac in self.neighbors.items():
             out.append(table("[neighbor]", {"address": address, "mac": mac}))
         for virtual in self.services:

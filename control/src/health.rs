@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use weir_config::model::{Config, Forwarding, Identity, VirtualServer};
+use weir_dataplane::address::Addr4;
 use weir_dataplane::punt::probes::Probes;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::Current;
@@ -113,8 +114,10 @@ impl Ways for ForwardingWays {
         let mut servers = service.list.iter().map(|candidate| snapshot.server(candidate.id));
         let server = servers.find(|it| it.ip() == through.address && it.named_port == through.port);
         let server = server.ok_or("the real server is not served now")?;
-        let hop = server.next_hop.ok_or("there is no route to the real server")?;
-        let source = snapshot.ports[hop.port].address_towards(hop.address);
+        let exit = server.exit().ok_or("there is no route to the real server")?;
+        // The packet inside a tunnel is of the virtual server's family, whatever the real server's is.
+        let towards = server.next_hop().map_or(Addr4::UNSPECIFIED, |hop| hop.address);
+        let source = snapshot.ports[exit].address_towards(towards);
         let source = source.ok_or("the port towards the real server has no address")?;
         let port = self.probes.reserve(server.id).ok_or("all source ports of such checks are in use")?;
         let source = SocketAddr::new(Ipv4Addr::from(source).into(), port.number());

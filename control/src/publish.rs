@@ -270,6 +270,7 @@ mod tests {
     use std::net::IpAddr;
 
     use dpdk::Slab;
+    use weir_config::model::Forwarding;
     use weir_dataplane::conn::table::HashKey;
     use weir_health::checker::Checker;
 
@@ -293,13 +294,19 @@ mod tests {
         let far: IpAddr = "2001:db8::b".parse().unwrap();
         // Neither shows while all is well: a sorry server does not serve, and what is down may be left out.
         let changes: [fn(&mut VirtualServer, IpAddr); 2] = [
-            |web, far| web.real_servers[0].address = far,
-            |web, far| web.health.sorry_server.as_mut().unwrap().address = far,
+            |web, far| {
+                let real = &mut web.real_servers[0];
+                (real.address, real.forwarding) = (far, Forwarding::Dr);
+            },
+            |web, far| {
+                let sorry = web.health.sorry_server.as_mut().unwrap();
+                (sorry.address, sorry.forwarding) = (far, Forwarding::Dr);
+            },
         ];
         for change in changes {
             let mut bad = file.clone();
             change(&mut bad.virtual_servers[0], far);
-            let expected = "virtual server web, real server [2001:db8::b]:80: tunnels from IPv4 to IPv6 are not served yet; \
+            let expected = "virtual server web, real server [2001:db8::b]:80: dr does not lead from IPv4 to IPv6; \
                 write an IPv4 address of this real server";
             assert_eq!(publish.put(Arc::new(bad.clone())).unwrap_err().to_string(), expected);
             let in_force = publish.shared().load().clone();

@@ -87,7 +87,7 @@ labels! {
         SourceRoute "source_route" "IP options with a source route, or that can't be told apart.",
         OwnSource "own_source" "The source is an address of ours.",
         BadArp "bad_arp" "Not a valid ARP packet for IPv4 over Ethernet.",
-        BadNd "bad_nd" "Neighbour discovery about an address of VRRP that is not valid: hop limit, checksum, options or addresses.",
+        BadNd "bad_nd" "Neighbour discovery about an IPv6 address of weir's that is not valid: hop limit, checksum, options or addresses.",
         ForeignArp "foreign_arp" "ARP between other hosts, or a request for an address that is not answered on this port.",
         ForeignAddress "foreign_address" "The destination is no virtual server, no own address, and the source is no NAT real server.",
         NotServed "not_served" "To an own address or VIP, but nothing here answers it.",
@@ -99,7 +99,7 @@ labels! {
         TtlExceeded "ttl_exceeded" "The TTL ran out and no ICMP error may be sent about this packet.",
         TooBig "too_big" "Larger than the next hop's MTU and no ICMP error may be sent about this packet.",
         NoRoute "no_route" "No route to the destination.",
-        NeighborFailed "neighbor_failed" "The next hop does not answer ARP.",
+        NeighborFailed "neighbor_failed" "The next hop does not answer ARP or neighbour discovery.",
         NeighborQueueFull "neighbor_queue_full" "Too many packets wait for the next hop's ARP answer already, or this one made room for a newer one: where a share of the waiting room is used up, the oldest of it goes.",
         NeighborTableFull "neighbor_table_full" "No room to remember another next hop.",
         NoBuffer "no_buffer" "No packet buffer, or no room in it, for a header or an answer.",
@@ -115,7 +115,7 @@ labels! {
     /// What weir answered by itself.
     Answer {
         Arp "arp" "ARP reply for a VIP, an own address or a proxied prefix.",
-        Nd "nd" "Neighbour advertisement for an IPv6 address of VRRP.",
+        Nd "nd" "Neighbour advertisement for an own IPv6 address or one of VRRP.",
         Echo "echo" "ICMP echo reply for a VIP or an own address.",
         TcpReset "tcp_reset" "TCP segment that belongs to no connection: RST.",
         PortUnreachable "port_unreachable" "No real server, no such virtual server or protocol: ICMP port unreachable.",
@@ -216,6 +216,8 @@ pub struct WorkerCounters {
     pub waiting: Counter,
     /// ARP requests sent.
     pub arp_requests: Counter,
+    /// Neighbour solicitations sent for next hops.
+    pub nd_solicitations: Counter,
     /// Another host claimed an address of ours or a bound one.
     pub arp_conflicts: Counter,
     /// Masters of VRRP that were fenced, their lease being over.
@@ -254,6 +256,7 @@ impl WorkerCounters {
             messages_lost: Counter::default(),
             waiting: Counter::default(),
             arp_requests: Counter::default(),
+            nd_solicitations: Counter::default(),
             arp_conflicts: Counter::default(),
             vrrp_fenced: Counter::default(),
             captured: Counter::default(),

@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -30,6 +30,8 @@ pub(crate) struct Network {
     routes: Prefixes<Option<usize>>,
     /// By port, whether the kernel has an interface there; `None`: the table is wrong in some way.
     hosted: Vec<Option<bool>>,
+    /// Ports whose IPv6 addresses are all link-local.
+    only_link_local: HashSet<usize>,
     /// No `[[port]]` or `[[route]]` is left out for its errors, so that what is not here is not anywhere.
     complete: bool,
 }
@@ -50,6 +52,11 @@ impl Network {
         let mut links = Vec::new();
         for (index, port) in ports.iter().enumerate() {
             network.hosted.push(port.port.as_ref().map(|port| port.host_interface.is_some()));
+            let mut of_ipv6 =
+                port.addresses.iter().map(|net| net.get_ref().addr()).filter(IpAddr::is_ipv6).peekable();
+            if port.complete && of_ipv6.peek().is_some() && of_ipv6.all(values::is_link_local_v6) {
+                network.only_link_local.insert(index);
+            }
             for address in &port.addresses {
                 let net = *address.get_ref();
                 match network.own.entry(net.addr()) {
@@ -194,6 +201,9 @@ impl Network {
                 None => self.complete = false,
             }
             let port = gateway.as_ref().and_then(|gateway| self.port_of(gateway, "gateway", &mut table));
+            if let (Some(gateway), Some(port)) = (&gateway, port) {
+                self.has_source(gateway, port, &mut table);
+            }
             if let Some(destination) = &destination {
                 *self.routes.entry(*destination.get_ref()) = port;
             }
@@ -214,6 +224,16 @@ impl Network {
             }));
         }
         read
+    }
+
+    /// Who is behind a link-local gateway can't answer a link-local address.
+    fn has_source(&self, gateway: &Spanned<IpAddr>, port: usize, table: &mut Table<'_>) {
+        if values::is_link_local_v6(*gateway.get_ref()) && self.only_link_local.contains(&port) {
+            let problem = Problem::error("no address to send from by this gateway")
+                .at(gateway.span(), "its port has no IPv6 address but link-local ones")
+                .help("add an address of a wider scope to the [[port]]: addresses = [\".../64\"]");
+            table.report(problem);
+        }
     }
 
     fn destination(

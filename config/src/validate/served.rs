@@ -4,21 +4,18 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::table::{peek, peeked};
 use crate::report::Problem;
-use crate::schema::{Field, File, RealServer, Span, Tabular, Text, VirtualServer};
+use crate::schema::{Field, File, Span, Text, VirtualServer};
 
 /// What is not served yet, in the order of the documentation. Serving the rest without it would do something else
 /// than the file says, so it stops weir.
 ///
 /// An entry that is taken out is served; its row of the table in docs/configuration.md goes with it.
-const NOT_SERVED: &[Gap] = &[
-    stops("an IPv6 virtual server", "IPv6 virtual servers are", "remove this virtual server", ipv6_servers),
-    stops(
-        "an IPv6 real server of an IPv4 virtual server (`tun`)",
-        "tunnels over IPv6 are",
-        "write an IPv4 address of this real server",
-        tunnels_over_ipv6,
-    ),
-];
+const NOT_SERVED: &[Gap] = &[stops(
+    "an IPv6 virtual server",
+    "IPv6 virtual servers are",
+    "remove this virtual server",
+    ipv6_servers,
+)];
 
 /// Something that is not served yet.
 struct Gap {
@@ -54,35 +51,8 @@ fn servers(file: &File, find: impl Fn(&VirtualServer) -> Option<Span>) -> Vec<Sp
     peeked(&file.virtual_server).filter_map(|(server, _)| find(server)).collect()
 }
 
-/// Sorry servers are real servers.
-fn real_servers(file: &File, find: impl Fn(&VirtualServer, &RealServer) -> Option<Span>) -> Vec<Span> {
-    let servers = peeked(&file.virtual_server);
-    let each = servers.flat_map(|(server, _)| {
-        let sorry = peek(&server.sorry_server).map(|(Tabular(sorry), _)| sorry);
-        let others = peeked(&server.real_server).map(|(real_server, _)| real_server);
-        others.chain(sorry).map(move |real_server| (server, real_server))
-    });
-    each.filter_map(|(server, real_server)| find(server, real_server)).collect()
-}
-
-/// As `real_servers`, for those behind a tunnel.
-fn tunnels(file: &File, find: impl Fn(&VirtualServer, &RealServer) -> Option<Span>) -> Vec<Span> {
-    let is_tun = |field: &Field<Text>| says(field, |method| method == "tun").is_some();
-    real_servers(file, |server, real_server| {
-        let inherits = real_server.forwarding.is_none() && is_tun(&server.forwarding);
-        (is_tun(&real_server.forwarding) || inherits).then(|| find(server, real_server))?
-    })
-}
-
 fn ipv6_servers(file: &File) -> Vec<Span> {
     servers(file, |server| ipv6(&server.address).or_else(|| says(&server.family, |family| family == "ipv6")))
-}
-
-fn tunnels_over_ipv6(file: &File) -> Vec<Span> {
-    let is_ipv6 = |server: &VirtualServer| {
-        ipv6(&server.address).is_some() || says(&server.family, |family| family == "ipv6").is_some()
-    };
-    tunnels(file, |server, real_server| ipv6(&real_server.address).filter(|_| !is_ipv6(server)))
 }
 
 fn says(field: &Field<Text>, is: impl FnOnce(&str) -> bool) -> Option<Span> {

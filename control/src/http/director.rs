@@ -74,6 +74,7 @@ pub(super) fn counters(metrics: &Metrics) -> Result<Vec<u8>, String> {
         templates_full: it.templates_full,
         waiting: it.waiting,
         arp_requests: it.arp_requests,
+        nd_solicitations: it.nd_solicitations,
         arp_conflicts: it.arp_conflicts,
         dropped,
         answered: it.answers.iter().map(|(kind, count)| (kind.label().to_owned(), *count)).collect(),

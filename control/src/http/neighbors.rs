@@ -1,6 +1,5 @@
 //! `/api/v1/neighbors`: next hops and their MACs, as JSON. Each worker is asked for its own, through its desk.
 
-use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,13 +62,13 @@ fn collect(rows: &mut Rows, deadline: Instant, mut each: impl FnMut(Row)) -> boo
 }
 
 fn neighbor<'a>(sources: &'a Sources, worker: usize, row: &Row) -> Neighbor<'a> {
-    let port = sources.ports.get(usize::from(row.hop.port()));
-    let vlan = row.hop.network();
+    let port = sources.ports.get(usize::from(row.port));
+    let vlan = row.network;
     Neighbor {
         worker,
         port: port.map_or("", |port| port.name.as_str()).into(),
         vlan: (vlan != 0).then_some(vlan),
-        address: Ipv4Addr::from(row.hop.address()).into(),
+        address: row.address,
         mac: row.mac.map(|mac| dpdk::port::MacAddress(mac.0).to_string().into()),
         state: row.standing.name().into(),
         age_seconds: row.age_ms.map(|millis| millis as f64 / 1000.0),

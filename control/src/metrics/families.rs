@@ -360,7 +360,9 @@ families! {
         |it, to| to.count(&[], it.waiting);
     COUNTER "weir_arp_requests_total" [] "ARP requests sent for next hops."
         |it, to| to.count(&[], it.arp_requests);
-    COUNTER "weir_arp_conflicts_total" [] "ARP packets in which another host claimed a VIP, an own address or a bound neighbour's address."
+    COUNTER "weir_nd_solicitations_total" [] "Neighbour solicitations sent for IPv6 next hops."
+        |it, to| to.count(&[], it.nd_solicitations);
+    COUNTER "weir_arp_conflicts_total" [] "ARP packets and messages of neighbour discovery in which another host claimed a VIP, an own address or a bound neighbour's address."
         |it, to| to.count(&[], it.arp_conflicts);
 
     GAUGE "weir_vrrp_state" ["instance"] "State of the VRRP instance: 0 initialize, 1 backup, 2 master, 3 fault."

@@ -100,6 +100,8 @@ pub(crate) struct Reading {
     pub(crate) waiting: u64,
     /// ARP requests sent.
     pub(crate) arp_requests: u64,
+    /// Neighbour solicitations sent.
+    pub(crate) nd_solicitations: u64,
     /// ARP packets in which another host claimed an address that it can't have.
     pub(crate) arp_conflicts: u64,
     /// Masters of VRRP that workers fenced.
@@ -363,6 +365,7 @@ impl Reading {
             messages_lost: sum(workers, |counters| counters.messages_lost.get()),
             waiting: sum(workers, |counters| counters.waiting.get()),
             arp_requests: sum(workers, |counters| counters.arp_requests.get()),
+            nd_solicitations: sum(workers, |counters| counters.nd_solicitations.get()),
             arp_conflicts: sum(workers, |counters| counters.arp_conflicts.get()),
             vrrp_fenced: sum(workers, |counters| counters.vrrp_fenced.get()),
             vrrp: sources.vrrp.load_full(),

@@ -286,6 +286,7 @@ fn what_workers_count_is_summed() {
         counters.messages_lost.add(n * 6);
         counters.waiting.set(n);
         counters.arp_requests.add(n * 4);
+        counters.nd_solicitations.add(n * 8);
         counters.arp_conflicts.add(n * 5);
         counters.busy_cycles.add(n);
         counters.idle_cycles.add(n * 10);
@@ -332,6 +333,7 @@ fn what_workers_count_is_summed() {
         ("weir_worker_messages_lost_total", 258.0),
         ("weir_neighbor_waiting_packets", 43.0),
         ("weir_arp_requests_total", 172.0),
+        ("weir_nd_solicitations_total", 344.0),
         ("weir_arp_conflicts_total", 215.0),
         ("weir_drops_total{reason=\"too_big\"}", 43.0),
         ("weir_answers_total{kind=\"echo\"}", 43.0),

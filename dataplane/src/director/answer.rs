@@ -1,7 +1,7 @@
 //! What is not forwarded but answered: ARP, echo, ICMP errors and RSTs of our own, and ICMP errors of others about
 //! our connections.
 
-use weir_config::model::{Forwarding, MacAddress};
+use weir_config::model::Forwarding;
 use zerocopy::FromBytes;
 
 use super::send::pieces_of;
@@ -11,9 +11,10 @@ use crate::address::Addr4;
 use crate::classify::Class;
 use crate::conn::record::{Key, Record};
 use crate::limit::Asker;
-use crate::neighbor::Hop;
+use crate::neighbor::{Heard, Hop, Hop6};
 use crate::packet::{Frame, Wire};
 use crate::parse::{Packet, Quoted, parse_quoted};
+use crate::reply::tunnel6::AboutTunnel;
 use crate::reply::{self, arp, nd};
 use crate::rewrite::{ipv4_mut, quoted};
 use crate::snapshot::server::{Gauge, Server};
@@ -373,12 +374,11 @@ impl<F: Frame> Director<F> {
     /// header.
     fn tunnel_error<W: Wire<Frame = F>>(
         &mut self,
-        mut frame: F,
+        frame: F,
         packet: &Packet,
         (outer, encap, inner): (&Quoted, Encap, usize),
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let snapshot = pass.context.snapshot;
         if outer.is_later_fragment {
             // What it quotes lies somewhere in the client's packet.
             return Err((frame, DropReason::StrayIcmp));
@@ -389,21 +389,56 @@ impl<F: Frame> Director<F> {
             // It may be about something else of the host's that looks like it.
             Err(_) => return Err((frame, DropReason::StrayIcmp)),
         };
-        let (client, vip) = (inner.source, inner.destination);
-        let known = self.find_client(&inner, snapshot, vip, client);
-        let known = known.map(|record| (snapshot.server(record.server()), Asker::Known));
-        let untracked = || self.server_of_untracked(packet, &inner, Quotes::Request, pass.context);
-        let found = known.or_else(|| untracked().map(|server| (server, Asker::Stranger)));
-        let Some((server, asker)) = found else { return Err((frame, DropReason::StrayIcmp)) };
-        let Some(hop) = snapshot.routes.next_hop(client) else { return Err((frame, DropReason::NoRoute)) };
-        let is_its = server.forwarding == Forwarding::Tun && server.encap.is_alike(encap);
-        if !is_its || server.address != outer.destination {
-            return Err((frame, DropReason::StrayIcmp));
-        }
         let Ok((head, _)) = Icmp::ref_from_prefix(packet.l4_bytes(frame.bytes())) else {
             return Err((frame, DropReason::Truncated));
         };
-        let error = reply::Error::about_client(head, server.encap.header_len() as u16);
+        let head = *head;
+        let error_of = |server: &Server| {
+            let is_its = server.address == outer.destination && server.encap.is_alike(encap);
+            is_its.then(|| reply::Error::about_client(&head, server.encap.header_len() as u16))
+        };
+        self.relay_to_client(frame, packet, &inner, error_of, pass)
+    }
+
+    /// As [`Director::tunnel_error`], about a tunnel to a real server of IPv6.
+    #[cold]
+    fn tunnel_error6<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        about: &AboutTunnel,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let Ok(inner) = parse_quoted(about.packet.within(frame.bytes()), about.inner) else {
+            return Err((frame, DropReason::StrayIcmp));
+        };
+        let error_of = |server: &Server| {
+            let is_its = server.far.as_ref().is_some_and(|far| far.address == about.server)
+                && server.encap.is_alike(about.encap);
+            is_its.then(|| about.to_client(server.encap.header_len6() as u16))
+        };
+        self.relay_to_client(frame, &about.packet, &inner, error_of, pass)
+    }
+
+    /// Passes an error about a tunnel packet on to the client whose packet was `inner`. `error_of` says what it means to the client
+    /// of a real server; `None`: the tunnel does not lead to that.
+    fn relay_to_client<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        inner: &Quoted,
+        error_of: impl FnOnce(&Server) -> Option<reply::Error>,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let snapshot = pass.context.snapshot;
+        let (client, vip) = (inner.source, inner.destination);
+        let known = self.find_client(inner, snapshot, vip, client);
+        let known = known.map(|record| (snapshot.server(record.server()), Asker::Known));
+        let untracked = || self.server_of_untracked(packet, inner, Quotes::Request, pass.context);
+        let found = known.or_else(|| untracked().map(|server| (server, Asker::Stranger)));
+        let Some((server, asker)) = found else { return Err((frame, DropReason::StrayIcmp)) };
+        let Some(hop) = snapshot.routes.next_hop(client) else { return Err((frame, DropReason::NoRoute)) };
+        let error = Some(server).filter(|server| server.forwarding == Forwarding::Tun).and_then(error_of);
+        let Some(error) = error else { return Err((frame, DropReason::StrayIcmp)) };
         if error.is_too_big() && !inner.dont_fragment {
             // Who lets its packets be cut does not ask how large they may be.
             return Err((frame, DropReason::Unasked));
@@ -439,7 +474,7 @@ impl<F: Frame> Director<F> {
             outcome.sender.map(|(address, mac)| (Hop::at(address, port as u16, vlan.network()), mac));
         if let Some((hop, mac)) = sender {
             is_known = self.learn(hop, mac, pass);
-            self.tell_others(hop, mac);
+            self.tell_others(Message::Learned(hop, mac));
         }
         if outcome.is_reply {
             return self.send_answer(frame, Answer::Arp, pass);
@@ -468,7 +503,8 @@ impl<F: Frame> Director<F> {
         Err((frame, DropReason::Conflict))
     }
 
-    /// An IPv6 frame: answered if it is about an address of a virtual router that is master here. `None`: it is not.
+    /// An IPv6 frame: answered if it is about an address of this director's; what it tells of a next hop is taken in. Given back
+    /// if it is not weir's alone.
     #[cold]
     pub(super) fn discovery<W: Wire<Frame = F>>(
         &mut self,
@@ -478,16 +514,47 @@ impl<F: Frame> Director<F> {
         let mut frame = frame;
         match nd::receive(&mut frame, pass.context.port, pass.context.snapshot) {
             nd::Outcome::Foreign => Err(frame),
-            nd::Outcome::Answer(answer) => Ok(self.send_answer(frame, answer, pass)),
+            nd::Outcome::Answer(answer, heard) => {
+                if let Some((hop, heard)) = heard {
+                    self.take_in_heard(hop, heard, pass);
+                }
+                Ok(self.send_answer(frame, answer, pass))
+            }
+            nd::Outcome::Heard(hop, heard) => {
+                let is_known = self.take_in_heard(hop, heard, pass);
+                // What the host asked for, or what others tell, is its to know as well.
+                if !is_known || pass.context.snapshot.ports[pass.context.port].has_host {
+                    return Err(frame);
+                }
+                self.shared.counters.absorbed.add(1);
+                pass.wire.release(frame);
+                Ok(Ok(()))
+            }
+            nd::Outcome::TunnelError(about) => match self.tunnel_error6(frame, &about, pass) {
+                // It may be about something else of the host's that looks like it.
+                Err((frame, DropReason::StrayIcmp))
+                    if pass.context.snapshot.ports[pass.context.port].has_host =>
+                {
+                    Err(frame)
+                }
+                passed => Ok(passed),
+            },
             nd::Outcome::Conflict(conflict) => Ok(self.conflict(frame, conflict)),
             nd::Outcome::Drop(reason) => Ok(Err((frame, reason))),
         }
     }
 
-    fn tell_others(&self, hop: Hop, mac: MacAddress) {
+    /// Returns whether the next hop is known.
+    fn take_in_heard<W: Wire<Frame = F>>(&mut self, hop: Hop6, heard: Heard, pass: &mut Pass<'_, W>) -> bool {
+        let is_known = self.hear(hop, heard, pass);
+        self.tell_others(Message::Heard(hop, heard));
+        is_known || pass.context.snapshot.binding6(hop).is_some()
+    }
+
+    fn tell_others(&self, message: Message) {
         for worker in 0..self.shared.inboxes.len() {
             if worker != self.shared.worker {
-                self.shared.tell(worker, Message::Learned(hop, mac));
+                self.shared.tell(worker, message);
             }
         }
     }

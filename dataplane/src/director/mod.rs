@@ -45,7 +45,7 @@ use crate::conn::template::Templates;
 use crate::desk::Desk;
 use crate::limit::{ErrorLimits, RateLimit};
 use crate::neighbor::listing::Listing;
-use crate::neighbor::{Hop, Link, Neighbors};
+use crate::neighbor::{Heard, Hop, Hop6, Link, Neighbors};
 use crate::packet::{BURST, Burst, Frame, Wire};
 use crate::parse::{Content, Packet, Plain, Station, parse};
 use crate::punt::Punt;
@@ -74,6 +74,8 @@ pub enum Event {
 pub enum Message {
     /// An ARP packet said that a next hop has this MAC.
     Learned(Hop, MacAddress),
+    /// What neighbour discovery said of a next hop of IPv6.
+    Heard(Hop6, Heard),
     /// A packet of this connection, which is the receiver's, moved it along: the TCP flags it had, and which way it went.
     Passed(Record, u8, Direction),
     /// A packet began this connection, which is the receiver's, anew in the table of another worker: the old one is over.
@@ -157,6 +159,7 @@ pub struct Director<F> {
     /// Buckets of the templates that are to be swept now.
     buckets_due: u64,
     neighbors: Neighbors<F>,
+    neighbors6: Neighbors<F, Hop6>,
     /// Where the neighbour of the last reply was found.
     reply_hint: Gauge,
     icmp_errors: ErrorLimits,
@@ -188,6 +191,8 @@ pub struct Director<F> {
     /// Milliseconds of the clock up to which the rest of the upkeep is done.
     kept_until: u64,
     ident: u16,
+    /// Of packets of IPv6 that are cut.
+    ident6: u32,
     /// What control is being told of the neighbours.
     listing: Option<Listing>,
     /// Tests send packets both ways and compare.
@@ -266,6 +271,7 @@ impl<F: Frame> Director<F> {
             table,
             forgetful_turn: 0,
             neighbors: Neighbors::new(),
+            neighbors6: Neighbors::new(),
             reply_hint: Gauge::default(),
             icmp_errors: ErrorLimits::new(),
             resets: RateLimit::per_second(RESETS_PER_SECOND),
@@ -286,6 +292,7 @@ impl<F: Frame> Director<F> {
             opened: ArrayVec::new(),
             kept_until: 0,
             ident: 0,
+            ident6: 0,
             listing: None,
             #[cfg(test)]
             no_express: false,

@@ -87,13 +87,15 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let port = &pass.context.snapshot.ports[pass.context.port];
         let (frame, reason) = match reason {
-            DropReason::EtherType if port.has_vrrp => match self.discovery(frame, pass) {
-                Ok(passed) => return passed,
-                Err(frame) if port.virtual_macs.is_for_another(frame.bytes()) => {
-                    (frame, DropReason::VrrpBackup)
+            DropReason::EtherType if port.has_vrrp || !port.addresses6.is_empty() => {
+                match self.discovery(frame, pass) {
+                    Ok(passed) => return passed,
+                    Err(frame) if port.virtual_macs.is_for_another(frame.bytes()) => {
+                        (frame, DropReason::VrrpBackup)
+                    }
+                    Err(frame) => (frame, reason),
                 }
-                Err(frame) => (frame, reason),
-            },
+            }
             _ => (frame, reason),
         };
         let vrrp = match reason {

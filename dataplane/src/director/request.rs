@@ -16,6 +16,7 @@ use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
 use crate::reply;
+use crate::rewrite::far::{Outer6, into_tunnel6};
 use crate::rewrite::{self, Outer, ipv4_mut};
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::Server;
@@ -248,7 +249,10 @@ impl<F: Frame> Director<F> {
         let tally = &server.tallies[self.shared.worker];
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(packet.total_len));
-        let Some(hop) = server.next_hop else { return Err((frame, DropReason::NoRoute)) };
+        let (hop, far) = (server.next_hop(), server.far.as_deref());
+        if hop.is_none() && far.is_none_or(|far| far.way.is_none()) {
+            return Err((frame, DropReason::NoRoute));
+        }
         if let Err(reason) = trim_surplus(&mut frame, packet) {
             return Err((frame, reason));
         }
@@ -268,6 +272,14 @@ impl<F: Frame> Director<F> {
             let error = reply::Error::fragmentation_needed(server.mtu);
             return self.answer_error_to(asker, frame, packet, error, pass);
         }
+        if let Some((far, way)) = far.and_then(|far| Some((far, far.way?))) {
+            let outer = Outer6 { encap: server.encap, source: way.source, destination: far.address };
+            if let Err(reason) = into_tunnel6(&mut frame, packet, &outer) {
+                return Err((frame, reason));
+            }
+            return self.send_to_far(frame, packet, (&tally.neighbor, way, far.bound), is_too_big, pass);
+        }
+        let Some(hop) = hop else { return Err((frame, DropReason::NoRoute)) };
         let rewritten = match server.forwarding {
             Forwarding::Dr => Ok(()),
             Forwarding::Nat => rewrite::to_server(frame.bytes_mut(), packet, server.address, server.port),

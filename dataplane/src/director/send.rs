@@ -3,11 +3,12 @@
 use arrayvec::ArrayVec;
 
 use super::{Context, Director, Pass, Passed, write_link};
-use crate::neighbor::{Hop, NextHop, Resolution};
+use crate::neighbor::{Hop, Hop6, NextHop, Resolution};
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
-use crate::reply::arp;
-use crate::rewrite::fragment;
+use crate::reply::{arp, nd};
+use crate::rewrite::{far, fragment};
+use crate::snapshot::far::Way6;
 use crate::snapshot::server::{Gauge, Server};
 use crate::stats::{Answer, DropReason, WorkerCounters};
 use crate::wire::ethernet::{MacAddress, Vlan};
@@ -114,9 +115,79 @@ impl<F: Frame> Director<F> {
         passed
     }
 
+    /// Sends a packet to a real server of IPv6, in pieces if it is too big for the way, or lets it wait for its next hop.
+    #[cold]
+    pub(super) fn send_to_far<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        (hint, way, bound): (&Gauge, Way6, Option<MacAddress>),
+        is_too_big: bool,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let hop = way.hop.on(packet.vlan.network());
+        if !is_too_big {
+            return self.resolve_and_send6(frame, packet.vlan, hint, (hop, bound), pass);
+        }
+        self.ident6 = self.ident6.wrapping_add(1);
+        let mtu = usize::from(pass.context.snapshot.ports[usize::from(hop.port())].mtu);
+        let mut pieces = Pieces::<F>::new();
+        let cut = far::cut(&frame, packet.l3(), (mtu, self.ident6), pass.wire, |piece| pieces.push(piece));
+        if let Err(reason) = cut {
+            pieces.drain(..).for_each(|piece| pass.wire.release(piece));
+            return Err((frame, reason));
+        }
+        for piece in pieces {
+            let sent = self.resolve_and_send6(piece, packet.vlan, hint, (hop, bound), pass);
+            if let Err((piece, reason)) = sent {
+                self.drop(piece, reason, pass.wire);
+            }
+        }
+        pass.wire.release(frame);
+        Ok(())
+    }
+
+    /// As [`Director::resolve_and_send`], to a next hop of IPv6 that the file names.
+    fn resolve_and_send6<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        vlan: Vlan,
+        hint: &Gauge,
+        (hop, bound): (Hop6, Option<MacAddress>),
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let Context { snapshot, now, .. } = pass.context;
+        let port = usize::from(hop.port());
+        if let Some(link) = self.neighbors6.links().get(hint.get(), hop, now) {
+            write_link(frame.bytes_mut(), link);
+            self.shared.counters.forwarded.add(1);
+            pass.wire.transmit(port, frame);
+            return Ok(());
+        }
+        let (slot, resolution) = self.neighbors6.resolve(hint.get(), hop, (true, bound), now);
+        hint.set(slot);
+        let passed = match resolution {
+            Resolution::To(link) => {
+                write_link(frame.bytes_mut(), &link);
+                self.shared.counters.forwarded.add(1);
+                pass.wire.transmit(port, frame);
+                Ok(())
+            }
+            Resolution::Wait { ask } => {
+                if ask && nd::solicit(pass.wire, snapshot, (port, vlan), hop.address(), None) {
+                    self.shared.counters.nd_solicitations.add(1);
+                }
+                self.neighbors6.wait(slot, frame)
+            }
+            Resolution::Drop(reason) => Err((frame, reason)),
+        };
+        self.drop_spilled(pass.wire);
+        passed
+    }
+
     /// Drops packets that waited for next hops which made room for others.
     pub(super) fn drop_spilled<W: Wire<Frame = F>>(&mut self, wire: &mut W) {
-        while let Some(frame) = self.neighbors.take_spilled() {
+        while let Some(frame) = self.neighbors.take_spilled().or_else(|| self.neighbors6.take_spilled()) {
             self.drop(frame, DropReason::NeighborQueueFull, wire);
         }
     }

@@ -8,9 +8,9 @@ use crate::classify::LastService;
 use crate::clock::Now;
 use crate::conn::record::Record;
 use crate::conn::table::{OVERLAP, SWEEP_LINES_MAX, Slot, Verdict};
-use crate::neighbor::{Ask, Due, Hop, link};
+use crate::neighbor::{Ask, Due, Heard, Hop, Hop6, link};
 use crate::packet::{Frame, Wire};
-use crate::reply::arp;
+use crate::reply::{arp, nd};
 use crate::snapshot::Snapshot;
 use crate::stats::DropReason;
 use crate::wire::ethernet::Vlan;
@@ -40,9 +40,11 @@ impl<F: Frame> Director<F> {
         self.last_service = LastService::none();
         self.last_servers.clear();
         self.neighbors.set_own(snapshot.ports.iter().map(|port| port.mac));
+        self.neighbors6.set_own(snapshot.ports.iter().map(|port| port.mac));
         if self.bindings_generation != snapshot.bindings_generation {
             self.bindings_generation = snapshot.bindings_generation;
             self.neighbors.rebind();
+            self.neighbors6.rebind();
         }
         self.shared.counters.generation.set(snapshot.generation);
         snapshot.adopted_by(self.shared.worker);
@@ -69,6 +71,7 @@ impl<F: Frame> Director<F> {
             self.shared.counters.vrrp_fenced.add(port.virtual_macs.watch(now.cycles));
         }
         self.age_neighbors(snapshot, now, wire);
+        self.age_neighbors6(snapshot, now, wire);
         self.forget_destinations(snapshot, now);
         self.answer_questions(snapshot, now);
         if self.shared.worker == 0 {
@@ -77,9 +80,14 @@ impl<F: Frame> Director<F> {
         }
         self.shared.counters.seconds.set(u64::from(now.seconds));
         self.shared.counters.connections.set(self.table.len() as u64);
-        self.shared.counters.waiting.set(self.neighbors.waiting() as u64);
+        let waiting = self.neighbors.waiting() + self.neighbors6.waiting();
+        self.shared.counters.waiting.set(waiting as u64);
         if let Some(listing) = &mut self.listing
-            && listing.go_on(&self.neighbors, now, |hop| snapshot.binding(hop))
+            && listing.go_on(
+                (&self.neighbors, |hop| snapshot.binding(hop)),
+                (&self.neighbors6, |hop| snapshot.binding6(hop)),
+                now,
+            )
         {
             self.listing = None;
         }
@@ -177,6 +185,10 @@ impl<F: Frame> Director<F> {
                     let context = Context { snapshot, now, port: usize::from(hop.port()) };
                     self.learn(hop, mac, &mut Pass { context, wire });
                 }
+                Some(Message::Heard(hop, heard)) => {
+                    let context = Context { snapshot, now, port: usize::from(hop.port()) };
+                    self.hear(hop, heard, &mut Pass { context, wire });
+                }
                 Some(Message::Passed(record, segment, direction)) => {
                     if let Some((slot, present)) = self.find_again(record) {
                         self.follow(slot, present, segment, direction, Context { snapshot, now, port: 0 });
@@ -226,6 +238,48 @@ impl<F: Frame> Director<F> {
                 }
             },
         );
+    }
+
+    fn age_neighbors6<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
+        let counters = &self.shared.counters;
+        self.neighbors6.tick(
+            now,
+            |hop| snapshot.binding6(hop),
+            |due| match due {
+                Due::Ask(Ask { hop, to }) => {
+                    let from = (usize::from(hop.port()), Vlan::of_network(hop.network()));
+                    if nd::solicit(wire, snapshot, from, hop.address(), to) {
+                        counters.nd_solicitations.add(1);
+                    }
+                }
+                Due::Send(hop, link, mut frame) => {
+                    super::write_link(frame.bytes_mut(), &link);
+                    counters.forwarded.add(1);
+                    wire.transmit(usize::from(hop.port()), frame);
+                }
+                Due::Drop(frame) => {
+                    counters.dropped(DropReason::NeighborFailed);
+                    wire.discard(frame, DropReason::NeighborFailed);
+                }
+            },
+        );
+    }
+
+    /// Takes in what neighbour discovery said and sends what waited for it. Returns whether the neighbour was known.
+    pub(super) fn hear<W: Wire<Frame = F>>(
+        &mut self,
+        hop: Hop6,
+        heard: Heard,
+        pass: &mut Pass<'_, W>,
+    ) -> bool {
+        let Context { snapshot, now, .. } = pass.context;
+        let counters = &self.shared.counters;
+        let bound = || snapshot.binding6(hop);
+        self.neighbors6.hear(hop, heard, bound, now, |link, mut frame| {
+            super::write_link(frame.bytes_mut(), link);
+            counters.forwarded.add(1);
+            pass.wire.transmit(usize::from(hop.port()), frame);
+        })
     }
 
     /// Takes in what ARP said and sends what waited for it. Returns whether the neighbour was known.

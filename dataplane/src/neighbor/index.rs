@@ -6,7 +6,7 @@
 
 use std::hash::BuildHasher;
 
-use super::{Hop, Slot};
+use super::{AnyHop, Slot};
 use crate::conn::table::HashKey;
 
 /// A place without an entry.
@@ -34,25 +34,25 @@ impl Index {
     }
 
     /// Asks the processor for the place where the search for `hop` begins.
-    pub(super) fn prefetch(&self, hop: Hop) {
+    pub(super) fn prefetch(&self, hop: impl AnyHop) {
         dpdk::lcore::prefetch_at(&self.places, self.home(hop));
     }
 
     /// The entry of `hop`. `hop_of` says whose an entry is.
-    pub(super) fn get(&self, hop: Hop, hop_of: impl Fn(Slot) -> Hop) -> Option<Slot> {
+    pub(super) fn get<H: AnyHop>(&self, hop: H, hop_of: impl Fn(Slot) -> H) -> Option<Slot> {
         let place = self.find(hop, hop_of);
         Some(self.places[place]).filter(|&slot| slot != FREE)
     }
 
     /// Adds an entry for a next hop that has none.
-    pub(super) fn insert(&mut self, hop: Hop, slot: Slot, hop_of: impl Fn(Slot) -> Hop) {
+    pub(super) fn insert<H: AnyHop>(&mut self, hop: H, slot: Slot, hop_of: impl Fn(Slot) -> H) {
         let place = self.find(hop, hop_of);
         debug_assert_eq!(self.places[place], FREE);
         self.places[place] = slot;
     }
 
     /// Takes the entry of `hop` out, if there is one.
-    pub(super) fn remove(&mut self, hop: Hop, hop_of: impl Fn(Slot) -> Hop) {
+    pub(super) fn remove<H: AnyHop>(&mut self, hop: H, hop_of: impl Fn(Slot) -> H) {
         let mut hole = self.find(hop, &hop_of);
         let mut place = hole;
         while self.places[hole] != FREE {
@@ -71,7 +71,7 @@ impl Index {
     }
 
     /// The place of `hop`, or the free one where it would be. There is one, half of them being free.
-    fn find(&self, hop: Hop, hop_of: impl Fn(Slot) -> Hop) -> usize {
+    fn find<H: AnyHop>(&self, hop: H, hop_of: impl Fn(Slot) -> H) -> usize {
         let mut place = self.home(hop);
         while self.places[place] != FREE && hop_of(self.places[place]) != hop {
             place = self.behind(place);
@@ -79,12 +79,8 @@ impl Index {
         place
     }
 
-    fn home(&self, hop: Hop) -> usize {
-        let input =
-            u64::from(hop.address().bits()) << 32 | u64::from(hop.port()) << 16 | u64::from(hop.network());
-        // Neighbours differ in a few bits of their address alone. Hashed once, some keys would put them into a few homes:
-        // the product is as regular as they are.
-        (self.key.hash(self.key.hash(input)) >> self.shift) as usize
+    fn home(&self, hop: impl AnyHop) -> usize {
+        (hop.hash(&self.key) >> self.shift) as usize
     }
 
     fn behind(&self, place: usize) -> usize {
@@ -103,6 +99,7 @@ mod tests {
 
     use super::*;
     use crate::address::Addr4;
+    use crate::neighbor::Hop;
 
     #[test]
     fn it_is_as_a_map_whatever_comes_and_goes() {

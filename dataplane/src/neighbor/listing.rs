@@ -3,9 +3,11 @@
 //! The table stays the worker's; control gets copies through a ring that has room for all of them, so neither waits. What
 //! changes meanwhile may be missed or be there twice.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{ENTRIES_MAX, Entry, Hop, Neighbors, REACHABLE_MS, State};
+use super::{AnyHop, ENTRIES_MAX, Entry, Hop, Hop6, Neighbors, REACHABLE_MS, State};
 use crate::clock::Now;
 use crate::wire::ethernet::MacAddress;
 
@@ -47,8 +49,12 @@ impl Standing {
 /// One next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// Which.
-    pub hop: Hop,
+    /// Its address.
+    pub address: IpAddr,
+    /// Port number.
+    pub port: u16,
+    /// See [`crate::wire::ethernet::Vlan::network`].
+    pub network: u16,
     /// What is known of it.
     pub standing: Standing,
     /// Its MAC, if packets may be sent to one.
@@ -65,7 +71,9 @@ pub struct Row {
 
 impl Row {
     const EMPTY: Row = Row {
-        hop: Hop::NOWHERE,
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        port: u16::MAX,
+        network: 0,
         standing: Standing::Incomplete,
         mac: None,
         age_ms: None,
@@ -80,6 +88,8 @@ impl Row {
 pub struct Listing {
     rows: Producer<Row>,
     next: usize,
+    /// All next hops of IPv4 have been told; those of IPv6 come behind them.
+    is_half_told: bool,
 }
 
 /// Control's end. To be kept until the worker has let go of its own: the last one to go frees the memory.
@@ -88,20 +98,36 @@ pub struct Rows(Consumer<Row>);
 
 /// Both ends.
 pub fn listing() -> (Listing, Rows) {
-    let (mut producer, mut consumer) = RingBuffer::new(ENTRIES_MAX);
+    let (mut producer, mut consumer) = RingBuffer::new(2 * ENTRIES_MAX);
     // Touches every page now, so that the kernel has nothing to do when the worker comes to it.
     while producer.push(Row::EMPTY).is_ok() {}
     while consumer.pop().is_ok() {}
-    (Listing { rows: producer, next: 0 }, Rows(consumer))
+    (Listing { rows: producer, next: 0, is_half_told: false }, Rows(consumer))
 }
 
 impl Listing {
-    /// Tells the next few. Returns whether all have been told. `bound` says what the file binds a next hop to.
+    /// Tells the next few, of IPv4 first. Returns whether all have been told. `bound` and `bound6` say what the file binds a
+    /// next hop to.
     pub(crate) fn go_on<F>(
         &mut self,
-        neighbors: &Neighbors<F>,
+        (neighbors, bound): (&Neighbors<F>, impl Fn(Hop) -> Option<MacAddress>),
+        (neighbors6, bound6): (&Neighbors<F, Hop6>, impl Fn(Hop6) -> Option<MacAddress>),
         now: Now,
-        bound: impl Fn(Hop) -> Option<MacAddress>,
+    ) -> bool {
+        if self.is_half_told {
+            return self.tell(neighbors6, now, bound6);
+        }
+        if self.tell(neighbors, now, bound) {
+            (self.is_half_told, self.next) = (true, 0);
+        }
+        false
+    }
+
+    fn tell<F, H: AnyHop>(
+        &mut self,
+        neighbors: &Neighbors<F, H>,
+        now: Now,
+        bound: impl Fn(H) -> Option<MacAddress>,
     ) -> bool {
         let from = self.next;
         self.next = (from + PER_CALL).min(neighbors.entries.len());
@@ -120,7 +146,7 @@ impl Listing {
 }
 
 /// How an entry stands now; one of another era as it will at its next use, when it is looked up whether it is `bound`.
-fn row(entry: &Entry, now: Now, is_present: bool, bound: Option<MacAddress>) -> Row {
+fn row<H: AnyHop>(entry: &Entry<H>, now: Now, is_present: bool, bound: Option<MacAddress>) -> Row {
     let known = MacAddress(std::array::from_fn(|n| entry.link[n]));
     let standing = match (entry.state, bound) {
         (_, Some(_)) => Standing::Static,
@@ -137,7 +163,9 @@ fn row(entry: &Entry, now: Now, is_present: bool, bound: Option<MacAddress>) -> 
     let is_dated =
         has_mac && standing != Standing::Static && entry.state != State::Static && entry.good_until != 0;
     Row {
-        hop: entry.hop,
+        address: entry.hop.ip(),
+        port: entry.hop.port(),
+        network: entry.hop.network(),
         standing,
         mac: has_mac.then_some(bound.unwrap_or(known)),
         age_ms: is_dated.then(|| (now.millis + REACHABLE_MS).saturating_sub(entry.good_until)),
@@ -165,13 +193,18 @@ mod tests {
     use crate::address::Addr4;
     use crate::neighbor::Resolution;
 
+    fn row_of(hop: Hop) -> Row {
+        Row { address: hop.ip(), port: hop.port(), network: hop.network(), ..Row::EMPTY }
+    }
+
     fn at(millis: u64) -> Now {
         Now { millis, ..Now::default() }
     }
 
     fn told(neighbors: &Neighbors<u8>, now: Now, bound: Option<MacAddress>) -> Vec<Row> {
         let (mut listing, mut rows) = listing();
-        while !listing.go_on(neighbors, now, |_| bound) {}
+        let none = Neighbors::<u8, Hop6>::with_limit(1);
+        while !listing.go_on((neighbors, |_| bound), (&none, |_| None), now) {}
         drop(listing);
         assert!(!rows.may_come());
         std::iter::from_fn(|| rows.pop()).collect()
@@ -186,7 +219,7 @@ mod tests {
         let (slot, resolution) = neighbors.resolve(0, hop, (false, None), at(1_000));
         assert_eq!(resolution, Resolution::Wait { ask: true });
         neighbors.wait(slot, 1).unwrap();
-        let asking = Row { hop, asked: 1, waiting: 1, ..Row::EMPTY };
+        let asking = Row { asked: 1, waiting: 1, ..row_of(hop) };
         assert_eq!(told(&neighbors, at(1_200), None), [asking]);
         neighbors.learn(hop, mac, || None, at(2_000), |_| {});
         let answered = Row {
@@ -212,7 +245,7 @@ mod tests {
         }
         assert_eq!(
             told(&neighbors, at(later + 9_000), None),
-            [Row { standing: Standing::Failed, asked: 3, ..Row::EMPTY }].map(|row| Row { hop, ..row })
+            [Row { standing: Standing::Failed, asked: 3, ..row_of(hop) }]
         );
     }
 
@@ -222,7 +255,7 @@ mod tests {
         let hop = Hop::at(Addr4::new(10, 0, 0, 1), 0, 0);
         let mut neighbors = Neighbors::<u8>::new();
         neighbors.resolve(0, hop, (true, Some(mac)), at(0));
-        let bound = Row { hop, mac: Some(mac), standing: Standing::Static, is_named: true, ..Row::EMPTY };
+        let bound = Row { mac: Some(mac), standing: Standing::Static, is_named: true, ..row_of(hop) };
         assert_eq!(told(&neighbors, at(5), None), [bound]);
         neighbors.rebind();
         assert_eq!(told(&neighbors, at(5), Some(other)), [Row { mac: Some(other), ..bound }]);
@@ -240,8 +273,8 @@ mod tests {
                 at(0),
             );
         }
-        let mut hops: Vec<_> = told(&neighbors, at(0), None).iter().map(|row| row.hop.address()).collect();
-        hops.sort_by_key(|it| it.bits());
+        let mut hops: Vec<_> = told(&neighbors, at(0), None).iter().map(|row| row.address).collect();
+        hops.sort();
         hops.dedup();
         assert_eq!(hops.len(), ENTRIES_MAX);
     }

@@ -1,4 +1,4 @@
-//! Next hops and their MACs: one worker's cache, the ARP requests it sends, the packets that wait.
+//! Next hops and their MACs: one worker's cache for each address family, whom it asks for, the packets that wait.
 //!
 //! States follow RFC 4861 section 7.3.2 in spirit: a next hop is asked for by broadcast, then good for
 //! [`REACHABLE_MS`]; when it is used after that, it is asked again by unicast while packets go on, and given up
@@ -15,6 +15,7 @@
 //! [`VISITS_MAX`] looked after in one call of [`Neighbors::tick`]. Within these, next hops of the file come first and guests
 //! have shares: see `shares.rs`.
 
+mod hop;
 mod index;
 pub mod listing;
 mod order;
@@ -25,14 +26,12 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-
+pub use hop::{AnyHop, Hop, Hop6, NextHop};
 use index::Index;
 use order::{List, Order};
 use shares::{Group, LISTS, NAMED, PROVEN, Shares, is_of_named, named_waiting};
 use waiting::{Queue, Room};
 
-use crate::address::Addr4;
 use crate::clock::Now;
 use crate::stats::DropReason;
 use crate::wire::ethernet::MacAddress;
@@ -64,60 +63,6 @@ const IDLE_MS: u64 = 60_000;
 /// Those of the file that are looked at for one that is idle, in one go.
 const IDLE_LOOKS: usize = 8;
 
-/// The neighbour to hand a packet to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct NextHop {
-    /// Port number.
-    pub port: usize,
-    /// The neighbour's address.
-    pub address: Addr4,
-}
-
-/// A next hop on one of the networks (by VLAN) of its port. In one number: it is compared for each packet.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Hop(u64);
-
-impl Hop {
-    /// No next hop: there is no such port.
-    pub const NOWHERE: Hop = Hop::at(Addr4::UNSPECIFIED, u16::MAX, 0);
-
-    /// The neighbour with this address. `network` is [`crate::wire::ethernet::Vlan::network`].
-    #[inline]
-    pub const fn at(address: Addr4, port: u16, network: u16) -> Self {
-        Self(address.bits() as u64 | (port as u64) << 32 | (network as u64) << 48)
-    }
-
-    /// `hop` as seen from a network.
-    #[inline]
-    pub fn new(hop: NextHop, network: u16) -> Self {
-        Self::at(hop.address, hop.port as u16, network)
-    }
-
-    /// The neighbour's address.
-    #[inline]
-    pub fn address(self) -> Addr4 {
-        Addr4::from_bits(self.0 as u32)
-    }
-
-    /// Port number.
-    #[inline]
-    pub fn port(self) -> u16 {
-        (self.0 >> 32) as u16
-    }
-
-    /// See [`crate::wire::ethernet::Vlan::network`].
-    #[inline]
-    pub fn network(self) -> u16 {
-        (self.0 >> 48) as u16
-    }
-}
-
-impl fmt::Debug for Hop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} by port {}, network {}", self.address(), self.port(), self.network())
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Bound by the file.
@@ -146,8 +91,8 @@ pub fn link(to: MacAddress, own: MacAddress) -> Link {
 /// What packets need of it comes first, and lies in one cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
-struct Entry {
-    hop: Hop,
+struct Entry<H> {
+    hop: H,
     /// Milliseconds of the worker's clock; 0: it has no MAC.
     good_until: u64,
     /// What is written in front of frames, good before `good_until`.
@@ -164,9 +109,9 @@ struct Entry {
     deadline: u64,
 }
 
-impl Entry {
+impl<H> Entry<H> {
     /// Without a MAC, and not to be asked for before `deadline`.
-    fn new(hop: Hop, deadline: u64, era: Slot) -> Self {
+    fn new(hop: H, deadline: u64, era: Slot) -> Self {
         Self {
             hop,
             good_until: 0,
@@ -212,27 +157,38 @@ pub enum Resolution {
 
 /// A request that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask {
+pub struct Ask<H = Hop> {
     /// For whom.
-    pub hop: Hop,
+    pub hop: H,
     /// The MAC to ask, or everybody.
     pub to: Option<MacAddress>,
 }
 
+/// What a message of neighbour discovery says of a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// Its MAC, if the message tells one.
+    pub mac: Option<MacAddress>,
+    /// It answers a question.
+    pub is_solicited: bool,
+    /// It replaces what is known.
+    pub overrides: bool,
+}
+
 /// What has to be done because time has passed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Due<F> {
+pub enum Due<F, H = Hop> {
     /// A request.
-    Ask(Ask),
+    Ask(Ask<H>),
     /// A frame that waited for a next hop which has a binding now.
-    Send(Hop, Link, F),
+    Send(H, Link, F),
     /// A frame that waited in vain.
     Drop(F),
 }
 
 /// See the module.
-pub struct Neighbors<F> {
-    entries: Vec<Entry>,
+pub struct Neighbors<F, H = Hop> {
+    entries: Vec<Entry<H>>,
     index: Index,
     /// In the bits of a [`Slot`] above the index.
     era: Slot,
@@ -251,27 +207,27 @@ pub struct Neighbors<F> {
 }
 
 /// What usual packets look at: see [`Neighbors::links`].
-pub struct Links<'a> {
-    entries: &'a [Entry],
+pub struct Links<'a, H = Hop> {
+    entries: &'a [Entry<H>],
     era: Slot,
 }
 
-impl<'a> Links<'a> {
+impl<'a, H: AnyHop> Links<'a, H> {
     /// The link header towards `hop` if it is known and good; `hint` is where it was last.
     #[inline]
-    pub fn get(&self, hint: Slot, hop: Hop, now: Now) -> Option<&'a Link> {
+    pub fn get(&self, hint: Slot, hop: H, now: Now) -> Option<&'a Link> {
         let entry = self.entries.get((hint ^ self.era) as usize)?;
         (entry.hop == hop && now.millis < entry.good_until).then_some(&entry.link)
     }
 }
 
-impl<F> Default for Neighbors<F> {
+impl<F, H: AnyHop> Default for Neighbors<F, H> {
     fn default() -> Self {
         Self::with_limit(ENTRIES_MAX)
     }
 }
 
-impl<F> Neighbors<F> {
+impl<F, H: AnyHop> Neighbors<F, H> {
     /// An empty cache with room for [`ENTRIES_MAX`].
     pub fn new() -> Self {
         Self::default()
@@ -280,7 +236,7 @@ impl<F> Neighbors<F> {
     fn with_limit(entries_max: usize) -> Self {
         Self {
             own: Vec::new(),
-            entries: touched(entries_max, Entry::new(Hop::NOWHERE, u64::MAX, 0)),
+            entries: touched(entries_max, Entry::new(H::NOWHERE, u64::MAX, 0)),
             index: Index::new(entries_max),
             era: 0,
             order: Order::new(entries_max, LISTS),
@@ -322,7 +278,7 @@ impl<F> Neighbors<F> {
 
     /// Those that are known.
     #[inline]
-    pub fn links(&self) -> Links<'_> {
+    pub fn links(&self) -> Links<'_, H> {
         Links { entries: &self.entries, era: self.era }
     }
 
@@ -341,19 +297,13 @@ impl<F> Neighbors<F> {
     }
 
     /// Asks the processor for what [`Neighbors::settle`] begins with.
-    pub(crate) fn prefetch_search(&self, hop: Hop) {
+    pub(crate) fn prefetch_search(&self, hop: H) {
         self.index.prefetch(hop);
     }
 
     /// Where the entry of `hop` is, for when `hint`, where it was last, leads to none that is known to be good. `None`: there
     /// is none, and nothing is known that could make one, so that it has to be asked for ([`Neighbors::resolve`]).
-    pub(crate) fn settle(
-        &mut self,
-        hint: Slot,
-        hop: Hop,
-        bound: Option<MacAddress>,
-        now: Now,
-    ) -> Option<Slot> {
+    pub(crate) fn settle(&mut self, hint: Slot, hop: H, bound: Option<MacAddress>, now: Now) -> Option<Slot> {
         let slot = match self.find(hint, hop) {
             Some(slot) => slot,
             None if bound.is_some() => self.make(hop, true, now)?,
@@ -371,7 +321,7 @@ impl<F> Neighbors<F> {
     pub fn resolve(
         &mut self,
         hint: Slot,
-        hop: Hop,
+        hop: H,
         (is_named, bound): (bool, Option<MacAddress>),
         now: Now,
     ) -> (Slot, Resolution) {
@@ -491,7 +441,7 @@ impl<F> Neighbors<F> {
     }
 
     /// Somebody else has asked for `hop` just now: the answer is learned as if it had been asked for here.
-    pub fn expect(&mut self, hop: Hop, now: Now) {
+    pub fn expect(&mut self, hop: H, now: Now) {
         let Some(slot) = self.get(hop).or_else(|| self.make(hop, false, now)) else { return };
         let entry = &mut self.entries[slot as usize];
         if entry.state == State::Failed {
@@ -503,18 +453,18 @@ impl<F> Neighbors<F> {
     }
 
     /// The entry of `hop`; `hint` is where it was last.
-    fn find(&self, hint: Slot, hop: Hop) -> Option<Slot> {
+    fn find(&self, hint: Slot, hop: H) -> Option<Slot> {
         let hinted = hint & INDEX_MASK;
         let is_there = self.entries.get(hinted as usize).is_some_and(|entry| entry.hop == hop);
         if is_there { Some(hinted) } else { self.get(hop) }
     }
 
-    fn get(&self, hop: Hop) -> Option<Slot> {
+    fn get(&self, hop: H) -> Option<Slot> {
         self.index.get(hop, |slot| self.entries[slot as usize].hop)
     }
 
     /// A new entry for `hop`, which has none. `None`: no room.
-    fn make(&mut self, hop: Hop, is_named: bool, now: Now) -> Option<Slot> {
+    fn make(&mut self, hop: H, is_named: bool, now: Now) -> Option<Slot> {
         let group = self.shares.group(hop);
         // Failed with its deadline passed: the first use asks. Of another era: the first use looks for a binding.
         let entry = Entry::new(hop, now.millis, !self.era);
@@ -652,7 +602,7 @@ impl<F> Neighbors<F> {
     /// this one is known.
     pub fn learn(
         &mut self,
-        hop: Hop,
+        hop: H,
         mac: MacAddress,
         bound: impl FnOnce() -> Option<MacAddress>,
         now: Now,
@@ -677,13 +627,57 @@ impl<F> Neighbors<F> {
         true
     }
 
-    fn link_to(&self, hop: Hop, mac: MacAddress) -> Link {
+    /// A message of neighbour discovery is about `hop` (RFC 4861 sections 7.2.3 and 7.2.5); otherwise as [`Neighbors::learn`].
+    /// What does not answer a question is believed until the next use, which asks.
+    pub fn hear(
+        &mut self,
+        hop: H,
+        heard: Heard,
+        bound: impl FnOnce() -> Option<MacAddress>,
+        now: Now,
+        mut send: impl FnMut(&Link, F),
+    ) -> bool {
+        let Some(slot) = self.get(hop) else { return false };
+        if self.entries[slot as usize].era != self.era {
+            self.renew(slot, bound());
+        }
+        let link = heard.mac.map(|mac| self.link_to(hop, mac));
+        let entry = &mut self.entries[slot as usize];
+        let is_known = match entry.state {
+            State::Static => return true,
+            State::Reachable | State::Probing => true,
+            State::Asking | State::Failed => false,
+        };
+        let Some(link) = link.or(is_known.then_some(entry.link)) else { return true };
+        let is_changed = !is_known || link != entry.link;
+        if is_known && is_changed && !heard.overrides {
+            // Somebody else says so, too: who is right the next use finds out.
+            if entry.state == State::Reachable {
+                (entry.good_until, entry.deadline) = (0, 0);
+            }
+            return true;
+        }
+        if !heard.is_solicited && !is_changed {
+            return true;
+        }
+        let until = if heard.is_solicited { now.millis + REACHABLE_MS } else { 0 };
+        entry.link = link;
+        entry.state = State::Reachable;
+        entry.tries = 0;
+        (entry.good_until, entry.deadline) = (until, until);
+        self.release(slot, |_, link, frame| send(&link, frame));
+        self.put(slot, if self.is_named(slot) { NAMED } else { PROVEN });
+        self.shares.note_answer(hop);
+        true
+    }
+
+    fn link_to(&self, hop: H, mac: MacAddress) -> Link {
         let own = self.own.get(usize::from(hop.port())).copied().unwrap_or(MacAddress([0; 6]));
         link(mac, own)
     }
 
     /// Takes out, in order, what waits at `slot`.
-    fn release(&mut self, slot: Slot, mut each: impl FnMut(Hop, Link, F)) {
+    fn release(&mut self, slot: Slot, mut each: impl FnMut(H, Link, F)) {
         while let Some(frame) = self.pop(slot) {
             let Entry { hop, link, .. } = self.entries[slot as usize];
             each(hop, link, frame);
@@ -691,7 +685,12 @@ impl<F> Neighbors<F> {
     }
 
     /// Lets time pass for [`VISITS_MAX`] next hops at most. `bound` says what the file binds a next hop to.
-    pub fn tick(&mut self, now: Now, bound: impl Fn(Hop) -> Option<MacAddress>, mut due: impl FnMut(Due<F>)) {
+    pub fn tick(
+        &mut self,
+        now: Now,
+        bound: impl Fn(H) -> Option<MacAddress>,
+        mut due: impl FnMut(Due<F, H>),
+    ) {
         let mut left = VISITS_MAX;
         for of in 0..self.pending.len() {
             let is_alone = self.pending[1 - of].is_empty();
@@ -719,8 +718,8 @@ impl<F> Neighbors<F> {
         &mut self,
         slot: Slot,
         now: Now,
-        bound: &impl Fn(Hop) -> Option<MacAddress>,
-        due: &mut impl FnMut(Due<F>),
+        bound: &impl Fn(H) -> Option<MacAddress>,
+        due: &mut impl FnMut(Due<F, H>),
     ) -> bool {
         if self.entries[slot as usize].era != self.era {
             self.renew(slot, bound(self.entries[slot as usize].hop));

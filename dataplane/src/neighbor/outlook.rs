@@ -1,7 +1,7 @@
 //! What would become of a packet for a next hop: as [`Neighbors::resolve`] and [`Neighbors::wait`], which change things.
 
 use super::shares::{Group, NAMED, Shares, named_waiting};
-use super::{Entry, Hop, Neighbors, Slot, State, WAITING_MAX, WAITING_NAMED_MAX, WAITING_PER_HOP_MAX};
+use super::{AnyHop, Entry, Neighbors, Slot, State, WAITING_MAX, WAITING_NAMED_MAX, WAITING_PER_HOP_MAX};
 use crate::clock::Now;
 use crate::wire::ethernet::MacAddress;
 
@@ -10,7 +10,7 @@ use crate::wire::ethernet::MacAddress;
 pub enum Outlook {
     /// The file binds it to this MAC.
     Bound(MacAddress),
-    /// It answered ARP of late.
+    /// It answered of late.
     Reachable(MacAddress),
     /// It answered a while ago, and is asked again while packets go on.
     Late(MacAddress),
@@ -24,12 +24,12 @@ pub enum Outlook {
     Crowded,
 }
 
-impl<F> Neighbors<F> {
+impl<F, H: AnyHop> Neighbors<F, H> {
     /// What would become of a packet for `hop` now. `hint`, `is_named` and `bound` are as for [`Neighbors::resolve`].
     pub(crate) fn outlook(
         &self,
         hint: Slot,
-        hop: Hop,
+        hop: H,
         (is_named, bound): (bool, Option<MacAddress>),
         now: Now,
     ) -> Outlook {
@@ -43,7 +43,7 @@ impl<F> Neighbors<F> {
         if waits && !self.has_seat(slot, hop, is_named) { Outlook::Crowded } else { outlook }
     }
 
-    fn outlook_of(&self, entry: &Entry, bound: Option<MacAddress>, now: Now) -> Outlook {
+    fn outlook_of(&self, entry: &Entry<H>, bound: Option<MacAddress>, now: Now) -> Outlook {
         let mac = MacAddress(std::array::from_fn(|at| entry.link[at]));
         let is_of_era = entry.era == self.era;
         match (entry.state, bound) {
@@ -60,7 +60,7 @@ impl<F> Neighbors<F> {
     }
 
     /// Whether a packet may wait.
-    fn has_seat(&self, slot: Option<Slot>, hop: Hop, is_named: bool) -> bool {
+    fn has_seat(&self, slot: Option<Slot>, hop: H, is_named: bool) -> bool {
         let waiting = slot.map_or(0, |slot| self.entries[slot as usize].queue.len());
         let list = match slot.and_then(|slot| self.order.list_of(slot)) {
             _ if is_named => NAMED,

@@ -7,7 +7,7 @@
 //! answers within a millisecond, and needs to be known for no longer. Packets that wait make room for others in the same way, those
 //! for named next hops within the share of their port.
 
-use super::Hop;
+use super::AnyHop;
 use super::order::List;
 
 /// As many ports as DPDK has room for.
@@ -58,7 +58,7 @@ impl Group {
 }
 
 /// The named ones of the port of `hop` that packets wait for.
-pub(super) fn named_waiting(hop: Hop) -> List {
+pub(super) fn named_waiting(hop: impl AnyHop) -> List {
     (NAMED_WAITING + port_of(hop)) as List
 }
 
@@ -95,25 +95,25 @@ impl Shares {
     }
 
     /// A next hop has answered: its network is one that there is.
-    pub(super) fn note_answer(&mut self, hop: Hop) {
+    pub(super) fn note_answer(&mut self, hop: impl AnyHop) {
         let (word, bit) = Self::place(hop);
         self.answered[word] |= bit;
     }
 
     /// Whether a network is known to be there: the port's own, or a VLAN where somebody has answered.
-    pub(super) fn is_known(&self, hop: Hop) -> bool {
+    pub(super) fn is_known(&self, hop: impl AnyHop) -> bool {
         let (word, bit) = Self::place(hop);
         hop.network() == 0 || self.answered[word] & bit != 0
     }
 
     /// The group that `hop` belongs to as a guest.
-    pub(super) fn group(&self, hop: Hop) -> Group {
+    pub(super) fn group(&self, hop: impl AnyHop) -> Group {
         let kind = if hop.network() == 0 { 0 } else { 2 - usize::from(self.is_known(hop)) };
         Group((port_of(hop) * KINDS + kind) as u8)
     }
 
     /// Whose packets those are that wait for an entry of a list. Nothing waits for those that have answered.
-    pub(super) fn account(hop: Hop, list: List) -> Account {
+    pub(super) fn account(hop: impl AnyHop, list: List) -> Account {
         Group::of(list).map_or(port_of(hop), |group| PORTS_MAX + usize::from(group.0))
     }
 
@@ -137,12 +137,12 @@ impl Shares {
         (whole / (self.ports * KINDS)).max(1)
     }
 
-    fn place(hop: Hop) -> (usize, u64) {
+    fn place(hop: impl AnyHop) -> (usize, u64) {
         let bit = port_of(hop) * NETWORKS + usize::from(hop.network()) % NETWORKS;
         (bit / 64, 1 << (bit % 64))
     }
 }
 
-fn port_of(hop: Hop) -> usize {
+fn port_of(hop: impl AnyHop) -> usize {
     usize::from(hop.port()) % PORTS_MAX
 }

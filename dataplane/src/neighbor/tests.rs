@@ -1,6 +1,9 @@
 //! Neighbours by a clock of the test's own.
 
+use std::net::Ipv6Addr;
+
 use super::*;
+use crate::address::Addr4;
 
 const HOP: Hop = hop(0x0a00_0001, 0, 0);
 const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
@@ -396,4 +399,86 @@ fn counts_agree_after_any_history() {
             assert_sound(&neighbors);
         }
     });
+}
+
+/// A cache of IPv6 that has asked for this neighbour, for a packet that waits.
+fn asking(hop: Hop6) -> Neighbors<u32, Hop6> {
+    let mut neighbors = Neighbors::new();
+    let (slot, resolution) = neighbors.resolve(0, hop, (true, None), at(0));
+    assert_eq!(resolution, Resolution::Wait { ask: true });
+    neighbors.wait(slot, 7).expect("there is room");
+    neighbors
+}
+
+const HOP6: Hop6 = Hop6::at(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 0, 0);
+
+fn heard(mac: Option<MacAddress>, is_solicited: bool, overrides: bool) -> Heard {
+    Heard { mac, is_solicited, overrides }
+}
+
+/// What is sent on because of a message.
+fn hears(neighbors: &mut Neighbors<u32, Hop6>, hop: Hop6, what: Heard, now: u64) -> (bool, Vec<u32>) {
+    let mut sent = Vec::new();
+    let is_known = neighbors.hear(hop, what, || None, at(now), |_, frame| sent.push(frame));
+    (is_known, sent)
+}
+
+#[test]
+fn only_an_advertisement_with_a_mac_ends_the_waiting_for_it() {
+    let mut neighbors = asking(HOP6);
+    assert_eq!(hears(&mut neighbors, HOP6, heard(None, true, true), 1), (true, vec![]));
+    let other = Hop6::at(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1), 0, 0);
+    for elsewhere in [other, HOP6.on(7), Hop6::at(HOP6.address(), 1, 0)] {
+        assert_eq!(hears(&mut neighbors, elsewhere, heard(Some(OTHER), true, true), 2), (false, vec![]));
+    }
+    assert_eq!(hears(&mut neighbors, HOP6, heard(Some(MAC), true, false), 3), (true, vec![7]));
+    assert_eq!(neighbors.resolve(0, HOP6, (true, None), at(4)).1, to(MAC));
+}
+
+#[test]
+fn a_known_mac_is_replaced_only_by_who_says_so_and_is_asked_for_again() {
+    let known = || {
+        let mut neighbors = asking(HOP6);
+        hears(&mut neighbors, HOP6, heard(Some(MAC), true, true), 0);
+        neighbors
+    };
+    // What is said, whose MAC packets get then, and whom that is asked of.
+    let cases = [
+        (heard(Some(OTHER), false, false), MAC, Some(MAC)),
+        (heard(Some(OTHER), true, false), MAC, Some(MAC)),
+        (heard(Some(OTHER), true, true), OTHER, None),
+        (heard(Some(OTHER), false, true), OTHER, Some(OTHER)),
+        (heard(Some(MAC), false, true), MAC, None),
+        (heard(None, false, false), MAC, None),
+    ];
+    for (what, mac, asked) in cases {
+        let mut neighbors = known();
+        assert!(hears(&mut neighbors, HOP6, what, 10).0);
+        assert_eq!(neighbors.resolve(0, HOP6, (true, None), at(20)).1, to(mac), "{what:?}");
+        let mut asks = Vec::new();
+        neighbors.tick(
+            at(20),
+            |_| None,
+            |due| {
+                if let Due::Ask(ask) = due {
+                    asks.push(ask);
+                }
+            },
+        );
+        let expected = asked.map(|mac| Ask { hop: HOP6, to: Some(mac) });
+        assert_eq!(asks, Vec::from_iter(expected), "{what:?}");
+    }
+    // An answer makes it good for as long again, with or without a MAC in it.
+    let mut neighbors = known();
+    hears(&mut neighbors, HOP6, heard(None, true, false), 20_000);
+    assert!(neighbors.links().get(0, HOP6, at(20_000 + REACHABLE_MS - 1)).is_some());
+    assert!(neighbors.links().get(0, HOP6, at(20_000 + REACHABLE_MS)).is_none());
+}
+
+#[test]
+fn a_bound_neighbour_of_ipv6_believes_nobody() {
+    let mut neighbors = Neighbors::<u32, Hop6>::new();
+    assert_eq!(neighbors.resolve(0, HOP6, (true, Some(MAC)), at(0)).1, to(MAC));
+    assert_eq!(hears(&mut neighbors, HOP6, heard(Some(OTHER), true, true), 1), (true, vec![]));
+    assert_eq!(neighbors.resolve(0, HOP6, (true, Some(MAC)), at(2)).1, to(MAC));
 }

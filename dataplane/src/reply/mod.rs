@@ -5,6 +5,7 @@
 
 pub mod arp;
 pub mod nd;
+pub mod tunnel6;
 
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
@@ -46,6 +47,9 @@ impl Error {
     /// Nobody speaks that protocol here.
     pub const PROTOCOL_UNREACHABLE: Error =
         Error { kind: icmp::UNREACHABLE, code: icmp::PROTOCOL_UNREACHABLE, rest: 0 };
+    /// There is no way to it.
+    pub const HOST_UNREACHABLE: Error =
+        Error { kind: icmp::UNREACHABLE, code: icmp::HOST_UNREACHABLE, rest: 0 };
     /// TTL ran out on the way.
     pub const TIME_EXCEEDED: Error = Error { kind: icmp::TIME_EXCEEDED, code: 0, rest: 0 };
 
@@ -211,6 +215,8 @@ pub fn relay<F: Frame>(
     let mut header = Ipv4::new(ipv4::ICMP, vip, client, bytes.len() - l3 - ipv4::HEADER_LEN, TTL);
     header.tos = ERROR_TOS;
     header.refresh_checksum();
+    // The error may have come by IPv6.
+    bytes[l3 - 2..l3].copy_from_slice(&ethernet::TYPE_IPV4.to_be_bytes());
     bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(header.as_bytes());
     let message = &mut bytes[l3 + ipv4::HEADER_LEN..];
     let head = Icmp { kind: error.kind, code: error.code, checksum: U16::ZERO, rest: U32::new(error.rest) };

@@ -1,9 +1,10 @@
-//! Neighbour discovery (RFC 4861) and echo (RFC 4443) for the IPv6 addresses that this director has as master of a virtual
-//! router: what is answered, and what is refused.
+//! Neighbour discovery (RFC 4861) and echo (RFC 4443) for the IPv6 addresses that this director has: its ports' own, and those
+//! that it has as master of a virtual router. What is answered, what is learned, what is refused, and what is asked.
 //!
-//! As with ARP, the answer is made in the buffer of the question, nobody else can have an address of ours, and a backup,
-//! or a master whose lease is over, says nothing. Every other IPv6 packet is left as it is. Virtual routers are on the
-//! port's untagged network, so what has a tag is none of theirs.
+//! As with ARP, the answer is made in the buffer of the question, nobody else can have an address of ours or that of a static
+//! neighbour, and a backup, or a master whose lease is over, says nothing. Every other IPv6 packet is left as it is. Virtual
+//! routers are on the port's untagged network, so what has a tag is none of theirs. Where a port has a host interface, the
+//! host answers for the port's own addresses.
 
 use std::net::Ipv6Addr;
 
@@ -11,12 +12,14 @@ use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::arp::Conflict;
-use crate::packet::Frame;
+use super::tunnel6::AboutTunnel;
+use crate::neighbor::{Heard, Hop6};
+use crate::packet::{Frame, Wire};
 use crate::rewrite::trim;
-use crate::snapshot::{Held6, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::stats::{Answer, DropReason};
 use crate::wire::checksum::Delta;
-use crate::wire::ethernet::{Ethernet, FRAME_LEN_MIN, HEADER_LEN, MacAddress, TYPE_IPV6};
+use crate::wire::ethernet::{self, Ethernet, FRAME_LEN_MIN, MacAddress, TYPE_IPV6, Tag, Vlan};
 use crate::wire::icmp6::{self, Discovery, ICMPV6, Icmp6, LinkOption, Links, flags, kind};
 use crate::wire::ipv6::{self, Ipv6};
 
@@ -24,23 +27,37 @@ use crate::wire::ipv6::{self, Ipv6};
 const ON_LINK: u8 = 255;
 /// Hop limit of what weir sends by itself.
 const HOP_LIMIT: u8 = 64;
-const L4: usize = HEADER_LEN + ipv6::HEADER_LEN;
-/// Length of an advertisement with its option.
-const ADVERTISEMENT_LEN: usize = size_of::<Discovery>() + size_of::<LinkOption>();
+/// Length of a solicitation or an advertisement with its option.
+const MESSAGE_LEN: usize = size_of::<Discovery>() + size_of::<LinkOption>();
 /// ff02::1
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// What became of an IPv6 frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is about no address of ours, and as it was.
+    /// It is about no address of ours and tells nothing, and is as it was.
     Foreign,
-    /// It has become the answer: send it back.
-    Answer(Answer),
-    /// Another host claims an address of ours.
+    /// It has become the answer: send it back. With what it told before.
+    Answer(Answer, Option<(Hop6, Heard)>),
+    /// It tells of another host, and is as it was.
+    Heard(Hop6, Heard),
+    /// It is an error about a tunnel packet of ours, and as it was.
+    TunnelError(AboutTunnel),
+    /// Another host claims an address that it can't have.
     Conflict(Conflict),
     /// It is about an address of ours, and refused.
     Drop(DropReason),
+}
+
+/// An address of ours.
+#[derive(Clone, Copy)]
+struct Ours {
+    /// Where it is.
+    mac: MacAddress,
+    /// Whether a virtual router has it.
+    is_virtual: bool,
+    /// Whether the address itself answers.
+    accepts: bool,
 }
 
 /// A message of discovery that is valid.
@@ -52,78 +69,209 @@ struct Message {
     station: MacAddress,
 }
 
+/// The headers in front of an ICMPv6 message.
+#[derive(Clone, Copy)]
+struct Headers {
+    link: Ethernet,
+    vlan: Vlan,
+    ip: Ipv6,
+}
+
+impl Headers {
+    /// Where the message begins.
+    fn l4(&self) -> usize {
+        self.vlan.header_len() + ipv6::HEADER_LEN
+    }
+
+    /// Where it ends.
+    fn end(&self) -> usize {
+        self.l4() + usize::from(self.ip.payload_len.get())
+    }
+}
+
 /// Reads an IPv6 frame received on `port` and makes its answer in place, if it gets one.
 pub fn receive<F: Frame>(frame: &mut F, port: usize, snapshot: &Snapshot) -> Outcome {
-    let bytes = frame.bytes();
-    let Some((link, header)) = headers(bytes) else { return Outcome::Foreign };
-    let end = L4 + usize::from(header.payload_len.get());
-    let Some(message) = bytes.get(L4..end) else { return Outcome::Foreign };
+    let Some(headers) = headers(frame.bytes()) else { return Outcome::Foreign };
+    let Some(message) = frame.bytes().get(headers.l4()..headers.end()) else { return Outcome::Foreign };
     let Ok((head, _)) = Icmp6::ref_from_prefix(message) else { return Outcome::Foreign };
-    let (head, link, header) = (*head, *link, *header);
+    let head = *head;
     match head.kind {
-        kind::ECHO_REQUEST => match snapshot.held6(port, Ipv6Addr::from(header.destination)).copied() {
-            // No router cuts a packet of IPv6, and nobody is told by an answer that does not leave.
-            Some(_) if end - HEADER_LEN > usize::from(snapshot.ports[port].mtu) => {
-                Outcome::Drop(DropReason::TooBig)
+        kind::ECHO_REQUEST => {
+            match ours(port, headers.vlan, Ipv6Addr::from(headers.ip.destination), snapshot) {
+                Some(ours) if !ours.is_virtual && snapshot.ports[port].has_host => Outcome::Foreign,
+                // No router cuts a packet of IPv6, and nobody is told by an answer that does not leave.
+                Some(_)
+                    if headers.end() - headers.vlan.header_len() > usize::from(snapshot.ports[port].mtu) =>
+                {
+                    Outcome::Drop(DropReason::TooBig)
+                }
+                Some(ours) => echo(frame, &headers, head, ours),
+                None => Outcome::Foreign,
             }
-            Some(held) => echo(frame, &link, &header, (head, end), held),
-            None => Outcome::Foreign,
-        },
-        kind::SOLICITATION | kind::ADVERTISEMENT => discovery(frame, (&link, &header), end, port, snapshot),
-        _ => Outcome::Foreign,
-    }
-}
-
-/// The headers of an ICMPv6 message without a tag or extension headers.
-fn headers(bytes: &[u8]) -> Option<(&Ethernet, &Ipv6)> {
-    let (link, rest) = Ethernet::ref_from_prefix(bytes).ok()?;
-    let (header, _) = Ipv6::ref_from_prefix(rest).ok()?;
-    let is_it = link.ether_type.get() == TYPE_IPV6 && header.version() == 6 && header.next_header == ICMPV6;
-    is_it.then_some((link, header))
-}
-
-fn discovery<F: Frame>(
-    frame: &mut F,
-    (link, header): (&Ethernet, &Ipv6),
-    end: usize,
-    port: usize,
-    snapshot: &Snapshot,
-) -> Outcome {
-    let Some(Ok((body, options))) = frame.bytes().get(L4..end).map(Discovery::ref_from_prefix) else {
-        return Outcome::Foreign;
-    };
-    let body = *body;
-    let (source, target) = (Ipv6Addr::from(header.source), Ipv6Addr::from(body.target));
-    let (held, its) = (snapshot.held6(port, target).copied(), snapshot.held6(port, source).copied());
-    if held.is_none() && its.is_none() {
-        return Outcome::Foreign;
-    }
-    let station = MacAddress(link.source);
-    // A router of our group that was master a moment ago has the addresses at the virtual MAC as well.
-    if station == snapshot.ports[port].mac
-        || [held, its].into_iter().flatten().any(|held| held.mac == station)
-    {
-        return Outcome::Foreign;
-    }
-    let links = icmp6::links(options).filter(|links| is_valid(link, header, &body, links));
-    let is_whole = frame.bytes().get(L4..end).is_some_and(|m| icmp6::checksum(header, m).fold() == 0xffff);
-    let Some(links) = links.filter(|_| is_whole) else { return Outcome::Drop(DropReason::BadNd) };
-    if its.is_some() {
-        // Whatever it asks, it says that it has an address of ours.
-        return conflict(port, source, links.source.unwrap_or(station));
-    }
-    let Some(held) = held else { return Outcome::Foreign };
-    match body.head.kind {
-        kind::ADVERTISEMENT => conflict(port, target, links.target.unwrap_or(station)),
-        _ if is_addressed(link, header, target, &held, snapshot.ports[port].mac) => {
-            advertise(frame, &Message { header: *header, target, links, station }, held)
+        }
+        kind::SOLICITATION | kind::ADVERTISEMENT => discovery(frame, &headers, port, snapshot),
+        kind::UNREACHABLE | kind::TOO_BIG | kind::TIME_EXCEEDED
+            if headers.link.destination == snapshot.ports[port].mac.0
+                && icmp6::checksum(&headers.ip, message).fold() == 0xffff =>
+        {
+            let about = AboutTunnel::read(frame.bytes(), headers.vlan, &headers.ip, snapshot);
+            about.map_or(Outcome::Foreign, Outcome::TunnelError)
         }
         _ => Outcome::Foreign,
     }
 }
 
+/// The headers of an ICMPv6 message without extension headers, behind one tag at most.
+fn headers(bytes: &[u8]) -> Option<Headers> {
+    let (link, rest) = Ethernet::ref_from_prefix(bytes).ok()?;
+    let (vlan, ether_type, rest) = match link.ether_type.get() {
+        ethernet::TYPE_VLAN => {
+            let (tag, rest) = Tag::ref_from_prefix(rest).ok()?;
+            (Vlan::tagged(tag.control.get()), tag.ether_type.get(), rest)
+        }
+        ether_type => (Vlan::NONE, ether_type, rest),
+    };
+    let (ip, _) = Ipv6::ref_from_prefix(rest).ok()?;
+    let is_it = ether_type == TYPE_IPV6 && ip.version() == 6 && ip.next_header == ICMPV6;
+    is_it.then_some(Headers { link: *link, vlan, ip: *ip })
+}
+
+/// What an address is to this director, for others on `port`.
+fn ours(port: usize, vlan: Vlan, address: Ipv6Addr, snapshot: &Snapshot) -> Option<Ours> {
+    let held = snapshot.held6(port, address).filter(|_| vlan == Vlan::NONE);
+    if let Some(held) = held {
+        return Some(Ours { mac: held.mac, is_virtual: true, accepts: held.router.accept });
+    }
+    let port = &snapshot.ports[port];
+    port.has_address6(address).then_some(Ours { mac: port.mac, is_virtual: false, accepts: true })
+}
+
+fn discovery<F: Frame>(frame: &mut F, headers: &Headers, port: usize, snapshot: &Snapshot) -> Outcome {
+    let Headers { link, vlan, ip } = headers;
+    let message = frame.bytes().get(headers.l4()..headers.end()).unwrap_or_default();
+    let Ok((body, options)) = Discovery::ref_from_prefix(message) else { return Outcome::Foreign };
+    let body = *body;
+    let (source, target) = (Ipv6Addr::from(ip.source), Ipv6Addr::from(body.target));
+    let (asked, its) = (ours(port, *vlan, target, snapshot), ours(port, *vlan, source, snapshot));
+    let station = MacAddress(link.source);
+    // A router of our group that was master a moment ago has the addresses at the virtual MAC as well.
+    if station == snapshot.ports[port].mac
+        || [asked, its].into_iter().flatten().any(|ours| ours.mac == station)
+    {
+        return Outcome::Foreign;
+    }
+    let links = icmp6::links(options).filter(|links| is_valid(link, ip, &body, links));
+    let links = links.filter(|_| icmp6::checksum(ip, message).fold() == 0xffff);
+    let (asked, links) = match (links, asked, its) {
+        (None, None, None) => return Outcome::Foreign,
+        (None, ..) => return Outcome::Drop(DropReason::BadNd),
+        // Whatever it asks, it says that it has an address of ours.
+        (Some(links), _, Some(_)) => return conflict(port, source, links.source.unwrap_or(station)),
+        (Some(links), asked, None) => (asked, links),
+    };
+    let is_advertised = body.head.kind == kind::ADVERTISEMENT;
+    if asked.is_some() && is_advertised {
+        return conflict(port, target, links.target.unwrap_or(station));
+    }
+    let heard = if is_advertised { advertised(target, &body, &links) } else { told(source, &links) };
+    let heard = heard.filter(|_| is_for_us(link, snapshot.ports[port].mac));
+    if let Some((address, Heard { mac: Some(mac), .. })) = heard
+        && snapshot.bound_mac6(address).is_some_and(|bound| bound != mac)
+    {
+        return conflict(port, address, mac);
+    }
+    let heard = heard.map(|(address, heard)| (Hop6::at(address, port as u16, vlan.network()), heard));
+    match asked {
+        Some(ours)
+            if is_addressed(link, ip, target, ours.mac, snapshot.ports[port].mac)
+                && (ours.is_virtual || !snapshot.ports[port].has_host) =>
+        {
+            let message = Message { header: *ip, target, links, station };
+            advertise(frame, *vlan, &message, ours, heard)
+        }
+        _ => heard.map_or(Outcome::Foreign, |(hop, heard)| Outcome::Heard(hop, heard)),
+    }
+}
+
+/// What an advertisement tells.
+fn advertised(target: Ipv6Addr, body: &Discovery, links: &Links) -> Option<(Ipv6Addr, Heard)> {
+    let flags = body.head.rest.get();
+    let (is_solicited, overrides) = (flags & flags::SOLICITED != 0, flags & flags::OVERRIDE != 0);
+    (!target.is_multicast()).then_some((target, Heard { mac: links.target, is_solicited, overrides }))
+}
+
+/// What a solicitation tells of who asks (RFC 4861 section 7.2.3).
+fn told(source: Ipv6Addr, links: &Links) -> Option<(Ipv6Addr, Heard)> {
+    let mac = links.source.filter(|_| !source.is_unspecified());
+    mac.map(|mac| (source, Heard { mac: Some(mac), is_solicited: false, overrides: true }))
+}
+
+fn is_for_us(link: &Ethernet, own: MacAddress) -> bool {
+    link.destination == own.0 || link.destination.starts_with(&[0x33, 0x33])
+}
+
 fn conflict(port: usize, address: Ipv6Addr, mac: MacAddress) -> Outcome {
     Outcome::Conflict(Conflict { port, address: address.into(), mac })
+}
+
+/// Asks for `address` out of `port`: all that may have it, or the MAC that it had (RFC 4861 section 7.2.2). False: no buffer, or
+/// the port has no address to ask from.
+pub fn solicit<W: Wire>(
+    wire: &mut W,
+    snapshot: &Snapshot,
+    (port, vlan): (usize, Vlan),
+    address: Ipv6Addr,
+    to: Option<MacAddress>,
+) -> bool {
+    let own = &snapshot.ports[port];
+    let Some(source) = own.address_towards6(address) else { return false };
+    let Some(mut frame) = wire.allocate() else { return false };
+    let destination = if to.is_some() { address } else { solicited_node(address) };
+    let at = vlan.header_len();
+    if !frame.resize(at + ipv6::HEADER_LEN + MESSAGE_LEN) {
+        wire.release(frame);
+        return false;
+    }
+    let to = to.unwrap_or_else(|| group_mac(destination));
+    ethernet::write_header(frame.bytes_mut(), to, own.mac, vlan, TYPE_IPV6);
+    let body = Discovery {
+        head: Icmp6 { kind: kind::SOLICITATION, code: 0, checksum: U16::ZERO, rest: U32::ZERO },
+        target: address.octets(),
+    };
+    let option = LinkOption { kind: icmp6::SOURCE_LINK, len: 1, mac: own.mac.0 };
+    write_message(&mut frame.bytes_mut()[at..], (source, destination), &body, &option);
+    wire.transmit(port, frame);
+    true
+}
+
+/// Writes an IPv6 packet that holds a message of discovery.
+fn write_message(
+    packet: &mut [u8],
+    (source, destination): (Ipv6Addr, Ipv6Addr),
+    body: &Discovery,
+    option: &LinkOption,
+) {
+    let header = Ipv6 {
+        version_class_flow: U32::new(6 << 28),
+        payload_len: U16::new(MESSAGE_LEN as u16),
+        next_header: ICMPV6,
+        hop_limit: ON_LINK,
+        source: source.octets(),
+        destination: destination.octets(),
+    };
+    let (front, message) = packet.split_at_mut(ipv6::HEADER_LEN);
+    front.copy_from_slice(header.as_bytes());
+    let (first, last) = message.split_at_mut(size_of::<Discovery>());
+    first.copy_from_slice(body.as_bytes());
+    last.copy_from_slice(option.as_bytes());
+    let checksum = icmp6::checksum(&header, message).finish();
+    message[2..4].copy_from_slice(checksum.as_bytes());
+}
+
+/// Where frames to a group go (RFC 2464 section 7).
+fn group_mac(group: Ipv6Addr) -> MacAddress {
+    let [.., a, b, c, d] = group.octets();
+    MacAddress([0x33, 0x33, a, b, c, d])
 }
 
 /// RFC 4861 sections 7.1.1 and 7.1.2, the checksum aside.
@@ -147,12 +295,12 @@ fn is_valid(link: &Ethernet, header: &Ipv6, body: &Discovery, links: &Links) -> 
 }
 
 /// Whether a solicitation goes to the address or to its group, both as an IPv6 packet and as a frame.
-fn is_addressed(link: &Ethernet, header: &Ipv6, target: Ipv6Addr, held: &Held6, own: MacAddress) -> bool {
+fn is_addressed(link: &Ethernet, header: &Ipv6, target: Ipv6Addr, its: MacAddress, own: MacAddress) -> bool {
     let destination = Ipv6Addr::from(header.destination);
     let to = MacAddress(link.destination);
     let [.., a, b, c] = target.octets();
     let is_to_group = destination == solicited_node(target) && to.0 == [0x33, 0x33, 0xff, a, b, c];
-    is_to_group || destination == target && (to == held.mac || to == own)
+    is_to_group || destination == target && (to == its || to == own)
 }
 
 /// The group that whoever has an address listens to (RFC 4291 section 2.7.1).
@@ -162,66 +310,59 @@ fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
 }
 
 /// Turns a solicitation into the advertisement that answers it (RFC 4861 section 7.2.4): to who asked, or to all nodes if that
-/// has no address yet. From a router, as what is announced at take-over says (RFC 9568 section 6.4.2).
-fn advertise<F: Frame>(frame: &mut F, asked: &Message, held: Held6) -> Outcome {
+/// has no address yet. For an address of a virtual router from a router, as what is announced at take-over says (RFC 9568 section
+/// 6.4.2).
+fn advertise<F: Frame>(
+    frame: &mut F,
+    vlan: Vlan,
+    asked: &Message,
+    ours: Ours,
+    heard: Option<(Hop6, Heard)>,
+) -> Outcome {
     let source = Ipv6Addr::from(asked.header.source);
     let (to, destination, solicited) = if source.is_unspecified() {
-        (MacAddress([0x33, 0x33, 0, 0, 0, 1]), ALL_NODES, 0)
+        (group_mac(ALL_NODES), ALL_NODES, 0)
     } else {
         (asked.links.source.unwrap_or(asked.station), source, flags::SOLICITED)
     };
-    if !frame.is_contiguous() || !frame.resize(L4 + ADVERTISEMENT_LEN) {
+    let at = vlan.header_len();
+    if !frame.is_contiguous() || !frame.resize(at + ipv6::HEADER_LEN + MESSAGE_LEN) {
         return Outcome::Drop(DropReason::NoBuffer);
     }
-    let header = Ipv6 {
-        version_class_flow: U32::new(6 << 28),
-        payload_len: U16::new(ADVERTISEMENT_LEN as u16),
-        next_header: ICMPV6,
-        hop_limit: ON_LINK,
-        source: asked.target.octets(),
-        destination: destination.octets(),
-    };
+    let router = if ours.is_virtual { flags::ROUTER } else { 0 };
     let body = Discovery {
         head: Icmp6 {
             kind: kind::ADVERTISEMENT,
             code: 0,
             checksum: U16::ZERO,
-            rest: U32::new(flags::ROUTER | flags::OVERRIDE | solicited),
+            rest: U32::new(router | flags::OVERRIDE | solicited),
         },
         target: asked.target.octets(),
     };
-    let option = LinkOption { kind: icmp6::TARGET_LINK, len: 1, mac: held.mac.0 };
+    let option = LinkOption { kind: icmp6::TARGET_LINK, len: 1, mac: ours.mac.0 };
     let bytes = frame.bytes_mut();
     bytes[..6].copy_from_slice(&to.0);
-    bytes[6..12].copy_from_slice(&held.mac.0);
-    bytes[HEADER_LEN..L4].copy_from_slice(header.as_bytes());
-    bytes[L4..L4 + size_of::<Discovery>()].copy_from_slice(body.as_bytes());
-    bytes[L4 + size_of::<Discovery>()..].copy_from_slice(option.as_bytes());
-    let checksum = icmp6::checksum(&header, &bytes[L4..]).finish();
-    bytes[L4 + 2..L4 + 4].copy_from_slice(checksum.as_bytes());
-    Outcome::Answer(Answer::Nd)
+    bytes[6..12].copy_from_slice(&ours.mac.0);
+    write_message(&mut bytes[at..], (asked.target, destination), &body, &option);
+    Outcome::Answer(Answer::Nd, heard)
 }
 
 /// Turns an echo request to an address of ours into its reply.
-fn echo<F: Frame>(
-    frame: &mut F,
-    link: &Ethernet,
-    header: &Ipv6,
-    (head, end): (Icmp6, usize),
-    held: Held6,
-) -> Outcome {
+fn echo<F: Frame>(frame: &mut F, headers: &Headers, head: Icmp6, ours: Ours) -> Outcome {
+    let Headers { link, vlan, ip: header } = headers;
+    let (l3, l4, end) = (vlan.header_len(), headers.l4(), headers.end());
     let is_wrong = |mac: [u8; 6]| mac[0] & 1 != 0;
     let source = Ipv6Addr::from(header.source);
-    if link.destination != held.mac.0 || is_wrong(link.source) {
+    if link.destination != ours.mac.0 || is_wrong(link.source) {
         return Outcome::Foreign;
     }
-    if !held.router.accept {
+    if !ours.accepts {
         return Outcome::Drop(DropReason::NotAccepted);
     }
     if source.is_multicast() || source.is_unspecified() || source.is_loopback() {
         return Outcome::Drop(DropReason::BadIpHeader);
     }
-    let Some(message) = frame.bytes().get(L4..end).filter(|_| frame.is_contiguous()) else {
+    let Some(message) = frame.bytes().get(l4..end).filter(|_| frame.is_contiguous()) else {
         return Outcome::Drop(DropReason::LongFrame);
     };
     if head.code != 0 || icmp6::checksum(header, message).fold() != 0xffff {
@@ -232,14 +373,14 @@ fn echo<F: Frame>(
     }
     let bytes = frame.bytes_mut();
     bytes[..6].copy_from_slice(&link.source);
-    bytes[6..12].copy_from_slice(&held.mac.0);
+    bytes[6..12].copy_from_slice(&ours.mac.0);
     let answer =
         Ipv6 { hop_limit: HOP_LIMIT, source: header.destination, destination: header.source, ..*header };
-    bytes[HEADER_LEN..L4].copy_from_slice(answer.as_bytes());
+    bytes[l3..l4].copy_from_slice(answer.as_bytes());
     // The addresses change places, which leaves their sum as it is.
     let (old, new) = (u16::from(kind::ECHO_REQUEST) << 8, u16::from(kind::ECHO_REPLY) << 8);
     let head =
         Icmp6 { kind: kind::ECHO_REPLY, checksum: Delta::NONE.word(old, new).apply(head.checksum), ..head };
-    bytes[L4..L4 + size_of::<Icmp6>()].copy_from_slice(head.as_bytes());
-    Outcome::Answer(Answer::Echo)
+    bytes[l4..l4 + size_of::<Icmp6>()].copy_from_slice(head.as_bytes());
+    Outcome::Answer(Answer::Echo, None)
 }

@@ -3,6 +3,7 @@
 //! DR changes the MACs alone, which [`crate::director`] writes for every method; this file does NAT and the tunnels.
 //! Checksums are updated incrementally (RFC 1624) and never verified, so a wrong one arrives wrong.
 
+pub mod far;
 pub mod fragment;
 pub mod plain;
 pub mod quoted;

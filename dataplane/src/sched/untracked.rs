@@ -25,6 +25,8 @@
 //! Two real servers of one seat take flows from each other where both draw in the same lap, so that each has up to a
 //! thirty-second less than its share. With a thousand real servers every fifth has such a neighbour.
 
+use std::net::IpAddr;
+
 use crate::address::Addr4;
 
 /// Odd numbers without a pattern, of the digits of pi.
@@ -77,8 +79,15 @@ pub struct ServerHash(u64);
 
 impl ServerHash {
     /// Of its address and port, as the file has them.
-    pub fn new(address: Addr4, port: u16) -> Self {
-        let name = u64::from(address.bits()) << 16 | u64::from(port);
+    pub fn new(address: IpAddr, port: u16) -> Self {
+        let bits = match address {
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                fold(fold((bits >> 64) as u64 ^ MIX[1], MIX[0]) ^ bits as u64, MIX[2]) >> 16
+            }
+        };
+        let name = bits << 16 | u64::from(port);
         Self(fold(fold(name ^ MIX[2], MIX[0]) ^ name, MIX[1]))
     }
 

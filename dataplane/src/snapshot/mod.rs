@@ -12,6 +12,7 @@
 mod addressing;
 pub mod advertisers;
 mod destinations;
+pub mod far;
 pub mod marks;
 pub mod masters;
 mod nat;
@@ -27,17 +28,17 @@ pub mod traffic;
 pub mod vips;
 pub mod virtual_router;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use weir_config::model::{MacAddress, Protocol};
 
 use crate::address::Addr4;
 use crate::conn::record::{Key, ServerId, ServiceId, VipId};
 use crate::conn::state::Lifetimes;
-use crate::neighbor::Hop;
+use crate::neighbor::{Hop, Hop6};
 use advertisers::Advertisers;
 use destinations::{Destination, Destinations};
 use marks::{Marked, Marks};
@@ -103,8 +104,8 @@ pub struct Snapshot {
     held: Held,
     /// Of all addresses that are not foreign.
     familiar: Familiar,
-    /// Static neighbours by address.
-    bindings: Arc<HashMap<Addr4, Binding>>,
+    /// Static neighbours.
+    bindings: Arc<Bindings>,
     /// Which worker has come to it, or to a later one.
     arrivals: Arc<Arrivals>,
 }
@@ -175,6 +176,8 @@ pub struct Port {
     pub mtu: u16,
     /// Own addresses, with the networks they make.
     pub addresses: Box<[Ipv4Net]>,
+    /// The same of IPv6.
+    pub addresses6: Box<[Ipv6Net]>,
     /// Prefixes for which ARP is answered.
     pub proxy_arp: Box<[Ipv4Net]>,
     /// Whether a VRRP router runs on it.
@@ -238,9 +241,21 @@ pub struct Binding {
     pub mac: MacAddress,
 }
 
-impl Binding {
-    fn of(bindings: &HashMap<Addr4, Binding>, hop: Hop) -> Option<MacAddress> {
-        let binding = bindings.get(&hop.address())?;
+/// Static neighbours by address.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Bindings {
+    v4: HashMap<Addr4, Binding>,
+    v6: HashMap<Ipv6Addr, Binding>,
+}
+
+impl Bindings {
+    fn of(&self, hop: Hop) -> Option<MacAddress> {
+        let binding = self.v4.get(&hop.address())?;
+        (binding.port == usize::from(hop.port())).then_some(binding.mac)
+    }
+
+    fn of6(&self, hop: Hop6) -> Option<MacAddress> {
+        let binding = self.v6.get(&hop.address())?;
         (binding.port == usize::from(hop.port())).then_some(binding.mac)
     }
 }
@@ -547,12 +562,22 @@ impl Snapshot {
 
     /// The MAC to which `address` is bound by a static neighbour.
     pub fn bound_mac(&self, address: Addr4) -> Option<MacAddress> {
-        self.bindings.get(&address).map(|binding| binding.mac)
+        self.bindings.v4.get(&address).map(|binding| binding.mac)
+    }
+
+    /// As [`Snapshot::bound_mac`].
+    pub fn bound_mac6(&self, address: Ipv6Addr) -> Option<MacAddress> {
+        self.bindings.v6.get(&address).map(|binding| binding.mac)
     }
 
     /// The MAC to which a static neighbour binds a next hop, on whatever VLAN of its port.
     pub fn binding(&self, hop: Hop) -> Option<MacAddress> {
-        Binding::of(&self.bindings, hop)
+        self.bindings.of(hop)
+    }
+
+    /// As [`Snapshot::binding`].
+    pub fn binding6(&self, hop: Hop6) -> Option<MacAddress> {
+        self.bindings.of6(hop)
     }
 
     /// The MAC that an address is at, for others on `port`, by what [`Snapshot::local`] says of it.

@@ -28,6 +28,7 @@ use weir_config::model::{Config, Identity, RealServer, Scheduler as Kind, Schedu
 
 use super::addressing::Addressing;
 use super::destinations::Destinations;
+use super::far::Far;
 use super::masters::{Held, VirtualRouters};
 use super::nat::NatSockets;
 use super::ranks::{Arrivals, Noted, Ranks};
@@ -37,8 +38,7 @@ use super::server::{Live, Server};
 use super::service::{Epoch, Service};
 use super::traffic::Traffic;
 use super::virtual_router::Fence;
-use super::{Binding, Familiar, Port, Snapshot, address_of};
-use crate::address::Addr4;
+use super::{Bindings, Familiar, Port, Snapshot, address_of};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::Lifetimes;
 use crate::conn::template::Templates;
@@ -177,7 +177,7 @@ pub struct Registry {
     /// Some virtual server has or had persistence.
     was_persistent: bool,
     /// Static neighbours, and the generation that brought them.
-    bindings: (Arc<HashMap<Addr4, Binding>>, u64),
+    bindings: (Arc<Bindings>, u64),
     /// By port number.
     fences: Vec<Arc<Fence>>,
     arrivals: Arc<Arrivals>,
@@ -507,7 +507,10 @@ impl Registry {
 
     /// A real server as workers see it, with its static neighbour.
     fn bound(&self, server: &Server) -> Server {
-        Server { bound: Binding::of(&self.bindings.0, server.hop), ..server.clone() }
+        let bindings = &self.bindings.0;
+        let bind = |far: &Far| Far { bound: far.way.and_then(|way| bindings.of6(way.hop)), ..*far };
+        let far = server.far.as_deref().map(|far| Arc::new(bind(far)));
+        Server { bound: bindings.of(server.hop), far, ..server.clone() }
     }
 
     fn assemble(&mut self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {

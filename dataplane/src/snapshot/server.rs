@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 use weir_config::model::{Forwarding, MacAddress, Protocol};
 
+use super::far::Far;
 use super::ranks::journal::Journal;
 use super::rates::Estimator;
 use crate::address::{Addr4, Wire4};
@@ -26,7 +27,7 @@ pub struct Server {
     /// The neighbour to hand its packets to, on the port's own network, as the neighbour cache knows it; without a route
     /// one that nobody has.
     pub hop: Hop,
-    /// Its address.
+    /// Its address, if that is one of IPv4.
     pub address: Addr4,
     /// Source address of the outer header, as it stands there.
     pub tunnel_source: Wire4,
@@ -55,8 +56,9 @@ pub struct Server {
     pub bound: Option<MacAddress>,
     /// The port that it is listed with: what the file says. With a mark that may be no more than a part of its name.
     pub named_port: u16,
-    /// The neighbour to hand its packets to; `None`: there is no route.
-    pub next_hop: Option<NextHop>,
+    /// Where it is, if that is an IPv6 address: then [`Server::address`] is unspecified and [`Server::hop`] nobody's, so
+    /// that its packets take the common way.
+    pub far: Option<Arc<Far>>,
     /// No new connections from this many on; 0: no limit.
     pub upper_threshold: u32,
     /// New connections again below this many; 0: three quarters of the upper one.
@@ -95,7 +97,22 @@ impl Server {
 
     /// The family-neutral address.
     pub fn ip(&self) -> IpAddr {
-        self.address.into()
+        self.far.as_ref().map_or_else(|| self.address.into(), |far| far.address.into())
+    }
+
+    /// The neighbour to hand its packets to; `None`: there is no route, or it is of IPv6.
+    #[inline]
+    pub fn next_hop(&self) -> Option<NextHop> {
+        let hop = self.hop;
+        (hop != Hop::NOWHERE).then(|| NextHop { port: usize::from(hop.port()), address: hop.address() })
+    }
+
+    /// The port that its packets go out of; `None`: there is no route.
+    pub fn exit(&self) -> Option<usize> {
+        match &self.far {
+            Some(far) => far.way.map(|way| usize::from(way.hop.port())),
+            None => self.next_hop().map(|hop| hop.port),
+        }
     }
 
     /// Whether the scheduler must pass it over because of its thresholds.

@@ -1,13 +1,15 @@
-//! What stands between the outer IPv4 header of a tunnel and the client's packet: nothing (IPIP, RFC 2003), UDP and GUE
+//! What stands between the outer header of a tunnel and the client's packet: nothing (IPIP, RFC 2003), UDP and GUE
 //! (draft-ietf-intarea-gue, version 0), or GRE (RFC 2784).
+
+use std::net::Ipv6Addr;
 
 use weir_config::model::TunnelChecksum;
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::checksum::Sum;
-use super::ipv4;
 use super::l4::{UDP_LEN, Udp};
+use super::{ipv4, ipv6};
 use crate::address::Addr4;
 
 /// Length of GUE's base header, in bytes.
@@ -26,6 +28,26 @@ pub const GRE_HEADER: [u8; GRE_LEN] = [0, 0, GRE_IPV4[0], GRE_IPV4[1]];
 const SOURCE_PORTS_FROM: u16 = 0xc000;
 /// Bits of a source port that the flow chooses.
 const SOURCE_PORT_BITS: u32 = 14;
+
+/// The addresses of an outer header.
+pub trait Ends {
+    /// Their part of the sum over a pseudo-header.
+    fn sum(self) -> Sum;
+}
+
+impl Ends for (Addr4, Addr4) {
+    #[inline]
+    fn sum(self) -> Sum {
+        Sum::default().address(self.0).address(self.1)
+    }
+}
+
+impl Ends for (Ipv6Addr, Ipv6Addr) {
+    #[inline]
+    fn sum(self) -> Sum {
+        Sum::default().bytes(&self.0.octets()).bytes(&self.1.octets())
+    }
+}
 
 /// How a real server's packets are wrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,15 +73,24 @@ impl Encap {
     /// Bytes in front of the client's packet, the outer IPv4 header among them.
     #[inline]
     pub const fn header_len(self) -> usize {
-        ipv4::HEADER_LEN
-            + match self {
-                Self::Ipip => 0,
-                Self::Gue { .. } => UDP_LEN + GUE_LEN,
-                Self::Gre { checksum: TunnelChecksum::None } => GRE_LEN,
-                Self::Gre { checksum: TunnelChecksum::Csum | TunnelChecksum::RemCsum } => {
-                    GRE_LEN + GRE_SUM_LEN
-                }
-            }
+        ipv4::HEADER_LEN + self.shim_len()
+    }
+
+    /// As [`Encap::header_len`], with an outer IPv6 header.
+    #[inline]
+    pub const fn header_len6(self) -> usize {
+        ipv6::HEADER_LEN + self.shim_len()
+    }
+
+    /// Bytes between the outer header and the client's packet.
+    #[inline]
+    const fn shim_len(self) -> usize {
+        match self {
+            Self::Ipip => 0,
+            Self::Gue { .. } => UDP_LEN + GUE_LEN,
+            Self::Gre { checksum: TunnelChecksum::None } => GRE_LEN,
+            Self::Gre { checksum: TunnelChecksum::Csum | TunnelChecksum::RemCsum } => GRE_LEN + GRE_SUM_LEN,
+        }
     }
 
     /// The outer header's protocol.
@@ -87,14 +118,14 @@ impl Encap {
     ///
     /// `None`: `behind` is shorter than the headers, which can't be.
     #[inline]
-    pub fn write(self, behind: &mut [u8], len: usize, ends: (Addr4, Addr4), flow: Flow) -> Option<()> {
+    pub fn write(self, behind: &mut [u8], len: usize, ends: impl Ends, flow: Flow) -> Option<()> {
         match self {
             Self::Ipip => {}
             Self::Gue { port, .. } => {
                 let len = len as u16;
                 *behind.first_chunk_mut()? = gue(port, len, flow);
                 if self.has_checksum() {
-                    let pseudo = Sum::default().address(ends.0).address(ends.1).word(u16::from(ipv4::UDP));
+                    let pseudo = ends.sum().word(u16::from(ipv4::UDP));
                     let sum = pseudo.word(len).bytes(behind).finish();
                     // Zero would say that there is none (RFC 768).
                     let sum = if sum == U16::ZERO { U16::MAX_VALUE } else { sum };

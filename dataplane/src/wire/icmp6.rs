@@ -11,6 +11,12 @@ use super::ipv6::Ipv6;
 pub const ICMPV6: u8 = 58;
 /// Types (RFC 4443 section 4, RFC 4861 section 4).
 pub mod kind {
+    /// Destination unreachable.
+    pub const UNREACHABLE: u8 = 1;
+    /// Packet too big.
+    pub const TOO_BIG: u8 = 2;
+    /// The hop limit ran out.
+    pub const TIME_EXCEEDED: u8 = 3;
     /// Echo request.
     pub const ECHO_REQUEST: u8 = 128;
     /// Echo reply.
@@ -37,12 +43,12 @@ pub const SOURCE_LINK: u8 = 1;
 pub const TARGET_LINK: u8 = 2;
 
 /// The beginning of every message.
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Icmp6 {
     /// See [`kind`].
     pub kind: u8,
-    /// 0 in what is read here.
+    /// Says more about the type.
     pub code: u8,
     /// Over a pseudo-header as well: see [`checksum`].
     pub checksum: U16,

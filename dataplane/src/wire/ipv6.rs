@@ -6,6 +6,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Length of the header without extension headers, in bytes.
 pub const HEADER_LEN: usize = 40;
 
+/// Next header: a fragment.
+pub const FRAGMENT: u8 = 44;
+/// Length of the fragment header, in bytes.
+pub const FRAGMENT_LEN: usize = 8;
+
 /// The fixed header.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -24,6 +29,21 @@ pub struct Ipv6 {
     pub destination: [u8; 16],
 }
 const _: () = assert!(size_of::<Ipv6>() == HEADER_LEN);
+
+/// The header of a fragment (RFC 8200 section 4.5).
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Fragment {
+    /// Type of what was cut.
+    pub next_header: u8,
+    /// 0.
+    pub reserved: u8,
+    /// Offset in bytes, a multiple of eight; the last bit says that more follow.
+    pub offset_flags: U16,
+    /// The same in all fragments of a packet.
+    pub ident: U32,
+}
+const _: () = assert!(size_of::<Fragment>() == FRAGMENT_LEN);
 
 impl Ipv6 {
     /// The version, 6 in a right header.

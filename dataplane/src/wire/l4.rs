@@ -113,6 +113,7 @@ pub mod icmp {
     pub const ECHO_REQUEST: u8 = 8;
     pub const TIME_EXCEEDED: u8 = 11;
 
+    pub const HOST_UNREACHABLE: u8 = 1;
     pub const PROTOCOL_UNREACHABLE: u8 = 2;
     pub const PORT_UNREACHABLE: u8 = 3;
     pub const FRAGMENTATION_NEEDED: u8 = 4;

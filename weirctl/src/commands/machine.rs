@@ -83,6 +83,7 @@ pub(super) fn counters(it: &Counters, all: bool, screen: &Screen) -> String {
         ("connections without a template", it.templates_full),
         ("waiting for a neighbour", it.waiting),
         ("ARP requests", it.arp_requests),
+        ("neighbour solicitations", it.nd_solicitations),
         ("ARP conflicts", it.arp_conflicts),
     ];
     for (name, count) in plain.into_iter().filter(|(_, count)| all || *count > 0) {
@@ -154,6 +155,7 @@ mod tests {
             templates_full: 0,
             waiting: 0,
             arp_requests: 0,
+            nd_solicitations: 0,
             arp_conflicts: 0,
             dropped: [("too_big".to_owned(), 1), ("no_route".to_owned(), 0)].into(),
             answered: BTreeMap::new(),

@@ -162,6 +162,7 @@ fn answers() -> Answers {
         templates_full: 0,
         waiting: 0,
         arp_requests: 1,
+        nd_solicitations: 0,
         arp_conflicts: 0,
         dropped: [].into(),
         answered: [].into(),

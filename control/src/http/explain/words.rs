@@ -1,6 +1,6 @@
 //! Numbers of an explanation as names and sentences: plain, short, for who reads them at night.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use weir_api::explain::{Step as Shown, Verdict};
 use weir_config::model::{Forwarding, MacAddress, Protocol};
@@ -10,7 +10,7 @@ use weir_dataplane::conn::state::name;
 use weir_dataplane::director::explain::{
     Barred, Explanation, Flow, Lapse, Outcome, Question, Replier, Segment, Step, Tie, To, Unrecorded,
 };
-use weir_dataplane::neighbor::Hop;
+use weir_dataplane::neighbor::AnyHop;
 use weir_dataplane::neighbor::outlook::Outlook;
 use weir_dataplane::sched::{Load, Measure, Peeked, Why};
 use weir_dataplane::snapshot::Snapshot;
@@ -177,7 +177,10 @@ impl<'a> Words<'a> {
                 say("size", format!("{length} bytes are more than the {mtu} that the way allows; {then}"));
             }
             Step::NoRoute => say("route", "no route leads there".to_owned()),
-            Step::NextHop { hop, outlook } => say("next hop", self.next_hop(*hop, *outlook)),
+            Step::NextHop { hop, outlook } => say("next hop", self.next_hop(*hop, "ARP", *outlook)),
+            Step::NextHop6 { hop, outlook } => {
+                say("next hop", self.next_hop(*hop, "neighbour discovery", *outlook))
+            }
         }
     }
 
@@ -197,7 +200,7 @@ impl<'a> Words<'a> {
     fn record(&self, record: Record, worker: usize, age: u32, lifetime: u32) -> String {
         let state = name(record.protocol(), record.state());
         let server = self.snapshot.server(record.server());
-        let real = SocketAddrV4::new(server.address.into(), server.port_for(record.port()));
+        let real = SocketAddr::new(server.ip(), server.port_for(record.port()));
         let of = self.snapshot.service(server.service).map_or("no virtual server any more", |it| &it.name);
         let left = match lifetime.checked_sub(age) {
             Some(left) => format!("{left} s left"),
@@ -273,8 +276,8 @@ impl<'a> Words<'a> {
         let name = self.server(server.id);
         let (active, inactive) = (server.live.active(), server.live.inactive());
         if server.weight == 0 {
-            let named = SocketAddrV4::new(server.address.into(), server.named_port);
-            let is_its = |(down, _): &(SocketAddr, String)| *down == SocketAddr::V4(named);
+            let named = SocketAddr::new(server.ip(), server.named_port);
+            let is_its = |(down, _): &(SocketAddr, String)| *down == named;
             let why = self.down(service).find(is_its).map_or_else(|| "weight 0".to_owned(), |(_, why)| why);
             return Some(format!("{name}: {why}"));
         }
@@ -309,7 +312,7 @@ impl<'a> Words<'a> {
     }
 
     fn method(&self, server: &Server) -> String {
-        let real = SocketAddrV4::new(server.address.into(), server.port_for(self.question.destination.1));
+        let real = SocketAddr::new(server.ip(), server.port_for(self.question.destination.1));
         match server.forwarding {
             Forwarding::Dr => format!("dr to {real}: only MACs change; up to {} bytes", server.mtu),
             Forwarding::Nat => {
@@ -321,33 +324,39 @@ impl<'a> Words<'a> {
                     Encap::Gue { port, .. } => format!("gue, UDP port {port}"),
                     Encap::Gre { .. } => "gre".to_owned(),
                 };
+                let source = match &server.far {
+                    None => server.tunnel_source.get().into(),
+                    Some(far) => far.way.map_or(Ipv6Addr::UNSPECIFIED, |way| way.source).into(),
+                };
+                let (to, source): (IpAddr, IpAddr) = (server.ip(), source);
                 format!(
-                    "tun ({tunnel}) to {}: an outer header from {}; up to {} bytes inside",
-                    server.address, server.tunnel_source, server.mtu
+                    "tun ({tunnel}) to {to}: an outer header from {source}; up to {} bytes inside",
+                    server.mtu
                 )
             }
         }
     }
 
-    fn next_hop(&self, hop: Hop, outlook: Outlook) -> String {
+    /// `by` is what asks for next hops of its kind.
+    fn next_hop(&self, hop: impl AnyHop, by: &str, outlook: Outlook) -> String {
         let known = match outlook {
             Outlook::Bound(mac) => format!("{}, as the file says", mac_text(mac)),
-            Outlook::Reachable(mac) => format!("{}, by ARP", mac_text(mac)),
+            Outlook::Reachable(mac) => format!("{}, by {by}", mac_text(mac)),
             Outlook::Late(mac) => {
-                format!("{}, by ARP a while ago; it is asked again", mac_text(mac))
+                format!("{}, by {by} a while ago; it is asked again", mac_text(mac))
             }
             Outlook::Ask => "its MAC is not known yet; it is asked for".to_owned(),
             Outlook::Asked => "it was asked for its MAC and has not answered yet".to_owned(),
-            Outlook::Failed => "it does not answer ARP".to_owned(),
+            Outlook::Failed => format!("it does not answer {by}"),
             Outlook::Crowded => "its MAC is not known, and too many packets wait for it".to_owned(),
         };
-        format!("{} by port {}: {known}", hop.address(), self.port(usize::from(hop.port())))
+        format!("{} by port {}: {known}", hop.ip(), self.port(usize::from(hop.port())))
     }
 
     /// A real server, as listings name it.
-    fn server(&self, id: ServerId) -> SocketAddrV4 {
+    fn server(&self, id: ServerId) -> SocketAddr {
         let server = self.snapshot.server(id);
-        SocketAddrV4::new(server.address.into(), server.port_for(self.question.destination.1))
+        SocketAddr::new(server.ip(), server.port_for(self.question.destination.1))
     }
 
     fn port(&self, number: usize) -> &'a str {

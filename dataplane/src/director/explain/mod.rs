@@ -157,14 +157,19 @@ impl<F: Frame> Director<F> {
     ) -> Outcome {
         let outlook = self.neighbors.outlook(hint, hop, known, now);
         story.say(Step::NextHop { hop, outlook });
-        match outlook {
-            Outlook::Bound(mac) | Outlook::Reachable(mac) | Outlook::Late(mac) => {
-                Outcome::Sent { port: usize::from(hop.port()), mac }
-            }
-            Outlook::Ask => Outcome::Waits { asks: true },
-            Outlook::Asked => Outcome::Waits { asks: false },
-            Outlook::Failed => Outcome::Dropped(DropReason::NeighborFailed),
-            Outlook::Crowded => Outcome::Dropped(DropReason::NeighborQueueFull),
+        outcome_at(hop.port(), outlook)
+    }
+}
+
+/// What becomes of a packet for a next hop by this port.
+fn outcome_at(port: u16, outlook: Outlook) -> Outcome {
+    match outlook {
+        Outlook::Bound(mac) | Outlook::Reachable(mac) | Outlook::Late(mac) => {
+            Outcome::Sent { port: usize::from(port), mac }
         }
+        Outlook::Ask => Outcome::Waits { asks: true },
+        Outlook::Asked => Outcome::Waits { asks: false },
+        Outlook::Failed => Outcome::Dropped(DropReason::NeighborFailed),
+        Outlook::Crowded => Outcome::Dropped(DropReason::NeighborQueueFull),
     }
 }

@@ -2,14 +2,13 @@
 
 use weir_config::model::{Forwarding, Protocol};
 
-use super::{Asked, Barred, Flow, Lapse, Outcome, Step, Story, To, Unrecorded};
+use super::{Asked, Barred, Flow, Lapse, Outcome, Step, Story, To, Unrecorded, outcome_at};
 use crate::classify::{Class, Lookup, classify_unasked};
 use crate::conn::record::{Record, ServerId};
 use crate::director::request::{Course, FTP_DATA, course, may_open};
 use crate::director::untracked::{leaves_room, may_go_on_untracked};
 use crate::director::{Context, Director};
 use crate::limit::Asker;
-use crate::neighbor::Hop;
 use crate::packet::Frame;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
@@ -179,10 +178,10 @@ impl<F: Frame> Director<F> {
         let Asked { packet, context, .. } = asked;
         story.to = Some(To::Server(server.id, flow));
         story.say(Step::Forwarded(server.id));
-        let Some(next_hop) = server.next_hop else {
+        if server.exit().is_none() {
             story.say(Step::NoRoute);
             return Outcome::Dropped(DropReason::NoRoute);
-        };
+        }
         if packet.total_len > server.mtu {
             let is_cut = server.forwarding == Forwarding::Tun && !context.snapshot.switches.pmtu_disc;
             story.say(Step::TooBig { mtu: server.mtu, is_cut });
@@ -192,7 +191,14 @@ impl<F: Frame> Director<F> {
             }
         }
         let hint = server.tallies[self.shared.worker].neighbor.get();
-        self.explain_hop(story, hint, Hop::new(next_hop, 0), (true, server.bound), context.now)
+        match server.far.as_deref().and_then(|far| Some((far.way?.hop, far.bound))) {
+            Some((hop, bound)) => {
+                let outlook = self.neighbors6.outlook(hint, hop, (true, bound), context.now);
+                story.say(Step::NextHop6 { hop, outlook });
+                outcome_at(hop.port(), outlook)
+            }
+            None => self.explain_hop(story, hint, server.hop, (true, server.bound), context.now),
+        }
     }
 }
 

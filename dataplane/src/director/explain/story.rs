@@ -5,8 +5,8 @@ use weir_config::model::{MacAddress, Protocol};
 
 use crate::address::Addr4;
 use crate::conn::record::{Record, ServerId, ServiceId};
-use crate::neighbor::Hop;
 use crate::neighbor::outlook::Outlook;
+use crate::neighbor::{Hop, Hop6};
 use crate::sched::Peeked;
 use crate::stats::{Answer, DropReason, PuntClass};
 
@@ -103,7 +103,7 @@ pub enum Outcome {
         /// MAC of its next hop.
         mac: MacAddress,
     },
-    /// It waits until its next hop answers ARP.
+    /// It waits until its next hop answers.
     Waits {
         /// It is asked for with this packet.
         asks: bool,
@@ -175,6 +175,13 @@ pub enum Step {
     NextHop {
         /// The neighbour.
         hop: Hop,
+        /// What is known of it.
+        outlook: Outlook,
+    },
+    /// The same of IPv6.
+    NextHop6 {
+        /// Which.
+        hop: Hop6,
         /// What is known of it.
         outlook: Outlook,
     },

@@ -205,6 +205,9 @@ impl Play {
     fn remember(&mut self, question: &Question, explained: &Explanation) {
         if let Some(To::Server(id, _)) = explained.to {
             let server = self.snapshot.server(id);
+            if server.far.is_some() {
+                return;
+            }
             let source = (server.address, server.port_for(question.destination.1));
             let reply = Question { source, destination: question.source, ..*question };
             self.recent.push((*question, reply));
@@ -216,7 +219,7 @@ impl Play {
 
     /// Counters that a packet through a worker may move.
     fn counts(&self, worker: usize) -> Counts {
-        let counters = &self.counters[worker];
+        let (counters, director) = (&self.counters[worker], &self.directors[worker]);
         // One that was edited is counted where it is now.
         let servers = || self.snapshot.servers();
         Counts {
@@ -228,8 +231,8 @@ impl Play {
             replies: servers().map(|server| server.live.workers[worker].out_packets.get()).collect(),
             was_sent: counters.forwarded.get(),
             untracked: counters.untracked.get(),
-            asked: counters.arp_requests.get(),
-            waiting: self.directors[worker].neighbors.waiting() as u64,
+            asked: counters.arp_requests.get() + counters.nd_solicitations.get(),
+            waiting: (director.neighbors.waiting() + director.neighbors6.waiting()) as u64,
         }
     }
 
@@ -272,6 +275,11 @@ impl Play {
             Outcome::Waits { asks } => {
                 counts.asked = u64::from(asks);
                 counts.waiting = pieces(happened.waiting);
+                if is_cut {
+                    // The first piece may take the last seat.
+                    let full = DropReason::NeighborQueueFull as usize;
+                    counts.drops[full] = happened.drops[full];
+                }
             }
             Outcome::Answered(answer) => counts.answers[answer as usize] = 1,
             Outcome::HandedOver(class) => counts.punted[class as usize] = 1,

@@ -3,7 +3,7 @@ use super::*;
 type List = Vec<(ServerHash, u16)>;
 
 fn server(number: u32) -> ServerHash {
-    ServerHash::new(Addr4::new(10, 0, 0, 0).plus(number), 80)
+    ServerHash::new(Addr4::new(10, 0, 0, 0).plus(number).into(), 80)
 }
 
 fn list(weights: &[u16]) -> List {

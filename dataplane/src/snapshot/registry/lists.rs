@@ -33,7 +33,7 @@ pub(super) fn candidates(in_order: &[&ServerEntry]) -> Box<[Candidate]> {
 /// The list as flows that get no record choose from it. Its real servers are told by what the file names them by.
 pub(super) fn entrants(in_order: &[&ServerEntry]) -> Entrants {
     let entrant = |ServerEntry { server, .. }: &&ServerEntry| {
-        (ServerHash::new(server.address, server.named_port), server.weight)
+        (ServerHash::new(server.ip(), server.named_port), server.weight)
     };
     Entrants::new(in_order.iter().map(entrant))
 }

@@ -1,8 +1,9 @@
 //! What the file says, as workers read it: real servers, ports, static neighbours, switches.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use weir_config::model::{Config, Forwarding, RealServer, VirtualServer};
 
 use super::{RegistryError, served};
@@ -10,11 +11,12 @@ use crate::address::{Addr4, Wire4, v4_net};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::neighbor::{Hop, NextHop};
 use crate::snapshot::advertisers::Advertisers;
+use crate::snapshot::far::{Far, Way6, v6_nets};
 use crate::snapshot::ranks::journal::Journal;
 use crate::snapshot::routes::Routes;
 use crate::snapshot::server::{Live, Server};
 use crate::snapshot::virtual_router::VirtualMacs;
-use crate::snapshot::{Binding, Port, Switches, marks};
+use crate::snapshot::{Binding, Bindings, Port, Switches, marks};
 use crate::wire::encap::Encap;
 use crate::wire::ethernet::MacAddress;
 
@@ -36,17 +38,23 @@ pub(super) fn make_server(
     Place { id, name, service, journal, live }: Place,
 ) -> Result<Server, RegistryError> {
     let (address, encap) = served::reach(virtual_server, real)?;
-    let next_hop = routes.next_hop(address).filter(|hop| {
+    let (near, far) = match address {
+        IpAddr::V4(address) => (Some(Addr4::from(address)), None),
+        IpAddr::V6(address) => (None, Some(Far { address, way: Way6::to(address, config), bound: None })),
+    };
+    let next_hop = near.and_then(|near| routes.next_hop(near).map(|hop| (near, hop)));
+    let next_hop = next_hop.filter(|(near, hop)| {
         // Direct routing puts the real server's own MAC on the frame, so there can be no router in between.
-        real.forwarding != Forwarding::Dr || hop.address == address
+        real.forwarding != Forwarding::Dr || hop.address == *near
     });
     // The network of each next hop has an own address. Without one there is nothing that a tunnel could come from.
-    let way = next_hop.and_then(|hop| Some((hop, own_address(config, hop)?)));
-    let next_hop = way.map(|(hop, _)| hop);
-    let port_config = next_hop.map(|hop| &config.ports[hop.port]);
-    let overhead = match real.forwarding {
-        Forwarding::Tun => encap.header_len() as u16,
-        Forwarding::Dr | Forwarding::Nat => 0,
+    let way = next_hop.and_then(|(_, hop)| Some((hop, own_address(config, hop)?)));
+    let far_exit = far.and_then(|far| far.way).map(|way| usize::from(way.hop.port()));
+    let exit = way.map(|(hop, _)| hop.port).or(far_exit);
+    let overhead = match (real.forwarding, far) {
+        (Forwarding::Tun, None) => encap.header_len() as u16,
+        (Forwarding::Tun, Some(_)) => encap.header_len6() as u16,
+        (Forwarding::Dr | Forwarding::Nat, _) => 0,
     };
     Ok(Server {
         id,
@@ -54,13 +62,13 @@ pub(super) fn make_server(
         is_present: true,
         is_ranked: journal.is_some(),
         forwarding: real.forwarding,
-        address,
+        address: near.unwrap_or_default(),
         port: server_port(virtual_server, real),
         named_port: real.port,
         weight: real.weight,
-        mtu: port_config.map_or(0, |port| port.mtu.saturating_sub(overhead)),
-        next_hop,
-        hop: next_hop.map_or(Hop::NOWHERE, |hop| Hop::new(hop, 0)),
+        mtu: exit.map_or(0, |port| config.ports[port].mtu.saturating_sub(overhead)),
+        hop: way.map_or(Hop::NOWHERE, |(hop, _)| Hop::new(hop, 0)),
+        far: far.map(Arc::new),
         encap,
         tunnel_source: Wire4::new(way.map_or(Addr4::UNSPECIFIED, |(_, source)| source)),
         service,
@@ -110,6 +118,7 @@ pub(super) fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Por
         mac,
         mtu: port.mtu,
         addresses: port.addresses.iter().filter_map(v4_net).collect(),
+        addresses6: v6_nets(&port.addresses).collect(),
         proxy_arp: port.proxy_arp.iter().filter_map(v4_net).collect(),
         has_vrrp: false,
         advertisers: Advertisers::default(),
@@ -119,12 +128,16 @@ pub(super) fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Por
 }
 
 /// Static neighbours by address.
-pub(super) fn make_bindings(config: &Config) -> HashMap<Addr4, Binding> {
-    let binding = |neighbor: &weir_config::model::Neighbor| {
-        let address = Addr4::of(neighbor.address)?;
-        Some((address, Binding { port: neighbor.port, mac: neighbor.mac }))
-    };
-    config.neighbors.iter().filter_map(binding).collect()
+pub(super) fn make_bindings(config: &Config) -> Bindings {
+    let mut bindings = Bindings::default();
+    for neighbor in &config.neighbors {
+        let binding = Binding { port: neighbor.port, mac: neighbor.mac };
+        match neighbor.address {
+            IpAddr::V4(address) => _ = bindings.v4.insert(address.into(), binding),
+            IpAddr::V6(address) => _ = bindings.v6.insert(address, binding),
+        }
+    }
+    bindings
 }
 
 /// The `net.ipv4.vs.*` switches.
@@ -157,8 +170,8 @@ pub(super) fn nobody(workers: usize) -> Server {
         named_port: 0,
         weight: 0,
         mtu: 0,
-        next_hop: None,
         hop: Hop::NOWHERE,
+        far: None,
         encap: Encap::Ipip,
         tunnel_source: Wire4::new(Addr4::UNSPECIFIED),
         service: ServiceId(u16::MAX),

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use weir_config::model::{Config, Family, Forwarding, RealServer, Tunnel, VirtualServer};
 
 use super::RegistryError;
-use crate::address::Addr4;
 use crate::wire::encap::Encap;
 
 /// What is not served.
@@ -31,7 +30,7 @@ fn ip(family: &Family) -> &'static str {
 }
 
 /// A real server's address, and how a tunnel to it wraps packets.
-type Reach = (Addr4, Encap);
+type Reach = (IpAddr, Encap);
 
 /// Whether workers can do all that a configuration says. It may be one that verdicts of health checks are not laid over.
 ///
@@ -71,7 +70,8 @@ pub(super) fn reach(service: &VirtualServer, real: &RealServer) -> Result<Reach,
 
 fn reach_of(family: Family, real: &RealServer) -> Result<Reach, NotServed> {
     let address = match (family, real.address) {
-        (Family::V4, IpAddr::V4(address)) => Addr4::from(address),
+        (Family::V4, IpAddr::V4(_)) => real.address,
+        (Family::V4, IpAddr::V6(_)) if real.forwarding == Forwarding::Tun => real.address,
         (Family::V6, IpAddr::V6(_)) => return Err(NotServed::Ipv6),
         (Family::V4, IpAddr::V6(_)) | (Family::V6, IpAddr::V4(_)) => {
             let theirs = Family::of(real.address);
@@ -91,9 +91,10 @@ fn reach_of(family: Family, real: &RealServer) -> Result<Reach, NotServed> {
 
 #[cfg(test)]
 mod tests {
-    use weir_config::model::Identity;
+    use weir_config::model::{Identity, TunnelChecksum};
 
     use super::*;
+    use crate::address::Addr4;
     use crate::sched::Options;
     use crate::snapshot::registry::{Change, Progress, Registry};
     use crate::wire::ethernet::MacAddress;
@@ -131,12 +132,7 @@ mod tests {
     /// What configurations could say, were they not read by [`weir_config`]: the virtual server, and what is refused.
     type Case = (fn(&mut Config), &'static str);
 
-    const OF_REAL_SERVERS: [Case; 4] = [
-        (
-            |file| file.virtual_servers[0].real_servers[0].address = v6("2001:db8::b"),
-            "virtual server tun, real server [2001:db8::b]:80: tunnels from IPv4 to IPv6 are not served yet; write an IPv4 \
-             address of this real server",
-        ),
+    const OF_REAL_SERVERS: [Case; 2] = [
         (
             |file| file.virtual_servers[1].real_servers[0].address = v6("2001:db8::b"),
             "virtual server dr, real server [2001:db8::b]:80: dr does not lead from IPv4 to IPv6; write an IPv4 address of \
@@ -146,13 +142,6 @@ mod tests {
             |file| file.virtual_servers[2].real_servers[0].address = v6("2001:db8::b"),
             "virtual server nat, real server [2001:db8::b]:0: nat does not lead from IPv4 to IPv6; write an IPv4 address of \
              this real server",
-        ),
-        (
-            |file| {
-                file.virtual_servers[0].health.sorry_server.as_mut().expect("one").address = v6("2001:db8::c")
-            },
-            "virtual server tun, real server [2001:db8::c]:80: tunnels from IPv4 to IPv6 are not served yet; write an IPv4 \
-             address of this real server",
         ),
     ];
 
@@ -231,8 +220,16 @@ mod tests {
     #[test]
     fn what_is_served_has_its_address_and_the_bytes_around_a_packet() {
         let registry = &mut Registry::new(1, Options::default());
+        let mut over_ipv6 = file();
+        over_ipv6.virtual_servers[0].real_servers[0].address = v6("2001:db8::b");
+        over_ipv6.virtual_servers[0].real_servers[0].tunnel = Tunnel::Gre { checksum: TunnelChecksum::Csum };
+        let snapshot = registry.snapshot(&over_ipv6, &[OWN], Progress::default()).expect("it is served");
+        let far = snapshot.servers().find(|server| server.far.is_some()).expect("a real server of IPv6");
+        let way = far.far.as_ref().and_then(|far| far.way).expect("a way to it");
+        assert_eq!((far.ip(), far.mtu, far.next_hop(), far.exit()), (v6("2001:db8::b"), 1452, None, Some(0)));
+        assert_eq!((way.hop.address().into(), way.source.into()), (v6("2001:db8::b"), v6("2001:db8::2")));
         let snapshot = registry.snapshot(&file(), &[OWN], Progress::default()).expect("it is served");
-        for server in snapshot.servers() {
+        for server in snapshot.servers().filter(|server| server.is_present) {
             let is_tun = server.forwarding == Forwarding::Tun;
             assert_eq!(server.address, Addr4::new(10, 0, 0, 11));
             assert_eq!(server.mtu, if is_tun { 1480 } else { 1500 });

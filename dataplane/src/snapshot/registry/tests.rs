@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use weir_config::model::{Forwarding, Protocol};
 
 use super::*;
+use crate::address::Addr4;
 use crate::conn::state::tcp::ESTABLISHED;
 use crate::snapshot::publish::Publisher;
 use crate::snapshot::service::Candidate;
@@ -14,7 +15,10 @@ const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 
 /// Virtual servers of all methods; two share NAT real servers.
 fn config() -> Config {
-    let mut text = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/16\"]\n".to_owned();
+    let mut text =
+        "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/16\", \"2001:db8::2/64\"]\n\
+        [[neighbor]]\naddress = \"2001:db8::4\"\nmac = \"02:00:00:00:00:04\"\n"
+            .to_owned();
     let services = [("dr", 80, 1), ("tun", 80, 1), ("nat", 80, 1), ("nat", 443, 1), ("nat", 53, 2)];
     for (number, (forwarding, port, network)) in services.into_iter().enumerate() {
         text += &format!(
@@ -22,9 +26,11 @@ fn config() -> Config {
             number + 1
         );
         for server in 1..=4 {
-            text += &format!(
-                "[[virtual_server.real_server]]\naddress = \"10.0.{network}.{server}\"\nweight = 3\n"
-            );
+            let address = match (forwarding, server) {
+                ("tun", 3..) => format!("2001:db8::{server}"),
+                _ => format!("10.0.{network}.{server}"),
+            };
+            text += &format!("[[virtual_server.real_server]]\naddress = \"{address}\"\nweight = 3\n");
             if forwarding == "nat" {
                 text += "port = 8080\n";
             }
@@ -63,13 +69,16 @@ fn seen(snapshot: &Snapshot) -> (Vec<String>, Vec<String>, BTreeMap<u64, NatServ
             port,
             weight,
             service,
-            next_hop,
+            hop,
+            far,
             bound,
             ..
         } = server;
-        assert_eq!(*bound, snapshot.binding(server.hop));
+        assert_eq!(*bound, snapshot.binding(*hop));
+        let their = |far: &Far| far.way.and_then(|way| snapshot.binding6(way.hop));
+        assert_eq!(far.as_ref().and_then(|far| far.bound), far.as_ref().and_then(|far| their(far)));
         let own = format!("{id:?} {current:?} {forwarding:?} {is_present} {address}:{port} {weight}");
-        format!("{own} {service:?} {next_hop:?} {bound:?}")
+        format!("{own} {service:?} {hop:?} {far:?} {bound:?}")
     });
     (services.collect(), servers.collect(), snapshot.nat_servers.iter().map(|(s, n)| (*s, *n)).collect())
 }
@@ -140,7 +149,9 @@ fn amended_is_as_built_anew() {
             // No verdict does this; the file may, and it has to come to the same.
             if dice.below(4) == 0 {
                 let methods = [Forwarding::Dr, Forwarding::Tun, Forwarding::Nat];
-                wanted.real_servers.iter_mut().for_each(|real| real.forwarding = methods[dice.below(3)]);
+                // A tunnel alone leads to IPv6.
+                let near = wanted.real_servers.iter_mut().filter(|real| real.address.is_ipv4());
+                near.for_each(|real| real.forwarding = methods[dice.below(3)]);
             }
         }
         let next = if dice.below(50) == 0 {

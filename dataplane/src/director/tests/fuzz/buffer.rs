@@ -100,7 +100,10 @@ impl Books {
         let is_made_ip = frame.came.is_none() && bytes.get(l3 - 2..l3) == Some(&[8, 0]);
         // More follow, and nothing came before.
         let is_first = bytes.get(l3 + 6..l3 + 8) == Some(&[0x20, 0]);
-        self.cut += u64::from(is_made_ip && is_first);
+        let is_first6 = bytes.get(l3 - 2..l3) == Some(&[0x86, 0xdd])
+            && bytes.get(l3 + 6) == Some(&44)
+            && bytes.get(l3 + 42..l3 + 44) == Some(&[0, 1]);
+        self.cut += u64::from(is_made_ip && is_first || frame.came.is_none() && is_first6);
         if !is_made_ip || bytes.len() < l3 + 21 || bytes[l3 + 9] != 1 {
             return;
         }

@@ -28,7 +28,7 @@ pub(in crate::director::tests) fn files(chance: &mut Chance) -> Vec<String> {
     let wan_mtu = chance.of(&[1_500, 1_500, 576, 1_400]);
     let host = if chance.once_in(2) { "host_interface = \"weir0\"\n" } else { "" };
     let fixed = format!(
-        "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n{host}\
+        "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\", \"2001:db8:1::2/64\"]\n{host}\
          [[port]]\nname = \"wan\"\ndevice = \"y\"\naddresses = [\"198.51.100.2/24\"]\nmtu = {wan_mtu}\n\
          [[route]]\ndestination = \"0.0.0.0/0\"\ngateway = \"198.51.100.1\"\n"
     );
@@ -98,6 +98,14 @@ fn services(chance: &mut Chance) -> String {
             );
         }
     }
+    for octet in [12, 14] {
+        if chance.once_in(2) {
+            let _ = writeln!(
+                text,
+                "[[neighbor]]\naddress = \"2001:db8:1::{octet}\"\nmac = \"02:00:00:00:00:{octet:02x}\""
+            );
+        }
+    }
     if chance.once_in(2) {
         let _ = writeln!(text, "[[neighbor]]\naddress = \"198.51.100.1\"\nmac = \"02:00:00:00:00:fe\"");
     }
@@ -150,9 +158,10 @@ fn service(text: &mut String, chance: &mut Chance, (name, what, nat_port): (&str
         let own = if chance.once_in(5) { chance.of(METHODS) } else { method };
         let port = if own == "nat" { nat_port } else { vip_port };
         let weight = chance.of(&[0, 1, 1, 1, 2, 3]);
+        let network = if own == "tun" && chance.once_in(2) { "2001:db8:1::" } else { "10.0.0." };
         let _ = writeln!(
             text,
-            "[[virtual_server.real_server]]\naddress = \"10.0.0.{octet}\"\nweight = {weight}\nforwarding = \"{own}\""
+            "[[virtual_server.real_server]]\naddress = \"{network}{octet}\"\nweight = {weight}\nforwarding = \"{own}\""
         );
         if port != 0 {
             let _ = writeln!(text, "port = {port}");

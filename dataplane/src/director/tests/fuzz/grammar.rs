@@ -80,7 +80,10 @@ pub(super) fn frame(port: usize, recent: &Recent, chance: &mut Chance) -> Arriva
             payload = vrrp(chance).bytes(chance);
         }
         37 => {
-            (to, ether_type, payload) = (chance.of(&[to, [0x33, 0x33, 0, 0, 0, 0x12]]), 0x86dd, ipv6(chance))
+            (to, ether_type, payload) = {
+                let groups = [to, to, [0x33, 0x33, 0, 0, 0, 0x12], [0x33, 0x33, 0xff, 0, 0, 2]];
+                (chance.of(&groups), 0x86dd, ipv6(recent, chance))
+            }
         }
         38 => payload = flipped(recent, chance),
         _ => {
@@ -340,6 +343,29 @@ fn tunnel(chance: &mut Chance) -> (u8, Vec<u8>) {
     (protocol, shim)
 }
 
+/// A tunnel packet to a real server of IPv6, as errors quote it; whole, or cut anywhere.
+fn quote6((from, to): ([u8; 16], [u8; 16]), recent: &Recent, chance: &mut Chance) -> Vec<u8> {
+    let mut inner = if chance.once_in(5) { error(recent, 2, chance) } else { request(chance) };
+    inner.may_be_wrong = chance.once_in(6);
+    let (protocol, shim) = tunnel(chance);
+    let fragment = if chance.once_in(5) {
+        vec![protocol, 0, 0, chance.of(&[1, 0, 8, 9]), 1, 2, 3, 4]
+    } else {
+        Vec::new()
+    };
+    let next = if fragment.is_empty() { protocol } else { 44 };
+    let behind = [fragment, shim, inner.bytes(chance)].concat();
+    let len = if chance.once_in(10) { chance.word() } else { behind.len() as u16 };
+    let mut bytes = vec![0x60, 0, 0, 0];
+    bytes.extend(len.to_be_bytes());
+    bytes.extend([next, chance.of(&[63, 1, 255])]);
+    let (from, to) = if chance.once_in(8) { (to, from) } else { (from, to) };
+    bytes.extend(from);
+    bytes.extend(to);
+    bytes.extend(behind);
+    cut(bytes, chance)
+}
+
 fn cut(mut bytes: Vec<u8>, chance: &mut Chance) -> Vec<u8> {
     match chance.below(6) {
         0 => bytes.truncate(28),
@@ -401,22 +427,45 @@ fn vrrp(chance: &mut Chance) -> Ip {
 }
 
 /// Neighbour discovery, echo and VRRP for IPv6.
-fn ipv6(chance: &mut Chance) -> Vec<u8> {
+fn ipv6(recent: &Recent, chance: &mut Chance) -> Vec<u8> {
+    // Of VRRP, the port's own, and of real servers.
+    let lan = |last: u8| [0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
     let vip = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
-    let mut group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 1, 0];
+    let server = lan(chance.of(&[0x11, 0x12, 0x13, 0x14]));
+    let vip = chance.of(&[vip, lan(2), server]);
+    let mut group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, vip[14], vip[15]];
     group[15] ^= u8::from(chance.once_in(8));
-    let peer = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
-    let mut message = vec![chance.of(&[135, 135, 136, 128, 134, 1]), 0, 0, 0, 0, 0, 0, 0];
-    message.extend(vip);
-    if chance.once_in(2) {
-        message.extend([1, chance.of(&[1, 1, 0, 9]), 2, 0, 0, 0, 0, 9]);
+    let peer = match chance.below(3) {
+        0 => [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9],
+        _ => server,
+    };
+    let mut message = vec![chance.of(&[135, 135, 136, 136, 128, 134, 1, 2, 3]), 0, 0, 0, 0, 0, 0, 0];
+    let is_error = message[0] < 128;
+    if is_error {
+        message[6..8].copy_from_slice(&chance.of(&[1_400, 1_280, 0, 0xffff_u16]).to_be_bytes());
+        message.extend(quote6((lan(2), server), recent, chance));
+    } else {
+        message[4] = chance.of(&[0, 0x20, 0x40, 0x60, 0xe0]);
+        message.extend(vip);
+    }
+    if !is_error && !chance.once_in(3) {
+        message.extend([
+            chance.of(&[1, 2]),
+            chance.of(&[1, 1, 1, 0, 9]),
+            2,
+            0,
+            0,
+            0,
+            0,
+            chance.of(&[9, 17, 18]),
+        ]);
     }
     if chance.once_in(8) {
         message.truncate(chance.below(message.len()));
     }
     let (next, hops) = (chance.of(&[58, 58, 58, 112, 0]), chance.of(&[255, 255, 64]));
     let source = if chance.once_in(5) { [0; 16] } else { peer };
-    let destination = chance.of(&[vip, group, group, peer]);
+    let destination = if is_error { lan(2) } else { chance.of(&[vip, group, group, lan(2), peer]) };
     let len = if chance.once_in(20) { chance.word() } else { message.len() as u16 };
     if let Some(field) = message.get_mut(2..4) {
         field.fill(0);

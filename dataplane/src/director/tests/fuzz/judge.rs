@@ -208,7 +208,7 @@ pub(super) fn judge(
     match ether_type {
         0x0806 if out.len() < l3 + 28 || out[l3..l3 + 6] != [0, 1, 8, 0, 6, 4] => Err("bad ARP".to_owned()),
         0x0806 => judge_arp(&out[l3..], vips),
-        0x86dd => judge_ipv6(&out[l3..]),
+        0x86dd => judge_ipv6(came, &out[l3..], mtu),
         0x0800 => judge_ipv4(came, out, l3, mtu),
         other => Err(format!("the EtherType is {other:04x}")),
     }
@@ -226,14 +226,52 @@ fn judge_arp(packet: &[u8], vips: &[Addr4]) -> Result<(), String> {
     Ok(())
 }
 
-fn judge_ipv6(packet: &[u8]) -> Result<(), String> {
+/// Discovery, an echo, or a tunnel to a real server, whole or in pieces.
+fn judge_ipv6(came: Option<&[u8]>, packet: &[u8], mtu: usize) -> Result<(), String> {
     let len = packet.get(4..6).map_or(0, |len| usize::from(len[0]) << 8 | usize::from(len[1]));
     let message = packet.get(40..40 + len).ok_or_else(|| format!("payload length {len}"))?;
+    if 40 + len > mtu {
+        return Err(format!("{} bytes over an MTU of {mtu}", 40 + len));
+    }
+    match (packet[6], came) {
+        (44, None) => return Ok(()),
+        (44, Some(_)) => return Err("a piece in the buffer of what came in".to_owned()),
+        (IPIP | GRE | UDP, Some(came)) => return judge_far(came, packet, message),
+        _ => {}
+    }
     let pseudo = folded(&(len as u16).to_be_bytes(), u16::from(packet[6]));
     match folded(message, folded(&packet[8..40], pseudo)) {
         0xffff => Ok(()),
         sum => Err(format!("the message of IPv6 sums to {sum:04x}")),
     }
+}
+
+/// A tunnel over IPv6. Its traffic class is that of the packet inside, but for a mark of congestion.
+fn judge_far(came: &[u8], packet: &[u8], message: &[u8]) -> Result<(), String> {
+    let inner = match (packet[6], message) {
+        (IPIP, inner) => inner,
+        (GRE, [0, 0, 8, 0, inner @ ..]) => inner,
+        (GRE, [0x80, 0, 8, 0, _, _, 0, 0, inner @ ..]) if folded(message, 0) == 0xffff => inner,
+        (UDP, [0xc0..=0xff, _, _, _, high, low, first, second, 0, 4, 0, 0, inner @ ..]) => {
+            let pseudo =
+                folded(&packet[8..40], folded(&(message.len() as u16).to_be_bytes(), u16::from(UDP)));
+            let is_right = [*first, *second] == [0, 0] || folded(message, pseudo) == 0xffff;
+            let has_len = usize::from(u16::from_be_bytes([*high, *low])) == message.len();
+            if is_right && has_len { inner } else { return Err("a header of GUE is wrong".to_owned()) }
+        }
+        _ => return Err("a header that no tunnel has, or a wrong sum".to_owned()),
+    };
+    let at = link(came).map_or(14, |(l3, _, _)| l3);
+    let before = Packet::read(&came[at..]).map_err(|fault| format!("sent on though it came with {fault}"))?;
+    let sent = Packet::read(inner)?;
+    sent.check_header()?;
+    if sent.len() != inner.len() || packet[0] >> 4 != 6 || packet[7] != sent.header[8] {
+        return Err("the outer header does not go with the packet inside".to_owned());
+    }
+    if sent.protocol() != before.protocol() {
+        return Err("another packet than the one that came".to_owned());
+    }
+    judge_same(sent, before)
 }
 
 fn judge_ipv4(came: Option<&[u8]>, out: &[u8], l3: usize, mtu: usize) -> Result<(), String> {
@@ -253,7 +291,10 @@ fn judge_ipv4(came: Option<&[u8]>, out: &[u8], l3: usize, mtu: usize) -> Result<
             Err("weir made a packet that is no piece".to_owned())
         };
     };
-    let at = link(came).map_or(14, |(l3, _, _)| l3);
+    let (at, ether_type, _) = link(came).unwrap_or((14, 0, 0));
+    if ether_type == 0x86dd {
+        return judge_translated(came, packet);
+    }
     let before = Packet::read(&came[at..]).map_err(|fault| format!("sent on though it came with {fault}"))?;
     let sent = match packet.in_tunnel()? {
         Some(inner) => {
@@ -270,6 +311,21 @@ fn judge_ipv4(came: Option<&[u8]>, out: &[u8], l3: usize, mtu: usize) -> Result<
         return judge_error(sent, before);
     }
     judge_same(sent, before)
+}
+
+/// An ICMP error that came by IPv6, about a packet of IPv4 in a tunnel.
+fn judge_translated(came: &[u8], sent: Packet<'_>) -> Result<(), String> {
+    if !sent.is_error() || sent.transport() != Sum::Right || sent.len() > ERROR_LEN_MAX {
+        return Err(format!("an error of {} bytes, checksum {:?}", sent.len(), sent.transport()));
+    }
+    let quote = &sent.payload[8..];
+    if quote.len() < 20 || !came.windows(quote.len()).any(|part| part == quote) {
+        return Err("the quote is not what was quoted before".to_owned());
+    }
+    if sent.payload[..2] == [3, 4] && u16::from_be_bytes([sent.payload[6], sent.payload[7]]) < 1_200 {
+        return Err("an MTU that IPv6 does not have".to_owned());
+    }
+    Ok(())
 }
 
 /// An ICMP error that weir made about another packet.

@@ -178,7 +178,8 @@ impl Rig {
     }
 
     fn waiting(&self) -> u64 {
-        self.directors.iter().map(|director| director.neighbors.waiting() as u64).sum()
+        let of = |director: &Director<Buffer>| director.neighbors.waiting() + director.neighbors6.waiting();
+        self.directors.iter().map(|director| of(director) as u64).sum()
     }
 
     fn count(&self, of: impl Fn(&WorkerCounters) -> u64) -> u64 {
@@ -193,7 +194,9 @@ impl Rig {
         assert_eq!(taken, ended + waiting, "buffers taken, and those sent, let go of or waiting");
 
         let answers = self.count(|counters| Answer::ALL.iter().map(|answer| counters.answers(*answer)).sum());
-        let sent = self.count(|counters| counters.forwarded.get() + counters.arp_requests.get());
+        let sent = self.count(|counters| {
+            counters.forwarded.get() + counters.arp_requests.get() + counters.nd_solicitations.get()
+        });
         let counted = sent + answers + books.announced + books.echo_pieces;
         assert_eq!(books.transmitted, counted, "frames sent, and those counted");
 

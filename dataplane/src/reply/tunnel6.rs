@@ -1,0 +1,87 @@
+//! ICMPv6 errors about tunnel packets of ours: what they quote, and what they mean to the client of IPv4 whose packet was inside.
+
+use std::net::Ipv6Addr;
+
+use zerocopy::FromBytes;
+
+use super::Error;
+use crate::address::Addr4;
+use crate::parse::Packet;
+use crate::snapshot::{Port, Snapshot};
+use crate::wire::encap::Encap;
+use crate::wire::ethernet::Vlan;
+use crate::wire::icmp6::{ICMPV6, Icmp6, kind};
+use crate::wire::ipv6::{self, FRAGMENT_LEN, Fragment, Ipv6};
+
+/// The least MTU that a link of IPv6 has. Who tells less is not believed (RFC 8200 section 5).
+const LINK_MTU_MIN: u32 = 1_280;
+
+/// What a router says about a tunnel packet of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AboutTunnel {
+    /// The message, as far as it matters where it stands; its addresses are not of IPv4.
+    pub packet: Packet,
+    /// The real server that the tunnel leads to.
+    pub server: Ipv6Addr,
+    /// The tunnel.
+    pub encap: Encap,
+    /// Offset of the client's packet in the frame.
+    pub inner: usize,
+    told: Icmp6,
+}
+
+impl AboutTunnel {
+    /// Reads a message whose checksum is right, in a frame from `l3` on. `None`: it is about nothing of ours, or says nothing
+    /// that a client has to know.
+    pub fn read(bytes: &[u8], vlan: Vlan, header: &Ipv6, snapshot: &Snapshot) -> Option<Self> {
+        let l3 = vlan.header_len();
+        let l4 = l3 + ipv6::HEADER_LEN;
+        let end = l4 + usize::from(header.payload_len.get());
+        let (told, quote) = Icmp6::ref_from_prefix(bytes.get(l4..end)?).ok()?;
+        let is_said = matches!(told.kind, kind::UNREACHABLE | kind::TOO_BIG | kind::TIME_EXCEEDED);
+        let (outer, behind) = Ipv6::ref_from_prefix(quote).ok()?;
+        let source = Ipv6Addr::from(outer.source);
+        // Whoever notices tells the sender.
+        let is_ours = outer.version() == 6
+            && outer.source == header.destination
+            && snapshot.ports.iter().any(|port: &Port| port.has_address6(source));
+        if !is_said || !is_ours {
+            return None;
+        }
+        let (protocol, behind, before) = match outer.next_header {
+            ipv6::FRAGMENT => {
+                let (piece, rest) = Fragment::ref_from_prefix(behind).ok()?;
+                // What a later piece quotes lies somewhere in the client's packet.
+                (piece.offset_flags.get() & !7 == 0).then_some((piece.next_header, rest, FRAGMENT_LEN))?
+            }
+            protocol => (protocol, behind, 0),
+        };
+        let (encap, shim) = Encap::read(protocol, behind)?;
+        let packet = Packet {
+            vlan,
+            l3: l3 as u8,
+            l4: l4 as u8,
+            protocol: ICMPV6,
+            flags: told.kind,
+            total_len: (ipv6::HEADER_LEN as u16).checked_add(header.payload_len.get())?,
+            source_port: 0,
+            destination_port: 0,
+            source: Addr4::UNSPECIFIED,
+            destination: Addr4::UNSPECIFIED,
+        };
+        let inner = l4 + size_of::<Icmp6>() + ipv6::HEADER_LEN + before + shim;
+        Some(Self { packet, server: outer.destination.into(), encap, inner, told: *told })
+    }
+
+    /// What it means to the client, whose way is narrower by `overhead` bytes. RFC 2473 section 8.4: whatever is wrong with a
+    /// tunnel is wrong with the host behind it, and the client can do nothing about a tunnel's hops or ports.
+    pub fn to_client(&self, overhead: u16) -> Error {
+        match self.told.kind {
+            kind::TOO_BIG => {
+                let mtu = self.told.rest.get().clamp(LINK_MTU_MIN, u32::from(u16::MAX)) as u16;
+                Error::fragmentation_needed(mtu - overhead)
+            }
+            _ => Error::HOST_UNREACHABLE,
+        }
+    }
+}
