@@ -11,7 +11,7 @@ pub type Keys = Map<String, Value>;
 
 /// What is asked of `POST /api/v1/edits`: all of it is done or nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `edits`")]
 #[schemars(rename = "Edits")]
 pub struct Request {
     /// In their order.
@@ -89,7 +89,10 @@ pub enum Edit {
 
 /// Names a virtual server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a virtual server is named by {\"name\"}, by {\"protocol\", \"address\", \"port\"} or by {\"mark\"}, and nothing besides"
+)]
 pub enum Id {
     /// By its name.
     Name(ByName),
@@ -199,7 +202,7 @@ pub enum Kind {
 
 /// What is asked of `POST /api/v1/reload`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Reload {
     /// Says what would change, and changes nothing.
     pub dry_run: bool,

@@ -218,8 +218,12 @@ impl Apply {
     pub(crate) fn apply(&mut self, draft: Draft, wanted: Reload) -> Result<Reloaded, Refused> {
         let Draft { mut config, editor, numbers } = draft;
         let former = self.publish.file();
-        let (desired, Dropped { count, named }) =
-            self.desired.replaced_by(editor, &mut config, wanted.keep_edits);
+        // As saved: edits made again would hide what is written there later.
+        let holds_edits = self.desired.edits() > 0 && compare::is_same(&former, &config);
+        let (desired, Dropped { count, named }) = match holds_edits {
+            true => (Desired::new(editor), Dropped::default()),
+            false => self.desired.replaced_by(editor, &mut config, wanted.keep_edits),
+        };
         if let Some(keys) = needs_restart(&former, &config) {
             return Err(Refused::Restart(keys));
         }

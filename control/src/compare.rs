@@ -72,6 +72,16 @@ pub(crate) fn changes(former: &Config, next: &Config, snapshot: &Snapshot) -> Ch
     changes
 }
 
+/// Whether nothing differs.
+pub(crate) fn is_same(former: &Config, next: &Config) -> bool {
+    let known: HashMap<Identity, &VirtualServer> =
+        former.virtual_servers.iter().map(|server| (server.identity(), server)).collect();
+    let is_known = |server: &VirtualServer| known.get(&server.identity()) == Some(&server);
+    former.virtual_servers.len() == next.virtual_servers.len()
+        && next.virtual_servers.iter().all(is_known)
+        && tables(former, next).is_empty()
+}
+
 /// How many there are of each, for the log.
 pub(crate) fn in_words(changes: &Changes) -> String {
     let of = |what: &str, counts: &Counts| {

@@ -303,6 +303,30 @@ fn a_reload_drops_edits_or_keeps_them() {
 }
 
 #[test]
+fn edits_that_were_saved_are_the_files_which_has_the_last_word() {
+    let weights = |bench: &Bench| {
+        let file = bench.apply.file();
+        file.virtual_servers[0].real_servers.iter().map(|it| it.weight).collect::<Vec<_>>()
+    };
+    for keep_edits in [false, true] {
+        let mut bench = Bench::new(config("10.0.0.2", 1, 51));
+        let add = serde_json::json!({ "address": "10.0.1.7", "port": 80 });
+        bench.edit(&[set_weight(5), Edit::AddRealServer(web(), keys(add))], false).unwrap();
+        let saved =
+            text("10.0.0.2", 5, 51) + "[[virtual_server.real_server]]\naddress = \"10.0.1.7\"\nport = 80\n";
+        let saved = weir_config::parse("test", &saved).unwrap();
+        let draft = Draft::new(saved.config.clone(), editor(&saved), Numbers::new());
+        let told = bench.apply.apply(draft, Reload { dry_run: false, keep_edits }).unwrap();
+        assert_eq!((told.dropped, told.changed), (Vec::new(), Default::default()));
+        assert_eq!(bench.apply.desired().edits(), 0);
+        let next = loaded(&text("10.0.0.2", 3, 51));
+        let draft = Draft::new(next.config.clone(), editor(&next), Numbers::new());
+        bench.apply.apply(draft, Reload { dry_run: false, keep_edits: true }).unwrap();
+        assert_eq!(weights(&bench), [3]);
+    }
+}
+
+#[test]
 fn edits_that_are_kept_and_do_not_fit_are_dropped_alone() {
     let mut bench = Bench::new(config("10.0.0.2", 1, 51));
     let add = |address: [u8; 4]| {

@@ -19,7 +19,7 @@ use weir_dataplane::capture::SNAP_LEN_MAX;
 use weir_dataplane::capture::filter::{Filter, Kind, VALUES_MAX};
 use weir_dataplane::stats::DropReason;
 
-use super::query::pairs;
+use super::query::{pairs, pairs_once};
 use super::{HttpState, Visit, plain, respond};
 use crate::capture::{Client, Session, Wanted};
 
@@ -37,6 +37,8 @@ const SECONDS_MAX: u64 = 3_600;
 const BYTES_MIN: u64 = 64 << 10;
 const KEYS: &str = "the query may hold in=yes, out=yes, drop=REASON or drop=any, port, protocol, address, l4_port, snaplen, \
                     count, bytes and seconds";
+/// Keys that may be there several times.
+const SEVERAL: [&str; 4] = ["drop", "protocol", "address", "l4_port"];
 /// Protocols that have a name here.
 const PROTOCOLS: [(&str, Kind); 10] = [
     ("arp", Kind::Arp),
@@ -136,7 +138,7 @@ fn parse(query: &str, ports: &[&str]) -> Result<Wanted, String> {
     let mut filter = Filter { snap_len: SNAP_LEN, ..Filter::NOTHING };
     let mut has_drops = false;
     let (mut count, mut bytes, mut seconds) = (u64::MAX, BYTES, SECONDS);
-    for (key, value) in pairs(query) {
+    for (key, value) in pairs_once(query, &SEVERAL)? {
         match (&*key, &*value) {
             ("in", "yes") => filter.received = true,
             ("out", "yes") => filter.sent = true,
@@ -258,6 +260,8 @@ mod tests {
             ("l4_port=0", "l4_port is not 1 to 65535"),
             ("snaplen=16385", "snaplen is not 14 to 16384"),
             ("count=0", "count is not 1 or more"),
+            ("count=1&count=2", "count is there twice"),
+            ("port=lan&l4_port=1&l4_port=2&port=wan", "port is there twice"),
             ("bytes=1", "bytes is not 65536 or more"),
             ("seconds=3601", "seconds is not 1 to 3600"),
             ("in=no", "the query may hold"),

@@ -16,7 +16,7 @@ use weir_api::edits::{self as api, Desired, Kind, Refusal, Refused, Reload};
 use weir_config::edit::{Edit, Id, Keys};
 use weir_config::model::{Family, Identity, Protocol};
 
-use super::{HttpState, JSON, Visit, make, respond};
+use super::{HttpState, JSON, Visit, make, respond, unique};
 use crate::orders::{EditOrder, Order, ReloadOrder, refusal};
 
 /// Bytes of a request's body at most: some 20,000 real servers.
@@ -99,8 +99,11 @@ fn stopping() -> Refusal {
     refusal(Kind::Stopping, "weir is about to end")
 }
 
-/// What a request asks for.
+/// What a request asks for. It stands in the body: a `?dry_run=true` that nobody looks at would change weir.
 async fn body<T: DeserializeOwned + Send + 'static>(request: Request) -> Result<T, Refusal> {
+    if request.uri().query().is_some_and(|query| !query.is_empty()) {
+        return Err(malformed("what is asked for stands in its body, and nothing behind a question mark"));
+    }
     let too_large = || {
         let text = format!("a request has at most {} MiB: make several of it", BODY_BYTES_MAX >> 20);
         refusal(Kind::TooLarge, text)
@@ -118,7 +121,7 @@ async fn body<T: DeserializeOwned + Send + 'static>(request: Request) -> Result<
     let read = move || match bytes.iter().all(u8::is_ascii_whitespace) {
         // No body asks for nothing in particular.
         true => serde_json::from_str("{}"),
-        false => serde_json::from_slice(&bytes),
+        false => unique::look_through(&bytes).and_then(|()| serde_json::from_slice(&bytes)),
     };
     let read = match length.is_some_and(|length| length <= AT_ONCE_BYTES_MAX as u64) {
         true => read(),
@@ -211,4 +214,52 @@ fn id(wanted: api::Id) -> Result<Id, String> {
             Id::Identity(Identity::Mark { mark, family })
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: DeserializeOwned + Send + 'static>(path: &str, text: &'static str) -> Result<T, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let request = Request::post(path).header(CONTENT_LENGTH, text.len()).body(Body::from(text)).unwrap();
+        runtime.block_on(body(request)).map_err(|refusal| {
+            assert_eq!(refusal.kind, Kind::Malformed);
+            refusal.text
+        })
+    }
+
+    #[test]
+    fn a_dry_run_that_stands_in_the_wrong_place_is_no_reload() {
+        for (path, text) in
+            [("/api/v1/reload?dry_run=true", ""), ("/api/v1/reload?x", r#"{"dry_run": true}"#)]
+        {
+            let said = read::<Reload>(path, text).unwrap_err();
+            assert!(said.contains("stands in its body"), "{said}");
+        }
+        assert_eq!(read("/api/v1/reload", ""), Ok(Reload::default()));
+        assert_eq!(
+            read("/api/v1/reload?", r#"{"dry_run": true}"#),
+            Ok(Reload { dry_run: true, ..Reload::default() })
+        );
+    }
+
+    #[test]
+    fn what_says_two_things_or_names_nobody_is_refused_in_words() {
+        for (text, words) in [
+            (
+                r#"{"edits": [{"op": "add_virtual_server", "virtual_server": {"port": 80, "port": 81}}]}"#,
+                "the key \"port\" is there twice at line 1 column",
+            ),
+            (r#"{"edits": [], "edits": []}"#, "the key \"edits\" is there twice"),
+            (
+                r#"{"edits": [{"op": "zero", "virtual_server": {"name": "web", "port": 80}}]}"#,
+                "a virtual server is named by {\"name\"}, by {\"protocol\", \"address\", \"port\"} or by {\"mark\"}",
+            ),
+            ("7", "expected an object with `edits`"),
+        ] {
+            let said = read::<api::Request>("/api/v1/edits", text).unwrap_err();
+            assert!(said.contains(words), "{text}: {said}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use weir_dataplane::address::Addr4;
 use weir_dataplane::director::explain::{self as told, Flow, Question, Segment, Step, To};
 use weir_dataplane::snapshot::Snapshot;
 
-use super::query::pairs;
+use super::query::pairs_once;
 use crate::sources::Sources;
 
 /// How long workers have for an answer. One that polls takes a millisecond.
@@ -54,7 +54,7 @@ impl Query {
     pub(super) fn parse(query: &str) -> Result<Self, String> {
         let (mut protocol, mut ends) = (None, [None; 2]);
         let (mut segment, mut length, mut port, mut worker) = (None, None, None, None);
-        for (key, value) in pairs(query) {
+        for (key, value) in pairs_once(query, &[])? {
             match (&*key, &*value) {
                 ("protocol", "tcp") => protocol = Some(Protocol::Tcp),
                 ("protocol", "udp") => protocol = Some(Protocol::Udp),

@@ -6,7 +6,7 @@ use weir_api::health::{Check, Listing, RealServer, VirtualServer};
 use weir_health::judge::track::Verdict;
 use weir_health::judge::{CheckListing, Outcome, ServerListing, ServiceListing};
 
-use super::query::pairs;
+use super::query::pairs_once;
 
 /// What to list.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Query {
     /// A sentence for the client.
     pub(super) fn parse(query: &str) -> Result<Self, String> {
         let mut parsed = Self { virtual_server: None };
-        for (key, value) in pairs(query) {
+        for (key, value) in pairs_once(query, &[])? {
             match &*key {
                 "virtual_server" if !value.is_empty() => parsed.virtual_server = Some(value.into_owned()),
                 _ => return Err("the query may hold virtual_server".to_owned()),

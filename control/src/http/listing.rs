@@ -10,7 +10,7 @@ use weir_dataplane::conn::state::name;
 use weir_dataplane::conn::template::Template;
 use weir_dataplane::snapshot::Snapshot;
 
-use super::query::pairs;
+use super::query::pairs_once;
 use crate::sources::Sources;
 
 /// Connections that a page lists unless the query says how many.
@@ -66,7 +66,7 @@ impl Query {
     /// A sentence for the client.
     pub(super) fn parse(query: &str) -> Result<Self, String> {
         let mut parsed = Self::default();
-        for (key, value) in pairs(query) {
+        for (key, value) in pairs_once(query, &[])? {
             match (&*key, &*value) {
                 ("virtual_server", name) if !name.is_empty() => parsed.virtual_server = Some(name.to_owned()),
                 ("protocol", name @ ("tcp" | "udp" | "sctp")) => parsed.protocol = Some(name.to_owned()),

@@ -55,6 +55,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod unique;
 mod vrrp;
 mod workers;
 

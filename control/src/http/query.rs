@@ -1,12 +1,16 @@
 //! What stands behind the question mark of an address.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use percent_encoding::percent_decode_str;
 
+/// A key with its value.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// The keys of a query with their values, percent-encoded octets decoded (RFC 3986 section 2.1); a key without `=` has an empty
 /// value. `+` is a plus: names may hold one, and none a space.
-pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = Pair<'_>> {
     let decode = |text| percent_decode_str(text).decode_utf8_lossy();
     query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -14,9 +18,31 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, 
     })
 }
 
+/// The same of a query in which only these keys may stand several times: of two values of another one, one would not count.
+///
+/// # Errors
+/// A sentence for the client.
+pub(super) fn pairs_once<'a>(query: &'a str, several: &[&str]) -> Result<Vec<Pair<'a>>, String> {
+    let (mut known, mut all) = (HashSet::new(), Vec::new());
+    for (key, value) in pairs(query) {
+        if !several.contains(&&*key) && !known.insert(key.clone()) {
+            return Err(format!("{} is there twice", key.escape_debug()));
+        }
+        all.push((key, value));
+    }
+    Ok(all)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_there_once_unless_it_may_be_there_several_times() {
+        assert_eq!(pairs_once("a=1&b=2&b=3", &["b"]).unwrap().len(), 3);
+        assert_eq!(pairs_once("b=2&a=1&%62=2", &["a"]), Err("b is there twice".to_owned()));
+        assert_eq!(pairs_once("%1b=1&%1b=2", &[]), Err("\\u{1b} is there twice".to_owned()));
+    }
 
     #[test]
     fn octets_are_decoded_after_the_query_is_taken_apart() {

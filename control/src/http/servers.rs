@@ -7,7 +7,7 @@ use weir_dataplane::snapshot::rates::Rates;
 use weir_dataplane::snapshot::traffic::Traffic;
 use weir_dataplane::wire::encap::Encap;
 
-use super::query::pairs;
+use super::query::pairs_once;
 use crate::metrics::Metrics;
 use crate::metrics::reading::{RealServerReading, VirtualServerReading};
 use crate::sources::Sources;
@@ -26,7 +26,7 @@ impl Query {
     /// A sentence for the client.
     pub(super) fn parse(query: &str) -> Result<Self, String> {
         let mut parsed = Self::default();
-        for (key, value) in pairs(query) {
+        for (key, value) in pairs_once(query, &[])? {
             match (&*key, &*value) {
                 ("name", name) if !name.is_empty() => parsed.name = Some(name.to_owned()),
                 ("templates", "count") => parsed.count_templates = true,

@@ -647,9 +647,24 @@ fn who_does_not_answer_what_is_asked_is_named_and_bad_questions_are_refused() {
         ("protocol=tcp".to_owned(), "the query holds protocol"),
         (format!("{ends}&port=wan"), "there is no port wan; there are lan"),
         (format!("{ends}&worker=2"), "there is no worker 2; there are 0 to 1"),
+        (format!("{ends}&protocol=udp"), "protocol is there twice"),
         (ends.replace(":80", ""), "destination is 192.0.2.1, which is no IPv4 address with a port"),
     ] {
         let (status, body) = server.get(&format!("/api/v1/explain?{query}"));
         assert!(status == 400 && body.starts_with(sentence) && body.ends_with('\n'), "{status} {body}");
+    }
+}
+
+#[test]
+fn of_two_values_neither_counts() {
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    for path in [
+        "virtual_servers?name=web&name=dns",
+        "connections?limit=1&l%69mit=2",
+        "health?virtual_server=a&virtual_server=b",
+    ] {
+        let (status, body) = server.get(&format!("/api/v1/{path}"));
+        assert!(status == 400 && body.ends_with(" is there twice\n"), "{path}: {status} {body}");
     }
 }
