@@ -346,8 +346,51 @@ class WeirctlChanges(unittest.TestCase):
         self.assertIn("stays as it is", self.ask("save", self.file))
         self.assertTrue(self.ask("check", self.file).endswith("good\n"))
         before = self.ask("list")
-        self.ask("reload")
+        for keep in ((), ("--keep-edits",)):
+            self.assertEqual(self.ask("reload", *keep).splitlines()[0], "nothing has changed")
+            self.assertNotIn("dropped", self.ask("reload", *keep), "a file that was saved has the edits")
         self.assertEqual(self.ask("list"), before, "a file that was saved changes nothing")
+        self.assertNotIn("has dropped edits", self.weir.said())
+
+    def test_the_file_that_weir_reads_is_the_one_that_is_saved(self):
+        marked = b"\xef\xbb\xbf" + self.text.replace("\n", "\r\n").encode()
+        self.weir.file.write_bytes(marked)
+        self.ask("reload")
+        self.ask("drain", "nat", lab.REAL_SERVERS["A"])
+        place = self.text.index("weight = 4", self.text.index('name = "nat"'))
+        saved = json.loads(self.ask("save", "--json"))
+        self.assertEqual(saved, {"file": self.file, "changed": True})
+        expected = self.text[:place] + "weight = 0" + self.text[place + len("weight = 4"):]
+        self.assertEqual(self.weir.file.read_bytes(), b"\xef\xbb\xbf" + expected.replace("\n", "\r\n").encode())
+        # From now on it is the file's, so what is written there holds.
+        self.weir.file.write_text(self.text)
+        self.assertNotIn("dropped", self.ask("reload", "--keep-edits"))
+        self.ask("drain", "nat", lab.REAL_SERVERS["A"])
+        self.ask("enable", "nat", lab.REAL_SERVERS["A"])
+        self.assertEqual(self.picks(), "AAAABBBCC")
+        other = self.weir.file.with_name("other.toml")
+        other.write_text(self.text)
+        self.assertIn(f"weir reads another file, {self.file}", self.ask("save", str(other)))
+        # Beside the listener there is no telling whose file is whose.
+        self.assertIn("name a file", weirctl("enable", "nat", lab.REAL_SERVERS["A"]).stderr)
+
+    def test_programs_are_told_as_people_are(self):
+        self.assertEqual(json.loads(self.ask("check", self.file, "--json")), {"file": self.file, "good": True, "problems": []})
+        bad = self.weir.file.with_name("bad.toml")
+        bad.write_text(self.text.replace("capacity = 65_536", "capactiy = 65_536"))
+        done = weirctl("check", str(bad), "--json", door=())
+        self.assertEqual((done.returncode, json.loads(done.stdout)["good"]), (1, False))
+        self.assertIn("capactiy", json.loads(done.stdout)["problems"][0]["text"])
+        for arguments in (("list", "no"), ("health", "no"), ("connections", "--virtual-server", "no"),
+                          ("connections", "--virtual-server", "no", "--count"), ("neighbors", "--port", "no")):
+            for kind in ((), ("--json",)):
+                self.assertIn("there is no ", self.ask(*arguments, *kind, status=1), arguments)
+        self.assertEqual(self.ask("connections", "--virtual-server", "nat", "--json"), "")
+        kept = json.loads(self.ask("neighbors", "--state", "failed", "--json"))
+        self.assertEqual(kept, {"neighbors": [], "silent_workers": []})
+        full = lab.run("director", "sh", "-c", f"{WEIRCTL} --socket {self.socket} list > /dev/full")
+        self.assertEqual((full.returncode, full.stderr.count("No space left")), (1, 1))
+        self.assertEqual(weirctl("doctor", door=("--url", "https://192.0.2.1:9292")).returncode, 2)
 
     def test_a_save_loses_no_secret_and_nothing_that_was_written_meanwhile(self):
         check = ('[virtual_server.health_check]\ntype = "http"\npath = "/status?token=abc" # why\n'

@@ -18,7 +18,7 @@ use crate::web::{Url, Web};
 use crate::weir::Problem;
 
 /// Where weir's file is unless one says otherwise, as for weir itself.
-const FILE: &str = "/etc/weir/weir.toml";
+pub(crate) const FILE: &str = "/etc/weir/weir.toml";
 
 /// Looks at a running weir and changes what it serves
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ pub(crate) struct Cli {
 
 /// Where weir is asked, and how answers are printed.
 #[derive(Debug, Args)]
+// Behind a command's own.
+#[command(next_display_order = 100)]
 pub(crate) struct Common {
     /// weir's unix socket ([control] socket of its file)
     #[arg(long, global = true, value_name = "PATH", env = "WEIR_SOCKET", default_value = SOCKET)]
@@ -163,9 +165,9 @@ pub(crate) enum Command {
         /// Its weight, if not the one in the file
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_535))]
         weight: Option<u32>,
-        /// The file
-        #[arg(long, default_value = FILE)]
-        file: PathBuf,
+        /// The file, if not the one that weir reads
+        #[arg(long)]
+        file: Option<PathBuf>,
     },
     /// Have weir read its file again
     Reload {
@@ -195,9 +197,8 @@ pub(crate) enum Command {
     },
     /// Write the changes of the running weir into its file, which keeps its comments and its order
     Save {
-        /// The file
-        #[arg(default_value = FILE)]
-        file: PathBuf,
+        /// The file, if not the one that weir reads
+        file: Option<PathBuf>,
         /// Print what the file would hold, and write nothing
         #[arg(long)]
         dry_run: bool,
@@ -438,13 +439,13 @@ pub(crate) struct Capture {
     #[arg(long, value_name = "ADDRESS[/LENGTH]", value_delimiter = ',')]
     pub(crate) address: Vec<String>,
     /// From or to this port of TCP, UDP or SCTP
-    #[arg(long, value_name = "NUMBER", value_delimiter = ',')]
+    #[arg(long, value_name = "NUMBER", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) l4_port: Vec<u16>,
     /// Bytes of each frame, up to 16384
-    #[arg(short, long, value_name = "BYTES", default_value_t = 256)]
+    #[arg(short, long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(14..=16_384))]
     pub(crate) snaplen: u32,
     /// End after so many frames
-    #[arg(short, long, value_name = "FRAMES")]
+    #[arg(short, long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// End when the file has so many MiB
     #[arg(long, value_name = "MIB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
@@ -479,7 +480,7 @@ pub(crate) struct Connections {
     #[arg(long, value_name = "STATE")]
     pub(crate) state: Option<String>,
     /// So many at most
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
     /// What persistence remembers of clients as well
     #[arg(long)]

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use weir_api::connections::Connection;
 use weir_api::edits::{self, Applied, Edit, Refused, Timeouts};
 use weir_api::virtual_servers::{self, VirtualServer};
@@ -31,6 +31,8 @@ use crate::weir::{Each, Problem, Weir};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take to the end of an answer that is no stream. weir closes a connection after 70 s.
 const WHOLE: Duration = Duration::from_secs(75);
+/// Between two attempts to connect where others wait as well.
+const TURN: Duration = Duration::from_millis(5);
 /// The largest answer that is kept whole: 65,535 virtual servers with their real servers are some 100 MB.
 const ANSWER_BYTES_MAX: usize = 512 << 20;
 /// The type of a stream of lines.
@@ -102,13 +104,15 @@ impl Client {
         self.read(&body)
     }
 
-    /// What is at `path`, as it comes.
+    /// What is at `path`, and as it came.
     ///
     /// # Errors
     /// [`Problem`].
-    pub fn text(&mut self, path: &str) -> Result<String, Problem> {
+    pub(crate) fn get_with_text<T: DeserializeOwned>(&mut self, path: &str) -> Result<(T, String), Problem> {
         let body = self.ask(Method::GET, path, Bytes::new())?;
-        String::from_utf8(body).map_err(|_| self.strange("bytes that are no text"))
+        let read = self.read(&body)?;
+        let text = String::from_utf8(body).map_err(|_| self.strange("bytes that are no text"))?;
+        Ok((read, text))
     }
 
     /// The answer to `asked`.
@@ -138,7 +142,14 @@ impl Client {
     /// [`Problem`].
     pub(crate) fn delete(&mut self, path: &str) -> Result<String, Problem> {
         let body = self.ask(Method::DELETE, path, Bytes::new())?;
-        String::from_utf8(body).map_err(|_| self.strange("bytes that are no text"))
+        match String::from_utf8(body) {
+            Ok(text)
+                if !text.trim().is_empty() && !text.contains(|it: char| it.is_control() && it != '\n') =>
+            {
+                Ok(text)
+            }
+            _ => Err(self.strange("no sentence")),
+        }
     }
 
     fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Problem> {
@@ -424,7 +435,7 @@ impl Client {
             let connect = async {
                 match &self.door {
                     Door::Socket(path) => {
-                        let stream = UnixStream::connect(path).await?;
+                        let stream = connect_in_turn(path).await?;
                         let pid = stream.peer_cred().ok().and_then(|it| it.pid()?.try_into().ok());
                         Ok((shake(stream).await?, pid))
                     }
@@ -443,6 +454,16 @@ impl Client {
         let (sender, peer) = connected.map_err(failed)?;
         self.peer = peer;
         Ok(sender)
+    }
+}
+
+/// The kernel refuses at once while as many wait for weir as may wait, which is over in a moment.
+async fn connect_in_turn(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(problem) if problem.kind() == ErrorKind::WouldBlock => sleep(TURN).await,
+            done => return done,
+        }
     }
 }
 

@@ -62,6 +62,11 @@ pub fn main(arguments: &[String]) -> ExitCode {
         });
     }
     if let Command::Doctor { file, root } = &cli.command {
+        if cli.common.url.is_some() {
+            let text = "weirctl: doctor looks at the machine that it runs on: call it there, without --url";
+            let _ = writeln!(io::stderr(), "{text}");
+            return ExitCode::from(USAGE);
+        }
         let place = doctor::Where {
             door: cli.common.http.map_or_else(|| Door::Socket(cli.common.socket.clone()), Door::Http),
             file: file.clone(),
@@ -69,16 +74,19 @@ pub fn main(arguments: &[String]) -> ExitCode {
             between: doctor::BETWEEN,
         };
         let (text, fails) = doctor::report(&doctor::examine(place), cli.common.json, &Screen::stdout());
-        let is_printed = commands::print(&text).is_ok();
-        return ExitCode::from(if is_printed && !fails { 0 } else { FAILED });
-    }
-    if let Some(text) = shell::text(&cli.command) {
         return match commands::print(&text) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(FAILED),
+            Ok(()) => ExitCode::from(if fails { FAILED } else { 0 }),
+            problem => ended(problem),
         };
     }
-    match commands::run(&cli.command, &cli.common) {
+    if let Some(text) = shell::text(&cli.command) {
+        return ended(commands::print(&text));
+    }
+    ended(commands::run(&cli.command, &cli.common))
+}
+
+fn ended(done: Result<(), Problem>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever has gone needs no sentence.
         Err(Problem::Unread) => ExitCode::from(FAILED),

@@ -21,8 +21,12 @@ pub enum Problem {
 }
 
 impl From<io::Error> for Problem {
-    fn from(_: io::Error) -> Self {
-        Problem::Unread
+    /// Of stdout.
+    fn from(problem: io::Error) -> Self {
+        match problem.kind() {
+            io::ErrorKind::BrokenPipe => Problem::Unread,
+            _ => Problem::Failed(format!("what is asked for can't be printed: {problem}")),
+        }
     }
 }
 

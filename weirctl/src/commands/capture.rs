@@ -32,7 +32,11 @@ pub(super) fn run(asked: &mut Asked, wanted: &Capture) -> Result<(), Problem> {
         )));
     }
     if wanted.stop {
-        return print(&asked.client.delete(PATH)?);
+        let said = asked.client.delete(PATH)?;
+        return match asked.is_json {
+            true => asked.print_json(&serde_json::json!({"stopped": true})),
+            false => print(&said),
+        };
     }
     let mut out = Out::of(wanted.write.as_deref(), wanted.force)?;
     let mut blocks = Blocks::default();

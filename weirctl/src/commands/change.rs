@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use weir_api::edits::{Applied, ByAddress, ByMark, ByName, Edit, Id, Keys, Reload, Reloaded, Socket};
 use weir_api::virtual_servers::{Served, VirtualServer};
+use weir_config::model::{Config, VirtualServer as VirtualServerOfFile};
 
 use super::{Asked, print};
 use crate::ipvsadm::command::Protocol;
@@ -198,13 +199,14 @@ pub(super) fn enable(
     asked: &mut Asked,
     id: &Id,
     server: Server,
-    (weight, file): (Option<u32>, &Path),
+    (weight, file): (Option<u32>, Option<&Path>),
 ) -> Result<(), Problem> {
     let weight = match weight {
         Some(weight) => weight,
         None => {
+            let file = asked.file_or(file)?;
             let socket = find(id, server, &mut asked.client)?;
-            weight_in_file(id, socket, file).ok_or_else(|| {
+            weight_in_file(id, socket, &file)?.ok_or_else(|| {
                 failed(format!("{} has no weight for it above 0; say which: --weight", file.display()))
             })?
         }
@@ -213,9 +215,16 @@ pub(super) fn enable(
     run(asked, &Change::SetReal(id, server, &keys), false)
 }
 
-fn weight_in_file(id: &Id, server: Socket, file: &Path) -> Option<u32> {
-    let config = weir_config::load_any(file).ok()?.config;
-    let is = |it: &weir_config::model::VirtualServer| match id {
+fn weight_in_file(id: &Id, server: Socket, file: &Path) -> Result<Option<u32>, Problem> {
+    let loaded = weir_config::load_any(file).map_err(|report| {
+        let why = report.one_liners().next().map_or_else(|| report.tally(), |(_, line)| line);
+        failed(format!("{why}; mend it, or say which: --weight"))
+    })?;
+    Ok(weight_in(&loaded.config, id, server))
+}
+
+fn weight_in(config: &Config, id: &Id, server: Socket) -> Option<u32> {
+    let is = |it: &VirtualServerOfFile| match id {
         Id::Name(by) => it.name == by.name,
         Id::Address(by) => {
             let own = (it.address, it.port, it.protocol.name());
@@ -389,11 +398,15 @@ mod tests {
         .unwrap();
         let weight = |name: &str, address: &str| {
             let socket = Socket { address: address.parse().unwrap(), port: 80 };
-            weight_in_file(&id(name).unwrap(), socket, &path)
+            weight_in_file(&id(name).unwrap(), socket, &path).unwrap()
         };
         assert_eq!((weight("web", "10.0.0.11"), weight("tcp/192.0.2.1:80", "10.0.0.11")), (Some(7), Some(7)));
         assert_eq!((weight("web", "10.0.0.12"), weight("web", "10.0.0.13")), (None, None));
         assert_eq!((weight("dns", "10.0.0.11"), weight("mark/7", "10.0.0.11")), (None, None));
+        let socket = Socket { address: "10.0.0.11".parse().unwrap(), port: 80 };
+        std::fs::write(&path, "[[port]]\nnam = 3\n").unwrap();
+        let problem = weight_in_file(&id("web").unwrap(), socket, &path).unwrap_err().to_string();
+        assert!(problem.contains("nam") && problem.ends_with("--weight"), "{problem}");
         std::fs::remove_file(&path).unwrap();
     }
 

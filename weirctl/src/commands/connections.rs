@@ -5,9 +5,10 @@ use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 
 use weir_api::connections::Connection;
+use weir_api::virtual_servers::Listing;
 
 use super::{Asked, print};
-use crate::cli::Connections;
+use crate::cli::{Connections, encoded};
 use crate::screen::{Column, Screen, Table};
 use crate::weir::{Problem, Weir};
 
@@ -20,21 +21,44 @@ pub(super) fn run(asked: &mut Asked, wanted: &Connections) -> Result<(), Problem
             counts.add(&connection);
             Ok(())
         })?;
+        if counts.0.is_empty() {
+            is_there(asked, wanted)?;
+        }
         let text = if asked.is_json { counts.json() } else { counts.text(&asked.screen) };
         return print(&text);
     }
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let mut is_empty = true;
     if asked.is_json {
         asked.client.connections(&query, &mut |connection| {
+            is_empty = false;
             serde_json::to_writer(&mut out, &connection)?;
             out.write_all(b"\n")
         })?;
     } else {
-        out.write_all(title().as_bytes())?;
-        asked.client.connections(&query, &mut |connection| out.write_all(line(&connection).as_bytes()))?;
+        asked.client.connections(&query, &mut |connection| {
+            if std::mem::take(&mut is_empty) {
+                out.write_all(title().as_bytes())?;
+            }
+            out.write_all(line(&connection).as_bytes())
+        })?;
+    }
+    if is_empty {
+        is_there(asked, wanted)?;
+        if !asked.is_json {
+            out.write_all(title().as_bytes())?;
+        }
     }
     out.flush()?;
     Ok(())
+}
+
+/// Whether there could be any: no connections of a virtual server that nobody knows mean a slip of the pen.
+fn is_there(asked: &mut Asked, wanted: &Connections) -> Result<(), Problem> {
+    let Some(name) = &wanted.virtual_server else { return Ok(()) };
+    let listing: Listing<'static> =
+        asked.client.get(&format!("/api/v1/virtual_servers?name={}", encoded(name)))?;
+    if listing.virtual_servers.is_empty() { Err(super::no_such(name)) } else { Ok(()) }
 }
 
 // Lines have to be written before the last is known, so columns are as wide as IPv4 may be.

@@ -16,17 +16,20 @@ mod top;
 mod vrrp;
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use weir_api::edits::Reload;
 use weir_api::{
-    director, explain as explain_api, health as health_api, neighbors as neighbors_api, virtual_servers,
-    vrrp as vrrp_api, workers,
+    director, explain as explain_api, health as health_api, virtual_servers, vrrp as vrrp_api, workers,
 };
+use weir_config::report::Severity;
 
-use crate::cli::{Add, Command, Common, Remove, Set, encoded};
-use crate::client::Client;
+use crate::cli::{Add, Command, Common, FILE, Remove, Set, encoded};
+use crate::client::{Client, Door};
+use crate::doctor;
 use crate::screen::Screen;
 use crate::shell;
 use crate::weir::Problem;
@@ -60,10 +63,7 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
             asked.show(&path, |it: &explain_api::Explanation<'static>, screen| explain::text(it, screen))
         }
         Command::Capture(wanted) => capture::run(&mut asked, wanted),
-        Command::Neighbors(wanted) => asked
-            .show("/api/v1/neighbors", |it: &neighbors_api::Listing<'static>, screen| {
-                neighbors::text(it, wanted, screen)
-            }),
+        Command::Neighbors(wanted) => neighbors::run(&mut asked, wanted),
         Command::Vrrp => {
             asked.show("/api/v1/vrrp", |it: &vrrp_api::Listing<'static>, screen| Ok(vrrp::text(it, screen)))
         }
@@ -104,13 +104,13 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
         },
         Command::Drain(server) => change::drain(&mut asked, &server.virtual_server, server.real_server),
         Command::Enable { server, weight, file } => {
-            change::enable(&mut asked, &server.virtual_server, server.real_server, (*weight, file))
+            change::enable(&mut asked, &server.virtual_server, server.real_server, (*weight, file.as_deref()))
         }
         Command::Reload { dry_run, keep_edits } => {
             change::reload(&mut asked, Reload { dry_run: *dry_run, keep_edits: *keep_edits })
         }
-        Command::Check { file } => check(file, &asked.screen),
-        Command::Save { file, dry_run } => save::run(&mut asked, file, *dry_run),
+        Command::Check { file } => check(file, &asked),
+        Command::Save { file, dry_run } => save::run(&mut asked, file.as_deref(), *dry_run),
         Command::Proc { directory: Some(directory), interval, .. } => {
             proc_files::keep(&mut asked, directory, Duration::from_secs(*interval))
         }
@@ -127,17 +127,29 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
 }
 
 /// `check`: the file alone, without the machine that it is for.
-fn check(path: &std::path::Path, screen: &Screen) -> Result<(), Problem> {
-    match weir_config::load_any(path) {
+fn check(path: &Path, asked: &Asked) -> Result<(), Problem> {
+    let is_coloured = asked.screen.is_coloured();
+    let loaded = weir_config::load_any(path);
+    if asked.is_json {
+        let report = loaded.as_ref().map_or_else(|report| report, |loaded| &loaded.warnings);
+        let problems: Vec<_> = report
+            .one_liners()
+            .map(|(severity, text)| json!({"error": severity == Severity::Error, "text": text}))
+            .collect();
+        asked.print_json(&json!({"file": path, "good": loaded.is_ok(), "problems": problems}))?;
+    }
+    match loaded {
+        Ok(_) if asked.is_json => Ok(()),
         Ok(loaded) => {
             let warnings = loaded.warnings;
             if !warnings.is_empty() {
-                let _ = writeln!(io::stderr(), "{}", warnings.render(screen.is_coloured()));
+                let _ = writeln!(io::stderr(), "{}", warnings.render(is_coloured));
             }
             print(&format!("{}: good\n", path.display()))
         }
+        Err(_) if asked.is_json => Err(Problem::Failed(format!("{} is not accepted", path.display()))),
         Err(report) => {
-            let report = report.render(screen.is_coloured());
+            let report = report.render(is_coloured);
             Err(Problem::Failed(format!("{} is not accepted\n{report}", path.display())))
         }
     }
@@ -179,12 +191,44 @@ impl Asked {
         path: &str,
         text: impl Fn(&T, &Screen) -> Result<String, Problem>,
     ) -> Result<(), Problem> {
-        let text = if self.is_json {
-            self.client.text(path)? + "\n"
-        } else {
-            text(&self.client.get(path)?, &self.screen)?
-        };
-        print(&text)
+        if !self.is_json {
+            let text = text(&self.client.get(path)?, &self.screen)?;
+            return print(&text);
+        }
+        // As it came, once it is known to be what a program expects; what is wrong with it is as wrong as it is for people.
+        let (answer, as_it_came) = self.client.get_with_text(path)?;
+        print(&(as_it_came + "\n"))?;
+        text(&answer, &self.screen).map(drop)
+    }
+
+    /// Prints what weirctl itself has to say.
+    fn print_json(&self, what: &impl serde::Serialize) -> Result<(), Problem> {
+        let text = serde_json::to_string(what).map_err(|problem| Problem::Failed(problem.to_string()))?;
+        print(&(text + "\n"))
+    }
+
+    /// The file that weir reads, which its process says; `None`: it is another machine's.
+    fn file(&mut self) -> Option<PathBuf> {
+        if !matches!(self.client.door(), Door::Socket(_)) {
+            return None;
+        }
+        let named = self.client.peer().and_then(doctor::file_of);
+        Some(named.unwrap_or_else(|| FILE.into()))
+    }
+
+    /// The one that is named, or the one that weir reads.
+    ///
+    /// # Errors
+    /// None is named, and weir's is not on this machine.
+    fn file_or(&mut self, named: Option<&Path>) -> Result<PathBuf, Problem> {
+        match named {
+            Some(named) => Ok(named.to_owned()),
+            None => self.file().ok_or_else(|| {
+                Problem::Failed(
+                    "weir's own file is looked for beside its socket only: name a file".to_owned(),
+                )
+            }),
+        }
     }
 }
 

@@ -1,17 +1,44 @@
 //! `weirctl neighbors`
 
+use weir_api::director::Ports;
 use weir_api::neighbors::{Listing, Neighbor};
 
+use super::{Asked, print};
 use crate::cli::Neighbors;
 use crate::screen::{Column, Screen, Table, Tone, time};
 use crate::weir::Problem;
 
-/// A row for each next hop of each worker that is wanted.
-///
-/// # Errors
-/// A worker has not told all of its own.
-pub(super) fn text(listing: &Listing<'_>, wanted: &Neighbors, screen: &Screen) -> Result<String, Problem> {
-    let mut rows: Vec<&Neighbor<'_>> = listing.neighbors.iter().filter(|it| is_wanted(it, wanted)).collect();
+/// Prints those that are wanted.
+pub(super) fn run(asked: &mut Asked, wanted: &Neighbors) -> Result<(), Problem> {
+    if let Some(name) = &wanted.port {
+        let Ports { ports } = asked.client.get("/api/v1/ports")?;
+        if !ports.iter().any(|port| port.port == *name) {
+            let names: Vec<_> = ports.iter().map(|port| &*port.port).collect();
+            let text = format!("there is no port {name}; there are {}", names.join(", "));
+            return Err(Problem::Failed(text));
+        }
+    }
+    let mut listing: Listing<'static> = asked.client.get("/api/v1/neighbors")?;
+    listing.neighbors.retain(|it| is_wanted(it, wanted));
+    match asked.is_json {
+        true => asked.print_json(&listing)?,
+        false => print(&text(&listing, &asked.screen))?,
+    }
+    match listing.silent_workers.as_slice() {
+        [] => Ok(()),
+        silent => {
+            let numbers: Vec<String> = silent.iter().map(ToString::to_string).collect();
+            Err(Problem::Failed(format!(
+                "not all neighbors are known: no answer of worker {}; `weirctl status` may say why",
+                numbers.join(", ")
+            )))
+        }
+    }
+}
+
+/// A row for each next hop of each worker.
+fn text(listing: &Listing<'_>, screen: &Screen) -> String {
+    let mut rows: Vec<&Neighbor<'_>> = listing.neighbors.iter().collect();
     rows.sort_by_key(|it| (it.port.clone(), it.vlan, it.address, it.worker));
     let mut table = Table::new(vec![
         Column::left("PORT"),
@@ -46,18 +73,7 @@ pub(super) fn text(listing: &Listing<'_>, wanted: &Neighbors, screen: &Screen) -
             plain(it.worker.to_string()),
         ]);
     }
-    let text = if rows.is_empty() { "no neighbors\n".to_owned() } else { table.render(screen) };
-    match listing.silent_workers.as_slice() {
-        [] => Ok(text),
-        silent => {
-            super::print(&text)?;
-            let numbers: Vec<String> = silent.iter().map(ToString::to_string).collect();
-            Err(Problem::Failed(format!(
-                "not all neighbors are known: no answer of worker {}; `weirctl status` may say why",
-                numbers.join(", ")
-            )))
-        }
-    }
+    if rows.is_empty() { "no neighbors\n".to_owned() } else { table.render(screen) }
 }
 
 fn is_wanted(it: &Neighbor<'_>, wanted: &Neighbors) -> bool {
@@ -100,29 +116,22 @@ mod tests {
 
     #[test]
     fn next_hops_are_rows_in_order_and_can_be_picked() {
-        let all = text(&listing(), &Neighbors::default(), &Screen::plain(None)).unwrap();
+        let all = text(&listing(), &Screen::plain(None));
         assert_eq!(
             all,
             "PORT    VLAN  ADDRESS    MAC                STATE        AGE  ASKED  WAITING  IN FILE  WORKER\n\
              inside     -  10.0.0.11  02:00:00:00:00:0b  reachable   12 s      0        0  yes           0\n\
              inside     7  10.0.0.9   -                  incomplete     -      2        3  no            1\n"
         );
-        let narrow = text(&listing(), &Neighbors::default(), &Screen::plain(Some(80))).unwrap();
+        let narrow = text(&listing(), &Screen::plain(Some(80)));
         assert!(narrow.lines().all(|line| line.len() <= 80) && narrow.contains("WAITING"), "{narrow}");
-        for (wanted, lines) in [
-            (Neighbors { state: Some("incomplete".to_owned()), ..Neighbors::default() }, 2),
-            (Neighbors { port: Some("outside".to_owned()), ..Neighbors::default() }, 1),
-            (Neighbors { address: Some([10, 0, 0, 11].into()), ..Neighbors::default() }, 2),
+        for (wanted, count) in [
+            (Neighbors { state: Some("incomplete".to_owned()), ..Neighbors::default() }, 1),
+            (Neighbors { port: Some("outside".to_owned()), ..Neighbors::default() }, 0),
+            (Neighbors { address: Some([10, 0, 0, 11].into()), ..Neighbors::default() }, 1),
         ] {
-            let shown = text(&listing(), &wanted, &Screen::plain(None)).unwrap();
-            assert_eq!(shown.lines().count(), lines, "{shown}");
+            let picked = listing().neighbors.iter().filter(|it| is_wanted(it, &wanted)).count();
+            assert_eq!(picked, count, "{wanted:?}");
         }
-    }
-
-    #[test]
-    fn a_worker_that_does_not_tell_is_named() {
-        let listing = Listing { silent_workers: vec![1], ..listing() };
-        let problem = text(&listing, &Neighbors::default(), &Screen::plain(None)).unwrap_err();
-        assert!(problem.to_string().contains("no answer of worker 1"), "{problem}");
     }
 }

@@ -19,13 +19,20 @@ const REAL_SERVER: &str = "virtual_server.real_server";
 const TIMEOUTS: [(&str, u64); 3] = [("tcp_established", 900), ("tcp_fin_wait", 120), ("udp", 300)];
 
 /// Writes the file, or with `dry_run` prints what it would hold.
-pub(super) fn run(asked: &mut Asked, path: &Path, dry_run: bool) -> Result<(), Problem> {
+pub(super) fn run(asked: &mut Asked, named: Option<&Path>, dry_run: bool) -> Result<(), Problem> {
+    let path = &asked.file_or(named)?;
+    let read = asked.file();
+    let is_same = |other: &Path| {
+        other == path || other.canonicalize().is_ok_and(|it| path.canonicalize().is_ok_and(|own| own == it))
+    };
+    let is_weirs = read.as_deref().is_some_and(is_same);
     let failed = |what: &str, problem: &dyn std::fmt::Display| {
         Problem::Failed(format!("{} can't be {what}: {problem}", path.display()))
     };
     let before = weir_config::read_file(path, weir_config::FILE_BYTES_MAX);
     let before = before.map_err(|problem| failed("read", &problem))?;
     let before = String::from_utf8(before).map_err(|problem| failed("read", &problem))?;
+    let style = Style::of(&before);
     // What was written into weir's file since it read that would be lost.
     let wanted = Reload { dry_run: true, keep_edits: true };
     let reloaded: Reloaded = asked.client.post("/api/v1/reload", &wanted)?;
@@ -43,8 +50,21 @@ pub(super) fn run(asked: &mut Asked, path: &Path, dry_run: bool) -> Result<(), P
         ));
     }
     let after = merged(&before, &desired).map_err(|problem| failed("changed", &problem))?;
-    if after == before {
-        return print(&format!("{} says what is in force; it stays as it is\n", path.display()));
+    let after = style.put_on(after);
+    let told = |asked: &mut Asked, is_new: bool| {
+        if asked.is_json {
+            return asked.print_json(&json!({"file": path, "changed": is_new}));
+        }
+        let how =
+            if is_new { "says what is in force now" } else { "says what is in force; it stays as it is" };
+        print(&format!("{} {how}\n", path.display()))?;
+        match &read {
+            Some(read) if !is_weirs => print(&format!("weir reads another file, {}\n", read.display())),
+            _ => Ok(()),
+        }
+    };
+    if after == before && !dry_run {
+        return told(asked, false);
     }
     // What is in force has been checked by weir; what stands around it in the file may have changed since.
     if let Err(report) = weir_config::parse(&path.display().to_string(), &after) {
@@ -57,8 +77,46 @@ pub(super) fn run(asked: &mut Asked, path: &Path, dry_run: bool) -> Result<(), P
     if dry_run {
         return print(&after);
     }
+    if fs::read(path).map_err(|problem| failed("read", &problem))? != before.as_bytes() {
+        return Err(Problem::Failed(format!(
+            "{} was written meanwhile, so it stays as it is: save again",
+            path.display()
+        )));
+    }
     replace(path, &after).map_err(|problem| failed("written", &problem))?;
-    print(&format!("{} says what is in force now\n", path.display()))
+    if is_weirs {
+        // The edits are the file's from now on, and no longer weir's alone. One that came meanwhile is kept.
+        let kept = Reload { dry_run: false, keep_edits: true };
+        asked.client.post::<Reloaded>("/api/v1/reload", &kept).map_err(|problem| {
+            Problem::Failed(format!(
+                "{} says what is in force now, and weir has not read it: {problem}",
+                path.display()
+            ))
+        })?;
+    }
+    told(asked, true)
+}
+
+/// What an editor of TOML does not keep: the mark at the beginning, and the ends of lines.
+struct Style {
+    has_mark: bool,
+    ends_in_return: bool,
+}
+
+impl Style {
+    const MARK: char = '\u{feff}';
+
+    fn of(text: &str) -> Self {
+        Self { has_mark: text.starts_with(Self::MARK), ends_in_return: text.contains("\r\n") }
+    }
+
+    fn put_on(&self, text: String) -> String {
+        let text = match self.ends_in_return {
+            true => text.replace("\r\n", "\n").replace('\n', "\r\n"),
+            false => text,
+        };
+        if self.has_mark { format!("{}{text}", Self::MARK) } else { text }
+    }
 }
 
 /// Puts `text` in the place of a file at once, with its owner and mode: whoever reads it meanwhile reads one or the other.
@@ -66,7 +124,8 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     // The file itself, where a link leads to it.
     let path = path.canonicalize()?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".weirctl-new");
+    // Two at a time do not write into one.
+    name.push(format!(".weirctl-new-{}", std::process::id()));
     let new = path.with_file_name(name);
     let old = fs::metadata(&path)?;
     let written = (|| {
@@ -328,6 +387,26 @@ port = 81
     #[test]
     fn a_file_that_is_in_force_stays_to_the_byte() {
         assert_eq!(save(FILE, desired()), FILE);
+    }
+
+    #[test]
+    fn ends_of_lines_and_the_mark_at_the_beginning_stay() {
+        let mut wanted = desired();
+        wanted["virtual_server"][0]["real_server"][0]["weight"] = json!(7);
+        let expected = FILE.replace("weight = 2 ", "weight = 7 ");
+        let lines = |text: &str| text.replace('\n', "\r\n");
+        let marked = |text: &str| format!("\u{feff}{text}");
+        for (text, expected) in [
+            (FILE.to_owned(), expected.clone()),
+            (lines(FILE), lines(&expected)),
+            (marked(FILE), marked(&expected)),
+            (marked(&lines(FILE)), marked(&lines(&expected))),
+        ] {
+            let saved = merged(&text, &serde_json::from_value(wanted.clone()).unwrap()).unwrap();
+            assert_eq!(Style::of(&text).put_on(saved), expected);
+            let saved = merged(&text, &serde_json::from_value(desired()).unwrap()).unwrap();
+            assert_eq!(Style::of(&text).put_on(saved), text);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod process;
 mod tests;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -27,6 +27,8 @@ use serde::Serialize;
 use crate::client::Door;
 use crate::screen::{Screen, Tone};
 use facts::Facts;
+use host::Host;
+use process::Process;
 
 /// For all checks together, once the facts are known.
 const CHECKS_MAX: Duration = Duration::from_secs(5);
@@ -113,6 +115,12 @@ pub(crate) struct Where {
     pub(crate) root: PathBuf,
     /// Between the two looks at what grows.
     pub(crate) between: Duration,
+}
+
+/// The file that this weir was told to read, if its command line names one.
+pub(crate) fn file_of(pid: u32) -> Option<PathBuf> {
+    let host = Host::new(Path::new("/"));
+    Process::find(&host, Some(pid)).file(&host)
 }
 
 /// All checks of what `place` shows.

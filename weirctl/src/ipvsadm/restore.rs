@@ -9,6 +9,9 @@ use super::parse::{Refusal, parse};
 use super::{Ipvsadm, REFUSED, Stop, edits, unreachable};
 use crate::weir::Problem;
 
+/// Letters of a rule that are shown.
+const TOLD_MAX: usize = 200;
+
 /// How a rule ended: the program goes on with the next one, or ends.
 enum End {
     Status(u8),
@@ -155,9 +158,26 @@ impl Ipvsadm<'_> {
             Others::All => "nothing has changed".to_owned(),
         };
         let Rule { number, words } = rule;
-        let text = format!("ipvsadm: that was line {number} of the rules, `{}`; {others}\n", words.join(" "));
+        let text = format!("ipvsadm: that was line {number} of the rules, `{}`; {others}\n", told(words));
         self.complain(&text, 0);
     }
+}
+
+/// A rule for a terminal, which would obey what a file holds by mistake.
+fn told(words: &[String]) -> String {
+    let rule = words.join(" ");
+    let mut told: String = rule
+        .chars()
+        .take(TOLD_MAX)
+        .flat_map(|it| match it.is_control() {
+            true => it.escape_default().collect::<Vec<_>>(),
+            false => vec![it],
+        })
+        .collect();
+    if rule.chars().nth(TOLD_MAX).is_some() {
+        told += "...";
+    }
+    told
 }
 
 /// A rule as an edit. Or what is wrong with it, and the status.
