@@ -44,6 +44,12 @@ pub struct Status<'a> {
     pub vrrp_instances: usize,
     /// Of these, the ones that are master here.
     pub vrrp_masters: usize,
+    /// When the HTTP listener's certificate expires, in seconds since 1970; absent without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_certificate_ends: Option<f64>,
+    /// Whether others can read or write its private key.
+    #[serde(default)]
+    pub http_key_exposed: bool,
 }
 
 /// The answer of `/api/v1/ports`.

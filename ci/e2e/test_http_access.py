@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 import unittest
 
 import health
@@ -75,6 +76,17 @@ try:
     print("closed" if made.recv(1) == b"" else "answered")
 except ConnectionResetError:
     print("closed")
+"""
+
+# Begins a capture of what does not come, and goes.
+CAPTURES = """
+import socket, ssl, sys
+address, authority, token = sys.argv[1:]
+trust = ssl.create_default_context(cafile=authority)
+made = trust.wrap_socket(socket.create_connection((address, 9292), timeout=50), server_hostname=address)
+made.sendall(f"POST /api/v1/capture?drop=transmit_full&seconds=3000 HTTP/1.1\\r\\nHost: {address}\\r\\n"
+             f"Authorization: Bearer {token}\\r\\n\\r\\n".encode())
+print(made.recv(200).split(b"\\r\\n")[0].decode())
 """
 
 # A body of 100 MB with a good token: the first line of the answer, or that there was none.
@@ -328,6 +340,33 @@ class Access(Base):
         lab.wait_for("the reload", lambda: "configuration reloaded" in weir.said(), 20)
         trust = ("--ca", str(self.place / "self.pem"))
         self.assertEqual(ask(*token("mine"), "status").returncode, 0)
+
+    def test_a_certificate_that_ends_soon_and_a_key_that_is_everybodys_are_said(self):
+        weir = self.secure()
+        key = self.place / "server.key"
+        ends = weir.metrics().total("weir_http_certificate_expiry_timestamp_seconds")
+        self.assertAlmostEqual(ends, time.time() + 2 * 86_400, delta=600)
+        said = f"the certificate {self.place}/server.pem expires in 47 h"
+        lab.wait_for("the warning", lambda: said in weir.said(), 10)
+        self.assertNotIn("private key", weir.said())
+        key.chmod(0o644)
+        self.addCleanup(key.chmod, 0o600)
+        weir.process.send_signal(signal.SIGHUP)
+        lab.wait_for("the warning", lambda: f"the private key {key} (its mode is 0644): chmod 600 {key}" in weir.said(), 20)
+        socket = ("--socket", str(weir.socket))
+        self.assertRegex(test_weirctl.weirctl("status", door=socket).stdout,
+                         "certificate +it expires in 1 d 23 h; others may read or write its private key\n")
+        self.assertRegex(test_weirctl.weirctl("doctor", door=socket).stdout, "warn +certificate +of the HTTP listener: it expires in")
+
+    def test_a_capture_ends_when_its_client_goes_though_there_is_nothing_to_write(self):
+        weir = self.secure()
+        # Nothing is dropped for this reason here, so nothing is written.
+        for _ in range(2):
+            client = lab.run("A", "/usr/bin/python3", "-c", CAPTURES, DIRECTOR, str(self.place / "ca.pem"), WRITE)
+            self.assertEqual((client.stdout, client.stderr), ("HTTP/1.1 200 OK\n", ""))
+            last = lambda: weir.said().rpartition("are being captured")[2]
+            lab.wait_for("the end of the capture", lambda: "frames captured" in last(), 10)
+            self.assertIn("the client has gone", last())
 
     def test_files_that_do_not_answer_hold_up_a_reload_and_nobody_else(self):
         # Mounted before, since weir sees what there is when it starts.

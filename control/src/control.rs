@@ -18,6 +18,7 @@ use weir_dataplane::director::{Event, Shared};
 use weir_health::checker::Handle;
 
 use crate::apply::Apply;
+use crate::certificate;
 use crate::flags::Flags;
 use crate::health::PassiveSampler;
 use crate::http::{self, HttpState, Keyring};
@@ -158,6 +159,7 @@ impl Control {
             let _ = stopped.wait_for(|is| *is).await;
         };
         self.config.renews(keys.clone());
+        let mut certificate = certificate::Watch::new(keys.clone(), self.http.sources().http.clone());
         let pages = self.http.clone().with_threads(flags.threads.clone()).with_keys(keys);
         let http = tokio::spawn(http::serve(listener, pages.clone(), until(stopped.clone())));
         let control = match socket.as_ref().map(ControlSocket::listener).transpose()? {
@@ -190,6 +192,7 @@ impl Control {
                     }
                     let now = Instant::now();
                     self.look(is_ready, &flags.threads, now);
+                    certificate.look(SystemTime::now());
                     if is_ready && self.http.sources().stuck.roles().next().is_none() {
                         supervisor.feed(now);
                     }

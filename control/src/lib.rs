@@ -3,6 +3,7 @@
 mod apply;
 mod capture;
 mod carrier;
+mod certificate;
 mod cli;
 mod compare;
 mod control;

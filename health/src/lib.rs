@@ -20,6 +20,7 @@ pub mod judge;
 pub mod local;
 pub mod overlay;
 mod probe;
+pub mod validity;
 pub mod way;
 
 pub use probe::end_all as end_programs;

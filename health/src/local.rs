@@ -169,6 +169,16 @@ pub fn identity(
     Ok((chain, key))
 }
 
+/// Why a file with a private key is not as private as it should be, if so: many give keys to a group that may read them, and none to
+/// everybody.
+pub fn exposed(key: &Path) -> Option<String> {
+    let mode = key.metadata().ok()?.mode() & 0o777;
+    (mode & 0o027 != 0).then(|| {
+        let path = key.display();
+        format!("others may read or write the private key {path} (its mode is {mode:04o}): chmod 600 {path}")
+    })
+}
+
 /// The tokens in a file that nobody but its owner and group can read.
 ///
 /// # Errors
@@ -222,6 +232,18 @@ mod tests {
             let read = bearers(&path);
             assert_eq!(read.is_ok(), is_good, "{mode:o}: {read:?}");
             assert!(is_good || read.unwrap_err().contains(&format!("its mode is {mode:04o}): chmod 600 /")));
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_told() {
+        let path = std::env::temp_dir().join(format!("weir-key-{}", std::process::id()));
+        assert_eq!(exposed(&path), None);
+        std::fs::write(&path, "").unwrap();
+        for (mode, is_good) in [(0o600, true), (0o640, true), (0o644, false), (0o660, false)] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(exposed(&path).is_none(), is_good, "{mode:o}");
         }
         std::fs::remove_file(&path).unwrap();
     }

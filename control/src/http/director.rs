@@ -34,6 +34,8 @@ pub(super) fn status(metrics: &Metrics, not_ready: Vec<String>) -> Result<Vec<u8
         real_servers_down: down.count(),
         vrrp_instances: instances.len(),
         vrrp_masters: instances.iter().filter(|instance| instance.state == "master").count(),
+        http_certificate_ends: it.http_certificate.0.map(|ends| ends as f64),
+        http_key_exposed: it.http_certificate.1,
     };
     serde_json::to_vec(&status).map_err(|problem| problem.to_string())
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::pending;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
+use tokio_rustls::server::TlsStream;
 
 use super::guard::{Guard, Way};
 use super::tls::Stranger;
@@ -26,24 +27,33 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Any + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Any + Send + Unpin> Stream for T {}
 
 /// The far end of a connection, for who wants to know whether anybody is there while nothing is read.
-pub(super) struct FarEnd(Option<OwnedFd>);
+pub(super) struct FarEnd(Option<(OwnedFd, PollFlags)>);
 
 impl FarEnd {
-    /// Of a stream; one that is encrypted tells nothing.
+    /// Of a stream.
     pub(super) fn of(stream: &dyn Stream) -> Self {
         let stream: &dyn Any = stream;
         let local = stream.downcast_ref::<UnixStream>().map(AsFd::as_fd);
-        let socket = local.or_else(|| stream.downcast_ref::<TcpStream>().map(AsFd::as_fd));
-        Self(socket.and_then(|socket| socket.try_clone_to_owned().ok()))
+        let plain = || stream.downcast_ref::<TcpStream>().map(AsFd::as_fd);
+        let secret =
+            || stream.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0.as_fd());
+        let own = |socket: BorrowedFd<'_>, ends| Some((socket.try_clone_to_owned().ok()?, ends));
+        let both_ways = PollFlags::HUP | PollFlags::ERR;
+        Self(match (local.or_else(plain), secret()) {
+            (Some(socket), _) => own(socket, both_ways),
+            // Who speaks TLS and closes one way closes both: no client of HTTPS goes on to read.
+            (None, Some(socket)) => own(socket, both_ways | PollFlags::RDHUP),
+            (None, None) => None,
+        })
     }
 
-    /// Returns when it has closed both ways. One that has only said that it sends no more waits for its answer.
+    /// Returns when it has closed both ways. One that has only said that it sends no more, and not in TLS, waits for its answer.
     pub(super) async fn has_gone(&self) {
-        let Some(socket) = &self.0 else { return pending().await };
+        let Some((socket, ended)) = &self.0 else { return pending().await };
         loop {
             sleep(LOOKED_AT).await;
-            let mut asked = [PollFd::new(socket, PollFlags::empty())];
-            let ended = PollFlags::HUP | PollFlags::ERR;
+            let mut asked = [PollFd::new(socket, *ended)];
+            let ended = *ended;
             if poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().intersects(ended) {
                 return;
             }

@@ -189,7 +189,7 @@ mod tests {
         let tokens = has_tokens.then(|| Tokens::new(&weir_config::tokens::parse(text.as_bytes()).unwrap()));
         let settings =
             Http { listen: listen.parse().unwrap(), hosts: Vec::new(), tls: None, token_file: None };
-        let keys = Arc::new(ArcSwap::from_pointee(Keys { tls: None, tokens }));
+        let keys = Arc::new(ArcSwap::from_pointee(Keys { tokens, ..Keys::default() }));
         Guard::new(&settings, keys, Arc::default())
     }
 

@@ -3,7 +3,7 @@
 //! Read with the file, at the start and at each reload, beside control: a file system may hang. Connections that there are go on with what
 //! they began with; their next request is judged by the tokens of that moment.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -15,7 +15,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use weir_config::model::Http;
 use weir_config::model::health::TlsIdentity;
 use weir_config::tokens::{Role, Token};
-use weir_health::local;
+use weir_health::{local, validity};
 
 /// What is in force; a reload puts others there.
 pub(crate) type Keyring = Arc<ArcSwap<Keys>>;
@@ -27,6 +27,18 @@ pub(crate) struct Keys {
     pub(super) tls: Option<Arc<ServerConfig>>,
     /// `None`: nobody is asked for a token.
     pub(super) tokens: Option<Tokens>,
+    /// Of `tls`.
+    pub(crate) certificate: Option<Certificate>,
+}
+
+/// What is known of the certificate that the listener shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Certificate {
+    pub(crate) file: PathBuf,
+    /// When it, or one that goes along with it, expires, in seconds since 1970; `None`: that is not known.
+    pub(crate) ends: Option<i64>,
+    /// Why its key is not private.
+    pub(crate) exposed: Option<String>,
 }
 
 impl Keys {
@@ -35,15 +47,18 @@ impl Keys {
     /// # Errors
     /// Which file is not as it has to be, and why. The same was looked for when weir's file was checked, so one has changed since.
     pub(crate) fn read(settings: &Http) -> Result<Self, String> {
-        Ok(Self {
-            tls: settings.tls.as_ref().map(tls).transpose()?,
-            tokens: settings.token_file.as_deref().map(tokens).transpose()?,
-        })
+        let (tls, certificate) = settings.tls.as_ref().map(tls).transpose()?.unzip();
+        Ok(Self { tls, certificate, tokens: settings.token_file.as_deref().map(tokens).transpose()? })
     }
 }
 
-fn tls(files: &TlsIdentity) -> Result<Arc<ServerConfig>, String> {
+fn tls(files: &TlsIdentity) -> Result<(Arc<ServerConfig>, Certificate), String> {
     let (chain, key) = local::identity(files)?;
+    let certificate = Certificate {
+        file: files.certificate.clone(),
+        ends: validity::ends(&chain),
+        exposed: local::exposed(&files.key),
+    };
     let of = |problem: rustls::Error| format!("{}: {problem}", files.certificate.display());
     let mut config = ServerConfig::builder_with_provider(Arc::new(suite::default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -52,7 +67,7 @@ fn tls(files: &TlsIdentity) -> Result<Arc<ServerConfig>, String> {
         .with_single_cert(chain, key)
         .map_err(of)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), certificate))
 }
 
 fn tokens(file: &Path) -> Result<Tokens, String> {

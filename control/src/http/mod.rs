@@ -93,7 +93,7 @@ pub(crate) use explain::Asking;
 use connections::{Limits, serve_within};
 use guard::{Guard, ask_who_it_is};
 use hosts::Hosts;
-pub(crate) use keys::{Keyring, Keys};
+pub(crate) use keys::{Certificate, Keyring, Keys};
 use room::{Guest, Room};
 pub(crate) use servers::with_virtual_servers;
 pub(crate) use tally::{Handshake, Refusal, Tally};

@@ -1,6 +1,8 @@
 //! What the TCP listener counts: requests that it refuses, and handshakes.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use super::keys::Certificate;
 
 /// Why a request is refused to somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,9 @@ impl Handshake {
 pub(crate) struct Tally {
     refusals: [AtomicU64; Refusal::ALL.len()],
     handshakes: [AtomicU64; Handshake::ALL.len()],
+    /// When the certificate expires, in seconds since 1970; 0: there is none, or that is not known.
+    certificate_ends: AtomicU64,
+    has_exposed_key: AtomicBool,
 }
 
 impl Tally {
@@ -78,6 +83,23 @@ impl Tally {
     /// A handshake has ended.
     pub(super) fn shaken(&self, how: Handshake) {
         self.handshakes[how as usize].fetch_add(1, Relaxed);
+    }
+
+    /// This certificate is shown.
+    pub(crate) fn certify(&self, certificate: Option<&Certificate>) {
+        let ends = certificate.and_then(|it| it.ends?.try_into().ok());
+        self.certificate_ends.store(ends.unwrap_or(0), Relaxed);
+        self.has_exposed_key.store(certificate.is_some_and(|it| it.exposed.is_some()), Relaxed);
+    }
+
+    /// When the certificate expires, in seconds since 1970; `None`: there is none, or that is not known.
+    pub(crate) fn certificate_ends(&self) -> Option<u64> {
+        Some(self.certificate_ends.load(Relaxed)).filter(|ends| *ends > 0)
+    }
+
+    /// Whether others can read or write its key.
+    pub(crate) fn has_exposed_key(&self) -> bool {
+        self.has_exposed_key.load(Relaxed)
     }
 
     /// How many were refused so far.

@@ -290,6 +290,10 @@ families! {
         |it, to| for (how, count) in &it.http_handshakes {
             to.count(&[how.label()], *count);
         };
+    GAUGE "weir_http_certificate_expiry_timestamp_seconds" [] "When the HTTP listener's certificate, or one that goes along with it, expires, in seconds since 1970; absent without TLS."
+        |it, to| if let (Some(ends), _) = it.http_certificate {
+            to.count(&[], ends);
+        };
     GAUGE "weir_proc_directory_seconds" [] "For how long the write of the files in proc_directory has been under way; 0 when none is."
         |it, to| to.add(&[], it.proc_lasts);
 

@@ -64,6 +64,8 @@ pub(crate) struct Reading {
     pub(crate) http_refused: Vec<(Refusal, u64)>,
     /// Every end, with how many handshakes of TLS came to it.
     pub(crate) http_handshakes: Vec<(Handshake, u64)>,
+    /// When the HTTP listener's certificate expires, in seconds since 1970, and whether others can read or write its key.
+    pub(crate) http_certificate: (Option<u64>, bool),
     /// Number of the configuration in force: 1 at the start, one more with each change.
     pub(crate) generation: u64,
     /// What is missing in the log.
@@ -331,6 +333,7 @@ impl Reading {
             edits: sources.reload.edits(),
             http_refused: Refusal::ALL.iter().map(|&why| (why, sources.http.refusals(why))).collect(),
             http_handshakes: Handshake::ALL.iter().map(|&how| (how, sources.http.handshakes(how))).collect(),
+            http_certificate: (sources.http.certificate_ends(), sources.http.has_exposed_key()),
             tracked_lasts: sources.tracked_lasts.seconds(),
             sequence_lasts: sources.sequence_lasts.seconds(),
             proc_lasts: sources.proc_lasts.seconds(),

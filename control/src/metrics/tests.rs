@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -22,6 +23,7 @@ use weir_health::checker::Checker;
 
 use super::*;
 use crate::host::counters::HostDrop;
+use crate::http::{Certificate, Tally};
 use crate::lasting::Lasts;
 use crate::longest::Longest;
 use crate::reload_status::{RefusedBy, ReloadStatus};
@@ -140,6 +142,9 @@ impl Director {
         let workers = Shared::new(2, 1);
         let device = FakeDevice::default();
         let started = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
+        let tally = Tally::default();
+        let certificate = Certificate { file: PathBuf::new(), ends: Some(1_800_000_000), exposed: None };
+        tally.certify(Some(&certificate));
         let sources = Sources {
             longest: Longest::of(2),
             stuck: Stuck::none(2, true),
@@ -158,7 +163,7 @@ impl Director {
             search_lasts: Lasts::default(),
             tracked_lasts: Lasts::default(),
             sequence_lasts: Lasts::default(),
-            http: Arc::default(),
+            http: Arc::new(tally),
             proc_lasts: Lasts::default(),
             started,
             dpdk_version: "22.11.11".to_owned(),

@@ -34,6 +34,7 @@ use crate::screen::Screen;
 use crate::shell;
 use crate::weir::Problem;
 use change::Change;
+pub(crate) use status::certificate;
 
 /// Does a command.
 ///

@@ -7,6 +7,9 @@ use weir_api::director::Status;
 use crate::screen::{Screen, Tone, time};
 use crate::weir::Problem;
 
+/// A certificate is renewed in less.
+const CERTIFICATE_SOON_SECONDS: f64 = 14.0 * 86_400.0;
+
 /// A few lines that answer "is it well?".
 pub(super) fn text(it: &Status<'static>, screen: &Screen) -> Result<String, Problem> {
     let mut text = String::new();
@@ -42,7 +45,25 @@ pub(super) fn text(it: &Status<'static>, screen: &Screen) -> Result<String, Prob
     if it.vrrp_instances > 0 {
         line("VRRP", &format!("master of {} of {} instances", it.vrrp_masters, it.vrrp_instances));
     }
+    if let Some(certificate) = certificate(it) {
+        line("certificate", &screen.paint(&certificate, Tone::Bad));
+    }
     Ok(text)
+}
+
+/// What is wrong with the HTTP listener's certificate, or will be soon.
+pub(crate) fn certificate(it: &Status<'_>) -> Option<String> {
+    let left = it.http_certificate_ends.map(|ends| ends - (it.started + it.uptime_seconds));
+    let end = match left {
+        Some(left) if left <= 0.0 => {
+            Some(format!("it has expired {} ago, and clients refuse it", time(-left)))
+        }
+        Some(left) if left <= CERTIFICATE_SOON_SECONDS => Some(format!("it expires in {}", time(left))),
+        _ => None,
+    };
+    let key = it.http_key_exposed.then(|| "others may read or write its private key".to_owned());
+    let all: Vec<String> = end.into_iter().chain(key).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 #[cfg(test)]
@@ -69,6 +90,8 @@ mod tests {
             real_servers_down: 0,
             vrrp_instances: 0,
             vrrp_masters: 0,
+            http_certificate_ends: None,
+            http_key_exposed: false,
         };
         let shown = text(&status, &Screen::plain(None)).unwrap();
         assert_eq!(
@@ -93,5 +116,14 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{shown}");
         }
+        assert_eq!(certificate(&status), None);
+        let now = status.started + status.uptime_seconds;
+        status.http_certificate_ends = Some(now + 20.0 * 86_400.0);
+        assert_eq!(certificate(&status), None);
+        status.http_certificate_ends = Some(now - 7_200.0);
+        status.http_key_exposed = true;
+        let told = text(&status, &Screen::plain(None)).unwrap();
+        let expected = "certificate       it has expired 2 h 0 min ago, and clients refuse it; others may read or write its private key\n";
+        assert!(told.ends_with(expected), "{told}");
     }
 }

@@ -122,6 +122,8 @@ mod tests {
             real_servers_down: 1,
             vrrp_instances: 0,
             vrrp_masters: 0,
+            http_certificate_ends: None,
+            http_key_exposed: false,
         };
         let before = Moment { busy: 100, all: 1_000 };
         let busy = Moment { busy: 175, all: 1_100 }.busy_since(&before);

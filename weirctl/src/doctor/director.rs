@@ -249,6 +249,22 @@ pub(super) fn table(facts: &Facts) -> Vec<Finding> {
     found
 }
 
+/// What the HTTP listener shows.
+pub(super) fn certificate(facts: &Facts) -> Vec<Finding> {
+    const CHECK: &str = "certificate";
+    let Ok(answers) = &facts.answers else { return Vec::new() };
+    let status = &answers.status;
+    let Some(ends) = status.http_certificate_ends else { return Vec::new() };
+    let left = ends - (status.started + status.uptime_seconds);
+    let mend =
+        "put a new one in the place of tls_certificate and tls_key, chmod 600 the key, then weirctl reload";
+    vec![match crate::commands::certificate(status) {
+        None => Finding::ok(CHECK, format!("of the HTTP listener: good for {}", time(left))),
+        Some(wrong) if left <= 0.0 => Finding::fail(CHECK, format!("of the HTTP listener: {wrong}"), mend),
+        Some(wrong) => Finding::warn(CHECK, format!("of the HTTP listener: {wrong}"), mend),
+    }]
+}
+
 /// Who serves.
 pub(super) fn servers(facts: &Facts) -> Vec<Finding> {
     const CHECK: &str = "servers";

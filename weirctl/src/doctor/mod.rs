@@ -76,7 +76,7 @@ impl Finding {
 type Check = fn(&Facts) -> Vec<Finding>;
 
 /// In the order in which they are shown.
-const CHECKS: [(&str, Check); 26] = [
+const CHECKS: [(&str, Check); 27] = [
     ("weir", director::weir),
     ("file", director::file),
     ("hugepages", memory::hugepages),
@@ -102,6 +102,7 @@ const CHECKS: [(&str, Check); 26] = [
     ("servers", director::servers),
     ("neighbors", director::neighbors),
     ("arp", director::arp),
+    ("certificate", director::certificate),
     ("log", memory::log),
 ];
 

@@ -185,6 +185,8 @@ fn answers() -> Answers {
         real_servers_down: 0,
         vrrp_instances: 0,
         vrrp_masters: 0,
+        http_certificate_ends: Some(4e9 + 1e8),
+        http_key_exposed: false,
     };
     let mut model =
         crate::ipvsadm::tests::after(&["-A -t 192.0.2.1:80", "-a -t 192.0.2.1:80 -r 10.99.0.11:80 -i"]);
