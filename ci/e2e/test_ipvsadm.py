@@ -33,7 +33,7 @@ addresses = ["198.18.0.1/24"]
 [[port]]
 name = "inner"
 device = "net_af_packet1"
-addresses = ["10.99.0.1/24"]
+addresses = ["10.99.0.1/24", "fd99::1/64"]
 
 [[route]]
 destination = "0.0.0.0/0"
@@ -198,6 +198,31 @@ class Ipvsadm(unittest.TestCase):
         good = self.ipvsadm(name="ipvsadm-restore", stdin=f"# saved\n{rules}")
         self.assertEqual((good.returncode, good.stderr), (0, ""))
         self.assertEqual(self.ipvsadm("-n", name="ipvsadm-save").stdout, rules)
+
+    def test_ipv6_real_servers_of_an_ipv4_virtual_server_are_added_listed_saved_and_restored(self):
+        service = "-t 192.0.2.1:80"
+        for command in (f"-A {service} -s rr", f"-a {service} -r [fd99::11]:80 -i -w 2",
+                        f"-a {service} -r [fd99::12]:80 -i --tun-type gue --tun-port 6081",
+                        f"-a {service} -r 10.99.0.11 -i", f"-e {service} -r [fd99::11]:80 -i -w 3"):
+            done = self.ipvsadm(*command.split(" "))
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""), command)
+        listed = self.ipvsadm("-Ln").stdout.splitlines()
+        self.assertEqual(listed[-4:], [
+            "TCP  192.0.2.1:80 rr",
+            f"  -> {'10.99.0.11:80':<28} Tunnel  1      0          0         ",
+            f"  -> {'[fd99::11]:80':<28} Tunnel  3      0          0         ",
+            f"  -> {'[fd99::12]:80':<28} Tunnel  1      0          0         "])
+        saved = self.ipvsadm("-n", name="ipvsadm-save").stdout
+        self.assertEqual(saved, f"-A {service} -s rr\n-a {service} -r 10.99.0.11:80 -i -w 1 --tun-type ipip\n"
+                                f"-a {service} -r [fd99::11]:80 -i -w 3 --tun-type ipip\n"
+                                f"-a {service} -r [fd99::12]:80 -i -w 1 --tun-type gue --tun-port 6081 --tun-nocsum\n")
+        self.assertEqual(self.ipvsadm(*f"-d {service} -r [fd99::11]:80".split(" ")).returncode, 0)
+        self.assertNotIn("fd99::11", self.ipvsadm("-Ln").stdout)
+        self.assertEqual(self.ipvsadm(name="ipvsadm-restore", stdin=saved).returncode, 0)
+        self.assertEqual(self.ipvsadm("-n", name="ipvsadm-save").stdout, saved)
+        refused = self.ipvsadm(*f"-a {service} -r [fd99::13]:80 -g".split(" "))
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("Different address family is allowed only for tunneling servers", refused.stderr)
 
     def test_what_weir_does_not_serve_is_refused_in_the_words_of_the_file(self):
         for command, words in (("-A -t [2001:db8::1]:80 -s rr", "IPv6 virtual servers are not served yet"),
