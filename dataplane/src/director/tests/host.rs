@@ -1,6 +1,9 @@
 //! What goes to the host, as what, and what stays weir's.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use weir_config::model::{Config, Neighbor};
 
 use super::*;
 use crate::conn::record::ServerId;
@@ -29,7 +32,10 @@ impl Hosted {
     }
 
     fn with_method(method: &str) -> Self {
-        let mut config = config(method, "rr", &[(11, 1), (12, 1)], "");
+        Self::with_config(config(method, "rr", &[(11, 1), (12, 1)], ""))
+    }
+
+    fn with_config(mut config: Config) -> Self {
         config.ports[0].host_interface = Some("weir0".to_owned());
         let mut lab = Lab::new(&config, 1);
         let host = Arc::new(punt::Hosted::new([1, 2], HZ));
@@ -315,6 +321,26 @@ fn a_probe_reaches_its_real_server_by_the_forwarding_method_and_the_answer_the_h
         assert_eq!(hosted.lab.dropped(DropReason::OwnSource), 1);
         assert_eq!(hosted.lab.directors[0].table.len(), 0, "no connection is made");
     }
+}
+
+#[test]
+fn a_probe_reaches_a_real_server_of_ipv6_through_its_tunnel() {
+    let far: IpAddr = "2001:db8::11".parse().expect("an address");
+    let mac = MacAddress([2, 0, 0, 0, 0, 0x11]);
+    let mut config = config("tun", "rr", &[(11, 1), (12, 1)], "");
+    config.ports[0].addresses.push("2001:db8::2/64".parse().expect("a network"));
+    config.neighbors.push(Neighbor { address: far, mac, port: 0 });
+    config.virtual_servers[0].real_servers[0].address = far;
+    let mut hosted = Hosted::with_config(config);
+    let id = hosted.lab.snapshot.servers().find(|server| server.ip() == far).expect("a real server").id;
+    let probe = hosted.host.probes.reserve(id).expect("a port");
+    let mut syn = segment((OWN_ADDRESS, probe.number()), (VIP, 80), SYN);
+    syn[6..12].copy_from_slice(&OWN.0);
+    let sent = host_sends(&mut hosted, &syn);
+    assert_eq!(sent.len(), 1);
+    assert_eq!((&sent[0][..6], &sent[0][12..14], sent[0][20]), (&mac.0[..], &[0x86, 0xdd][..], 4));
+    assert_eq!(IpAddr::from(*sent[0][38..].first_chunk::<16>().expect("an address")), far);
+    assert_eq!(sent[0][66..78], syn[26..38], "from the host to the VIP, inside the tunnel");
 }
 
 #[test]
