@@ -110,7 +110,7 @@ pub struct Shared {
     /// Flows that found no room in their chain, of all workers.
     pub turned_away: Arc<TurnedAway>,
     /// Where control asks it what would become of a packet.
-    pub questions: Arc<explain::Desk>,
+    pub questions: Arc<explain::Questions>,
     /// What else control asks of it.
     pub desk: Arc<Desk>,
 }

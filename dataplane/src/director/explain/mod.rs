@@ -8,14 +8,14 @@
 //!
 //! A property (`tests/explain.rs`) asks about packets before it sends them, and holds both together.
 
-mod desk;
 mod open;
+mod questions;
 mod reply;
 mod request;
 mod sketch;
 mod story;
 
-pub use desk::{Desk, Number};
+pub use questions::{Number, Questions};
 pub use story::{
     Barred, Explanation, Flow, Lapse, Outcome, Question, Replier, Segment, Step, Tie, To, Unrecorded,
 };

@@ -15,19 +15,19 @@ pub type Number = u64;
 const ROOM: usize = 4;
 
 /// See the module.
-pub struct Desk {
+pub struct Questions {
     numbers: AtomicU64,
     questions: ArrayQueue<(Number, Question)>,
     answers: ArrayQueue<(Number, Explanation)>,
 }
 
-impl Default for Desk {
+impl Default for Questions {
     fn default() -> Self {
         Self { numbers: AtomicU64::new(0), questions: ArrayQueue::new(ROOM), answers: ArrayQueue::new(ROOM) }
     }
 }
 
-impl Desk {
+impl Questions {
     /// Asks. One thread at a time asks and reads until it has its answer, or has given up: control sees to that.
     pub fn ask(&self, question: Question) -> Number {
         let number = self.numbers.fetch_add(1, Relaxed);
