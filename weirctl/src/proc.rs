@@ -14,7 +14,7 @@ pub(crate) const CONNECTION_TITLE: &str =
 pub(crate) fn connection(it: &Connection<'_>) -> String {
     let real_server = match it.real_server {
         IpAddr::V4(address) => format!("{:08X}", address.to_bits()),
-        IpAddr::V6(address) => address.to_string(),
+        IpAddr::V6(address) => address.segments().map(|group| format!("{group:04x}")).join(":"),
     };
     format!(
         "{:<3} {:08X} {:04X} {:08X} {:04X} {real_server} {:04X} {:<11} {:>7}\n",
@@ -62,6 +62,10 @@ mod tests {
              FWM  00000007 rr persistent 15000 FFFFFF00\n  \
              -> 0A63000B:0000      Tunnel  1      0          0         \n"
         );
+        let weir = after(&["-A -t 192.0.2.1:80 -s rr", "-a -t 192.0.2.1:80 -r [fd99::12]:80 -i"]);
+        let line =
+            "  -> [fd99:0000:0000:0000:0000:0000:0000:0012]:0050      Tunnel  1      0          0         ";
+        assert_eq!(ip_vs(&weir.services).lines().last(), Some(line));
     }
 
     #[test]
@@ -97,5 +101,9 @@ mod tests {
             persistent: false,
         };
         assert_eq!(connection(&it), "TCP CB007132 9C41 C0000201 0050 0A63000B 0050 ESTABLISHED     896\n");
+        // As recorded of a kernel: all of an IPv6 address, no brackets.
+        let far = Connection { real_server: "fd99::12".parse().expect("an address"), ..it };
+        let line = "TCP CB007132 9C41 C0000201 0050 fd99:0000:0000:0000:0000:0000:0000:0012 0050 ESTABLISHED     896\n";
+        assert_eq!(connection(&far), line);
     }
 }
