@@ -7,7 +7,7 @@ use weir_dataplane::wire::l4::flags::{ACK, SYN};
 
 use crate::Lab;
 use crate::frames::{CLIENT, End, GATEWAY, VIP, arp, client, server, tcp, udp};
-use crate::lab::{base, virtual_server};
+use crate::lab::{base, base6, virtual_server, virtual_server6};
 use crate::pool::PoolFrame;
 use weir_dataplane::packet::{BURST, Frame};
 use weir_dataplane::snapshot::virtual_router::{RouterKey, mac};
@@ -26,12 +26,13 @@ pub struct Case {
 }
 
 /// Every case, in the order of the list of figures.
-pub const ALL: [Case; 20] = [
+pub const ALL: [Case; 21] = [
     Case { name: "dr-established", prepare: || established("dr", requests), passes: 4 },
     Case { name: "dr-virtual-mac", prepare: virtual_mac, passes: 4 },
     Case { name: "tun-established", prepare: || established("tun", requests), passes: 4 },
     Case { name: "gue-established", prepare: || tunnelled("gue"), passes: 4 },
     Case { name: "gre-established", prepare: || tunnelled("gre"), passes: 4 },
+    Case { name: "tun4in6-established", prepare: over_ipv6, passes: 4 },
     Case { name: "nat-established", prepare: || established("nat", requests), passes: 4 },
     Case { name: "nat-replies", prepare: || established("nat", replies), passes: 4 },
     Case { name: "nat-mixed", prepare: || established("nat", mixed), passes: 4 },
@@ -82,6 +83,12 @@ fn tunnelled(tunnel: &str) -> (Lab, Vec<Vec<u8>>) {
     let server = virtual_server(80, "protocol = \"tcp\"\nscheduler = \"rr\"", "tun", 4, true);
     let weight = "weight = 1000\n";
     let file = base(16_384, "") + &server.replace(weight, &format!("{weight}tunnel = \"{tunnel}\"\n"));
+    establish(Lab::new(&file, 1), requests)
+}
+
+/// As `tun-established`, to real servers of IPv6.
+fn over_ipv6() -> (Lab, Vec<Vec<u8>>) {
+    let file = base6(16_384) + &virtual_server6("protocol = \"tcp\"\nscheduler = \"rr\"");
     establish(Lab::new(&file, 1), requests)
 }
 
@@ -140,6 +147,7 @@ fn mixed(sent: &[PoolFrame]) -> Vec<Vec<u8>> {
 fn client_of(frame: &PoolFrame) -> End {
     let bytes = frame.bytes();
     let inner = match bytes[23] {
+        _ if bytes[12..14] == [0x86, 0xdd] => 54,
         ipv4::IPIP => 34,
         ipv4::GRE => 38,
         ipv4::UDP => 46,

@@ -54,6 +54,19 @@ pub fn virtual_server(port: u16, keys: &str, forwarding: &str, count: u16, binds
     text
 }
 
+/// As [`base`], with an IPv6 address of the port.
+pub fn base6(capacity: usize) -> String {
+    base(capacity, "").replace("\"10.0.0.2/16\"", "\"10.0.0.2/16\", \"2001:db8::2/64\"")
+}
+
+/// As [`virtual_server`], with four real servers of IPv6 behind tunnels.
+pub fn virtual_server6(keys: &str) -> String {
+    let near = virtual_server(80, keys, "tun", 4, true);
+    (11..15).fold(near, |text, octet| {
+        text.replace(&format!("\"10.0.0.{octet}\""), &format!("\"2001:db8::{octet}\""))
+    })
+}
+
 /// See the module.
 pub struct Lab {
     registry: Registry,

@@ -7,7 +7,7 @@ use weir_benches::frames::{
     CLIENT, End, GATEWAY, OWN, VIP, arp, client, icmp, ipv4, sctp, server, tagged, tcp, udp, with_fragment,
     with_ttl,
 };
-use weir_benches::lab::{base, virtual_server};
+use weir_benches::lab::{base, base6, virtual_server, virtual_server6};
 use weir_config::model::{MacAddress, Scheduler};
 use weir_dataplane::address::Addr4;
 use weir_dataplane::packet::BURST;
@@ -56,8 +56,9 @@ fn the_counter_sees_allocations_and_frees() {
 
 #[test]
 fn the_life_of_a_connection_by_each_method() {
-    for method in ["dr", "tun", "nat"] {
-        let mut lab = one_service(TCP_RR, method);
+    let over_ipv6 = || Lab::new(&(base6(4_096) + &virtual_server6(TCP_RR)), 1);
+    for method in ["dr", "tun", "nat", "tun over IPv6"] {
+        let mut lab = if method == "tun over IPv6" { over_ipv6() } else { one_service(TCP_RR, method) };
         for flags in [SYN, ACK, ACK, FIN | ACK, ACK, SYN, RST] {
             let frames = segments(FLOWS, flags);
             let before = lab.forwarded();
