@@ -4,6 +4,9 @@
 //! the list, each with a lower weight that a server must have to be taken, from the heaviest down to the
 //! greatest common divisor's first step; so heavy servers come more often and are spread over a cycle.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use super::service::{ServerDescription, Transition, edited};
 use super::state::State;
 use super::{Servers, gcd};
@@ -70,21 +73,32 @@ impl Wrr {
     ) -> u32 {
         let transition = Transition::between(old, new);
         let mut pass_weight = before;
-        let mut weights: Vec<Option<u32>> = old.iter().map(|server| Some(server.weight)).collect();
+        // How many servers have each weight: what counts of a list are its weights, however long it is.
+        let mut weights: BTreeMap<u32, usize> = BTreeMap::new();
+        old.iter().for_each(|server| *weights.entry(server.weight).or_default() += 1);
+        let without = |weights: &mut BTreeMap<u32, usize>, weight: u32| {
+            if let Entry::Occupied(mut entry) = weights.entry(weight) {
+                *entry.get_mut() -= 1;
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+            }
+        };
         let mut kept = transition.kept.iter().peekable();
-        for index in 0..old.len() {
+        for (index, gone) in old.iter().enumerate() {
             if kept.next_if(|&&(kept_index, _)| kept_index == index).is_none() {
-                weights[index] = None;
-                pass_weight = Self::of(weights.iter().flatten().copied()).pass_weight(pass_weight);
+                without(&mut weights, gone.weight);
+                pass_weight = Self::of(weights.keys().copied()).pass_weight(pass_weight);
             }
         }
         for &(before, after) in &transition.kept {
             if edited(&old[before], &new[after]) {
-                weights[before] = Some(new[after].weight);
-                pass_weight = Self::of(weights.iter().flatten().copied()).pass_weight(pass_weight);
+                without(&mut weights, old[before].weight);
+                *weights.entry(new[after].weight).or_default() += 1;
+                pass_weight = Self::of(weights.keys().copied()).pass_weight(pass_weight);
             }
         }
-        let mut wrr = Self::of(weights.iter().flatten().copied());
+        let mut wrr = Self::of(weights.keys().copied());
         for server in new[..transition.added].iter().rev() {
             wrr = wrr.with(server.weight);
             pass_weight = wrr.pass_weight(pass_weight);
