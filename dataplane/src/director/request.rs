@@ -249,37 +249,15 @@ impl<F: Frame> Director<F> {
         let tally = &server.tallies[self.shared.worker];
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(packet.total_len));
-        let (hop, far) = (server.next_hop(), server.far.as_deref());
-        if hop.is_none() && far.is_none_or(|far| far.way.is_none()) {
-            return Err((frame, DropReason::NoRoute));
+        let hop = server.hop;
+        if hop == Hop::NOWHERE {
+            return self.forward_far(asker, frame, packet, server, pass);
         }
-        if let Err(reason) = trim_surplus(&mut frame, packet) {
-            return Err((frame, reason));
-        }
-        let header = match ipv4_mut(frame.bytes_mut(), packet.l3()) {
-            Ok(header) => header,
-            Err(reason) => return Err((frame, reason)),
+        let is_too_big = match made_ready(&mut frame, packet, server, pass.context.snapshot) {
+            Ok(is_too_big) => is_too_big,
+            Err(Unfit::Dropped(reason)) => return Err((frame, reason)),
+            Err(Unfit::Told(error)) => return self.answer_error_to(asker, frame, packet, error, pass),
         };
-        if header.ttl <= 1 {
-            let error = reply::Error::TIME_EXCEEDED;
-            return self.answer_error_to(asker, frame, packet, error, pass);
-        }
-        header.decrement_ttl();
-        let in_tunnel = server.forwarding == Forwarding::Tun;
-        let may_refuse = header.dont_fragment() && (!in_tunnel || pass.context.snapshot.switches.pmtu_disc);
-        let is_too_big = packet.total_len > server.mtu;
-        if is_too_big && may_refuse {
-            let error = reply::Error::fragmentation_needed(server.mtu);
-            return self.answer_error_to(asker, frame, packet, error, pass);
-        }
-        if let Some((far, way)) = far.and_then(|far| Some((far, far.way?))) {
-            let outer = Outer6 { encap: server.encap, source: way.source, destination: far.address };
-            if let Err(reason) = into_tunnel6(&mut frame, packet, &outer) {
-                return Err((frame, reason));
-            }
-            return self.send_to_far(frame, packet, (&tally.neighbor, way, far.bound), is_too_big, pass);
-        }
-        let Some(hop) = hop else { return Err((frame, DropReason::NoRoute)) };
         let rewritten = match server.forwarding {
             Forwarding::Dr => Ok(()),
             Forwarding::Nat => rewrite::to_server(frame.bytes_mut(), packet, server.address, server.port),
@@ -292,12 +270,68 @@ impl<F: Frame> Director<F> {
         if let Err(reason) = rewritten {
             return Err((frame, reason));
         }
-        let hop = Hop::new(hop, packet.vlan.network());
+        let hop = hop.on(packet.vlan.network());
         if is_too_big {
             return self.send_in_pieces(frame, packet, &tally.neighbor, hop, pass);
         }
         self.send_to_server(frame, packet.vlan, (server, &tally.neighbor), hop, pass)
     }
+
+    /// As [`Director::forward_of`], to a real server of IPv6.
+    #[inline(never)]
+    fn forward_far<W: Wire<Frame = F>>(
+        &mut self,
+        asker: Asker,
+        mut frame: F,
+        packet: &Packet,
+        server: &Server,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let far = server.far.as_deref().and_then(|far| Some((far, far.way?)));
+        let Some((far, way)) = far else { return Err((frame, DropReason::NoRoute)) };
+        let is_too_big = match made_ready(&mut frame, packet, server, pass.context.snapshot) {
+            Ok(is_too_big) => is_too_big,
+            Err(Unfit::Dropped(reason)) => return Err((frame, reason)),
+            Err(Unfit::Told(error)) => return self.answer_error_to(asker, frame, packet, error, pass),
+        };
+        let outer = Outer6 { encap: server.encap, source: way.source, destination: far.address };
+        if let Err(reason) = into_tunnel6(&mut frame, packet, &outer) {
+            return Err((frame, reason));
+        }
+        let hint = &server.tallies[self.shared.worker].neighbor;
+        self.send_to_far(frame, packet, (hint, way, far.bound), is_too_big, pass)
+    }
+}
+
+/// Why a packet does not go on to its real server.
+enum Unfit {
+    /// It is dropped.
+    Dropped(DropReason),
+    /// Its sender is told.
+    Told(reply::Error),
+}
+
+/// Cuts what stands behind a client's packet and lowers its TTL. Returns whether it is too big for its way and has to be cut.
+#[inline(always)]
+fn made_ready<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    server: &Server,
+    snapshot: &Snapshot,
+) -> Result<bool, Unfit> {
+    trim_surplus(frame, packet).map_err(Unfit::Dropped)?;
+    let header = ipv4_mut(frame.bytes_mut(), packet.l3()).map_err(Unfit::Dropped)?;
+    if header.ttl <= 1 {
+        return Err(Unfit::Told(reply::Error::TIME_EXCEEDED));
+    }
+    header.decrement_ttl();
+    let in_tunnel = server.forwarding == Forwarding::Tun;
+    let may_refuse = header.dont_fragment() && (!in_tunnel || snapshot.switches.pmtu_disc);
+    let is_too_big = packet.total_len > server.mtu;
+    if is_too_big && may_refuse {
+        return Err(Unfit::Told(reply::Error::fragmentation_needed(server.mtu)));
+    }
+    Ok(is_too_big)
 }
 
 /// The headers of a tunnel to this real server.

@@ -51,6 +51,12 @@ impl Hop {
         Self::at(hop.address, hop.port as u16, network)
     }
 
+    /// The same neighbour as seen from a network.
+    #[inline]
+    pub const fn on(self, network: u16) -> Self {
+        Self(self.0 & (u64::MAX >> 16) | (network as u64) << 48)
+    }
+
     /// The neighbour's address.
     #[inline]
     pub fn address(self) -> Addr4 {
