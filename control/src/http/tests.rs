@@ -13,6 +13,13 @@ use super::*;
 use crate::metrics::tests::{Director, carry};
 use crate::threads::Role;
 
+/// Longer than any test takes, however busy the machine is.
+const NEVER: Duration = Duration::from_secs(3_600);
+/// No connection ends for its time: one that ends gives way.
+const PATIENT: Limits = Limits { header: NEVER, age: NEVER, ..Limits::USUAL };
+/// For what has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A server on a port of its own, on a thread of its own.
 struct Server {
     address: SocketAddr,
@@ -44,7 +51,7 @@ impl Server {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
@@ -412,22 +419,23 @@ fn pages_at_a_time_are_limited_and_given_back() {
 #[test]
 fn idle_connections_keep_nobody_out() {
     let director = Director::usual();
-    let server = Server::start(&director, Limits { connections: 8, ..Limits::USUAL });
+    let server = Server::start(&director, Limits { connections: 8, ..PATIENT });
     let mut idle: Vec<_> = (0..32).map(|_| server.connect()).collect();
-    idle.iter_mut().for_each(|stream| stream.write_all(b"GET /live HTTP/1.1\r\nX: ").unwrap());
-    let began = Instant::now();
+    for stream in &mut idle {
+        // Some have given way to the next ones already.
+        let _ = stream.write_all(b"GET /live HTTP/1.1\r\nX: ");
+        stream.set_nonblocking(true).unwrap();
+    }
     for path in ["/live", "/metrics", "/live"] {
         assert_eq!(server.get(path).0, 200, "{path}");
     }
-    // Long before the first of the idle ones is closed for its age or its header.
-    assert!(began.elapsed() < Limits::USUAL.header, "{:?}", began.elapsed());
-    let mut closed = 0;
-    for stream in &mut idle {
-        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let ended = stream.read(&mut [0; 1]);
-        closed += usize::from(ended.map_or_else(|problem| problem.kind() != ErrorKind::WouldBlock, |_| true));
+    let began = Instant::now();
+    let is_open = |stream: &mut TcpStream| matches!(stream.read(&mut [0; 1]), Err(problem) if problem.kind() == ErrorKind::WouldBlock);
+    while idle.len() > 8 {
+        idle.retain_mut(is_open);
+        assert!(began.elapsed() < PATIENCE, "{} have not given way", idle.len());
+        thread::sleep(Duration::from_millis(1));
     }
-    assert!(closed >= 24, "{closed} of those that gave way are closed");
 }
 
 #[test]
@@ -436,7 +444,8 @@ fn a_header_that_does_not_come_ends_its_connection() {
     let server = Server::start(&director, Limits { header: Duration::from_millis(300), ..Limits::USUAL });
     let began = Instant::now();
     let mut slow = server.connect();
-    slow.write_all(b"GET /live HTTP/1.1\r\nX: ").unwrap();
+    // On a busy machine it may be over by then.
+    let _ = slow.write_all(b"GET /live HTTP/1.1\r\nX: ");
     let mut rest = Vec::new();
     let _ = slow.read_to_end(&mut rest);
     assert!(!rest.starts_with(b"HTTP/1.1 200"));
@@ -464,7 +473,7 @@ fn clients_that_do_not_read_keep_nobody_out_and_hold_a_bounded_amount() {
     let director = large();
     let page = director.metrics.text().unwrap().len();
     assert!(page > 8 << 20, "{page} bytes");
-    let server = Server::start(&director, Limits { held_bytes: 3 * page, ..Limits::USUAL });
+    let server = Server::start(&director, Limits { held_bytes: 3 * page, ..PATIENT });
     let mut deaf: Vec<_> = (0..6).map(|_| server.connect()).collect();
     for stream in &mut deaf {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -472,11 +481,9 @@ fn clients_that_do_not_read_keep_nobody_out_and_hold_a_bounded_amount() {
         stream.read_exact(&mut first).unwrap();
         assert_eq!(&first, b"HTTP/1.1 200");
     }
-    let began = Instant::now();
     let (status, body) = server.get("/metrics");
     assert_eq!((status, body.len()), (200, page));
     assert_eq!(server.get("/live").0, 200);
-    assert!(began.elapsed() < Limits::USUAL.age, "{:?}", began.elapsed());
     let mut whole = 0;
     for mut stream in deaf {
         let mut rest = Vec::new();
@@ -538,7 +545,7 @@ fn a_request_without_one_host_is_bad_whatever_it_asks_for() {
 #[test]
 fn a_connection_serves_many_requests_but_not_for_ever() {
     let director = Director::usual();
-    let limits = Limits { age: Duration::from_millis(300), ..Limits::USUAL };
+    let limits = Limits { age: Duration::from_secs(1), header: NEVER, ..Limits::USUAL };
     let server = Server::start(&director, limits);
     let mut stream = server.connect();
     let began = Instant::now();
@@ -550,7 +557,7 @@ fn a_connection_serves_many_requests_but_not_for_ever() {
             Ok(0) | Err(_) => break,
             Ok(_) => answered += 1,
         }
-        assert!(began.elapsed() < Duration::from_secs(10), "still open after {answered} requests");
+        assert!(began.elapsed() < PATIENCE, "still open after {answered} requests");
         thread::sleep(Duration::from_millis(10));
     }
     assert!(answered > 3, "{answered}");
@@ -579,14 +586,14 @@ fn oversized_requests_are_refused() {
 #[test]
 fn a_stop_waits_for_no_idle_connection_and_frees_the_address() {
     let director = Director::usual();
-    let mut server = Server::usual(&director);
+    let mut server = Server::start(&director, PATIENT);
     let _idle = server.connect();
     let mut reader = server.connect();
     reader.write_all(b"GET /live HTTP/1.1\r\n").unwrap();
     assert_eq!(server.get("/live").0, 200);
     let began = Instant::now();
     server.stop();
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     assert!(bind(server.address).is_ok());
 }
 
