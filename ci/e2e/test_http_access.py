@@ -283,7 +283,7 @@ class Access(Base):
             (self.place / "server.key").write_bytes(content)
             report = self.reload(weir, 0)
             self.assertIn(said, report)
-            self.assertIn("| tls_certificate = ", report)
+            self.assertIn("| tls_key = ", report)
         (self.place / "server.key").write_bytes(good)
         for text, mode, said in ((f"read {READ}\n", 0o644, "others may read or write it (its mode is 0644)"),
                                  ("admin x\n", 0o600, "line 1: it does not begin with a role")):
@@ -409,7 +409,10 @@ class Access(Base):
         self.assertIn("others may read or write it (its mode is 0644): chmod 600", ended.output)
         ended = lab.ends(Weir(keys.replace("server.pem", "none.pem")).text)
         self.assertEqual(ended.status, 2, ended.output)
-        self.assertIn(f"no identity in {self.place}/none.pem", ended.output)
+        self.assertIn(f"no certificates in {self.place}/none.pem", ended.output)
+        ended = lab.ends(Weir(keys.replace("server.key", "none.key")).text)
+        self.assertEqual(ended.status, 2, ended.output)
+        self.assertRegex(ended.output, rf"no key of {self.place}/server.pem in {self.place}/none.key\n(.*\n)+.*\| tls_key = ")
         self.assertNotIn(READ, ended.output)
 
     def serial(self):

@@ -53,8 +53,8 @@ pub enum Need {
     Certificates(PathBuf),
     /// A file of authorities at one of the places where systems keep them.
     SystemAuthorities,
-    /// A certificate and its key.
-    Identity(TlsIdentity),
+    /// The key of a certificate. That the certificate is there is a need of its own.
+    Key(TlsIdentity),
     /// A file of bearer tokens that only its owner can read.
     Tokens(PathBuf),
     /// A program that the account of programs may run.
@@ -71,7 +71,7 @@ impl Need {
         let message = match &self {
             Need::Certificates(path) => format!("no certificates in {}", path.display()),
             Need::SystemAuthorities => "no authorities of this system".to_owned(),
-            Need::Identity(identity) => format!("no identity in {}", identity.certificate.display()),
+            Need::Key(it) => format!("no key of {} in {}", it.certificate.display(), it.key.display()),
             Need::Tokens(path) => format!("no tokens in {}", path.display()),
             Need::Program(path) => {
                 let command = path.display().to_string();
@@ -95,7 +95,7 @@ impl Need {
         match self {
             Need::Certificates(path) => format!("the file {}", path.display()),
             Need::SystemAuthorities => "the file of this system's authorities".to_owned(),
-            Need::Identity(identity) => format!("the file {}", identity.certificate.display()),
+            Need::Key(identity) => format!("the file {}", identity.key.display()),
             Need::Tokens(path) => format!("the file {}", path.display()),
             Need::Program(path) => match secret::program_of(&path.display().to_string()) {
                 "" => "a program".to_owned(),

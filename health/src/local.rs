@@ -56,7 +56,10 @@ fn has(need: &Need, runner: Option<Account>) -> Result<(), String> {
     match need {
         Need::Certificates(path) => certificates(path).map(drop),
         Need::SystemAuthorities => system_authorities().and_then(certificates).map(drop),
-        Need::Identity(pair) => identity(pair).map(drop),
+        // A certificate that is not good is said at its own place.
+        Need::Key(pair) => {
+            certificates(&pair.certificate).map_or(Ok(()), |chain| key(&chain, pair).map(drop))
+        }
         Need::Tokens(path) => bearers(path).map(drop),
         Need::Program(path) => program(path, runner),
         Need::User(_) | Need::Group(_) if !is_root => Ok(()),
@@ -160,13 +163,19 @@ pub fn identity(
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
     let of = |path: &PathBuf, problem: String| format!("{}: {problem}", path.display());
     let chain = certificates(&files.certificate).map_err(|problem| of(&files.certificate, problem))?;
-    let text = read(&files.key).map_err(|problem| of(&files.key, problem))?;
-    let key = PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|problem| of(&files.key, format!("no private key in PEM: {problem}")))?;
-    let provider = rustls::crypto::ring::default_provider();
-    let pair = rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider);
-    pair.map_err(|problem| of(&files.key, format!("this is not the key of the certificate: {problem}")))?;
+    let key = key(&chain, files).map_err(|problem| of(&files.key, problem))?;
     Ok((chain, key))
+}
+
+/// The key of a certificate that was read.
+fn key(chain: &[CertificateDer<'static>], files: &TlsIdentity) -> Result<PrivateKeyDer<'static>, String> {
+    let text = read(&files.key)?;
+    let key = PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|problem| format!("there is no private key in PEM in it: {problem}"))?;
+    let provider = rustls::crypto::ring::default_provider();
+    let pair = rustls::sign::CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider);
+    pair.map_err(|problem| format!("this is not the key of the certificate: {problem}"))?;
+    Ok(key)
 }
 
 /// Why a file with a private key is not as private as it should be, if so: many give keys to a group that may read them, and none to

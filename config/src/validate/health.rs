@@ -16,6 +16,7 @@ use crate::model::health::{Agent, Health, HealthCheck, OnFail, Timeouts};
 use crate::report::{Need, Problem};
 use crate::schema::{self, Field, Number, OneTable, Several, SeveralTables, Span, Tabular, Text};
 pub(super) use texts::file;
+pub(super) use web::files_of;
 
 /// Checks of one real server at most.
 const CHECKS_MAX: usize = 8;

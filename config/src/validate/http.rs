@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 
-use super::health::file as path;
+use super::health::{file as path, files_of};
 use super::table::Table;
 use super::values;
 use crate::model::Http;
@@ -44,13 +44,8 @@ fn identity(written: &Written, table: &mut Table<'_>) -> Option<TlsIdentity> {
         }
         return None;
     };
-    let at = certificate.span();
-    let certificate: PathBuf = certificate.into_inner();
-    let key = key.map_or_else(|| certificate.clone(), Spanned::into_inner);
-    let identity = TlsIdentity { certificate, key };
     let help = "`tls_certificate` holds the certificate and `tls_key` its private key, both in PEM";
-    table.report(Need::Identity(identity.clone()).at(at).help(help));
-    Some(identity)
+    Some(files_of(certificate, key, help, table))
 }
 
 fn token_file(written: &Written, table: &mut Table<'_>) -> Option<PathBuf> {

@@ -227,24 +227,34 @@ pub(super) fn tls(written: &HealthCheck, table: &mut Table<'_>) -> TlsOptions {
 fn identity(written: &HealthCheck, table: &mut Table<'_>) -> Option<TlsIdentity> {
     let certificate = table.parsed(&written.tls_cert, texts::file);
     let key = table.parsed(&written.tls_key, texts::file);
-    let (certificate, key) = match (certificate, key) {
-        (Some(certificate), Some(key)) => (certificate, key.into_inner()),
-        (Some(certificate), None) => {
-            let same: PathBuf = certificate.get_ref().clone();
-            (certificate, same)
+    match (certificate, key) {
+        (Some(certificate), key) => {
+            let help = "`tls_cert` holds the certificate and `tls_key` its private key, both in PEM";
+            Some(files_of(certificate, key, help, table))
         }
         (None, Some(key)) => {
             let problem = Problem::error("`tls_key` without `tls_cert`")
                 .at(key.span(), "a key alone says nothing")
                 .help("write `tls_cert`, a file with the certificate in PEM");
             table.report(problem);
-            return None;
+            None
         }
-        (None, None) => return None,
-    };
-    let at = certificate.span();
-    let identity = TlsIdentity { certificate: certificate.into_inner(), key };
-    let help = "`tls_cert` holds the certificate and `tls_key` its private key, both in PEM";
-    table.report(Need::Identity(identity.clone()).at(at).help(help));
-    Some(identity)
+        (None, None) => None,
+    }
+}
+
+/// What has to be in the files of a certificate and its key, each at its own place; without a key of its own it is in the same file.
+pub(in crate::validate) fn files_of(
+    certificate: Spanned<PathBuf>,
+    key: Option<Spanned<PathBuf>>,
+    help: &str,
+    table: &mut Table<'_>,
+) -> TlsIdentity {
+    let (at, certificate) = (certificate.span(), certificate.into_inner());
+    let (key_at, key) =
+        key.map_or_else(|| (at.clone(), certificate.clone()), |key| (key.span(), key.into_inner()));
+    table.report(Need::Certificates(certificate.clone()).at(at).help(help));
+    let identity = TlsIdentity { certificate, key };
+    table.report(Need::Key(identity.clone()).at(key_at).help(help));
+    identity
 }
