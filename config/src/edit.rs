@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::model::{Config, Family, Identity, Timeouts, VirtualServer};
+use crate::model::{Config, Family, Identity, RealServer, Timeouts, VirtualServer};
 use crate::report::{Need, Problem};
 pub use crate::source::Keys;
 use crate::source::{Source, Written};
@@ -173,9 +173,8 @@ impl Editor {
             let place = self.places.get(&identity).copied();
             match (place, now) {
                 (Some(place), Some((server, written))) => {
-                    self.count(&config.virtual_servers[place], -1);
-                    self.count(&server, 1);
-                    config.virtual_servers[place] = server;
+                    let former = std::mem::replace(&mut config.virtual_servers[place], server);
+                    self.recount(&former, &config.virtual_servers[place]);
                     self.written[place] = Arc::new(written);
                 }
                 (None, Some((server, written))) => {
@@ -213,7 +212,23 @@ impl Editor {
         Shown { base: self.base.clone(), written: self.written.clone(), timeouts: self.timeouts.clone() }
     }
 
+    /// A virtual server is another than it was. Most have most of their real servers in common, so only what lies between is counted.
+    fn recount(&mut self, former: &VirtualServer, now: &VirtualServer) {
+        let (was, is) = (&former.real_servers[..], &now.real_servers[..]);
+        let first = was.iter().zip(is).take_while(|(was, is)| was.address == is.address).count();
+        let (was, is) = (&was[first..], &is[first..]);
+        let last = was.iter().rev().zip(is.iter().rev()).take_while(|(was, is)| was.address == is.address);
+        let last = last.count();
+        self.count_with(former, &was[..was.len() - last], -1);
+        self.count_with(now, &is[..is.len() - last], 1);
+    }
+
     fn count(&mut self, server: &VirtualServer, by: i32) {
+        self.count_with(server, &server.real_servers, by);
+    }
+
+    /// With these of its real servers.
+    fn count_with(&mut self, server: &VirtualServer, real_servers: &[RealServer], by: i32) {
         let add = |counts: &mut HashMap<IpAddr, u32>, address: IpAddr| {
             let count = counts.entry(address).or_default();
             *count = count.saturating_add_signed(by);
@@ -232,7 +247,7 @@ impl Editor {
             add(&mut self.vips, server.address);
         }
         let sorry = server.health.sorry_server.iter();
-        for real in server.real_servers.iter().chain(sorry) {
+        for real in real_servers.iter().chain(sorry) {
             add(&mut self.real_servers, real.address);
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use health::{Agent, Health, HealthCheck, OnFail, ServiceHealth, TlsIdentity};
+use health::{Agent, Health, HealthCheck, OnFail, Probe, ServiceHealth, TlsIdentity};
 pub use mark::{Family, Identity, Mark, MarkRange, PortRange, Protocols};
 
 /// The whole file.
@@ -577,6 +577,16 @@ pub struct RealServer {
     pub agent: Option<Arc<Agent>>,
     /// A file of the director that holds its weight.
     pub weight_file: Option<PathBuf>,
+}
+
+impl RealServer {
+    /// Whether its weight comes from elsewhere, so that it may be anything.
+    pub(crate) fn has_dynamic_weight(&self) -> bool {
+        let tells = |probe: &Probe| matches!(probe, Probe::Exec { dynamic_weight: true, .. });
+        self.agent.is_some()
+            || self.weight_file.is_some()
+            || self.health_checks.iter().any(|check| tells(&check.probe))
+    }
 }
 
 /// `[[vrrp]]`

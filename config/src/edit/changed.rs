@@ -1,7 +1,7 @@
 //! A virtual server that edits change, and what is to be looked up among all of them meanwhile. An edit of one real server costs the same
 //! whether it has ten or ten thousand: a list of edits takes time in proportion.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -65,6 +65,22 @@ impl Changed {
     /// All keys of the table.
     pub(super) fn whole(&self) -> Keys {
         self.written().whole()
+    }
+
+    /// Keys of the table with these of its real servers, and with that one of the others that says most: beside it they are as beside all of
+    /// them, as far as anybody is warned of.
+    pub(super) fn with(&self, some: &HashSet<ServerKey>) -> Keys {
+        let (some, others): (Vec<&Real>, Vec<&Real>) =
+            self.present().partition(|real| some.contains(&real.key()));
+        let says = |real: &&Real| (real.server.has_dynamic_weight(), real.server.weight);
+        let other = others.into_iter().max_by_key(says);
+        let list = some.into_iter().chain(other).map(|real| crate::source::parsed(&real.written).into());
+        let list: Vec<serde_json::Value> = list.collect();
+        let mut keys = self.keys();
+        if !list.is_empty() {
+            keys.insert("real_server".to_owned(), list.into());
+        }
+        keys
     }
 
     /// As it is now.

@@ -390,7 +390,7 @@ impl<'a> Work<'a> {
     /// The text of a virtual server, or of one real server beside its keys, behind all other tables; and where what is to be looked at
     /// begins.
     fn text(&self, keys: &Keys, real_server: Option<&Keys>) -> (String, usize) {
-        let mut text = self.editor.base.text.clone();
+        let mut text = self.editor.base.text_for(keys);
         text += "virtual_server = [";
         let mut from = text.len();
         write(&mut text, &Value::Object(keys.clone()));
@@ -479,7 +479,9 @@ impl<'a> Work<'a> {
             let Some(whose) = whose else { return true };
             let said = beside.entry(*whose).or_insert_with(|| {
                 let Some(Some(now)) = self.changed.get(whose) else { return HashSet::new() };
-                let (text, _) = self.text(&now.whole(), None);
+                let edited = self.notes.iter().filter(|(_, of, _)| of.as_ref() == Some(whose));
+                let edited = edited.filter_map(|(_, _, server)| *server).collect();
+                let (text, _) = self.text(&now.with(&edited), None);
                 let mut problems = Vec::new();
                 read(&text, &mut problems);
                 let report = Report::new("edit", &text, problems);

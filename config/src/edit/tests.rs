@@ -129,6 +129,35 @@ fn a_real_server_is_warned_of_as_it_is_beside_the_others() {
         matches!(&warnings[..], [warning] if warning.contains("no real server has a weight")),
         "{warnings:?}"
     );
+    // One of unknown weight speaks against it, however many have none.
+    let mut other = real("10.0.1.3");
+    other.extend(keys(json!({"weight": 0, "weight_file": "/run/weight"})));
+    let zero = keys(json!({"weight": 0}));
+    let edits = [
+        Edit::AddRealServer(name("web"), other),
+        Edit::SetRealServer(name("web"), key("10.0.1.2", 8080), zero),
+    ];
+    assert_eq!(bench.edit(&edits[..1]).unwrap(), [""; 0]);
+    assert_eq!(bench.edit(&edits[1..]).unwrap(), [""; 0]);
+}
+
+/// A warning of one real server is held against the others, which takes no look at the text of each.
+#[test]
+fn a_drain_in_a_long_list_reads_no_list() {
+    let mut text = BASE.to_owned();
+    text += "[[virtual_server]]\nname = \"long\"\naddress = \"10.0.9.3\"\nport = 80\nforwarding = \"nat\"\n";
+    for number in 0..5_000 {
+        let address = format!("10.0.{}.{}", 100 + number / 250, 1 + number % 250);
+        text += &format!("[[virtual_server.real_server]]\naddress = \"{address}\"\n");
+    }
+    let begin = cpu_time();
+    let mut bench = Bench::new(&text);
+    let read = cpu_time() - begin;
+    let drain = Edit::SetRealServer(name("long"), key("10.0.101.7", 80), keys(json!({"weight": 0})));
+    let begin = cpu_time();
+    assert_eq!(bench.edit(&[drain]).unwrap(), [""; 0]);
+    let drained = cpu_time() - begin;
+    assert!(drained * 3 < read, "{drained:?}, and all of it is read in {read:?}");
 }
 
 #[test]
@@ -230,6 +259,28 @@ fn wrong_edits_get_the_sentence_of_the_file_and_change_nothing() {
         assert_eq!(tracked.edit(&[edit]).unwrap_err().text, text);
     }
     tracked.edit(&[Edit::SetVirtualServer(web(), keys(json!({"scheduler": "rr"})))]).unwrap();
+}
+
+#[test]
+fn neighbors_cost_an_edit_nothing_and_none_becomes_a_vip() {
+    let mut text = BASE.to_owned();
+    for number in 0..1_000 {
+        let address = format!("10.0.{}.{}", 20 + number / 250, number % 250 + 1);
+        text += &format!("[[neighbor]]\naddress = \"{address}\"\nmac = \"02:00:00:00:00:11\"\n");
+    }
+    let mut bench = Bench::new(&text);
+    let read_behind = |bench: &Bench, address: &str| {
+        bench.editor.base.text_for(&keys(json!({"address": address, "port": 80})))
+    };
+    assert_eq!(read_behind(&bench, "10.0.9.2"), read_behind(&Bench::new(BASE), "10.0.9.2"));
+    let new = |address: &str| Edit::AddVirtualServer(keys(json!({"address": address, "port": 80})));
+    let (kind, said) = bench.refused(new("10.0.23.7"));
+    assert!(kind == Kind::Invalid && said.contains("the neighbor is not another host's address"), "{said}");
+    bench.edit(&[new("10.0.9.2")]).unwrap();
+    let real = json!({"address": "10.0.23.7", "port": 8080});
+    bench.edit(&[Edit::AddRealServer(name("web"), keys(real))]).unwrap();
+    assert_eq!(bench.config, bench.as_file());
+    assert_eq!(bench.editor.shown().tables()["neighbor"].as_array().map(Vec::len), Some(1_000));
 }
 
 #[test]

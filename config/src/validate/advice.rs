@@ -49,14 +49,7 @@ fn quorum(
     health: &ServiceHealth,
     table: &mut Table<'_>,
 ) {
-    // Weights that come from elsewhere may be anything.
-    let is_dynamic = |real: &RealServer| {
-        let exec = |probe: &Probe| matches!(probe, Probe::Exec { dynamic_weight: true, .. });
-        real.agent.is_some()
-            || real.weight_file.is_some()
-            || real.health_checks.iter().any(|check| exec(&check.probe))
-    };
-    if real_servers.iter().any(is_dynamic) {
+    if real_servers.iter().any(RealServer::has_dynamic_weight) {
         return;
     }
     let sum: u64 = real_servers.iter().map(|real| u64::from(real.weight)).sum();

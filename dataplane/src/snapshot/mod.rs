@@ -204,9 +204,14 @@ impl Port {
 
     /// The own address to use towards `peer`: one in its network, else the first.
     pub fn address_towards(&self, peer: Addr4) -> Option<Addr4> {
-        let near = self.addresses.iter().find(|net| net.contains(&Ipv4Addr::from(peer)));
-        near.or(self.addresses.first()).map(|net| net.addr().into())
+        address_towards(self.addresses.iter().copied(), peer)
     }
+}
+
+/// The own address among these to use towards `peer`: one in its network, else the first.
+fn address_towards(own: impl Iterator<Item = Ipv4Net> + Clone, peer: Addr4) -> Option<Addr4> {
+    let near = own.clone().find(|net| net.contains(&Ipv4Addr::from(peer)));
+    near.or_else(|| own.clone().next()).map(|net| net.addr().into())
 }
 
 /// Switches of `[connections]`.

@@ -211,8 +211,10 @@ impl Registry {
         self.epochs_since = self.epochs_since.max(entry.epoch.since);
         self.was_persistent |=
             entry.current.as_ref().is_some_and(|(wanted, ..)| wanted.persistence.is_some());
-        self.services.insert(key, entry);
-        self.renew_sockets(&key);
+        let former = self.services.insert(key, entry);
+        if !former.is_some_and(|former| answers_alike(&former, &self.services[&key])) {
+            self.renew_sockets(&key);
+        }
         if let Identity::Address { address, .. } = key
             && let Some(vip) = Addr4::of(address)
         {
@@ -325,6 +327,19 @@ impl Registry {
 /// takes control 20 milliseconds.
 pub(super) fn with_spare(numbers: usize) -> usize {
     numbers + SPARE_MIN.max(numbers / SPARE_PART)
+}
+
+/// Whether replies of a virtual server's real servers are found as before: so it is while weights change.
+fn answers_alike(former: &ServiceEntry, entry: &ServiceEntry) -> bool {
+    let is_one_packet = |entry: &ServiceEntry| entry.current.as_ref().map(|(wanted, ..)| wanted.one_packet);
+    let of = |server: &Server| (server.forwarding, server.address, server.port, server.is_left());
+    let is_known = |(key, it): (&ServerKey, &ServerEntry)| {
+        former.servers.get(key).is_some_and(|known| known.all().map(of).eq(it.all().map(of)))
+    };
+    is_one_packet(entry).is_some()
+        && is_one_packet(former) == is_one_packet(entry)
+        && former.servers.len() == entry.servers.len()
+        && entry.servers.iter().all(is_known)
 }
 
 fn nat_servers(entry: &ServiceEntry) -> impl Iterator<Item = &Server> {

@@ -16,7 +16,7 @@ use crate::snapshot::ranks::journal::Journal;
 use crate::snapshot::routes::Routes;
 use crate::snapshot::server::{Live, Server};
 use crate::snapshot::virtual_router::VirtualMacs;
-use crate::snapshot::{Binding, Bindings, Port, Switches, marks};
+use crate::snapshot::{Binding, Bindings, Port, Switches, address_towards, marks};
 use crate::wire::encap::Encap;
 use crate::wire::ethernet::MacAddress;
 
@@ -109,7 +109,7 @@ pub(super) fn vips(config: &Config) -> HashSet<Addr4> {
 
 /// The own address towards a next hop.
 fn own_address(config: &Config, hop: NextHop) -> Option<Addr4> {
-    make_port(&config.ports[hop.port], MacAddress([0; 6])).address_towards(hop.address)
+    address_towards(config.ports[hop.port].addresses.iter().filter_map(v4_net), hop.address)
 }
 
 /// A port.
