@@ -133,7 +133,11 @@ pub const OPERATIONS: &[Operation] = &[
         Parameter { name: "client", means: "Of this client: an address, with its port or without.", is: end },
         Parameter { name: "address", means: "To this address of a virtual server.", is: end },
         Parameter { name: "real_server", means: "At this real server.", is: end },
-        Parameter { name: "state", means: "In this state, such as ESTABLISHED.", is: text },
+        Parameter {
+            name: "state",
+            means: "In this state; with a protocol, one of its own.",
+            is: || json!({"enum": connections::STATES}),
+        },
         Parameter {
             name: "limit",
             means: "So many at most.",

@@ -112,8 +112,11 @@ class Document(test_http_access.Base):
         self.assertEqual(len(self.ask(200, "/api/v1/connections?stream=yes&virtual_server=dr&templates=yes")), 9)
         self.ask(200, "/api/v1/virtual_servers?name=dr&templates=count")
         self.assertEqual(len(self.ask(200, "/api/v1/vrrp")["instances"]), 1)
-        for path in ("connections?limit=0", "virtual_servers?x", "health?x", "explain?protocol=tcp"):
+        for path in ("connections?limit=0", "connections?state=FOO", "explain?protocol=tcp"):
             self.ask(400, f"/api/v1/{path}")
+        for path, described in self.document["paths"].items():
+            if "get" in described and path.startswith("/api/v1/"):
+                self.ask(400, f"{path}?nobody_knows=this")
         for path, described in self.document["paths"].items():
             with self.subTest(path):
                 post = {"body": {}} if "post" in described else {}

@@ -19,7 +19,7 @@ use weir_dataplane::capture::SNAP_LEN_MAX;
 use weir_dataplane::capture::filter::{Filter, Kind, VALUES_MAX};
 use weir_dataplane::stats::DropReason;
 
-use super::query::{pairs, pairs_once};
+use super::query::{NoKeys, pairs, pairs_once};
 use super::{HttpState, Visit, plain, respond};
 use crate::capture::{Client, Session, Wanted};
 
@@ -97,7 +97,7 @@ pub(super) async fn begin(State(state): State<HttpState>, visit: Visit, uri: Uri
 }
 
 /// Ends the capture that is on.
-pub(super) async fn stop(State(state): State<HttpState>) -> Response {
+pub(super) async fn stop(State(state): State<HttpState>, _: NoKeys) -> Response {
     match state.captures.stop() {
         true => plain(StatusCode::OK, "the capture ends\n"),
         false => plain(StatusCode::CONFLICT, "no capture is on\n"),

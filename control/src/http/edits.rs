@@ -16,6 +16,7 @@ use weir_api::edits::{self as api, Desired, Kind, Refusal, Refused, Reload};
 use weir_config::edit::{Edit, Id, Keys};
 use weir_config::model::{Family, Identity, Protocol};
 
+use super::query::NoKeys;
 use super::{HttpState, JSON, Visit, make, respond, unique};
 use crate::orders::{EditOrder, Order, ReloadOrder, refusal};
 
@@ -56,7 +57,7 @@ async fn make_reload(state: HttpState, request: Request) -> Result<api::Reloaded
 }
 
 /// `GET /api/v1/desired`
-pub(super) async fn desired(State(state): State<HttpState>, visit: Visit) -> Response {
+pub(super) async fn desired(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {
     let (reply, replied) = oneshot::channel();
     let asked = order(&state, Order::Desired(reply));
     let shown = match asked {
@@ -76,7 +77,7 @@ pub(super) async fn desired(State(state): State<HttpState>, visit: Visit) -> Res
 }
 
 /// `GET /api/v1/timeouts`
-pub(super) async fn timeouts(State(state): State<HttpState>) -> Response {
+pub(super) async fn timeouts(State(state): State<HttpState>, _: NoKeys) -> Response {
     use weir_dataplane::conn::state::{State as ConnectionState, tcp};
     let snapshot = state.sources().snapshot.load();
     let of = |protocol, state| snapshot.lifetimes.of(protocol, state);

@@ -4,9 +4,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use weir_api::connections::{Connection, Listing};
+use weir_api::connections::{Connection, Listing, STATES};
+use weir_config::model::Protocol;
 use weir_dataplane::conn::record::Record;
-use weir_dataplane::conn::state::name;
+use weir_dataplane::conn::state::{name, names};
 use weir_dataplane::conn::template::Template;
 use weir_dataplane::snapshot::Snapshot;
 
@@ -19,6 +20,8 @@ const LIMIT_DEFAULT: usize = 1_000;
 const LIMIT_MAX: usize = 100_000;
 /// A stream is made in pieces of so many bytes.
 const PIECE_BYTES: usize = 64 << 10;
+/// States of what persistence remembers.
+const OF_TEMPLATES: [&str; 2] = ["NONE", "ASSURED"];
 const KEYS: &str = "the query may hold virtual_server, protocol, client, address, real_server, state, templates=yes, limit and stream=yes";
 
 /// What to list.
@@ -82,8 +85,29 @@ impl Query {
                 _ => return Err(KEYS.to_owned()),
             }
         }
+        parsed.state_is_known()?;
         let is_good = parsed.limit.is_none_or(|limit| limit > 0 && (parsed.is_stream || limit <= LIMIT_MAX));
         if is_good { Ok(parsed) } else { Err(format!("limit is not 1 to {LIMIT_MAX}")) }
+    }
+
+    /// Nothing is in a state that there is not, and whoever asks for one has slipped.
+    fn state_is_known(&self) -> Result<(), String> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let all = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+        let protocol = all.into_iter().find(|it| self.protocol.as_deref() == Some(it.name()));
+        let (who, mut known) = match protocol {
+            Some(protocol) => (protocol.name(), names(protocol).to_vec()),
+            None => ("no protocol", STATES.to_vec()),
+        };
+        if protocol.is_some() && self.templates {
+            known.extend(OF_TEMPLATES);
+        }
+        if known.contains(&state.as_str()) {
+            return Ok(());
+        }
+        let verb = if protocol.is_some() { "has no" } else { "has the" };
+        let shown: String = state.escape_debug().take(40).collect();
+        Err(format!("{who} {verb} state {shown}; there are {}", known.join(", ")))
     }
 
     fn wants(&self, it: &Connection<'_>) -> bool {
@@ -234,6 +258,33 @@ mod tests {
         {
             assert!(Query::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_state_is_one_of_the_protocols() {
+        let of_all = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().flat_map(names);
+        let mut known: Vec<&str> = of_all.chain(&OF_TEMPLATES).copied().collect();
+        known.sort_unstable();
+        known.dedup();
+        let mut told = STATES.to_vec();
+        told.sort_unstable();
+        assert_eq!(told, known, "STATES of api/src/connections.rs");
+        for good in known.iter().map(|state| format!("state={}", state.to_lowercase())) {
+            assert!(Query::parse(&good).is_ok(), "{good}");
+        }
+        for good in [
+            "state=udp&protocol=udp",
+            "protocol=sctp&state=c-wait",
+            "protocol=udp&state=assured&templates=yes",
+        ] {
+            assert!(Query::parse(good).is_ok(), "{good}");
+        }
+        let said = |query: &str| Query::parse(query).unwrap_err();
+        let all = STATES.join(", ");
+        assert_eq!(said("state=foo"), format!("no protocol has the state FOO; there are {all}"));
+        assert_eq!(said("protocol=udp&state=established"), "udp has no state ESTABLISHED; there are UDP");
+        assert_eq!(said("state=assured&protocol=udp"), "udp has no state ASSURED; there are UDP");
+        assert!(said(&format!("state=%1b{}", "x".repeat(9_000))).len() < 500);
     }
 
     #[test]

@@ -94,6 +94,7 @@ use connections::{Limits, serve_within};
 use guard::{Guard, ask_who_it_is};
 use hosts::Hosts;
 pub(crate) use keys::{Certificate, Keyring, Keys};
+use query::NoKeys;
 use room::{Guest, Room};
 pub(crate) use servers::with_virtual_servers;
 pub(crate) use tally::{Handshake, Refusal, Tally};
@@ -350,18 +351,18 @@ async fn listed_connections(State(state): State<HttpState>, visit: Visit, uri: U
     make(state, visit, JSON, move || listing::render(metrics.sources(), &query)).await
 }
 
-async fn director_status(State(state): State<HttpState>, visit: Visit) -> Response {
+async fn director_status(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {
     let metrics = state.metrics.clone();
     let not_ready = readiness::missing(metrics.sources(), &state.threads).await;
     make(state, visit, JSON, move || director::status(&metrics, not_ready)).await
 }
 
-async fn listed_ports(State(state): State<HttpState>, visit: Visit) -> Response {
+async fn listed_ports(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {
     let metrics = state.metrics.clone();
     make(state, visit, JSON, move || director::ports(metrics.sources())).await
 }
 
-async fn counters(State(state): State<HttpState>, visit: Visit) -> Response {
+async fn counters(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {
     let metrics = state.metrics.clone();
     make(state, visit, JSON, move || director::counters(&metrics)).await
 }
@@ -394,22 +395,22 @@ async fn health_listing(State(state): State<HttpState>, visit: Visit, uri: Uri) 
     make(state, visit, JSON, move || health::render(&metrics.sources().health.listing(), &query)).await
 }
 
-async fn listed_vrrp(State(state): State<HttpState>, visit: Visit) -> Response {
+async fn listed_vrrp(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {
     let status = state.metrics.sources().vrrp.load_full();
     make(state, visit, JSON, move || vrrp::render(&status)).await
 }
 
-async fn listed_neighbors(State(state): State<HttpState>, visit: Visit) -> Response {
+async fn listed_neighbors(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {
     let metrics = state.metrics.clone();
     make(state, visit, JSON, move || neighbors::render(metrics.sources())).await
 }
 
-async fn listed_workers(State(state): State<HttpState>, visit: Visit) -> Response {
+async fn listed_workers(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {
     let metrics = state.metrics.clone();
     make(state, visit, JSON, move || workers::render(metrics.sources())).await
 }
 
-async fn openapi(State(state): State<HttpState>, visit: Visit) -> Response {
+async fn openapi(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {
     let document =
         || serde_json::to_vec(&weir_api::openapi::document()).map_err(|problem| problem.to_string());
     make(state, visit, JSON, document).await

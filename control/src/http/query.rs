@@ -3,7 +3,13 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
 use percent_encoding::percent_decode_str;
+
+use super::plain;
 
 /// A key with its value.
 type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -31,6 +37,23 @@ pub(super) fn pairs_once<'a>(query: &'a str, several: &[&str]) -> Result<Vec<Pai
         all.push((key, value));
     }
     Ok(all)
+}
+
+/// What is asked for where nothing may stand behind the question mark: whoever writes a key there expects something of it.
+pub(super) struct NoKeys;
+
+impl<S: Sync> FromRequestParts<S> for NoKeys {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        match pairs(parts.uri.query().unwrap_or_default()).next() {
+            None => Ok(Self),
+            Some(_) => {
+                let text = format!("{} takes no query\n", parts.uri.path());
+                Err(plain(StatusCode::BAD_REQUEST, text))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

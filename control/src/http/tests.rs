@@ -675,3 +675,23 @@ fn of_two_values_neither_counts() {
         assert!(status == 400 && body.ends_with(" is there twice\n"), "{path}: {status} {body}");
     }
 }
+
+#[test]
+fn keys_that_nobody_knows_are_refused_all_over_the_api() {
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    for (path, _) in READING.iter().filter(|(path, _)| path.starts_with("/api/v1/")) {
+        for query in ["x=1", "x"] {
+            let (status, body) = server.get(&format!("{path}?{query}"));
+            assert!(status == 400 && body.ends_with('\n'), "{path}?{query}: {status} {body}");
+        }
+        if *path != "/api/v1/explain" {
+            assert_eq!(server.get(&format!("{path}?")).0, 200, "{path}: nothing is asked for");
+        }
+    }
+    assert_eq!(server.get("/api/v1/ports?port=lan").1, "/api/v1/ports takes no query\n");
+    // Scrapers and supervisors may write what they like there.
+    assert_eq!((server.get("/metrics?x").0, server.get("/live?x").0), (200, 200));
+    let (status, body) = server.get("/api/v1/connections?state=foo");
+    assert!(status == 400 && body.starts_with("no protocol has the state FOO; there are NONE, "), "{body}");
+}

@@ -171,12 +171,16 @@ pub fn is_active(protocol: Protocol, state: State) -> bool {
 
 /// The state's name as `ipvsadm -Lc` prints it.
 pub fn name(protocol: Protocol, state: State) -> &'static str {
-    let names: &[&str] = match protocol {
+    names(protocol).get(usize::from(state.0)).unwrap_or(&"ERR!")
+}
+
+/// The names of all states.
+pub fn names(protocol: Protocol) -> &'static [&'static str] {
+    match protocol {
         Protocol::Tcp => &tcp::NAMES,
         Protocol::Udp => &["UDP"],
         Protocol::Sctp => &sctp::NAMES,
-    };
-    names.get(usize::from(state.0)).unwrap_or(&"ERR!")
+    }
 }
 
 /// Seconds a connection stays after its last packet, by protocol and state.
