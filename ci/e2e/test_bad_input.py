@@ -1,5 +1,6 @@
 """Bad files, bad arguments and missing devices: one clear message, the right exit status, nothing started half-way."""
 
+import os
 import re
 import signal
 import subprocess
@@ -225,6 +226,17 @@ class Questions(Refusal):
         done = subprocess.run([lab.binary(), "--", "-c", "/dev/stdin", "--check"], input=lab.config(),
                               capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_check_waits_for_who_writes_a_fifo_and_says_so(self):
+        fifo = lab.RUN / "fifo.toml"
+        os.mkfifo(fifo)
+        self.addCleanup(fifo.unlink)
+        check = subprocess.Popen([lab.binary(), "--", "-c", str(fifo), "--check"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(check.kill)
+        self.assertIn(f"{fifo} and what it names are waited for, for 5 s", check.stderr.readline())
+        fifo.write_text(lab.config())
+        out, err = check.communicate(timeout=60)
+        self.assertEqual(check.returncode, 0, out + err)
 
     def test_version_names_weir_and_dpdk(self):
         ended = lab.ends(own=["--version"])

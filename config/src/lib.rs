@@ -22,6 +22,7 @@ mod file;
 mod headers;
 mod keepalived;
 mod keys;
+pub mod lasting;
 pub mod model;
 mod parse;
 pub mod report;

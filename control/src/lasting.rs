@@ -4,16 +4,10 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
-
-/// What takes longer is said. A large file takes some seconds.
-const LONG: Duration = Duration::from_secs(5);
-/// From one time that it is said to the next.
-const AGAIN: Duration = Duration::from_secs(60);
+use weir_config::lasting::{AGAIN, LONG, watched};
 
 /// How long it has been under way, for whoever asks. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -72,30 +66,21 @@ impl Lasting {
     }
 }
 
-/// Does the work that reads `file` at the start, when control does not look yet. A thread says it if that lasts, and is gone after that.
+/// Does the work that reads `file` at the start, when control does not look yet.
 pub(crate) fn at_start<T>(file: &Path, work: impl FnOnce() -> T) -> T {
-    let (is_done, wait) = channel::<()>();
     let file = file.display().to_string();
-    let watch = move || {
-        let begun = Instant::now();
-        let mut limit = LONG;
-        while wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            limit = AGAIN;
-            let lasts = begun.elapsed().as_secs_f64();
-            warn!(
-                file,
-                "the start has waited for {lasts:.0} s for the file and what that names: their file system may not answer"
-            );
-        }
-        if limit == AGAIN {
-            info!(file, "the start goes on, after {:.0} s", begun.elapsed().as_secs_f64());
-        }
+    let theirs = file.clone();
+    let say = move |lasts: Duration| {
+        let (file, lasts) = (&theirs, lasts.as_secs_f64());
+        warn!(
+            file,
+            "the start has waited for {lasts:.0} s for the file and what that names: their file system may not answer"
+        );
     };
-    // For lack of a thread the start has other problems.
-    let watching = thread::Builder::new().name("weir-start".to_owned()).spawn(watch);
-    let done = work();
-    drop(is_done);
-    let _ = watching.map(thread::JoinHandle::join);
+    let (done, lasted) = watched(say, work);
+    if let Some(lasted) = lasted {
+        info!(file, "the start goes on, after {:.0} s", lasted.as_secs_f64());
+    }
     done
 }
 

@@ -3,12 +3,14 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dpdk::{Eal, EalError};
 use tracing::error;
 use weir_config::Loaded;
 use weir_config::edit::Editor;
+use weir_config::lasting::watched;
 
 use crate::cli::CommandLine;
 use crate::control::Doors;
@@ -32,8 +34,17 @@ pub fn weir(arguments: &[String]) -> ExitCode {
 
 /// Reads the file and says what is wrong with it.
 fn check(line: &CommandLine) -> ExitCode {
+    let file = line.own.config.display().to_string();
+    let say = move |lasts: Duration| {
+        let text = format!(
+            "weir: {file} and what it names are waited for, for {:.0} s: a pipe's writer, or their file system, may not answer",
+            lasts.as_secs_f64()
+        );
+        let _ = writeln!(std::io::stderr(), "{text}");
+    };
     // Who only asks may hand over a pipe; whoever serves must be able to read the file again, without waiting.
-    let loaded = weir_config::load_any(&line.own.config).and_then(weir_health::local::examine);
+    let read = || weir_config::load_any(&line.own.config).and_then(weir_health::local::examine);
+    let (loaded, _) = watched(say, read);
     let (report, good) = match loaded.map(routes::look_around) {
         Ok(loaded) => {
             let good = good(&line.own.config, &loaded);

@@ -8,12 +8,14 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_api::connections::STATES;
 use weir_api::edits::Id;
 
-use crate::SOCKET;
 use crate::client::Door;
 use crate::commands::change;
+use crate::usual_socket;
 use crate::web::{Url, Web};
 use crate::weir::Problem;
 
@@ -41,9 +43,10 @@ pub(crate) struct Cli {
 // Behind a command's own.
 #[command(next_display_order = 100)]
 pub(crate) struct Common {
-    /// weir's unix socket ([control] socket of its file)
-    #[arg(long, global = true, value_name = "PATH", env = "WEIR_SOCKET", default_value = SOCKET)]
-    pub(crate) socket: PathBuf,
+    /// weir's unix socket ([control] socket of its file), else $WEIR_SOCKET, else /run/weir/weir.sock
+    // Not clap's `env`: usage lines would show it as if it had to be given.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
     /// Ask the HTTP listener at this address instead, which only shows
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     pub(crate) http: Option<SocketAddr>,
@@ -62,6 +65,11 @@ pub(crate) struct Common {
 }
 
 impl Common {
+    /// weir's unix socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(usual_socket)
+    }
+
     /// Where weir is asked.
     ///
     /// # Errors
@@ -78,7 +86,7 @@ impl Common {
                 Ok(Door::Web(Box::new(web)))
             }
             (None, Some(address)) => Ok(Door::Http(address)),
-            (None, None) => Ok(Door::Socket(self.socket.clone())),
+            (None, None) => Ok(Door::Socket(self.socket())),
         }
     }
 }
@@ -477,7 +485,7 @@ pub(crate) struct Connections {
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     pub(crate) real_server: Option<String>,
     /// In this state, such as ESTABLISHED
-    #[arg(long, value_name = "STATE")]
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(STATES), ignore_case = true)]
     pub(crate) state: Option<String>,
     /// So many at most
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]

@@ -18,6 +18,7 @@ pub mod weir;
 use std::io::{self, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
@@ -41,8 +42,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         arguments.split_first().map_or(("weirctl", &[][..]), |(first, rest)| (first.as_str(), rest));
     let name = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or("weirctl");
     if matches!(name, "ipvsadm" | "ipvsadm-save" | "ipvsadm-restore") {
-        let socket = std::env::var_os("WEIR_SOCKET").map_or_else(|| SOCKET.into(), PathBuf::from);
-        return ExitCode::from(ipvsadm(name, rest, Door::Socket(socket)));
+        return ExitCode::from(ipvsadm(name, rest, Door::Socket(usual_socket())));
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -68,7 +68,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
             return ExitCode::from(USAGE);
         }
         let place = doctor::Where {
-            door: cli.common.http.map_or_else(|| Door::Socket(cli.common.socket.clone()), Door::Http),
+            door: cli.common.http.map_or_else(|| Door::Socket(cli.common.socket()), Door::Http),
             file: file.clone(),
             root: root.clone(),
             between: doctor::BETWEEN,
@@ -85,6 +85,12 @@ pub fn main(arguments: &[String]) -> ExitCode {
     ended(commands::run(&cli.command, &cli.common))
 }
 
+/// Where weir's socket is if no option says so.
+pub(crate) fn usual_socket() -> PathBuf {
+    let named = std::env::var_os("WEIR_SOCKET").filter(|it| !it.is_empty());
+    named.map_or_else(|| SOCKET.into(), PathBuf::from)
+}
+
 fn ended(done: Result<(), Problem>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,6 +101,19 @@ fn ended(done: Result<(), Problem>) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Does work that reads or opens a file. That may wait, but not in silence.
+pub(crate) fn patiently<T>(file: &Path, work: impl FnOnce() -> T) -> T {
+    let file = file.display().to_string();
+    let say = move |lasts: Duration| {
+        let lasts = lasts.as_secs_f64();
+        let text = format!(
+            "weirctl: {file} is waited for, for {lasts:.0} s: the other end of a pipe, or its file system, may not answer"
+        );
+        let _ = writeln!(io::stderr(), "{text}");
+    };
+    weir_config::lasting::watched(say, work).0
 }
 
 /// One of ipvsadm's programs.

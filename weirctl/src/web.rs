@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::patiently;
 use crate::weir::Problem;
 
 /// The port of a listener whose file does not say.
@@ -104,13 +105,14 @@ impl Web {
             )));
         }
         let at = |path: &Path, why: String| Problem::Failed(format!("{}: {why}", path.display()));
-        let bearer = token_file.map(|file| token(file).map_err(|why| at(file, why))).transpose()?;
+        let bearer = token_file.map(|file| patiently(file, || token(file)).map_err(|why| at(file, why)));
+        let bearer = bearer.transpose()?;
         let tls = url.is_tls.then(|| {
             let found = SYSTEM_AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists());
             let file = ca.map(Path::to_owned).or(found).ok_or_else(|| {
                 Problem::Failed("this system has no file of authorities: name one (--ca)".to_owned())
             })?;
-            trusting(&file, ca.is_some()).map_err(|why| at(&file, why))
+            patiently(&file, || trusting(&file, ca.is_some())).map_err(|why| at(&file, why))
         });
         Ok(Self { url, tls: tls.transpose()?, bearer })
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Asked, print};
 use crate::cli::{Capture, encoded};
 use crate::client::{Client, Door};
+use crate::patiently;
 use crate::weir::Problem;
 
 const PATH: &str = "/api/v1/capture";
@@ -140,7 +141,8 @@ impl Out {
             Self::File(path, force, file) => {
                 let open = match file {
                     Some(file) => file,
-                    None => file.insert(create(path, *force)?),
+                    // A FIFO waits for who reads it.
+                    None => file.insert(patiently(path, || create(path, *force))?),
                 };
                 open.write_all(bytes).map_err(|problem| failed(path, &problem))
             }

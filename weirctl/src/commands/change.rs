@@ -11,6 +11,7 @@ use weir_config::model::{Config, VirtualServer as VirtualServerOfFile};
 
 use super::{Asked, print};
 use crate::ipvsadm::command::Protocol;
+use crate::patiently;
 use crate::weir::{Problem, Weir};
 
 fn failed(text: impl Into<String>) -> Problem {
@@ -216,7 +217,7 @@ pub(super) fn enable(
 }
 
 fn weight_in_file(id: &Id, server: Socket, file: &Path) -> Result<Option<u32>, Problem> {
-    let loaded = weir_config::load_any(file).map_err(|report| {
+    let loaded = patiently(file, || weir_config::load_any(file)).map_err(|report| {
         let why = report.one_liners().next().map_or_else(|| report.tally(), |(_, line)| line);
         failed(format!("{why}; mend it, or say which: --weight"))
     })?;

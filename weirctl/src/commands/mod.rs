@@ -30,6 +30,7 @@ use weir_config::report::Severity;
 use crate::cli::{Add, Command, Common, FILE, Remove, Set, encoded};
 use crate::client::{Client, Door};
 use crate::doctor;
+use crate::patiently;
 use crate::screen::Screen;
 use crate::shell;
 use crate::weir::Problem;
@@ -130,7 +131,7 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
 /// `check`: the file alone, without the machine that it is for.
 fn check(path: &Path, asked: &Asked) -> Result<(), Problem> {
     let is_coloured = asked.screen.is_coloured();
-    let loaded = weir_config::load_any(path);
+    let loaded = patiently(path, || weir_config::load_any(path));
     if asked.is_json {
         let report = loaded.as_ref().map_or_else(|report| report, |loaded| &loaded.warnings);
         let problems: Vec<_> = report

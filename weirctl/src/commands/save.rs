@@ -10,6 +10,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Val
 use weir_api::edits::{Changes, Desired, Reload, Reloaded};
 
 use super::{Asked, print};
+use crate::patiently;
 use crate::weir::Problem;
 
 /// Keys of the answer that are none of the file's.
@@ -29,7 +30,8 @@ pub(super) fn run(asked: &mut Asked, named: Option<&Path>, dry_run: bool) -> Res
     let failed = |what: &str, problem: &dyn std::fmt::Display| {
         Problem::Failed(format!("{} can't be {what}: {problem}", path.display()))
     };
-    let before = weir_config::read_file(path, weir_config::FILE_BYTES_MAX);
+    let content = || patiently(path, || weir_config::read_file(path, weir_config::FILE_BYTES_MAX));
+    let before = content();
     let before = before.map_err(|problem| failed("read", &problem))?;
     let before = String::from_utf8(before).map_err(|problem| failed("read", &problem))?;
     let style = Style::of(&before);
@@ -77,7 +79,7 @@ pub(super) fn run(asked: &mut Asked, named: Option<&Path>, dry_run: bool) -> Res
     if dry_run {
         return print(&after);
     }
-    if fs::read(path).map_err(|problem| failed("read", &problem))? != before.as_bytes() {
+    if content().map_err(|problem| failed("read", &problem))? != before.as_bytes() {
         return Err(Problem::Failed(format!(
             "{} was written meanwhile, so it stays as it is: save again",
             path.display()

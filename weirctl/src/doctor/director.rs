@@ -3,7 +3,7 @@
 use weir_api::director::Device;
 
 use super::Finding;
-use super::facts::{Answers, Facts};
+use super::facts::{Answers, Facts, PATIENCE, within};
 use crate::client::Door;
 use crate::screen::time;
 
@@ -107,13 +107,19 @@ fn on_disk(facts: &Facts) -> Option<Finding> {
     const CHECK: &str = "file";
     let file = facts.file.display();
     let path = facts.host.path(&facts.file.to_string_lossy());
-    match weir_config::load(&path) {
-        Ok(_) => None,
-        Err(_) if !path.exists() && !facts.runs() => {
+    // Whether one that is not accepted is there at all.
+    let found = within(PATIENCE, move || Ok(weir_config::load(&path).err().map(|_| path.exists())));
+    match found {
+        Ok(None) => None,
+        Ok(Some(false)) if !facts.runs() => {
             Some(Finding::warn(CHECK, format!("there is no {file}"), "write it, or name another (--file)"))
         }
-        Err(_) => {
+        Ok(Some(_)) => {
             Some(Finding::fail(CHECK, format!("{file} is not accepted"), format!("weirctl check {file}")))
+        }
+        Err(why) => {
+            let help = format!("stat {file}, which says whether its file system answers");
+            Some(Finding::fail(CHECK, format!("{file} can't be read: {why}"), help))
         }
     }
 }

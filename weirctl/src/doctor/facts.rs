@@ -21,7 +21,7 @@ use crate::weir::Problem;
 /// For the questions to weir, all together. A listing of 65,535 virtual servers takes it a second or two.
 const ANSWERS_MAX: Duration = Duration::from_secs(15);
 /// For one of them.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What weir says.
 #[derive(Debug, Clone)]
@@ -177,7 +177,7 @@ fn in_force(client: &mut Client) -> Result<InForce, Problem> {
 }
 
 /// What `work` gives, if it does so in time.
-fn within<T: Send + 'static>(
+pub(super) fn within<T: Send + 'static>(
     time: Duration,
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
