@@ -1,5 +1,7 @@
 //! `weirctl save`: what is in force, written into the file. Comments, order and everything that has not changed stay as they are.
 
+mod comments;
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,6 +14,7 @@ use weir_api::edits::{Changes, Desired, Reload, Reloaded};
 use super::{Asked, print};
 use crate::patiently;
 use crate::weir::Problem;
+use comments::Comments;
 
 /// Keys of the answer that are none of the file's.
 const NOT_IN_FILE: [&str; 2] = ["origin", "left_out"];
@@ -148,6 +151,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
 fn merged(text: &str, desired: &Desired) -> Result<String, String> {
     let mut document: DocumentMut =
         text.parse().map_err(|problem: toml_edit::TomlError| problem.to_string())?;
+    let comments = Comments::take(&mut document);
     let wanted = tables(desired.tables.get("virtual_server"));
     let written =
         document.entry("virtual_server").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
@@ -183,6 +187,7 @@ fn merged(text: &str, desired: &Desired) -> Result<String, String> {
         document.remove("virtual_server");
     }
     timeouts(&mut document, desired);
+    comments.put_back(&mut document);
     Ok(document.to_string())
 }
 
@@ -446,6 +451,47 @@ port = 81
         assert_eq!(names, ["web", "tcp-192.0.2.9:80"]);
         assert_eq!(config.virtual_servers[1].real_servers[0].port, 8080);
         assert_eq!(save(&saved, wanted), saved, "saved twice is saved once");
+    }
+
+    #[test]
+    fn what_is_commented_out_behind_a_server_stays_behind_it() {
+        let off = "# [[virtual_server.real_server]]\n# address = \"10.0.0.99\"\n";
+        let behind = |text: &str, what: &str| {
+            let at = text.find(what).unwrap() + what.len();
+            format!("{}{off}{}", &text[..at], &text[at..])
+        };
+        let second = "address = \"10.0.0.12\"\n";
+        for place in [second, "type = \"tcp\"\n", "port = 81\n"] {
+            let text = behind(FILE, place);
+            assert_eq!(save(&text, desired()), text, "nothing is changed");
+            // Others come and go around it.
+            let mut wanted = desired();
+            let servers = wanted["virtual_server"].as_array_mut().unwrap();
+            let more = json!({"name": "new", "address": "192.0.2.1", "port": 82});
+            servers.push(more.clone());
+            servers[0]["real_server"].as_array_mut().unwrap().push(json!({"address": "10.0.0.13"}));
+            servers[1]["real_server"] = json!([{"address": "10.0.0.14"}]);
+            assert_eq!(save(&text, wanted.clone()), behind(&save(FILE, wanted), place), "{place}");
+            if place != "port = 81\n" {
+                let mut wanted = desired();
+                wanted["virtual_server"].as_array_mut().unwrap().truncate(1);
+                assert_eq!(save(&text, wanted.clone()), behind(&save(FILE, wanted), place), "{place}");
+            }
+        }
+        // One right above a header is that table's.
+        let text = FILE.replace(
+            "port = 81\n",
+            "port = 81\n# Next.\n[[virtual_server]]\nname = \"b\"\naddress = \"192.0.2.2\"\nport = 80\n",
+        );
+        let mut wanted = desired();
+        let servers = wanted["virtual_server"].as_array_mut().unwrap();
+        servers.push(json!({"name": "b", "address": "192.0.2.2", "port": 80}));
+        servers[1]["real_server"] = json!([{"address": "10.0.0.14"}]);
+        let saved = save(&text, wanted);
+        assert!(
+            saved.contains("address = \"10.0.0.14\"\n# Next.\n[[virtual_server]]\nname = \"b\""),
+            "{saved}"
+        );
     }
 
     #[test]
