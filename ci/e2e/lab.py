@@ -103,12 +103,17 @@ def standing():
 def remove(namespaces):
     """Kills every process in these network namespaces and removes those that exist."""
     for name in namespaces:
-        for pid in _processes(name):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    for name in namespaces:
-        wait_for(f"the end of the processes in {name}", lambda name=name: not _processes(name), STOP_SECONDS)
+        wait_for(f"the end of the processes in {name}", lambda name=name: _all_ended(name), STOP_SECONDS)
         subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def _all_ended(namespace):
+    """Kills what runs there. Again each time: who is killed second may have started another in the place of the first."""
+    pids = _processes(namespace)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return not pids
 
 
 def _processes(namespace):
