@@ -1,6 +1,6 @@
 //! `/api/v1/connections`: what the connection tables hold.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,13 +54,13 @@ pub struct Connection<'a> {
     /// `tcp`, `udp` or `sctp`.
     pub protocol: Text<'a>,
     /// The client.
-    pub client: Ipv4Addr,
+    pub client: IpAddr,
     /// Its port.
     pub client_port: u16,
     /// Name of the virtual server that took it.
     pub virtual_server: Text<'a>,
     /// What the client talks to; `None`: one of a network whose addresses are not told from each other.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Its port.
     pub port: u16,
     /// The real server.

@@ -32,6 +32,8 @@ ANSWER_SECONDS = 30.0
 TAPE_MAX = 20_000
 SO_RCVBUFFORCE = 33
 ETH_P_ALL = 0x0003
+ETHERTYPE_IPV6 = b"\x86\xdd"
+ICMPV6 = 58
 ETHERTYPE_ARP = b"\x08\x06"
 ETHERTYPE_VLAN = 0x8100
 SOL_PACKET = 263
@@ -60,10 +62,14 @@ class Replayed:
 
 
 def is_arp(frame):
-    """An ARP frame, tagged or not."""
-    if frame[12:14] == ETHERTYPE_VLAN.to_bytes(2, "big"):
-        return frame[16:18] == ETHERTYPE_ARP
-    return frame[12:14] == ETHERTYPE_ARP
+    """An ARP frame, or one of IPv6's neighbour discovery, tagged or not."""
+    at = 16 if frame[12:14] == ETHERTYPE_VLAN.to_bytes(2, "big") else 12
+    return frame[at:at + 2] == ETHERTYPE_ARP or is_discovery(frame[at:])
+
+
+def is_discovery(packet):
+    """From the type of an Ethernet frame on: a neighbour solicitation or advertisement."""
+    return packet[:2] == ETHERTYPE_IPV6 and packet[8] == ICMPV6 and packet[42] in (135, 136)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@
     02:00:00:00:01:fe ---- c0 02:00:00:00:01:01 [director] r0 02:00:00:00:02:01 ---- 02:00:00:00:02:(0x10+i)
                               198.18.0.1/24                   10.99.0.1/24
                               2001:db8:18::1/64               fd99::1/64, real server i has fd99::1i
-    default route by the gateway; VIPs are in 192.0.2.0/24
+    default routes by the gateway, 2001:db8:18::fe for IPv6; VIPs are in 192.0.2.0/24
 
 It is the network in which the golden traces of the kernel's IPVS were recorded.
 """
@@ -22,6 +22,7 @@ PORTS = ("c0", "r0")
 OWN_MAC = {"c0": C0_MAC, "r0": R0_MAC}
 OWN_ADDRESS = {"c0": C0_ADDRESS, "r0": R0_ADDRESS}
 OWN_ADDRESS6 = {"c0": "2001:db8:18::1", "r0": "fd99::1"}
+GATEWAY6 = "2001:db8:18::fe"
 SERVERS = 10
 
 # Hosts of the server side that are not real servers: a router and a client.
@@ -55,7 +56,8 @@ def with_ipv6(setup):
     for port in PORTS:
         addresses = [f"{OWN_ADDRESS[port]}/24", f"{OWN_ADDRESS6[port]}/64"]
         setup.port_options[port] = {**setup.port_options.get(port, {}), "addresses": addresses}
-    setup.neighbors.update({rip6(i): server_mac(i) for i in range(1, 10)})
+    setup.neighbors.update({GATEWAY6: GATEWAY_MAC, **{rip6(i): server_mac(i) for i in range(1, 10)}})
+    setup.routes.append({"destination": "::/0", "gateway": GATEWAY6})
     return setup
 
 
@@ -67,6 +69,11 @@ class RealServer:
     weight: int = 1
     forwarding: str = "dr"
     options: dict = dataclasses.field(default_factory=dict)
+
+
+def service_name(protocol, address, port):
+    """The name of a virtual server; that of a mark has no address, and its mark for a port."""
+    return f"{protocol}-{address}-{port}" if address else f"mark-{port}"
 
 
 @dataclasses.dataclass
@@ -83,7 +90,7 @@ class VirtualServer:
 
     @property
     def name(self):
-        return f"mark-{self.mark}" if self.mark else f"{self.protocol}-{self.address}-{self.port}"
+        return service_name(self.protocol, self.address, self.mark or self.port)
 
     @property
     def traffic(self):

@@ -54,6 +54,17 @@ impl Config {
         self.virtual_servers.iter().any(|virtual_server| virtual_server.persistence.is_some())
     }
 
+    /// Clients with an IPv6 address to make room for, per worker: what the file says, else as many as connections, or none if
+    /// no virtual server is one of IPv6.
+    pub fn ipv6_clients(&self) -> usize {
+        match self.connections.ipv6_clients {
+            0 if self.virtual_servers.iter().any(|server| server.family() == Family::V6) => {
+                self.connections.capacity as usize
+            }
+            clients => clients as usize,
+        }
+    }
+
     /// Persistence templates to make room for: what the file says, else one for every four connections of a worker, or
     /// one for every 64 if nothing is persistent yet.
     pub fn templates(&self) -> usize {
@@ -129,6 +140,9 @@ pub struct Memory {
 pub struct Connections {
     /// Connections per worker; memory is taken at start. 1,024 to 16,777,216.
     pub capacity: u32,
+    /// Clients with an IPv6 address per worker; memory is taken at start. 1,024 to 16,777,216, or 0: see
+    /// [`Config::ipv6_clients`].
+    pub ipv6_clients: u32,
     /// Persistence templates that all workers share; memory is taken at start. 1,024 to 67,108,864, or 0: see
     /// [`Config::templates`].
     pub templates: u32,

@@ -108,7 +108,9 @@ impl Ways for ForwardingWays {
         let snapshot = self.snapshot.load();
         let service = match at.ip() {
             IpAddr::V4(vip) => snapshot.service_at(vip, at.port(), through.protocol),
-            IpAddr::V6(_) => None,
+            IpAddr::V6(_) => {
+                return Err("checks via forwarding do not reach IPv6 virtual servers yet".to_owned());
+            }
         };
         let service = service.ok_or("the virtual server is not served now")?;
         let mut servers = service.list.iter().map(|candidate| snapshot.server(candidate.id));

@@ -15,6 +15,7 @@ use dpdk::{Eal, EalError, LcoreId, Line, SocketId};
 use tracing::{info, warn};
 use weir_config::edit::Editor;
 use weir_config::model::{Config, MacAddress};
+use weir_dataplane::conn::clients::Clients;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
@@ -113,9 +114,11 @@ pub(crate) fn prepare(
     let key = HashKey::draw(random_u64)?;
     let mut tables = Vec::with_capacity(count);
     let table_lines = Table::lines_beside(capacity, templates);
+    let client_lines = Clients::lines_for(config.ipv6_clients());
     for lcore in &lcores.of_workers[..count] {
-        let lines = table_memory(eal, table_lines, lcore.socket()).with_context(shortage)?;
-        tables.push(Table::new(lines, capacity, key));
+        let memory = |lines| table_memory(eal, lines, lcore.socket()).with_context(shortage);
+        let table = Table::new(memory(table_lines)?, capacity, key);
+        tables.push(table.with_clients(memory(client_lines)?));
     }
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
     let lines = Templates::lines_for(templates);
@@ -151,7 +154,7 @@ pub(crate) fn prepare(
     info!(
         workers = count,
         capacity,
-        mebibytes = (count * table_lines * size_of::<Line>()) >> 20,
+        mebibytes = (count * (table_lines + client_lines) * size_of::<Line>()) >> 20,
         "connection tables ready"
     );
     let devices = ports.started.iter().zip(&ports.interfaces);

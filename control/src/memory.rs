@@ -6,6 +6,7 @@ use std::path::Path;
 
 use dpdk::Line;
 use weir_config::model::Config;
+use weir_dataplane::conn::clients::Clients;
 use weir_dataplane::conn::table::Table;
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::neighbor;
@@ -48,7 +49,9 @@ impl Need {
         let descriptors = queues as u64 * u64::from(DESCRIPTORS) * DESCRIPTOR_OCTETS;
         let capacity = config.connections.capacity as usize;
         let templates = config.templates();
-        let lines = workers * Table::lines_beside(capacity, templates) + Templates::lines_for(templates);
+        let clients = Clients::lines_for(config.ipv6_clients());
+        let lines =
+            workers * (Table::lines_beside(capacity, templates) + clients) + Templates::lines_for(templates);
         Self {
             buffers: pool * nodes.max(1) as u64 + descriptors + EAL_OCTETS,
             tables: (lines * size_of::<Line>()) as u64,

@@ -2,6 +2,12 @@
 //!
 //! `std`'s type holds bytes. Here each packet's addresses are compared, looked up and put into words, so they are kept as
 //! the number that these want, in host order. Only this file makes numbers and bytes of addresses, and addresses of those.
+//!
+//! IPv6 addresses go by numbers of the same size: this director's own by one that the registry gave them
+//! (`snapshot/ipv6.rs`), those of clients by the place where a worker keeps them (`conn/clients.rs`). These numbers lie in
+//! 240.0.0.0/5, where no host of IPv4 is: no packet of IPv4 gets past the parser that comes from there, and to weir nobody is
+//! there that one could go to. So a connection's record, the schedulers' state and all that is looked up by address serve
+//! both families as they are, and a packet's source tells its family.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,7 +17,11 @@ use ipnet::{IpNet, Ipv4Net};
 use zerocopy::byteorder::network_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// An IPv4 address.
+/// The first number of IPv6 addresses, 240.0.0.0, and how many there are: half of them for those of the file.
+const FIRST6: u32 = 0xf000_0000;
+const NUMBERS6: u32 = 1 << 27;
+
+/// An IPv4 address, or the number of an IPv6 one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct Addr4(u32);
@@ -46,6 +56,49 @@ impl Addr4 {
     /// The address that comes so many after this one.
     pub const fn plus(self, count: u32) -> Self {
         Self(self.0.wrapping_add(count))
+    }
+
+    /// In place of the number of an IPv6 client that has none: nobody's, so that no connection is found by it.
+    pub const STRANGER6: Self = Self(FIRST6 + NUMBERS6 - 1);
+
+    /// That of an IPv6 address of this director's, by its place among these.
+    pub(crate) const fn named6(place: u32) -> Self {
+        debug_assert!(place < NUMBERS6 / 2);
+        Self(FIRST6 + place)
+    }
+
+    /// That of an IPv6 client, by the place where its worker keeps it.
+    pub(crate) const fn client6(place: u32) -> Self {
+        debug_assert!(place < Self::CLIENTS6_MAX);
+        Self(FIRST6 + NUMBERS6 / 2 + place)
+    }
+
+    /// Places for IPv6 clients that can have numbers.
+    pub(crate) const CLIENTS6_MAX: u32 = NUMBERS6 / 2 - 1;
+
+    /// Whether it is the number of an IPv6 address.
+    #[inline]
+    pub const fn is_of_ipv6(self) -> bool {
+        self.0 >> 27 == FIRST6 >> 27
+    }
+
+    /// The place of an IPv6 address of this director's.
+    pub(crate) fn place_named6(self) -> Option<usize> {
+        let place = self.0.wrapping_sub(FIRST6);
+        (place < NUMBERS6 / 2).then_some(place as usize)
+    }
+
+    /// Whether it is the number of an IPv6 address of this director's.
+    #[inline]
+    pub(crate) fn is_named6(self) -> bool {
+        self.place_named6().is_some()
+    }
+
+    /// The place of an IPv6 client.
+    #[inline]
+    pub(crate) fn place_client6(self) -> Option<usize> {
+        let place = self.0.wrapping_sub(FIRST6 + NUMBERS6 / 2);
+        (place < Self::CLIENTS6_MAX).then_some(place as usize)
     }
 
     /// `None`: it is an IPv6 address.
@@ -183,6 +236,21 @@ mod tests {
             assert_eq!(address.is_unicast(), is_host);
         });
         assert_eq!(Addr4::of("2001:db8::1".parse().expect("an address")), None);
+    }
+
+    #[test]
+    fn a_number_of_ipv6_is_no_host_of_ipv4_and_leads_back_to_its_place() {
+        for place in [0, 1, Addr4::CLIENTS6_MAX - 1] {
+            let (named, client) = (Addr4::named6(place), Addr4::client6(place));
+            assert_eq!((named.place_named6(), named.place_client6()), (Some(place as usize), None));
+            assert_eq!((client.place_client6(), client.place_named6()), (Some(place as usize), None));
+            assert!([named, client].into_iter().all(|it| it.is_of_ipv6() && !it.is_unicast()));
+        }
+        let nobody = Addr4::STRANGER6;
+        assert!(nobody.is_of_ipv6() && nobody.place_client6().is_none() && nobody.place_named6().is_none());
+        bolero::check!().with_type::<[u8; 4]>().for_each(|octets| {
+            assert_eq!(Addr4::from(*octets).is_of_ipv6(), (240..=247).contains(&octets[0]));
+        });
     }
 
     #[test]

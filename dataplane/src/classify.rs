@@ -201,7 +201,7 @@ pub fn classify(
 /// As [`classify`], for a packet that asks for no virtual server.
 #[inline(always)]
 pub fn classify_unasked(packet: &Packet, snapshot: &Snapshot, table: &Table, lookup: &mut Lookup) -> Class {
-    if snapshot.local(packet.destination).is_some() {
+    if snapshot.local(packet.destination).is_some() && !packet.destination.is_of_ipv6() {
         return Class::Local;
     }
     match snapshot.nat_server(packet.source, packet.source_port, packet.protocol) {
@@ -217,7 +217,7 @@ pub fn classify_unasked(packet: &Packet, snapshot: &Snapshot, table: &Table, loo
 /// ICMP and everything without ports.
 #[cold]
 fn classify_other(packet: &Packet, snapshot: &Snapshot) -> Class {
-    let is_local = snapshot.local(packet.destination).is_some();
+    let is_local = snapshot.local(packet.destination).is_some() && !packet.destination.is_of_ipv6();
     match (packet.protocol, packet.flags) {
         (ipv4::ICMP, icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED) => Class::IcmpError,
         (ipv4::ICMP, icmp::ECHO_REQUEST) if is_local => Class::Echo,

@@ -4,6 +4,8 @@
 //! checksum. Nothing malformed gets past this file. Payloads are not looked at, and TCP and UDP checksums are left
 //! to the end hosts, as IPVS leaves them.
 
+pub mod v6;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::address::Addr4;
@@ -19,13 +21,15 @@ use crate::wire::sctp::{self, Chunk, Sctp};
 pub enum Content {
     /// An IPv4 packet.
     Ipv4,
+    /// An IPv6 packet, not looked at yet: see [`v6::parse`].
+    Ipv6,
     /// An ARP packet, not looked at yet.
     Arp,
     /// Nothing that can be read.
     Bad(DropReason),
 }
 
-/// An IPv4 packet in a frame. Numbers are in host order.
+/// An IP packet in a frame. Numbers are in host order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Packet {
     /// The frame's 802.1Q tag.
@@ -51,6 +55,13 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Whether it is one of IPv6, whose `source` and `destination` are numbers that stand for its ends: no packet of IPv4 comes
+    /// from such a number.
+    #[inline]
+    pub fn is_of_ipv6(&self) -> bool {
+        self.source.is_of_ipv6()
+    }
+
     /// Offset of the IP header in the frame.
     #[inline]
     pub fn l3(&self) -> usize {
@@ -358,6 +369,7 @@ fn parse_link<F: Frame>(frame: &F, packet: &mut Packet) -> Result<Content, DropR
             *packet = parse_ipv4(bytes, frame.len(), vlan)?;
             Ok(Content::Ipv4)
         }
+        ethernet::TYPE_IPV6 => Ok(Content::Ipv6),
         ethernet::TYPE_ARP => Ok(Content::Arp),
         _ => Err(DropReason::EtherType),
     }
@@ -510,6 +522,9 @@ pub fn parse_quoted(packet: Within<'_>, l3: usize) -> Result<Quoted, DropReason>
         is_later_fragment,
         dont_fragment: header.dont_fragment(),
     };
+    if quoted.source.is_of_ipv6() || quoted.destination.is_of_ipv6() {
+        return Err(DropReason::BadL4Header);
+    }
     if matches!(header.protocol, ipv4::TCP | ipv4::UDP | ipv4::SCTP) && !is_later_fragment {
         let (ports, _) = Ports::ref_from_prefix(packet.from(quoted.l4)).map_err(|_| DropReason::Truncated)?;
         quoted.source_port = ports.source.get();

@@ -84,6 +84,7 @@ labels! {
         BadIpChecksum "bad_ip_checksum" "The IP header checksum is wrong.",
         BadL4Header "bad_l4_header" "The TCP, UDP or ICMP header is wrong.",
         Fragment "fragment" "A piece of a fragmented packet; pieces are not put together.",
+        ExtensionHeaders "extension_headers" "More IPv6 extension headers than are walked, or in an order that can't be.",
         SourceRoute "source_route" "IP options with a source route, or that can't be told apart.",
         OwnSource "own_source" "The source is an address of ours.",
         BadArp "bad_arp" "Not a valid ARP packet for IPv4 over Ethernet.",
@@ -354,6 +355,7 @@ mod tests {
     fn every_drop_reason_is_used_on_the_path() {
         let sources = [
             include_str!("parse.rs"),
+            include_str!("parse/v6.rs"),
             include_str!("classify.rs"),
             include_str!("director/mod.rs"),
             include_str!("director/answer.rs"),

@@ -146,6 +146,11 @@ impl<T: Zeroable> Slab<T> {
         Ok(Self { start, len, origin: Origin::Heap(layout) })
     }
 
+    /// No elements.
+    pub fn empty() -> Self {
+        Self::nothing(0)
+    }
+
     /// Whether the memory is on the NUMA node asked for. True for heap memory, which asks for none.
     pub fn is_local(&self) -> bool {
         !matches!(self.origin, Origin::Eal { local: false, .. })

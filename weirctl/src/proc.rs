@@ -12,22 +12,27 @@ pub(crate) const CONNECTION_TITLE: &str =
 
 /// A line of `ip_vs_conn`.
 pub(crate) fn connection(it: &Connection<'_>) -> String {
-    let real_server = match it.real_server {
-        IpAddr::V4(address) => format!("{:08X}", address.to_bits()),
-        IpAddr::V6(address) => address.segments().map(|group| format!("{group:04x}")).join(":"),
-    };
     format!(
-        "{:<3} {:08X} {:04X} {:08X} {:04X} {real_server} {:04X} {:<11} {:>7}\n",
+        "{:<3} {} {:04X} {} {:04X} {} {:04X} {:<11} {:>7}\n",
         it.protocol.to_uppercase(),
-        it.client.to_bits(),
+        digits(it.client),
         it.client_port,
-        it.address.unwrap_or(Ipv4Addr::UNSPECIFIED).to_bits(),
+        digits(it.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())),
         it.port,
+        digits(it.real_server),
         it.real_server_port,
         it.state,
         // As in listings: the second that has begun does not count.
         it.expires.saturating_sub(1)
     )
+}
+
+/// An address as the kernel writes it there: no part of an IPv6 one is left out.
+fn digits(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => format!("{:08X}", address.to_bits()),
+        IpAddr::V6(address) => address.segments().map(|segment| format!("{segment:04x}")).join(":"),
+    }
 }
 
 #[cfg(test)]
@@ -89,10 +94,10 @@ mod tests {
         let it = Connection {
             worker: 0,
             protocol: "tcp".into(),
-            client: Ipv4Addr::new(203, 0, 113, 50),
+            client: Ipv4Addr::new(203, 0, 113, 50).into(),
             client_port: 40_001,
             virtual_server: "web".into(),
-            address: Some(Ipv4Addr::new(192, 0, 2, 1)),
+            address: Some(Ipv4Addr::new(192, 0, 2, 1).into()),
             port: 80,
             real_server: Ipv4Addr::new(10, 99, 0, 11).into(),
             real_server_port: 80,
@@ -101,9 +106,13 @@ mod tests {
             persistent: false,
         };
         assert_eq!(connection(&it), "TCP CB007132 9C41 C0000201 0050 0A63000B 0050 ESTABLISHED     896\n");
-        // As recorded of a kernel: all of an IPv6 address, no brackets.
-        let far = Connection { real_server: "fd99::12".parse().expect("an address"), ..it };
-        let line = "TCP CB007132 9C41 C0000201 0050 fd99:0000:0000:0000:0000:0000:0000:0012 0050 ESTABLISHED     896\n";
-        assert_eq!(connection(&far), line);
+        let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (client, address) = (v6("2001:db8::9"), Some(v6("2001:db8::1")));
+        let it = Connection { client, address, real_server: v6("fd99::11"), ..it };
+        assert_eq!(
+            connection(&it),
+            "TCP 2001:0db8:0000:0000:0000:0000:0000:0009 9C41 2001:0db8:0000:0000:0000:0000:0000:0001 0050 \
+             fd99:0000:0000:0000:0000:0000:0000:0011 0050 ESTABLISHED     896\n"
+        );
     }
 }

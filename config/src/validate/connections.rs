@@ -14,6 +14,7 @@ const TIMEOUT_SECS: std::ops::RangeInclusive<i64> = 1..=864_000;
 pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Table<'_>) -> Connections {
     let mut connections = Connections {
         capacity: 1_048_576,
+        ipv6_clients: 0,
         templates: 0,
         sloppy_tcp: false,
         sloppy_sctp: false,
@@ -31,6 +32,15 @@ pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Tab
     let c = &mut connections;
     let capacity = table.integer(&written.capacity, "capacity", 1024..=16_777_216, c.capacity);
     c.capacity = capacity.into_inner();
+    let clients = table.integer::<u32>(&written.ipv6_clients, "ipv6_clients", 0..=16_777_216, 0);
+    if (1..1024).contains(clients.get_ref()) {
+        let problem =
+            Problem::error("too few IPv6 clients").at(clients.span(), "must be 0 or 1024 to 16777216").help(
+                "write 0 to have room for as many as `capacity` says where there is an IPv6 virtual server",
+            );
+        table.report(problem);
+    }
+    c.ipv6_clients = clients.into_inner();
     let templates = table.integer::<u32>(&written.templates, "templates", 0..=67_108_864, 0);
     if (1..1024).contains(templates.get_ref()) {
         let problem = Problem::error("too few templates")

@@ -4,18 +4,38 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::table::{peek, peeked};
 use crate::report::Problem;
-use crate::schema::{Field, File, Span, Text, VirtualServer};
+use crate::schema::{Field, File, RealServer, Span, Tabular, Text, VirtualServer};
 
 /// What is not served yet, in the order of the documentation. Serving the rest without it would do something else
 /// than the file says, so it stops weir.
 ///
 /// An entry that is taken out is served; its row of the table in docs/configuration.md goes with it.
-const NOT_SERVED: &[Gap] = &[stops(
-    "an IPv6 virtual server",
-    "IPv6 virtual servers are",
-    "remove this virtual server",
-    ipv6_servers,
-)];
+const NOT_SERVED: &[Gap] = &[
+    stops(
+        "a real server of an IPv6 virtual server, by another method than `dr`",
+        "IPv6 virtual servers by nat and tun are",
+        "write forwarding = \"dr\"",
+        ipv6_by_other_methods,
+    ),
+    stops(
+        "an IPv6 virtual server with a `mark`",
+        "marks of IPv6 are",
+        "write an address and port, or family = \"ipv4\"",
+        ipv6_marks,
+    ),
+    stops(
+        "`persistence_timeout` of an IPv6 virtual server",
+        "persistence of IPv6 virtual servers is",
+        "remove it; the schedulers mh and sh keep clients with their real servers",
+        ipv6_persistence,
+    ),
+    stops(
+        "an IPv6 virtual server at an address of `[[vrrp]]`",
+        "virtual servers at IPv6 addresses of [[vrrp]] are",
+        "write another address",
+        ipv6_of_vrrp,
+    ),
+];
 
 /// Something that is not served yet.
 struct Gap {
@@ -51,8 +71,39 @@ fn servers(file: &File, find: impl Fn(&VirtualServer) -> Option<Span>) -> Vec<Sp
     peeked(&file.virtual_server).filter_map(|(server, _)| find(server)).collect()
 }
 
-fn ipv6_servers(file: &File) -> Vec<Span> {
-    servers(file, |server| ipv6(&server.address).or_else(|| says(&server.family, |family| family == "ipv6")))
+/// Real servers of IPv6 virtual servers with another method than direct routing; sorry servers are some.
+fn ipv6_by_other_methods(file: &File) -> Vec<Span> {
+    let is_other = |field: &Field<Text>| says(field, |method| method != "dr");
+    let servers = peeked(&file.virtual_server).filter(|(server, _)| ipv6(&server.address).is_some());
+    let each = servers.flat_map(|(server, _)| {
+        let sorry = peek(&server.sorry_server).map(|(Tabular(sorry), _)| sorry);
+        let others = peeked(&server.real_server).map(|(real_server, _)| real_server);
+        others.chain(sorry).map(move |real_server| (server, real_server))
+    });
+    let method = |server: &VirtualServer, real: &RealServer| match real.forwarding {
+        Some(_) => is_other(&real.forwarding),
+        None => is_other(&server.forwarding).and(peek(&real.address).map(|(_, span)| span)),
+    };
+    each.filter_map(|(server, real)| method(server, real)).collect()
+}
+
+fn ipv6_marks(file: &File) -> Vec<Span> {
+    servers(file, |server| says(&server.family, |family| family == "ipv6"))
+}
+
+fn ipv6_persistence(file: &File) -> Vec<Span> {
+    servers(file, |server| ipv6(&server.address).and(peek(&server.persistence_timeout).map(|(_, span)| span)))
+}
+
+fn ipv6_of_vrrp(file: &File) -> Vec<Span> {
+    let address = |text: &str| text.split('/').next().and_then(|text| text.parse::<Ipv6Addr>().ok());
+    let listed = peeked(&file.vrrp).filter_map(|(instance, _)| peek(&instance.addresses));
+    let listed = listed.flat_map(|(list, _)| list.0.iter());
+    let routers: Vec<Ipv6Addr> =
+        listed.filter_map(|text| text.get_ref().0.as_ref().ok().and_then(|text| address(&text.0))).collect();
+    servers(file, |server| {
+        says(&server.address, |text| address(text).is_some_and(|it| routers.contains(&it)))
+    })
 }
 
 fn says(field: &Field<Text>, is: impl FnOnce(&str) -> bool) -> Option<Span> {

@@ -8,6 +8,7 @@ use weir_api::connections::{Connection, Listing, STATES};
 use weir_config::model::Protocol;
 use weir_dataplane::conn::record::Record;
 use weir_dataplane::conn::state::{name, names};
+use weir_dataplane::conn::table::View;
 use weir_dataplane::conn::template::Template;
 use weir_dataplane::snapshot::Snapshot;
 
@@ -57,8 +58,8 @@ impl End {
         }
     }
 
-    fn is(&self, address: impl Into<IpAddr>, port: u16) -> bool {
-        self.address == address.into() && self.port.is_none_or(|wanted| wanted == port)
+    fn is(&self, address: IpAddr, port: u16) -> bool {
+        self.address == address && self.port.is_none_or(|wanted| wanted == port)
     }
 }
 
@@ -167,7 +168,7 @@ fn each<'a>(
 ) {
     let tables = sources.tables.iter().enumerate().flat_map(|(worker, view)| {
         let now = sources.workers[worker].counters.seconds.get() as u32;
-        view.records().filter_map(move |record| connection(worker, record, now, snapshot))
+        view.records().filter_map(move |record| connection((worker, view), record, now, snapshot))
     });
     let templates =
         sources.templates.as_deref().filter(|_| query.templates && snapshot_is_persistent(snapshot));
@@ -185,18 +186,23 @@ fn snapshot_is_persistent(snapshot: &Snapshot) -> bool {
     snapshot.services().any(|service| service.persistence.is_some())
 }
 
-/// `None`: its virtual server is gone.
-fn connection(worker: usize, record: Record, now: u32, snapshot: &Snapshot) -> Option<Connection<'_>> {
+/// `None`: it is over, or its virtual server is gone.
+fn connection<'a>(
+    (worker, view): (usize, &View),
+    record: Record,
+    now: u32,
+    snapshot: &'a Snapshot,
+) -> Option<Connection<'a>> {
     let server = snapshot.server(record.server());
     let service = snapshot.service(server.service)?;
     let lifetime = snapshot.lifetimes.of(record.protocol(), record.state());
     Some(Connection {
         worker,
         protocol: record.protocol().name().into(),
-        client: record.client().into(),
+        client: view.client(record)?,
         client_port: record.client_port(),
         virtual_server: (&service.name).into(),
-        address: snapshot.vips.address(record.vip()).map(Ipv4Addr::from),
+        address: snapshot.vips.address(record.vip()).map(|vip| snapshot.ip(vip)),
         port: record.port(),
         real_server: server.ip(),
         real_server_port: server.port_for(record.port()),
@@ -214,9 +220,8 @@ fn template(template: Template, now: u32, snapshot: &Snapshot) -> Option<Connect
     let server = snapshot.server(template.server());
     let address = match (service.mark, service.address) {
         // As in IPVS, the mark stands in the place of an address.
-        (Some(mark), _) => Ipv4Addr::from_bits(mark),
-        (None, IpAddr::V4(address)) => address,
-        (None, IpAddr::V6(_)) => return None,
+        (Some(mark), _) => Ipv4Addr::from_bits(mark).into(),
+        (None, address) => address,
     };
     let protocol = service.mark.map_or_else(|| service.protocol.name(), |_| "ip");
     Some(Connection {
@@ -292,10 +297,10 @@ mod tests {
         let connection = Connection {
             worker: 0,
             protocol: "tcp".into(),
-            client: Ipv4Addr::new(198, 51, 100, 7),
+            client: Ipv4Addr::new(198, 51, 100, 7).into(),
             client_port: 4_000,
             virtual_server: "web".into(),
-            address: Some(Ipv4Addr::new(192, 0, 2, 1)),
+            address: Some(Ipv4Addr::new(192, 0, 2, 1).into()),
             port: 80,
             real_server: "10.0.0.11".parse().unwrap(),
             real_server_port: 8_080,

@@ -112,6 +112,11 @@ impl Key {
         Addr4::from_bits((self.key >> 32) as u32)
     }
 
+    /// The same flow of a client whose number is another one.
+    pub fn with_client(self, client: Addr4) -> Self {
+        Self { key: self.key & u64::from(u32::MAX) | u64::from(client.bits()) << 32, ..self }
+    }
+
     /// The same flow, as one with the other kind of hash.
     pub fn hashed_otherwise(self) -> Self {
         Self { any_port: !self.any_port, ..self }

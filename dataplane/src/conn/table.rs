@@ -17,6 +17,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
@@ -26,6 +27,7 @@ pub use self::key::HashKey;
 pub use self::lines::Slot;
 use self::lines::{Homes, Lines, PROBES, SLOTS};
 
+use super::clients::{self, Clients};
 use super::record::{KEY_MASK, Key, REPLY, REPLY_GOING_ON_MASK, Record, Seen, Usual, UsualKey};
 use super::state::Lifetimes;
 use crate::address::Addr4;
@@ -72,7 +74,10 @@ impl Verdict {
 
 /// What others may see of a worker's table.
 #[derive(Clone)]
-pub struct View(Arc<Lines>);
+pub struct View {
+    lines: Arc<Lines>,
+    clients: clients::View,
+}
 
 /// What the lines are made of; `model.rs` has something else in its place.
 mod sync {
@@ -88,6 +93,8 @@ mod sync {
 pub struct Table {
     shared: Arc<Lines>,
     homes: Homes,
+    /// Those of IPv6.
+    pub clients: Clients,
     len: usize,
     capacity: usize,
     sweep_line: usize,
@@ -118,12 +125,18 @@ impl Table {
     pub fn new(lines: Slab<Line>, capacity: usize, key: HashKey) -> Self {
         assert!(lines.len() >= LINES_MIN, "as lines_for says");
         let shared = Arc::new(Lines::new(lines, key));
-        Self { homes: shared.homes, shared, len: 0, capacity, sweep_line: 0, has_slipped: false }
+        let clients = Clients::new(Slab::empty(), key);
+        Self { homes: shared.homes, shared, clients, len: 0, capacity, sweep_line: 0, has_slipped: false }
+    }
+
+    /// With room for IPv6 clients in `lines`, zeroed, [`Clients::lines_for`] many.
+    pub fn with_clients(self, lines: Slab<Line>) -> Self {
+        Self { clients: Clients::new(lines, self.homes.key), ..self }
     }
 
     /// For other workers.
     pub fn view(&self) -> View {
-        View(self.shared.clone())
+        View { lines: self.shared.clone(), clients: self.clients.view() }
     }
 
     /// Connections in the table.
@@ -240,12 +253,9 @@ impl Table {
 
     /// Adds a connection that [`Table::find`] did not find.
     pub fn insert(&mut self, hash: u64, record: Record) -> Result<Slot, NoRoom> {
-        if self.len >= self.capacity {
-            return Err(NoRoom::Table);
-        }
-        let slot = self.shared.insert(hash, record).ok_or(NoRoom::Chain)?;
-        self.len += 1;
-        Ok(slot)
+        self.admit(record)?;
+        let slot = self.shared.insert(hash, record);
+        self.admitted(record, slot)
     }
 
     /// As [`Table::insert`], of a connection that comes before those of its client's port that `is_rival` accepts: of all of them
@@ -256,15 +266,35 @@ impl Table {
         record: Record,
         is_rival: impl Fn(Record) -> bool,
     ) -> Result<Slot, NoRoom> {
-        if self.len >= self.capacity {
-            return Err(NoRoom::Table);
-        }
+        self.admit(record)?;
         let is_rival = |other: Record| {
             other.key ^ record.key <= 0xffff && other.hash_input() == record.hash_input() && is_rival(other)
         };
-        let slot = self.shared.insert_before(hash, record, is_rival).ok_or(NoRoom::Chain)?;
-        self.len += 1;
-        Ok(slot)
+        let slot = self.shared.insert_before(hash, record, is_rival);
+        self.admitted(record, slot)
+    }
+
+    /// Whether there is room for another record. One of IPv6 holds its client's number from here on.
+    #[inline]
+    fn admit(&mut self, record: Record) -> Result<(), NoRoom> {
+        if self.len >= self.capacity {
+            return Err(NoRoom::Table);
+        }
+        if record.client().is_of_ipv6() && !self.clients.hold(record.client()) {
+            return Err(NoRoom::Table);
+        }
+        Ok(())
+    }
+
+    /// The end of an insertion, which found this place.
+    #[inline]
+    fn admitted(&mut self, record: Record, slot: Option<Slot>) -> Result<Slot, NoRoom> {
+        if let Some(slot) = slot {
+            self.len += 1;
+            return Ok(slot);
+        }
+        self.clients.release(record.client());
+        Err(NoRoom::Chain)
     }
 
     /// Whether a connection with this hash would find no room in the lines that it may lie in.
@@ -282,6 +312,10 @@ impl Table {
     /// Removes a record.
     pub fn remove(&mut self, slot: Slot) {
         self.len -= 1;
+        let client = self.shared.read(slot.line, slot.slot).client();
+        if client.is_of_ipv6() {
+            self.clients.release(client);
+        }
         let (shared, swept_to) = (&self.shared, self.sweep_line);
         let has_slipped = &mut self.has_slipped;
         shared.remove(slot, |from, to| *has_slipped |= is_between(shared, swept_to, to, from));
@@ -459,17 +493,28 @@ impl View {
     /// Asks the processor for the line where `hash` belongs.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        self.0.prefetch(hash);
+        self.lines.prefetch(hash);
     }
 
     /// As [`Table::is_crowded`].
     pub fn is_crowded(&self, hash: u64) -> bool {
-        self.0.is_crowded(hash)
+        self.lines.is_crowded(hash)
     }
 
     /// Every record, in no order, while the worker goes on.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        self.0.records()
+        self.lines.records()
+    }
+
+    /// The IPv6 clients of the records.
+    pub fn clients(&self) -> &clients::View {
+        &self.clients
+    }
+
+    /// The address of a record's client. `None`: the connection is over.
+    pub fn client(&self, record: Record) -> Option<IpAddr> {
+        let client = record.client();
+        if client.is_of_ipv6() { self.clients.address(client).map(IpAddr::V6) } else { Some(client.into()) }
     }
 
     /// As [`Table::find_reply`], from another worker. What it returns was so a moment ago.
@@ -481,6 +526,6 @@ impl View {
         is_it: impl Fn(Record) -> bool,
     ) -> Option<Record> {
         let client = u64::from(client.bits()) << 16 | u64::from(client_port);
-        self.0.find_from_outside(hash, |candidate| candidate >> 16 == client, is_it)
+        self.lines.find_from_outside(hash, |candidate| candidate >> 16 == client, is_it)
     }
 }

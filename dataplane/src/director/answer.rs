@@ -22,6 +22,7 @@ use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::{Answer, DropReason};
 use crate::wire::encap::Encap;
 use crate::wire::ethernet::Vlan;
+use crate::wire::icmp6::ICMPV6;
 use crate::wire::ipv4;
 use crate::wire::l4::{Icmp, flags, icmp};
 use crate::wire::sctp;
@@ -123,7 +124,7 @@ impl<F: Frame> Director<F> {
                 }
             }
             ipv4::UDP => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass),
-            ipv4::ICMP => Err((frame, DropReason::NotServed)),
+            ipv4::ICMP | ICMPV6 => Err((frame, DropReason::NotServed)),
             // RFC 9260 section 8.4: an ABORT out of the blue is not answered.
             ipv4::SCTP if packet.flags == sctp::Event::Abort as u8 => Err((frame, DropReason::NotServed)),
             _ => self.answer_error(frame, packet, reply::Error::PROTOCOL_UNREACHABLE, pass),
@@ -157,7 +158,7 @@ impl<F: Frame> Director<F> {
             (_, icmp::FRAGMENTATION_NEEDED) => Answer::FragmentationNeeded,
             _ => Answer::PortUnreachable,
         };
-        if packet.protocol == ipv4::ICMP && packet.flags != icmp::ECHO_REQUEST {
+        if matches!(packet.protocol, ipv4::ICMP | ICMPV6) && packet.flags != icmp::ECHO_REQUEST {
             let reason = match answer {
                 Answer::TimeExceeded => DropReason::TtlExceeded,
                 Answer::FragmentationNeeded => DropReason::TooBig,
@@ -169,6 +170,12 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::IcmpRateLimited));
         }
         let port = &pass.context.snapshot.ports[pass.context.port];
+        if packet.is_of_ipv6() {
+            return match reply::v6::error(&mut frame, packet, error, port) {
+                Ok(()) => self.send_answer(frame, answer, pass),
+                Err(reason) => Err((frame, reason)),
+            };
+        }
         let source = match speaks_for_destination(packet, pass.context.snapshot) {
             true => Some(packet.destination),
             false => port.address_towards(packet.source),
@@ -201,7 +208,11 @@ impl<F: Frame> Director<F> {
         if !quoted::checksum_is_right(&frame, packet) {
             return Err((frame, DropReason::BadL4Header));
         }
-        let quoted = match parse_quoted(packet.within(frame.bytes()), quoted::quote_offset(packet)) {
+        let read = match packet.is_of_ipv6() {
+            true => self.read_quoted6(&frame, packet, pass.context.snapshot),
+            false => parse_quoted(packet.within(frame.bytes()), quoted::quote_offset(packet)),
+        };
+        let quoted = match read {
             Ok(quoted) => quoted,
             Err(reason) => return Err((frame, reason)),
         };
@@ -213,7 +224,8 @@ impl<F: Frame> Director<F> {
         if let Some(record) = self.find_client(&quoted, snapshot, quoted.source, quoted.destination) {
             return self.error_to_server(frame, packet, &quoted, record, pass);
         }
-        if snapshot.local(quoted.source).is_some()
+        if !packet.is_of_ipv6()
+            && snapshot.local(quoted.source).is_some()
             && let Some((encap, inner)) =
                 Encap::read(quoted.protocol, packet.within(frame.bytes()).from(quoted.l4))
         {
@@ -260,6 +272,9 @@ impl<F: Frame> Director<F> {
         let find = |key: Key| {
             let hash = self.table.hash(key.hash_input());
             let elsewhere = || {
+                if client.is_of_ipv6() {
+                    return self.find_elsewhere6(key, client_port).map(|(_, record)| record);
+                }
                 let is_its = |record: Record| record.lookup_key() == key;
                 self.views.iter().find_map(|view| view.find_reply(hash, client, client_port, is_its))
             };

@@ -13,6 +13,7 @@ pub mod explain;
 mod express;
 mod finding;
 mod fresh;
+mod ipv6;
 mod open;
 mod persist;
 mod punt;
@@ -47,6 +48,7 @@ use crate::limit::{ErrorLimits, RateLimit};
 use crate::neighbor::listing::Listing;
 use crate::neighbor::{Heard, Hop, Hop6, Link, Neighbors};
 use crate::packet::{BURST, Burst, Frame, Wire};
+use crate::parse::v6::Ends6;
 use crate::parse::{Content, Packet, Plain, Station, parse};
 use crate::punt::Punt;
 use crate::reply::arp;
@@ -193,6 +195,9 @@ pub struct Director<F> {
     ident: u16,
     /// Of packets of IPv6 that are cut.
     ident6: u32,
+    /// Of the packet of IPv6 that is under way: from the client to the virtual server. If it is an ICMPv6 error, of the packet
+    /// that it is about, in that direction.
+    ends6: Ends6,
     /// What control is being told of the neighbours.
     listing: Option<Listing>,
     /// Tests send packets both ways and compare.
@@ -251,6 +256,7 @@ impl Exit {
 #[derive(Debug, Clone, Copy, Default)]
 enum Step {
     Ipv4(Class),
+    Ipv6(Class),
     #[default]
     Arp,
     Drop(DropReason),
@@ -293,6 +299,7 @@ impl<F: Frame> Director<F> {
             kept_until: 0,
             ident: 0,
             ident6: 0,
+            ends6: Ends6::NONE,
             listing: None,
             #[cfg(test)]
             no_express: false,
@@ -385,6 +392,7 @@ impl<F: Frame> Director<F> {
             Step::Ipv4(Class::Request) => self.request(frame, packet, lookup, pass),
             Step::Ipv4(Class::Reply) => self.reply(frame, packet, lookup, pass),
             Step::Ipv4(class) => self.answer_or_drop(frame, packet, class, pass),
+            Step::Ipv6(class) => self.take_ipv6(frame, (packet, lookup), class, pass),
             Step::Arp => self.arp(frame, packet.vlan, pass),
             Step::Drop(reason) => self.punt_or_drop(frame, packet, reason, pass),
         };
@@ -469,14 +477,14 @@ impl<F: Frame> Director<F> {
     #[inline(never)]
     fn read_any(&mut self, frame: &F, reading: &mut Reading, context: Context<'_>) {
         let port = &context.snapshot.ports[context.port];
-        let Reading { step, packet, lookup } = reading;
-        *step = match parse(frame, packet) {
+        reading.step = match parse(frame, &mut reading.packet) {
             Content::Ipv4 if !is_for(frame.bytes(), port) => Step::Drop(foreign(frame.bytes(), port)),
             // As Linux has it (`fib_validate_source`).
-            Content::Ipv4 if context.snapshot.is_broadcast(packet.source) => {
+            Content::Ipv4 if context.snapshot.is_broadcast(reading.packet.source) => {
                 Step::Drop(DropReason::BadIpHeader)
             }
-            Content::Ipv4 => Step::Ipv4(self.classify(packet, lookup, context)),
+            Content::Ipv4 => Step::Ipv4(self.classify(&reading.packet, &mut reading.lookup, context)),
+            Content::Ipv6 => self.read_ipv6(frame, reading, context),
             Content::Arp => Step::Arp,
             Content::Bad(reason) => Step::Drop(reason),
         };

@@ -2,7 +2,7 @@
 
 use weir_config::model::{Forwarding, Protocol};
 
-use super::persist::{Choice, pick_by_hash};
+use super::persist::Choice;
 use super::request::direction_to;
 use super::untracked::{Quotes, UNTRACKED_SECS, clients_packet};
 use super::{Context, Director, Pass, Passed};
@@ -72,7 +72,7 @@ impl<F: Frame> Director<F> {
         };
         let choice = match opener {
             Opener::Anywhere if !goes_on => {
-                choice.and_then(|choice| as_without_room(packet, service, choice))
+                choice.and_then(|choice| self.as_without_room(packet, service, choice))
             }
             _ => choice,
         };
@@ -131,7 +131,17 @@ impl<F: Frame> Director<F> {
                 Some(choice.server)
             }
             None if goes_on => Some(choice.server),
-            None => pick_by_hash(packet, service),
+            None => self.pick_by_hash(packet, service),
+        }
+    }
+
+    /// What is chosen for a new connection by a worker that has room, while another one that may get its packets has none: what
+    /// that one would choose.
+    #[cold]
+    fn as_without_room(&self, packet: &Packet, service: &Service, choice: Choice) -> Option<Choice> {
+        match choice.template {
+            Some(_) => Some(choice),
+            None => self.pick_by_hash(packet, service).map(|server| Choice { server, template: None }),
         }
     }
 
@@ -163,7 +173,10 @@ impl<F: Frame> Director<F> {
     /// What a packet from a client's port is looked up by.
     pub(super) fn lookup(&self, ends: &Ends, client_port: u16, snapshot: &Snapshot) -> Option<Lookup> {
         let protocol = protocol(ends.protocol)?;
-        let target = snapshot.target(ends, protocol)?.target;
+        let target = match ends.destination.is_of_ipv6() {
+            true => snapshot.target6(ends)?,
+            false => snapshot.target(ends, protocol)?.target,
+        };
         let key = target.key(ends.source, client_port, ends.destination_port, protocol);
         Some(Lookup { hash: self.table.hash(key.hash_input()), key, service: target.service })
     }
@@ -175,11 +188,12 @@ impl<F: Frame> Director<F> {
         snapshot: &Snapshot,
         now: Now,
     ) -> Option<ServerId> {
-        service.pick(snapshot, self.shared.worker, &pick_key(packet, now))
+        let key = if packet.is_of_ipv6() { self.pick_key6(packet, now) } else { pick_key(packet, now) };
+        service.pick(snapshot, self.shared.worker, &key)
     }
 }
 
-/// What a client's packet is scheduled by.
+/// What a client's packet of IPv4 is scheduled by.
 #[inline]
 pub(super) fn pick_key(packet: &Packet, now: Now) -> PickKey {
     PickKey {
@@ -187,16 +201,6 @@ pub(super) fn pick_key(packet: &Packet, now: Now) -> PickKey {
         destination: packet.destination.into(),
         source_port: packet.source_port,
         now_secs: now.seconds,
-    }
-}
-
-/// What is chosen for a new connection by a worker that has room, while another one that may get its packets has none: what that one
-/// would choose.
-#[cold]
-fn as_without_room(packet: &Packet, service: &Service, choice: Choice) -> Option<Choice> {
-    match choice.template {
-        Some(_) => Some(choice),
-        None => pick_by_hash(packet, service).map(|server| Choice { server, template: None }),
     }
 }
 

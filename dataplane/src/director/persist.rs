@@ -101,7 +101,16 @@ impl<F: Frame> Director<F> {
                 return Some(Choice { server: known.current, template });
             }
         }
-        pick_by_hash(packet, service).map(|server| Choice { server, template: None })
+        self.pick_by_hash(packet, service).map(|server| Choice { server, template: None })
+    }
+
+    /// The real server of a flow without record and template: the one that its two ends and the weights tell.
+    #[inline(always)]
+    pub(super) fn pick_by_hash(&self, packet: &Packet, service: &Service) -> Option<ServerId> {
+        match packet.is_of_ipv6() {
+            true => self.pick_by_hash6(packet, service),
+            false => pick_by_hash(packet, service),
+        }
     }
 
     /// First round of a frame that opens a connection to this virtual server: asks the processor for its client's template, if
@@ -195,7 +204,7 @@ impl<F: Frame> Director<F> {
     }
 }
 
-/// The real server of a flow without record and template: the one that its two ends and the weights tell.
+/// As [`Director::pick_by_hash`], of a packet of IPv4.
 #[inline(always)]
 pub(super) fn pick_by_hash(packet: &Packet, service: &Service) -> Option<ServerId> {
     let source = (packet.source, packet.source_port);

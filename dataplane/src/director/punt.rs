@@ -65,7 +65,9 @@ impl<F: Frame> Director<F> {
     fn is_hosts(&self, address: Addr4, context: Context<'_>) -> bool {
         let snapshot = context.snapshot;
         let is_vip = snapshot.local(address).is_some_and(|local| local.is_vip);
-        !is_vip || snapshot.ports[context.port].has_address(address)
+        let port = &snapshot.ports[context.port];
+        let is_own6 = || snapshot.address6(address).is_some_and(|address| port.has_address6(address));
+        !is_vip || port.has_address(address) || is_own6()
     }
 
     /// What a frame for the host is taken for, if its port has a host interface.
@@ -87,7 +89,9 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let port = &pass.context.snapshot.ports[pass.context.port];
         let (frame, reason) = match reason {
-            DropReason::EtherType if port.has_vrrp || !port.addresses6.is_empty() => {
+            DropReason::EtherType
+                if port.has_vrrp || !port.addresses6.is_empty() || pass.context.snapshot.serves_ipv6() =>
+            {
                 match self.discovery(frame, pass) {
                     Ok(passed) => return passed,
                     Err(frame) if port.virtual_macs.is_for_another(frame.bytes()) => {
@@ -113,7 +117,9 @@ impl<F: Frame> Director<F> {
             }
             (Some(macs), DropReason::Fragment) => {
                 let header = frame.bytes().get(packet.vlan.header_len()..).unwrap_or_default();
-                let is_hosts = |header: &Ipv4| self.is_hosts(header.destination.get(), pass.context);
+                let is_hosts = |header: &Ipv4| {
+                    header.version_ihl >> 4 == 4 && self.is_hosts(header.destination.get(), pass.context)
+                };
                 macs.starts_with(&port.mac.0)
                     && macs[6] & 1 == 0
                     && Ipv4::ref_from_prefix(header).is_ok_and(|(header, _)| is_hosts(header))
@@ -238,6 +244,7 @@ impl<F: Frame> Director<F> {
     fn send_for_host<W: Wire<Frame = F>>(&mut self, frame: F, pass: &mut Pass<'_, W>) {
         let Context { snapshot, now, port } = pass.context;
         match headers::read(frame.bytes()) {
+            (Vlan::NONE, Content::Arp(Arp::REQUEST, address)) if address.is_of_ipv6() => {}
             (Vlan::NONE, Content::Arp(Arp::REQUEST, address)) => match snapshot.local(address) {
                 Some(local) if local.is_vip => {
                     self.tell_host_of_vip(&frame, pass.context);

@@ -3,7 +3,6 @@
 use weir_config::model::{Forwarding, Protocol};
 
 use super::open::Opened;
-use super::persist::pick_by_hash;
 use super::untracked::{UNTRACKED_SECS, may_go_on_untracked};
 use super::{Context, Director, Message, Pass, Passed, trim_surplus};
 use crate::classify::{Class, Lookup, classify_unasked};
@@ -26,7 +25,9 @@ use crate::stats::DropReason;
 pub(super) const FTP_DATA: u16 = 20;
 
 impl<F: Frame> Director<F> {
-    /// A client's packet: to its connection's real server, or to one that is scheduled now.
+    /// A client's packet: to its connection's real server, or to one that is scheduled now. Always inlined: packets of IPv6 come
+    /// here too, and each of IPv4 would pay a call for that.
+    #[inline(always)]
     pub(super) fn request<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
@@ -153,6 +154,9 @@ impl<F: Frame> Director<F> {
         snapshot: &Snapshot,
     ) -> Option<(usize, Record)> {
         let find = |key: Key| {
+            if packet.is_of_ipv6() {
+                return self.find_elsewhere6(key, packet.source_port);
+            }
             let hash = self.table.hash(key.hash_input());
             self.find_in_views(hash, (packet.source, packet.source_port), |record| record.lookup_key() == key)
         };
@@ -191,7 +195,7 @@ impl<F: Frame> Director<F> {
         let Context { snapshot, now, .. } = pass.context;
         let service = snapshot.service(lookup.service);
         let server = service.and_then(|service| match service.persistence {
-            None => pick_by_hash(packet, service),
+            None => self.pick_by_hash(packet, service),
             Some(_) => Some(self.pick_untracked(packet, service, snapshot, now)?.server),
         });
         self.forward_untracked(frame, packet, server, pass)
@@ -277,7 +281,7 @@ impl<F: Frame> Director<F> {
         self.send_to_server(frame, packet.vlan, (server, &tally.neighbor), hop, pass)
     }
 
-    /// As [`Director::forward_of`], to a real server of IPv6.
+    /// As [`Director::forward_of`], to a real server of IPv6: a packet of IPv6 as it is, one of IPv4 through a tunnel.
     #[inline(never)]
     fn forward_far<W: Wire<Frame = F>>(
         &mut self,
@@ -287,6 +291,9 @@ impl<F: Frame> Director<F> {
         server: &Server,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
+        if packet.is_of_ipv6() {
+            return self.forward6(asker, frame, packet, server, pass);
+        }
         let far = server.far.as_deref().and_then(|far| Some((far, far.way?)));
         let Some((far, way)) = far else { return Err((frame, DropReason::NoRoute)) };
         let is_too_big = match made_ready(&mut frame, packet, server, pass.context.snapshot) {

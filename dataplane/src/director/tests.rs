@@ -7,6 +7,7 @@ mod errors;
 mod explain;
 mod fuzz;
 mod host;
+mod ipv6;
 mod locality;
 mod punt;
 mod shared_servers;
@@ -29,6 +30,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{Director, Shared};
 use crate::address::Addr4;
 use crate::clock::Now;
+use crate::conn::clients::Clients;
 use crate::conn::state::is_active;
 use crate::conn::table::{HashKey, Table, View};
 use crate::conn::template::Templates;
@@ -94,7 +96,11 @@ impl Lab {
         let capacity = config.connections.capacity as usize;
         let key = HashKey::new([0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15]);
         let tables: Vec<Table> = (0..workers)
-            .map(|_| Table::new(Slab::heap(Table::lines_for(capacity)).expect("memory"), capacity, key))
+            .map(|_| {
+                let clients = Slab::heap(Clients::lines_for(config.ipv6_clients())).expect("memory");
+                let lines = Slab::heap(Table::lines_for(capacity)).expect("memory");
+                Table::new(lines, capacity, key).with_clients(clients)
+            })
             .collect();
         let views: Arc<[View]> = tables.iter().map(Table::view).collect();
         let lines = Slab::heap(Templates::lines_for(room)).expect("memory");

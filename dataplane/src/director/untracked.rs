@@ -16,7 +16,7 @@ use crate::classify::Lookup;
 use crate::clock::Now;
 use crate::conn::state;
 use crate::packet::Frame;
-use crate::parse::{Packet, Quoted};
+use crate::parse::{Packet, Quoted, v6};
 use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
 use crate::snapshot::{Ends, Snapshot, protocol};
@@ -176,7 +176,11 @@ impl<F: Frame> Director<F> {
             destination_port: client.destination_port,
             protocol: client.protocol,
         };
-        let may_be_client = snapshot.may_be_host(client.source) && snapshot.local(client.source).is_none();
+        let may_be_host = match client.is_of_ipv6() {
+            true => v6::may_be_source(self.ends6.source),
+            false => snapshot.may_be_host(client.source),
+        };
+        let may_be_client = may_be_host && snapshot.local(client.source).is_none();
         if quoted.is_later_fragment || !may_be_client || client.source_port == FTP_DATA {
             return None;
         }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::write_arp;
+use super::{nd, write_arp};
 use crate::address::Addr4;
 use crate::clock::Now;
 use crate::packet::{Frame, Wire};
@@ -93,7 +93,8 @@ pub fn receive<F: Frame>(
     let is_own_business = !has_address || sender == target;
     let is_reply = arp.operation.get() == Arp::REQUEST
         && snapshot.answers_arp(port, target, targets)
-        && (!is_own_business || targets.is_some());
+        && (!is_own_business || targets.is_some())
+        && !target.is_of_ipv6();
     if is_reply {
         // Padding goes back no more than Ethernet asks for.
         trim(frame, (at + Arp::LEN).max(ethernet::FRAME_LEN_MIN)).map_err(Refused::Drop)?;
@@ -210,6 +211,10 @@ impl Announcer {
         for &(port, address) in snapshot.announcements.iter().skip(place).take(count) {
             // One that has gone has no port.
             let Some(port_of) = snapshot.ports.get(port) else { continue };
+            if let Some(address) = snapshot.address6(address) {
+                nd::announce(wire, port, port_of.mac, address);
+                continue;
+            }
             let packet = Arp::new(Arp::REQUEST, (port_of.mac, address), (MacAddress([0; 6]), address));
             send(wire, port, ethernet::BROADCAST, port_of.mac, Vlan::NONE, &packet);
         }

@@ -6,6 +6,7 @@
 pub mod arp;
 pub mod nd;
 pub mod tunnel6;
+pub mod v6;
 
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
@@ -146,17 +147,13 @@ pub fn error<F: Frame>(
 /// Turns a TCP segment that belongs to no connection into the RST that answers it (RFC 9293 section 3.5.2).
 /// The segment is not a RST itself.
 pub fn reset<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Result<(), DropReason> {
+    if packet.is_of_ipv6() {
+        return v6::reset(frame, packet, mac);
+    }
     let l3 = packet.l3();
     let segment = packet.l4_bytes(frame.bytes());
     let (segment, _) = Tcp::ref_from_prefix(segment).map_err(|_| DropReason::Truncated)?;
-    let segment = *segment;
-    let payload = packet.l4_len().saturating_sub(usize::from(segment.data_offset >> 4) * 4);
-    let marks = u32::from(segment.flags & flags::SYN != 0) + u32::from(segment.flags & flags::FIN != 0);
-    let (sequence, acknowledgement, flags) = if segment.flags & flags::ACK != 0 {
-        (segment.acknowledgement.get(), 0, flags::RST)
-    } else {
-        (0, segment.sequence.get().wrapping_add(payload as u32 + marks), flags::RST | flags::ACK)
-    };
+    let mut answer = answer_to(segment, packet);
     if !frame.resize(l3 + ipv4::HEADER_LEN + l4::TCP_LEN) {
         return Err(no_room(frame));
     }
@@ -165,7 +162,24 @@ pub fn reset<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Resul
     let mut header = Ipv4::new(ipv4::TCP, packet.destination, packet.source, l4::TCP_LEN, TTL);
     header.fragment = U16::new(ipv4::DONT_FRAGMENT);
     header.refresh_checksum();
-    let mut answer = Tcp {
+    let pseudo = Sum::default().address(packet.source).address(packet.destination);
+    let pseudo = pseudo.word(u16::from(ipv4::TCP)).word(l4::TCP_LEN as u16);
+    answer.checksum = pseudo.bytes(answer.as_bytes()).finish();
+    bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(header.as_bytes());
+    bytes[l3 + ipv4::HEADER_LEN..].copy_from_slice(answer.as_bytes());
+    Ok(())
+}
+
+/// The RST that answers a segment, without its checksum.
+fn answer_to(segment: &Tcp, packet: &Packet) -> Tcp {
+    let payload = packet.l4_len().saturating_sub(usize::from(segment.data_offset >> 4) * 4);
+    let marks = u32::from(segment.flags & flags::SYN != 0) + u32::from(segment.flags & flags::FIN != 0);
+    let (sequence, acknowledgement, flags) = if segment.flags & flags::ACK != 0 {
+        (segment.acknowledgement.get(), 0, flags::RST)
+    } else {
+        (0, segment.sequence.get().wrapping_add(payload as u32 + marks), flags::RST | flags::ACK)
+    };
+    Tcp {
         source: U16::new(packet.destination_port),
         destination: U16::new(packet.source_port),
         sequence: U32::new(sequence),
@@ -175,13 +189,7 @@ pub fn reset<F: Frame>(frame: &mut F, packet: &Packet, mac: MacAddress) -> Resul
         window: U16::ZERO,
         checksum: U16::ZERO,
         urgent: U16::ZERO,
-    };
-    let pseudo = Sum::default().address(packet.source).address(packet.destination);
-    let pseudo = pseudo.word(u16::from(ipv4::TCP)).word(l4::TCP_LEN as u16);
-    answer.checksum = pseudo.bytes(answer.as_bytes()).finish();
-    bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(header.as_bytes());
-    bytes[l3 + ipv4::HEADER_LEN..].copy_from_slice(answer.as_bytes());
-    Ok(())
+    }
 }
 
 /// Turns an ICMP error about one of weir's tunnel packets into the same error about the client's packet inside,

@@ -58,6 +58,8 @@ struct Ours {
     is_virtual: bool,
     /// Whether the address itself answers.
     accepts: bool,
+    /// Whether the host answers for it.
+    is_hosts: bool,
 }
 
 /// A message of discovery that is valid.
@@ -98,7 +100,7 @@ pub fn receive<F: Frame>(frame: &mut F, port: usize, snapshot: &Snapshot) -> Out
     match head.kind {
         kind::ECHO_REQUEST => {
             match ours(port, headers.vlan, Ipv6Addr::from(headers.ip.destination), snapshot) {
-                Some(ours) if !ours.is_virtual && snapshot.ports[port].has_host => Outcome::Foreign,
+                Some(ours) if ours.is_hosts => Outcome::Foreign,
                 // No router cuts a packet of IPv6, and nobody is told by an answer that does not leave.
                 Some(_)
                     if headers.end() - headers.vlan.header_len() > usize::from(snapshot.ports[port].mtu) =>
@@ -140,10 +142,13 @@ fn headers(bytes: &[u8]) -> Option<Headers> {
 fn ours(port: usize, vlan: Vlan, address: Ipv6Addr, snapshot: &Snapshot) -> Option<Ours> {
     let held = snapshot.held6(port, address).filter(|_| vlan == Vlan::NONE);
     if let Some(held) = held {
-        return Some(Ours { mac: held.mac, is_virtual: true, accepts: held.router.accept });
+        return Some(Ours { mac: held.mac, is_virtual: true, accepts: held.router.accept, is_hosts: false });
     }
+    let is_vip = snapshot.local6(port, address).is_some_and(|local| local.is_vip);
     let port = &snapshot.ports[port];
-    port.has_address6(address).then_some(Ours { mac: port.mac, is_virtual: false, accepts: true })
+    let is_own = port.has_address6(address);
+    let ours = Ours { mac: port.mac, is_virtual: false, accepts: true, is_hosts: is_own && port.has_host };
+    (is_own || is_vip).then_some(ours)
 }
 
 fn discovery<F: Frame>(frame: &mut F, headers: &Headers, port: usize, snapshot: &Snapshot) -> Outcome {
@@ -183,8 +188,7 @@ fn discovery<F: Frame>(frame: &mut F, headers: &Headers, port: usize, snapshot: 
     let heard = heard.map(|(address, heard)| (Hop6::at(address, port as u16, vlan.network()), heard));
     match asked {
         Some(ours)
-            if is_addressed(link, ip, target, ours.mac, snapshot.ports[port].mac)
-                && (ours.is_virtual || !snapshot.ports[port].has_host) =>
+            if is_addressed(link, ip, target, ours.mac, snapshot.ports[port].mac) && !ours.is_hosts =>
         {
             let message = Message { header: *ip, target, links, station };
             advertise(frame, *vlan, &message, ours, heard)
@@ -242,6 +246,28 @@ pub fn solicit<W: Wire>(
     write_message(&mut frame.bytes_mut()[at..], (source, destination), &body, &option);
     wire.transmit(port, frame);
     true
+}
+
+/// Tells all nodes that an address is at `mac` (RFC 4861 section 7.2.6).
+pub(super) fn announce<W: Wire>(wire: &mut W, port: usize, mac: MacAddress, address: Ipv6Addr) {
+    let Some(mut frame) = wire.allocate() else { return };
+    let at = Vlan::NONE.header_len();
+    if !frame.resize(at + ipv6::HEADER_LEN + MESSAGE_LEN) {
+        return wire.release(frame);
+    }
+    ethernet::write_header(frame.bytes_mut(), group_mac(ALL_NODES), mac, Vlan::NONE, TYPE_IPV6);
+    let body = Discovery {
+        head: Icmp6 {
+            kind: kind::ADVERTISEMENT,
+            code: 0,
+            checksum: U16::ZERO,
+            rest: U32::new(flags::OVERRIDE),
+        },
+        target: address.octets(),
+    };
+    let option = LinkOption { kind: icmp6::TARGET_LINK, len: 1, mac: mac.0 };
+    write_message(&mut frame.bytes_mut()[at..], (address, ALL_NODES), &body, &option);
+    wire.transmit(port, frame);
 }
 
 /// Writes an IPv6 packet that holds a message of discovery.

@@ -19,12 +19,22 @@ use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::encap::{Encap, Flow};
 use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv6::Ipv6;
 use crate::wire::l4::{Ports, Tcp, Udp};
 
 /// The IPv4 header at `l3`, which `parse` has checked.
 #[inline]
 pub fn ipv4_mut(bytes: &mut [u8], l3: usize) -> Result<&mut Ipv4, DropReason> {
     match Ipv4::mut_from_prefix(bytes.get_mut(l3..).unwrap_or_default()) {
+        Ok((header, _)) => Ok(header),
+        Err(_) => Err(DropReason::Truncated),
+    }
+}
+
+/// The IPv6 header at `l3`, which `parse::v6` has checked.
+#[inline]
+pub fn ipv6_mut(bytes: &mut [u8], l3: usize) -> Result<&mut Ipv6, DropReason> {
+    match Ipv6::mut_from_prefix(bytes.get_mut(l3..).unwrap_or_default()) {
         Ok((header, _)) => Ok(header),
         Err(_) => Err(DropReason::Truncated),
     }

@@ -9,9 +9,10 @@ use zerocopy::FromBytes;
 use super::ipv4_mut;
 use crate::address::Addr4;
 use crate::packet::Frame;
-use crate::parse::{Packet, Quoted};
+use crate::parse::{Packet, Quoted, v6};
 use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
+use crate::wire::icmp6;
 use crate::wire::l4::{self, Icmp, Ports};
 
 /// Which end of the quoted packet was ours.
@@ -28,7 +29,14 @@ pub fn checksum_is_right<F: Frame>(frame: &F, packet: &Packet) -> bool {
     if !frame.is_contiguous() {
         return true;
     }
-    Sum::default().bytes(packet.l4_bytes(frame.bytes())).fold() == 0xffff
+    let message = packet.l4_bytes(frame.bytes());
+    let pseudo = match v6::ends(frame.bytes(), packet.l3()) {
+        Ok(ends) if packet.is_of_ipv6() => {
+            icmp6::pseudo(&ends.source.octets(), &ends.destination.octets(), message.len())
+        }
+        _ => Sum::default(),
+    };
+    pseudo.bytes(message).fold() == 0xffff
 }
 
 /// Replaces one end of the quoted packet and brings the quoted IP checksum and the ICMP checksum up to date.

@@ -25,7 +25,7 @@
 //! Two real servers of one seat take flows from each other where both draw in the same lap, so that each has up to a
 //! thirty-second less than its share. With a thousand real servers every fifth has such a neighbour.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::address::Addr4;
 
@@ -56,8 +56,19 @@ impl FlowHash {
     /// Of a client's packet: address and port from which, to which, and the IP protocol.
     pub fn new(source: (Addr4, u16), destination: (Addr4, u16), protocol: u8) -> Self {
         let end = |(address, port): (Addr4, u16)| u64::from(address.bits()) << 16 | u64::from(port);
-        let source = fold(end(source) ^ MIX[0], MIX[1]);
-        Self(fold(source ^ end(destination) ^ u64::from(protocol) << 48, MIX[2]))
+        Self::of(end(source), end(destination), protocol)
+    }
+
+    /// As [`FlowHash::new`], from the first of these ends to the second.
+    pub fn of_ipv6(ends: [(Ipv6Addr, u16); 2], protocol: u8) -> Self {
+        let [source, destination] = ends.map(|(address, port)| bits6(address) << 16 | u64::from(port));
+        Self::of(source, destination, protocol)
+    }
+
+    #[inline]
+    fn of(source: u64, destination: u64, protocol: u8) -> Self {
+        let source = fold(source ^ MIX[0], MIX[1]);
+        Self(fold(source ^ destination ^ u64::from(protocol) << 48, MIX[2]))
     }
 
     /// What lap and the last bits of a draw are taken from.
@@ -77,15 +88,18 @@ impl FlowHash {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerHash(u64);
 
+/// An IPv6 address in 48 bits.
+fn bits6(address: Ipv6Addr) -> u64 {
+    let bits = address.to_bits();
+    fold(fold((bits >> 64) as u64 ^ MIX[1], MIX[0]) ^ bits as u64, MIX[2]) >> 16
+}
+
 impl ServerHash {
     /// Of its address and port, as the file has them.
     pub fn new(address: IpAddr, port: u16) -> Self {
         let bits = match address {
             IpAddr::V4(address) => u64::from(address.to_bits()),
-            IpAddr::V6(address) => {
-                let bits = address.to_bits();
-                fold(fold((bits >> 64) as u64 ^ MIX[1], MIX[0]) ^ bits as u64, MIX[2]) >> 16
-            }
+            IpAddr::V6(address) => bits6(address),
         };
         let name = bits << 16 | u64::from(port);
         Self(fold(fold(name ^ MIX[2], MIX[0]) ^ name, MIX[1]))

@@ -1,11 +1,12 @@
 //! Which addresses lead to which virtual server, and which sockets of NAT real servers lead back.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use weir_config::model::{Config, Forwarding, Mark, PortRange, Protocol, VirtualServer};
 
+use super::ipv6::Numbers6;
 use super::marks::{Marked, Marks};
 use super::masters::VirtualRouters;
 use super::nat::NatSockets;
@@ -20,8 +21,11 @@ pub(super) struct Addressing<'a> {
     config: &'a Config,
     ports: &'a [Port],
     vips: &'a Vips,
+    numbers6: &'a Numbers6,
     virtual_routers: &'a VirtualRouters,
     pub(super) virtual_servers: HashMap<u64, Target>,
+    /// Those of IPv6.
+    pub(super) virtual_servers6: HashMap<u64, Target>,
     pub(super) nat_sockets: NatSockets,
     pub(super) locals: HashMap<Addr4, Local>,
     /// VIPs to be announced: port and address.
@@ -36,17 +40,19 @@ impl<'a> Addressing<'a> {
     pub(super) fn new(
         config: &'a Config,
         ports: &'a [Port],
-        vips: &'a Vips,
+        (vips, numbers6): (&'a Vips, &'a Numbers6),
         virtual_routers: &'a VirtualRouters,
     ) -> Self {
         Self {
             config,
             ports,
             vips,
+            numbers6,
             virtual_routers,
             virtual_servers: HashMap::new(),
+            virtual_servers6: HashMap::new(),
             nat_sockets: NatSockets::default(),
-            locals: own_addresses(ports),
+            locals: own_addresses(ports, numbers6),
             announcements: Vec::new(),
             marked: HashMap::new(),
             hashes: [false; 2],
@@ -65,8 +71,8 @@ impl<'a> Addressing<'a> {
         let any_port = servers.clone().all(|server| server.port == 0)
             && (virtual_server.mark.is_some() || virtual_server.port == 0);
         self.hashes[usize::from(any_port)] = true;
-        // One of IPv6 has been refused.
-        let Some(vip) = Addr4::of(virtual_server.address) else { return };
+        // A mark of IPv6 has been refused.
+        let Some(vip) = self.numbers6.of(virtual_server.address) else { return };
         let is_nat = |server: &&Server| server.forwarding == Forwarding::Nat;
         let (nat_servers, left) = (servers.filter(is_nat), left.filter(is_nat));
         match virtual_server.mark {
@@ -75,7 +81,8 @@ impl<'a> Addressing<'a> {
                 let entries: Vec<&Mark> =
                     self.config.marks.iter().filter(|entry| entry.mark == mark).collect();
                 for entry in &entries {
-                    entry.vips().filter_map(Addr4::of).for_each(|vip| self.add_vip(vip));
+                    let vips = entry.vips().filter_map(Addr4::of);
+                    vips.for_each(|vip| self.add_vip(vip, vip.into()));
                 }
                 let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
                 let protocols = protocols.filter(|protocol| has_protocol(&entries, *protocol));
@@ -93,8 +100,12 @@ impl<'a> Addressing<'a> {
             None => {
                 let VirtualServer { port, protocol, one_packet, .. } = *virtual_server;
                 let target = Target { service, vip: self.vips.number(vip), any_port };
-                self.virtual_servers.insert(socket(vip, port, protocol.number()), target);
-                self.add_vip(vip);
+                let targets = match virtual_server.address {
+                    IpAddr::V4(_) => &mut self.virtual_servers,
+                    IpAddr::V6(_) => &mut self.virtual_servers6,
+                };
+                targets.insert(socket(vip, port, protocol.number()), target);
+                self.add_vip(vip, virtual_server.address);
                 let origin = Some(Origin { vip, port, one_packet });
                 let its = NatServer { any_port, is_left: false, origin };
                 nat_servers.for_each(|server| self.nat_sockets.insert(server, protocol, its));
@@ -108,12 +119,12 @@ impl<'a> Addressing<'a> {
         (!self.marked.is_empty()).then(|| Arc::new(Marks::new(self.config, &self.marked)))
     }
 
-    fn add_vip(&mut self, vip: Addr4) {
+    fn add_vip(&mut self, vip: Addr4, address: IpAddr) {
         // VRRP answers for its addresses, and announces them.
         if self.virtual_routers.has_address(vip) {
             return;
         }
-        let arp_ports = ports_of_vip(self.ports, vip);
+        let arp_ports = ports_of_vip(self.ports, address);
         let local = self.locals.entry(vip).or_default();
         if local.arp_ports | arp_ports != local.arp_ports {
             self.announcements.extend(bits(arp_ports).map(|port| (port, vip)));
@@ -141,20 +152,21 @@ fn origin_of_mark(entries: &[&Mark], server_port: u16) -> Option<(Addr4, u16)> {
     (net.prefix_len() == net.max_prefix_len()).then_some((vip, port))
 }
 
-fn own_addresses(ports: &[Port]) -> HashMap<Addr4, Local> {
+fn own_addresses(ports: &[Port], numbers6: &Numbers6) -> HashMap<Addr4, Local> {
     let mut locals: HashMap<Addr4, Local> = HashMap::new();
     for (number, port) in ports.iter().enumerate() {
-        for net in &port.addresses {
-            locals.entry(net.addr().into()).or_default().arp_ports |= 1 << number;
+        let own6 = port.addresses6.iter().filter_map(|net| numbers6.of(net.addr().into()));
+        for address in port.addresses.iter().map(|net| net.addr().into()).chain(own6) {
+            locals.entry(address).or_default().arp_ports |= 1 << number;
         }
     }
     locals
 }
 
 /// A VIP is answered where its network is; a VIP in no network of ours (one that is routed here) on every port.
-pub(super) fn ports_of_vip(ports: &[Port], vip: Addr4) -> u64 {
-    let holds = |port: &Port| port.addresses.iter().any(|net| net.contains(&Ipv4Addr::from(vip)));
-    let near = ports.iter().enumerate().filter(|(_, port)| holds(port)).fold(0, |set, (n, _)| set | 1 << n);
+pub(super) fn ports_of_vip(ports: &[Port], vip: IpAddr) -> u64 {
+    let near = ports.iter().enumerate().filter(|(_, port)| port.is_near(vip));
+    let near = near.fold(0, |set, (number, _)| set | 1 << number);
     if near != 0 { near } else { (1u64 << ports.len()) - 1 }
 }
 

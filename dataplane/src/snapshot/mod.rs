@@ -13,6 +13,7 @@ mod addressing;
 pub mod advertisers;
 mod destinations;
 pub mod far;
+mod ipv6;
 pub mod marks;
 pub mod masters;
 mod nat;
@@ -28,7 +29,7 @@ pub mod traffic;
 pub mod vips;
 pub mod virtual_router;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
@@ -41,6 +42,7 @@ use crate::conn::state::Lifetimes;
 use crate::neighbor::{Hop, Hop6};
 use advertisers::Advertisers;
 use destinations::{Destination, Destinations};
+use ipv6::Ipv6;
 use marks::{Marked, Marks};
 pub use masters::Held6;
 use masters::{Held, VirtualRouters};
@@ -88,6 +90,7 @@ pub struct Snapshot {
     /// their templates. 0: there was none.
     pub ended_since: u64,
     virtual_servers: Arc<Destinations>,
+    ipv6: Ipv6,
     /// `None`: no virtual server has a mark.
     marks: Option<Arc<Marks>>,
     services: Arc<[Option<Arc<Service>>]>,
@@ -194,6 +197,14 @@ impl Port {
     /// Whether `address` is an own one of this port.
     pub fn has_address(&self, address: Addr4) -> bool {
         self.addresses.iter().any(|net| Addr4::from(net.addr()) == address)
+    }
+
+    /// Whether one of its networks holds `address`.
+    fn is_near(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.addresses.iter().any(|net| net.contains(&address)),
+            IpAddr::V6(address) => self.addresses6.iter().any(|net| net.contains(&address)),
+        }
     }
 
     /// The broadcast addresses of its networks. Those of one or two addresses have none.

@@ -29,6 +29,7 @@ use weir_config::model::{Config, Identity, RealServer, Scheduler as Kind, Schedu
 use super::addressing::Addressing;
 use super::destinations::Destinations;
 use super::far::Far;
+use super::ipv6::{Ipv6, Numbers6};
 use super::masters::{Held, VirtualRouters};
 use super::nat::NatSockets;
 use super::ranks::{Arrivals, Noted, Ranks};
@@ -166,6 +167,7 @@ pub struct Registry {
     /// Numbers of virtual servers are free from here on.
     services_end: u16,
     addresses: Addresses,
+    numbers6: Numbers6,
     /// When the youngest epoch of persistence began.
     epochs_since: u64,
     /// `None`: there was no snapshot yet.
@@ -212,6 +214,7 @@ impl Registry {
             services: HashMap::new(),
             services_end: 0,
             addresses: Addresses::default(),
+            numbers6: Numbers6::default(),
             epochs_since: 0,
             lifetimes: None,
             edited: HashMap::new(),
@@ -251,6 +254,8 @@ impl Registry {
     ) -> Result<Snapshot, RegistryError> {
         let edited = std::mem::take(&mut self.edited);
         check(config)?;
+        // Numbers that are given in vain stay with their addresses.
+        self.numbers6.take_in(config);
         let generation = self.generation + 1;
         let routes = Routes::new(config);
         let mut draft = self.draft(&progress);
@@ -269,7 +274,7 @@ impl Registry {
                 server.removed.get_or_insert(generation);
             }
         }
-        self.addresses.renumber(config, generation, progress.swept)?;
+        self.addresses.renumber((config, &self.numbers6), generation, progress.swept)?;
         draft.relieve();
         self.services = draft.services;
         self.numbers = draft.numbers;
@@ -523,7 +528,7 @@ impl Registry {
         let mut retired = vec![Traffic::default(); size];
         let mut servers = vec![nobody(self.workers)];
         let vips = self.addresses.vips();
-        let mut addressing = Addressing::new(config, &ports, &vips, &virtual_routers);
+        let mut addressing = Addressing::new(config, &ports, (&vips, &self.numbers6), &virtual_routers);
         for entry in self.services.values() {
             retired[usize::from(entry.id.0)] = entry.retired;
             for server in entry.servers.values().flat_map(ServerEntry::all) {
@@ -542,7 +547,15 @@ impl Registry {
         services.resize(with_spare(size), None);
         retired.resize(with_spare(size), Traffic::default());
         let marks = addressing.marks();
-        let Addressing { virtual_servers, nat_sockets, locals, mut announcements, hashes, .. } = addressing;
+        let Addressing {
+            virtual_servers,
+            virtual_servers6,
+            nat_sockets,
+            locals,
+            mut announcements,
+            hashes,
+            ..
+        } = addressing;
         let asked_for = virtual_servers.keys().map(|socket| address_of(*socket));
         let broadcasts = ports.iter().flat_map(Port::broadcasts);
         let own = locals.keys().copied().chain(broadcasts);
@@ -576,6 +589,7 @@ impl Registry {
             virtual_servers: Arc::new(Destinations::new(virtual_servers.into_iter(), |address| {
                 virtual_routers.router_of(address)
             })),
+            ipv6: Ipv6::new(self.numbers6.clone(), virtual_servers6),
             marks,
             forgetful: forgetful(&services),
             services: services.into(),

@@ -17,7 +17,9 @@ pub mod kind {
     pub const TOO_BIG: u8 = 2;
     /// The hop limit ran out.
     pub const TIME_EXCEEDED: u8 = 3;
-    /// Echo request.
+    /// A header that is not known, or not right.
+    pub const PARAMETER_PROBLEM: u8 = 4;
+    /// Echo request. Errors have lower types.
     pub const ECHO_REQUEST: u8 = 128;
     /// Echo reply.
     pub const ECHO_REPLY: u8 = 129;
@@ -110,8 +112,12 @@ pub fn links(mut options: &[u8]) -> Option<Links> {
 
 /// The sum over a message and its pseudo-header (RFC 8200 section 8.1): 0xffff when folded if the checksum in it is right.
 pub fn checksum(header: &Ipv6, message: &[u8]) -> Sum {
-    let pseudo = Sum::default().bytes(&header.source).bytes(&header.destination);
-    pseudo.long(message.len() as u32).word(u16::from(ICMPV6)).bytes(message)
+    pseudo(&header.source, &header.destination, message.len()).bytes(message)
+}
+
+/// The sum over the pseudo-header of a message between these addresses.
+pub fn pseudo(source: &[u8; 16], destination: &[u8; 16], len: usize) -> Sum {
+    Sum::default().bytes(source).bytes(destination).long(len as u32).word(u16::from(ICMPV6))
 }
 
 #[cfg(test)]

@@ -6,10 +6,23 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Length of the header without extension headers, in bytes.
 pub const HEADER_LEN: usize = 40;
 
+/// Every way takes packets of this size, in bytes (RFC 8200 section 5).
+pub const MTU_MIN: u16 = 1_280;
+
 /// Next header: a fragment.
 pub const FRAGMENT: u8 = 44;
 /// Length of the fragment header, in bytes.
 pub const FRAGMENT_LEN: usize = 8;
+
+/// Types of extension headers, from the same numbers as IPv4's protocol (RFC 8200 section 4).
+pub mod next {
+    /// Options for every node on the way.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// Nodes to be visited on the way.
+    pub const ROUTING: u8 = 43;
+    /// Options for the destination.
+    pub const DESTINATION_OPTIONS: u8 = 60;
+}
 
 /// The fixed header.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

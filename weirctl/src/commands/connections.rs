@@ -70,9 +70,9 @@ fn title() -> String {
 }
 
 fn line(it: &Connection<'_>) -> String {
-    let client = SocketAddr::new(it.client.into(), it.client_port).to_string();
+    let client = SocketAddr::new(it.client, it.client_port).to_string();
     let address = match it.address {
-        Some(address) => SocketAddr::new(address.into(), it.port).to_string(),
+        Some(address) => SocketAddr::new(address, it.port).to_string(),
         None => format!("*:{}", it.port),
     };
     let real_server = SocketAddr::new(it.real_server, it.real_server_port).to_string();
@@ -126,10 +126,10 @@ mod tests {
         let mut connection = Connection {
             worker: 0,
             protocol: "tcp".into(),
-            client: Ipv4Addr::new(198, 51, 100, 7),
+            client: Ipv4Addr::new(198, 51, 100, 7).into(),
             client_port: 51_514,
             virtual_server: "web".into(),
-            address: Some(Ipv4Addr::new(192, 0, 2, 1)),
+            address: Some(Ipv4Addr::new(192, 0, 2, 1).into()),
             port: 80,
             real_server: Ipv4Addr::new(10, 0, 0, 11).into(),
             real_server_port: 8_080,

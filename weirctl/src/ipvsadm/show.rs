@@ -165,9 +165,9 @@ impl Show<'_> {
         let secs = connection.expires.saturating_sub(1);
         let expires = format!("{:02}:{:02}", secs / 60, secs % 60);
         // One of a wide network has no address of its own in the table.
-        let address = connection.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let client = end(connection.client.into(), connection.client_port);
-        let virtual_server = end(address.into(), connection.port);
+        let address = connection.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let client = end(connection.client, connection.client_port);
+        let virtual_server = end(address, connection.port);
         let real_server = end(connection.real_server, connection.real_server_port);
         format!(
             "{name:<3} {expires:<6} {:<11} {client:<18} {virtual_server:<18} {real_server}\n",

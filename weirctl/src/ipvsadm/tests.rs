@@ -169,10 +169,10 @@ fn connection(line: &str) -> Connection<'static> {
     Connection {
         worker: 0,
         protocol: protocol.to_lowercase().into(),
-        client: *client.ip(),
+        client: (*client.ip()).into(),
         client_port: client.port(),
         virtual_server: "".into(),
-        address: Some(*virtual_server.ip()),
+        address: Some((*virtual_server.ip()).into()),
         port: virtual_server.port(),
         real_server: (*real_server.ip()).into(),
         real_server_port: real_server.port(),

@@ -86,6 +86,7 @@ impl<F: Frame> Director<F> {
             }
             Content::Ipv4 => {}
             Content::Bad(reason) => return Outcome::Dropped(reason),
+            Content::Ipv6 => return Outcome::Dropped(DropReason::EtherType),
             Content::Arp => return Outcome::Dropped(DropReason::BadArp),
         }
         let mut lookup = Lookup::default();

@@ -10,6 +10,7 @@ use super::RegistryError;
 use super::parts::vips;
 use crate::address::Addr4;
 use crate::snapshot::addressing::{bits, ports_of_vip};
+use crate::snapshot::ipv6::Numbers6;
 use crate::snapshot::vips::{Numbering, Vips};
 use crate::snapshot::{Local, Port, Snapshot};
 
@@ -84,12 +85,13 @@ impl Addresses {
     /// Those of a whole configuration.
     pub(super) fn renumber(
         &mut self,
-        config: &Config,
+        (config, numbers6): (&Config, &Numbers6),
         generation: u64,
         swept: u64,
     ) -> Result<(), RegistryError> {
-        self.numbering = self.numbering.next(&vips(config), generation, swept)?;
+        self.numbering = self.numbering.next(&vips(config, numbers6), generation, swept)?;
         self.uses.clear();
+        // One of IPv6 comes and goes with a whole snapshot.
         let plain = config.virtual_servers.iter().filter(|server| server.mark.is_none());
         for vip in plain.filter_map(|server| Addr4::of(server.address)) {
             *self.uses.entry(vip).or_default() += 1;
@@ -138,7 +140,7 @@ impl Addresses {
         if base.virtual_routers.has_address(vip) {
             return;
         }
-        let ports = ports_of_vip(&base.ports, vip);
+        let ports = ports_of_vip(&base.ports, vip.into());
         if ports & !own_ports(&base.ports, vip) == 0 {
             return;
         }
@@ -196,7 +198,7 @@ impl Addresses {
     fn local(&self, base: &Snapshot, vip: Addr4) -> Option<Local> {
         let mut local = Local { arp_ports: own_ports(&base.ports, vip), ..Local::default() };
         if self.uses.contains_key(&vip) && !base.virtual_routers.has_address(vip) {
-            local.arp_ports |= ports_of_vip(&base.ports, vip);
+            local.arp_ports |= ports_of_vip(&base.ports, vip.into());
             local.is_vip = true;
         }
         (local != Local::default()).then_some(local)

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
@@ -161,13 +162,18 @@ impl Registry {
             Change::Remove(_) => true,
             _ => change.identity().is_some_and(|identity| !is_served(&identity)),
         };
+        let is_ipv6 = |change: &Change<'_>| {
+            matches!(change.identity(), Some(Identity::Address { address: IpAddr::V6(_), .. }))
+        };
         let count = changes.iter().filter(come_or_go).count();
         let has_room = || {
             base.marks.is_none()
                 && self.addresses.have_room(count)
                 && usize::from(u16::MAX - self.services_end) > count
         };
-        changes.iter().filter_map(Change::identity).all(is_plain) && (count == 0 || has_room())
+        changes.iter().filter_map(Change::identity).all(is_plain)
+            && (count == 0 || has_room())
+            && (count == 0 || !changes.iter().filter(come_or_go).any(is_ipv6))
     }
 
     /// Makes a change in the draft.

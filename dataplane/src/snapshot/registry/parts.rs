@@ -12,6 +12,7 @@ use crate::conn::record::{ServerId, ServiceId};
 use crate::neighbor::{Hop, NextHop};
 use crate::snapshot::advertisers::Advertisers;
 use crate::snapshot::far::{Far, Way6, v6_nets};
+use crate::snapshot::ipv6::Numbers6;
 use crate::snapshot::ranks::journal::Journal;
 use crate::snapshot::routes::Routes;
 use crate::snapshot::server::{Live, Server};
@@ -40,7 +41,11 @@ pub(super) fn make_server(
     let (address, encap) = served::reach(virtual_server, real)?;
     let (near, far) = match address {
         IpAddr::V4(address) => (Some(Addr4::from(address)), None),
-        IpAddr::V6(address) => (None, Some(Far { address, way: Way6::to(address, config), bound: None })),
+        IpAddr::V6(address) => {
+            let way = Way6::to(address, config);
+            let way = way.filter(|way| real.forwarding != Forwarding::Dr || way.hop.address() == address);
+            (None, Some(Far { address, way, bound: None }))
+        }
     };
     let next_hop = near.and_then(|near| routes.next_hop(near).map(|hop| (near, hop)));
     let next_hop = next_hop.filter(|(near, hop)| {
@@ -93,7 +98,7 @@ fn server_port(virtual_server: &VirtualServer, real: &RealServer) -> u16 {
 }
 
 /// The addresses that have a number of their own: those of virtual servers, and of marks that virtual servers have.
-pub(super) fn vips(config: &Config) -> HashSet<Addr4> {
+pub(super) fn vips(config: &Config, numbers6: &Numbers6) -> HashSet<Addr4> {
     let mut vips = HashSet::new();
     for virtual_server in &config.virtual_servers {
         match virtual_server.mark {
@@ -101,7 +106,7 @@ pub(super) fn vips(config: &Config) -> HashSet<Addr4> {
                 let its = config.marks.iter().filter(|entry| entry.mark == mark);
                 vips.extend(its.flat_map(marks::numbered));
             }
-            None => vips.extend(Addr4::of(virtual_server.address)),
+            None => vips.extend(numbers6.of(virtual_server.address)),
         }
     }
     vips

@@ -11,9 +11,18 @@ use crate::wire::encap::Encap;
 /// What is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotServed {
-    /// A virtual server of IPv6.
-    #[error("IPv6 virtual servers are not served yet; remove this virtual server")]
-    Ipv6,
+    /// A virtual server of IPv6 by another method than direct routing.
+    #[error("IPv6 is not served yet by {}; write forwarding = \"dr\"", .0.name())]
+    Ipv6By(Forwarding),
+    /// A mark's virtual server of IPv6.
+    #[error("marks of IPv6 are not served yet; write an address and port instead")]
+    Ipv6Mark,
+    /// Persistence of a virtual server of IPv6.
+    #[error("persistence of IPv6 virtual servers is not served yet; take it out")]
+    Ipv6Persistence,
+    /// A virtual server of IPv6 at an address of a virtual router.
+    #[error("virtual servers at IPv6 addresses of [[vrrp]] are not served yet; write another address")]
+    Ipv6Vrrp,
     /// A tunnel from a virtual server of one family to a real server of the other.
     #[error("tunnels from {} to {} are not served yet; write an {} address of this real server", ip(.0), ip(.1), ip(.0))]
     Between(Family, Family),
@@ -43,23 +52,34 @@ pub fn check(config: &Config) -> Result<(), RegistryError> {
             return Err(RegistryError::Route { destination: route.destination, gateway: route.gateway });
         }
     }
+    let routers = || config.vrrp.iter().flat_map(|instance| &instance.addresses);
+    for service in config.virtual_servers.iter().filter(|service| service.family() == Family::V6) {
+        if routers().any(|address| *address == service.address) {
+            return Err(refused(service, NotServed::Ipv6Vrrp));
+        }
+    }
     config.virtual_servers.iter().try_for_each(check_service)
+}
+
+fn refused(service: &VirtualServer, what: NotServed) -> RegistryError {
+    RegistryError::NotServed { name: service.name.clone(), server: None, what }
 }
 
 /// Whether workers can do what a virtual server says, its sorry server included.
 pub(super) fn check_service(service: &VirtualServer) -> Result<(), RegistryError> {
     match service.family() {
         Family::V4 => {}
-        Family::V6 => {
-            let name = service.name.clone();
-            return Err(RegistryError::NotServed { name, server: None, what: NotServed::Ipv6 });
+        Family::V6 if service.mark.is_some() => return Err(refused(service, NotServed::Ipv6Mark)),
+        Family::V6 if service.persistence.is_some() => {
+            return Err(refused(service, NotServed::Ipv6Persistence));
         }
+        Family::V6 => {}
     }
     let mut servers = service.real_servers.iter().chain(&service.health.sorry_server);
     servers.try_for_each(|real| reach(service, real).map(|_| ()))
 }
 
-/// How a real server of an IPv4 virtual server is reached.
+/// How a real server is reached.
 pub(super) fn reach(service: &VirtualServer, real: &RealServer) -> Result<Reach, RegistryError> {
     reach_of(service.family(), real).map_err(|what| RegistryError::NotServed {
         name: service.name.clone(),
@@ -72,7 +92,8 @@ fn reach_of(family: Family, real: &RealServer) -> Result<Reach, NotServed> {
     let address = match (family, real.address) {
         (Family::V4, IpAddr::V4(_)) => real.address,
         (Family::V4, IpAddr::V6(_)) if real.forwarding == Forwarding::Tun => real.address,
-        (Family::V6, IpAddr::V6(_)) => return Err(NotServed::Ipv6),
+        (Family::V6, IpAddr::V6(_)) if real.forwarding == Forwarding::Dr => real.address,
+        (Family::V6, IpAddr::V6(_)) => return Err(NotServed::Ipv6By(real.forwarding)),
         (Family::V4, IpAddr::V6(_)) | (Family::V6, IpAddr::V4(_)) => {
             let theirs = Family::of(real.address);
             return Err(match real.forwarding {
@@ -148,18 +169,19 @@ mod tests {
     const OF_ALL_ELSE: [Case; 4] = [
         (
             |file| file.virtual_servers[1].address = v6("2001:db8::101"),
-            "virtual server dr: IPv6 virtual servers are not served yet; remove this virtual server",
+            "virtual server dr, real server 10.0.0.11:80: dr does not lead from IPv6 to IPv4; write an IPv6 address of \
+             this real server",
         ),
         (
             |file| {
-                file.virtual_servers[1].address = v6("2001:db8::101");
-                file.virtual_servers[1].real_servers[0].address = v6("2001:db8::b");
+                file.virtual_servers[0].address = v6("2001:db8::101");
+                file.virtual_servers[0].real_servers[0].address = v6("2001:db8::b");
             },
-            "virtual server dr: IPv6 virtual servers are not served yet; remove this virtual server",
+            "virtual server tun, real server [2001:db8::b]:80: IPv6 is not served yet by tun; write forwarding = \"dr\"",
         ),
         (
             |file| file.virtual_servers[2].address = v6("::"),
-            "virtual server nat: IPv6 virtual servers are not served yet; remove this virtual server",
+            "virtual server nat: marks of IPv6 are not served yet; write an address and port instead",
         ),
         (
             |file| file.routes[0].gateway = v6("2001:db8::fe"),

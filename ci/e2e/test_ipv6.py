@@ -1,0 +1,116 @@
+"""HTTP over IPv6 by direct routing: a real client, real servers that have the VIP on lo, and neighbour discovery on both sides."""
+
+import contextlib
+import hashlib
+import json
+import unittest
+
+import lab
+
+CLIENT = "fd10::10"
+ROUTER = "fd20::1"
+VIP = "fd10::100"
+SERVERS = {"A": "fd20::11", "B": "fd20::12", "C": "fd20::13"}
+# wrr over the weights 4, 3 and 2, as over IPv4: see test_forwarding.
+ROUND = "CBAABACBA"
+BODY = bytes(range(256)) * 4096
+
+# Answers each request with its name and the client's address, or with a body.
+SERVER = """
+import http.server, socket, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = bytes(range(256)) * 4096 if self.path == "/down" else f"{sys.argv[1]} {self.client_address[0]}\\n".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        super().server_bind()
+Server(("::", 80), Handler).serve_forever()
+"""
+
+
+def config():
+    """A weir file with the IPv6 virtual server alone."""
+    text = '[http]\nlisten = "127.0.0.1:9292"\n[connections]\ncapacity = 65_536\n'
+    for number, (port, address) in enumerate({"outer": "fd10::2/64", "inner": "fd20::2/64"}.items()):
+        text += f'[[port]]\nname = "{port}"\ndevice = "net_af_packet{number}"\naddresses = ["{address}"]\n'
+    text += f'[[virtual_server]]\nname = "web"\naddress = "{VIP}"\nport = 80\nprotocol = "tcp"\nscheduler = "wrr"\n'
+    for weight, address in zip((4, 3, 2), SERVERS.values()):
+        text += f'[[virtual_server.real_server]]\naddress = "{address}"\nport = 80\nweight = {weight}\n'
+    return text
+
+
+def address(node, device, text):
+    """Gives a node an IPv6 address that it uses at once."""
+    lab.run(node, "ip", "-6", "address", "add", text, "dev", device, "nodad", check=True)
+
+
+@contextlib.contextmanager
+def network():
+    """IPv6 in the nodes of the lab, and a server in each real server."""
+    nodes = ["client", *SERVERS]
+    servers = []
+    try:
+        for node in nodes:
+            switch(node, 0)
+        address("client", "outer", f"{CLIENT}/64")
+        address("client", "inner", f"{ROUTER}/64")
+        for node, own in SERVERS.items():
+            address(node, "eth0", f"{own}/64")
+            address(node, "lo", f"{VIP}/128")
+            lab.run(node, "ip", "-6", "route", "add", "default", "via", ROUTER, check=True)
+            servers.append(lab.start(node, "python3", "-c", SERVER, node))
+        for node, own in SERVERS.items():
+            lab.wait_for(f"the server of {node}", lambda own=own: get(own).returncode == 0, lab.BUSY_SECONDS)
+        yield
+    finally:
+        for server in servers:
+            server.terminate()
+            server.communicate()
+        for node in nodes:
+            # The addresses go with it.
+            switch(node, 1)
+
+
+def switch(node, off):
+    """IPv6 off or on in a node."""
+    settings = [f"net.ipv6.conf.{kind}.disable_ipv6={off}" for kind in ("all", "default")]
+    lab.run(node, "sysctl", "-q", "-w", *settings, check=True)
+
+
+def get(host, path="/"):
+    """curl of an IPv6 address, in the client."""
+    return lab.get(f"http://[{host}]{path}", "--globoff")
+
+
+class DirectRouting(unittest.TestCase):
+    def test_requests_follow_the_wrr_of_the_kernel_and_arrive_whole_over_ipv6(self):
+        with network(), lab.Weir(config()) as weir:
+            seen = []
+            for _ in range(18):
+                done = get(VIP)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                seen.append(tuple(done.stdout.split()))
+            self.assertEqual("".join(name for name, _ in seen), ROUND * 2)
+            self.assertEqual({client for _, client in seen}, {CLIENT})
+            listed = json.loads(weir.http("/api/v1/connections").stdout)["connections"]
+            self.assertEqual({(it["client"], it["address"], it["port"]) for it in listed}, {(CLIENT, VIP, 80)})
+            self.assertEqual({it["real_server"] for it in listed}, set(SERVERS.values()))
+            for _ in range(3):
+                done = lab.run("client", "sh", "-c", f"curl -sSg --max-time 20 'http://[{VIP}]/down' | sha256sum")
+                self.assertEqual(done.stdout.split()[0], hashlib.sha256(BODY).hexdigest(), done.stderr)
+            self.assertEqual(lab.run("client", "ping", "-6", "-c", "2", "-i", "0.2", VIP).returncode, 0)
+            metrics = weir.metrics()
+            self.assertEqual(metrics.total("weir_virtual_server_connections_total", virtual_server="web"), 21)
+            self.assertGreater(metrics.total("weir_nd_solicitations_total"), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

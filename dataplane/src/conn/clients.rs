@@ -1,0 +1,342 @@
+//! The IPv6 clients of a worker's connections: each has a number, which stands for it in records.
+//!
+//! A record has 32 bits for its client. An IPv6 address lies here, in a line of two, and its place is its number
+//! (`Addr4::client6`): a number is one address for as long as a record names it, so where numbers are equal, addresses
+//! are. It costs half a cache line a connection at most, beside the record's 60 bytes, less where clients have more than
+//! one, and a second cache line for each packet.
+//!
+//! An address lies in the line that its hash names or, when that is full, in one of the next few. Places are numbers, so
+//! nothing moves when one is free again. Each line counts the addresses that went past it: a search ends at the first
+//! line that nobody went past. The hash is keyed per process, so that nobody outside can aim at a line.
+//!
+//! One writer, the worker. Others ask whose a number is while it goes on: each line has a version, odd while it changes.
+
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
+
+use dpdk::memory::{Line, Slab};
+
+use super::table::HashKey;
+use crate::address::Addr4;
+
+/// Addresses in a line: words 0 to 3, upper halves first.
+const PLACES: usize = 2;
+/// The word from which on records are counted that name an address, by place.
+const HOLDERS: usize = 4;
+/// The word with how many addresses went past the line.
+const PASSED: usize = 6;
+/// The word with the line's version.
+const VERSION: usize = 7;
+/// Lines that a search visits at most.
+const PROBES: usize = 16;
+/// A line that changes all the time is not read for ever.
+const TRIES: usize = 4;
+
+/// See the module.
+pub struct Clients {
+    shared: Arc<Places>,
+    /// The place of one that no record need name.
+    taken: Option<usize>,
+}
+
+/// As its worker and all others share them.
+struct Places {
+    lines: Slab<Line>,
+    key: HashKey,
+}
+
+/// What others may see of a worker's.
+#[derive(Clone)]
+pub struct View(Arc<Places>);
+
+impl Clients {
+    /// Lines of memory that so many clients take.
+    pub fn lines_for(clients: usize) -> usize {
+        if clients == 0 { 0 } else { clients.max(PROBES) }
+    }
+
+    /// None yet, in `lines`, zeroed, [`Clients::lines_for`] many.
+    pub fn new(lines: Slab<Line>, key: HashKey) -> Self {
+        assert!(lines.len() * PLACES < Addr4::CLIENTS6_MAX as usize, "each has a number");
+        Self { shared: Arc::new(Places { lines, key }), taken: None }
+    }
+
+    /// For other threads.
+    pub fn view(&self) -> View {
+        View(self.shared.clone())
+    }
+
+    /// The number of an address, if it has one.
+    #[inline]
+    pub fn number(&self, address: Ipv6Addr) -> Option<Addr4> {
+        self.shared.find(address).map(|place| Addr4::client6(place as u32))
+    }
+
+    /// The number of an address, which gets one if it has none; [`Addr4::STRANGER6`]: there is no room. It has the number up to
+    /// [`Clients::settle`], whatever becomes of its records, and keeps it if one names it then.
+    pub fn take(&mut self, address: Ipv6Addr) -> Addr4 {
+        self.settle();
+        let place = self.shared.find(address).or_else(|| self.shared.put(address));
+        let Some(place) = place else { return Addr4::STRANGER6 };
+        self.taken = Some(place);
+        Addr4::client6(place as u32)
+    }
+
+    /// Takes back the number that was taken last if no record names it.
+    pub fn settle(&mut self) {
+        if let Some(place) = self.taken.take()
+            && self.shared.holders(place).load(Relaxed) == 0
+        {
+            self.shared.take_out(place);
+        }
+    }
+
+    /// A record names this number from now on, if it is a client's of IPv6. False: it is nobody's.
+    #[cold]
+    pub(super) fn hold(&mut self, client: Addr4) -> bool {
+        if let Some(place) = client.place_client6() {
+            let holders = self.shared.holders(place);
+            holders.store(holders.load(Relaxed) + 1, Relaxed);
+        }
+        client != Addr4::STRANGER6
+    }
+
+    /// A record names it no more.
+    #[cold]
+    pub(super) fn release(&mut self, client: Addr4) {
+        if let Some(place) = client.place_client6() {
+            let holders = self.shared.holders(place);
+            let left = holders.load(Relaxed).saturating_sub(1);
+            holders.store(left, Relaxed);
+            if left == 0 && self.taken != Some(place) {
+                self.shared.take_out(place);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Clients {
+    pub(crate) fn len(&self) -> usize {
+        (0..self.shared.lines.len() * PLACES).filter(|place| !self.shared.is_free(*place)).count()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Places {
+    /// The line where an address belongs.
+    #[inline]
+    fn home(&self, address: Ipv6Addr) -> usize {
+        let [upper, lower] = words(address);
+        let hash = self.key.hash(self.key.hash(lower) ^ upper);
+        ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize
+    }
+
+    #[inline]
+    fn behind(&self, line: usize, distance: usize) -> usize {
+        let index = line + distance;
+        if index < self.lines.len() { index } else { index - self.lines.len() }
+    }
+
+    fn find(&self, address: Ipv6Addr) -> Option<usize> {
+        let [upper, lower] = words(address);
+        let home = self.home(address);
+        for distance in 0..PROBES {
+            let line = self.behind(home, distance);
+            let words = &self.lines.get(line)?.0;
+            let is_its = |slot: usize| {
+                words[2 * slot].load(Relaxed) == upper && words[2 * slot + 1].load(Relaxed) == lower
+            };
+            if let Some(slot) = (0..PLACES).find(|&slot| is_its(slot)) {
+                return Some(line * PLACES + slot);
+            }
+            if words[PASSED].load(Relaxed) == 0 {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Puts an address that has none into a place.
+    fn put(&self, address: Ipv6Addr) -> Option<usize> {
+        let home = self.home(address);
+        let probes = PROBES.min(self.lines.len());
+        let free_in = |line: usize| (0..PLACES).find(|slot| self.is_free(line * PLACES + slot));
+        let (distance, slot) =
+            (0..probes).find_map(|distance| Some((distance, free_in(self.behind(home, distance))?)))?;
+        for passed in (0..distance).map(|distance| &self.lines[self.behind(home, distance)].0[PASSED]) {
+            passed.store(passed.load(Relaxed) + 1, Relaxed);
+        }
+        let place = self.behind(home, distance) * PLACES + slot;
+        self.holders(place).store(0, Relaxed);
+        self.write(place, address);
+        Some(place)
+    }
+
+    fn take_out(&self, place: usize) {
+        let address = self.address(place);
+        let (home, line) = (self.home(address), place / PLACES);
+        for passed in (0..PROBES).map(|distance| self.behind(home, distance)).take_while(|at| *at != line) {
+            let passed = &self.lines[passed].0[PASSED];
+            passed.store(passed.load(Relaxed).saturating_sub(1), Relaxed);
+        }
+        self.write(place, Ipv6Addr::UNSPECIFIED);
+    }
+
+    fn is_free(&self, place: usize) -> bool {
+        self.address(place).is_unspecified()
+    }
+
+    /// The address in a place.
+    fn address(&self, place: usize) -> Ipv6Addr {
+        let (words, at) = (&self.lines[place / PLACES].0, place % PLACES * 2);
+        address([words[at].load(Relaxed), words[at + 1].load(Relaxed)])
+    }
+
+    fn write(&self, place: usize, address: Ipv6Addr) {
+        let (words, at) = (&self.lines[place / PLACES].0, place % PLACES * 2);
+        let version = words[VERSION].load(Relaxed);
+        words[VERSION].store(version.wrapping_add(1), Relaxed);
+        fence(Release);
+        let [upper, lower] = self::words(address);
+        words[at].store(upper, Relaxed);
+        words[at + 1].store(lower, Relaxed);
+        words[VERSION].store(version.wrapping_add(2), Release);
+    }
+
+    #[inline]
+    fn holders(&self, place: usize) -> &AtomicU64 {
+        &self.lines[place / PLACES].0[HOLDERS + place % PLACES]
+    }
+
+    /// What `read` makes of a line, from another thread. `None`: it did not come to rest.
+    fn settled<T>(&self, line: usize, read: impl Fn(&[AtomicU64; 8]) -> T) -> Option<T> {
+        let words = &self.lines.get(line)?.0;
+        (0..TRIES).find_map(|_| {
+            let version = words[VERSION].load(Acquire);
+            let seen = read(words);
+            fence(Acquire);
+            (version & 1 == 0 && words[VERSION].load(Relaxed) == version).then_some(seen)
+        })
+    }
+}
+
+impl View {
+    /// The address that goes by a number. What it returns was so a moment ago.
+    pub fn address(&self, client: Addr4) -> Option<Ipv6Addr> {
+        let place = client.place_client6()?;
+        let at = place % PLACES * 2;
+        let read = |words: &[AtomicU64; 8]| [words[at].load(Relaxed), words[at + 1].load(Relaxed)];
+        let address = address(self.0.settled(place / PLACES, read)?);
+        (!address.is_unspecified()).then_some(address)
+    }
+
+    /// The number of an address with this worker.
+    pub fn number(&self, address: Ipv6Addr) -> Option<Addr4> {
+        let place = self.0.find(address)?;
+        let number = Addr4::client6(place as u32);
+        (self.address(number) == Some(address)).then_some(number)
+    }
+}
+
+#[inline]
+fn words(address: Ipv6Addr) -> [u64; 2] {
+    let bits = address.to_bits();
+    [(bits >> 64) as u64, bits as u64]
+}
+
+fn address([upper, lower]: [u64; 2]) -> Ipv6Addr {
+    Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower))
+}
+
+#[cfg(test)]
+mod tests {
+    use hashbrown::HashMap;
+
+    use super::*;
+
+    fn clients(room: usize) -> Clients {
+        let lines = Slab::heap(Clients::lines_for(room)).expect("memory");
+        Clients::new(lines, HashKey::new([7, 0x9e37_79b9_7f4a_7c15]))
+    }
+
+    fn address(number: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, number % 3, number + 1)
+    }
+
+    #[test]
+    fn an_address_keeps_its_number_as_long_as_a_record_names_it_and_no_other_has_it() {
+        // 16 lines for up to 64 addresses: most lines are full and passed by.
+        bolero::check!().with_type::<Vec<(u8, bool)>>().for_each(|steps| {
+            let mut clients = clients(16);
+            let mut model: HashMap<u16, (Addr4, usize)> = HashMap::new();
+            for &(number, comes) in steps {
+                let number = u16::from(number % 64);
+                let known = model.get(&number).copied();
+                if comes {
+                    let made = clients.take(address(number));
+                    if made == Addr4::STRANGER6 {
+                        assert!(known.is_none() && model.len() >= 16, "there is room for as many as lines");
+                        continue;
+                    }
+                    assert!(known.is_none_or(|(had, _)| had == made));
+                    clients.hold(made);
+                    clients.settle();
+                    model.insert(number, (made, known.map_or(1, |(_, count)| count + 1)));
+                } else if let Some((had, count)) = known {
+                    clients.release(had);
+                    match count {
+                        1 => _ = model.remove(&number),
+                        _ => _ = model.insert(number, (had, count - 1)),
+                    }
+                }
+                assert_eq!(clients.len(), model.len());
+            }
+            let view = clients.view();
+            for number in 0..64 {
+                let expected = model.get(&number).map(|(had, _)| *had);
+                assert_eq!(clients.number(address(number)), expected);
+                assert_eq!(view.number(address(number)), expected);
+                if let Some(had) = expected {
+                    assert_eq!(view.address(had), Some(address(number)));
+                }
+            }
+            for (_, (had, count)) in model {
+                (0..count).for_each(|_| clients.release(had));
+            }
+            assert!(clients.is_empty());
+            assert!(clients.shared.lines.iter().all(|line| line.0[PASSED].load(Relaxed) == 0));
+        });
+    }
+
+    #[test]
+    fn a_number_that_no_record_came_to_name_is_taken_back() {
+        let mut clients = clients(16);
+        let first = clients.take(address(1));
+        assert_eq!(clients.number(address(1)), Some(first));
+        clients.settle();
+        assert_eq!((clients.number(address(1)), clients.len()), (None, 0));
+        clients.take(address(2));
+        clients.take(address(3));
+        assert_eq!((clients.number(address(2)), clients.len()), (None, 1), "the next one takes its place");
+        clients.hold(Addr4::client6(clients.shared.find(address(3)).expect("a place") as u32));
+        let taken = clients.take(address(3));
+        clients.release(taken);
+        assert_eq!(clients.number(address(3)), Some(taken), "a connection that begins anew keeps its number");
+        clients.hold(taken);
+        clients.settle();
+        assert_eq!(clients.number(address(3)), Some(taken));
+    }
+
+    #[test]
+    fn without_memory_nobody_gets_a_number() {
+        let mut clients = clients(0);
+        assert_eq!(clients.take(address(1)), Addr4::STRANGER6);
+        assert_eq!((clients.number(address(1)), clients.view().address(Addr4::client6(0))), (None, None));
+    }
+}

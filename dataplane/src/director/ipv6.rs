@@ -1,0 +1,204 @@
+//! Packets of IPv6 to virtual servers: read, told whose they are, and passed on.
+//!
+//! From there on they take the way of any packet: what looks a connection up, opens it, counts it and ends it knows
+//! addresses by numbers, which stand for those of IPv6 as well (`address.rs`). A client's number is looked up again right
+//! before that, and the number that its record names, of this worker's own table, is its own for as long as the record is
+//! there: so the address decides, and nothing else. Where another worker's table is searched, the number is that worker's.
+//!
+//! Where the addresses themselves are wanted, they are read from the frame again, or taken from [`Director::ends6`]: what is
+//! known of a packet of IPv4 is no larger for them.
+
+use std::net::Ipv6Addr;
+
+use super::{Context, Director, Pass, Passed, Reading, Step, foreign, is_for, trim_surplus};
+use crate::address::Addr4;
+use crate::classify::{Class, Lookup};
+use crate::clock::Now;
+use crate::conn::record::{Key, Record, ServerId};
+use crate::limit::Asker;
+use crate::packet::{Frame, Wire};
+use crate::parse::v6::{self, Ends6};
+use crate::parse::{Packet, Quoted};
+use crate::reply;
+use crate::rewrite::{ipv6_mut, quoted};
+use crate::sched::PickKey;
+use crate::sched::untracked::FlowHash;
+use crate::snapshot::server::Server;
+use crate::snapshot::service::Service;
+use crate::snapshot::{Ends, Snapshot};
+use crate::stats::DropReason;
+use crate::wire::icmp6::{ICMPV6, kind};
+use crate::wire::ipv4;
+use crate::wire::ipv6::MTU_MIN;
+
+impl<F: Frame> Director<F> {
+    /// First round of an IPv6 frame.
+    #[inline(never)]
+    pub(super) fn read_ipv6(&mut self, frame: &F, reading: &mut Reading, context: Context<'_>) -> Step {
+        let Reading { packet, lookup, .. } = reading;
+        let Context { snapshot, port: number, .. } = context;
+        // What is to no virtual server's address is VRRP's, discovery's or the host's, if it is anybody's.
+        let others = Step::Drop(DropReason::EtherType);
+        let bytes = frame.bytes();
+        let Ok(ends) = v6::ends(bytes, packet.vlan.header_len()) else { return others };
+        if !(snapshot.serves_ipv6()
+            && snapshot.local6(number, ends.destination).is_some_and(|local| local.is_vip))
+        {
+            return others;
+        }
+        let port = &snapshot.ports[number];
+        if !is_for(bytes, port) {
+            *packet = Packet { vlan: packet.vlan, ..Packet::default() };
+            return Step::Drop(foreign(bytes, port));
+        }
+        *packet = match v6::parse(bytes, frame.len(), packet.vlan) {
+            Ok(packet) => packet,
+            Err(reason) => return Step::Drop(reason),
+        };
+        packet.source = self.number6(ends.source, snapshot);
+        packet.destination = self.number6(ends.destination, snapshot);
+        match (packet.protocol, packet.flags) {
+            (ICMPV6, kind::ECHO_REQUEST..) | (ipv4::VRRP, _) => others,
+            (ICMPV6, _) => Step::Ipv6(Class::IcmpError),
+            _ => Step::Ipv6(self.classify6(packet, lookup, snapshot)),
+        }
+    }
+
+    /// As [`crate::classify::classify`], of an IPv6 packet to a VIP.
+    fn classify6(&self, packet: &Packet, lookup: &mut Lookup, snapshot: &Snapshot) -> Class {
+        let &Packet { source, destination, destination_port, protocol, .. } = packet;
+        let ends = Ends { source, destination, destination_port, protocol };
+        let Some(found) = self.lookup(&ends, packet.source_port, snapshot) else { return Class::Local };
+        self.table.prefetch(found.hash);
+        *lookup = found;
+        Class::Request
+    }
+
+    /// What stands for an IPv6 address: of ours, or of a client's.
+    fn number6(&self, address: Ipv6Addr, snapshot: &Snapshot) -> Addr4 {
+        let number = snapshot.number6(address).or_else(|| self.table.clients.number(address));
+        number.unwrap_or(Addr4::STRANGER6)
+    }
+
+    /// Third round of an IPv6 packet.
+    #[inline(never)]
+    pub(super) fn take_ipv6<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        (packet, lookup): (&Packet, &Lookup),
+        class: Class,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let (mut packet, mut lookup) = (*packet, *lookup);
+        self.ends6 = match v6::ends(frame.bytes(), packet.l3()) {
+            Ok(ends) => ends,
+            Err(reason) => return Err((frame, reason)),
+        };
+        let source = self.ends6.source;
+        // A packet before it in the burst may have opened its connection, or ended that of another client.
+        packet.source = self.number6(source, pass.context.snapshot);
+        if class == Class::Request && !packet.source.is_named6() {
+            packet.source = self.table.clients.take(source);
+        }
+        lookup.key = lookup.key.with_client(packet.source);
+        lookup.hash = self.table.hash(lookup.key.hash_input());
+        let passed = match class {
+            Class::Request => self.request(frame, &packet, &lookup, pass),
+            class => self.answer_or_drop(frame, &packet, class, pass),
+        };
+        self.table.clients.settle();
+        passed
+    }
+
+    /// Passes a client's packet on to its real server, which is counted already.
+    #[inline(never)]
+    pub(super) fn forward6<W: Wire<Frame = F>>(
+        &mut self,
+        asker: Asker,
+        mut frame: F,
+        packet: &Packet,
+        server: &Server,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let far = server.far.as_deref().and_then(|far| Some((far.way?, far.bound)));
+        let Some((way, bound)) = far else { return Err((frame, DropReason::NoRoute)) };
+        if let Err(reason) = trim_surplus(&mut frame, packet) {
+            return Err((frame, reason));
+        }
+        let header = match ipv6_mut(frame.bytes_mut(), packet.l3()) {
+            Ok(header) => header,
+            Err(reason) => return Err((frame, reason)),
+        };
+        if header.hop_limit <= 1 {
+            return self.answer_error_to(asker, frame, packet, reply::Error::TIME_EXCEEDED, pass);
+        }
+        header.hop_limit -= 1;
+        if packet.total_len > server.mtu {
+            // Every way takes that much (RFC 8200 section 5).
+            let error = reply::Error::fragmentation_needed(server.mtu.max(MTU_MIN));
+            return self.answer_error_to(asker, frame, packet, error, pass);
+        }
+        let hint = &server.tallies[self.shared.worker].neighbor;
+        self.send_to_far(frame, packet, (hint, way, bound), false, pass)
+    }
+
+    /// Reads the packet that an ICMPv6 error quotes: one to a client. With `schedule_icmp` the client gets a number, since the
+    /// error may open its connection.
+    #[cold]
+    pub(super) fn read_quoted6(
+        &mut self,
+        frame: &F,
+        packet: &Packet,
+        snapshot: &Snapshot,
+    ) -> Result<Quoted, DropReason> {
+        let (mut quoted, ends) =
+            v6::parse_quoted(packet.within(frame.bytes()), quoted::quote_offset(packet))?;
+        self.ends6 = Ends6 { source: ends.destination, destination: ends.source };
+        quoted.source = self.number6(ends.source, snapshot);
+        quoted.destination = self.number6(ends.destination, snapshot);
+        if snapshot.switches.schedule_icmp
+            && quoted.source == packet.destination
+            && !quoted.destination.is_named6()
+        {
+            quoted.destination = self.table.clients.take(ends.destination);
+        }
+        Ok(quoted)
+    }
+
+    /// The connection with this key, of the client of [`Director::ends6`], among those of the other workers, with its owner's
+    /// number.
+    #[cold]
+    pub(super) fn find_elsewhere6(&self, key: Key, client_port: u16) -> Option<(usize, Record)> {
+        let client = self.ends6.source;
+        let mut others = self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker);
+        others.find_map(|(worker, view)| {
+            let number = view.clients().number(client)?;
+            let key = key.with_client(number);
+            let is_its = |record: Record| record.lookup_key() == key;
+            let hash = self.table.hash(key.hash_input());
+            let record = view.find_reply(hash, number, client_port, is_its)?;
+            // Unless the number became another address's meanwhile.
+            (view.client(record) == Some(client.into())).then_some((worker, record))
+        })
+    }
+
+    /// As [`super::open::pick_key`], of a packet of the client of [`Director::ends6`].
+    #[cold]
+    pub(super) fn pick_key6(&self, packet: &Packet, now: Now) -> PickKey {
+        PickKey {
+            source: self.ends6.source.into(),
+            destination: self.ends6.destination.into(),
+            source_port: packet.source_port,
+            now_secs: now.seconds,
+        }
+    }
+
+    /// As [`super::persist::pick_by_hash`], likewise.
+    #[cold]
+    pub(super) fn pick_by_hash6(&self, packet: &Packet, service: &Service) -> Option<ServerId> {
+        let Ends6 { source, destination } = self.ends6;
+        let owner = service.owner(source.into(), packet.source_port);
+        let ends = [(source, packet.source_port), (destination, packet.destination_port)];
+        owner.or_else(|| service.pick_untracked(FlowHash::of_ipv6(ends, packet.protocol)))
+    }
+}
