@@ -1,9 +1,12 @@
-"""HTTP over IPv6 by direct routing: a real client, real servers that have the VIP on lo, and neighbour discovery on both sides."""
+"""HTTP over IPv6 by direct routing and tunnels: a real client, real servers that have the VIP on lo, and neighbour discovery on both
+sides."""
 
 import contextlib
 import hashlib
 import json
 import unittest
+
+from scapy.all import IP, IPv6, PcapReader
 
 import lab
 
@@ -17,7 +20,7 @@ BODY = bytes(range(256)) * 4096
 
 # Answers each request with its name and the client's address, or with a body.
 SERVER = """
-import http.server, socket, sys
+import hashlib, http.server, socket, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = bytes(range(256)) * 4096 if self.path == "/down" else f"{sys.argv[1]} {self.client_address[0]}\\n".encode()
@@ -25,6 +28,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        digest = hashlib.sha256(body).hexdigest().encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(digest)))
+        self.end_headers()
+        self.wfile.write(digest)
     def log_message(self, *_):
         pass
 class Server(http.server.ThreadingHTTPServer):
@@ -36,14 +46,16 @@ Server(("::", 80), Handler).serve_forever()
 """
 
 
-def config():
-    """A weir file with the IPv6 virtual server alone."""
+def config(servers=tuple(SERVERS.values()), keys=(), mtu=1500):
+    """A weir file with the IPv6 virtual server alone; `keys` are lines of each real server, `mtu` is that of the way to them."""
     text = '[http]\nlisten = "127.0.0.1:9292"\n[connections]\ncapacity = 65_536\n'
-    for number, (port, address) in enumerate({"outer": "fd10::2/64", "inner": "fd20::2/64"}.items()):
-        text += f'[[port]]\nname = "{port}"\ndevice = "net_af_packet{number}"\naddresses = ["{address}"]\n'
+    ports = {"outer": '"fd10::2/64"', "inner": f'"fd20::2/64", "{lab.DIRECTOR_INNER}/24"'}
+    for number, (port, addresses) in enumerate(ports.items()):
+        text += f'[[port]]\nname = "{port}"\ndevice = "net_af_packet{number}"\naddresses = [{addresses}]\n'
+        text += f"mtu = {mtu}\n" if port == "inner" else ""
     text += f'[[virtual_server]]\nname = "web"\naddress = "{VIP}"\nport = 80\nprotocol = "tcp"\nscheduler = "wrr"\n'
-    for weight, address in zip((4, 3, 2), SERVERS.values()):
-        text += f'[[virtual_server.real_server]]\naddress = "{address}"\nport = 80\nweight = {weight}\n'
+    for weight, address in zip((4, 3, 2), servers):
+        text += "\n".join(["[[virtual_server.real_server]]", f'address = "{address}"', "port = 80", f"weight = {weight}", *keys, ""])
     return text
 
 
@@ -110,6 +122,72 @@ class DirectRouting(unittest.TestCase):
             metrics = weir.metrics()
             self.assertEqual(metrics.total("weir_virtual_server_connections_total", virtual_server="web"), 21)
             self.assertGreater(metrics.total("weir_nd_solicitations_total"), 0)
+
+
+class Tunnels(unittest.TestCase):
+    """Each kind of tunnel, to real servers of either family."""
+
+    # The keys of a real server, what the tunnel's own headers take, and the outer protocol.
+    KINDS = (((), 0, 41), (('tunnel = "gue"',), 12, 17), (('tunnel = "gue"', 'tunnel_checksum = "csum"'), 12, 17),
+             (('tunnel = "gre"',), 4, 47), (('tunnel = "gre"', 'tunnel_checksum = "csum"'), 8, 47))
+
+    def post(self, path):
+        """What a real server made of a body that the client sent whole."""
+        return lab.get(f"http://[{VIP}]/", "--globoff", "--max-time", "30", "--data-binary", f"@{path}")
+
+    def client_mtu(self):
+        """What the client has learned of the way to the VIP."""
+        words = lab.run("client", "ip", "-6", "route", "get", VIP, check=True).stdout.split()
+        return int(words[words.index("mtu") + 1]) if "mtu" in words else None
+
+    def serve(self, servers, keys, mtu=1500):
+        """Requests, an upload of full segments, what came at C, and the MTU that the client knows then."""
+        path = lab.RUN / "up"
+        path.write_bytes(BODY)
+        lab.run("client", "ip", "-6", "route", "flush", "cache", check=True)
+        with lab.Weir(config(servers, ('forwarding = "tun"', *keys), mtu)), lab.capture("C", "eth0") as came:
+            seen = []
+            for _ in range(9):
+                done = get(VIP)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                seen.append(tuple(done.stdout.split()))
+            done = self.post(path)
+        self.assertEqual(("".join(name for name, _ in seen), {client for _, client in seen}), (ROUND, {CLIENT}))
+        self.assertEqual((done.returncode, done.stdout), (0, hashlib.sha256(BODY).hexdigest()), done.stderr)
+        return came, self.client_mtu()
+
+    def test_clients_are_served_over_ipv6_and_told_what_fits(self):
+        with network():
+            for keys, shim, protocol in self.KINDS:
+                with self.subTest(keys):
+                    came, mtu = self.serve(tuple(SERVERS.values()), keys)
+                    outer = [frame[IPv6] for frame in packets(came)
+                             if IPv6 in frame and frame[IPv6].src == "fd20::2" and frame[IPv6].nh == protocol]
+                    self.assertEqual((mtu, max(packet.plen for packet in outer)), (1460 - shim, 1460))
+                    self.assertEqual({packet.dst for packet in outer}, {SERVERS["C"]})
+
+    def test_clients_are_served_over_ipv4_and_told_what_fits(self):
+        with network():
+            for keys, shim, protocol in self.KINDS:
+                with self.subTest(keys):
+                    came, mtu = self.serve(tuple(lab.REAL_SERVERS.values()), keys)
+                    outer = [frame[IP] for frame in packets(came)
+                             if IP in frame and frame[IP].src == lab.DIRECTOR_INNER and frame[IP].proto == protocol]
+                    self.assertEqual((mtu, max(packet.len for packet in outer)), (1480 - shim, 1500))
+                    self.assertEqual({packet.dst for packet in outer}, {lab.REAL_SERVERS["C"]})
+
+    def test_a_way_of_1280_bytes_cuts_tunnel_packets_and_not_the_transfer(self):
+        with network():
+            for servers in (SERVERS, lab.REAL_SERVERS):
+                with self.subTest(servers):
+                    _, mtu = self.serve(tuple(servers.values()), (), 1280)
+                    self.assertEqual(mtu, 1280)
+
+
+def packets(path):
+    """Every frame of a capture."""
+    with PcapReader(str(path)) as reader:
+        return list(reader)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import lab
 
 SCRIPT = lab.ROOT / "scripts" / "real-server"
 VIP = "10.10.0.100"
+VIP6 = "fd10::100"
 NODE = "spare"
 SYSCTLS = pathlib.Path("/proc/sys/net/ipv4/conf")
 
@@ -24,7 +25,8 @@ class RealServer(unittest.TestCase):
         self.addCleanup(self.state.cleanup)
         for command in ("ip link set lo up", "ip link add eth0 type veth peer name peer0", "ip link set peer0 up",
                         "ip address add 10.20.0.11/24 dev eth0", "ip link set eth0 up",
-                        "ip route add default via 10.20.0.1", "ip tuntap add ipip0 mode tun"):
+                        "ip route add default via 10.20.0.1", "ip -6 address add fd20::11/64 dev eth0 nodad",
+                        "ip -6 route add default via fd20::1", "ip tuntap add ipip0 mode tun"):
             self.inside(*command.split())
         # As many sites have it: strict everywhere.
         self.write_sysctl("all", "rp_filter", 1)
@@ -42,8 +44,8 @@ class RealServer(unittest.TestCase):
         return int(self.inside("cat", f"{SYSCTLS}/{device}/{name}"))
 
     def state_of_machine(self):
-        """Everything the script may change, as text. IPv6 is not among it, and the kernel sets it up in its own time."""
-        return self.inside("sh", "-c", "ip -4 -br address; ip -br link; ip -4 route show table all; ip -4 rule;"
+        """Everything the script may change, as text. Of IPv6 that is lo; elsewhere the kernel sets it up in its own time."""
+        return self.inside("sh", "-c", "ip -4 -br address; ip -6 -br address show dev lo; ip -br link; ip -4 route show table all; ip -4 rule;"
                            f"grep . {SYSCTLS}/*/arp_ignore {SYSCTLS}/*/arp_announce {SYSCTLS}/*/rp_filter")
 
     def real_server(self, *arguments):
@@ -67,6 +69,9 @@ class RealServer(unittest.TestCase):
         "tun": ("tun", "--vip", VIP, "--tunnel-device", "ipip0"),
         "nat": ("nat", "--gateway", "10.20.0.2"),
         "nat by source": ("nat", "--gateway", "10.20.0.2", "--by-source"),
+        "dr of IPv6": ("dr", "--vip", VIP6),
+        "tun of IPv6": ("tun", "--vip", VIP6, "--tunnel-device", "ipip0"),
+        "tun of both families": ("tun", "--vip", VIP6, "--vip", VIP, "--over", "ipv6", "--tunnel-device", "ipip0"),
     }
 
     def test_undo_restores_the_machine_exactly(self):
@@ -224,23 +229,66 @@ class RealServer(unittest.TestCase):
         self.assertWrong("no tunnel device 'nosuch0'", "tun", "--vip", VIP, "--tunnel-device", "nosuch0")
 
     def test_each_tunnel_has_its_modules_and_gue_a_port(self):
-        for options, modules, device, port in (((), ["ipip"], "tunl0", None), (("--tunnel", "gre"), ["ip_gre"], "gre0", None),
-                                               (("--tunnel", "gue"), ["ipip", "fou"], "tunl0", 6080),
-                                               (("--tunnel", "gue", "--tunnel-port", "07"), ["ipip", "fou"], "tunl0", 7)):
+        for options, modules, device, port in (
+                ((VIP,), ["ipip"], "tunl0", None), ((VIP, "--tunnel", "gre"), ["ip_gre"], "gre0", None),
+                ((VIP, "--tunnel", "gue"), ["ipip", "fou"], "tunl0", "-4 6080"),
+                ((VIP, "--tunnel", "gue", "--tunnel-port", "07"), ["ipip", "fou"], "tunl0", "-4 7"),
+                ((VIP, "--over", "ipv6"), ["ip6_tunnel"], "ip6tnl0", None),
+                ((VIP, "--over", "ipv6", "--tunnel", "gre"), ["ip6_gre"], "ip6gre0", None),
+                ((VIP6,), ["ip6_tunnel"], "ip6tnl0", None), ((VIP6, "--over", "ipv4"), ["sit"], "sit0", None),
+                ((VIP6, "--tunnel", "gre"), ["ip6_gre"], "ip6gre0", None),
+                ((VIP6, "--tunnel", "gre", "--over", "ipv4"), ["ip_gre"], "gre0", None),
+                ((VIP6, "--tunnel", "gue"), ["ip6_tunnel", "fou"], "ip6tnl0", "-6 6080"),
+                ((VIP6, "--tunnel", "gue", "--over", "ipv4"), ["sit", "fou"], "sit0", "-4 6080")):
             with self.subTest(options):
-                commands = self.assertDone("tun", "--vip", VIP, *options, "--dry-run").splitlines()
+                commands = self.assertDone("tun", "--vip", *options, "--dry-run").splitlines()
                 # One that this machine has needs no command.
                 self.assertEqual([line.split()[1] for line in commands if line.startswith("modprobe")],
                                  [module for module in modules if not self.has_module(module)])
                 self.assertIn(f"ip link set {device} up", commands)
-                self.assertEqual([line for line in commands if line.startswith("ip fou")],
-                                 [f"ip fou add port {port} gue"] if port else [])
-        self.assertWrong("the kernel takes no GUE at UDP port 6080", "tun", "--vip", VIP, "--tunnel", "gue", "--check")
+                family, number = port.split() if port else (None, None)
+                self.assertEqual([line for line in commands if " fou " in line],
+                                 [f"ip {family} fou add port {number} gue"] if port else [])
+                # What the device of ip6_tunnel is made for is IPv6.
+                self.assertEqual([line for line in commands if line.startswith("ip -6 tunnel")],
+                                 ["ip -6 tunnel change ip6tnl0 mode any"] if device == "ip6tnl0" and VIP in options else [])
+                length = 32 if VIP in options else 128
+                self.assertEqual(commands[-1], f"ip address add {options[0]}/{length} dev lo")
+        self.assertWrong("the kernel takes no GUE at UDP port 6080 over ipv4", "tun", "--vip", VIP, "--tunnel", "gue", "--check")
+        self.assertWrong("the kernel takes no GUE at UDP port 6080 over ipv6", "tun", "--vip", VIP6, "--tunnel", "gue", "--check")
 
     def has_module(self, module):
         """Whether the kernel here can do what a module is for."""
-        probe = {"ipip": "test -e /sys/class/net/tunl0", "ip_gre": "test -e /sys/class/net/gre0", "fou": "ip fou show"}[module]
+        devices = {"ipip": "tunl0", "sit": "sit0", "ip6_tunnel": "ip6tnl0", "ip_gre": "gre0", "ip6_gre": "ip6gre0"}
+        probe = f"test -e /sys/class/net/{devices[module]}" if module in devices else "ip fou show"
         return lab.run(NODE, "sh", "-c", probe).returncode == 0
+
+    def test_an_address_of_ipv6_is_one_however_it_is_written(self):
+        before = self.state_of_machine()
+        for written, shown in (("FD10:0::0100", VIP6), ("fd10:0:0:0:0:0:0:100", VIP6), ("fd10::1:0:0:1", "fd10::1:0:0:1"),
+                               ("fd10:0:0:1::", "fd10:0:0:1::"), ("fd10:0:2:0:0:0:3:4", "fd10:0:2::3:4")):
+            with self.subTest(written):
+                self.assertDone("dr", "--vip", written)
+                self.assertIn(f" {shown}/128 ", self.inside("ip", "-6", "-o", "address", "show", "dev", "lo"))
+                once = self.state_of_machine()
+                self.assertDone("dr", "--vip", shown)
+                self.assertEqual(self.state_of_machine(), once)
+                self.assertDone("dr", "--vip", shown, "--undo")
+                self.assertEqual(self.state_of_machine(), before)
+
+    def test_an_ipv6_address_needs_nothing_of_arp_and_is_wrong_elsewhere_than_on_lo(self):
+        self.assertWrong(f"{VIP6}/128 is not on lo", *self.METHODS["dr of IPv6"], "--check")
+        self.assertDone(*self.METHODS["dr of IPv6"])
+        self.assertEqual(self.read_sysctl("all", "arp_ignore"), 0)
+        self.inside("ip", "-6", "address", "add", f"{VIP6}/64", "dev", "eth0", "nodad")
+        self.assertWrong(f"{VIP6} is on eth0: this machine answers neighbour discovery for it", *self.METHODS["dr of IPv6"], "--check")
+        self.inside("ip", "-6", "address", "del", f"{VIP6}/64", "dev", "eth0")
+        self.assertDone(*self.METHODS["dr of IPv6"], "--check")
+
+    def test_a_tunnel_device_without_ipv6_is_wrong_for_an_ipv6_address(self):
+        self.assertDone(*self.METHODS["tun of IPv6"])
+        self.inside("sysctl", "-qw", "net.ipv6.conf.ipip0.disable_ipv6=1")
+        self.assertWrong("IPv6 is off at ipip0", *self.METHODS["tun of IPv6"], "--check")
 
     def test_by_source_leads_replies_away_and_nothing_else(self):
         self.assertDone(*self.METHODS["nat by source"])
@@ -253,6 +301,8 @@ class RealServer(unittest.TestCase):
                           ("dr", "--vip", VIP, "--gateway", "10.20.0.2"), ("gue", "--vip", VIP),
                           ("dr", "--vip", VIP, "--check", "--undo"), ("dr", "--vip", VIP, "--tunnel", "gue"),
                           ("nat", "--gateway", "10.20.0.2", "--tunnel-device", "gre0"), ("tun", "--vip", VIP, "--tunnel", "vxlan"),
+                          ("tun", "--vip", VIP, "--over", "ipv5"), ("dr", "--vip", VIP6, "--over", "ipv4"),
+                          *(("dr", "--vip", bad) for bad in ("fd10::g", "fd10:::1", "fd10::1::2", "1:2:3:4:5:6:7", "fd10::1:", "::ffff:10.0.0.1")),
                           ("tun", "--vip", VIP, "--tunnel-port", "6080"), ("tun", "--vip", VIP, "--tunnel", "gre", "--tunnel-port", "1"),
                           *(("tun", "--vip", VIP, "--tunnel", "gue", "--tunnel-port", port) for port in ("0", "65536", "x", "-1"))):
             with self.subTest(arguments):

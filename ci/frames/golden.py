@@ -21,9 +21,13 @@ DIRECTORY = pathlib.Path(__file__).resolve().parent / "golden"
 ETHERNET = 14
 IPV4 = b"\x08\x00"
 IPV6 = b"\x86\xdd"
+# How the IPv6 addresses of virtual servers begin.
+VIPS6 = bytes.fromhex("20010db8f00d")
 # Where a fragment header of IPv6 begins.
 FRAGMENT6 = ETHERNET + 40
 UDP = 17
+# IPv4 and IPv6 in IP, and GRE.
+TUNNELS = (4, 41, 47)
 GUE_PORT = 6080
 DONT_FRAGMENT = 0x40
 # The real servers' ports for the virtual servers', as the NAT recordings have them.
@@ -102,10 +106,10 @@ def _bracketed(address):
 
 
 def _method(mode):
-    """ipvsadm's switches for the forwarding method of a mode: `nat4`, `tun4-ipip`, `tun4-gue-csum`."""
+    """ipvsadm's switches for the forwarding method of a mode: `nat4`, `tun4-ipip`, `tun4-gue-csum`, `tun6in4`."""
     method, *tunnel = mode.split("-")
     switch = {"nat": "-m", "dr": "-g"}.get(method.rstrip("46"), "-i")
-    if not tunnel or tunnel == ["ipip"]:
+    if not tunnel or tunnel[0] in ("ipip", "ip6ip6"):
         return switch
     port = f" --tun-port {GUE_PORT}" if tunnel[0] == "gue" else ""
     return " ".join([switch, "--tun-type", tunnel[0] + port, *(f"--tun-{checksum}" for checksum in tunnel[1:])])
@@ -115,7 +119,8 @@ def is_routed_answer(frame, port, mode):
     """A DR or TUN server's IPv6 packet to a client by way of the director. The recorded kernel forwards it as any router does
     (over IPv4 it refuses its own address as a source); weir is no router, and such servers answer by their own gateway.
     """
-    return port == "r0" and frame[12:14] == IPV6 and not mode.startswith("nat")
+    is_to_vip = frame[38:44] == VIPS6
+    return port == "r0" and frame[12:14] == IPV6 and not is_to_vip and not mode.startswith("nat")
 
 
 def _steps(events, mode):
@@ -201,14 +206,25 @@ def _compare(port, given, expected, got):
 def is_gue(frame):
     """A frame of a GUE tunnel."""
     payload = ETHERNET + header_length(frame)
-    return (frame[12:14] == IPV4 and frame[23] == UDP
-            and int.from_bytes(frame[payload + 2:payload + 4], "big") == GUE_PORT)
+    return protocol(frame) == UDP and int.from_bytes(frame[payload + 2:payload + 4], "big") == GUE_PORT
+
+
+def is_tunnel_over_ipv6(frame):
+    """A frame whose outer header is one of IPv6."""
+    return frame[12:14] == IPV6 and (protocol(frame) in TUNNELS or is_gue(frame))
+
+
+def protocol(frame):
+    """What the IP header says that follows; None without one."""
+    at = {IPV4: 23, IPV6: 20}.get(frame[12:14])
+    return frame[at] if at else None
 
 
 def gue_checksum_is_right(frame):
     """Of the outer UDP header, over all that it covers; one without is right."""
     datagram = frame[ETHERNET + header_length(frame):]
-    pseudo = frame[26:34] + bytes([0, UDP]) + len(datagram).to_bytes(2, "big")
+    ends = frame[26:34] if frame[12:14] == IPV4 else frame[22:54]
+    pseudo = ends + bytes([0, UDP]) + len(datagram).to_bytes(2, "big")
     return datagram[6:8] == bytes(2) or checksum(pseudo + datagram) == 0
 
 
@@ -217,13 +233,13 @@ def fixed_parts(expected, given, frame):
     frame = bytearray(frame)
     if is_fragment6(expected):
         frame[FRAGMENT6 + 4:FRAGMENT6 + 8] = bytes(4)
-    if expected[12:14] == given[12:14] == IPV6 and expected[15:18] != given[15:18]:
+    if expected[12:14] == given[12:14] == IPV6 and expected[15:18] != given[15:18] and not is_tunnel_over_ipv6(expected):
         # The label of what the director sent itself; the traffic class has no part in it.
         frame[15] &= 0xF0
         frame[16:18] = bytes(2)
-    if expected[12:14] != IPV4 or len(frame) < ETHERNET + 20:
+    if len(frame) < ETHERNET + 20:
         return bytes(frame)
-    if chooses_ident(expected, given):
+    if expected[12:14] == IPV4 and chooses_ident(expected, given):
         frame[18:20] = frame[24:26] = bytes(2)
     payload = ETHERNET + header_length(expected)
     if is_gue(expected):
@@ -235,7 +251,7 @@ def fixed_parts(expected, given, frame):
 
 def chooses_ident(expected, given):
     """Whether the kernel made up the ident of this IPv4 packet: it may be fragmented and it is not the input's."""
-    return not expected[20] & DONT_FRAGMENT and expected[18:20] != given[18:20]
+    return not expected[20] & DONT_FRAGMENT and (given[12:14] != IPV4 or expected[18:20] != given[18:20])
 
 
 def is_fragment(frame):
@@ -249,8 +265,8 @@ def is_fragment6(frame):
 
 
 def header_length(frame):
-    """Of the IPv4 header, in bytes."""
-    return (frame[ETHERNET] & 0x0F) * 4
+    """Of the IP header, without extension headers, in bytes."""
+    return 40 if frame[12:14] == IPV6 else (frame[ETHERNET] & 0x0F) * 4
 
 
 def describe(frame):

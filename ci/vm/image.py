@@ -19,7 +19,7 @@ CACHE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", lab.ROOT / "target")) / 
 
 KERNEL_PACKAGE = "linux-image-amd64"
 MODULES = ("virtio_pci", "virtio_console", "virtio_net", "e1000", "e1000e", "vmxnet3", "vfio_iommu_type1", "vfio-pci",
-           "uio_pci_generic", "ipip", "fou", "ip_gre")
+           "uio_pci_generic", "ipip", "sit", "ip6_tunnel", "fou", "ip_gre", "ip6_gre")
 # Of DPDK's plugins those for the devices here; the others would only make each start slower.
 PLUGINS = ("bus_pci", "bus_vdev", "mempool_ring", "net_virtio", "net_e1000", "net_vmxnet3")
 PROGRAMS = ("/usr/bin/python3", "/usr/bin/lspci", "/usr/bin/dpdk-devbind.py", "/usr/bin/bash", "/usr/bin/ip")

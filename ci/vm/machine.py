@@ -60,9 +60,10 @@ class Nic:
 class Guest:
     """A running virtual machine. As a context manager it is booted inside the block and gone after it."""
 
-    def __init__(self, nics, iommu=True):
+    def __init__(self, nics, iommu=True, ipv6=False):
         self.nics = nics
         self.iommu = iommu
+        self.ipv6 = ipv6
         self.console = lab.RUN / "console.log"
         self.log = lab.RUN / "qemu.log"
         self.process = None
@@ -75,7 +76,7 @@ class Guest:
         line = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-nodefaults", "-no-user-config",
                 "-display", "none", "-no-reboot", "-m", str(2 * NODE_MIB), "-smp", "4",
                 "-machine", "q35", "-kernel", str(folder / f"boot/vmlinuz-{version}"), "-initrd", str(initramfs),
-                "-append", "console=ttyS0 panic=-1 ipv6.disable=1 quiet" + (" intel_iommu=on" if self.iommu else ""),
+                "-append", "console=ttyS0 panic=-1 quiet" + ("" if self.ipv6 else " ipv6.disable=1") + (" intel_iommu=on" if self.iommu else ""),
                 "-serial", f"file:{self.console}"]
         if self.iommu:
             line += ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"]

@@ -12,10 +12,10 @@ use crate::schema::{Field, File, RealServer, Span, Tabular, Text, VirtualServer}
 /// An entry that is taken out is served; its row of the table in docs/configuration.md goes with it.
 const NOT_SERVED: &[Gap] = &[
     stops(
-        "a real server of an IPv6 virtual server, by another method than `dr`",
-        "IPv6 virtual servers by nat and tun are",
-        "write forwarding = \"dr\"",
-        ipv6_by_other_methods,
+        "a real server of an IPv6 virtual server by `nat`",
+        "IPv6 virtual servers by nat are",
+        "write forwarding = \"dr\" or \"tun\"",
+        ipv6_by_nat,
     ),
     stops(
         "an IPv6 virtual server with a `mark`",
@@ -71,9 +71,9 @@ fn servers(file: &File, find: impl Fn(&VirtualServer) -> Option<Span>) -> Vec<Sp
     peeked(&file.virtual_server).filter_map(|(server, _)| find(server)).collect()
 }
 
-/// Real servers of IPv6 virtual servers with another method than direct routing; sorry servers are some.
-fn ipv6_by_other_methods(file: &File) -> Vec<Span> {
-    let is_other = |field: &Field<Text>| says(field, |method| method != "dr");
+/// Real servers of IPv6 virtual servers by NAT; sorry servers are some.
+fn ipv6_by_nat(file: &File) -> Vec<Span> {
+    let is_nat = |field: &Field<Text>| says(field, |method| method == "nat");
     let servers = peeked(&file.virtual_server).filter(|(server, _)| ipv6(&server.address).is_some());
     let each = servers.flat_map(|(server, _)| {
         let sorry = peek(&server.sorry_server).map(|(Tabular(sorry), _)| sorry);
@@ -81,8 +81,8 @@ fn ipv6_by_other_methods(file: &File) -> Vec<Span> {
         others.chain(sorry).map(move |real_server| (server, real_server))
     });
     let method = |server: &VirtualServer, real: &RealServer| match real.forwarding {
-        Some(_) => is_other(&real.forwarding),
-        None => is_other(&server.forwarding).and(peek(&real.address).map(|(_, span)| span)),
+        Some(_) => is_nat(&real.forwarding),
+        None => is_nat(&server.forwarding).and(peek(&real.address).map(|(_, span)| span)),
     };
     each.filter_map(|(server, real)| method(server, real)).collect()
 }

@@ -1,7 +1,7 @@
 //! What is not forwarded but answered: ARP, echo, ICMP errors and RSTs of our own, and ICMP errors of others about
 //! our connections.
 
-use weir_config::model::Forwarding;
+use weir_config::model::{Family, Forwarding};
 use zerocopy::FromBytes;
 
 use super::send::pieces_of;
@@ -11,9 +11,9 @@ use crate::address::Addr4;
 use crate::classify::Class;
 use crate::conn::record::{Key, Record};
 use crate::limit::Asker;
-use crate::neighbor::{Heard, Hop, Hop6};
+use crate::neighbor::{Heard, Hop, Hop6, NextHop};
 use crate::packet::{Frame, Wire};
-use crate::parse::{Packet, Quoted, parse_quoted};
+use crate::parse::{Packet, Quoted, Within, parse_quoted};
 use crate::reply::tunnel6::AboutTunnel;
 use crate::reply::{self, arp, nd};
 use crate::rewrite::{ipv4_mut, quoted};
@@ -24,6 +24,7 @@ use crate::wire::encap::Encap;
 use crate::wire::ethernet::Vlan;
 use crate::wire::icmp6::ICMPV6;
 use crate::wire::ipv4;
+use crate::wire::ipv6::Ipv6;
 use crate::wire::l4::{Icmp, flags, icmp};
 use crate::wire::sctp;
 
@@ -226,10 +227,17 @@ impl<F: Frame> Director<F> {
         }
         if !packet.is_of_ipv6()
             && snapshot.local(quoted.source).is_some()
-            && let Some((encap, inner)) =
-                Encap::read(quoted.protocol, packet.within(frame.bytes()).from(quoted.l4))
+            && let Some(tunnel) = Encap::read(quoted.protocol, packet.within(frame.bytes()).from(quoted.l4))
         {
-            return self.tunnel_error(frame, packet, (&quoted, encap, inner), pass);
+            return self.tunnel_error(frame, packet, (&quoted, tunnel), pass);
+        }
+        // The address that tunnels come from may be a VIP as well.
+        if packet.is_of_ipv6()
+            && let Ok((header, _)) = Ipv6::ref_from_prefix(packet.within(frame.bytes()).from(packet.l3()))
+            && header.next_header == ICMPV6
+            && let Some(about) = AboutTunnel::read(frame.bytes(), packet.vlan, header, snapshot)
+        {
+            return self.tunnel_error6(frame, &about, pass);
         }
         if let Some(record) = self.find_replier(&quoted, snapshot) {
             let Some(vip) = snapshot.vips.address(record.vip()) else {
@@ -385,22 +393,23 @@ impl<F: Frame> Director<F> {
         self.send(frame, packet.vlan, &Gauge::default(), hop, pass)
     }
 
-    /// A router's error about a tunnel packet of ours: passed on to the client whose packet was inside, so far behind the outer
-    /// header.
+    /// A router's error about a tunnel packet of ours: passed on to the client whose packet was inside, of this family and so far
+    /// behind the outer header.
     fn tunnel_error<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
         packet: &Packet,
-        (outer, encap, inner): (&Quoted, Encap, usize),
+        (outer, (encap, family, inner)): (&Quoted, (Encap, Family, usize)),
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         if outer.is_later_fragment {
             // What it quotes lies somewhere in the client's packet.
             return Err((frame, DropReason::StrayIcmp));
         }
-        let inner = match parse_quoted(packet.within(frame.bytes()), outer.l4 + inner) {
+        let within = packet.within(frame.bytes());
+        let inner = match self.read_inner(within, (family, outer.l4 + inner), pass.context.snapshot) {
             Ok(inner) => inner,
-            Err(reason) if encap == Encap::Ipip => return Err((frame, reason)),
+            Err(reason) if encap == Encap::Ipip && family == Family::V4 => return Err((frame, reason)),
             // It may be about something else of the host's that looks like it.
             Err(_) => return Err((frame, DropReason::StrayIcmp)),
         };
@@ -410,7 +419,12 @@ impl<F: Frame> Director<F> {
         let head = *head;
         let error_of = |server: &Server| {
             let is_its = server.address == outer.destination && server.encap.is_alike(encap);
-            is_its.then(|| reply::Error::about_client(&head, server.encap.header_len() as u16))
+            let error = reply::Error::about_client(&head, server.encap.header_len() as u16);
+            match family {
+                _ if !is_its => None,
+                Family::V4 => Some(error),
+                Family::V6 => error.in_ipv6(),
+            }
         };
         self.relay_to_client(frame, packet, &inner, error_of, pass)
     }
@@ -423,15 +437,34 @@ impl<F: Frame> Director<F> {
         about: &AboutTunnel,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let Ok(inner) = parse_quoted(about.packet.within(frame.bytes()), about.inner) else {
+        let now = pass.context.now;
+        let within = about.packet.within(frame.bytes());
+        let Ok(inner) = self.read_inner(within, (about.family, about.inner), pass.context.snapshot) else {
             return Err((frame, DropReason::StrayIcmp));
         };
         let error_of = |server: &Server| {
             let is_its = server.far.as_ref().is_some_and(|far| far.address == about.server)
                 && server.encap.is_alike(about.encap);
-            is_its.then(|| about.to_client(server.encap.header_len6() as u16))
+            let overhead = server.encap.header_len6() as u16;
+            if is_its && about.is_narrow(overhead, &inner) {
+                server.live.found_narrow(now);
+            }
+            is_its.then(|| about.to_client(overhead))
         };
         self.relay_to_client(frame, &about.packet, &inner, error_of, pass)
+    }
+
+    /// Reads the client's packet in a tunnel packet that an error quotes, which is of this family and lies at this offset.
+    fn read_inner(
+        &mut self,
+        message: Within<'_>,
+        (family, at): (Family, usize),
+        snapshot: &Snapshot,
+    ) -> Result<Quoted, DropReason> {
+        match family {
+            Family::V4 => parse_quoted(message, at),
+            Family::V6 => self.read_inner6(message, at, snapshot),
+        }
     }
 
     /// Passes an error about a tunnel packet on to the client whose packet was `inner`. `error_of` says what it means to the client
@@ -451,7 +484,9 @@ impl<F: Frame> Director<F> {
         let untracked = || self.server_of_untracked(packet, inner, Quotes::Request, pass.context);
         let found = known.or_else(|| untracked().map(|server| (server, Asker::Stranger)));
         let Some((server, asker)) = found else { return Err((frame, DropReason::StrayIcmp)) };
-        let Some(hop) = snapshot.routes.next_hop(client) else { return Err((frame, DropReason::NoRoute)) };
+        let Some(hop) = self.hop_to_client(client, snapshot) else {
+            return Err((frame, DropReason::NoRoute));
+        };
         let error = Some(server).filter(|server| server.forwarding == Forwarding::Tun).and_then(error_of);
         let Some(error) = error else { return Err((frame, DropReason::StrayIcmp)) };
         if error.is_too_big() && !inner.dont_fragment {
@@ -463,11 +498,29 @@ impl<F: Frame> Director<F> {
         if !self.icmp_errors.take(answer, asker, pass.context.now) {
             return Err((frame, DropReason::IcmpRateLimited));
         }
-        if let Err(reason) = reply::relay(&mut frame, packet, inner.l3, error, (vip, client)) {
-            return Err((frame, reason));
+        let made = match hop {
+            AnyNextHop::V4(_) => reply::relay(&mut frame, packet, inner.l3, error, (vip, client)),
+            AnyNextHop::V6(_) => reply::v6::relay(&mut frame, packet, inner.l3, error, self.ends6),
+        };
+        match (made, hop) {
+            (Err(reason), _) => Err((frame, reason)),
+            (Ok(()), AnyNextHop::V4(hop)) => {
+                let hop = Hop::new(hop, packet.vlan.network());
+                self.send_made(frame, packet.vlan, hop, Answer::TunnelError, pass)
+            }
+            (Ok(()), AnyNextHop::V6(hop)) => {
+                let hop = hop.on(packet.vlan.network());
+                self.send_made6(frame, packet.vlan, hop, Answer::TunnelError, pass)
+            }
         }
-        let hop = Hop::new(hop, packet.vlan.network());
-        self.send_made(frame, packet.vlan, hop, Answer::TunnelError, pass)
+    }
+
+    /// The way back to a client: to that of [`Director::ends6`], if it is one of IPv6.
+    fn hop_to_client(&self, client: Addr4, snapshot: &Snapshot) -> Option<AnyNextHop> {
+        if client.is_of_ipv6() {
+            return snapshot.routes.way6(self.ends6.source).map(|way| AnyNextHop::V6(way.hop));
+        }
+        snapshot.routes.next_hop(client).map(AnyNextHop::V4)
     }
 
     /// An ARP packet.
@@ -573,6 +626,13 @@ impl<F: Frame> Director<F> {
             }
         }
     }
+}
+
+/// Where an error goes next.
+#[derive(Clone, Copy)]
+enum AnyNextHop {
+    V4(NextHop),
+    V6(Hop6),
 }
 
 /// Whether weir answers a packet as its destination: an own address, a VIP, an address that has its virtual server by a mark.

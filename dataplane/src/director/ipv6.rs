@@ -10,6 +10,9 @@
 
 use std::net::Ipv6Addr;
 
+use weir_config::model::Forwarding;
+
+use super::request::outer;
 use super::{Context, Director, Pass, Passed, Reading, Step, foreign, is_for, trim_surplus};
 use crate::address::Addr4;
 use crate::classify::{Class, Lookup};
@@ -18,8 +21,9 @@ use crate::conn::record::{Key, Record, ServerId};
 use crate::limit::Asker;
 use crate::packet::{Frame, Wire};
 use crate::parse::v6::{self, Ends6};
-use crate::parse::{Packet, Quoted};
+use crate::parse::{Packet, Quoted, Within};
 use crate::reply;
+use crate::rewrite::far::{Outer6, ipv6_into_tunnel, ipv6_into_tunnel6};
 use crate::rewrite::{ipv6_mut, quoted};
 use crate::sched::PickKey;
 use crate::sched::untracked::FlowHash;
@@ -120,8 +124,10 @@ impl<F: Frame> Director<F> {
         server: &Server,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let far = server.far.as_deref().and_then(|far| Some((far.way?, far.bound)));
-        let Some((way, bound)) = far else { return Err((frame, DropReason::NoRoute)) };
+        let Context { snapshot, now, .. } = pass.context;
+        if server.exit().is_none() {
+            return Err((frame, DropReason::NoRoute));
+        }
         if let Err(reason) = trim_surplus(&mut frame, packet) {
             return Err((frame, reason));
         }
@@ -133,13 +139,35 @@ impl<F: Frame> Director<F> {
             return self.answer_error_to(asker, frame, packet, reply::Error::TIME_EXCEEDED, pass);
         }
         header.hop_limit -= 1;
-        if packet.total_len > server.mtu {
-            // Every way takes that much (RFC 8200 section 5).
+        let is_too_big = packet.total_len > server.mtu;
+        if is_too_big && !is_cut(packet, server) {
             let error = reply::Error::fragmentation_needed(server.mtu.max(MTU_MIN));
             return self.answer_error_to(asker, frame, packet, error, pass);
         }
-        let hint = &server.tallies[self.shared.worker].neighbor;
-        self.send_to_far(frame, packet, (hint, way, bound), false, pass)
+        let (hint, client) = (&server.tallies[self.shared.worker].neighbor, (packet, self.ends6));
+        let Some(far) = server.far.as_deref() else {
+            self.ident = self.ident.wrapping_add(1);
+            let outer = outer(server, snapshot, self.ident);
+            if let Err(reason) = ipv6_into_tunnel(&mut frame, client, &outer) {
+                return Err((frame, reason));
+            }
+            let hop = server.hop.on(packet.vlan.network());
+            return match is_too_big {
+                true => self.send_in_pieces(frame, packet, hint, hop, pass),
+                false => self.send_to_server(frame, packet.vlan, (server, hint), hop, pass),
+            };
+        };
+        let Some(way) = far.way else { return Err((frame, DropReason::NoRoute)) };
+        let is_narrow = exceeds_all_ways(packet, server) && server.live.is_narrow(now);
+        let mtu = snapshot.ports[usize::from(way.hop.port())].mtu.min(MTU_MIN);
+        let pieces = (is_too_big || is_narrow && is_cut(packet, server)).then_some(mtu);
+        if server.forwarding == Forwarding::Tun {
+            let outer = Outer6 { encap: server.encap, source: way.source, destination: far.address };
+            if let Err(reason) = ipv6_into_tunnel6(&mut frame, client, &outer) {
+                return Err((frame, reason));
+            }
+        }
+        self.send_to_far(frame, packet, (hint, way, far.bound), pieces, pass)
     }
 
     /// Reads the packet that an ICMPv6 error quotes: one to a client. With `schedule_icmp` the client gets a number, since the
@@ -162,6 +190,21 @@ impl<F: Frame> Director<F> {
         {
             quoted.destination = self.table.clients.take(ends.destination);
         }
+        Ok(quoted)
+    }
+
+    /// As [`Director::read_quoted6`], of a packet of a client's that lies in a quoted tunnel packet.
+    #[cold]
+    pub(super) fn read_inner6(
+        &mut self,
+        message: Within<'_>,
+        l3: usize,
+        snapshot: &Snapshot,
+    ) -> Result<Quoted, DropReason> {
+        let (mut quoted, ends) = v6::parse_quoted(message, l3)?;
+        self.ends6 = ends;
+        quoted.source = self.number6(ends.source, snapshot);
+        quoted.destination = self.number6(ends.destination, snapshot);
         Ok(quoted)
     }
 
@@ -201,4 +244,16 @@ impl<F: Frame> Director<F> {
         let ends = [(source, packet.source_port), (destination, packet.destination_port)];
         owner.or_else(|| service.pick_untracked(FlowHash::of_ipv6(ends, packet.protocol)))
     }
+}
+
+/// Whether there are links of IPv6 that do not take the packet in the tunnel to its real server.
+pub(super) fn exceeds_all_ways(packet: &Packet, server: &Server) -> bool {
+    let len = usize::from(packet.total_len) + server.encap.header_len6();
+    server.forwarding == Forwarding::Tun && len > usize::from(MTU_MIN)
+}
+
+/// Whether a packet that is too big for the way to its real server gets there all the same: of a tunnel the outer packet is cut,
+/// where its sender has nothing to make smaller, since every link of its takes that much (RFC 2473 section 7.1).
+pub(super) fn is_cut(packet: &Packet, server: &Server) -> bool {
+    server.forwarding == Forwarding::Tun && packet.total_len <= MTU_MIN
 }

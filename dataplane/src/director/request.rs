@@ -2,6 +2,7 @@
 
 use weir_config::model::{Forwarding, Protocol};
 
+use super::ipv6::exceeds_all_ways;
 use super::open::Opened;
 use super::untracked::{UNTRACKED_SECS, may_go_on_untracked};
 use super::{Context, Director, Message, Pass, Passed, trim_surplus};
@@ -20,6 +21,7 @@ use crate::rewrite::{self, Outer, ipv4_mut};
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::Server;
 use crate::stats::DropReason;
+use crate::wire::ipv6::MTU_MIN;
 
 /// Source port of active FTP data, which IPVS never schedules.
 pub(super) const FTP_DATA: u16 = 20;
@@ -254,7 +256,7 @@ impl<F: Frame> Director<F> {
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(packet.total_len));
         let hop = server.hop;
-        if hop == Hop::NOWHERE {
+        if hop == Hop::NOWHERE || packet.is_of_ipv6() {
             return self.forward_far(asker, frame, packet, server, pass);
         }
         let is_too_big = match made_ready(&mut frame, packet, server, pass.context.snapshot) {
@@ -281,7 +283,7 @@ impl<F: Frame> Director<F> {
         self.send_to_server(frame, packet.vlan, (server, &tally.neighbor), hop, pass)
     }
 
-    /// As [`Director::forward_of`], to a real server of IPv6: a packet of IPv6 as it is, one of IPv4 through a tunnel.
+    /// As [`Director::forward_of`], where IPv6 is at either end: a packet of IPv4 goes through a tunnel.
     #[inline(never)]
     fn forward_far<W: Wire<Frame = F>>(
         &mut self,
@@ -296,17 +298,26 @@ impl<F: Frame> Director<F> {
         }
         let far = server.far.as_deref().and_then(|far| Some((far, far.way?)));
         let Some((far, way)) = far else { return Err((frame, DropReason::NoRoute)) };
-        let is_too_big = match made_ready(&mut frame, packet, server, pass.context.snapshot) {
+        let Context { snapshot, now, .. } = pass.context;
+        let is_too_big = match made_ready(&mut frame, packet, server, snapshot) {
             Ok(is_too_big) => is_too_big,
             Err(Unfit::Dropped(reason)) => return Err((frame, reason)),
             Err(Unfit::Told(error)) => return self.answer_error_to(asker, frame, packet, error, pass),
         };
+        let mtu = snapshot.ports[usize::from(way.hop.port())].mtu;
+        let mut pieces = is_too_big.then_some(mtu);
+        if exceeds_all_ways(packet, server)
+            && server.live.is_narrow(now)
+            && ipv4_mut(frame.bytes_mut(), packet.l3()).is_ok_and(|header| !header.dont_fragment())
+        {
+            pieces = Some(mtu.min(MTU_MIN));
+        }
         let outer = Outer6 { encap: server.encap, source: way.source, destination: far.address };
         if let Err(reason) = into_tunnel6(&mut frame, packet, &outer) {
             return Err((frame, reason));
         }
         let hint = &server.tallies[self.shared.worker].neighbor;
-        self.send_to_far(frame, packet, (hint, way, far.bound), is_too_big, pass)
+        self.send_to_far(frame, packet, (hint, way, far.bound), pieces, pass)
     }
 }
 

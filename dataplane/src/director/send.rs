@@ -115,22 +115,24 @@ impl<F: Frame> Director<F> {
         passed
     }
 
-    /// Sends a packet to a real server of IPv6, in pieces if it is too big for the way, or lets it wait for its next hop.
+    /// Sends a packet to a real server of IPv6, in pieces of at most so many bytes if it is too big for the way, or lets it wait for
+    /// its next hop.
     #[cold]
     pub(super) fn send_to_far<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
         packet: &Packet,
         (hint, way, bound): (&Gauge, Way6, Option<MacAddress>),
-        is_too_big: bool,
+        pieces: Option<u16>,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let hop = way.hop.on(packet.vlan.network());
-        if !is_too_big {
-            return self.resolve_and_send6(frame, packet.vlan, hint, (hop, bound), pass);
-        }
+        let forwarded = |counters: &WorkerCounters| counters.forwarded.add(1);
+        let Some(mtu) = pieces else {
+            return self.resolve_and_send6(frame, packet.vlan, hint, (hop, (true, bound), forwarded), pass);
+        };
         self.ident6 = self.ident6.wrapping_add(1);
-        let mtu = usize::from(pass.context.snapshot.ports[usize::from(hop.port())].mtu);
+        let mtu = usize::from(mtu);
         let mut pieces = Pieces::<F>::new();
         let cut = far::cut(&frame, packet.l3(), (mtu, self.ident6), pass.wire, |piece| pieces.push(piece));
         if let Err(reason) = cut {
@@ -138,7 +140,8 @@ impl<F: Frame> Director<F> {
             return Err((frame, reason));
         }
         for piece in pieces {
-            let sent = self.resolve_and_send6(piece, packet.vlan, hint, (hop, bound), pass);
+            let way = (hop, (true, bound), forwarded);
+            let sent = self.resolve_and_send6(piece, packet.vlan, hint, way, pass);
             if let Err((piece, reason)) = sent {
                 self.drop(piece, reason, pass.wire);
             }
@@ -147,29 +150,45 @@ impl<F: Frame> Director<F> {
         Ok(())
     }
 
-    /// As [`Director::resolve_and_send`], to a next hop of IPv6 that the file names.
+    /// As [`Director::send_made`], to a next hop of IPv6.
+    #[cold]
+    pub(super) fn send_made6<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        vlan: Vlan,
+        hop: Hop6,
+        answer: Answer,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let answered = |counters: &WorkerCounters| counters.answer(answer);
+        let snapshot = pass.context.snapshot;
+        let known = (snapshot.routes.has_gateway6(hop), snapshot.binding6(hop));
+        self.resolve_and_send6(frame, vlan, &Gauge::default(), (hop, known, answered), pass)
+    }
+
+    /// As [`Director::resolve_and_send`], to a next hop of IPv6.
     fn resolve_and_send6<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
         vlan: Vlan,
         hint: &Gauge,
-        (hop, bound): (Hop6, Option<MacAddress>),
+        (hop, known, count): (Hop6, (bool, Option<MacAddress>), impl FnOnce(&WorkerCounters)),
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = pass.context;
         let port = usize::from(hop.port());
         if let Some(link) = self.neighbors6.links().get(hint.get(), hop, now) {
             write_link(frame.bytes_mut(), link);
-            self.shared.counters.forwarded.add(1);
+            count(&self.shared.counters);
             pass.wire.transmit(port, frame);
             return Ok(());
         }
-        let (slot, resolution) = self.neighbors6.resolve(hint.get(), hop, (true, bound), now);
+        let (slot, resolution) = self.neighbors6.resolve(hint.get(), hop, known, now);
         hint.set(slot);
         let passed = match resolution {
             Resolution::To(link) => {
                 write_link(frame.bytes_mut(), &link);
-                self.shared.counters.forwarded.add(1);
+                count(&self.shared.counters);
                 pass.wire.transmit(port, frame);
                 Ok(())
             }

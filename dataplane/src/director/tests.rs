@@ -12,6 +12,7 @@ mod locality;
 mod punt;
 mod shared_servers;
 mod short_way;
+mod tunnels6;
 mod untracked;
 mod vrrp;
 mod workers;

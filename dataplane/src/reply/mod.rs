@@ -19,6 +19,7 @@ use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::ethernet::{self, MacAddress};
 use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv6;
 use crate::wire::l4::{self, Icmp, Tcp, flags, icmp};
 
 /// TTL of what weir sends by itself.
@@ -74,6 +75,19 @@ impl Error {
             return Self::fragmentation_needed(if mtu > MTU_MIN + overhead { mtu - overhead } else { mtu });
         }
         error
+    }
+
+    /// The same for a client of IPv6, which is told an MTU that any link of its has at least. Whatever else is wrong with a tunnel
+    /// is wrong with the host behind it (RFC 4213 section 3.4). `None`: there is no such error.
+    pub fn in_ipv6(self) -> Option<Self> {
+        match self.kind {
+            _ if self.is_too_big() => {
+                let mtu = u16::try_from(self.rest).unwrap_or(u16::MAX);
+                Some(Self::fragmentation_needed(mtu.max(ipv6::MTU_MIN)))
+            }
+            icmp::UNREACHABLE | icmp::TIME_EXCEEDED => Some(Self::HOST_UNREACHABLE),
+            _ => None,
+        }
     }
 }
 
@@ -206,19 +220,8 @@ pub fn relay<F: Frame>(
     error: Error,
     (vip, client): (Addr4, Addr4),
 ) -> Result<(), DropReason> {
-    const HEADERS: usize = ipv4::HEADER_LEN + l4::ICMP_LEN;
+    quote_anew::<F, Ipv4>(frame, packet, inner, ERROR_LEN_MAX)?;
     let l3 = packet.l3();
-    let end = packet.end();
-    // The quote moves to the front: the outer headers were longer than what takes their place.
-    let surplus = inner.checked_sub(l3 + HEADERS).filter(|_| inner + ipv4::HEADER_LEN <= end);
-    let surplus = surplus.ok_or(DropReason::Truncated)?;
-    if !frame.is_contiguous() || !frame.resize(end) {
-        return Err(no_room(frame));
-    }
-    frame.bytes_mut().copy_within(0..l3, surplus);
-    if !frame.trim_front(surplus) || !frame.resize((end - surplus).min(l3 + ERROR_LEN_MAX)) {
-        return Err(no_room(frame));
-    }
     let bytes = frame.bytes_mut();
     let mut header = Ipv4::new(ipv4::ICMP, vip, client, bytes.len() - l3 - ipv4::HEADER_LEN, TTL);
     header.tos = ERROR_TOS;
@@ -231,6 +234,28 @@ pub fn relay<F: Frame>(
     message[..l4::ICMP_LEN].copy_from_slice(head.as_bytes());
     let checksum = Sum::default().bytes(message).finish();
     message[2..4].copy_from_slice(checksum.as_bytes());
+    Ok(())
+}
+
+/// Leaves of a message that quotes a packet inside a tunnel packet what quotes the packet inside, which has a header `H`, and so
+/// much of it that the whole is no longer than `longest`. The headers in front of it are for the caller to write.
+fn quote_anew<F: Frame, H>(
+    frame: &mut F,
+    packet: &Packet,
+    inner: usize,
+    longest: usize,
+) -> Result<(), DropReason> {
+    let (l3, end) = (packet.l3(), packet.end());
+    // The quote moves to the front: the outer headers were no shorter than what takes their place.
+    let surplus = inner.checked_sub(l3 + size_of::<H>() + l4::ICMP_LEN);
+    let surplus = surplus.filter(|_| inner + size_of::<H>() <= end).ok_or(DropReason::Truncated)?;
+    if !frame.is_contiguous() || !frame.resize(end) {
+        return Err(no_room(frame));
+    }
+    frame.bytes_mut().copy_within(0..l3, surplus);
+    if !frame.trim_front(surplus) || !frame.resize((end - surplus).min(l3 + longest)) {
+        return Err(no_room(frame));
+    }
     Ok(())
 }
 

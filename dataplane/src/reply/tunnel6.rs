@@ -1,20 +1,18 @@
-//! ICMPv6 errors about tunnel packets of ours: what they quote, and what they mean to the client of IPv4 whose packet was inside.
+//! ICMPv6 errors about tunnel packets of ours: what they quote, and what they mean to the client whose packet was inside.
 
 use std::net::Ipv6Addr;
 
+use weir_config::model::Family;
 use zerocopy::FromBytes;
 
 use super::Error;
 use crate::address::Addr4;
-use crate::parse::Packet;
+use crate::parse::{Packet, Quoted};
 use crate::snapshot::{Port, Snapshot};
 use crate::wire::encap::Encap;
 use crate::wire::ethernet::Vlan;
 use crate::wire::icmp6::{ICMPV6, Icmp6, kind};
-use crate::wire::ipv6::{self, FRAGMENT_LEN, Fragment, Ipv6};
-
-/// The least MTU that a link of IPv6 has. Who tells less is not believed (RFC 8200 section 5).
-const LINK_MTU_MIN: u32 = 1_280;
+use crate::wire::ipv6::{self, FRAGMENT_LEN, Fragment, Ipv6, MTU_MIN};
 
 /// What a router says about a tunnel packet of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +23,8 @@ pub struct AboutTunnel {
     pub server: Ipv6Addr,
     /// The tunnel.
     pub encap: Encap,
+    /// Of what family the client's packet in it is.
+    pub family: Family,
     /// Offset of the client's packet in the frame.
     pub inner: usize,
     told: Icmp6,
@@ -56,7 +56,7 @@ impl AboutTunnel {
             }
             protocol => (protocol, behind, 0),
         };
-        let (encap, shim) = Encap::read(protocol, behind)?;
+        let (encap, family, shim) = Encap::read(protocol, behind)?;
         let packet = Packet {
             vlan,
             l3: l3 as u8,
@@ -70,16 +70,30 @@ impl AboutTunnel {
             destination: Addr4::UNSPECIFIED,
         };
         let inner = l4 + size_of::<Icmp6>() + ipv6::HEADER_LEN + before + shim;
-        Some(Self { packet, server: outer.destination.into(), encap, inner, told: *told })
+        Some(Self { packet, server: outer.destination.into(), encap, family, inner, told: *told })
     }
 
-    /// What it means to the client, whose way is narrower by `overhead` bytes. RFC 2473 section 8.4: whatever is wrong with a
-    /// tunnel is wrong with the host behind it, and the client can do nothing about a tunnel's hops or ports.
+    /// Whether the way takes less than the client can make its packets, by a tunnel whose headers take so many bytes.
+    pub fn is_narrow(&self, overhead: u16, inner: &Quoted) -> bool {
+        let leaves_too_little = match self.family {
+            Family::V4 => !inner.dont_fragment,
+            Family::V6 => self.told.rest.get() < u32::from(MTU_MIN + overhead),
+        };
+        self.told.kind == kind::TOO_BIG && leaves_too_little
+    }
+
+    /// What it means to the client, whose way is narrower by `overhead` bytes. Who tells an MTU that no link of IPv6 has is not
+    /// believed (RFC 8200 section 5). RFC 2473 section 8.4: whatever is wrong with a tunnel is wrong with the host behind it,
+    /// and the client can do nothing about a tunnel's hops or ports.
     pub fn to_client(&self, overhead: u16) -> Error {
+        let least = match self.family {
+            Family::V4 => 0,
+            Family::V6 => MTU_MIN,
+        };
         match self.told.kind {
             kind::TOO_BIG => {
-                let mtu = self.told.rest.get().clamp(LINK_MTU_MIN, u32::from(u16::MAX)) as u16;
-                Error::fragmentation_needed(mtu - overhead)
+                let mtu = self.told.rest.get().clamp(u32::from(MTU_MIN), u32::from(u16::MAX)) as u16;
+                Error::fragmentation_needed((mtu - overhead).max(least))
             }
             _ => Error::HOST_UNREACHABLE,
         }

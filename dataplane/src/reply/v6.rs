@@ -3,7 +3,7 @@
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Error, TTL, answer_to, swap_macs};
+use super::{Error, TTL, answer_to, quote_anew, swap_macs};
 use crate::packet::Frame;
 use crate::parse::Packet;
 use crate::parse::v6::{self, Ends6};
@@ -11,12 +11,14 @@ use crate::rewrite::no_room;
 use crate::snapshot::Port;
 use crate::stats::DropReason;
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::MacAddress;
+use crate::wire::ethernet::{MacAddress, TYPE_IPV6};
 use crate::wire::icmp6::{self, ICMPV6, Icmp6, kind};
 use crate::wire::ipv4;
 use crate::wire::ipv6::{FRAGMENT, HEADER_LEN, Ipv6, MTU_MIN};
 use crate::wire::l4::{self, Tcp, icmp};
 
+/// Code of a destination that is unreachable: there is no way to its address.
+const ADDRESS_UNREACHABLE: u8 = 3;
 /// Code of a destination that is unreachable: nobody listens at the port.
 const PORT_UNREACHABLE: u8 = 4;
 /// Code of a parameter problem: nobody speaks that protocol here.
@@ -30,6 +32,7 @@ fn in_icmp6(error: Error, packet: &Packet, bytes: &[u8]) -> (u8, u8, u32) {
         (icmp::TIME_EXCEEDED, _) => (kind::TIME_EXCEEDED, 0, 0),
         (_, icmp::FRAGMENTATION_NEEDED) => (kind::TOO_BIG, 0, error.rest),
         (_, icmp::PROTOCOL_UNREACHABLE) => (kind::PARAMETER_PROBLEM, UNKNOWN_HEADER, pointer(packet, bytes)),
+        (_, icmp::HOST_UNREACHABLE) => (kind::UNREACHABLE, ADDRESS_UNREACHABLE, 0),
         _ => (kind::UNREACHABLE, PORT_UNREACHABLE, 0),
     }
 }
@@ -53,7 +56,7 @@ fn pointer(packet: &Packet, bytes: &[u8]) -> u32 {
 /// in all.
 pub fn error<F: Frame>(frame: &mut F, packet: &Packet, error: Error, port: &Port) -> Result<(), DropReason> {
     const HEADERS: usize = HEADER_LEN + size_of::<Icmp6>();
-    let (l3, (kind, code, rest)) = (packet.l3(), in_icmp6(error, packet, frame.bytes()));
+    let (l3, said) = (packet.l3(), in_icmp6(error, packet, frame.bytes()));
     let ends = v6::ends(frame.bytes(), l3)?;
     let destination = port.address_towards6(ends.source).unwrap_or(ends.destination);
     let quoted = usize::from(packet.total_len).min(usize::from(MTU_MIN) - HEADERS);
@@ -63,14 +66,36 @@ pub fn error<F: Frame>(frame: &mut F, packet: &Packet, error: Error, port: &Port
     let bytes = frame.bytes_mut();
     bytes.copy_within(HEADERS..HEADERS + l3, 0);
     swap_macs(bytes, port.mac);
-    let header = header_back(Ends6 { destination, ..ends }, ICMPV6, size_of::<Icmp6>() + quoted);
-    bytes[l3..l3 + HEADER_LEN].copy_from_slice(header.as_bytes());
-    let message = &mut bytes[l3 + HEADER_LEN..];
+    write_message(&mut bytes[l3..], Ends6 { destination, ..ends }, said);
+    Ok(())
+}
+
+/// As [`super::relay`], to a client of IPv6. `ends` are those of its packet.
+pub fn relay<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    inner: usize,
+    error: Error,
+    ends: Ends6,
+) -> Result<(), DropReason> {
+    let (l3, said) = (packet.l3(), in_icmp6(error, packet, &[]));
+    quote_anew::<F, Ipv6>(frame, packet, inner, usize::from(MTU_MIN))?;
+    let bytes = frame.bytes_mut();
+    // The error may have come by IPv4.
+    bytes[l3 - 2..l3].copy_from_slice(&TYPE_IPV6.to_be_bytes());
+    write_message(&mut bytes[l3..], ends, said);
+    Ok(())
+}
+
+/// Writes the headers of an ICMPv6 error about a packet between `ends` in front of its quote.
+fn write_message(bytes: &mut [u8], ends: Ends6, (kind, code, rest): (u8, u8, u32)) {
+    let header = header_back(ends, ICMPV6, bytes.len() - HEADER_LEN);
+    let (front, message) = bytes.split_at_mut(HEADER_LEN);
+    front.copy_from_slice(header.as_bytes());
     let head = Icmp6 { kind, code, checksum: U16::ZERO, rest: U32::new(rest) };
     message[..size_of::<Icmp6>()].copy_from_slice(head.as_bytes());
     let checksum = icmp6::checksum(&header, message).finish();
     message[2..4].copy_from_slice(checksum.as_bytes());
-    Ok(())
 }
 
 /// As [`super::reset`].

@@ -1,18 +1,21 @@
-//! The client's IPv4 packet in an outer IPv6 header (RFC 2473, without the option that limits encapsulation), and what is larger
-//! than the way allows in fragments of that (RFC 8200 section 4.5).
+//! Tunnels that have IPv6 at either end: a packet of either family in an outer IPv6 header (RFC 2473, without the option that limits
+//! encapsulation), one of IPv6 in an outer IPv4 header (RFC 4213), and what is larger than the way allows in fragments of the
+//! outer packet (RFC 8200 section 4.5).
 
 use std::net::Ipv6Addr;
 
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{ipv4_mut, no_room, outer_tos, trim};
+use super::{Outer, inner, no_room, outer_tos, ports, trim, wrap};
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
+use crate::parse::v6::Ends6;
 use crate::rewrite::fragment::PIECES_MAX;
 use crate::stats::DropReason;
-use crate::wire::encap::{Encap, Flow};
+use crate::wire::encap::{Encap, Flow, Inner};
 use crate::wire::ethernet::TYPE_IPV6;
+use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::{self, FRAGMENT_LEN, Fragment, Ipv6};
 
 /// What the headers of a tunnel over IPv6 say besides what they take from the client's packet.
@@ -26,11 +29,43 @@ pub struct Outer6 {
     pub destination: Ipv6Addr,
 }
 
-/// As [`super::into_tunnel`], over IPv6. As the kernel's tunnels do, it copies the hop limit and the traffic class, and leaves
-/// the flow label 0.
+/// As [`super::into_tunnel`], over IPv6.
 pub fn into_tunnel6<F: Frame>(frame: &mut F, packet: &Packet, outer: &Outer6) -> Result<(), DropReason> {
-    let (l3, encap) = (packet.l3(), outer.encap);
-    trim(frame, packet.end())?;
+    let flow = Flow { source: packet.source, destination: packet.destination, ports: ports(packet) };
+    wrap6::<F, Ipv4>(frame, packet.l3(), packet.total_len, flow, outer)
+}
+
+/// As [`into_tunnel6`], for a packet of IPv6 between these ends.
+pub fn ipv6_into_tunnel6<F: Frame>(
+    frame: &mut F,
+    (packet, ends): (&Packet, Ends6),
+    outer: &Outer6,
+) -> Result<(), DropReason> {
+    let flow = Flow::of_ipv6(ends.source, ends.destination, ports(packet));
+    wrap6::<F, Ipv6>(frame, packet.l3(), packet.total_len, flow, outer)
+}
+
+/// As [`super::into_tunnel`], for a packet of IPv6 between these ends.
+pub fn ipv6_into_tunnel<F: Frame>(
+    frame: &mut F,
+    (packet, ends): (&Packet, Ends6),
+    outer: &Outer,
+) -> Result<(), DropReason> {
+    let flow = Flow::of_ipv6(ends.source, ends.destination, ports(packet));
+    wrap::<F, Ipv6>(frame, packet.l3(), packet.total_len, flow, outer)
+}
+
+/// As [`super::wrap`], over IPv6. As the kernel's tunnels do, it copies the hop limit and the traffic class, and leaves the flow
+/// label 0.
+fn wrap6<F: Frame, I: Inner>(
+    frame: &mut F,
+    l3: usize,
+    total_len: u16,
+    flow: Flow,
+    outer: &Outer6,
+) -> Result<(), DropReason> {
+    let encap = outer.encap;
+    trim(frame, l3 + usize::from(total_len))?;
     if encap.has_checksum() && !frame.is_contiguous() {
         return Err(DropReason::LongFrame);
     }
@@ -41,21 +76,19 @@ pub fn into_tunnel6<F: Frame>(frame: &mut F, packet: &Packet, outer: &Outer6) ->
     let bytes = frame.bytes_mut();
     bytes.copy_within(front..front + l3, 0);
     bytes[l3 - 2..l3].copy_from_slice(&TYPE_IPV6.to_be_bytes());
-    let inner = *ipv4_mut(bytes, l3 + front)?;
-    let len = front - ipv6::HEADER_LEN + usize::from(packet.total_len);
+    let inner = inner::<I>(bytes, l3 + front)?;
+    let len = front - ipv6::HEADER_LEN + usize::from(total_len);
     let header = Ipv6 {
-        version_class_flow: U32::new(6 << 28 | u32::from(outer_tos(inner.tos)) << 20),
+        version_class_flow: U32::new(6 << 28 | u32::from(outer_tos(inner.tos())) << 20),
         payload_len: U16::new(u16::try_from(len).map_err(|_| DropReason::TooBig)?),
-        next_header: encap.protocol(),
-        hop_limit: inner.ttl,
+        next_header: encap.protocol::<I>(),
+        hop_limit: inner.ttl(),
         source: outer.source.octets(),
         destination: outer.destination.octets(),
     };
-    let ports = u32::from(packet.source_port) << 16 | u32::from(packet.destination_port);
-    let flow = Flow { source: packet.source, destination: packet.destination, ports };
     let (head, behind) = bytes.split_at_mut(l3 + ipv6::HEADER_LEN);
     head[l3..].copy_from_slice(header.as_bytes());
-    encap.write(behind, len, (outer.source, outer.destination), flow).ok_or(DropReason::Truncated)
+    encap.write::<I>(behind, len, (outer.source, outer.destination), flow).ok_or(DropReason::Truncated)
 }
 
 /// Cuts the IPv6 packet at `l3` of `frame`, which has no extension headers, into fragments of at most `mtu` bytes and gives
@@ -107,14 +140,15 @@ pub fn cut<W: Wire>(
 
 #[cfg(test)]
 mod tests {
-    use weir_config::model::TunnelChecksum;
+    use weir_config::model::{Family, TunnelChecksum};
 
     use super::*;
     use crate::address::Addr4;
     use crate::packet::heap::{HeapFrame, HeapWire};
-    use crate::parse::{Content, parse};
+    use crate::parse::{Content, parse, v6};
     use crate::wire::checksum::Sum;
-    use crate::wire::ipv4::{self, Ipv4};
+    use crate::wire::ethernet::Vlan;
+    use crate::wire::ipv4;
 
     const OWN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
     const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 9);
@@ -166,8 +200,8 @@ mod tests {
                 assert_eq!(header.version_class_flow.get() & 0xf_ffff, 0);
                 assert_eq!((header.source, header.destination), (OWN.octets(), FAR.octets()));
                 assert_eq!(usize::from(header.payload_len.get()), behind.len());
-                let (read, at) = Encap::read(header.next_header, behind).expect("it is a tunnel");
-                assert_eq!((read, &behind[at..]), (encap, &before[..]));
+                let (read, family, at) = Encap::read(header.next_header, behind).expect("it is a tunnel");
+                assert_eq!((read, family, &behind[at..]), (encap, Family::V4, &before[..]));
                 let pseudo = match encap {
                     Encap::Gue { checksum: TunnelChecksum::Csum, .. } => {
                         Sum::default().bytes(&header.source).bytes(&header.destination).word(17)
@@ -178,6 +212,86 @@ mod tests {
                 let is_gue = matches!(encap, Encap::Gue { .. });
                 let pseudo = if is_gue { pseudo.word(behind.len() as u16) } else { pseudo };
                 assert_eq!(pseudo.bytes(behind).fold(), 0xffff);
+            }
+        });
+    }
+
+    /// A client's datagram of IPv6, behind a tag or not, and with padding.
+    fn frame6(data: &[u8], is_tagged: bool, class: u8) -> (HeapFrame, Packet, Ends6) {
+        let mut bytes = vec![2; 12];
+        if is_tagged {
+            bytes.extend([0x81, 0, 0, 7]);
+        }
+        bytes.extend([0x86, 0xdd]);
+        let ends = Ends6 { source: Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7), destination: FAR };
+        let header = Ipv6 {
+            version_class_flow: U32::new(6 << 28 | u32::from(class) << 20 | 0xa_bcde),
+            payload_len: U16::new((8 + data.len()) as u16),
+            next_header: ipv4::UDP,
+            hop_limit: 61,
+            source: ends.source.octets(),
+            destination: ends.destination.octets(),
+        };
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend([0x9c, 0x40, 0, 53]);
+        bytes.extend(((8 + data.len()) as u16).to_be_bytes());
+        bytes.extend([1, 2]);
+        bytes.extend(data);
+        bytes.resize(bytes.len() + 6, 0xee);
+        let frame = HeapFrame::new(&bytes);
+        let vlan = if is_tagged { Vlan::tagged(7) } else { Vlan::NONE };
+        let packet = v6::parse(frame.bytes(), frame.len(), vlan).expect("a packet");
+        (frame, packet, ends)
+    }
+
+    /// Over what the checksum of a tunnel covers, the pseudo-header of GUE's included: all ones if it is right.
+    fn sum(encap: Encap, ends: &[u8], behind: &[u8]) -> u16 {
+        let pseudo = match encap {
+            Encap::Gue { .. } => Sum::default().bytes(ends).word(17).word(behind.len() as u16),
+            Encap::Ipip | Encap::Gre { .. } => Sum::default(),
+        };
+        pseudo.bytes(behind).fold()
+    }
+
+    #[test]
+    fn a_packet_of_ipv6_is_inside_as_it_was_over_either_family() {
+        bolero::check!().with_type::<(Vec<u8>, bool, u8)>().for_each(|(data, is_tagged, class)| {
+            let (frame, packet, ends) = frame6(&data[..data.len().min(1_200)], *is_tagged, *class);
+            let before = frame.bytes()[packet.l3()..packet.end()].to_vec();
+            let seen_outside = if class & 3 == 3 { class & !1 } else { *class };
+            for encap in KINDS {
+                let mut over = frame.clone();
+                let outer = Outer6 { encap, source: OWN, destination: FAR };
+                ipv6_into_tunnel6(&mut over, (&packet, ends), &outer).expect("there is headroom");
+                assert_eq!(over.bytes()[packet.l3() - 2..packet.l3()], [0x86, 0xdd]);
+                let (header, behind) = Ipv6::ref_from_prefix(&over.bytes()[packet.l3()..]).expect("a header");
+                assert_eq!((header.version(), header.hop_limit), (6, 61));
+                assert_eq!(header.version_class_flow.get() & 0xfff_ffff, u32::from(seen_outside) << 20);
+                assert_eq!((header.source, header.destination), (OWN.octets(), FAR.octets()));
+                assert_eq!(usize::from(header.payload_len.get()), behind.len());
+                let (read, family, at) = Encap::read(header.next_header, behind).expect("it is a tunnel");
+                assert_eq!((read, family, &behind[at..]), (encap, Family::V6, &before[..]));
+                let pseudo = [header.source, header.destination].concat();
+                assert!(!encap.has_checksum() || sum(encap, &pseudo, behind) == 0xffff);
+                let port6 = &behind[..2];
+
+                let mut over = frame.clone();
+                let (source, destination) = (Addr4::new(10, 0, 0, 2), Addr4::new(10, 0, 0, 11));
+                let outer = Outer { encap, source, destination, keep_df: true, ident: 77 };
+                ipv6_into_tunnel(&mut over, (&packet, ends), &outer).expect("there is headroom");
+                assert_eq!(over.bytes()[packet.l3() - 2..packet.l3()], [8, 0]);
+                let whole = &over.bytes()[packet.l3()..];
+                let (header, behind) = Ipv4::ref_from_prefix(whole).expect("a header");
+                assert!(ipv4::checksum_is_right(&whole[..20]));
+                assert_eq!((header.ttl, header.tos, header.ident.get()), (61, seen_outside, 77));
+                assert_eq!(header.fragment, U16::ZERO, "it may be cut on the way");
+                assert_eq!(usize::from(header.total_len.get()), whole.len());
+                let (read, family, at) = Encap::read(header.protocol, behind).expect("it is a tunnel");
+                assert_eq!((read, family, &behind[at..]), (encap, Family::V6, &before[..]));
+                let pseudo = [source.octets(), destination.octets()].concat();
+                assert!(!encap.has_checksum() || sum(encap, &pseudo, behind) == 0xffff);
+                let is_gue = matches!(encap, Encap::Gue { .. });
+                assert!(!is_gue || behind[..2] == *port6, "a flow has one source port");
             }
         });
     }

@@ -17,7 +17,8 @@ use crate::packet::Frame;
 use crate::parse::Packet;
 use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
-use crate::wire::encap::{Encap, Flow};
+use crate::wire::encap::{Encap, Flow, Inner};
+use crate::wire::ethernet::TYPE_IPV4;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::Ipv6;
 use crate::wire::l4::{Ports, Tcp, Udp};
@@ -146,13 +147,18 @@ pub struct Outer {
 
 /// Wraps the client's packet in an outer IPv4 header, as the kernel's tunnels do for IPVS.
 pub fn into_tunnel<F: Frame>(frame: &mut F, packet: &Packet, outer: &Outer) -> Result<(), DropReason> {
-    let ports = u32::from(packet.source_port) << 16 | u32::from(packet.destination_port);
-    let flow = Flow { source: packet.source, destination: packet.destination, ports };
-    wrap(frame, packet.l3(), packet.total_len, flow, outer)
+    let flow = Flow { source: packet.source, destination: packet.destination, ports: ports(packet) };
+    wrap::<F, Ipv4>(frame, packet.l3(), packet.total_len, flow, outer)
 }
 
-/// As [`into_tunnel`], for the packet of `total_len` bytes at `l3`.
-fn wrap<F: Frame>(
+/// Both ports of a packet as they stand in its header.
+#[inline]
+fn ports(packet: &Packet) -> u32 {
+    u32::from(packet.source_port) << 16 | u32::from(packet.destination_port)
+}
+
+/// As [`into_tunnel`], for the packet of `total_len` bytes at `l3`, whose header is an `I`.
+fn wrap<F: Frame, I: Inner>(
     frame: &mut F,
     l3: usize,
     total_len: u16,
@@ -171,10 +177,13 @@ fn wrap<F: Frame>(
     }
     let bytes = frame.bytes_mut();
     bytes.copy_within(front..front + l3, 0);
-    let inner = *ipv4_mut(bytes, l3 + front)?;
+    if I::ETHER_TYPE != TYPE_IPV4 {
+        bytes[l3 - 2..l3].copy_from_slice(&TYPE_IPV4.to_be_bytes());
+    }
+    let inner = inner::<I>(bytes, l3 + front)?;
     let len = front - ipv4::HEADER_LEN + usize::from(total_len);
-    let mut header = Ipv4::new(encap.protocol(), outer.source, outer.destination, len, inner.ttl);
-    header.tos = outer_tos(inner.tos);
+    let mut header = Ipv4::new(encap.protocol::<I>(), outer.source, outer.destination, len, inner.ttl());
+    header.tos = outer_tos(inner.tos());
     if outer.keep_df && inner.dont_fragment() {
         header.fragment = U16::new(ipv4::DONT_FRAGMENT);
     } else {
@@ -183,7 +192,16 @@ fn wrap<F: Frame>(
     header.refresh_checksum();
     let (head, behind) = bytes.split_at_mut(l3 + ipv4::HEADER_LEN);
     head[l3..].copy_from_slice(header.as_bytes());
-    encap.write(behind, len, (outer.source, outer.destination), flow).ok_or(DropReason::Truncated)
+    encap.write::<I>(behind, len, (outer.source, outer.destination), flow).ok_or(DropReason::Truncated)
+}
+
+/// The header of the packet inside.
+#[inline]
+fn inner<I: Inner>(bytes: &[u8], at: usize) -> Result<&I, DropReason> {
+    match I::ref_from_prefix(bytes.get(at..).unwrap_or_default()) {
+        Ok((header, _)) => Ok(header),
+        Err(_) => Err(DropReason::Truncated),
+    }
 }
 
 /// RFC 3168 section 9.1.1, full functionality: a mark of congestion stays inside, the outside starts without.

@@ -13,7 +13,7 @@ use crate::neighbor::Link;
 use crate::packet::Frame;
 use crate::parse::Plain;
 use crate::wire::checksum::Delta;
-use crate::wire::encap::{self, Encap, Flow, GRE_HEADER};
+use crate::wire::encap::{self, Encap, Flow};
 use crate::wire::ethernet;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::l4::{Tcp, Udp};
@@ -89,11 +89,11 @@ pub fn encapsulate<F: Frame>(frame: &mut F, link: &Link, encap: Encap, ends: End
         Encap::Gue { port, checksum: TunnelChecksum::None } => {
             into_tunnel_with(frame, link, ends, ipv4::UDP, |plain| {
                 let len = plain.ip.total_len.get() + (encap.header_len() - ipv4::HEADER_LEN) as u16;
-                encap::gue(port, len, flow(plain))
+                encap::gue::<Ipv4>(port, len, flow(plain))
             })
         }
         Encap::Gre { checksum: TunnelChecksum::None } => {
-            into_tunnel_with(frame, link, ends, ipv4::GRE, |_| GRE_HEADER)
+            into_tunnel_with(frame, link, ends, ipv4::GRE, |_| encap::gre::<Ipv4>())
         }
         Encap::Gue { .. } | Encap::Gre { .. } => {
             let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
@@ -101,7 +101,7 @@ pub fn encapsulate<F: Frame>(frame: &mut F, link: &Link, encap: Encap, ends: End
             let (flow, total_len) = (flow(plain), plain.ip.total_len.get());
             let Ends { source, destination, keep_df, ident } = ends;
             let outer = Outer { encap, source: source.get(), destination, keep_df, ident };
-            super::wrap(frame, ethernet::HEADER_LEN, total_len, flow, &outer).ok()?;
+            super::wrap::<F, Ipv4>(frame, ethernet::HEADER_LEN, total_len, flow, &outer).ok()?;
             *frame.bytes_mut().first_chunk_mut()? = *link;
             Some(())
         }

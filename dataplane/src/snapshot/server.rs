@@ -11,6 +11,7 @@ use super::far::Far;
 use super::ranks::journal::Journal;
 use super::rates::Estimator;
 use crate::address::{Addr4, Wire4};
+use crate::clock::Now;
 use crate::conn::record::{ServerId, ServiceId};
 use crate::conn::state::{State, is_active};
 use crate::neighbor::{Hop, NextHop};
@@ -189,15 +190,36 @@ pub struct Live {
     pub workers: Arc<[CachePadded<Tally>]>,
     /// The overload flag of the thresholds: the upper one that was reached, 0 if none. An edit may clear it.
     pub overloaded: AtomicU32,
+    /// Before this second tunnel packets to it are cut to what every link of IPv6 takes: see [`Live::found_narrow`].
+    narrow_until: AtomicU32,
     /// What it carries in a second; control's.
     pub rates: Estimator,
 }
+
+/// What is known of a way is forgotten after so long, in seconds (RFC 8201 section 4).
+const WAY_SECS: u32 = 600;
 
 impl Live {
     /// All zero.
     pub fn new(workers: usize) -> Arc<Self> {
         let workers = (0..workers).map(|_| CachePadded::new(Tally::default())).collect();
-        Arc::new(Self { workers, overloaded: AtomicU32::new(0), rates: Estimator::default() })
+        Arc::new(Self {
+            workers,
+            overloaded: AtomicU32::new(0),
+            narrow_until: AtomicU32::new(0),
+            rates: Estimator::default(),
+        })
+    }
+
+    /// A router has said that a tunnel packet is too big, and who sent what is inside has nothing to make smaller: the way takes less
+    /// than all packets of IPv6 with a tunnel's headers around them, or the sender lets its packets be cut.
+    pub fn found_narrow(&self, now: Now) {
+        self.narrow_until.store(now.seconds.saturating_add(WAY_SECS), Relaxed);
+    }
+
+    /// Whether that was so of late.
+    pub fn is_narrow(&self, now: Now) -> bool {
+        now.seconds < self.narrow_until.load(Relaxed)
     }
 
     /// Active connections, all workers.

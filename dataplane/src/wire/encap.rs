@@ -3,11 +3,14 @@
 
 use std::net::Ipv6Addr;
 
-use weir_config::model::TunnelChecksum;
+use weir_config::model::{Family, TunnelChecksum};
 use zerocopy::byteorder::network_endian::U16;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::checksum::Sum;
+use super::ethernet::{TYPE_IPV4, TYPE_IPV6};
+use super::ipv4::Ipv4;
+use super::ipv6::Ipv6;
 use super::l4::{UDP_LEN, Udp};
 use super::{ipv4, ipv6};
 use crate::address::Addr4;
@@ -20,10 +23,6 @@ const GRE_LEN: usize = 4;
 const GRE_SUM_LEN: usize = 4;
 /// In GRE's first byte: there is a checksum.
 const GRE_CHECKSUM: u8 = 0x80;
-/// GRE's name of IPv4: that of Ethernet.
-const GRE_IPV4: [u8; 2] = [0x08, 0x00];
-/// GRE's header without a checksum, in front of IPv4.
-pub const GRE_HEADER: [u8; GRE_LEN] = [0, 0, GRE_IPV4[0], GRE_IPV4[1]];
 /// Where a GUE tunnel's flows come from: the dynamic ports of RFC 6335 section 6.
 const SOURCE_PORTS_FROM: u16 = 0xc000;
 /// Bits of a source port that the flow chooses.
@@ -49,10 +48,67 @@ impl Ends for (Ipv6Addr, Ipv6Addr) {
     }
 }
 
+/// The header of a packet that a tunnel carries: what the outer headers take from it, and what they call it.
+pub trait Inner: FromBytes + KnownLayout + Immutable + Unaligned {
+    /// In IP headers and in GUE's.
+    const PROTOCOL: u8;
+    /// On Ethernet and in GRE's header.
+    const ETHER_TYPE: u16;
+
+    /// Differentiated services and the marks of congestion.
+    fn tos(&self) -> u8;
+    /// The hops that are left to it.
+    fn ttl(&self) -> u8;
+    /// Whether an outer header that can be cut has to say that it must not be.
+    fn dont_fragment(&self) -> bool;
+}
+
+impl Inner for Ipv4 {
+    const PROTOCOL: u8 = ipv4::IPIP;
+    const ETHER_TYPE: u16 = TYPE_IPV4;
+
+    #[inline]
+    fn tos(&self) -> u8 {
+        self.tos
+    }
+
+    #[inline]
+    fn ttl(&self) -> u8 {
+        self.ttl
+    }
+
+    #[inline]
+    fn dont_fragment(&self) -> bool {
+        self.dont_fragment()
+    }
+}
+
+impl Inner for Ipv6 {
+    const PROTOCOL: u8 = ipv6::IN_IP;
+    const ETHER_TYPE: u16 = TYPE_IPV6;
+
+    #[inline]
+    fn tos(&self) -> u8 {
+        self.traffic_class()
+    }
+
+    #[inline]
+    fn ttl(&self) -> u8 {
+        self.hop_limit
+    }
+
+    /// Its sender is told by weir what is too big; what a router on the way to the real server has to cut, that may (RFC 4213
+    /// section 3.2.1).
+    #[inline]
+    fn dont_fragment(&self) -> bool {
+        false
+    }
+}
+
 /// How a real server's packets are wrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encap {
-    /// IPv4 in IPv4.
+    /// The packet alone.
     Ipip,
     /// Generic UDP encapsulation.
     Gue {
@@ -95,9 +151,9 @@ impl Encap {
 
     /// The outer header's protocol.
     #[inline]
-    pub const fn protocol(self) -> u8 {
+    pub const fn protocol<I: Inner>(self) -> u8 {
         match self {
-            Self::Ipip => ipv4::IPIP,
+            Self::Ipip => I::PROTOCOL,
             Self::Gue { .. } => ipv4::UDP,
             Self::Gre { .. } => ipv4::GRE,
         }
@@ -118,12 +174,12 @@ impl Encap {
     ///
     /// `None`: `behind` is shorter than the headers, which can't be.
     #[inline]
-    pub fn write(self, behind: &mut [u8], len: usize, ends: impl Ends, flow: Flow) -> Option<()> {
+    pub fn write<I: Inner>(self, behind: &mut [u8], len: usize, ends: impl Ends, flow: Flow) -> Option<()> {
         match self {
             Self::Ipip => {}
             Self::Gue { port, .. } => {
                 let len = len as u16;
-                *behind.first_chunk_mut()? = gue(port, len, flow);
+                *behind.first_chunk_mut()? = gue::<I>(port, len, flow);
                 if self.has_checksum() {
                     let pseudo = ends.sum().word(u16::from(ipv4::UDP));
                     let sum = pseudo.word(len).bytes(behind).finish();
@@ -133,7 +189,7 @@ impl Encap {
                 }
             }
             Self::Gre { .. } => {
-                *behind.first_chunk_mut()? = GRE_HEADER;
+                *behind.first_chunk_mut()? = gre::<I>();
                 if self.has_checksum() {
                     behind[0] = GRE_CHECKSUM;
                     behind.get_mut(GRE_LEN..GRE_LEN + GRE_SUM_LEN)?.fill(0);
@@ -145,24 +201,34 @@ impl Encap {
         Some(())
     }
 
-    /// What a quoted outer header of `protocol` and the bytes behind it say: the tunnel, and at what offset behind the outer
-    /// header the client's packet begins. `None`: it is no tunnel that weir makes, or too little is quoted.
-    pub fn read(protocol: u8, behind: &[u8]) -> Option<(Self, usize)> {
+    /// What a quoted outer header of `protocol` and the bytes behind it say: the tunnel, of what family the client's packet in
+    /// it is, and at what offset behind the outer header that begins. `None`: it is no tunnel that weir makes, or too little is
+    /// quoted.
+    pub fn read(protocol: u8, behind: &[u8]) -> Option<(Self, Family, usize)> {
+        let carried = |protocol| match protocol {
+            ipv4::IPIP => Some(Family::V4),
+            ipv6::IN_IP => Some(Family::V6),
+            _ => None,
+        };
         match protocol {
-            ipv4::IPIP => Some((Self::Ipip, 0)),
+            ipv4::IPIP | ipv6::IN_IP => Some((Self::Ipip, carried(protocol)?, 0)),
             ipv4::UDP => {
                 let (udp, rest) = Udp::ref_from_prefix(behind).ok()?;
                 // Version 0 and no control message; the rest of the byte counts words of options.
-                let &[first @ 0..=0x1f, ipv4::IPIP, ..] = rest.first_chunk::<GUE_LEN>()? else { return None };
+                let &[first @ 0..=0x1f, protocol, ..] = rest.first_chunk::<GUE_LEN>()? else { return None };
                 let gue =
                     Self::Gue { port: udp.destination.get(), checksum: seen(udp.checksum != U16::ZERO) };
-                Some((gue, UDP_LEN + GUE_LEN + usize::from(first) * 4))
+                Some((gue, carried(protocol)?, UDP_LEN + GUE_LEN + usize::from(first) * 4))
             }
             ipv4::GRE => {
                 let &[flags, 0, high, low] = behind.first_chunk::<GRE_LEN>()? else { return None };
                 let gre = Self::Gre { checksum: seen(flags == GRE_CHECKSUM) };
-                let is_ours = flags & !GRE_CHECKSUM == 0 && [high, low] == GRE_IPV4;
-                is_ours.then(|| (gre, gre.header_len() - ipv4::HEADER_LEN))
+                let carried = match u16::from_be_bytes([high, low]) {
+                    TYPE_IPV4 => Family::V4,
+                    TYPE_IPV6 => Family::V6,
+                    _ => return None,
+                };
+                (flags & !GRE_CHECKSUM == 0).then(|| (gre, carried, gre.shim_len()))
             }
             _ => None,
         }
@@ -178,9 +244,16 @@ impl Encap {
     }
 }
 
+/// GRE's header without a checksum.
+#[inline]
+pub const fn gre<I: Inner>() -> [u8; GRE_LEN] {
+    let [high, low] = I::ETHER_TYPE.to_be_bytes();
+    [0, 0, high, low]
+}
+
 /// The headers of a GUE tunnel to `port` without a checksum. `len`: they and what follows them.
 #[inline]
-pub fn gue(port: u16, len: u16, flow: Flow) -> [u8; UDP_LEN + GUE_LEN] {
+pub fn gue<I: Inner>(port: u16, len: u16, flow: Flow) -> [u8; UDP_LEN + GUE_LEN] {
     let udp = Udp {
         source: U16::new(source_port(flow)),
         destination: U16::new(port),
@@ -190,7 +263,7 @@ pub fn gue(port: u16, len: u16, flow: Flow) -> [u8; UDP_LEN + GUE_LEN] {
     let mut headers = [0; UDP_LEN + GUE_LEN];
     headers[..UDP_LEN].copy_from_slice(udp.as_bytes());
     // Version 0, no control message, no options; what follows; no flags.
-    headers[UDP_LEN + 1] = ipv4::IPIP;
+    headers[UDP_LEN + 1] = I::PROTOCOL;
     headers
 }
 
@@ -209,12 +282,25 @@ pub struct Flow {
     pub ports: u32,
 }
 
+impl Flow {
+    /// Of IPv6: what its addresses come to. Numbers that stand for them are another worker's others.
+    pub fn of_ipv6(source: Ipv6Addr, destination: Ipv6Addr, ports: u32) -> Self {
+        let short = |address: Ipv6Addr| {
+            let bits = u128::from(address);
+            let mixed = ((bits >> 64) as u64).wrapping_mul(SPREAD);
+            Addr4::from_bits(((mixed ^ mixed >> 32 ^ bits as u64).wrapping_mul(SPREAD) >> 32) as u32)
+        };
+        Self { source: short(source), destination: short(destination), ports }
+    }
+}
+
+/// Odd, and without pattern: 2^64 divided by the golden ratio.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The outer source port of a flow in a GUE tunnel: always the same for one flow, evenly spread over flows, so that routers and
 /// the queues of real servers' NICs spread them too. Not secret: who aims at one port of these aims at one queue of one server.
 #[inline]
 fn source_port(flow: Flow) -> u16 {
-    /// Odd, and without pattern: 2^64 divided by the golden ratio.
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     let ends = u64::from(flow.source.bits()) << 32 | u64::from(flow.destination.bits());
     let mixed = ends.wrapping_mul(SPREAD);
     let mixed = (mixed ^ mixed >> 32 ^ u64::from(flow.ports)).wrapping_mul(SPREAD);
@@ -243,13 +329,17 @@ mod tests {
         bolero::check!().with_type::<(Vec<u8>, u32)>().for_each(|(packet, ports)| {
             for encap in KINDS {
                 let shim = encap.header_len() - ipv4::HEADER_LEN;
+                let (len, flow) = (shim + packet.len(), Flow { ports: *ports, ..FLOW });
                 let mut behind = vec![0xee; shim];
                 behind.extend_from_slice(packet);
-                encap
-                    .write(&mut behind, shim + packet.len(), ENDS, Flow { ports: *ports, ..FLOW })
-                    .expect("there is room");
+                encap.write::<Ipv4>(&mut behind, len, ENDS, flow).expect("there is room");
                 assert_eq!(&behind[shim..], packet);
-                assert_eq!(Encap::read(encap.protocol(), &behind), Some((encap, shim)));
+                let read = Encap::read(encap.protocol::<Ipv4>(), &behind);
+                assert_eq!(read, Some((encap, Family::V4, shim)));
+                encap.write::<Ipv6>(&mut behind, len, ENDS, flow).expect("there is room");
+                assert_eq!(&behind[shim..], packet);
+                let read = Encap::read(encap.protocol::<Ipv6>(), &behind);
+                assert_eq!(read, Some((encap, Family::V6, shim)));
             }
         });
     }
@@ -260,12 +350,12 @@ mod tests {
             let packet = vec![0xa7; len];
             let gue = Encap::Gue { port: 6080, checksum: TunnelChecksum::Csum };
             let mut behind = [&[0; 12][..], &packet].concat();
-            gue.write(&mut behind, 12 + len, ENDS, FLOW).expect("there is room");
+            gue.write::<Ipv4>(&mut behind, 12 + len, ENDS, FLOW).expect("there is room");
             let pseudo = Sum::default().address(ENDS.0).address(ENDS.1).word(17).word(behind.len() as u16);
             assert_eq!(pseudo.bytes(&behind).fold(), 0xffff);
             let mut behind = [&[0; 8][..], &packet].concat();
             Encap::Gre { checksum: TunnelChecksum::Csum }
-                .write(&mut behind, 8 + len, ENDS, FLOW)
+                .write::<Ipv6>(&mut behind, 8 + len, ENDS, FLOW)
                 .expect("there is room");
             assert_eq!(Sum::default().bytes(&behind).fold(), 0xffff);
         }
@@ -275,15 +365,15 @@ mod tests {
     fn others_tunnels_are_not_read() {
         let gre = |head: [u8; 4]| Encap::read(ipv4::GRE, &[&head[..], &[0; 40]].concat());
         assert!(gre([0, 0, 8, 0]).is_some());
-        for head in [[0x20, 0, 8, 0], [0x90, 0, 8, 0], [0, 1, 8, 0], [0, 0, 0x86, 0xdd]] {
+        for head in [[0x20, 0, 8, 0], [0x90, 0, 8, 0], [0, 1, 8, 0], [0, 0, 8, 6]] {
             assert_eq!(gre(head), None, "{head:?}");
         }
         let gue = |head: [u8; 4]| {
             let behind = [&[0xc0, 1, 0x17, 0xc0, 0, 60, 0, 0][..], &head, &[0; 40]].concat();
             Encap::read(ipv4::UDP, &behind)
         };
-        assert_eq!(gue([2, 4, 0, 0]).map(|(_, at)| at), Some(20), "with two words of options");
-        for head in [[0x40, 4, 0, 0], [0x20, 4, 0, 0], [0, 41, 0, 0]] {
+        assert_eq!(gue([2, 4, 0, 0]).map(|(.., at)| at), Some(20), "with two words of options");
+        for head in [[0x40, 4, 0, 0], [0x20, 4, 0, 0], [0, 17, 0, 0]] {
             assert_eq!(gue(head), None, "{head:?}");
         }
         for cut in 0..12 {
@@ -301,5 +391,19 @@ mod tests {
         assert!(ports.iter().all(|port| *port >= SOURCE_PORTS_FROM));
         let low: HashSet<u16> = ports.iter().map(|port| port % 8).collect();
         assert_eq!(low.len(), 8);
+    }
+
+    #[test]
+    fn clients_of_ipv6_spread_by_every_part_of_their_addresses() {
+        let of = |source: u128, destination: u128| {
+            source_port(Flow::of_ipv6(source.into(), destination.into(), FLOW.ports))
+        };
+        let net = 0x2001_0db8_u128 << 96;
+        for shift in [0, 16, 32, 48, 64, 80] {
+            let ports: HashSet<u16> = (0..4096).map(|number| of(net | number << shift, net)).collect();
+            assert!(ports.len() > 3200, "{} of 4096 by the bits from {shift} on", ports.len());
+            let ports: HashSet<u16> = (0..4096).map(|number| of(net, net | number << shift)).collect();
+            assert!(ports.len() > 3200, "{} of 4096 by the VIP's bits from {shift} on", ports.len());
+        }
     }
 }

@@ -9,6 +9,8 @@ pub const HEADER_LEN: usize = 40;
 /// Every way takes packets of this size, in bytes (RFC 8200 section 5).
 pub const MTU_MIN: u16 = 1_280;
 
+/// The protocol of an outer header: an IPv6 packet is inside (RFC 2473, RFC 4213).
+pub const IN_IP: u8 = 41;
 /// Next header: a fragment.
 pub const FRAGMENT: u8 = 44;
 /// Length of the fragment header, in bytes.
@@ -62,5 +64,11 @@ impl Ipv6 {
     /// The version, 6 in a right header.
     pub fn version(&self) -> u8 {
         (self.version_class_flow.get() >> 28) as u8
+    }
+
+    /// The traffic class: differentiated services and the marks of congestion.
+    #[inline]
+    pub fn traffic_class(&self) -> u8 {
+        (self.version_class_flow.get() >> 20) as u8
     }
 }

@@ -5,6 +5,7 @@ use weir_config::model::{Forwarding, Protocol};
 use super::{Asked, Barred, Flow, Lapse, Outcome, Step, Story, To, Unrecorded, outcome_at};
 use crate::classify::{Class, Lookup, classify_unasked};
 use crate::conn::record::{Record, ServerId};
+use crate::director::ipv6::is_cut;
 use crate::director::request::{Course, FTP_DATA, course, may_open};
 use crate::director::untracked::{leaves_room, may_go_on_untracked};
 use crate::director::{Context, Director};
@@ -183,7 +184,10 @@ impl<F: Frame> Director<F> {
             return Outcome::Dropped(DropReason::NoRoute);
         }
         if packet.total_len > server.mtu {
-            let is_cut = server.forwarding == Forwarding::Tun && !context.snapshot.switches.pmtu_disc;
+            let is_cut = match packet.is_of_ipv6() {
+                true => is_cut(packet, server),
+                false => server.forwarding == Forwarding::Tun && !context.snapshot.switches.pmtu_disc,
+            };
             story.say(Step::TooBig { mtu: server.mtu, is_cut });
             if !is_cut {
                 let asker = if flow == Flow::Known { Asker::Known } else { Asker::Stranger };

@@ -11,7 +11,7 @@ use crate::address::{Addr4, Wire4, v4_net};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::neighbor::{Hop, NextHop};
 use crate::snapshot::advertisers::Advertisers;
-use crate::snapshot::far::{Far, Way6, v6_nets};
+use crate::snapshot::far::{Far, v6_nets};
 use crate::snapshot::ipv6::Numbers6;
 use crate::snapshot::ranks::journal::Journal;
 use crate::snapshot::routes::Routes;
@@ -42,7 +42,7 @@ pub(super) fn make_server(
     let (near, far) = match address {
         IpAddr::V4(address) => (Some(Addr4::from(address)), None),
         IpAddr::V6(address) => {
-            let way = Way6::to(address, config);
+            let way = routes.way6(address);
             let way = way.filter(|way| real.forwarding != Forwarding::Dr || way.hop.address() == address);
             (None, Some(Far { address, way, bound: None }))
         }

@@ -11,8 +11,8 @@ use crate::wire::encap::Encap;
 /// What is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotServed {
-    /// A virtual server of IPv6 by another method than direct routing.
-    #[error("IPv6 is not served yet by {}; write forwarding = \"dr\"", .0.name())]
+    /// A virtual server of IPv6 by a method that has none yet.
+    #[error("IPv6 is not served yet by {}; write forwarding = \"dr\" or \"tun\"", .0.name())]
     Ipv6By(Forwarding),
     /// A mark's virtual server of IPv6.
     #[error("marks of IPv6 are not served yet; write an address and port instead")]
@@ -23,10 +23,7 @@ pub enum NotServed {
     /// A virtual server of IPv6 at an address of a virtual router.
     #[error("virtual servers at IPv6 addresses of [[vrrp]] are not served yet; write another address")]
     Ipv6Vrrp,
-    /// A tunnel from a virtual server of one family to a real server of the other.
-    #[error("tunnels from {} to {} are not served yet; write an {} address of this real server", ip(.0), ip(.1), ip(.0))]
-    Between(Family, Family),
-    /// The same by another method.
+    /// From a virtual server of one family to a real server of the other, by another method than a tunnel.
     #[error("{} does not lead from {} to {}; write an {} address of this real server", .0.name(), ip(.1), ip(.2), ip(.1))]
     Across(Forwarding, Family, Family),
 }
@@ -89,25 +86,19 @@ pub(super) fn reach(service: &VirtualServer, real: &RealServer) -> Result<Reach,
 }
 
 fn reach_of(family: Family, real: &RealServer) -> Result<Reach, NotServed> {
-    let address = match (family, real.address) {
-        (Family::V4, IpAddr::V4(_)) => real.address,
-        (Family::V4, IpAddr::V6(_)) if real.forwarding == Forwarding::Tun => real.address,
-        (Family::V6, IpAddr::V6(_)) if real.forwarding == Forwarding::Dr => real.address,
-        (Family::V6, IpAddr::V6(_)) => return Err(NotServed::Ipv6By(real.forwarding)),
-        (Family::V4, IpAddr::V6(_)) | (Family::V6, IpAddr::V4(_)) => {
-            let theirs = Family::of(real.address);
-            return Err(match real.forwarding {
-                Forwarding::Tun => NotServed::Between(family, theirs),
-                Forwarding::Dr | Forwarding::Nat => NotServed::Across(real.forwarding, family, theirs),
-            });
-        }
-    };
+    let theirs = Family::of(real.address);
+    match real.forwarding {
+        Forwarding::Tun => {}
+        method if theirs != family => return Err(NotServed::Across(method, family, theirs)),
+        Forwarding::Nat if family == Family::V6 => return Err(NotServed::Ipv6By(real.forwarding)),
+        Forwarding::Dr | Forwarding::Nat => {}
+    }
     let encap = match real.tunnel {
         Tunnel::Ipip => Encap::Ipip,
         Tunnel::Gue { port, checksum } => Encap::Gue { port, checksum },
         Tunnel::Gre { checksum } => Encap::Gre { checksum },
     };
-    Ok((address, encap))
+    Ok((real.address, encap))
 }
 
 #[cfg(test)]
@@ -176,8 +167,10 @@ mod tests {
             |file| {
                 file.virtual_servers[0].address = v6("2001:db8::101");
                 file.virtual_servers[0].real_servers[0].address = v6("2001:db8::b");
+                file.virtual_servers[0].real_servers[0].forwarding = Forwarding::Nat;
             },
-            "virtual server tun, real server [2001:db8::b]:80: IPv6 is not served yet by tun; write forwarding = \"dr\"",
+            "virtual server tun, real server [2001:db8::b]:80: IPv6 is not served yet by nat; write forwarding = \"dr\" or \
+             \"tun\"",
         ),
         (
             |file| file.virtual_servers[2].address = v6("::"),
@@ -250,6 +243,18 @@ mod tests {
         let way = far.far.as_ref().and_then(|far| far.way).expect("a way to it");
         assert_eq!((far.ip(), far.mtu, far.next_hop(), far.exit()), (v6("2001:db8::b"), 1452, None, Some(0)));
         assert_eq!((way.hop.address().into(), way.source.into()), (v6("2001:db8::b"), v6("2001:db8::2")));
+        over_ipv6.virtual_servers[0].address = v6("2001:db8::101");
+        let snapshot = registry.snapshot(&over_ipv6, &[OWN], Progress::default()).expect("it is served");
+        let mut there = snapshot.servers().filter(|server| server.is_present);
+        let far = there.find(|server| server.far.is_some()).expect("a real server of IPv6");
+        assert_eq!((far.ip(), far.mtu, far.exit()), (v6("2001:db8::b"), 1452, Some(0)));
+        over_ipv6.virtual_servers[0].real_servers[0].address =
+            file().virtual_servers[0].real_servers[0].address;
+        let snapshot = registry.snapshot(&over_ipv6, &[OWN], Progress::default()).expect("it is served");
+        let near = snapshot.servers().find(|server| server.mtu == 1472).expect("a real server of IPv4");
+        let source = near.tunnel_source.get();
+        assert_eq!((near.address, source), (Addr4::new(10, 0, 0, 11), Addr4::new(10, 0, 0, 2)));
+        assert_eq!((near.exit(), near.far.is_none()), (Some(0), true));
         let snapshot = registry.snapshot(&file(), &[OWN], Progress::default()).expect("it is served");
         for server in snapshot.servers().filter(|server| server.is_present) {
             let is_tun = server.forwarding == Forwarding::Tun;
