@@ -224,6 +224,28 @@ class Ipvsadm(unittest.TestCase):
         self.assertEqual(refused.returncode, 2)
         self.assertIn("Different address family is allowed only for tunneling servers", refused.stderr)
 
+    def test_ipv6_virtual_servers_are_added_listed_saved_and_restored(self):
+        tcp, udp = "-t [2001:db8::1]:80", "-u [2001:db8::1]:53"
+        for command in (f"-A {tcp} -s rr", f"-a {tcp} -r [fd99::11]:8080 -m -w 2", f"-a {tcp} -r [fd99::12]:80 -g",
+                        f"-A {udp} -s wlc -o", f"-a {udp} -r [fd99::11]:5353 -m", f"-e {tcp} -r [fd99::11]:8080 -m -w 3"):
+            done = self.ipvsadm(*command.split(" "))
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""), command)
+        listed = self.ipvsadm("-Ln").stdout.splitlines()
+        self.assertEqual(listed[-5:], [
+            "TCP  [2001:db8::1]:80 rr",
+            f"  -> {'[fd99::11]:8080':<28} Masq    3      0          0         ",
+            f"  -> {'[fd99::12]:80':<28} Route   1      0          0         ",
+            "UDP  [2001:db8::1]:53 wlc ops",
+            f"  -> {'[fd99::11]:5353':<28} Masq    1      0          0         "])
+        saved = self.ipvsadm("-n", name="ipvsadm-save").stdout
+        self.assertEqual(saved, f"-A {tcp} -s rr\n-a {tcp} -r [fd99::11]:8080 -m -w 3\n-a {tcp} -r [fd99::12]:80 -g -w 1\n"
+                                f"-A {udp} -s wlc -o\n-a {udp} -r [fd99::11]:5353 -m -w 1\n")
+        self.assertEqual(self.ipvsadm(name="ipvsadm-restore", stdin=saved).returncode, 0)
+        self.assertEqual(self.ipvsadm("-n", name="ipvsadm-save").stdout, saved)
+        refused = self.ipvsadm(*f"-a {tcp} -r 10.99.0.11:80 -m".split(" "))
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("Different address family is allowed only for tunneling servers", refused.stderr)
+
     def test_what_weir_does_not_serve_is_refused_in_the_words_of_the_file(self):
         for command, words in (("-A -t [2001:db8::1]:80 -s rr", "IPv6 virtual servers are not served yet"),
                                ("-A -f 7 -6 -s rr", "IPv6 virtual servers are not served yet"),

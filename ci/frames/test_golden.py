@@ -13,10 +13,10 @@ from harness import Live
 from topology import service_name
 
 # Modes whose traces are replayed. A mode is added here with its file under golden/.
-MODES = ("dr4", "dr6", "nat4", "tun4-ipip", "tun4-gue", "tun4-gue-csum", "tun4-gue-remcsum", "tun4-gre", "tun4-gre-csum",
+MODES = ("dr4", "dr6", "nat4", "nat6", "tun4-ipip", "tun4-gue", "tun4-gue-csum", "tun4-gue-remcsum", "tun4-gre", "tun4-gre-csum",
          "tun4in6", "tun6-ip6ip6", "tun6-gue", "tun6-gre", "tun6in4")
 # Modes that have IPv6 at either end.
-OVER_IPV6 = ("dr6", "tun4in6", "tun6-ip6ip6", "tun6-gue", "tun6-gre", "tun6in4")
+OVER_IPV6 = ("dr6", "nat6", "tun4in6", "tun6-ip6ip6", "tun6-gue", "tun6-gre", "tun6in4")
 
 NO_ROUTER = ("weir is no router: an ICMP error that no NAT connection explains goes by the server's own gateway, as "
              "all of a DR or TUN server's packets do")
@@ -68,8 +68,8 @@ EXPECTED_DEVIATIONS = {
     ("tun*6*", "tunnel_icmp_outer"): {
         f"router to director: {what} about the outer packet (160 bytes quoted)": TOLD
         for what in ("frag mtu 1400", "port", "host", "ttl")},
-    ("nat4", "ops_udp"): {"answer of server 1": ONE_PACKET_REPLY, "answer of server 2": ONE_PACKET_REPLY},
-    ("nat4", "server_initiated"): {
+    ("nat[46]", "ops_udp"): {"answer of server 1": ONE_PACKET_REPLY, "answer of server 2": ONE_PACKET_REPLY},
+    ("nat[46]", "server_initiated"): {
         "ACK from the service port, no connection": "a stray packet of a NAT server is dropped: forwarded as it is, "
                                                     "it would show the client the server's own address",
         "SYN of its own to the outside": "weir is no router: connections that real servers open need another gateway"},
@@ -78,7 +78,7 @@ EXPECTED_DEVIATIONS = {
 # What is not served yet: (mode pattern, case) -> the feature it waits for. A case that passes must leave the list.
 NOT_SERVED_YET = {
     ("*", "udp_fragments"): "fragments",
-    ("tun6*", "port0_persistent"): "persistence of IPv6",
+    ("*6*", "port0_persistent"): "persistence of IPv6",
     ("tun6*", "fwmark_service"): "marks of IPv6",
 }
 

@@ -8,7 +8,7 @@ use dpdk::port::{DeviceInfo, Port, PortConfig, StartedPort};
 use dpdk::queue::{RxQueueHandle, TxQueueHandle};
 use dpdk::{Eal, LcoreId, SocketId};
 use tracing::{info, warn};
-use weir_config::model::{Config, Idle, MacAddress};
+use weir_config::model::{Config, Family, Idle, MacAddress};
 use weir_dataplane::worker::Sleep;
 
 use crate::memory::{self, DESCRIPTORS, Need, POOL_CACHE, Shortage, Supply, WorkerPlace, mbufs_needed};
@@ -133,14 +133,18 @@ impl Ports {
         let obstacle = match &self.spread {
             Spread::Free => return,
             Spread::Anyhow(obstacle) => obstacle.to_string(),
-            Spread::ByClient { ports, by_address } => {
+            Spread::ByClient { ports, by_address, without } => {
                 let mut told = self.started.iter().zip(ports).zip(&config.ports);
                 let refused = told.find_map(|((port, wanted), config)| {
                     tell(port, wanted).err().map(|problem| format!("port {}: {problem:#}", config.name))
                 });
                 let Some(refused) = refused else {
                     let by = if *by_address { "the client's address and port" } else { "the client's port" };
-                    info!("requests and NAT replies come to the same worker, by {by}");
+                    let but = match without {
+                        None => String::new(),
+                        Some(family) => format!("; no hash key does that for {} as well", label(*family)),
+                    };
+                    info!("requests and NAT replies come to the same worker, by {by}{but}");
                     return;
                 };
                 refused
@@ -210,6 +214,13 @@ impl Ports {
     /// The NUMA node a worker's memory should come from: that of its first port.
     pub(crate) fn socket_of(&self, queues: &WorkerQueues) -> SocketId {
         self.sockets[queues.receive.first().map_or(0, |(port, _)| *port)]
+    }
+}
+
+fn label(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
     }
 }
 

@@ -4,19 +4,13 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::table::{peek, peeked};
 use crate::report::Problem;
-use crate::schema::{Field, File, RealServer, Span, Tabular, Text, VirtualServer};
+use crate::schema::{Field, File, Span, Text, VirtualServer};
 
 /// What is not served yet, in the order of the documentation. Serving the rest without it would do something else
 /// than the file says, so it stops weir.
 ///
 /// An entry that is taken out is served; its row of the table in docs/configuration.md goes with it.
 const NOT_SERVED: &[Gap] = &[
-    stops(
-        "a real server of an IPv6 virtual server by `nat`",
-        "IPv6 virtual servers by nat are",
-        "write forwarding = \"dr\" or \"tun\"",
-        ipv6_by_nat,
-    ),
     stops(
         "an IPv6 virtual server with a `mark`",
         "marks of IPv6 are",
@@ -69,22 +63,6 @@ pub(crate) fn not_served_yet(file: &File) -> Vec<Problem> {
 
 fn servers(file: &File, find: impl Fn(&VirtualServer) -> Option<Span>) -> Vec<Span> {
     peeked(&file.virtual_server).filter_map(|(server, _)| find(server)).collect()
-}
-
-/// Real servers of IPv6 virtual servers by NAT; sorry servers are some.
-fn ipv6_by_nat(file: &File) -> Vec<Span> {
-    let is_nat = |field: &Field<Text>| says(field, |method| method == "nat");
-    let servers = peeked(&file.virtual_server).filter(|(server, _)| ipv6(&server.address).is_some());
-    let each = servers.flat_map(|(server, _)| {
-        let sorry = peek(&server.sorry_server).map(|(Tabular(sorry), _)| sorry);
-        let others = peeked(&server.real_server).map(|(real_server, _)| real_server);
-        others.chain(sorry).map(move |real_server| (server, real_server))
-    });
-    let method = |server: &VirtualServer, real: &RealServer| match real.forwarding {
-        Some(_) => is_nat(&real.forwarding),
-        None => is_nat(&server.forwarding).and(peek(&real.address).map(|(_, span)| span)),
-    };
-    each.filter_map(|(server, real)| method(server, real)).collect()
 }
 
 fn ipv6_marks(file: &File) -> Vec<Span> {

@@ -2,7 +2,7 @@
 //!
 //! A connection's record is in the table of the worker that got its first packet. A reply of a NAT real server that
 //! comes in on another worker's queue is found there too, at the price of another core's cache line, so this is about
-//! speed: with the keys chosen here, both directions of an IPv4 connection come in on one worker. What devices hash
+//! speed: with the keys chosen here, both directions of a connection come in on one worker. What devices hash
 //! is in [`key`]; which port receives what is taken from the routes of the file.
 
 mod key;
@@ -11,14 +11,13 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use dpdk::port::{DeviceInfo, RssConfig};
-use weir_config::model::{Config, Forwarding, Port, RealServer, VirtualServer};
-use weir_dataplane::address::Addr4;
+use weir_config::model::{Config, Family, Forwarding, Port, RealServer, VirtualServer};
 use weir_dataplane::snapshot::routes::Routes;
 
-use self::key::{ClientHash, INDEX_BITS_MAX, KEY_LEN, Role};
+use self::key::{INDEX_BITS_MAX, KEY_LEN, Keys, Pair, Role, Traffic};
 
 /// Entries of the indirection table for each worker, as a power of two: shares differ by a sixteenth at most.
 const ENTRIES_PER_WORKER_LOG2: u32 = 4;
@@ -43,6 +42,8 @@ pub(crate) enum Spread {
         ports: Vec<PortSpread>,
         /// Whether the client's address counts beside its port.
         by_address: bool,
+        /// The family whose replies may come in anywhere all the same: there was no key for both.
+        without: Option<Family>,
     },
     /// As the devices like; replies may come in anywhere.
     Anyhow(Obstacle),
@@ -88,8 +89,8 @@ impl Spread {
         workers: usize,
         mut random: impl FnMut() -> u64,
     ) -> Self {
-        let pairs = nat_pairs(config);
-        if workers < 2 || pairs.is_empty() {
+        let traffic = nat(config);
+        if workers < 2 || traffic.is_empty() {
             return Self::Free;
         }
         let worker_bits = workers.next_power_of_two().ilog2();
@@ -100,17 +101,23 @@ impl Spread {
             }
             bits = bits.min(device.reta_size.ilog2());
         }
-        let roles = roles(config, &pairs);
-        let silent = silent(config, &pairs, &roles);
-        let Some(hash) = ClientHash::find((bits, worker_bits.min(bits)), &roles, &silent, &mut random) else {
+        // IPv4 first, if there is no key for both families.
+        let mut choices = vec![(&traffic[..], None)];
+        if let [v4, v6] = &traffic[..] {
+            choices.push((std::slice::from_ref(v4), Some(v6.family)));
+            choices.push((std::slice::from_ref(v6), Some(v4.family)));
+        }
+        let found = choices.into_iter().find_map(|(traffic, without)| {
+            Some((Keys::find((bits, worker_bits.min(bits)), traffic, &mut random)?, without))
+        });
+        let Some((Keys { keys, by_address }, without)) = found else {
             return Self::Anyhow(Obstacle::Servers);
         };
-        let mut ports = Vec::with_capacity(roles.len());
-        for ((port, device), role) in config.ports.iter().zip(devices).zip(&roles) {
-            let queues = queues(bits, workers, queue_count(port, device, workers));
-            ports.push(PortSpread { key: hash.key(*role, &mut random), queues });
-        }
-        Self::ByClient { ports, by_address: hash.depends_on_address() }
+        let ports = config.ports.iter().zip(devices).zip(keys).map(|((port, device), key)| PortSpread {
+            key,
+            queues: queues(bits, workers, queue_count(port, device, workers)),
+        });
+        Self::ByClient { ports: ports.collect(), by_address, without }
     }
 
     /// What a port with several receive queues is configured with.
@@ -154,36 +161,48 @@ fn queues(bits: u32, workers: usize, queues: usize) -> Vec<u16> {
     (0..entries).map(entry).collect()
 }
 
-/// A virtual server and a NAT real server of it, both IPv4. Those of marks have many addresses and are left out.
-struct Pair {
-    vip: (Addr4, u16),
-    server: (Addr4, u16),
-}
-
-fn nat_pairs(config: &Config) -> Vec<Pair> {
-    let of = |service: &VirtualServer, server: &RealServer| {
-        let (vip, address) = (Addr4::of(service.address)?, Addr4::of(server.address)?);
+/// NAT of each family that has any, IPv4 first. Virtual servers of marks have many addresses and are left out.
+fn nat(config: &Config) -> Vec<Traffic> {
+    let routes = Routes::new(config);
+    let pair = |service: &VirtualServer, server: &RealServer| {
         let is_one = service.mark.is_none() && server.forwarding == Forwarding::Nat;
-        is_one.then_some(Pair { vip: (vip, service.port), server: (address, server.port) })
+        is_one.then(|| Pair {
+            vip: SocketAddr::new(service.address, service.port),
+            server: SocketAddr::new(server.address, server.port),
+            replies: exit(&routes, server.address),
+        })
     };
     let services = config.virtual_servers.iter();
-    services
-        .flat_map(|service| service.real_servers.iter().filter_map(move |server| of(service, server)))
-        .collect()
+    let pairs: Vec<Pair> = services
+        .flat_map(|service| service.real_servers.iter().filter_map(move |server| pair(service, server)))
+        .collect();
+    let of = |family: Family| {
+        let pairs: Vec<Pair> =
+            pairs.iter().filter(|pair| Family::of(pair.vip.ip()) == family).copied().collect();
+        (!pairs.is_empty()).then(|| Traffic { family, roles: roles(config, family, &pairs), pairs })
+    };
+    [Family::V4, Family::V6].into_iter().filter_map(of).collect()
+}
+
+/// The port on the way to an address.
+fn exit(routes: &Routes, address: IpAddr) -> Option<usize> {
+    match address {
+        IpAddr::V4(address) => routes.next_hop(address.into()).map(|hop| hop.port),
+        IpAddr::V6(address) => routes.next_hop6(address).map(|hop| usize::from(hop.port())),
+    }
 }
 
 /// What each port receives. Replies: where a NAT real server is next on the way. Requests: where the default route
 /// leads, where another route leads on which no NAT real server lies, and where no replies come in.
-fn roles(config: &Config, pairs: &[Pair]) -> Vec<Role> {
-    let routes = Routes::new(config);
-    let replies: BTreeSet<usize> =
-        pairs.iter().filter_map(|pair| routes.next_hop(pair.server.0)).map(|hop| hop.port).collect();
+fn roles(config: &Config, family: Family, pairs: &[Pair]) -> Vec<Role> {
+    let replies: BTreeSet<usize> = pairs.iter().filter_map(|pair| pair.replies).collect();
     let has_servers = |route: &weir_config::model::Route| {
         route.destination.prefix_len() != 0
-            && pairs.iter().any(|pair| route.destination.contains(&IpAddr::from(pair.server.0)))
+            && pairs.iter().any(|pair| route.destination.contains(&pair.server.ip()))
     };
+    let routes = config.routes.iter().filter(|route| Family::of(route.destination.addr()) == family);
     let mut requests: BTreeSet<usize> =
-        config.routes.iter().filter(|route| !has_servers(route)).map(|route| route.port).collect();
+        routes.filter(|route| !has_servers(route)).map(|route| route.port).collect();
     requests.extend((0..config.ports.len()).filter(|port| !replies.contains(port)));
     let has_requests = !requests.is_empty();
     let role = |port| match (!has_requests || requests.contains(&port), replies.contains(&port)) {
@@ -192,31 +211,4 @@ fn roles(config: &Config, pairs: &[Pair]) -> Vec<Role> {
         (_, false) => Role::Requests,
     };
     (0..config.ports.len()).map(role).collect()
-}
-
-/// What servers add to the hash on the ports that hash them, as sums of bits, which has to be nothing: of each pair, what the VIP adds
-/// to a request and the real server to a reply, on any two ports that these can come in on.
-fn silent(config: &Config, pairs: &[Pair], roles: &[Role]) -> Vec<(u32, u16)> {
-    let routes = Routes::new(config);
-    let mut silent = BTreeSet::new();
-    for Pair { vip, server } in pairs {
-        let is_both = |port| roles.get(port) == Some(&Role::Both);
-        let reply_counts = routes.next_hop(server.0).is_some_and(|hop| is_both(hop.port));
-        // A real server without a port of its own has the one that the client asked for.
-        let server_port = if server.1 == 0 { vip.1 } else { server.1 };
-        for request in roles.iter().filter(|role| **role != Role::Replies) {
-            let request_counts = *request == Role::Both;
-            let of = |counts: bool, (address, port): (Addr4, u16)| {
-                if counts { (address.bits(), port) } else { (0, 0) }
-            };
-            let (a, b) = (of(request_counts, *vip), of(reply_counts, (server.0, server_port)));
-            silent.insert((a.0 ^ b.0, a.1 ^ b.1));
-            // One end's port alone, and it may be any.
-            if request_counts != reply_counts && vip.1 == 0 {
-                silent.extend((0..16).map(|bit| (0, 1 << bit)));
-            }
-        }
-    }
-    silent.remove(&(0, 0));
-    silent.into_iter().collect()
 }

@@ -222,6 +222,9 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::StrayIcmp));
         }
         let snapshot = pass.context.snapshot;
+        if packet.is_of_ipv6() && snapshot.local(packet.destination).is_none() {
+            return self.error_to_client6(frame, packet, &quoted, pass);
+        }
         if let Some(record) = self.find_client(&quoted, snapshot, quoted.source, quoted.destination) {
             return self.error_to_server(frame, packet, &quoted, record, pass);
         }
@@ -339,8 +342,12 @@ impl<F: Frame> Director<F> {
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         if server.forwarding == Forwarding::Nat {
-            let own = (server.address, server.port_for(port));
-            let translated = quoted::translate(frame.bytes_mut(), packet, quoted, quoted::End::Source, own);
+            let (bytes, port) = (frame.bytes_mut(), server.port_for(port));
+            let end = quoted::End::Source;
+            let translated = match &server.far {
+                Some(far) => quoted::translate6(bytes, packet, quoted, end, (far.address, port)),
+                None => quoted::translate(bytes, packet, quoted, end, (server.address, port)),
+            };
             if let Err(reason) = translated {
                 return Err((frame, reason));
             }

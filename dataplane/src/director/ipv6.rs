@@ -24,7 +24,7 @@ use crate::parse::v6::{self, Ends6};
 use crate::parse::{Packet, Quoted, Within};
 use crate::reply;
 use crate::rewrite::far::{Outer6, ipv6_into_tunnel, ipv6_into_tunnel6};
-use crate::rewrite::{ipv6_mut, quoted};
+use crate::rewrite::{ipv6_mut, nat6, quoted};
 use crate::sched::PickKey;
 use crate::sched::untracked::FlowHash;
 use crate::snapshot::server::Server;
@@ -45,10 +45,12 @@ impl<F: Frame> Director<F> {
         let others = Step::Drop(DropReason::EtherType);
         let bytes = frame.bytes();
         let Ok(ends) = v6::ends(bytes, packet.vlan.header_len()) else { return others };
-        if !(snapshot.serves_ipv6()
-            && snapshot.local6(number, ends.destination).is_some_and(|local| local.is_vip))
-        {
-            return others;
+        // Whatever port it comes in on, as over IPv4.
+        let number6 = snapshot.number6(ends.destination);
+        match number6.and_then(|number| snapshot.local(number)) {
+            Some(local) if local.is_vip && snapshot.serves_ipv6() => {}
+            Some(_) => return others,
+            None => return self.read_back6(frame, packet, ends, context).unwrap_or(others),
         }
         let port = &snapshot.ports[number];
         if !is_for(bytes, port) {
@@ -66,6 +68,29 @@ impl<F: Frame> Director<F> {
             (ICMPV6, _) => Step::Ipv6(Class::IcmpError),
             _ => Step::Ipv6(self.classify6(packet, lookup, snapshot)),
         }
+    }
+
+    /// First round of a frame to none of our addresses: a NAT real server's packet to its client, or an error about a client's to
+    /// it. `None`: it is neither.
+    fn read_back6(&self, frame: &F, packet: &mut Packet, ends: Ends6, context: Context<'_>) -> Option<Step> {
+        let Context { snapshot, port: number, .. } = context;
+        let may_be_back = snapshot.has_nat6()
+            && v6::may_be_source(ends.destination)
+            && is_for(frame.bytes(), &snapshot.ports[number]);
+        if !may_be_back {
+            return None;
+        }
+        let mut read = v6::parse(frame.bytes(), frame.len(), packet.vlan).ok()?;
+        let class = match (read.protocol, read.flags) {
+            (ICMPV6, ..kind::ECHO_REQUEST) => Class::IcmpError,
+            _ => {
+                snapshot.nat_server6(ends.source, read.source_port, read.protocol)?;
+                Class::Reply
+            }
+        };
+        read.destination = self.number6(ends.destination, snapshot);
+        *packet = read;
+        Some(Step::Ipv6(class))
     }
 
     /// As [`crate::classify::classify`], of an IPv6 packet to a VIP.
@@ -98,6 +123,11 @@ impl<F: Frame> Director<F> {
             Ok(ends) => ends,
             Err(reason) => return Err((frame, reason)),
         };
+        if class == Class::Reply {
+            let ends = self.ends6;
+            self.ends6 = Ends6 { source: ends.destination, destination: ends.source };
+            return self.reply6(frame, &packet, ends, pass);
+        }
         let source = self.ends6.source;
         // A packet before it in the burst may have opened its connection, or ended that of another client.
         packet.source = self.number6(source, pass.context.snapshot);
@@ -161,17 +191,22 @@ impl<F: Frame> Director<F> {
         let is_narrow = exceeds_all_ways(packet, server) && server.live.is_narrow(now);
         let mtu = snapshot.ports[usize::from(way.hop.port())].mtu.min(MTU_MIN);
         let pieces = (is_too_big || is_narrow && is_cut(packet, server)).then_some(mtu);
-        if server.forwarding == Forwarding::Tun {
-            let outer = Outer6 { encap: server.encap, source: way.source, destination: far.address };
-            if let Err(reason) = ipv6_into_tunnel6(&mut frame, client, &outer) {
-                return Err((frame, reason));
+        let rewritten = match server.forwarding {
+            Forwarding::Dr => Ok(()),
+            Forwarding::Nat => nat6::to_server(frame.bytes_mut(), packet, far.address, server.port),
+            Forwarding::Tun => {
+                let outer = Outer6 { encap: server.encap, source: way.source, destination: far.address };
+                ipv6_into_tunnel6(&mut frame, client, &outer)
             }
+        };
+        if let Err(reason) = rewritten {
+            return Err((frame, reason));
         }
         self.send_to_far(frame, packet, (hint, way, far.bound), pieces, pass)
     }
 
-    /// Reads the packet that an ICMPv6 error quotes: one to a client. With `schedule_icmp` the client gets a number, since the
-    /// error may open its connection.
+    /// Reads the packet that an ICMPv6 error quotes: one from a VIP to a client, or from a client to a NAT real server. With
+    /// `schedule_icmp` the client of the former gets a number, since the error may open its connection.
     #[cold]
     pub(super) fn read_quoted6(
         &mut self,
@@ -181,7 +216,14 @@ impl<F: Frame> Director<F> {
     ) -> Result<Quoted, DropReason> {
         let (mut quoted, ends) =
             v6::parse_quoted(packet.within(frame.bytes()), quoted::quote_offset(packet))?;
-        self.ends6 = Ends6 { source: ends.destination, destination: ends.source };
+        // Numbers that are the same do not say so: who has none has that of all such.
+        if self.ends6.destination != ends.source {
+            return Err(DropReason::StrayIcmp);
+        }
+        self.ends6 = match snapshot.local(packet.destination).is_some() {
+            true => Ends6 { source: ends.destination, destination: ends.source },
+            false => ends,
+        };
         quoted.source = self.number6(ends.source, snapshot);
         quoted.destination = self.number6(ends.destination, snapshot);
         if snapshot.switches.schedule_icmp

@@ -9,6 +9,7 @@
 //! [`Wire`].
 
 mod answer;
+mod errors6;
 pub mod explain;
 mod express;
 mod finding;
@@ -18,6 +19,7 @@ mod open;
 mod persist;
 mod punt;
 mod reply;
+mod reply6;
 mod request;
 mod scattered;
 mod send;
@@ -164,6 +166,8 @@ pub struct Director<F> {
     neighbors6: Neighbors<F, Hop6>,
     /// Where the neighbour of the last reply was found.
     reply_hint: Gauge,
+    /// The same of IPv6.
+    reply_hint6: Gauge,
     icmp_errors: ErrorLimits,
     resets: RateLimit,
     announcer: arp::Announcer,
@@ -195,8 +199,8 @@ pub struct Director<F> {
     ident: u16,
     /// Of packets of IPv6 that are cut.
     ident6: u32,
-    /// Of the packet of IPv6 that is under way: from the client to the virtual server. If it is an ICMPv6 error, of the packet
-    /// that it is about, in that direction.
+    /// Of the packet of IPv6 that is under way: from the client to the virtual server, or to the real server that NAT put in its
+    /// place. If it is an ICMPv6 error, of the packet that it is about, in that direction.
     ends6: Ends6,
     /// What control is being told of the neighbours.
     listing: Option<Listing>,
@@ -279,6 +283,7 @@ impl<F: Frame> Director<F> {
             neighbors: Neighbors::new(),
             neighbors6: Neighbors::new(),
             reply_hint: Gauge::default(),
+            reply_hint6: Gauge::default(),
             icmp_errors: ErrorLimits::new(),
             resets: RateLimit::per_second(RESETS_PER_SECOND),
             announcer: arp::Announcer::default(),

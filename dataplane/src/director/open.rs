@@ -212,6 +212,8 @@ fn answer_alike(one: Record, other: Record, snapshot: &Snapshot) -> bool {
     one.protocol() == other.protocol()
         && others.forwarding == Forwarding::Nat
         && others.replies_from(server.address, server.port_for(one.port()), other.port())
+        // Where they are of IPv6 neither has another address.
+        && others.far.as_ref().map(|far| far.address) == server.far.as_ref().map(|far| far.address)
 }
 
 /// The state of a new connection, and the second of its last packet. A quote moves no state, and what it opens lasts a

@@ -102,7 +102,7 @@ impl<F: Frame> Director<F> {
 
     /// Counts what a real server says to a client's SYN, for passive health. `record` is as it was before.
     #[cold]
-    fn count_answer(&self, server: &Server, packet: &Packet, record: Record) {
+    pub(super) fn count_answer(&self, server: &Server, packet: &Packet, record: Record) {
         if packet.protocol != ipv4::TCP || record.state() != tcp::SYN_RECV {
             return;
         }
@@ -189,7 +189,7 @@ impl<F: Frame> Director<F> {
 
     /// A real server's packet that can't go on to its client.
     #[cold]
-    fn end_at<W: Wire<Frame = F>>(
+    pub(super) fn end_at<W: Wire<Frame = F>>(
         &mut self,
         obstacle: Obstacle,
         frame: F,
@@ -259,14 +259,8 @@ impl<F: Frame> Director<F> {
             self.shared.counters.untracked.add(u64::from(!origin.one_packet));
             return self.return_to_client(frame, packet, (origin.vip, origin.port), hop, pass);
         }
-        // The kernel looks at the first chunk alone.
-        let is_reset = match packet.protocol {
-            ipv4::TCP => packet.flags & flags::RST != 0,
-            ipv4::SCTP => packet.flags == sctp::Event::Abort as u8,
-            _ => false,
-        };
         let is_real_server = snapshot.has_nat_server(packet.source, packet.source_port, packet.protocol);
-        if snapshot.switches.nat_icmp_send && is_real_server && !is_reset {
+        if snapshot.switches.nat_icmp_send && is_real_server && !is_reset(packet) {
             // The kernel notices behind its router, which has taken one from the TTL.
             if let Ok(header) = ipv4_mut(frame.bytes_mut(), packet.l3())
                 && header.ttl > 1
@@ -289,8 +283,17 @@ pub(super) fn may_be_answered(packet: &Packet, record: Record) -> bool {
     !state::is_over(record.protocol(), Direction::Input, record.state(), 1)
 }
 
+/// Whether a packet ends what it belongs to, so that it is not answered. The kernel looks at the first chunk alone.
+pub(super) fn is_reset(packet: &Packet) -> bool {
+    match packet.protocol {
+        ipv4::TCP => packet.flags & flags::RST != 0,
+        ipv4::SCTP => packet.flags == sctp::Event::Abort as u8,
+        _ => false,
+    }
+}
+
 /// Why a real server's packet can't go on to its client.
-enum Obstacle {
+pub(super) enum Obstacle {
     /// And the real server need not know.
     Drop(DropReason),
     /// And the real server is told.

@@ -167,7 +167,7 @@ impl<F: Frame> Director<F> {
     }
 
     /// As [`Director::resolve_and_send`], to a next hop of IPv6.
-    fn resolve_and_send6<W: Wire<Frame = F>>(
+    pub(super) fn resolve_and_send6<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
         vlan: Vlan,

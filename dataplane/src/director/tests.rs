@@ -18,6 +18,7 @@ mod vrrp;
 mod workers;
 
 mod marks;
+mod nat6;
 mod persistence;
 
 use std::collections::HashMap;

@@ -118,9 +118,15 @@ impl<F: Frame> Director<F> {
     /// The same for a real server's packet, whose connection may be any worker's.
     #[cold]
     pub(super) fn may_answer_untracked(&self, hash: u64, now: Now) -> bool {
-        now.seconds < self.shared.untracked_until.load(Relaxed)
+        self.is_under_suspicion(now)
             || self.is_crowded_anywhere(hash)
             || self.shared.turned_away.has(hash, now)
+    }
+
+    /// Whether some worker's table was full of late.
+    #[cold]
+    pub(super) fn is_under_suspicion(&self, now: Now) -> bool {
+        now.seconds < self.shared.untracked_until.load(Relaxed)
     }
 
     /// The real server of a flow without a record that an ICMP error is about.

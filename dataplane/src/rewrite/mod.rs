@@ -5,6 +5,7 @@
 
 pub mod far;
 pub mod fragment;
+pub mod nat6;
 pub mod plain;
 pub mod quoted;
 pub mod sctp;

@@ -4,15 +4,17 @@
 //! from the quote. Addresses and ports in it are translated and its IP checksum mended; the quoted transport
 //! checksum is left alone, as the kernel leaves it (it covers a pseudo-header that the reader can't check).
 
+use std::net::Ipv6Addr;
+
 use zerocopy::FromBytes;
 
-use super::ipv4_mut;
+use super::{ipv4_mut, ipv6_mut};
 use crate::address::Addr4;
 use crate::packet::Frame;
 use crate::parse::{Packet, Quoted, v6};
 use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
-use crate::wire::icmp6;
+use crate::wire::icmp6::{self, Icmp6};
 use crate::wire::l4::{self, Icmp, Ports};
 
 /// Which end of the quoted packet was ours.
@@ -65,6 +67,33 @@ pub fn translate(
     let icmp = bytes.get_mut(packet.l4()..).unwrap_or_default();
     let (icmp, _) = Icmp::mut_from_prefix(icmp).map_err(|_| DropReason::Truncated)?;
     icmp.checksum = delta.apply(icmp.checksum);
+    Ok(())
+}
+
+/// As [`translate`], of an ICMPv6 error. No header of IPv6 has a checksum, so the message's says all.
+pub fn translate6(
+    bytes: &mut [u8],
+    packet: &Packet,
+    quoted: &Quoted,
+    end: End,
+    (address, port): (Ipv6Addr, u16),
+) -> Result<(), DropReason> {
+    let len = packet.end().min(bytes.len());
+    let bytes = &mut bytes[..len];
+    let header = ipv6_mut(bytes, quoted.l3)?;
+    let addresses = match end {
+        End::Source => header.set_source(address),
+        End::Destination => header.set_destination(address),
+    };
+    let l4 = bytes.get_mut(quoted.l4..).unwrap_or_default();
+    let (ports, _) = Ports::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
+    let ports = match end {
+        End::Source => ports.set_source(port),
+        End::Destination => ports.set_destination(port),
+    };
+    let icmp = bytes.get_mut(packet.l4()..).unwrap_or_default();
+    let (icmp, _) = Icmp6::mut_from_prefix(icmp).map_err(|_| DropReason::Truncated)?;
+    icmp.checksum = ports.apply(addresses.apply(icmp.checksum));
     Ok(())
 }
 

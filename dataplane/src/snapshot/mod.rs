@@ -46,6 +46,7 @@ use ipv6::Ipv6;
 use marks::{Marked, Marks};
 pub use masters::Held6;
 use masters::{Held, VirtualRouters};
+use nat::NatServers;
 use ranks::Arrivals;
 use routes::Routes;
 use server::Server;
@@ -100,7 +101,7 @@ pub struct Snapshot {
     /// By virtual server: what real servers carried that have no number any more.
     retired: Arc<[Traffic]>,
     /// By socket.
-    nat_servers: Arc<HashMap<u64, NatServer>>,
+    nat_servers: NatServers,
     /// Those of virtual routers aside, which are in `held`.
     locals: Arc<HashMap<Addr4, Local>>,
     virtual_routers: Arc<VirtualRouters>,
@@ -526,25 +527,25 @@ impl Snapshot {
     /// `Some(None)`, by the client; `Some(Some(port))`, by the client and this port.
     #[inline]
     pub fn nat_server(&self, address: Addr4, port: u16, protocol: u8) -> Option<Option<u16>> {
-        let exact = self.nat_servers.get(&socket(address, port, protocol));
-        let server = exact.or_else(|| self.nat_servers.get(&socket(address, 0, protocol)))?;
+        let exact = self.nat_servers.v4.get(&socket(address, port, protocol));
+        let server = exact.or_else(|| self.nat_servers.v4.get(&socket(address, 0, protocol)))?;
         Some(server.any_port.then_some(port))
     }
 
     /// Whether new connections may go to a NAT real server at this socket.
     pub fn has_nat_server(&self, address: Addr4, port: u16, protocol: u8) -> bool {
-        let exact = self.nat_servers.get(&socket(address, port, protocol));
-        let server = exact.or_else(|| self.nat_servers.get(&socket(address, 0, protocol)));
+        let exact = self.nat_servers.v4.get(&socket(address, port, protocol));
+        let server = exact.or_else(|| self.nat_servers.v4.get(&socket(address, 0, protocol)));
         server.is_some_and(|server| !server.is_left)
     }
 
     /// What a NAT real server's packet without a record goes out as, if only one virtual server has that real server and
     /// a single address and port.
     pub fn origin(&self, address: Addr4, port: u16, protocol: u8) -> Option<Origin> {
-        match self.nat_servers.get(&socket(address, port, protocol)) {
+        match self.nat_servers.v4.get(&socket(address, port, protocol)) {
             Some(server) => server.origin,
             None => {
-                let server = self.nat_servers.get(&socket(address, 0, protocol))?;
+                let server = self.nat_servers.v4.get(&socket(address, 0, protocol))?;
                 server.origin.map(|origin| Origin { port, ..origin })
             }
         }

@@ -1,21 +1,44 @@
 //! Which virtual servers have which sockets of NAT real servers. Control's; packets are looked up in what comes of it.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use weir_config::model::Protocol;
 
 use super::server::Server;
-use super::{NatServer, socket};
+use super::{NatServer, Origin, Snapshot, socket};
 use crate::conn::record::ServiceId;
 
 /// By socket and virtual server.
 #[derive(Default)]
-pub(super) struct NatSockets(BTreeMap<(u64, u16), NatServer>);
+pub(super) struct NatSockets(BTreeMap<(Socket, u16), NatServer>);
 
 /// The socket that a real server answers from.
-pub(super) fn socket_of(server: &Server, protocol: Protocol) -> u64 {
-    socket(server.address, server.port, protocol.number())
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Socket {
+    V4(u64),
+    V6(Socket6),
+}
+
+/// Address, port and IP protocol number.
+pub(super) type Socket6 = (Ipv6Addr, u16, u8);
+
+/// The sockets of NAT real servers, as packets are looked up by them.
+#[derive(Clone, Default)]
+pub(super) struct NatServers {
+    pub(super) v4: Arc<HashMap<u64, NatServer>>,
+    pub(super) v6: Arc<HashMap<Socket6, NatServer>>,
+}
+
+/// See [`Socket`].
+pub(super) fn socket_of(server: &Server, protocol: Protocol) -> Socket {
+    let (port, protocol) = (server.port, protocol.number());
+    match &server.far {
+        None => Socket::V4(socket(server.address, port, protocol)),
+        Some(far) => Socket::V6((far.address, port, protocol)),
+    }
 }
 
 impl NatSockets {
@@ -33,23 +56,74 @@ impl NatSockets {
     }
 
     /// Takes a socket from a virtual server, and says what it had.
-    pub(super) fn remove(&mut self, socket: u64, service: ServiceId) -> Option<NatServer> {
+    pub(super) fn remove(&mut self, socket: Socket, service: ServiceId) -> Option<NatServer> {
         self.0.remove(&(socket, service.0))
     }
 
     /// What packets from this socket are looked up by.
-    pub(super) fn at(&self, socket: u64) -> Option<NatServer> {
+    pub(super) fn at(&self, socket: Socket) -> Option<NatServer> {
         let theirs = self.0.range((socket, 0)..=(socket, u16::MAX)).map(|(_, server)| *server);
         theirs.reduce(NatServer::beside)
     }
 
     /// All sockets.
-    pub(super) fn all(&self) -> HashMap<u64, NatServer> {
-        let mut all: HashMap<u64, NatServer> = HashMap::with_capacity(self.0.len());
+    pub(super) fn all(&self) -> NatServers {
+        let (mut v4, mut v6) = (HashMap::with_capacity(self.0.len()), HashMap::new());
         for ((socket, _), server) in &self.0 {
-            all.entry(*socket).and_modify(|first| *first = first.beside(*server)).or_insert(*server);
+            let beside = |first: &mut NatServer| *first = first.beside(*server);
+            match socket {
+                Socket::V4(socket) => _ = v4.entry(*socket).and_modify(beside).or_insert(*server),
+                Socket::V6(socket) => _ = v6.entry(*socket).and_modify(beside).or_insert(*server),
+            }
         }
-        all
+        NatServers { v4: Arc::new(v4), v6: Arc::new(v6) }
+    }
+}
+
+impl NatServers {
+    /// What packets from this socket are looked up by is another thing now.
+    pub(super) fn set(&mut self, socket: Socket, server: Option<NatServer>) {
+        match (socket, server) {
+            (Socket::V4(socket), Some(server)) => _ = Arc::make_mut(&mut self.v4).insert(socket, server),
+            (Socket::V4(socket), None) => _ = Arc::make_mut(&mut self.v4).remove(&socket),
+            (Socket::V6(socket), Some(server)) => _ = Arc::make_mut(&mut self.v6).insert(socket, server),
+            (Socket::V6(socket), None) => _ = Arc::make_mut(&mut self.v6).remove(&socket),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Whether there are NAT real servers of IPv6.
+    #[inline]
+    pub fn has_nat6(&self) -> bool {
+        !self.nat_servers.v6.is_empty()
+    }
+
+    /// As [`Snapshot::nat_server`], of IPv6.
+    pub fn nat_server6(&self, address: Ipv6Addr, port: u16, protocol: u8) -> Option<Option<u16>> {
+        let server = self.nat_socket6(address, port, protocol)?;
+        Some(server.any_port.then_some(port))
+    }
+
+    /// As [`Snapshot::has_nat_server`], of IPv6.
+    pub fn has_nat_server6(&self, address: Ipv6Addr, port: u16, protocol: u8) -> bool {
+        self.nat_socket6(address, port, protocol).is_some_and(|server| !server.is_left)
+    }
+
+    /// As [`Snapshot::origin`], of IPv6.
+    pub fn origin6(&self, address: Ipv6Addr, port: u16, protocol: u8) -> Option<Origin> {
+        match self.nat_servers.v6.get(&(address, port, protocol)) {
+            Some(server) => server.origin,
+            None => {
+                let server = self.nat_servers.v6.get(&(address, 0, protocol))?;
+                server.origin.map(|origin| Origin { port, ..origin })
+            }
+        }
+    }
+
+    fn nat_socket6(&self, address: Ipv6Addr, port: u16, protocol: u8) -> Option<&NatServer> {
+        let sockets = &self.nat_servers.v6;
+        sockets.get(&(address, port, protocol)).or_else(|| sockets.get(&(address, 0, protocol)))
     }
 }
 

@@ -595,7 +595,7 @@ impl Registry {
             services: services.into(),
             servers: servers.into(),
             retired: retired.into(),
-            nat_servers: Arc::new(self.nat_sockets.all()),
+            nat_servers: self.nat_sockets.all(),
             locals: Arc::new(locals),
             familiar,
             virtual_routers: Arc::new(virtual_routers),

@@ -106,3 +106,14 @@ impl Route {
         Self { network: net.network().into(), mask: net.netmask().into(), port, gateway }
     }
 }
+
+impl Routes {
+    /// As [`Routes::next_hop`], of IPv6, on the port's own network. No router passes on what is for a link alone.
+    pub fn next_hop6(&self, destination: Ipv6Addr) -> Option<Hop6> {
+        let is_for_link = destination.is_unicast_link_local();
+        let leads_there =
+            |route: &&Route6| route.net.contains(&destination) && (route.gateway.is_none() || !is_for_link);
+        let route = self.v6.iter().find(leads_there)?;
+        Some(Hop6::at(route.gateway.unwrap_or(destination), route.port, 0))
+    }
+}

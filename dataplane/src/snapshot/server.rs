@@ -1,6 +1,6 @@
 //! A real server as the data path sees it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -83,6 +83,11 @@ impl Server {
     #[inline]
     pub fn replies_from(&self, address: Addr4, source_port: u16, port: u16) -> bool {
         self.address == address && self.port_for(port) == source_port
+    }
+
+    /// As [`Server::replies_from`], of IPv6.
+    pub fn replies_from6(&self, address: Ipv6Addr, source_port: u16, port: u16) -> bool {
+        self.far.as_ref().is_some_and(|far| far.address == address) && self.port_for(port) == source_port
     }
 
     /// Whether it is left to connections that began before an edit.

@@ -1,7 +1,11 @@
 //! IPv6 (RFC 8200), as much of it as is needed to tell whose a packet is.
 
+use std::net::Ipv6Addr;
+
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::checksum::Delta;
 
 /// Length of the header without extension headers, in bytes.
 pub const HEADER_LEN: usize = 40;
@@ -70,5 +74,21 @@ impl Ipv6 {
     #[inline]
     pub fn traffic_class(&self) -> u8 {
         (self.version_class_flow.get() >> 20) as u8
+    }
+
+    /// Replaces the sender and returns what changed.
+    pub fn set_source(&mut self, address: Ipv6Addr) -> Delta {
+        let new = address.octets();
+        let delta = Delta::NONE.address6(&self.source, &new);
+        self.source = new;
+        delta
+    }
+
+    /// Replaces the receiver and returns what changed.
+    pub fn set_destination(&mut self, address: Ipv6Addr) -> Delta {
+        let new = address.octets();
+        let delta = Delta::NONE.address6(&self.destination, &new);
+        self.destination = new;
+        delta
     }
 }

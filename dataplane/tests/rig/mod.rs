@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 #![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use dpdk::{
 };
 use weir_config::model::MacAddress;
 use weir_dataplane::address::Addr4;
+use weir_dataplane::conn::clients::Clients;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
@@ -23,7 +25,7 @@ use weir_dataplane::punt::Punt;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::publish::Publisher;
 use weir_dataplane::snapshot::registry::{Progress, Registry};
-use weir_dataplane::wire::ethernet::{TYPE_IPV4, Vlan, write_header};
+use weir_dataplane::wire::ethernet::{TYPE_IPV4, TYPE_IPV6, Vlan, write_header};
 use weir_dataplane::wire::ipv4::{self, Ipv4};
 use weir_dataplane::worker::Worker;
 use zerocopy::IntoBytes;
@@ -34,6 +36,8 @@ pub const GATEWAY: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xfe]);
 pub const SERVER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 11]);
 pub const VIP: Addr4 = Addr4::new(10, 0, 0, 100);
 pub const SERVER: Addr4 = Addr4::new(10, 0, 0, 11);
+pub const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 0x100);
+pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 0x11);
 const CONFIG: &str = r#"
 [connections]
 capacity = 16384
@@ -41,15 +45,38 @@ capacity = 16384
 [[port]]
 name = "lan"
 device = "net_ring0"
-addresses = ["10.0.0.2/24"]
+addresses = ["10.0.0.2/24", "fd99::2/64"]
 
 [[route]]
 destination = "0.0.0.0/0"
 gateway = "10.0.0.254"
 
+[[route]]
+destination = "::/0"
+gateway = "fd99::fe"
+
 [[neighbor]]
 address = "10.0.0.254"
 mac = "02:00:00:00:00:fe"
+
+[[neighbor]]
+address = "fd99::fe"
+mac = "02:00:00:00:00:fe"
+
+[[neighbor]]
+address = "fd99::11"
+mac = "02:00:00:00:00:0b"
+
+[[virtual_server]]
+name = "web6"
+address = "fd99::100"
+port = 80
+forwarding = "nat"
+scheduler = "rr"
+
+[[virtual_server.real_server]]
+address = "fd99::11"
+port = 8080
 
 [[virtual_server]]
 name = "web"
@@ -99,7 +126,10 @@ pub fn segment(to: MacAddress, from: MacAddress, source: End, destination: End, 
 /// The folded sum of pseudo header and segment: 0xffff where the checksum in it is right.
 fn checksum(source: Addr4, destination: Addr4, tcp: &[u8]) -> u16 {
     let pseudo = [&source.octets()[..], &destination.octets(), &[0, 6], &(tcp.len() as u16).to_be_bytes()];
-    let bytes = [&pseudo.concat(), tcp].concat();
+    checksum_of(&[&pseudo.concat(), tcp].concat())
+}
+
+fn checksum_of(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -114,6 +144,52 @@ pub fn read(frame: &[u8]) -> (MacAddress, End, End, u8) {
     let (source, destination) = ((word(26), half(34)), (word(30), half(36)));
     assert_eq!(checksum(source.0, destination.0, &frame[34..54]), 0xffff, "the checksum of {frame:x?}");
     (MacAddress(frame[..6].try_into().unwrap()), source, destination, frame[47])
+}
+
+pub type End6 = (Ipv6Addr, u16);
+
+/// As [`client`], of IPv6.
+pub fn client6(number: u32) -> End6 {
+    let [a, b, c, d] = (number * 7_919).to_be_bytes();
+    let (upper, lower) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    (Ipv6Addr::new(0x2001, 0xdb8, upper, 0, 0, 0, 0, lower), 30_000 + (number % 1_000) as u16)
+}
+
+/// As [`segment`], of IPv6.
+pub fn segment6(to: MacAddress, from: MacAddress, source: End6, destination: End6, flags: u8) -> Vec<u8> {
+    let mut tcp = [source.1.to_be_bytes(), destination.1.to_be_bytes()].concat();
+    tcp.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 1, 0, 0, 0, 0, 0]);
+    let sum = !checksum6(source.0, destination.0, &tcp);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = vec![0; 18];
+    let len = write_header(&mut frame, to, from, Vlan::NONE, TYPE_IPV6);
+    frame.truncate(len);
+    frame.extend_from_slice(&[0x60, 0, 0, 0, 0, 20, 6, 64]);
+    frame.extend_from_slice(&[source.0.octets(), destination.0.octets()].concat());
+    frame.extend_from_slice(&tcp);
+    frame
+}
+
+fn checksum6(source: Ipv6Addr, destination: Ipv6Addr, tcp: &[u8]) -> u16 {
+    let pseudo = [&source.octets()[..], &destination.octets()].concat();
+    checksum_of(&[&pseudo[..], &[0, 6], &(tcp.len() as u16).to_be_bytes(), tcp].concat())
+}
+
+/// As [`read`], of IPv6.
+pub fn read6(frame: &[u8]) -> (MacAddress, End6, End6, u8) {
+    let address = |at: usize| Ipv6Addr::from(*frame[at..].first_chunk::<16>().unwrap());
+    let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let (source, destination) = ((address(22), half(54)), (address(38), half(56)));
+    assert_eq!(checksum6(source.0, destination.0, &frame[54..74]), 0xffff, "the checksum of {frame:x?}");
+    (MacAddress(frame[..6].try_into().unwrap()), source, destination, frame[67])
+}
+
+fn is_tcp(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([8, 0]) => frame.len() >= 54 && frame[23] == 6,
+        Some([0x86, 0xdd]) => frame.len() >= 74 && frame[20] == 6,
+        _ => false,
+    }
 }
 
 /// The wire: what goes to the workers' queues, and what comes from them.
@@ -142,8 +218,7 @@ impl Rig {
             let mut burst = Burst::new();
             self.from[queue].receive(&mut burst);
             let bytes = burst.iter().map(|mbuf| mbuf.bytes().to_vec());
-            frames
-                .extend(bytes.filter(|frame| frame.len() >= 54 && frame[12..14] == [8, 0] && frame[23] == 6));
+            frames.extend(bytes.filter(|frame| is_tcp(frame)));
         }
         assert_eq!(frames.len(), count, "frames of queue {queue}");
         frames
@@ -207,7 +282,9 @@ pub fn with_workers(servers: &[u8], flows_move: bool, talk: impl FnOnce(&mut Rig
     let capacity = config.connections.capacity as usize;
     let key = HashKey::new([0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15]);
     let lines = || Slab::heap(Table::lines_for(capacity)).unwrap();
-    let tables: Vec<Table> = (0..WORKERS).map(|_| Table::new(lines(), capacity, key)).collect();
+    let clients = || Slab::heap(Clients::lines_for(config.ipv6_clients())).unwrap();
+    let table = |_| Table::new(lines(), capacity, key).with_clients(clients());
+    let tables: Vec<Table> = (0..WORKERS).map(table).collect();
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
     let templates = Arc::new(Templates::new(Slab::heap(Templates::lines_for(64)).unwrap(), key));
     let (stop, polling) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));

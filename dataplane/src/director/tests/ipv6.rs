@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::*;
 use crate::wire::checksum::Sum;
 
-const OWN6: &str = "2001:db8::2";
-const VIP6: &str = "2001:db8::100";
+pub(super) const OWN6: &str = "2001:db8::2";
+pub(super) const VIP6: &str = "2001:db8::100";
 const SERVERS: [u8; 3] = [11, 12, 13];
 
 /// A virtual server of each family with the same real servers, as far as their last octets go.
@@ -33,16 +33,21 @@ fn both(scheduler: &str, extra: &str) -> Config {
     weir_config::parse("test", &text).unwrap_or_else(|report| panic!("{report}")).config
 }
 
-fn v6(text: &str) -> Ipv6Addr {
+pub(super) fn v6(text: &str) -> Ipv6Addr {
     text.parse().expect("an address")
 }
 
-fn client(number: u8) -> Ipv6Addr {
+pub(super) fn client(number: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, u16::from(number))
 }
 
 /// An IPv6 packet from the client's MAC.
-fn packet6(source: Ipv6Addr, destination: Ipv6Addr, (next, hop_limit): (u8, u8), payload: &[u8]) -> Vec<u8> {
+pub(super) fn packet6(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    (next, hop_limit): (u8, u8),
+    payload: &[u8],
+) -> Vec<u8> {
     let mut frame = [OWN.0, CLIENT_MAC.0].concat();
     frame.extend([0x86, 0xdd, 0x6b, 0x91, 0x23, 0x45]);
     frame.extend((payload.len() as u16).to_be_bytes());
@@ -178,7 +183,7 @@ fn a_connection_is_found_with_whichever_worker_has_it_where_flows_move() {
 }
 
 /// Whether the checksum of the ICMPv6 message or the TCP segment in a frame is right.
-fn has_right_checksum(frame: &[u8]) -> bool {
+pub(super) fn has_right_checksum(frame: &[u8]) -> bool {
     let sum = Sum::default().bytes(&frame[22..54]).long(frame.len() as u32 - 54).word(frame[20].into());
     sum.bytes(&frame[54..]).fold() == 0xffff
 }

@@ -247,7 +247,7 @@ impl Registry {
         for server in nat_servers(entry) {
             self.nat_sockets.remove(socket_of(server, protocol), entry.id);
         }
-        let (Some((wanted, ..)), Some(vip)) = (&entry.current, Addr4::of(address)) else { return };
+        let (Some((wanted, ..)), Some(vip)) = (&entry.current, self.numbers6.of(address)) else { return };
         let origin = Origin { vip, port, one_packet: wanted.one_packet };
         let its = NatServer { any_port: false, is_left: false, origin: Some(origin) };
         for server in nat_servers(entry).filter(|server| !server.is_left()) {
@@ -272,7 +272,6 @@ impl Registry {
         let entries = || behind.iter().filter_map(|key| Some((key, self.services.get(key)?)));
         let services = Arc::make_mut(&mut base.services);
         let servers = Arc::make_mut(&mut base.servers);
-        let sockets = Arc::make_mut(&mut base.nat_servers);
         let mut forget = false;
         for (key, entry) in entries() {
             let Identity::Address { address, port, protocol } = *key else { continue };
@@ -288,10 +287,7 @@ impl Registry {
                 servers[server.id.index()] = self.bound(server);
             }
             for socket in nat_servers(entry).map(|server| socket_of(server, protocol)) {
-                match self.nat_sockets.at(socket) {
-                    Some(server) => _ = sockets.insert(socket, server),
-                    None => _ = sockets.remove(&socket),
-                }
+                base.nat_servers.set(socket, self.nat_sockets.at(socket));
             }
             let Some(vip) = Addr4::of(address) else { continue };
             let target = Target { service: entry.id, vip: base.vips.number(vip), any_port: false };

@@ -11,9 +11,6 @@ use crate::wire::encap::Encap;
 /// What is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotServed {
-    /// A virtual server of IPv6 by a method that has none yet.
-    #[error("IPv6 is not served yet by {}; write forwarding = \"dr\" or \"tun\"", .0.name())]
-    Ipv6By(Forwarding),
     /// A mark's virtual server of IPv6.
     #[error("marks of IPv6 are not served yet; write an address and port instead")]
     Ipv6Mark,
@@ -90,7 +87,6 @@ fn reach_of(family: Family, real: &RealServer) -> Result<Reach, NotServed> {
     match real.forwarding {
         Forwarding::Tun => {}
         method if theirs != family => return Err(NotServed::Across(method, family, theirs)),
-        Forwarding::Nat if family == Family::V6 => return Err(NotServed::Ipv6By(real.forwarding)),
         Forwarding::Dr | Forwarding::Nat => {}
     }
     let encap = match real.tunnel {
@@ -165,12 +161,11 @@ mod tests {
         ),
         (
             |file| {
-                file.virtual_servers[0].address = v6("2001:db8::101");
-                file.virtual_servers[0].real_servers[0].address = v6("2001:db8::b");
-                file.virtual_servers[0].real_servers[0].forwarding = Forwarding::Nat;
+                file.virtual_servers[1].address = v6("2001:db8::101");
+                file.virtual_servers[1].real_servers[0].forwarding = Forwarding::Nat;
             },
-            "virtual server tun, real server [2001:db8::b]:80: IPv6 is not served yet by nat; write forwarding = \"dr\" or \
-             \"tun\"",
+            "virtual server dr, real server 10.0.0.11:80: nat does not lead from IPv6 to IPv4; write an IPv6 address of \
+             this real server",
         ),
         (
             |file| file.virtual_servers[2].address = v6("::"),

@@ -80,7 +80,7 @@ fn seen(snapshot: &Snapshot) -> (Vec<String>, Vec<String>, BTreeMap<u64, NatServ
         let own = format!("{id:?} {current:?} {forwarding:?} {is_present} {address}:{port} {weight}");
         format!("{own} {service:?} {hop:?} {far:?} {bound:?}")
     });
-    (services.collect(), servers.collect(), snapshot.nat_servers.iter().map(|(s, n)| (*s, *n)).collect())
+    (services.collect(), servers.collect(), snapshot.nat_servers.v4.iter().map(|(s, n)| (*s, *n)).collect())
 }
 
 /// Numbers that look random (xorshift).
@@ -210,7 +210,7 @@ fn reached(snapshot: &Snapshot) -> Vec<String> {
                 .is_none_or(|service| { service.list.iter().all(|candidate| candidate.id != server.id) })
         );
     }
-    let mut sockets: Vec<_> = snapshot.nat_servers.iter().filter(|(_, its)| !its.is_left).collect();
+    let mut sockets: Vec<_> = snapshot.nat_servers.v4.iter().filter(|(_, its)| !its.is_left).collect();
     sockets.sort_by_key(|(socket, _)| **socket);
     reached.push(format!("{sockets:?}"));
     reached

@@ -1,0 +1,301 @@
+//! As `reply`, of IPv6: a NAT real server's packet back to its client as the virtual server's, and the connection that it
+//! belongs to.
+//!
+//! A client's number is each worker's own, so every table that is searched is asked by the number that its owner has given.
+
+use std::net::Ipv6Addr;
+
+use weir_config::model::Forwarding;
+
+use super::reply::{Obstacle, is_reset, may_be_answered};
+use super::{Context, Director, Pass, Passed, trim_surplus};
+use crate::address::Addr4;
+use crate::clock::Now;
+use crate::conn::record::{Record, reply_hash_input};
+use crate::conn::state::Direction;
+use crate::conn::table::{Slot, View};
+use crate::limit::Asker;
+use crate::neighbor::Hop6;
+use crate::packet::{Frame, Wire};
+use crate::parse::Packet;
+use crate::parse::v6::{Ends6, may_be_source};
+use crate::reply;
+use crate::rewrite::{ipv6_mut, nat6};
+use crate::snapshot::Snapshot;
+use crate::snapshot::server::Gauge;
+use crate::stats::{DropReason, WorkerCounters};
+use crate::wire::ethernet::Vlan;
+use crate::wire::ipv6::MTU_MIN;
+use crate::wire::l4::flags;
+
+/// A NAT real server and a client that talk to each other, by what stands in the real server's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pair6 {
+    pub(super) server: Ipv6Addr,
+    pub(super) server_port: u16,
+    /// IP protocol number.
+    pub(super) protocol: u8,
+    pub(super) client: Ipv6Addr,
+    pub(super) client_port: u16,
+}
+
+impl Pair6 {
+    /// Of a real server's packet between these ends.
+    pub(super) fn of(packet: &Packet, ends: Ends6) -> Self {
+        Self {
+            server: ends.source,
+            server_port: packet.source_port,
+            protocol: packet.protocol,
+            client: ends.destination,
+            client_port: packet.destination_port,
+        }
+    }
+
+    /// Whether a connection of the client's port is theirs.
+    fn has(&self, record: Record, snapshot: &Snapshot) -> bool {
+        let server = snapshot.server(record.server());
+        record.protocol().number() == self.protocol
+            && server.replies_from6(self.server, self.server_port, record.port())
+            && server.forwarding == Forwarding::Nat
+    }
+
+    /// What their connection may be hashed with, besides the client: first as the real server's virtual servers have it.
+    fn kinds(&self, snapshot: &Snapshot) -> impl Iterator<Item = Option<u16>> + use<> {
+        let any_port = snapshot.nat_server6(self.server, self.server_port, self.protocol).flatten();
+        let other = if any_port.is_some() { None } else { Some(self.server_port) };
+        std::iter::once(any_port).chain(snapshot.has_both_hashes.then_some(other))
+    }
+
+    fn hash_input(&self, client: Addr4, kind: Option<u16>) -> u64 {
+        reply_hash_input(client, self.client_port, kind)
+    }
+
+    /// The client's number with a worker.
+    fn number(&self, snapshot: &Snapshot, its: impl FnOnce(Ipv6Addr) -> Option<Addr4>) -> Option<Addr4> {
+        // One that was an address of ours before keeps the number that it had then.
+        snapshot.number6(self.client).or_else(|| its(self.client))
+    }
+}
+
+impl<F: Frame> Director<F> {
+    /// A packet from a NAT real server of IPv6 to a client.
+    pub(super) fn reply6<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        ends: Ends6,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let pair = Pair6::of(packet, ends);
+        let mut kinds = pair.kinds(pass.context.snapshot);
+        match kinds.find_map(|kind| self.follow_reply6(packet, &pair, kind, pass.context)) {
+            Some(record) => self.reply_of6(frame, packet, (record, pair.client), pass),
+            None => self.stray_reply6(frame, packet, &pair, pass),
+        }
+    }
+
+    /// As [`Director::follow_reply`].
+    fn follow_reply6(
+        &mut self,
+        packet: &Packet,
+        pair: &Pair6,
+        kind: Option<u16>,
+        context: Context<'_>,
+    ) -> Option<Record> {
+        let snapshot = context.snapshot;
+        let is_its = |record| pair.has(record, snapshot);
+        let own = self.find_own6(pair, kind, snapshot, is_its);
+        if !own.is_some_and(|(_, record)| may_be_answered(packet, record)) {
+            // What another worker's connection waits for is not this one's.
+            let is_awaited = |record| is_its(record) && may_be_answered(packet, record);
+            let elsewhere = self.find_others6(pair, kind, snapshot, is_awaited);
+            let elsewhere = match own {
+                None => elsewhere.or_else(|| self.find_others6(pair, kind, snapshot, is_its)),
+                Some(_) => elsewhere,
+            };
+            if let Some((owner, record)) = elsewhere {
+                self.tell_owner(owner, record, packet.flags, Direction::Output, context);
+                return Some(record);
+            }
+        }
+        let (slot, record) = own?;
+        self.follow(slot, record, packet.flags, Direction::Output, context);
+        Some(record)
+    }
+
+    /// The connection between these two, whichever worker has it.
+    #[cold]
+    pub(super) fn find_between6(&self, pair: &Pair6, snapshot: &Snapshot) -> Option<Record> {
+        let is_its = |record| pair.has(record, snapshot);
+        pair.kinds(snapshot).find_map(|kind| {
+            let own = self.find_own6(pair, kind, snapshot, is_its).map(|(_, record)| record);
+            own.or_else(|| self.find_others6(pair, kind, snapshot, is_its).map(|(_, record)| record))
+        })
+    }
+
+    fn find_own6(
+        &self,
+        pair: &Pair6,
+        kind: Option<u16>,
+        snapshot: &Snapshot,
+        is_its: impl Fn(Record) -> bool,
+    ) -> Option<(Slot, Record)> {
+        let client = pair.number(snapshot, |address| self.table.clients.number(address))?;
+        let hash = self.table.hash(pair.hash_input(client, kind));
+        self.table.find_reply(hash, client, pair.client_port, is_its)
+    }
+
+    /// Among the other workers' connections, with the owner's number.
+    fn find_others6(
+        &self,
+        pair: &Pair6,
+        kind: Option<u16>,
+        snapshot: &Snapshot,
+        is_its: impl Fn(Record) -> bool,
+    ) -> Option<(usize, Record)> {
+        let find = |view: &View| {
+            let client = pair.number(snapshot, |address| view.clients().number(address))?;
+            let hash = self.table.hash(pair.hash_input(client, kind));
+            let record = view.find_reply(hash, client, pair.client_port, &is_its)?;
+            // Unless the number became another address's meanwhile.
+            (client.is_named6() || view.client(record) == Some(pair.client.into())).then_some(record)
+        };
+        let mut others = self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker);
+        others.find_map(|(worker, view)| Some((worker, find(view)?)))
+    }
+
+    /// As [`Director::may_answer_untracked`], of connections between these two.
+    #[cold]
+    pub(super) fn may_answer_untracked6(&self, pair: &Pair6, snapshot: &Snapshot, now: Now) -> bool {
+        let kind = pair.kinds(snapshot).next().flatten();
+        let is_crowded = |view: &View| {
+            let number = pair.number(snapshot, |address| view.clients().number(address));
+            let Some(client) = number else { return false };
+            let hash = self.table.hash(pair.hash_input(client, kind));
+            view.is_crowded(hash) || self.shared.turned_away.has(hash, now)
+        };
+        self.is_under_suspicion(now) || self.views.iter().any(is_crowded)
+    }
+
+    /// As [`Director::reply_of`].
+    pub(super) fn reply_of6<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        (record, client): (Record, Ipv6Addr),
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let Context { snapshot, .. } = pass.context;
+        let Some(vip) = snapshot.vips.address(record.vip()).and_then(|vip| snapshot.address6(vip)) else {
+            return Err((frame, DropReason::StrayReply));
+        };
+        let server = snapshot.server(record.server());
+        let hop = match way_back6(&mut frame, packet, client, snapshot) {
+            Ok(hop) => hop,
+            Err(obstacle) => return self.end_at(obstacle, frame, packet, Asker::Known, pass),
+        };
+        self.count_reply(server, packet);
+        if packet.flags & (flags::SYN | flags::RST) != 0 {
+            self.count_answer(server, packet, record);
+        }
+        self.return_to_client6(frame, packet, (vip, record.port()), hop, pass)
+    }
+
+    /// As [`Director::return_to_client`]. No router cuts a packet of IPv6.
+    pub(super) fn return_to_client6<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        (vip, port): (Ipv6Addr, u16),
+        hop: Hop6,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        if let Err(reason) = trim_surplus(&mut frame, packet) {
+            return Err((frame, reason));
+        }
+        let bytes = frame.bytes_mut();
+        let rewritten = ipv6_mut(bytes, packet.l3())
+            .map(|header| header.hop_limit -= 1)
+            .and_then(|()| nat6::to_client(bytes, packet, vip, port));
+        if let Err(reason) = rewritten {
+            return Err((frame, reason));
+        }
+        let hint = Gauge::at(self.reply_hint6.get());
+        let passed = self.send6(frame, packet.vlan, &hint, hop.on(packet.vlan.network()), pass);
+        self.reply_hint6.set(hint.get());
+        passed
+    }
+
+    /// As [`Director::send`].
+    pub(super) fn send6<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        vlan: Vlan,
+        hint: &Gauge,
+        hop: Hop6,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let snapshot = pass.context.snapshot;
+        let known = (snapshot.routes.has_gateway6(hop), snapshot.binding6(hop));
+        let forwarded = |counters: &WorkerCounters| counters.forwarded.add(1);
+        self.resolve_and_send6(frame, vlan, hint, (hop, known, forwarded), pass)
+    }
+
+    /// As [`Director::stray_reply`].
+    #[cold]
+    fn stray_reply6<W: Wire<Frame = F>>(
+        &mut self,
+        mut frame: F,
+        packet: &Packet,
+        pair: &Pair6,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let Context { snapshot, now, .. } = pass.context;
+        let Pair6 { server, server_port, protocol, client, .. } = *pair;
+        let may_pass = |one_packet: bool| {
+            (one_packet || self.may_answer_untracked6(pair, snapshot, now)) && may_be_source(client)
+        };
+        let origin = snapshot.origin6(server, server_port, protocol);
+        let origin = origin.filter(|origin| may_pass(origin.one_packet));
+        if let Some((origin, vip)) = origin.and_then(|origin| Some((origin, snapshot.address6(origin.vip)?)))
+        {
+            let hop = match way_back6(&mut frame, packet, client, snapshot) {
+                Ok(hop) => hop,
+                Err(obstacle) => return self.end_at(obstacle, frame, packet, Asker::Stranger, pass),
+            };
+            self.shared.counters.untracked.add(u64::from(!origin.one_packet));
+            return self.return_to_client6(frame, packet, (vip, origin.port), hop, pass);
+        }
+        let is_real_server = snapshot.has_nat_server6(server, server_port, protocol);
+        if snapshot.switches.nat_icmp_send && is_real_server && !is_reset(packet) {
+            // The kernel notices behind its router, which has taken one from the hop limit.
+            if let Ok(header) = ipv6_mut(frame.bytes_mut(), packet.l3())
+                && header.hop_limit > 1
+            {
+                header.hop_limit -= 1;
+            }
+            return self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass);
+        }
+        Err((frame, DropReason::StrayReply))
+    }
+}
+
+/// Where a real server's packet goes out to its client.
+fn way_back6<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    client: Ipv6Addr,
+    snapshot: &Snapshot,
+) -> Result<Hop6, Obstacle> {
+    let header = ipv6_mut(frame.bytes_mut(), packet.l3()).map_err(Obstacle::Drop)?;
+    if header.hop_limit <= 1 {
+        return Err(Obstacle::Tell(reply::Error::TIME_EXCEEDED));
+    }
+    let hop = snapshot.routes.next_hop6(client).ok_or(Obstacle::Drop(DropReason::NoRoute))?;
+    let mtu = snapshot.ports[usize::from(hop.port())].mtu;
+    if packet.total_len > mtu {
+        // Every way takes that much (RFC 8200 section 5).
+        return Err(Obstacle::Tell(reply::Error::fragmentation_needed(mtu.max(MTU_MIN))));
+    }
+    Ok(hop)
+}
