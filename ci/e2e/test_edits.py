@@ -160,8 +160,8 @@ class Edits(unittest.TestCase):
                 (self.real("remove", "10.20.0.99"), "unknown_real_server",
                  "unknown real server: `dr` has none at 10.20.0.99 port 80"),
                 (self.real("set", A, weight=70000), "invalid", "`weight` is out of range: must be 0 to 65535"),
-                ({"op": "add_virtual_server", "virtual_server": {"address": "2001:db8::100", "port": 80}}, "not_served",
-                 "IPv6 virtual servers are not served yet"),
+                ({"op": "add_virtual_server", "virtual_server": {"address": "fe80::100", "port": 80}}, "invalid",
+                 "link-local address"),
                 (self.real("set", A, weigth=1), "invalid", "unknown key `weigth`"),
         ):
             with self.subTest(text):

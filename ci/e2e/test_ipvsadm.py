@@ -247,8 +247,7 @@ class Ipvsadm(unittest.TestCase):
         self.assertIn("Different address family is allowed only for tunneling servers", refused.stderr)
 
     def test_what_weir_does_not_serve_is_refused_in_the_words_of_the_file(self):
-        for command, words in (("-A -t [2001:db8::1]:80 -s rr", "IPv6 virtual servers are not served yet"),
-                               ("-A -f 7 -6 -s rr", "IPv6 virtual servers are not served yet"),
+        for command, words in (("-A -t [fe80::1]:80 -s rr", "link-local address"),
                                ("-A -t 192.0.2.1:80 --pe sip -p 10", "weir has no persistence engine")):
             done = self.ipvsadm(*command.split(" "))
             self.assertEqual((done.returncode, done.stdout), (255, ""), command)

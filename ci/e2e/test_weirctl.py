@@ -319,7 +319,7 @@ class WeirctlChanges(unittest.TestCase):
                 (("set", "rs", "nat", lab.REAL_SERVERS["A"], "wieght=7"), "did you mean `weight`?"),
                 (("set", "vs", "nat", "scheduler=best"), "best"),
                 (("add", "vs", "nat", "address=10.10.0.151", "port=80"), "nat"),
-                (("add", "vs", "new", "address=2001:db8::1", "port=80"), "not served yet"),
+                (("add", "vs", "new", "address=fe80::1", "port=80"), "link-local address"),
                 (("add", "rs", "nat", f"{lab.REAL_SERVERS['A']}:8080"), lab.REAL_SERVERS["A"]),
                 (("remove", "vs", "none"), "none"),
                 (("remove", "rs", "nat", "10.20.0.99:80"), "10.20.0.99")):
