@@ -1,6 +1,6 @@
 //! `/api/v1/explain`: what would become of a packet, and why.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,17 +18,17 @@ pub struct Explanation<'a> {
     pub silent: Vec<usize>,
 }
 
-/// A packet. It comes in for the port's MAC, has a TTL of 64, and must not be cut (DF).
+/// A packet. It comes in for the port's MAC, has a TTL or hop limit of 64, and must not be cut (DF).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Packet<'a> {
     /// `tcp`, `udp` or `sctp`.
     pub protocol: Text<'a>,
     /// From whom.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// From which port.
     pub source_port: u16,
     /// To whom.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// To which port.
     pub destination_port: u16,
     /// `syn`, `syn-ack`, `ack`, `fin` or `rst`, with SCTP the chunk that corresponds; none with UDP.
@@ -46,7 +46,7 @@ pub struct Verdict<'a> {
     pub workers: Vec<usize>,
     /// What leads to it, in order.
     pub steps: Vec<Step<'a>>,
-    /// `forwarded`, `waits` (for its next hop's ARP answer), `answered`, `handed_over` (to the host) or `dropped`.
+    /// `forwarded`, `waits` (for its next hop's answer), `answered`, `handed_over` (to the host) or `dropped`.
     pub verdict: Text<'a>,
     /// Why it is dropped, or what it is answered with or handed over as: the label in metrics.
     pub reason: Option<Text<'a>>,

@@ -65,7 +65,8 @@ impl Bench {
         };
         let key = HashKey::new(HASH_KEY);
         let table = Table::new(memory(Table::lines_for(capacity)), capacity, key);
-        let templates = Templates::new(memory(Templates::lines_for(config.templates())), key);
+        let lines6 = memory(Templates::lines_for_ipv6(config.ipv6_templates()));
+        let templates = Templates::new(memory(Templates::lines_for(config.templates())), lines6, key);
         let views: Arc<[View]> = [table.view()].into();
         let shared = Shared::new(1, 1).remove(0);
         let counters = shared.counters.clone();

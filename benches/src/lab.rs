@@ -99,7 +99,8 @@ impl Lab {
             .collect();
         let views: Arc<[View]> = tables.iter().map(Table::view).collect();
         let lines = Slab::heap(Templates::lines_for(capacity)).expect("memory");
-        let templates = Arc::new(Templates::new(lines, key));
+        let lines6 = Slab::heap(Templates::lines_for_ipv6(capacity)).expect("memory");
+        let templates = Arc::new(Templates::new(lines, lines6, key));
         let shared = Shared::new(workers, 1);
         let counters = shared.iter().map(|shared| shared.counters.clone()).collect();
         let directors = shared

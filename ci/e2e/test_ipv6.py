@@ -8,11 +8,13 @@ import unittest
 
 from scapy.all import IP, IPv6, PcapReader
 
+import health
 import lab
 
 CLIENT = "fd10::10"
 ROUTER = "fd20::1"
 VIP = "fd10::100"
+PLAIN = "fd10::101"
 SERVERS = {"A": "fd20::11", "B": "fd20::12", "C": "fd20::13"}
 # wrr over the weights 4, 3 and 2, as over IPv4: see test_forwarding.
 ROUND = "CBAABACBA"
@@ -188,6 +190,67 @@ def packets(path):
     """Every frame of a capture."""
     with PcapReader(str(path)) as reader:
         return list(reader)
+
+
+class Persistence(unittest.TestCase):
+    def test_a_clients_network_stays_with_one_server_and_is_listed(self):
+        lasting = 'scheduler = "rr"\npersistence_timeout = 60\npersistence_netmask = 64\n'
+        with network(), lab.Weir(config().replace('scheduler = "wrr"\n', lasting)) as weir:
+            seen = {get(VIP).stdout.split()[0] for _ in range(3)}
+            address("client", "outer", "fd10::77/64")
+            other = lab.get(f"http://[{VIP}]/", "--globoff", "--interface", "fd10::77").stdout.split()
+            self.assertEqual((len(seen), {other[0]}, other[1]), (1, seen, "fd10::77"))
+            listed = json.loads(weir.http("/api/v1/connections?templates=yes").stdout)["connections"]
+            (template,) = (it for it in listed if it["client_port"] == 0)
+            self.assertEqual((template["client"], template["address"], template["port"], template["real_server"]),
+                             ("fd10::", VIP, 80, SERVERS[other[0]]))
+            self.assertEqual({(it["client"], it["persistent"]) for it in listed if it["client_port"]},
+                             {(CLIENT, True), ("fd10::77", True)})
+
+
+def checked():
+    """A weir file with host interfaces: `web` is checked by the way of clients' packets, `plain` at the servers' own addresses."""
+    text = config()
+    for number in range(2):
+        device = f'device = "net_af_packet{number}"\n'
+        text = text.replace(device, f'{device}host_interface = "weir{number}"\n')
+    times = "interval = 0.5\ntimeout = 2.0\nfall = 2\njitter = 0\nwarmup = 0\n"
+    before, after = text.split('scheduler = "wrr"\n')
+    both = ""
+    for name, vip, via in (("web", VIP, "forwarding"), ("plain", PLAIN, "address")):
+        check = f'[virtual_server.health_check]\ntype = "tcp"\nvia = "{via}"\n{times}'
+        head = before[before.index("[[virtual_server]]"):].replace('"web"', f'"{name}"').replace(VIP, vip)
+        both += f'{head}scheduler = "wrr"\non_fail = "quiesce"\n{check}{after}'
+    return before[:before.index("[[virtual_server]]")] + both
+
+
+class Checks(unittest.TestCase):
+    def test_a_server_that_lacks_the_vip_is_quiesced_by_a_check_of_the_vip_alone(self):
+        servers = {node: f"[{address}]" for node, address in SERVERS.items()}
+        with network(), contextlib.ExitStack() as undo:
+            switch("director", 0)
+            undo.callback(switch, "director", 1)
+            # What comes to the ports is weir's; the kernel has it from the taps.
+            off = [f"net.ipv6.conf.{device}.disable_ipv6=1" for device in ("outer", "inner")]
+            lab.run("director", "sysctl", "-q", "-w", *off, check=True)
+            with lab.Weir(checked()) as weir:
+                for name in ("web", "plain"):
+                    lab.wait_for(f"{name} checked", lambda name=name: all(
+                        server["checks"][0]["verdict"] == "up"
+                        for server in health.listing(weir, name)["real_servers"]), 30)
+                lab.run("A", "ip", "-6", "address", "del", f"{VIP}/128", "dev", "lo", check=True)
+                health.wait_until_up(weir, "web", [servers["B"], servers["C"]], 20)
+                seen = {get(VIP).stdout.split()[0] for _ in range(6)}
+                self.assertEqual(seen, {"B", "C"})
+                self.assertEqual(health.up(weir, "plain"), set(servers.values()))
+                address("A", "lo", f"{VIP}/128")
+                health.wait_until_up(weir, "web", servers.values(), 20)
+                # Nobody's connection is made by a check.
+                told = weir.http(f"/api/v1/explain?protocol=tcp&source=[{CLIENT}]:4000&destination=[{VIP}]:80", "--globoff")
+                (verdict,) = json.loads(told.stdout)["verdicts"]
+                self.assertEqual((verdict["verdict"], verdict["connection"], verdict["virtual_server"]),
+                                 ("forwarded", "new", "web"))
+                self.assertIn(verdict["real_server"], SERVERS.values())
 
 
 if __name__ == "__main__":

@@ -218,6 +218,39 @@ class Vrrp(VrrpCase):
                 self.assertAt(vip, virtual, again)
                 self.assertEqual(again.metrics().total("weir_arp_conflicts_total"), 0)
 
+    def test_two_weirs_take_over_an_ipv6_virtual_server(self):
+        group = GROUPS[-1:]
+        text = (f'[[virtual_server]]\nname = "web"\naddress = "{net.VIP6}"\nport = 80\nprotocol = "tcp"\n'
+                f'[[virtual_server.real_server]]\naddress = "{net.NODES6["s"]}"\n')
+        net.ip("-n", net.node("c"), "addr", "add", f"{net.NODES6['c']}/64", "dev", "eth0", "nodad")
+        server = net.real_server6()
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        served = lambda: net.run("c", "curl", "-sg", "--max-time", "1", f"http://[{net.VIP6}]/").stdout == "served"  # noqa: E731
+        taken = lambda director: director.metrics().total("weir_virtual_server_connections_total")  # noqa: E731
+
+        def director(name, priority):
+            return net.Weir(name, text + weir(priority, group), "ab".index(name), [f"{net.NODES6[name]}/64"])
+        with director("b", 100) as second:
+            with director("a", 200) as first:
+                self.assertWeir(first, MASTER, 8, second)
+                self.assertWeir(second, BACKUP, 5, first)
+                self.assertSoon("service", served, 5, first, second)
+                self.assertEqual(self.neighbor6(net.VIP6), "00:00:5e:00:02:39")
+                self.assertGreater(taken(first), 0)
+                before = taken(second)
+                with Lateness() as late:
+                    first.end(signal.SIGKILL)
+                    took = self.assertSoon("service by the backup", served, 10, second)
+                # Three intervals of 300 ms and a skew, and the client's own wait for a lost SYN.
+                self.assertLess(took, 4 + late.allowance)
+                self.assertGreater(taken(second), before)
+            with director("a", 200) as again:
+                self.assertWeir(again, MASTER, 8, second)
+                self.assertWeir(second, BACKUP, 5, again)
+                self.assertSoon("service by the first again", lambda: served() and taken(again) > 0, 10, again, second)
+                self.assertEqual(self.neighbor6(net.VIP6), "00:00:5e:00:02:39")
+
     def failover(self, how, limit_ms):
         """Two weirs; `how` takes the master down. Returns what the client noticed."""
         text = net.virtual_server() + weir(0, [("vi", 51, "", "version = 3\nadvertisement_interval = 0.2")])

@@ -25,6 +25,8 @@ PREFIX = lab.NAME + "-v"
 NODES = {"a": "10.30.0.2", "b": "10.30.0.3", "c": "10.30.0.10", "s": "10.30.0.11", "t": "10.30.0.12"}
 MANAGEMENT = {"a": "10.30.0.22", "b": "10.30.0.23"}
 VIP = "10.30.0.100"
+NODES6 = {"a": "2001:db8::2", "b": "2001:db8::3", "c": "2001:db8::c8", "s": "2001:db8::11"}
+VIP6 = "2001:db8::57"
 SWITCH = PREFIX + "w"
 # How long a busy machine may take.
 START_SECONDS = 120
@@ -115,7 +117,7 @@ def web_server(name):
     (place / "nginx.conf").write_text(
         f"daemon off; worker_processes 1; pid {place}/pid; error_log stderr;\n"
         "events { worker_connections 4096; }\n"
-        "http { access_log off; server { listen 80 backlog=4096; return 200 served; } }\n")
+        "http { access_log off; server { listen 80 backlog=4096; listen [::]:80 backlog=4096; return 200 served; } }\n")
     command = inside(name, "nginx", "-p", str(place), "-c", str(place / "nginx.conf"))
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -168,10 +170,18 @@ class Daemon:
             self.process.wait(timeout=lab.STOP_SECONDS)
 
 
-def port(name):
-    """The [http] and [[port]] of a director."""
+def real_server6(name="s"):
+    """As `real_server`, with IPv6: what is on lo is found by no neighbour. Returns nginx's process."""
+    for address, device in ((f"{NODES6[name]}/64", "eth0"), (f"{VIP6}/128", "lo")):
+        ip("-n", node(name), "addr", "add", address, "dev", device, "nodad")
+    return web_server(name)
+
+
+def port(name, more=()):
+    """The [http] and [[port]] of a director, with these addresses beside its own."""
+    addresses = ", ".join(f'"{address}"' for address in (f"{NODES[name]}/24", *more))
     return (f'[http]\nlisten = "127.0.0.1:9292"\n[connections]\ncapacity = 65536\n'
-            f'[[port]]\nname = "lan"\ndevice = "net_af_packet0"\naddresses = ["{NODES[name]}/24"]\n')
+            f'[[port]]\nname = "lan"\ndevice = "net_af_packet0"\naddresses = [{addresses}]\n')
 
 
 def virtual_server(forwarding="dr", check="", server="s"):
@@ -185,10 +195,10 @@ def virtual_server(forwarding="dr", check="", server="s"):
 class Weir(Daemon):
     """weir in a node, ready inside the block."""
 
-    def __init__(self, name, text, core=0):
+    def __init__(self, name, text, core=0, addresses=()):
         super().__init__(name, None, "weir-vrrp-")
         file = self.folder / "weir.toml"
-        file.write_text(port(name) + text)
+        file.write_text(port(name, addresses) + text)
         self.file = file
         self.command = [lab.binary(), "-l", str(core), *EAL, "--vdev", "net_af_packet0,iface=eth0",
                         "--", "-c", str(file)]

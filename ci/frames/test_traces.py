@@ -49,9 +49,9 @@ def deviation(file, scenario):
 class Traces(unittest.TestCase):
     """One test a run of weir, added below; each scenario is a sub-test."""
 
-    def check(self, file, scenarios):
-        outcome = OUTCOMES[file]
-        for name, problems in traces.Group(scenarios).play(live).items():
+    def check(self, file, scenarios, is_six=False):
+        outcome = OUTCOMES[f"{file} in IPv6" if is_six else file]
+        for name, problems in traces.Group(scenarios, is_six).play(live).items():
             reason = deviation(file, name)
             outcome["compared"] += 1
             outcome["differing"] += bool(problems)
@@ -94,14 +94,22 @@ def add_tests():
             def method(self, file=file, group=group):
                 self.check(file, group)
             setattr(Traces, f"test_{file}_{number:02}_{stem}_goes_as_in_the_kernel", method)
+    for file in traces.FILES6:
+        scenarios = [scenario for scenario in traces.load(file) if traces.goes_in_ipv6(scenario)]
+        for number, group in enumerate(traces.groups(scenarios, TOGETHER)):
+            def method6(self, file=file, group=group):
+                self.check(file, group, is_six=True)
+            setattr(Traces, f"test_{file}_{number:02}_goes_over_ipv6_as_in_the_kernel", method6)
 
 
 def report():
     """Lines about what was compared, for the end of a run."""
     lines = []
     for file in traces.FILES:
-        lines.append(f"sched/{file}: {OUTCOMES[file]['compared']} traces compared, {OUTCOMES[file]['differing']} "
-                     "differing")
+        for name in (file, f"{file} in IPv6"):
+            if OUTCOMES[name]["compared"] or name == file:
+                lines.append(f"sched/{name}: {OUTCOMES[name]['compared']} traces compared, "
+                             f"{OUTCOMES[name]['differing']} differing")
     lines += [f"  deviates by intent: {file} {pattern}: {reason}" for (file, pattern), reason in DEVIATIONS.items()]
     return lines
 

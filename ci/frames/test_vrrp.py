@@ -5,7 +5,7 @@ import unittest
 
 from scapy.layers.inet6 import (ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr,
                                 ICMPv6NDOptSrcLLAddr, IPv6)
-from scapy.layers.inet import IP
+from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vrrp import VRRPv3
 
@@ -14,7 +14,7 @@ from frames import BROADCAST, arp, arp_answer, dr, echo, ether, tcp, udp
 from harness import Live, replay
 from services import DR_VIP, setup
 from stopped import Stopped
-from topology import C0_MAC, OWN_ADDRESS
+from topology import C0_MAC, OWN_ADDRESS, R0_MAC, RealServer, Setup, VirtualServer, rip6, server_mac, with_ipv6
 
 VIRTUAL_MAC = "00:00:5e:00:01:33"
 VIRTUAL_MAC6 = "00:00:5e:00:02:33"
@@ -53,6 +53,26 @@ def ping6(destination=VIP6, link=VIRTUAL_MAC6):
     """An echo request."""
     packet = Ether(src=HOST6_MAC, dst=link) / IPv6(src=HOST6, dst=destination, hlim=61, tc=8, fl=77)
     return bytes(packet / ICMPv6EchoRequest(id=7, seq=9, data=b"ping of thirty-one bytes, an odd"[:31]))
+
+
+def ipv6_virtual_server(**keywords):
+    """A setup with a virtual server at the IPv6 address of the virtual router."""
+    web = VirtualServer(address=VIP6, servers=[RealServer(rip6(1), 80)])
+    return with_ipv6(Setup(services=[web], **keywords))
+
+
+def tcp6(link=VIRTUAL_MAC6, flags="S", vport=80, destination=VIP6, hlim=61):
+    """A client's segment."""
+    packet = Ether(src=HOST6_MAC, dst=link) / IPv6(src=HOST6, dst=destination, hlim=hlim, tc=8, fl=77)
+    return bytes(packet / TCP(sport=40000, dport=vport, flags=flags, seq=1000))
+
+
+def dr6(frame):
+    """What the real server gets of it."""
+    packet = Ether(frame)
+    packet.src, packet.dst = R0_MAC, server_mac(1)
+    packet[IPv6].hlim -= 1
+    return bytes(packet)
 
 
 def vrrp(vrid=51, priority=200, source="198.18.0.250", destination="224.0.0.18", addresses=(DR_VIP,), ttl=255):
@@ -111,6 +131,14 @@ class Backup(unittest.TestCase):
         batch.run(self, setup(vrrp=instances(40.0)))
 
 
+    def test_its_ipv6_virtual_server_is_not_served(self):
+        batch = Batch()
+        for flags in "SA":
+            batch.drop("vrrp_backup", f"{flags} to the virtual MAC", tcp6(flags=flags))
+            batch.drop("ether_type", f"{flags} to the port's MAC", tcp6(link=C0_MAC, flags=flags))
+        batch.run(self, ipv6_virtual_server(vrrp=instances(40.0)))
+
+
 class Master(unittest.TestCase):
     """A director that has become master."""
 
@@ -122,9 +150,9 @@ class Master(unittest.TestCase):
     def tearDownClass(cls):
         cls.live.close()
 
-    def start(self, **more):
+    def start(self, made=setup, **more):
         """weir, master of both. A busy machine must not make it let go: an interval that is not short."""
-        self.live.start(setup(vrrp=instances(0.2, **more)))
+        self.live.start(made(vrrp=instances(0.2, **more)))
         self.wait_for(lambda: self.live.director.metrics().by("weir_vrrp_state", "instance") == {"v4": 2, "v6": 2})
         self.live.drain()
 
@@ -171,6 +199,25 @@ class Master(unittest.TestCase):
             "another port, UDP": udp(vport=54, head=ether(destination=VIRTUAL_MAC)),
             "ping": echo(head=ether(destination=VIRTUAL_MAC)), "ping of IPv6": ping6()})
         self.assertEqual(self.exchange(solicitation()), [("c0", advertisement())])
+
+    def test_it_serves_ipv6_at_the_virtual_mac_and_without_accept_nothing_else(self):
+        self.start(ipv6_virtual_server, accept=False)
+        self.assertEqual(self.exchange(solicitation()), [("c0", advertisement())])
+        for flags, link in (("S", VIRTUAL_MAC6), ("A", VIRTUAL_MAC6), ("A", C0_MAC)):
+            packet = tcp6(link, flags)
+            self.assertEqual(self.exchange(packet), [("r0", dr6(packet))])
+        self.assertDropped("not_accepted", {
+            "another port": tcp6(vport=81), "the link-local address": tcp6(destination="fe80::1:100"), "ping": ping6()})
+        self.assertDropped("foreign_mac", {"the virtual MAC of IPv4": tcp6(link="00:00:5e:00:01:34")})
+        error = self.exchange(tcp6(hlim=1))
+        self.assertEqual([(port, Ether(frame)[IPv6].src) for port, frame in error], [("c0", "2001:db8:18::1")])
+
+    def test_it_serves_ipv6_at_the_ports_mac_without_a_virtual_one(self):
+        self.start(ipv6_virtual_server, virtual_mac=False)
+        self.assertEqual(self.exchange(solicitation()), [("c0", advertisement(mac=C0_MAC))])
+        packet = tcp6(link=C0_MAC)
+        self.assertEqual(self.exchange(packet), [("r0", dr6(packet))])
+        self.assertDropped("foreign_mac", {"the virtual MAC": tcp6()})
 
     def test_it_answers_neighbour_solicitations_and_pings(self):
         self.start()

@@ -4,24 +4,35 @@
 then flows, each with the real server that the kernel picked, with edits, scripted segments and connection counts in
 between. Every scenario of a group gets a virtual server of its own in one run of weir (`Place`), and every frame a
 number of its own as IP ident, by which it is known again when it leaves.
+
+The kernel's rules for picks, counts and templates are the same for IPv6. So scenarios whose picks do not hash addresses are
+played once more with an IPv6 address in place of each IPv4 one (`six`) and the number as flow label.
 """
 
 import copy
 import dataclasses
 import gzip
+import ipaddress
 import json
-import socket
 import time
+
+from scapy.layers.inet import TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
 
 import golden
 import ipvsadm
 from director import ROOT
 from frames import ETHERNET, ether, tcp, udp, with_header_checksum
 from harness import replay
-from topology import OWN_MAC, Setup, rip, server_mac
+from topology import C0_MAC, GATEWAY_MAC, OWN_MAC, Setup, rip, server_mac, with_ipv6
 
 DIRECTORY = ROOT / "dataplane" / "testdata" / "golden" / "sched"
 FILES = ("basic", "conns", "conns2", "fwmark", "hashflags", "ops", "persist", "reconfig", "thresholds")
+# Files with scenarios that are played with IPv6 addresses too.
+FILES6 = ("conns2", "fwmark", "ops", "persist")
+IPV6_HEADER = 40
+ICMPV6 = 58
 IDENTS = 1 << 16
 CHUNK = 64
 LARGEST = 60
@@ -36,6 +47,18 @@ ACTIVE = "weir_real_server_active_connections"
 INACTIVE = "weir_real_server_inactive_connections"
 
 SERVER_OF_MAC = {bytes.fromhex(server_mac(i).replace(":", "")): rip(i) for i in range(1, 200)}
+
+
+def six(address, network="2001:db8:4::"):
+    """The IPv6 address that stands for an IPv4 one; real servers have one on the port's network."""
+    if address.startswith("10.99.0."):
+        network = "fd99::"
+    return str(ipaddress.IPv6Address(network) + int(ipaddress.IPv4Address(address)))
+
+
+def goes_in_ipv6(scenario):
+    """Whether nothing of it depends on the bits of an address."""
+    return scenario["mode"] == "dr" and scenario["scheduler"] not in ("sh", "mh", "dh")
 
 
 def load(file):
@@ -66,9 +89,10 @@ class Place:
     and get another VIP. Scenarios with a mark keep all their VIPs and get other ports and another mark.
     """
 
-    def __init__(self, number, scenario):
+    def __init__(self, number, scenario, is_six=False):
         """Applies the scenario's set-up commands; `number` chooses what keeps it apart from others."""
         self.scenario = scenario
+        self.is_six = is_six
         self.name = scenario["scenario"]
         self.table = ipvsadm.Table()
         for command in scenario["setup"]:
@@ -97,6 +121,9 @@ class Place:
 
     def service(self):
         """The virtual server after the commands so far."""
+        return in_ipv6(self._service()) if self.is_six else self._service()
+
+    def _service(self):
         (recorded,) = self.table.services.values()
         moved = copy.deepcopy(recorded)
         if moved.mark:
@@ -146,6 +173,10 @@ class Place:
         """
         vip, vport = self.vip or flow["vip"], self._port(flow)
         key = (flow["proto"], vip, vport, flags)
+        if self.is_six:
+            if key not in self.models:
+                self.models[key] = model6(flow["proto"], vip, vport, flags)
+            return _patched(self.models[key], 8, six(self._client(flow)), IPV6_HEADER, flow["cport"])
         if key not in self.models:
             build = {"vip": vip, "vport": vport}
             self.models[key] = tcp(flags, **build) if flow["proto"] == "tcp" else udp(**build)
@@ -165,6 +196,27 @@ class Place:
         return _patched(self.models[key], 16, self._client(flow), 22, flow["cport"])
 
 
+def in_ipv6(virtual):
+    """The same virtual server with IPv6 addresses."""
+    virtual = copy.deepcopy(virtual)
+    if virtual.mark:
+        virtual.options["family"] = "ipv6"
+        nets = [net.split("/")[0] for traffic in virtual.marked for net in traffic["addresses"]]
+        virtual.marked = [{**virtual.marked[0], "addresses": [six(net) for net in nets]}]
+    else:
+        virtual.address = six(virtual.address)
+    if "persistence_netmask" in virtual.options:
+        virtual.options["persistence_netmask"] += 96
+    virtual.servers = [dataclasses.replace(server, address=six(server.address)) for server in virtual.servers]
+    return virtual
+
+
+def model6(protocol, vip, vport, flags):
+    """A client's IPv6 frame, whose source and source port are to be written."""
+    layer = TCP(dport=vport, flags=flags) if protocol == "tcp" else UDP(dport=vport)
+    return bytes(Ether(src=GATEWAY_MAC, dst=C0_MAC) / IPv6(src="2001:db8::", dst=six(vip)) / layer)
+
+
 def clients_flows(scenario):
     """What clients send that has a VIP."""
     return [flow for flow in scenario.get("ops") or scenario["flows"] if "vip" in flow]
@@ -172,7 +224,8 @@ def clients_flows(scenario):
 
 def _patched(model, address_at, address, port_at, port):
     packet = bytearray(model[ETHERNET:])
-    packet[address_at:address_at + 4] = socket.inet_aton(address)
+    octets = ipaddress.ip_address(address).packed
+    packet[address_at:address_at + len(octets)] = octets
     packet[port_at:port_at + 2] = port.to_bytes(2, "big")
     return model[:ETHERNET] + bytes(packet)
 
@@ -194,8 +247,9 @@ def _counts_of_text(proc_ip_vs, command):
 class Group:
     """Scenarios that are played in one run of weir."""
 
-    def __init__(self, scenarios):
-        self.places = [Place(number, scenario) for number, scenario in enumerate(scenarios)]
+    def __init__(self, scenarios, is_six=False):
+        self.is_six = is_six
+        self.places = [Place(number, scenario, is_six) for number, scenario in enumerate(scenarios)]
         self.connections = {"timeouts": TIMEOUTS}
         for name, value in scenarios[0]["sysctl"].items():
             self.connections[name] = bool(value) if name in ipvsadm.BOOLEAN_SYSCTLS else value
@@ -205,8 +259,9 @@ class Group:
         for step in (step for steps in self.steps for step in steps if step.frame):
             step.ident = ident
             packet = step.frame[ETHERNET:]
-            step.frame = step.frame[:ETHERNET] + with_header_checksum(
-                packet[:4] + ident.to_bytes(2, "big") + packet[6:])
+            packet = (packet[:1] + ident.to_bytes(3, "big") + packet[4:] if is_six
+                      else with_header_checksum(packet[:4] + ident.to_bytes(2, "big") + packet[6:]))
+            step.frame = step.frame[:ETHERNET] + packet
             ident += 1
         if ident > IDENTS:
             raise AssertionError(f"{ident} frames, but only {IDENTS} idents")
@@ -214,7 +269,12 @@ class Group:
 
     def setup(self):
         """The file for the commands so far."""
-        return Setup(services=[place.service() for place in self.places], connections=self.connections)
+        made = Setup(services=[place.service() for place in self.places], connections=self.connections)
+        if not self.is_six:
+            return made
+        made = with_ipv6(made)
+        made.neighbors.update({six(rip(i)): server_mac(i) for i in range(1, 200)})
+        return made
 
     def is_one_way(self):
         """Whether only clients send and nothing is edited, so that order across ports and time don't matter."""
@@ -283,8 +343,11 @@ class Group:
             metrics = director.metrics()
             got = {}
             for server in service.servers:
-                labels = {"virtual_server": service.name, "real_server": f"{server.address}:{server.port}"}
+                shown = f"[{server.address}]" if self.is_six else server.address
+                labels = {"virtual_server": service.name, "real_server": f"{shown}:{server.port}"}
                 got[server.address] = tuple(int(metrics.total(name, **labels)) for name in (ACTIVE, INACTIVE))
+            if self.is_six:
+                got = {address: got.get(six(address)) for address in step.expected}
             differing = {address: (counts, got.get(address)) for address, counts in step.expected.items()
                          if got.get(address) != counts}
             if not differing:
@@ -298,6 +361,10 @@ class Group:
 
     def _note(self, sent):
         for port, frame in sent:
+            if self.is_six and frame[12:14] == golden.IPV6 and frame[20] != ICMPV6 and port == "r0":
+                ident = int.from_bytes(frame[15:18], "big") & 0xfffff
+                where = SERVER_OF_MAC.get(frame[:6], frame[:6].hex())
+                self.left[ident] = "left twice" if ident in self.left else where
             if frame[12:14] != golden.IPV4:
                 continue
             if port == "c0":

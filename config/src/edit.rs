@@ -108,8 +108,6 @@ pub enum Kind {
     UnknownRealServer,
     /// The file would be refused.
     Invalid,
-    /// weir can't do it yet.
-    NotServed,
 }
 
 /// A refusal, of an edit that its caller knows.

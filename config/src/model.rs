@@ -49,9 +49,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether any virtual server is persistent.
-    pub fn is_persistent(&self) -> bool {
-        self.virtual_servers.iter().any(|virtual_server| virtual_server.persistence.is_some())
+    /// Whether any virtual server of a family is persistent.
+    pub fn is_persistent(&self, family: Family) -> bool {
+        self.virtual_servers.iter().any(|server| server.is_persistent(family))
     }
 
     /// Clients with an IPv6 address to make room for, per worker: what the file says, else as many as connections, or none if
@@ -65,13 +65,23 @@ impl Config {
         }
     }
 
-    /// Persistence templates to make room for: what the file says, else one for every four connections of a worker, or
-    /// one for every 64 if nothing is persistent yet.
+    /// Persistence templates of IPv4 clients to make room for: what the file says, else one for every four connections of a
+    /// worker, or one for every 64 if nothing is persistent yet.
     pub fn templates(&self) -> usize {
         let capacity = self.connections.capacity as usize;
         match self.connections.templates {
-            0 if self.is_persistent() => capacity / 4,
+            0 if self.is_persistent(Family::V4) => capacity / 4,
             0 => capacity / 64,
+            templates => templates as usize,
+        }
+    }
+
+    /// The same of IPv6 clients; none if no virtual server is one of IPv6.
+    pub fn ipv6_templates(&self) -> usize {
+        let capacity = self.connections.capacity as usize;
+        match self.connections.ipv6_templates {
+            0 if self.is_persistent(Family::V6) => capacity / 4,
+            0 if self.virtual_servers.iter().any(|server| server.family() == Family::V6) => capacity / 64,
             templates => templates as usize,
         }
     }
@@ -146,6 +156,8 @@ pub struct Connections {
     /// Persistence templates that all workers share; memory is taken at start. 1,024 to 67,108,864, or 0: see
     /// [`Config::templates`].
     pub templates: u32,
+    /// The same of IPv6 clients: see [`Config::ipv6_templates`].
+    pub ipv6_templates: u32,
     /// A TCP segment without SYN may open a connection (unless RST).
     pub sloppy_tcp: bool,
     /// An SCTP packet whose first chunk is not INIT may open a connection (unless ABORT).
@@ -558,6 +570,11 @@ impl VirtualServer {
     /// The family of its packets.
     pub fn family(&self) -> Family {
         Family::of(self.address)
+    }
+
+    /// Whether it keeps clients of this family with their real servers.
+    pub fn is_persistent(&self, family: Family) -> bool {
+        self.persistence.is_some() && self.family() == family
     }
 }
 

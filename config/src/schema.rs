@@ -121,13 +121,14 @@ pub(crate) struct Memory {
     pub(crate) mbuf_data_bytes: Field<Integer>,
 }
 
-/// `[connections]`: apart from `capacity`, `ipv6_clients` and `templates` the names are those of `net.ipv4.vs.*`.
+/// `[connections]`: apart from `capacity`, `ipv6_clients`, `templates` and `ipv6_templates` the names are those of `net.ipv4.vs.*`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Connections {
     pub(crate) capacity: Field<Integer>,
     pub(crate) ipv6_clients: Field<Integer>,
     pub(crate) templates: Field<Integer>,
+    pub(crate) ipv6_templates: Field<Integer>,
     pub(crate) sloppy_tcp: Field<Switch>,
     pub(crate) sloppy_sctp: Field<Switch>,
     pub(crate) expire_nodest_conn: Field<Switch>,

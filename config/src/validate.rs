@@ -14,7 +14,6 @@ mod network;
 mod ports;
 mod real_servers;
 mod schedulers;
-mod served;
 mod service;
 mod table;
 #[cfg(test)]
@@ -87,7 +86,6 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
             vrrp::vrrp(instance, &read_ports, &network, &mut taken, &mut Table::new(at, problems))
         })
         .collect();
-    problems.extend(served::not_served_yet(file));
     health::default_account(file, &health, problems);
     let config = Config {
         control,

@@ -1,7 +1,7 @@
 //! The checker's thread, beside control's, and what the data plane tells it.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -106,23 +106,28 @@ impl ForwardingWays {
 impl Ways for ForwardingWays {
     fn reserve(&self, at: SocketAddr, through: Through) -> Result<Way, String> {
         let snapshot = self.snapshot.load();
-        let service = match at.ip() {
-            IpAddr::V4(vip) => snapshot.service_at(vip, at.port(), through.protocol),
-            IpAddr::V6(_) => {
-                return Err("checks via forwarding do not reach IPv6 virtual servers yet".to_owned());
-            }
-        };
+        let service = snapshot.service_at(at.ip(), at.port(), through.protocol);
         let service = service.ok_or("the virtual server is not served now")?;
         let mut servers = service.list.iter().map(|candidate| snapshot.server(candidate.id));
         let server = servers.find(|it| it.ip() == through.address && it.named_port == through.port);
         let server = server.ok_or("the real server is not served now")?;
         let exit = server.exit().ok_or("there is no route to the real server")?;
         // The packet inside a tunnel is of the virtual server's family, whatever the real server's is.
-        let towards = server.next_hop().map_or(Addr4::UNSPECIFIED, |hop| hop.address);
-        let source = snapshot.ports[exit].address_towards(towards);
+        let port = &snapshot.ports[exit];
+        let source: Option<IpAddr> = match at.ip() {
+            IpAddr::V4(_) => {
+                let towards = server.next_hop().map_or(Addr4::UNSPECIFIED, |hop| hop.address);
+                port.address_towards(towards).map(IpAddr::from)
+            }
+            IpAddr::V6(vip) => {
+                let towards =
+                    server.far.as_deref().and_then(|far| far.way).map_or(vip, |way| way.hop.address());
+                port.address_towards6(towards).map(IpAddr::V6)
+            }
+        };
         let source = source.ok_or("the port towards the real server has no address")?;
         let port = self.probes.reserve(server.id).ok_or("all source ports of such checks are in use")?;
-        let source = SocketAddr::new(Ipv4Addr::from(source).into(), port.number());
+        let source = SocketAddr::new(source, port.number());
         Ok(Way { source, hold: Box::new(port) })
     }
 }

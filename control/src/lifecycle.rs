@@ -121,9 +121,10 @@ pub(crate) fn prepare(
         tables.push(table.with_clients(memory(client_lines)?));
     }
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
-    let lines = Templates::lines_for(templates);
-    let lines = table_memory(eal, lines, ports.first_socket()).with_context(shortage)?;
-    let templates = Arc::new(Templates::new(lines, key));
+    let memory = |lines| table_memory(eal, lines, ports.first_socket()).with_context(shortage);
+    let lines = memory(Templates::lines_for(templates))?;
+    let lines6 = memory(Templates::lines_for_ipv6(config.ipv6_templates()))?;
+    let templates = Arc::new(Templates::new(lines, lines6, key));
     let publish =
         Publish::new(config, &health, ports.macs.clone(), fences, (shared.clone(), templates.clone()))?;
     let (vrrp, vrrp_control, vrrp_thread) = Vrrp::new(&file, ends, &mut punts, &shared, publish.masters());

@@ -50,8 +50,9 @@ impl Need {
         let capacity = config.connections.capacity as usize;
         let templates = config.templates();
         let clients = Clients::lines_for(config.ipv6_clients());
+        let tables = workers * (Table::lines_beside(capacity, templates) + clients);
         let lines =
-            workers * (Table::lines_beside(capacity, templates) + clients) + Templates::lines_for(templates);
+            tables + Templates::lines_for(templates) + Templates::lines_for_ipv6(config.ipv6_templates());
         Self {
             buffers: pool * nodes.max(1) as u64 + descriptors + EAL_OCTETS,
             tables: (lines * size_of::<Line>()) as u64,

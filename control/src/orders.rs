@@ -52,7 +52,6 @@ pub(crate) fn of_edit(edit::Refusal { edit, kind, text }: edit::Refusal) -> Refu
         edit::Kind::UnknownVirtualServer => Kind::UnknownVirtualServer,
         edit::Kind::UnknownRealServer => Kind::UnknownRealServer,
         edit::Kind::Invalid => Kind::Invalid,
-        edit::Kind::NotServed => Kind::NotServed,
     };
     Refusal { edit: Some(edit), kind, text, report: None }
 }

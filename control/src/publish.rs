@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use tracing::{error, warn};
 use weir_config::edit::Step;
-use weir_config::model::{Config, Identity, MacAddress, VirtualServer};
+use weir_config::model::{Config, Family, Identity, MacAddress, VirtualServer};
 use weir_dataplane::conn::record::ServiceId;
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
@@ -33,8 +33,8 @@ pub(crate) struct Publish {
     file: Arc<Config>,
     /// What health checks say.
     overlay: Arc<Overlay>,
-    /// Persistence templates that there is room for.
-    room_for_templates: usize,
+    /// Persistence templates that there is room for, of IPv4 and of IPv6.
+    room_for_templates: [usize; 2],
     macs: Vec<MacAddress>,
     registry: Registry,
     publisher: Publisher,
@@ -57,7 +57,7 @@ impl Publish {
         let overlay = health.overlay().borrow().clone();
         registry::check(&config)?;
         let first = registry.snapshot(&effective(&config, &overlay), &macs, Progress::default())?;
-        let room_for_templates = config.templates();
+        let room_for_templates = [config.templates(), config.ipv6_templates()];
         Ok(Self {
             file: Arc::new(config),
             overlay,
@@ -139,13 +139,11 @@ impl Publish {
                 None => return Ok(false),
             }
         }
-        let is_persistent = |step: &Step| match step {
-            Step::Put(server) | Step::Edit(server, _) => server.persistence.is_some(),
+        let is_persistent = |step: &Step, family: Family| match step {
+            Step::Put(server) | Step::Edit(server, _) => server.is_persistent(family),
             _ => false,
         };
-        if steps.iter().any(is_persistent) {
-            self.warn_of_templates();
-        }
+        self.warn_of_templates(|family| steps.iter().any(|step| is_persistent(step, family)));
         self.zero(steps);
         Ok(true)
     }
@@ -226,20 +224,23 @@ impl Publish {
     /// Puts another file in force: all of it, or nothing changes. Takes its time with a large one.
     pub(crate) fn put(&mut self, file: Arc<Config>) -> Result<(), RegistryError> {
         self.publish(&file)?;
-        if file.is_persistent() {
-            self.warn_of_templates();
-        }
+        self.warn_of_templates(|family| file.is_persistent(family));
         self.file = file;
         Ok(())
     }
 
-    /// Before the first persistent virtual server is there.
-    fn warn_of_templates(&self) {
-        if self.file.connections.templates == 0 && !self.file.is_persistent() {
-            warn!(
-                room = self.room_for_templates,
-                "a virtual server is persistent now and none was at the start: should templates run out, restart weir"
-            );
+    /// Before the first persistent virtual server of a family is there.
+    fn warn_of_templates(&self, will_be_persistent: impl Fn(Family) -> bool) {
+        let connections = &self.file.connections;
+        let families = [(Family::V4, connections.templates), (Family::V6, connections.ipv6_templates)];
+        for ((family, written), room) in families.into_iter().zip(self.room_for_templates) {
+            if written == 0 && !self.file.is_persistent(family) && will_be_persistent(family) {
+                warn!(
+                    room,
+                    family = family.name(),
+                    "a virtual server is persistent now and none was at the start: should templates run out, restart weir"
+                );
+            }
         }
     }
 
@@ -286,7 +287,8 @@ mod tests {
         let file = weir_config::parse("weir.toml", FILE).unwrap_or_else(|report| panic!("{report}")).config;
         let (_checker, health) = Checker::new(&file, 1);
         let lines = Slab::heap(Templates::lines_for(64)).unwrap();
-        let templates = Arc::new(Templates::new(lines, HashKey::new([1, 2])));
+        let lines6 = Slab::heap(Templates::lines_for_ipv6(0)).unwrap();
+        let templates = Arc::new(Templates::new(lines, lines6, HashKey::new([1, 2])));
         let workers = (Shared::new(1, 1), templates);
         let macs = vec![MacAddress([2, 0, 0, 0, 0, 1])];
         let mut publish =

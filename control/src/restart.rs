@@ -30,6 +30,11 @@ pub(crate) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     changed.compare("`capacity` of [connections]", &old.connections.capacity, &new.connections.capacity);
     changed.compare("`ipv6_clients` of [connections]", &old.ipv6_clients(), &new.ipv6_clients());
     changed.compare("`templates` of [connections]", &old.connections.templates, &new.connections.templates);
+    changed.compare(
+        "`ipv6_templates` of [connections]",
+        &old.connections.ipv6_templates,
+        &new.connections.ipv6_templates,
+    );
     let names =
         |config: &Config| -> Vec<String> { config.ports.iter().map(|port| port.name.clone()).collect() };
     match names(old) == names(new) {
@@ -105,7 +110,7 @@ mod tests {
             ("workers", "sleep_max_us") => "50",
             ("connections", "conn_reuse_mode") => "0",
             ("connections", "pmtu_disc") => "false",
-            ("connections", "capacity" | "ipv6_clients" | "templates") => "65536",
+            ("connections", "capacity" | "ipv6_clients" | "templates" | "ipv6_templates") => "65536",
             ("connections", _) => "true",
             ("schedulers", "mh_table_size") => "251",
             ("schedulers", _) => "5",

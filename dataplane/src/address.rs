@@ -61,6 +61,9 @@ impl Addr4 {
     /// In place of the number of an IPv6 client that has none: nobody's, so that no connection is found by it.
     pub const STRANGER6: Self = Self(FIRST6 + NUMBERS6 - 1);
 
+    /// In place of the number of an IPv6 address that clients talk to and that has none: one of a wide network of a mark's.
+    pub const WIDE6: Self = Self(FIRST6 + NUMBERS6 - 2);
+
     /// That of an IPv6 address of this director's, by its place among these.
     pub(crate) const fn named6(place: u32) -> Self {
         debug_assert!(place < NUMBERS6 / 2);
@@ -74,7 +77,7 @@ impl Addr4 {
     }
 
     /// Places for IPv6 clients that can have numbers.
-    pub(crate) const CLIENTS6_MAX: u32 = NUMBERS6 / 2 - 1;
+    pub(crate) const CLIENTS6_MAX: u32 = NUMBERS6 / 2 - 2;
 
     /// Whether it is the number of an IPv6 address.
     #[inline]
@@ -246,8 +249,11 @@ mod tests {
             assert_eq!((client.place_client6(), client.place_named6()), (Some(place as usize), None));
             assert!([named, client].into_iter().all(|it| it.is_of_ipv6() && !it.is_unicast()));
         }
-        let nobody = Addr4::STRANGER6;
-        assert!(nobody.is_of_ipv6() && nobody.place_client6().is_none() && nobody.place_named6().is_none());
+        for nobody in [Addr4::STRANGER6, Addr4::WIDE6] {
+            assert!(
+                nobody.is_of_ipv6() && nobody.place_client6().is_none() && nobody.place_named6().is_none()
+            );
+        }
         bolero::check!().with_type::<[u8; 4]>().for_each(|octets| {
             assert_eq!(Addr4::from(*octets).is_of_ipv6(), (240..=247).contains(&octets[0]));
         });

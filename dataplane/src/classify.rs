@@ -201,7 +201,9 @@ pub fn classify(
 /// As [`classify`], for a packet that asks for no virtual server.
 #[inline(always)]
 pub fn classify_unasked(packet: &Packet, snapshot: &Snapshot, table: &Table, lookup: &mut Lookup) -> Class {
-    if snapshot.local(packet.destination).is_some() && !packet.destination.is_of_ipv6() {
+    if snapshot.local(packet.destination).is_some()
+        && (!packet.destination.is_of_ipv6() || packet.is_of_ipv6())
+    {
         return Class::Local;
     }
     match snapshot.nat_server(packet.source, packet.source_port, packet.protocol) {

@@ -207,6 +207,12 @@ pub struct WorkerCounters {
     pub sleep_cycles: Counter,
     /// Gauge: records in the connection table.
     pub connections: Counter,
+    /// Gauge: IPv6 clients of those records.
+    pub ipv6_clients: Counter,
+    /// Gauge: as many as there is certainly room for.
+    pub ipv6_clients_capacity: Counter,
+    /// Packets of IPv6 clients for whom there was no room.
+    pub ipv6_clients_full: Counter,
     /// Packets forwarded without a record because the table was full, or the chain of lines where it would have been.
     pub untracked: Counter,
     /// Connections of persistent virtual servers that got no template because the table was full.
@@ -253,6 +259,9 @@ impl WorkerCounters {
             sleep_cycles: Counter::default(),
             connections: Counter::default(),
             untracked: Counter::default(),
+            ipv6_clients: Counter::default(),
+            ipv6_clients_capacity: Counter::default(),
+            ipv6_clients_full: Counter::default(),
             templates_full: Counter::default(),
             messages_lost: Counter::default(),
             waiting: Counter::default(),

@@ -5,7 +5,7 @@
     reason = "these comments are what --help prints, where brackets stand for themselves"
 )]
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
@@ -339,10 +339,10 @@ pub(crate) struct Explain {
     /// tcp, udp or sctp
     #[arg(value_parser = ["tcp", "udp", "sctp"])]
     pub(crate) protocol: String,
-    /// From whom: ADDRESS:PORT
-    pub(crate) source: SocketAddrV4,
+    /// From whom: ADDRESS:PORT, an IPv6 address in brackets
+    pub(crate) source: SocketAddr,
     /// To whom: ADDRESS:PORT
-    pub(crate) destination: SocketAddrV4,
+    pub(crate) destination: SocketAddr,
     #[command(flatten)]
     pub(crate) segment: Segment,
     /// Length of the IP packet in bytes, if not the shortest

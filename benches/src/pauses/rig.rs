@@ -76,7 +76,9 @@ impl<'a> Rig<'a> {
         let key = HashKey::new(HASH_KEY);
         let capacity = config.connections.capacity as usize;
         let table = Table::new(memory(Table::lines_beside(capacity, config.templates()))?, capacity, key);
-        let templates = Arc::new(Templates::new(memory(Templates::lines_for(config.templates()))?, key));
+        let lines6 = memory(Templates::lines_for_ipv6(config.ipv6_templates()))?;
+        let lines = memory(Templates::lines_for(config.templates()))?;
+        let templates = Arc::new(Templates::new(lines, lines6, key));
         let view = table.view();
         let views: Arc<[View]> = [table.view()].into();
         let shared = Shared::new(1, 1).remove(0);

@@ -445,9 +445,7 @@ impl<'a> Work<'a> {
             report.problems().iter().filter(|it| it.severity == Severity::Error).collect();
         errors.sort_by_key(|problem| !is_near(problem));
         if let Some(error) = errors.first() {
-            let kind =
-                if error.message.ends_with("not served yet") { Kind::NotServed } else { Kind::Invalid };
-            return Err((kind, error.sentence()));
+            return Err((Kind::Invalid, error.sentence()));
         }
         self.warnings.extend(report.problems().iter().map(|problem| (whose, problem.sentence())));
         self.needs.extend(needs.into_iter().filter(is_near));

@@ -210,12 +210,6 @@ fn wrong_edits_get_the_sentence_of_the_file_and_change_nothing() {
             "10.0.1.1 port 8080 is what this real server is known by: remove it and add another",
         ),
         (
-            service(json!({"address": "2001:db8::100", "port": 80, "persistence_timeout": 300})),
-            Kind::NotServed,
-            "persistence of IPv6 virtual servers is not served yet: weir can't do this yet (help: remove it; the schedulers mh and \
-             sh keep clients with their real servers)",
-        ),
-        (
             Edit::SetVirtualServer(web(), keys(json!({"port": 81}))),
             Kind::Invalid,
             "10.0.9.1 port 80 tcp is what this virtual server is known by: remove it and add another",
@@ -229,11 +223,6 @@ fn wrong_edits_get_the_sentence_of_the_file_and_change_nothing() {
             service(json!({"address": "10.0.1.1", "port": 80})),
             Kind::Invalid,
             "a real server must be another host: 10.0.1.1 is a real server's address, and would be a VIP",
-        ),
-        (
-            service(json!({"mark": 7, "family": "ipv6"})),
-            Kind::NotServed,
-            "marks of IPv6 are not served yet: weir can't do this yet (help: write an address and port, or family = \"ipv4\")",
         ),
         (
             Edit::SetTimeouts(keys(json!({"udp": 864001}))),

@@ -143,10 +143,10 @@ impl Mark {
     pub const NUMBERED_ADDRESSES: u32 = 4096;
 
     /// VIPs of a file at most that are told from each other: those of virtual servers, and of marks that virtual servers
-    /// have all addresses of networks of at most [`Mark::NUMBERED_ADDRESSES`]. IPv4.
+    /// have all addresses of networks of at most [`Mark::NUMBERED_ADDRESSES`].
     pub const VIPS_MAX: usize = 49_152;
 
-    /// Whether the addresses of an IPv4 network are told from each other.
+    /// Whether the addresses of a network are told from each other.
     pub fn is_numbered(net: &IpNet) -> bool {
         u32::from(net.max_prefix_len() - net.prefix_len()) <= Mark::NUMBERED_ADDRESSES.trailing_zeros()
     }

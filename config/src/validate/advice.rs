@@ -202,8 +202,11 @@ fn vips_of_both(
         // What is routed to is the affair of who routes it; an own address is another one on each director.
         let is_shared = network.connected_to(address).is_some() && network.own(address).is_none();
         if is_shared && !holders.contains_key(&address) && said.insert(address) {
+            let by = if address.is_ipv4() { "ARP" } else { "neighbour solicitations" };
+            let why =
+                format!("every director with this file answers {by} for it, and serves it, at the same time");
             let problem = Problem::warning("no [[vrrp]] holds this VIP")
-                .at(at, "every director with this file answers ARP for it, and serves it, at the same time")
+                .at(at, why)
                 .help("add it to the `addresses` of a [[vrrp]]");
             problems.push(problem);
         }

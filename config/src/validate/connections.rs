@@ -16,6 +16,7 @@ pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Tab
         capacity: 1_048_576,
         ipv6_clients: 0,
         templates: 0,
+        ipv6_templates: 0,
         sloppy_tcp: false,
         sloppy_sctp: false,
         expire_nodest_conn: false,
@@ -41,14 +42,8 @@ pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Tab
         table.report(problem);
     }
     c.ipv6_clients = clients.into_inner();
-    let templates = table.integer::<u32>(&written.templates, "templates", 0..=67_108_864, 0);
-    if (1..1024).contains(templates.get_ref()) {
-        let problem = Problem::error("too few templates")
-            .at(templates.span(), "must be 0 or 1024 to 67108864")
-            .help("write 0 to have them computed from `capacity`");
-        table.report(problem);
-    }
-    c.templates = templates.into_inner();
+    c.templates = templates(&written.templates, "templates", &mut table);
+    c.ipv6_templates = templates(&written.ipv6_templates, "ipv6_templates", &mut table);
     c.sloppy_tcp = table.switch(&written.sloppy_tcp, c.sloppy_tcp);
     c.sloppy_sctp = table.switch(&written.sloppy_sctp, c.sloppy_sctp);
     c.expire_nodest_conn = table.switch(&written.expire_nodest_conn, c.expire_nodest_conn);
@@ -80,6 +75,18 @@ pub(crate) fn timeouts_over(
         timeouts(written, &mut read, &mut table.inner(at));
     }
     read
+}
+
+/// Room for persistence templates.
+fn templates(field: &Field<Integer>, key: &str, table: &mut Table<'_>) -> u32 {
+    let templates = table.integer::<u32>(field, key, 0..=67_108_864, 0);
+    if (1..1024).contains(templates.get_ref()) {
+        let problem = Problem::error("too few templates")
+            .at(templates.span(), "must be 0 or 1024 to 67108864")
+            .help("write 0 to have them computed from `capacity`");
+        table.report(problem);
+    }
+    templates.into_inner()
 }
 
 fn timeouts(written: &schema::Timeouts, timeouts: &mut Timeouts, table: &mut Table<'_>) {

@@ -1,7 +1,7 @@
 //! `[[mark]]`, alone and beside each other and the virtual servers.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -86,21 +86,20 @@ impl Marks {
 
     /// Reports more VIPs than can be told from each other, where they become too many.
     pub(crate) fn vips_fit(&self, servers: &HashMap<Identity, Span>, problems: &mut Vec<Problem>) {
-        let mut vips: HashSet<Ipv4Addr> = HashSet::new();
+        let mut vips: HashSet<IpAddr> = HashSet::new();
         for identity in servers.keys() {
-            if let Identity::Address { address: IpAddr::V4(vip), .. } = identity {
-                vips.insert(*vip);
+            if let Identity::Address { address, .. } = identity {
+                vips.insert(*address);
             }
         }
-        let is_served = |mark| servers.contains_key(&Identity::Mark { mark, family: Family::V4 });
-        let entries = self.read.iter().filter(|read| is_served(read.mark.mark));
-        let networks = entries.flat_map(|read| read.mark.addresses.iter().zip(&read.address_spans));
+        let is_served = |mark, family| servers.contains_key(&Identity::Mark { mark, family });
+        let networks = self.read.iter().flat_map(|read| {
+            let places = read.mark.addresses.iter().zip(&read.address_spans);
+            places.filter(|(net, _)| is_served(read.mark.mark, Family::of(net.addr())))
+        });
         for (net, span) in networks {
-            if let IpNet::V4(own) = net
-                && Mark::is_numbered(net)
-            {
-                let all = u32::from(own.network())..=u32::from(own.broadcast());
-                vips.extend(all.map(Ipv4Addr::from));
+            if Mark::is_numbered(net) {
+                vips.extend(all_of(net));
             }
             if vips.len() > Mark::VIPS_MAX {
                 let limit = Mark::VIPS_MAX;
@@ -229,6 +228,19 @@ impl Marks {
                 .help("remove this virtual server, or take its address and port out of the [[mark]]"),
         )
     }
+}
+
+/// The addresses of a network, of which there are not too many.
+fn all_of(net: &IpNet) -> impl Iterator<Item = IpAddr> {
+    let (first, last) = match net {
+        IpNet::V4(net) => (u128::from(net.network().to_bits()), u128::from(net.broadcast().to_bits())),
+        IpNet::V6(net) => (net.network().to_bits(), net.broadcast().to_bits()),
+    };
+    let is_v4 = net.addr().is_ipv4();
+    (first..=last).map(move |bits| match is_v4 {
+        true => IpAddr::V4(Ipv4Addr::from_bits(bits as u32)),
+        false => IpAddr::V6(Ipv6Addr::from_bits(bits)),
+    })
 }
 
 /// An own address of weir's has a mark only by an entry that says that very address.

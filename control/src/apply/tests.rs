@@ -83,7 +83,8 @@ impl Bench {
         let (checker, health) = Checker::new(&config, 1);
         let (shared, mut punts) = (Shared::new(1, 1), [Punt::default()]);
         let lines: Slab<Line> = Slab::heap(Templates::lines_for(1024)).unwrap();
-        let templates = Arc::new(Templates::new(lines, HashKey::draw(random_u64).unwrap()));
+        let lines6 = Slab::heap(Templates::lines_for_ipv6(0)).unwrap();
+        let templates = Arc::new(Templates::new(lines, lines6, HashKey::draw(random_u64).unwrap()));
         let macs = vec![MacAddress([2, 0, 0, 0, 0, 1])];
         let end = PortEnd {
             name: "lan".to_owned(),

@@ -5,7 +5,7 @@
 
 mod words;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,9 +14,8 @@ use dpdk::port::RssState;
 use dpdk::rss::input_ipv4;
 use weir_api::explain::{Explanation, Packet, Verdict};
 use weir_config::model::Protocol;
-use weir_dataplane::address::Addr4;
 use weir_dataplane::director::explain::{self as told, Flow, Question, Segment, Step, To};
-use weir_dataplane::snapshot::Snapshot;
+use weir_dataplane::snapshot::{Port, Snapshot};
 
 use super::query::pairs_once;
 use crate::sources::Sources;
@@ -25,7 +24,7 @@ use crate::sources::Sources;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two looks for answers.
 const LOOK: Duration = Duration::from_micros(500);
-const KEYS: &str = "the query holds protocol (tcp, udp, sctp), source and destination (each ADDRESS:PORT of IPv4), and may hold segment (syn, syn-ack, ack, fin, rst), length (bytes of the IP packet, 20 to 65535), port (the name of the one it comes in on) and worker (a number)";
+const KEYS: &str = "the query holds protocol (tcp, udp, sctp), source and destination (each ADDRESS:PORT, an IPv6 address in brackets, both of one family), and may hold segment (syn, syn-ack, ack, fin, rst), length (bytes of the IP packet, 20 to 65535), port (the name of the one it comes in on) and worker (a number)";
 const SEGMENTS: [(&str, Segment); 5] = [
     ("syn", Segment::Syn),
     ("syn-ack", Segment::SynAck),
@@ -38,8 +37,8 @@ const SEGMENTS: [(&str, Segment); 5] = [
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Query {
     protocol: Protocol,
-    source: (Addr4, u16),
-    destination: (Addr4, u16),
+    source: (IpAddr, u16),
+    destination: (IpAddr, u16),
     segment: Option<Segment>,
     length: Option<u16>,
     port: Option<String>,
@@ -78,6 +77,11 @@ impl Query {
             }
         }
         match (protocol, ends) {
+            (Some(_), [Some((source, _)), Some((destination, _))])
+                if source.is_ipv4() != destination.is_ipv4() =>
+            {
+                Err(format!("{source} and {destination} are of two families: a packet has addresses of one"))
+            }
             (Some(protocol), [Some(source), Some(destination)]) => {
                 Ok(Self { protocol, source, destination, segment, length, port, worker })
             }
@@ -103,11 +107,13 @@ impl Query {
             Some(number) if number < count => vec![number],
             Some(number) => return Err(format!("there is no worker {number}; there are 0 to {}", count - 1)),
         };
-        let least = match self.protocol {
-            Protocol::Tcp => 40,
-            Protocol::Udp => 28,
-            Protocol::Sctp => 36,
-        };
+        let header = if self.source.0.is_ipv4() { 20 } else { 40 };
+        let least = header
+            + match self.protocol {
+                Protocol::Tcp => 20,
+                Protocol::Udp => 8,
+                Protocol::Sctp => 16,
+            };
         let question = Question {
             port,
             protocol: self.protocol,
@@ -120,18 +126,25 @@ impl Query {
     }
 }
 
-fn parse_end(key: &str, text: &str) -> Result<(Addr4, u16), String> {
-    match text.parse() {
-        Ok(SocketAddr::V4(end)) => Ok(((*end.ip()).into(), end.port())),
-        _ => {
-            Err(format!("{key} is {text}, which is no IPv4 address with a port, such as 198.51.100.7:40000"))
-        }
-    }
+fn parse_end(key: &str, text: &str) -> Result<(IpAddr, u16), String> {
+    let end = text.parse::<SocketAddr>().map_err(|_| {
+        format!(
+            "{key} is {text}, which is no address with a port, such as 198.51.100.7:40000 or [2001:db8::7]:40000"
+        )
+    })?;
+    Ok((end.ip().to_canonical(), end.port()))
 }
 
-/// The port that leads to an address, so that packets from there may be expected on it; else the first.
-fn port_towards(address: Addr4, snapshot: &Snapshot) -> usize {
-    snapshot.routes.next_hop(address).map_or(0, |hop| hop.port)
+/// The port that leads to an address, so that packets from there may be expected on it; else the first. Of IPv6 the port with
+/// its network, since clients' packets are sent back by none.
+fn port_towards(address: IpAddr, snapshot: &Snapshot) -> usize {
+    match address {
+        IpAddr::V4(address) => snapshot.routes.next_hop(address.into()).map_or(0, |hop| hop.port),
+        IpAddr::V6(address) => {
+            let has_network = |port: &Port| port.addresses6.iter().any(|net| net.contains(&address));
+            snapshot.ports.iter().position(has_network).unwrap_or(0)
+        }
+    }
 }
 
 /// A question to some workers.
@@ -246,9 +259,9 @@ impl Inquiry {
         let name = SEGMENTS.iter().find(|(_, known)| *known == segment).map(|(name, _)| (*name).into());
         Packet {
             protocol: protocol.name().into(),
-            source: source.0.into(),
+            source: source.0,
             source_port: source.1,
-            destination: destination.0.into(),
+            destination: destination.0,
             destination_port: destination.1,
             segment: name.filter(|_| protocol != Protocol::Udp),
             length: total_len,
@@ -281,7 +294,8 @@ fn worker_by(rss: &RssState, question: &Question, workers: usize) -> Option<usiz
         Protocol::Sctp => false,
     };
     let (from, to) = (question.source, question.destination);
-    let queue = rss.queue(&input_ipv4([from.0.bits(), to.0.bits()], [from.1, to.1]));
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.0, to.0) else { return None };
+    let queue = rss.queue(&input_ipv4([source.to_bits(), destination.to_bits()], [from.1, to.1]));
     queue.filter(|_| is_hashed).map(|queue| usize::from(queue) % workers)
 }
 
@@ -311,8 +325,8 @@ mod tests {
         let question = |protocol| Question {
             port: 0,
             protocol,
-            source: (Addr4::new(66, 9, 149, 187), 2794),
-            destination: (Addr4::new(161, 142, 100, 80), 1766),
+            source: ([66, 9, 149, 187].into(), 2794),
+            destination: ([161, 142, 100, 80].into(), 1766),
             segment: Segment::Syn,
             total_len: 40,
         };
@@ -329,8 +343,8 @@ mod tests {
             Query::parse(&format!("protocol=tcp&{ends}&segment=syn-ack&length=1500&port=wan&worker=1"));
         let expected = Query {
             protocol: Protocol::Tcp,
-            source: (Addr4::new(198, 51, 100, 7), 40_000),
-            destination: (Addr4::new(192, 0, 2, 1), 80),
+            source: ([198, 51, 100, 7].into(), 40_000),
+            destination: ([192, 0, 2, 1].into(), 80),
             segment: Some(Segment::SynAck),
             length: Some(1500),
             port: Some("wan".to_owned()),
@@ -338,6 +352,9 @@ mod tests {
         };
         assert_eq!(parsed, Ok(expected));
         assert!(Query::parse(&format!("protocol=udp&{ends}")).is_ok());
+        let six = Query::parse("protocol=tcp&source=[2001:db8::7]:40000&destination=[2001:db8::1]:80");
+        let expected: IpAddr = "2001:db8::7".parse().unwrap();
+        assert_eq!(six.map(|query| query.source), Ok((expected, 40_000)));
         for bad in [
             "",
             "protocol=tcp",

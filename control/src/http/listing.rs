@@ -2,14 +2,14 @@
 //!
 //! Read from the workers' tables while they go on, so a record that comes or goes meanwhile may be missed.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use weir_api::connections::{Connection, Listing, STATES};
 use weir_config::model::Protocol;
 use weir_dataplane::conn::record::Record;
 use weir_dataplane::conn::state::{name, names};
 use weir_dataplane::conn::table::View;
-use weir_dataplane::conn::template::Template;
+use weir_dataplane::conn::template::Listed;
 use weir_dataplane::snapshot::Snapshot;
 
 use super::query::pairs_once;
@@ -173,7 +173,7 @@ fn each<'a>(
     let templates =
         sources.templates.as_deref().filter(|_| query.templates && snapshot_is_persistent(snapshot));
     let now = sources.workers.iter().map(|worker| worker.counters.seconds.get() as u32).max();
-    let templates = templates.into_iter().flat_map(|templates| templates.iter());
+    let templates = templates.into_iter().flat_map(|templates| templates.listed());
     let templates = templates.filter_map(|it| template(it, now.unwrap_or_default(), snapshot));
     for connection in tables.chain(templates).filter(|it| query.wants(it)).take(limit) {
         if !take(connection) {
@@ -199,7 +199,7 @@ fn connection<'a>(
     Some(Connection {
         worker,
         protocol: record.protocol().name().into(),
-        client: view.client(record)?,
+        client: view.client(record).or_else(|| snapshot.address6(record.client()).map(IpAddr::V6))?,
         client_port: record.client_port(),
         virtual_server: (&service.name).into(),
         address: snapshot.vips.address(record.vip()).map(|vip| snapshot.ip(vip)),
@@ -213,21 +213,23 @@ fn connection<'a>(
 }
 
 /// A persistence template as IPVS lists it: a connection from port 0. `None`: it is over, or its virtual server is gone.
-fn template(template: Template, now: u32, snapshot: &Snapshot) -> Option<Connection<'_>> {
-    let service = snapshot.service(template.key().service())?;
-    let persistence = service.persistence.filter(|_| service.epoch.number == template.key().epoch())?;
+fn template((client, template): (IpAddr, Listed), now: u32, snapshot: &Snapshot) -> Option<Connection<'_>> {
+    let owner = template.whose();
+    let service = snapshot.service(owner.service)?;
+    let persistence = service.persistence.filter(|_| service.epoch.number == owner.epoch)?;
     let expires = template.expires_in(persistence.timeout_secs, now)?;
     let server = snapshot.server(template.server());
     let address = match (service.mark, service.address) {
         // As in IPVS, the mark stands in the place of an address.
-        (Some(mark), _) => Ipv4Addr::from_bits(mark).into(),
+        (Some(mark), IpAddr::V4(_)) => Ipv4Addr::from_bits(mark).into(),
+        (Some(mark), IpAddr::V6(_)) => Ipv6Addr::from_bits(u128::from(mark) << 96).into(),
         (None, address) => address,
     };
     let protocol = service.mark.map_or_else(|| service.protocol.name(), |_| "ip");
     Some(Connection {
         worker: 0,
         protocol: protocol.into(),
-        client: template.key().client().into(),
+        client,
         client_port: 0,
         virtual_server: (&service.name).into(),
         address: Some(address),

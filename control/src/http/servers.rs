@@ -2,7 +2,7 @@
 
 use weir_api::virtual_servers::{Carried, Figures, Listing, RealServer, Served, VirtualServer};
 use weir_config::model::{Family, Forwarding};
-use weir_dataplane::conn::template::Template;
+use weir_dataplane::conn::template::Owner;
 use weir_dataplane::snapshot::rates::Rates;
 use weir_dataplane::snapshot::traffic::Traffic;
 use weir_dataplane::wire::encap::Encap;
@@ -64,9 +64,9 @@ fn clients_tied(sources: &Sources) -> Vec<u32> {
     let snapshot = sources.snapshot.load_full();
     let Some(templates) = &sources.templates else { return Vec::new() };
     let now = sources.workers.iter().map(|worker| worker.counters.seconds.get() as u32).max();
-    let lifetime = |template: Template| {
-        let service = snapshot.service(template.key().service())?;
-        let is_of_now = service.epoch.number == template.key().epoch();
+    let lifetime = |owner: Owner| {
+        let service = snapshot.service(owner.service)?;
+        let is_of_now = service.epoch.number == owner.epoch;
         service.persistence.filter(|_| is_of_now).map(|persistence| persistence.timeout_secs)
     };
     let servers = snapshot.servers().map(|server| server.id.index() + 1).max();

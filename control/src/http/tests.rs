@@ -655,7 +655,7 @@ fn who_does_not_answer_what_is_asked_is_named_and_bad_questions_are_refused() {
         (format!("{ends}&port=wan"), "there is no port wan; there are lan"),
         (format!("{ends}&worker=2"), "there is no worker 2; there are 0 to 1"),
         (format!("{ends}&protocol=udp"), "protocol is there twice"),
-        (ends.replace(":80", ""), "destination is 192.0.2.1, which is no IPv4 address with a port"),
+        (ends.replace(":80", ""), "destination is 192.0.2.1, which is no address with a port"),
     ] {
         let (status, body) = server.get(&format!("/api/v1/explain?{query}"));
         assert!(status == 400 && body.starts_with(sentence) && body.ends_with('\n'), "{status} {body}");

@@ -326,6 +326,8 @@ families! {
         |it, to| to.count(&[], it.untracked);
     COUNTER "weir_templates_full_total" [] "New connections of persistent virtual servers that got no template because the table was full."
         |it, to| to.count(&[], it.templates_full);
+    COUNTER "weir_ipv6_clients_full_total" [] "Packets of IPv6 clients that were forwarded without a connection record because there was no room for another client."
+        |it, to| to.count(&[], it.ipv6_clients_full);
     COUNTER "weir_worker_messages_lost_total" [] "Messages between workers that were lost because the receiver had too many to read: what a packet of its connection did elsewhere, or a neighbour's MAC."
         |it, to| to.count(&[], it.messages_lost);
     COUNTER "weir_answers_total" ["kind"] "Frames that weir answered by itself."
@@ -471,6 +473,14 @@ families! {
     GAUGE "weir_connections_capacity" ["worker"] "Records that the worker's connection table has room for."
         |it, to| for (number, worker) in it.workers.iter().enumerate() {
             to.count(&[&number.to_string()], worker.capacity);
+        };
+    GAUGE "weir_ipv6_clients" ["worker"] "Clients with an IPv6 address that have connections in the worker's table."
+        |it, to| for (number, worker) in it.workers.iter().enumerate() {
+            to.count(&[&number.to_string()], worker.ipv6_clients[0]);
+        };
+    GAUGE "weir_ipv6_clients_capacity" ["worker"] "Such clients that there is room for, as the file says; a few more may find some."
+        |it, to| for (number, worker) in it.workers.iter().enumerate() {
+            to.count(&[&number.to_string()], worker.ipv6_clients[1]);
         };
 
     COUNTER "weir_virtual_server_connections_total" ["virtual_server"] "Connections made to the virtual server."

@@ -90,6 +90,8 @@ pub(crate) struct Reading {
     pub(crate) absorbed: u64,
     /// Packets forwarded without a record.
     pub(crate) untracked: u64,
+    /// Packets of IPv6 clients for whom there was no room.
+    pub(crate) ipv6_clients_full: u64,
     /// Connections that got no template for lack of room.
     pub(crate) templates_full: u64,
     /// Frames copied for a capture.
@@ -225,6 +227,8 @@ pub(crate) struct WorkerReading {
     pub(crate) connections: u64,
     /// Records that it has room for.
     pub(crate) capacity: u64,
+    /// IPv6 clients of those records, and as many as there is room for.
+    pub(crate) ipv6_clients: [u64; 2],
     /// Number of the configuration that it uses.
     pub(crate) generation: u64,
     /// Passes over its queues.
@@ -362,6 +366,7 @@ impl Reading {
             forwarded: sum(workers, |counters| counters.forwarded.get()),
             absorbed: sum(workers, |counters| counters.absorbed.get()),
             untracked: sum(workers, |counters| counters.untracked.get()),
+            ipv6_clients_full: sum(workers, |counters| counters.ipv6_clients_full.get()),
             templates_full: sum(workers, |counters| counters.templates_full.get()),
             captured: sum(workers, |counters| counters.captured.get()),
             capture_lost: sum(workers, |counters| counters.capture_lost.get()),
@@ -418,6 +423,7 @@ impl WorkerReading {
             sleep_cycles: counters.sleep_cycles.get(),
             connections: counters.connections.get(),
             capacity,
+            ipv6_clients: [counters.ipv6_clients.get(), counters.ipv6_clients_capacity.get()],
             generation: counters.generation.get(),
             passes,
             passes_within: counters.pass_times.within(passes),

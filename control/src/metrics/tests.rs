@@ -286,6 +286,9 @@ fn what_workers_count_is_summed() {
         counters.absorbed.add(n * 2);
         counters.untracked.add(n * 3);
         counters.templates_full.add(n * 5);
+        counters.ipv6_clients_full.add(n * 8);
+        counters.ipv6_clients.set(n * 9);
+        counters.ipv6_clients_capacity.set(n * 10);
         counters.captured.add(n * 6);
         counters.capture_lost.add(n * 7);
         counters.messages_lost.add(n * 6);
@@ -333,6 +336,7 @@ fn what_workers_count_is_summed() {
         ("weir_absorbed_packets_total", 86.0),
         ("weir_untracked_packets_total", 129.0),
         ("weir_templates_full_total", 215.0),
+        ("weir_ipv6_clients_full_total", 344.0),
         ("weir_captured_frames_total", 258.0),
         ("weir_capture_lost_frames_total", 301.0),
         ("weir_worker_messages_lost_total", 258.0),

@@ -39,6 +39,7 @@ pub struct Clients {
     shared: Arc<Places>,
     /// The place of one that no record need name.
     taken: Option<usize>,
+    len: usize,
 }
 
 /// As its worker and all others share them.
@@ -60,7 +61,22 @@ impl Clients {
     /// None yet, in `lines`, zeroed, [`Clients::lines_for`] many.
     pub fn new(lines: Slab<Line>, key: HashKey) -> Self {
         assert!(lines.len() * PLACES < Addr4::CLIENTS6_MAX as usize, "each has a number");
-        Self { shared: Arc::new(Places { lines, key }), taken: None }
+        Self { shared: Arc::new(Places { lines, key }), taken: None, len: 0 }
+    }
+
+    /// Clients that have a number.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none has.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Clients that there is certainly room for.
+    pub fn capacity(&self) -> usize {
+        self.shared.lines.len()
     }
 
     /// For other threads.
@@ -74,11 +90,28 @@ impl Clients {
         self.shared.find(address).map(|place| Addr4::client6(place as u32))
     }
 
+    /// The address that goes by a number, as long as a record names it.
+    pub fn address(&self, client: Addr4) -> Option<Ipv6Addr> {
+        let place = client.place_client6().filter(|place| place / PLACES < self.shared.lines.len())?;
+        let address = self.shared.address(place);
+        (!address.is_unspecified()).then_some(address)
+    }
+
+    /// The number that an address has or would get; [`Addr4::STRANGER6`]: there is no room.
+    pub fn peek(&self, address: Ipv6Addr) -> Addr4 {
+        let place = self.shared.find(address).or_else(|| self.shared.room(address).map(|(_, place)| place));
+        place.map_or(Addr4::STRANGER6, |place| Addr4::client6(place as u32))
+    }
+
     /// The number of an address, which gets one if it has none; [`Addr4::STRANGER6`]: there is no room. It has the number up to
     /// [`Clients::settle`], whatever becomes of its records, and keeps it if one names it then.
     pub fn take(&mut self, address: Ipv6Addr) -> Addr4 {
         self.settle();
-        let place = self.shared.find(address).or_else(|| self.shared.put(address));
+        let place = self.shared.find(address).or_else(|| {
+            let place = self.shared.put(address)?;
+            self.len += 1;
+            Some(place)
+        });
         let Some(place) = place else { return Addr4::STRANGER6 };
         self.taken = Some(place);
         Addr4::client6(place as u32)
@@ -90,6 +123,7 @@ impl Clients {
             && self.shared.holders(place).load(Relaxed) == 0
         {
             self.shared.take_out(place);
+            self.len -= 1;
         }
     }
 
@@ -112,19 +146,9 @@ impl Clients {
             holders.store(left, Relaxed);
             if left == 0 && self.taken != Some(place) {
                 self.shared.take_out(place);
+                self.len -= 1;
             }
         }
-    }
-}
-
-#[cfg(test)]
-impl Clients {
-    pub(crate) fn len(&self) -> usize {
-        (0..self.shared.lines.len() * PLACES).filter(|place| !self.shared.is_free(*place)).count()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -162,17 +186,21 @@ impl Places {
         None
     }
 
-    /// Puts an address that has none into a place.
-    fn put(&self, address: Ipv6Addr) -> Option<usize> {
+    /// A place for an address that has none, and how many lines it is behind where that belongs.
+    fn room(&self, address: Ipv6Addr) -> Option<(usize, usize)> {
         let home = self.home(address);
         let probes = PROBES.min(self.lines.len());
-        let free_in = |line: usize| (0..PLACES).find(|slot| self.is_free(line * PLACES + slot));
-        let (distance, slot) =
-            (0..probes).find_map(|distance| Some((distance, free_in(self.behind(home, distance))?)))?;
+        let places_in = |line: usize| line * PLACES..(line + 1) * PLACES;
+        let free_in = |line: usize| places_in(line).find(|place| self.is_free(*place));
+        (0..probes).find_map(|distance| Some((distance, free_in(self.behind(home, distance))?)))
+    }
+
+    /// Puts an address that has none into a place.
+    fn put(&self, address: Ipv6Addr) -> Option<usize> {
+        let (home, (distance, place)) = (self.home(address), self.room(address)?);
         for passed in (0..distance).map(|distance| &self.lines[self.behind(home, distance)].0[PASSED]) {
             passed.store(passed.load(Relaxed) + 1, Relaxed);
         }
-        let place = self.behind(home, distance) * PLACES + slot;
         self.holders(place).store(0, Relaxed);
         self.write(place, address);
         Some(place)
@@ -279,7 +307,9 @@ mod tests {
                 let number = u16::from(number % 64);
                 let known = model.get(&number).copied();
                 if comes {
+                    let expected = clients.peek(address(number));
                     let made = clients.take(address(number));
+                    assert_eq!(made, expected);
                     if made == Addr4::STRANGER6 {
                         assert!(known.is_none() && model.len() >= 16, "there is room for as many as lines");
                         continue;
@@ -295,7 +325,8 @@ mod tests {
                         _ => _ = model.insert(number, (had, count - 1)),
                     }
                 }
-                assert_eq!(clients.len(), model.len());
+                let taken = (0..clients.capacity() * PLACES).filter(|place| !clients.shared.is_free(*place));
+                assert_eq!((clients.len(), taken.count()), (model.len(), model.len()));
             }
             let view = clients.view();
             for number in 0..64 {

@@ -13,7 +13,7 @@ use std::net::Ipv6Addr;
 use weir_config::model::Forwarding;
 
 use super::request::outer;
-use super::{Context, Director, Pass, Passed, Reading, Step, foreign, is_for, trim_surplus};
+use super::{Context, Director, Pass, Passed, Reading, Step, foreign, trim_surplus};
 use crate::address::Addr4;
 use crate::classify::{Class, Lookup};
 use crate::clock::Now;
@@ -29,7 +29,7 @@ use crate::sched::PickKey;
 use crate::sched::untracked::FlowHash;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
-use crate::snapshot::{Ends, Snapshot};
+use crate::snapshot::{Ends, Port, Snapshot};
 use crate::stats::DropReason;
 use crate::wire::icmp6::{ICMPV6, kind};
 use crate::wire::ipv4;
@@ -45,15 +45,15 @@ impl<F: Frame> Director<F> {
         let others = Step::Drop(DropReason::EtherType);
         let bytes = frame.bytes();
         let Ok(ends) = v6::ends(bytes, packet.vlan.header_len()) else { return others };
-        // Whatever port it comes in on, as over IPv4.
-        let number6 = snapshot.number6(ends.destination);
-        match number6.and_then(|number| snapshot.local(number)) {
-            Some(local) if local.is_vip && snapshot.serves_ipv6() => {}
-            Some(_) => return others,
-            None => return self.read_back6(frame, packet, ends, context).unwrap_or(others),
+        if !(snapshot.serves_ipv6() && snapshot.is_vip6(ends.destination)) {
+            let own = snapshot.number6(ends.destination).and_then(|number| snapshot.local(number));
+            return match own {
+                Some(_) => others,
+                None => self.read_back6(frame, packet, ends, context).unwrap_or(others),
+            };
         }
         let port = &snapshot.ports[number];
-        if !is_for(bytes, port) {
+        if !is_for6(bytes, port) {
             *packet = Packet { vlan: packet.vlan, ..Packet::default() };
             return Step::Drop(foreign(bytes, port));
         }
@@ -61,12 +61,19 @@ impl<F: Frame> Director<F> {
             Ok(packet) => packet,
             Err(reason) => return Step::Drop(reason),
         };
+        if ends.source == ends.destination {
+            return Step::Drop(DropReason::OwnSource);
+        }
         packet.source = self.number6(ends.source, snapshot);
-        packet.destination = self.number6(ends.destination, snapshot);
+        packet.destination = number_of_vip6(ends.destination, snapshot);
+        self.ends6 = ends;
         match (packet.protocol, packet.flags) {
             (ICMPV6, kind::ECHO_REQUEST..) | (ipv4::VRRP, _) => others,
             (ICMPV6, _) => Step::Ipv6(Class::IcmpError),
-            _ => Step::Ipv6(self.classify6(packet, lookup, snapshot)),
+            _ => match self.classify6(packet, lookup, snapshot) {
+                Some(class) => Step::Ipv6(class),
+                None => self.read_back6(frame, packet, ends, context).unwrap_or(others),
+            },
         }
     }
 
@@ -76,7 +83,7 @@ impl<F: Frame> Director<F> {
         let Context { snapshot, port: number, .. } = context;
         let may_be_back = snapshot.has_nat6()
             && v6::may_be_source(ends.destination)
-            && is_for(frame.bytes(), &snapshot.ports[number]);
+            && is_for6(frame.bytes(), &snapshot.ports[number]);
         if !may_be_back {
             return None;
         }
@@ -93,14 +100,31 @@ impl<F: Frame> Director<F> {
         Some(Step::Ipv6(class))
     }
 
-    /// As [`crate::classify::classify`], of an IPv6 packet to a VIP.
-    fn classify6(&self, packet: &Packet, lookup: &mut Lookup, snapshot: &Snapshot) -> Class {
+    /// As [`crate::classify::classify`], of an IPv6 packet to a VIP or an address of a mark. `None`: it is nobody's here.
+    fn classify6(&self, packet: &Packet, lookup: &mut Lookup, snapshot: &Snapshot) -> Option<Class> {
         let &Packet { source, destination, destination_port, protocol, .. } = packet;
         let ends = Ends { source, destination, destination_port, protocol };
-        let Some(found) = self.lookup(&ends, packet.source_port, snapshot) else { return Class::Local };
+        let Some(found) = self.lookup(&ends, packet.source_port, snapshot) else {
+            return snapshot.local(destination).map(|_| Class::Local);
+        };
         self.table.prefetch(found.hash);
         *lookup = found;
-        Class::Request
+        Some(Class::Request)
+    }
+
+    /// Reads a check of the host's, which goes as a client's packet.
+    #[cold]
+    pub(super) fn read_probe6(
+        &mut self,
+        frame: &F,
+        packet: &mut Packet,
+        snapshot: &Snapshot,
+    ) -> Result<(), DropReason> {
+        self.ends6 = v6::ends(frame.bytes(), packet.vlan.header_len())?;
+        *packet = v6::parse(frame.bytes(), frame.len(), packet.vlan)?;
+        packet.source = snapshot.number6(self.ends6.source).unwrap_or(Addr4::STRANGER6);
+        packet.destination = number_of_vip6(self.ends6.destination, snapshot);
+        Ok(())
     }
 
     /// What stands for an IPv6 address: of ours, or of a client's.
@@ -133,6 +157,9 @@ impl<F: Frame> Director<F> {
         packet.source = self.number6(source, pass.context.snapshot);
         if class == Class::Request && !packet.source.is_named6() {
             packet.source = self.table.clients.take(source);
+            if packet.source == Addr4::STRANGER6 {
+                self.shared.counters.ipv6_clients_full.add(1);
+            }
         }
         lookup.key = lookup.key.with_client(packet.source);
         lookup.hash = self.table.hash(lookup.key.hash_input());
@@ -220,11 +247,15 @@ impl<F: Frame> Director<F> {
         if self.ends6.destination != ends.source {
             return Err(DropReason::StrayIcmp);
         }
-        self.ends6 = match snapshot.local(packet.destination).is_some() {
+        let is_from_vip = snapshot.is_vip6(ends.source);
+        self.ends6 = match is_from_vip {
             true => Ends6 { source: ends.destination, destination: ends.source },
             false => ends,
         };
-        quoted.source = self.number6(ends.source, snapshot);
+        quoted.source = match is_from_vip {
+            true => number_of_vip6(ends.source, snapshot),
+            false => self.number6(ends.source, snapshot),
+        };
         quoted.destination = self.number6(ends.destination, snapshot);
         if snapshot.switches.schedule_icmp
             && quoted.source == packet.destination
@@ -246,7 +277,7 @@ impl<F: Frame> Director<F> {
         let (mut quoted, ends) = v6::parse_quoted(message, l3)?;
         self.ends6 = ends;
         quoted.source = self.number6(ends.source, snapshot);
-        quoted.destination = self.number6(ends.destination, snapshot);
+        quoted.destination = number_of_vip6(ends.destination, snapshot);
         Ok(quoted)
     }
 
@@ -257,6 +288,11 @@ impl<F: Frame> Director<F> {
         let client = self.ends6.source;
         let mut others = self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker);
         others.find_map(|(worker, view)| {
+            if key.client().is_named6() {
+                let is_its = |record: Record| record.lookup_key() == key;
+                let hash = self.table.hash(key.hash_input());
+                return Some((worker, view.find_reply(hash, key.client(), client_port, is_its)?));
+            }
             let number = view.clients().number(client)?;
             let key = key.with_client(number);
             let is_its = |record: Record| record.lookup_key() == key;
@@ -298,4 +334,15 @@ pub(super) fn exceeds_all_ways(packet: &Packet, server: &Server) -> bool {
 /// where its sender has nothing to make smaller, since every link of its takes that much (RFC 2473 section 7.1).
 pub(super) fn is_cut(packet: &Packet, server: &Server) -> bool {
     server.forwarding == Forwarding::Tun && packet.total_len <= MTU_MIN
+}
+
+/// What stands for the address that a client talks to.
+pub(super) fn number_of_vip6(address: Ipv6Addr, snapshot: &Snapshot) -> Addr4 {
+    snapshot.number6(address).unwrap_or(Addr4::WIDE6)
+}
+
+/// As [`super::is_for`], of an IPv6 frame.
+fn is_for6(bytes: &[u8], port: &Port) -> bool {
+    let Some(macs) = bytes.first_chunk::<12>() else { return false };
+    macs[6] & 1 == 0 && (macs.starts_with(&port.mac.0) || port.virtual_macs.receives6(macs))
 }

@@ -29,6 +29,7 @@ mod turned_away;
 mod untracked;
 mod upkeep;
 
+use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -194,6 +195,8 @@ pub struct Director<F> {
     last_servers: LastServers,
     /// Connections that the sweep ended and that still hang on their templates. Has its memory from the start.
     ended_templated: Vec<Record>,
+    /// The same of IPv6, with their clients.
+    ended_templated6: Vec<(Record, Ipv6Addr)>,
     /// Milliseconds of the clock up to which the rest of the upkeep is done.
     kept_until: u64,
     ident: u16,
@@ -296,6 +299,7 @@ impl<F: Frame> Director<F> {
             swept: 0,
             round: Round { generation: 0, lines: 0, is_whole: true },
             ended_templated: Vec::with_capacity(upkeep::ENDED_TEMPLATED_MAX),
+            ended_templated6: Vec::with_capacity(upkeep::ENDED_TEMPLATED_MAX),
             last_service: LastService::none(),
             last_servers: LastServers::none(),
             findings: vec![Finding::none(); BURST].into(),

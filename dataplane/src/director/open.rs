@@ -174,7 +174,7 @@ impl<F: Frame> Director<F> {
     pub(super) fn lookup(&self, ends: &Ends, client_port: u16, snapshot: &Snapshot) -> Option<Lookup> {
         let protocol = protocol(ends.protocol)?;
         let target = match ends.destination.is_of_ipv6() {
-            true => snapshot.target6(ends)?,
+            true => snapshot.target6(ends, self.ends6, protocol)?,
             false => snapshot.target(ends, protocol)?.target,
         };
         let key = target.key(ends.source, client_port, ends.destination_port, protocol);

@@ -2,11 +2,13 @@
 //!
 //! New connections, ends of connections and packets of flows without a record come here; packets of known connections don't.
 
+use std::net::Ipv6Addr;
+
 use super::{Director, Finding, PERSISTENT};
 use crate::address::Addr4;
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
-use crate::conn::template::{Slot, Template, TemplateKey};
+use crate::conn::template::{Key, Ledger, Owner, Slot, Template, TemplateKey, TemplateKey6};
 use crate::packet::Frame;
 use crate::parse::Packet;
 use crate::sched::untracked::FlowHash;
@@ -35,8 +37,23 @@ pub(super) struct Choice {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hold {
     slot: Slot,
-    key: TemplateKey,
+    key: HeldKey,
     lifetime: u32,
+}
+
+/// The key of a template that a new connection holds on to.
+#[derive(Debug, Clone, Copy)]
+enum HeldKey {
+    V4(TemplateKey),
+    /// Of the client of [`Director::ends6`], and a prefix of so many bits.
+    V6(Owner, u8),
+}
+
+/// The key of the template that a connection hangs on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TiedBy {
+    V4(TemplateKey),
+    V6(TemplateKey6),
 }
 
 impl<F: Frame> Director<F> {
@@ -49,28 +66,47 @@ impl<F: Frame> Director<F> {
         snapshot: &Snapshot,
         now: Now,
     ) -> Option<Choice> {
-        let schedule = || self.schedule(packet, service, snapshot, now);
         let Some(persistence) = service.persistence else {
-            return Some(Choice { server: schedule()?, template: None });
+            return Some(Choice { server: self.schedule(packet, service, snapshot, now)?, template: None });
         };
+        let context = (snapshot, now);
+        if packet.is_of_ipv6() {
+            let key = self.key_of_client6(service, persistence);
+            let by = (&self.templates.v6, key, held6(service, persistence));
+            return self.choose_by(by, packet, (service, persistence), context);
+        }
         let key = template_key(packet.source, service, persistence);
+        self.choose_by((&self.templates.v4, key, HeldKey::V4(key)), packet, (service, persistence), context)
+    }
+
+    /// As [`Director::choose`], of a persistent virtual server, by the templates of one family. Not inlined: the others' way
+    /// stays short.
+    #[inline(never)]
+    fn choose_by<K: Key, const LINES: usize>(
+        &self,
+        (templates, key, held): (&Ledger<K, LINES>, K, HeldKey),
+        packet: &Packet,
+        (service, persistence): (&Service, Persistence),
+        (snapshot, now): (&Snapshot, Now),
+    ) -> Option<Choice> {
+        let schedule = || self.schedule(packet, service, snapshot, now);
         let lifetime = persistence.timeout_secs;
-        let hold = |slot| Some(Hold { slot, key, lifetime });
-        if let Some(found) = self.templates.find(key, lifetime, now.seconds) {
+        let hold = |slot| Some(Hold { slot, key: held, lifetime });
+        if let Some(found) = templates.find(key, lifetime, now.seconds) {
             let known = snapshot.server(found.server);
             let holds = holds(known, service, snapshot);
             if holds && !known.is_former() {
                 return Some(Choice { server: found.server, template: hold(found.slot) });
             }
             let server = if holds { known.current } else { schedule()? };
-            return match self.templates.rebind(found.slot, key, found.server, server, now.seconds) {
+            return match templates.rebind(found.slot, key, found.server, server, now.seconds) {
                 Some(server) => Some(Choice { server, template: hold(found.slot) }),
                 None => Some(Choice { server, template: None }),
             };
         }
         let server = schedule()?;
-        let lifetime_of = |template| lifetime_of(template, snapshot);
-        match self.templates.bind(key, server, lifetime, now.seconds, lifetime_of) {
+        let lifetime_of = |template: Template<K>| lifetime_of(template.owner(), snapshot);
+        match templates.bind(key, server, lifetime, now.seconds, lifetime_of) {
             Ok(bound) => Some(Choice { server: bound.server, template: hold(bound.slot) }),
             Err(_) => {
                 self.shared.counters.templates_full.add(1);
@@ -89,9 +125,14 @@ impl<F: Frame> Director<F> {
         now: Now,
     ) -> Option<Choice> {
         if let Some(persistence) = service.persistence {
-            let key = template_key(packet.source, service, persistence);
             let lifetime = persistence.timeout_secs;
-            let found = self.templates.find(key, lifetime, now.seconds);
+            let (found, key) = if packet.is_of_ipv6() {
+                let key = self.key_of_client6(service, persistence);
+                (self.templates.v6.find(key, lifetime, now.seconds), held6(service, persistence))
+            } else {
+                let key = template_key(packet.source, service, persistence);
+                (self.templates.v4.find(key, lifetime, now.seconds), HeldKey::V4(key))
+            };
             if let Some(found) = found.filter(|found| holds(snapshot.server(found.server), service, snapshot))
             {
                 let hold = Hold { slot: found.slot, key, lifetime };
@@ -118,7 +159,7 @@ impl<F: Frame> Director<F> {
     #[inline]
     pub(super) fn prefetch_template(&mut self, service: &Service, client: Addr4) {
         if let Some(persistence) = service.persistence {
-            self.templates.prefetch(template_key(client, service, persistence));
+            self.templates.v4.prefetch(template_key(client, service, persistence));
             self.further |= PERSISTENT;
         }
     }
@@ -129,20 +170,33 @@ impl<F: Frame> Director<F> {
             if let Some(service) = snapshot.service(lookup.service)
                 && let Some(persistence) = service.persistence
             {
-                self.templates.prefetch_behind(template_key(lookup.key.client(), service, persistence));
+                self.templates.v4.prefetch_behind(template_key(lookup.key.client(), service, persistence));
             }
         }
     }
 
-    /// Connections that hang on templates are over.
+    /// Connections of IPv4 clients that hang on templates are over.
     pub(super) fn detach_all(&self, records: &[Record], snapshot: &Snapshot, now: Now) {
         // In a loop of their own: the processor waits for all of them at once.
         for record in records {
-            if let Some((key, _)) = self.template_of(*record, snapshot) {
-                self.templates.prefetch(key);
+            if let Some((TiedBy::V4(key), _)) = self.template_of(*record, snapshot) {
+                self.templates.v4.prefetch(key);
             }
         }
         records.iter().for_each(|record| self.detach(*record, snapshot, now));
+    }
+
+    /// The same of IPv6 clients, whose records are gone, and maybe their numbers.
+    pub(super) fn detach_all6(&self, ended: &[(Record, Ipv6Addr)], snapshot: &Snapshot, now: Now) {
+        let tied = |(record, client): &(Record, Ipv6Addr)| {
+            let (owner, persistence) = self.owner_of_template(*record, snapshot)?;
+            let key = TemplateKey6::new(*client, persistence.netmask, owner.service, owner.epoch);
+            Some((key, persistence.timeout_secs, record.server()))
+        };
+        ended.iter().filter_map(tied).for_each(|(key, ..)| self.templates.v6.prefetch(key));
+        for (key, lifetime, server) in ended.iter().filter_map(tied) {
+            self.templates.v6.detach(key, server, lifetime, now.seconds);
+        }
     }
 
     /// Hangs a new connection on its template. False: it has just changed, or connections of a former epoch are not told
@@ -152,27 +206,46 @@ impl<F: Frame> Director<F> {
             self.touch(hold, server, now);
             return false;
         }
-        self.templates.attach(hold.slot, hold.key, server, hold.lifetime, now.seconds)
+        let Hold { slot, key, lifetime } = hold;
+        match key {
+            HeldKey::V4(key) => self.templates.v4.attach(slot, key, server, lifetime, now.seconds),
+            HeldKey::V6(owner, prefix) => {
+                let key = self.key6(owner, prefix);
+                self.templates.v6.attach(slot, key, server, lifetime, now.seconds)
+            }
+        }
     }
 
     /// Restarts the timer of a template for a packet that leaves no record.
     pub(super) fn touch(&self, hold: Hold, server: ServerId, now: Now) {
-        self.templates.touch(hold.slot, hold.key, server, hold.lifetime, now.seconds);
+        let Hold { slot, key, lifetime } = hold;
+        match key {
+            HeldKey::V4(key) => _ = self.templates.v4.touch(slot, key, server, lifetime, now.seconds),
+            HeldKey::V6(owner, prefix) => {
+                let key = self.key6(owner, prefix);
+                self.templates.v6.touch(slot, key, server, lifetime, now.seconds);
+            }
+        }
     }
 
     /// A connection that hangs on a template is established, or its UDP was answered.
     #[cold]
     pub(super) fn assure(&self, record: Record, snapshot: &Snapshot) {
-        if let Some((key, _)) = self.template_of(record, snapshot) {
-            self.templates.assure(key, record.server());
+        match self.template_of(record, snapshot) {
+            Some((TiedBy::V4(key), _)) => _ = self.templates.v4.assure(key, record.server()),
+            Some((TiedBy::V6(key), _)) => _ = self.templates.v6.assure(key, record.server()),
+            None => {}
         }
     }
 
     /// A connection that hangs on a template is over.
     #[cold]
     pub(super) fn detach(&self, record: Record, snapshot: &Snapshot, now: Now) {
-        if let Some((key, lifetime)) = self.template_of(record, snapshot) {
-            self.templates.detach(key, record.server(), lifetime, now.seconds);
+        let (server, now) = (record.server(), now.seconds);
+        match self.template_of(record, snapshot) {
+            Some((TiedBy::V4(key), lifetime)) => _ = self.templates.v4.detach(key, server, lifetime, now),
+            Some((TiedBy::V6(key), lifetime)) => _ = self.templates.v6.detach(key, server, lifetime, now),
+            None => {}
         }
     }
 
@@ -186,22 +259,56 @@ impl<F: Frame> Director<F> {
     /// Removes templates that are over, a few at a time.
     pub(super) fn sweep_templates(&mut self, snapshot: &Snapshot, now: Now) {
         let count = self.buckets_due.min(SWEEP_BUCKETS_MAX);
-        self.buckets_due -= count;
-        let from = self.swept_bucket;
-        let to = from + count as usize;
-        self.swept_bucket = to % self.templates.buckets();
-        self.templates.sweep(from..to, now.seconds, |template| lifetime_of(template, snapshot));
+        let (from, end) = (self.swept_bucket, self.templates.buckets());
+        let to = (from + count as usize).min(end);
+        self.buckets_due -= (to - from) as u64;
+        self.swept_bucket = if to == end { 0 } else { to };
+        self.templates.sweep(from..to, now.seconds, |owner| lifetime_of(owner, snapshot));
     }
 
     /// The template that a connection of a virtual server that still exists hangs on, and how long that one lives.
-    fn template_of(&self, record: Record, snapshot: &Snapshot) -> Option<(TemplateKey, u32)> {
+    fn template_of(&self, record: Record, snapshot: &Snapshot) -> Option<(TiedBy, u32)> {
+        let (owner, persistence) = self.owner_of_template(record, snapshot)?;
+        let Owner { service, epoch } = owner;
+        let (client, prefix) = (record.client(), persistence.netmask);
+        let key = if client.is_of_ipv6() {
+            let address = self.table.clients.address(client).or_else(|| snapshot.address6(client))?;
+            TiedBy::V6(TemplateKey6::new(address, prefix, service, epoch))
+        } else {
+            TiedBy::V4(TemplateKey::new(client, prefix, service, epoch))
+        };
+        Some((key, persistence.timeout_secs))
+    }
+
+    /// Whose template a connection hangs on, by the record.
+    #[inline]
+    fn owner_of_template(&self, record: Record, snapshot: &Snapshot) -> Option<(Owner, Persistence)> {
         if !hangs_on_template(record, snapshot, self.shared.counters.swept.get()) {
             return None;
         }
         let service = snapshot.service(snapshot.server(record.server()).service)?;
-        let persistence = service.persistence?;
-        Some((template_key(record.client(), service, persistence), persistence.timeout_secs))
+        Some((owner(service), service.persistence?))
     }
+
+    /// The key of the template of the client of [`Director::ends6`].
+    #[cold]
+    pub(super) fn key_of_client6(&self, service: &Service, persistence: Persistence) -> TemplateKey6 {
+        self.key6(owner(service), persistence.netmask)
+    }
+
+    fn key6(&self, Owner { service, epoch }: Owner, prefix: u8) -> TemplateKey6 {
+        TemplateKey6::new(self.ends6.source, prefix, service, epoch)
+    }
+}
+
+fn held6(service: &Service, persistence: Persistence) -> HeldKey {
+    HeldKey::V6(owner(service), persistence.netmask)
+}
+
+/// Whose the templates of a virtual server are.
+#[inline]
+pub(super) fn owner(service: &Service) -> Owner {
+    Owner { service: service.id, epoch: service.epoch.number }
 }
 
 /// As [`Director::pick_by_hash`], of a packet of IPv4.
@@ -215,9 +322,9 @@ pub(super) fn pick_by_hash(packet: &Packet, service: &Service) -> Option<ServerI
 
 /// How long a template lives after its last use; `None`: it means nothing any more.
 #[inline]
-pub(super) fn lifetime_of(template: Template, snapshot: &Snapshot) -> Option<u32> {
-    let service = snapshot.service(template.key().service())?;
-    let persistence = service.persistence.filter(|_| template.key().epoch() == service.epoch.number)?;
+pub(super) fn lifetime_of(owner: Owner, snapshot: &Snapshot) -> Option<u32> {
+    let service = snapshot.service(owner.service)?;
+    let persistence = service.persistence.filter(|_| owner.epoch == service.epoch.number)?;
     Some(persistence.timeout_secs)
 }
 
@@ -231,7 +338,7 @@ pub(super) fn hangs_on_template(record: Record, snapshot: &Snapshot, swept: u64)
 }
 
 #[inline]
-pub(super) fn template_key(client: Addr4, service: &Service, persistence: Persistence) -> TemplateKey {
+fn template_key(client: Addr4, service: &Service, persistence: Persistence) -> TemplateKey {
     TemplateKey::new(client, persistence.netmask, service.id, service.epoch.number)
 }
 

@@ -17,10 +17,12 @@ use crate::packet::{Frame, Wire};
 use crate::parse::{self, Packet, parse};
 use crate::punt::headers::{self, Content};
 use crate::punt::{Owner, class};
+use crate::reply::nd;
 use crate::snapshot::server::Gauge;
-use crate::snapshot::{Ends, Port, Snapshot, protocol};
+use crate::snapshot::{Ends, Port, Snapshot};
 use crate::stats::{DropReason, PuntClass};
 use crate::wire::ethernet::{self, Arp, FRAME_LEN_MIN, HEADER_LEN, MacAddress, Vlan};
+use crate::wire::icmp6::{ICMPV6, kind};
 use crate::wire::ipv4::Ipv4;
 
 impl<F: Frame> Director<F> {
@@ -254,7 +256,14 @@ impl<F: Frame> Director<F> {
                 // The answer teaches weir as well as the host.
                 None => self.neighbors.expect(Hop::at(address, port as u16, 0), now),
             },
-            (Vlan::NONE, Content::Ip(ip)) if !ip.is_v6 => {
+            (Vlan::NONE, Content::Ip(ip)) if (ip.protocol, ip.detail) == (ICMPV6, kind::SOLICITATION) => {
+                if let Some(answer) = nd::tell_host(frame.bytes(), port, snapshot) {
+                    // One that is lost is asked for again.
+                    let _ = self.punt.offer(PuntClass::Neighbor, port, &answer, now);
+                    return pass.wire.release(frame);
+                }
+            }
+            (Vlan::NONE, Content::Ip(ip)) => {
                 let probed = self.punt.host().and_then(|host| host.probes.server(ip.source_port));
                 if let Some(server) = probed {
                     if let Err((frame, reason)) = self.send_probe(frame, server, pass) {
@@ -294,14 +303,19 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let snapshot = pass.context.snapshot;
         let mut packet = Packet::default();
-        if parse(&frame, &mut packet) != parse::Content::Ipv4 {
-            return Err((frame, DropReason::BadIpHeader));
+        let read = match parse(&frame, &mut packet) {
+            parse::Content::Ipv4 => Ok(()),
+            parse::Content::Ipv6 => self.read_probe6(&frame, &mut packet, snapshot),
+            _ => Err(DropReason::BadIpHeader),
+        };
+        if let Err(reason) = read {
+            return Err((frame, reason));
         }
         let server = snapshot.server(server);
-        let Packet { source, destination, destination_port, protocol: number, .. } = packet;
-        let ends = Ends { source, destination, destination_port, protocol: number };
-        let asked = protocol(number).and_then(|protocol| snapshot.target(&ends, protocol));
-        if !server.is_present || asked.is_none_or(|found| found.target.service != server.service) {
+        let Packet { source, destination, destination_port, protocol, .. } = packet;
+        let ends = Ends { source, destination, destination_port, protocol };
+        let asked = self.lookup(&ends, packet.source_port, snapshot);
+        if !server.is_present || asked.is_none_or(|found| found.service != server.service) {
             return Err((frame, DropReason::NotServed));
         }
         // An ICMP error would go out to the wire: the host is told by its socket's time-out.

@@ -106,7 +106,8 @@ impl Lab {
             .collect();
         let views: Arc<[View]> = tables.iter().map(Table::view).collect();
         let lines = Slab::heap(Templates::lines_for(room)).expect("memory");
-        let templates = Arc::new(Templates::new(lines, key));
+        let lines6 = Slab::heap(Templates::lines_for_ipv6(room)).expect("memory");
+        let templates = Arc::new(Templates::new(lines, lines6, key));
         let shared = Shared::new(workers, 1);
         let counters = shared.iter().map(|shared| shared.counters.clone()).collect();
         let directors = shared
@@ -392,13 +393,13 @@ fn a_template_goes_when_its_connections_and_its_time_are_over() {
     let mut lab = Lab::new(&persistent(&[(11, 1)], ""), 1);
     lab.server_of(1000, SYN);
     let templates = lab.directors[0].templates.clone();
-    assert_eq!(templates.iter().map(|template| template.connections()).collect::<Vec<_>>(), [1]);
+    assert_eq!(templates.v4.iter().map(|template| template.connections()).collect::<Vec<_>>(), [1]);
     lab.pass_millis(70_000);
     lab.sweep();
-    assert_eq!(templates.iter().map(|template| template.connections()).collect::<Vec<_>>(), [0]);
+    assert_eq!(templates.v4.iter().map(|template| template.connections()).collect::<Vec<_>>(), [0]);
     lab.pass_millis(300_000);
     lab.sweep();
-    assert_eq!(templates.iter().count(), 0);
+    assert_eq!(templates.v4.iter().count(), 0);
 }
 
 /// Packets of known connections go out the same, and leave the same behind, whether they take the short way or not.

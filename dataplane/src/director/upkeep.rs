@@ -80,6 +80,8 @@ impl<F: Frame> Director<F> {
         }
         self.shared.counters.seconds.set(u64::from(now.seconds));
         self.shared.counters.connections.set(self.table.len() as u64);
+        self.shared.counters.ipv6_clients.set(self.table.clients.len() as u64);
+        self.shared.counters.ipv6_clients_capacity.set(self.table.clients.capacity() as u64);
         let waiting = self.neighbors.waiting() + self.neighbors6.waiting();
         self.shared.counters.waiting.set(waiting as u64);
         if let Some(listing) = &mut self.listing
@@ -118,6 +120,7 @@ impl<F: Frame> Director<F> {
         // Since the last round began no snapshot came that has ended a connection or taken its template: only time does.
         let young = (swept >= snapshot.ended_since).then_some((&snapshot.lifetimes, now.seconds));
         let mut templated = std::mem::take(&mut self.ended_templated);
+        let mut templated6 = std::mem::take(&mut self.ended_templated6);
         let mut round = self.round;
         let lines = due.min(SWEEP_LINES_MAX as u64) as usize;
         let lines = self.table.sweep(lines, young, |record| {
@@ -140,11 +143,18 @@ impl<F: Frame> Director<F> {
             }
             if is_templated {
                 // What hangs on a template that can't be let go of now is looked at again in the next round.
-                if templated.len() == ENDED_TEMPLATED_MAX {
+                if templated.len() + templated6.len() == ENDED_TEMPLATED_MAX {
                     round.is_whole = false;
                     return Verdict::Keep;
                 }
-                templated.push(record);
+                // With its record its number may go, too.
+                let client = record.client();
+                let known =
+                    || self.views[worker].clients().address(client).or_else(|| snapshot.address6(client));
+                match client.is_of_ipv6().then(known).flatten() {
+                    Some(client) => templated6.push((record, client)),
+                    None => templated.push(record),
+                }
             }
             server.unbind(worker, record.protocol(), record.state());
             Verdict::End
@@ -154,6 +164,11 @@ impl<F: Frame> Director<F> {
         self.detach_all(&templated, snapshot, now);
         templated.clear();
         self.ended_templated = templated;
+        if !templated6.is_empty() {
+            self.detach_all6(&templated6, snapshot, now);
+            templated6.clear();
+        }
+        self.ended_templated6 = templated6;
         round.is_whole &= !self.table.has_slipped();
         round.lines += lines;
         // The lines where it began once more: a record that a newer one took the place of may have moved into them.

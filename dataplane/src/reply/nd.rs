@@ -29,6 +29,8 @@ const ON_LINK: u8 = 255;
 const HOP_LIMIT: u8 = 64;
 /// Length of a solicitation or an advertisement with its option.
 const MESSAGE_LEN: usize = size_of::<Discovery>() + size_of::<LinkOption>();
+/// Length of a frame that tells the host of a VIP.
+const TOLD_LEN: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + MESSAGE_LEN;
 /// ff02::1
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
@@ -144,7 +146,8 @@ fn ours(port: usize, vlan: Vlan, address: Ipv6Addr, snapshot: &Snapshot) -> Opti
     if let Some(held) = held {
         return Some(Ours { mac: held.mac, is_virtual: true, accepts: held.router.accept, is_hosts: false });
     }
-    let is_vip = snapshot.local6(port, address).is_some_and(|local| local.is_vip);
+    // What a virtual router has is its own or nobody's.
+    let is_vip = snapshot.local6(port, address).is_some_and(|local| local.is_vip && local.router.is_none());
     let port = &snapshot.ports[port];
     let is_own = port.has_address6(address);
     let ours = Ours { mac: port.mac, is_virtual: false, accepts: true, is_hosts: is_own && port.has_host };
@@ -268,6 +271,33 @@ pub(super) fn announce<W: Wire>(wire: &mut W, port: usize, mac: MacAddress, addr
     let option = LinkOption { kind: icmp6::TARGET_LINK, len: 1, mac: mac.0 };
     write_message(&mut frame.bytes_mut()[at..], (address, ALL_NODES), &body, &option);
     wire.transmit(port, frame);
+}
+
+/// The answer to a solicitation of the host's for a VIP: nobody on the wire has it, weir does. `None`: it is something else, or
+/// looks whether an address is taken.
+pub fn tell_host(frame: &[u8], port: usize, snapshot: &Snapshot) -> Option<[u8; TOLD_LEN]> {
+    let headers = headers(frame).filter(|headers| headers.vlan == Vlan::NONE)?;
+    let (body, _) = Discovery::ref_from_prefix(frame.get(headers.l4()..)?).ok()?;
+    let (source, target) = (Ipv6Addr::from(headers.ip.source), Ipv6Addr::from(body.target));
+    let is_vip = snapshot.local6(port, target).is_some_and(|local| local.is_vip);
+    if body.head.kind != kind::SOLICITATION || source.is_unspecified() || !is_vip {
+        return None;
+    }
+    let mac = snapshot.ports[port].mac;
+    let mut answer = [0; TOLD_LEN];
+    let at = ethernet::write_header(&mut answer, mac, mac, Vlan::NONE, TYPE_IPV6);
+    let body = Discovery {
+        head: Icmp6 {
+            kind: kind::ADVERTISEMENT,
+            code: 0,
+            checksum: U16::ZERO,
+            rest: U32::new(flags::SOLICITED | flags::OVERRIDE),
+        },
+        target: target.octets(),
+    };
+    let option = LinkOption { kind: icmp6::TARGET_LINK, len: 1, mac: mac.0 };
+    write_message(&mut answer[at..], (target, source), &body, &option);
+    Some(answer)
 }
 
 /// Writes an IPv6 packet that holds a message of discovery.

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use weir_config::model::{Config, Forwarding, Mark, PortRange, Protocol, VirtualServer};
+use ipnet::Ipv6Net;
+use weir_config::model::{Config, Family, Forwarding, Mark, PortRange, Protocol, VirtualServer};
 
 use super::ipv6::Numbers6;
 use super::marks::{Marked, Marks};
@@ -31,6 +32,8 @@ pub(super) struct Addressing<'a> {
     /// VIPs to be announced: port and address.
     pub(super) announcements: Vec<(usize, Addr4)>,
     marked: HashMap<u32, Marked>,
+    /// Those of IPv6.
+    marked6: HashMap<u32, Marked>,
     /// Kinds of hash that there are: by the client, by the client and the port.
     pub(super) hashes: [bool; 2],
 }
@@ -55,6 +58,7 @@ impl<'a> Addressing<'a> {
             locals: own_addresses(ports, numbers6),
             announcements: Vec::new(),
             marked: HashMap::new(),
+            marked6: HashMap::new(),
             hashes: [false; 2],
         }
     }
@@ -71,18 +75,22 @@ impl<'a> Addressing<'a> {
         let any_port = servers.clone().all(|server| server.port == 0)
             && (virtual_server.mark.is_some() || virtual_server.port == 0);
         self.hashes[usize::from(any_port)] = true;
-        // A mark of IPv6 has been refused.
-        let Some(vip) = self.numbers6.of(virtual_server.address) else { return };
         let is_nat = |server: &&Server| server.forwarding == Forwarding::Nat;
         let (nat_servers, left) = (servers.filter(is_nat), left.filter(is_nat));
         match virtual_server.mark {
             Some(mark) => {
-                self.marked.insert(mark, Marked { service, any_port });
+                let family = virtual_server.family();
+                let marked = match family {
+                    Family::V4 => &mut self.marked,
+                    Family::V6 => &mut self.marked6,
+                };
+                marked.insert(mark, Marked { service, any_port });
                 let entries: Vec<&Mark> =
                     self.config.marks.iter().filter(|entry| entry.mark == mark).collect();
                 for entry in &entries {
-                    let vips = entry.vips().filter_map(Addr4::of);
-                    vips.for_each(|vip| self.add_vip(vip, vip.into()));
+                    for address in entry.vips().filter(|vip| Family::of(*vip) == family) {
+                        self.numbers6.of(address).into_iter().for_each(|vip| self.add_vip(vip, address));
+                    }
                 }
                 let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
                 let protocols = protocols.filter(|protocol| has_protocol(&entries, *protocol));
@@ -98,6 +106,7 @@ impl<'a> Addressing<'a> {
                 }
             }
             None => {
+                let Some(vip) = self.numbers6.of(virtual_server.address) else { return };
                 let VirtualServer { port, protocol, one_packet, .. } = *virtual_server;
                 let target = Target { service, vip: self.vips.number(vip), any_port };
                 let targets = match virtual_server.address {
@@ -114,9 +123,14 @@ impl<'a> Addressing<'a> {
         }
     }
 
-    /// The marks, if any virtual server has one.
+    /// The marks of IPv4 packets, if any virtual server has one.
     pub(super) fn marks(&self) -> Option<Arc<Marks>> {
         (!self.marked.is_empty()).then(|| Arc::new(Marks::new(self.config, &self.marked)))
+    }
+
+    /// The same of IPv6.
+    pub(super) fn marks6(&self) -> Option<Arc<Marks<Ipv6Net>>> {
+        (!self.marked6.is_empty()).then(|| Arc::new(Marks::new(self.config, &self.marked6)))
     }
 
     fn add_vip(&mut self, vip: Addr4, address: IpAddr) {

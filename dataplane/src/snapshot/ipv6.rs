@@ -1,19 +1,24 @@
 //! This director's IPv6 addresses, VIPs and own ones, and what is looked up by them.
 //!
 //! Each has a number (`Addr4::named6`) that stands for it wherever the data path keeps an address: in the tables of virtual
-//! servers, VIPs and own addresses. It keeps that number as long as the process lives, so no table can mean another address
+//! servers, VIPs, own addresses and those of virtual routers. It keeps that number as long as the process lives, so no table can mean another address
 //! by it. Real servers are in `far.rs`, with the way to them.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use ipnet::IpNet;
-use weir_config::model::Config;
+use ipnet::{IpNet, Ipv6Net};
+use weir_config::model::{Config, Family, Protocol};
 
-use super::destinations::Destinations;
+use super::destinations::{Destination, Destinations};
+use super::marks::{self, Marked, Marks};
+use super::masters::VirtualRouters;
+use super::vips::shared_number6;
 use super::{Ends, Local, Snapshot, Target};
 use crate::address::Addr4;
+use crate::conn::record::ServiceId;
+use crate::parse::v6::Ends6;
 
 /// Which address has which number, from one snapshot to the next. Control's.
 #[derive(Clone, Default)]
@@ -27,7 +32,13 @@ impl Numbers6 {
     pub(super) fn take_in(&mut self, config: &Config) {
         let ports = config.ports.iter().flat_map(|port| port.addresses.iter().map(IpNet::addr));
         let vips = config.virtual_servers.iter().map(|service| service.address);
-        let named = ports.chain(vips).filter_map(v6).filter(|it| !it.is_unspecified());
+        let routers = config.vrrp.iter().flat_map(|instance| instance.addresses.iter().copied());
+        let of_mark = |mark: u32| config.marks.iter().filter(move |entry| entry.mark == mark);
+        let marked = config.virtual_servers.iter().filter(|service| service.family() == Family::V6);
+        let marked = marked.filter_map(|service| service.mark).flat_map(of_mark);
+        let marked = marked.flat_map(|entry| marks::numbered(entry, Family::V6));
+        let named =
+            ports.chain(vips).chain(routers).chain(marked).filter_map(v6).filter(|it| !it.is_unspecified());
         let mut new: Vec<Ipv6Addr> = named.filter(|address| !self.numbers.contains_key(address)).collect();
         new.sort_unstable();
         new.dedup();
@@ -53,16 +64,23 @@ impl Numbers6 {
 #[derive(Clone)]
 pub(super) struct Ipv6 {
     names: Numbers6,
-    virtual_servers: Arc<Destinations>,
+    pub(super) virtual_servers: Arc<Destinations>,
+    /// `None`: no virtual server of IPv6 has a mark.
+    marks: Option<Arc<Marks<Ipv6Net>>>,
     is_served: bool,
 }
 
 impl Ipv6 {
-    /// Of these virtual servers, by socket.
-    pub(super) fn new(names: Numbers6, targets: HashMap<u64, Target>) -> Self {
-        let is_served = !targets.is_empty();
-        let virtual_servers = Arc::new(Destinations::new(targets.into_iter(), |_| 0));
-        Self { names, virtual_servers, is_served }
+    /// Of these virtual servers, by socket and by mark.
+    pub(super) fn new(
+        names: Numbers6,
+        targets: HashMap<u64, Target>,
+        marks: Option<Arc<Marks<Ipv6Net>>>,
+        routers: &VirtualRouters,
+    ) -> Self {
+        let is_served = !targets.is_empty() || marks.is_some();
+        let virtual_servers = Arc::new(Destinations::new(targets.into_iter(), |vip| routers.router_of(vip)));
+        Self { names, virtual_servers, marks, is_served }
     }
 }
 
@@ -89,10 +107,52 @@ impl Snapshot {
         self.address6(address).map_or_else(|| address.into(), IpAddr::V6)
     }
 
-    /// As [`Snapshot::target`], of an IPv6 packet.
-    pub fn target6(&self, ends: &Ends) -> Option<Target> {
+    /// As [`Snapshot::target`], of an IPv6 packet between these addresses.
+    pub fn target6(&self, ends: &Ends, ends6: Ends6, protocol: Protocol) -> Option<Target> {
+        match &self.ipv6.marks {
+            None => self.unmarked_target6(ends),
+            Some(_) if self.held.is_elsewhere(ends.destination) => None,
+            Some(marks) => self.marked_target6(marks, ends, ends6, protocol),
+        }
+    }
+
+    /// As [`Snapshot::marked_target`].
+    fn marked_target6(
+        &self,
+        marks: &Marks<Ipv6Net>,
+        ends: &Ends,
+        ends6: Ends6,
+        protocol: Protocol,
+    ) -> Option<Target> {
+        let &Ends { destination, destination_port, .. } = ends;
+        let marks::Found { marked, .. } =
+            marks.find(ends6.source, (ends6.destination, destination_port), protocol);
+        let by_mark = |Marked { service, any_port }| {
+            let own = self.vips.own_number(destination);
+            let vip = own.unwrap_or_else(|| shared_number6(ends6.destination));
+            Some(Target { service, vip, any_port })
+        };
+        let left = || {
+            let vip = self.vips.own_number(destination)?;
+            Some(Target { service: ServiceId::NONE, vip, any_port: false })
+        };
+        marked.and_then(by_mark).or_else(|| self.unmarked_target6(ends)).or_else(left)
+    }
+
+    /// As [`Snapshot::unmarked_target`].
+    fn unmarked_target6(&self, ends: &Ends) -> Option<Target> {
         let &Ends { destination, destination_port, protocol, .. } = ends;
-        Some(self.ipv6.virtual_servers.get(destination, destination_port, protocol)?.target)
+        let found = self.ipv6.virtual_servers.get(destination, destination_port, protocol)?;
+        let Destination { target, router } = found;
+        (!self.held.is_away(router)).then_some(target)
+    }
+
+    /// Whether packets to an IPv6 address may be a virtual server's. An owner's own address is one, whether it is master or not.
+    pub fn is_vip6(&self, address: Ipv6Addr) -> bool {
+        let is_vip = |number, local: Local| local.is_vip || self.virtual_routers.has_own(number);
+        let is_local = |number| self.local(number).is_some_and(|local| is_vip(number, local));
+        self.number6(address).is_some_and(is_local)
+            || self.ipv6.marks.as_ref().is_some_and(|marks| marks.may_hold(address))
     }
 
     /// What an IPv6 address of ours is for others on `port`.

@@ -10,6 +10,7 @@ use hashbrown::{HashMap, HashSet};
 use weir_config::model::{Config, MacAddress};
 
 use super::advertisers::Advertisers;
+use super::ipv6::Numbers6;
 use super::virtual_router::{self, Fence, RouterKey, VirtualMacs};
 use super::{Local, Router, Snapshot};
 use crate::address::Addr4;
@@ -21,8 +22,8 @@ pub(super) struct VirtualRouters {
     fences: Box<[Arc<Fence>]>,
     /// By port number.
     advertisers: Box<[Advertisers]>,
-    /// The addresses that come and go with a virtual router, and its number: its place in the list, from 1. Those that their
-    /// port has anyway stay: 0.
+    /// The addresses that come and go with a virtual router, of IPv6 as numbers, and its number: its place in the list, from 1.
+    /// Those that their port has anyway stay: 0.
     addresses: HashMap<Addr4, u16>,
 }
 
@@ -39,19 +40,22 @@ struct VirtualRouter {
 
 impl VirtualRouters {
     /// Of a file; `fences` are the ports'.
-    pub(super) fn new(config: &Config, fences: &[Arc<Fence>]) -> Self {
+    pub(super) fn new(config: &Config, fences: &[Arc<Fence>], numbers6: &Numbers6) -> Self {
         let list: Box<[VirtualRouter]> = config
             .vrrp
             .iter()
             .map(|instance| {
-                let v4 = |address: &IpAddr| Addr4::of(*address);
+                let named = |address: &IpAddr| numbers6.of(*address);
                 let v6 = |address: &IpAddr| match address {
                     IpAddr::V4(_) => None,
                     IpAddr::V6(address) => Some(*address),
                 };
-                let addresses: Box<[Addr4]> = instance.addresses.iter().filter_map(v4).collect();
-                let of_port: Vec<Addr4> =
-                    config.ports[instance.port].addresses.iter().filter_map(|net| v4(&net.addr())).collect();
+                let addresses: Box<[Addr4]> = instance.addresses.iter().filter_map(named).collect();
+                let of_port: Vec<Addr4> = config.ports[instance.port]
+                    .addresses
+                    .iter()
+                    .filter_map(|net| named(&net.addr()))
+                    .collect();
                 VirtualRouter {
                     key: RouterKey::of(instance),
                     port: instance.port,
@@ -80,7 +84,7 @@ impl VirtualRouters {
         Self { list, fences: fences.into(), advertisers, addresses }
     }
 
-    /// Their IPv4 addresses.
+    /// Their addresses, of IPv6 as numbers.
     pub(super) fn addresses(&self) -> impl Iterator<Item = Addr4> {
         self.addresses.keys().copied()
     }
@@ -90,7 +94,12 @@ impl VirtualRouters {
         self.addresses.get(&address).copied().unwrap_or_default()
     }
 
-    /// Whether this is an IPv4 address of one of them.
+    /// Whether this is an address of one of them that its port has anyway.
+    pub(super) fn has_own(&self, address: Addr4) -> bool {
+        self.addresses.get(&address) == Some(&0)
+    }
+
+    /// Whether this is an address of one of them.
     pub(super) fn has_address(&self, address: Addr4) -> bool {
         self.addresses.contains_key(&address)
     }
@@ -99,10 +108,11 @@ impl VirtualRouters {
 /// The addresses of virtual routers: what they have where this director is master, `None` where it is not.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held {
-    v4: HashMap<Addr4, Option<Local>>,
+    addresses: HashMap<Addr4, Option<Local>>,
     /// By number of a virtual router ([`VirtualRouters::router_of`]), as bits: another director is master of it, or may be.
     /// In one cache line or two, where the addresses are in no cache.
     away: Box<[u64]>,
+    /// Those of IPv6 once more, with what neighbour discovery says of them.
     v6: HashMap<Ipv6Addr, Held6>,
 }
 
@@ -121,7 +131,7 @@ impl Held {
     /// Whether another director is master of this address, or may be.
     #[inline]
     pub(super) fn is_elsewhere(&self, address: Addr4) -> bool {
-        self.v4.get(&address).is_some_and(Option::is_none)
+        self.addresses.get(&address).is_some_and(Option::is_none)
     }
 
     /// As [`Held::is_elsewhere`], for an address that comes and goes with this virtual router.
@@ -133,7 +143,7 @@ impl Held {
     /// What the address is as long as this director is master.
     #[inline]
     pub(super) fn local(&self, address: Addr4) -> Option<Local> {
-        *self.v4.get(&address)?
+        *self.addresses.get(&address)?
     }
 }
 
@@ -158,16 +168,12 @@ impl Snapshot {
             let is_master = masters.contains(key);
             let bit = at + 1;
             held.away[bit / 64] |= u64::from(!is_master) << (bit % 64);
-            for (is_v6, is_its) in [(false, !addresses.is_empty()), (true, !addresses6.is_empty())] {
-                if is_its {
-                    port.virtual_macs.insert(is_v6, router.id, router.virtual_mac, is_master);
-                }
-            }
+            port.virtual_macs.insert(key.is_ipv6, router.id, router.virtual_mac, is_master);
             let local =
                 is_master.then_some(Local { arp_ports: 1 << number, is_vip: true, router: Some(*router) });
             // The owner's own address stays its own.
             let has_left = |address: &&Addr4| is_master || !own.contains(address);
-            held.v4.extend(addresses.iter().filter(has_left).map(|address| (*address, local)));
+            held.addresses.extend(addresses.iter().filter(has_left).map(|address| (*address, local)));
             if is_master {
                 let mac = if router.virtual_mac { virtual_router::mac6(router.id) } else { port.mac };
                 let its = Held6 { port: number, router: *router, mac };

@@ -401,7 +401,9 @@ impl Snapshot {
 
     #[inline(never)]
     fn marked_target(&self, marks: &Marks, ends: &Ends, protocol: Protocol) -> Option<Found> {
-        let marks::Found { marked, is_for_all } = marks.find(ends, protocol);
+        let &Ends { source, destination, destination_port, .. } = ends;
+        let marks::Found { marked, is_for_all } =
+            marks.find(source, (destination, destination_port), protocol);
         let by_mark = |Marked { service, any_port }| {
             Some(Target { service, vip: self.vips.number(ends.destination), any_port })
         };
@@ -445,9 +447,15 @@ impl Snapshot {
     }
 
     /// The virtual server with this address, port and protocol, also while another director is master of its address.
-    pub fn service_at(&self, address: Ipv4Addr, port: u16, protocol: Protocol) -> Option<&Service> {
-        let socket = socket(address.into(), port, protocol.number());
-        self.service(self.virtual_servers.find(socket)?.target.service)
+    pub fn service_at(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<&Service> {
+        let found = match address {
+            IpAddr::V4(address) => self.virtual_servers.find(socket(address.into(), port, protocol.number())),
+            IpAddr::V6(address) => {
+                let number = self.number6(address)?;
+                self.ipv6.virtual_servers.find(socket(number, port, protocol.number()))
+            }
+        };
+        self.service(found?.target.service)
     }
 
     /// Asks the processor for what [`Snapshot::service`] leads to.

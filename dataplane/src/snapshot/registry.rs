@@ -521,7 +521,7 @@ impl Registry {
     fn assemble(&mut self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {
         let ports: Box<[Port]> =
             config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
-        let virtual_routers = VirtualRouters::new(config, &self.fences);
+        let virtual_routers = VirtualRouters::new(config, &self.fences, &self.numbers6);
         let size = self.services.values().map(|entry| usize::from(entry.id.0) + 1).max().unwrap_or(0);
         self.services_end = size as u16;
         let mut services: Vec<Option<Arc<Service>>> = vec![None; size];
@@ -546,7 +546,7 @@ impl Registry {
         servers.resize(with_spare(servers.len()), servers[0].clone());
         services.resize(with_spare(size), None);
         retired.resize(with_spare(size), Traffic::default());
-        let marks = addressing.marks();
+        let (marks, marks6) = (addressing.marks(), addressing.marks6());
         let Addressing {
             virtual_servers,
             virtual_servers6,
@@ -567,7 +567,8 @@ impl Registry {
         let lifetimes = Lifetimes::new(&config.connections.timeouts);
         self.lifetimes = Some(lifetimes.clone());
         self.nat_sockets = nat_sockets;
-        self.hashes = [self.hashes[0] || hashes[0] || marks.is_some(), self.hashes[1] || hashes[1]];
+        let has_marks = marks.is_some() || marks6.is_some();
+        self.hashes = [self.hashes[0] || hashes[0] || has_marks, self.hashes[1] || hashes[1]];
         let (bindings, bindings_generation) = self.bindings.clone();
         let mut snapshot = Snapshot {
             generation: self.generation,
@@ -589,7 +590,7 @@ impl Registry {
             virtual_servers: Arc::new(Destinations::new(virtual_servers.into_iter(), |address| {
                 virtual_routers.router_of(address)
             })),
-            ipv6: Ipv6::new(self.numbers6.clone(), virtual_servers6),
+            ipv6: Ipv6::new(self.numbers6.clone(), virtual_servers6, marks6, &virtual_routers),
             marks,
             forgetful: forgetful(&services),
             services: services.into(),

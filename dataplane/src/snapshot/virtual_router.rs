@@ -190,6 +190,18 @@ impl VirtualMacs {
         }
     }
 
+    /// As [`VirtualMacs::receives`], of IPv6.
+    pub fn receives6(&self, frame: &[u8]) -> bool {
+        match frame.first_chunk() {
+            Some([a, b, c, d, e, id]) => {
+                [*a, *b, *c, *d, *e] == PREFIX6
+                    && self.v6.received.contains(*id)
+                    && !self.is_fenced(true, *id)
+            }
+            None => false,
+        }
+    }
+
     /// Whether the frame goes to the MAC of a virtual router that another director is master of, or may be.
     pub fn is_for_another(&self, frame: &[u8]) -> bool {
         let Some([a, b, c, d, e, id]) = frame.first_chunk() else { return false };
@@ -248,5 +260,21 @@ mod tests {
         assert!(!macs.receives(&frame(200)) && macs.is_for_another(&frame(200)));
         assert!(!macs.receives(&frame(52)) && !macs.is_for_another(&frame(52)));
         assert!(!macs.receives(&[0, 0, 0x5e, 0, 1]));
+    }
+
+    #[test]
+    fn each_family_has_masters_and_leases_of_its_own() {
+        let fence = Arc::new(Fence::default());
+        let mut macs = VirtualMacs::new(fence.clone());
+        macs.insert(true, 51, true, true);
+        macs.insert(true, 52, true, false);
+        let frame = |mac: MacAddress| [mac.0.as_slice(), &[0; 54]].concat();
+        fence.renew(true, 51, 1_000);
+        assert_eq!((macs.watch(1_000), macs.receives6(&frame(mac6(51)))), (0, true));
+        assert!(!macs.receives(&frame(mac6(51))) && !macs.receives6(&frame(mac(51))));
+        assert!(!macs.receives6(&frame(mac6(52))) && macs.is_for_another(&frame(mac6(52))));
+        fence.renew(false, 51, 2_000);
+        assert_eq!((macs.watch(1_001), macs.receives6(&frame(mac6(51)))), (1, false));
+        assert!(macs.is_for_another(&frame(mac6(51))) && !macs.receives6(&[0, 0, 0x5e, 0, 2]));
     }
 }

@@ -286,7 +286,9 @@ pub fn with_workers(servers: &[u8], flows_move: bool, talk: impl FnOnce(&mut Rig
     let table = |_| Table::new(lines(), capacity, key).with_clients(clients());
     let tables: Vec<Table> = (0..WORKERS).map(table).collect();
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
-    let templates = Arc::new(Templates::new(Slab::heap(Templates::lines_for(64)).unwrap(), key));
+    let [lines, lines6] =
+        [Templates::lines_for(64), Templates::lines_for_ipv6(64)].map(|count| Slab::heap(count).unwrap());
+    let templates = Arc::new(Templates::new(lines, lines6, key));
     let (stop, polling) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let stopping = Stop(stop.clone());
     let lcores = eal.worker_lcores();

@@ -1,6 +1,7 @@
 //! `weirctl explain`: a line for each step, and the decision on the last one.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use weir_api::explain::{Explanation, Verdict};
 
@@ -31,12 +32,10 @@ pub(super) fn text(it: &Explanation<'_>, screen: &Screen) -> Result<String, Prob
         );
     };
     let what = format!(
-        "{} {}:{} to {}:{}, {segment}{} bytes, by port {}",
+        "{} {} to {}, {segment}{} bytes, by port {}",
         packet.protocol,
-        packet.source,
-        packet.source_port,
-        packet.destination,
-        packet.destination_port,
+        SocketAddr::new(packet.source, packet.source_port),
+        SocketAddr::new(packet.destination, packet.destination_port),
         packet.length,
         packet.port
     );

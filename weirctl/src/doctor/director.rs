@@ -247,7 +247,11 @@ pub(super) fn table(facts: &Facts) -> Vec<Finding> {
     }
     if without > 0 {
         let text = format!("{without} connections got no persistence for lack of room");
-        found.push(Finding::warn(CHECK, text, "a greater templates of [connections], and a restart"));
+        found.push(Finding::warn(
+            CHECK,
+            text,
+            "a greater templates or ipv6_templates of [connections], and a restart",
+        ));
     }
     if found.is_empty() {
         found.push(Finding::ok(CHECK, format!("the fullest is {percent} % full")));

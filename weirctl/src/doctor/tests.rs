@@ -525,7 +525,7 @@ fn what_weir_says_is_understood() {
             &["85 % full", "capacity = 2000"],
         ),
         (|it| it.counters.untracked = 3, "table", Level::Warn, &["without a record"]),
-        (|it| it.counters.templates_full = 3, "table", Level::Warn, &["templates of [connections]"]),
+        (|it| it.counters.templates_full = 3, "table", Level::Warn, &["ipv6_templates of [connections]"]),
         (
             |it| it.servers.virtual_servers[0].real_servers[0].weight = 0,
             "servers",

@@ -1,10 +1,10 @@
 //! Numbers of an explanation as names and sentences: plain, short, for who reads them at night.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use ipnet::IpNet;
 use weir_api::explain::{Step as Shown, Verdict};
 use weir_config::model::{Forwarding, MacAddress, Protocol};
-use weir_dataplane::address::Addr4;
 use weir_dataplane::conn::record::{Record, ServerId};
 use weir_dataplane::conn::state::name;
 use weir_dataplane::director::explain::{
@@ -102,7 +102,7 @@ impl<'a> Words<'a> {
         };
         match told.outcome {
             Outcome::Sent { port, .. } => format!("forwarded {to}, out of port {}", self.port(port)),
-            Outcome::Waits { .. } => format!("waits for its next hop's ARP answer, then {to}"),
+            Outcome::Waits { .. } => format!("waits for its next hop's answer, then {to}"),
             Outcome::Answered(answer) => format!("answered: {}", lower(answer.help())),
             Outcome::HandedOver(class) => {
                 format!("handed over to {} as {}", class.owner().label(), class.label())
@@ -169,7 +169,8 @@ impl<'a> Words<'a> {
             ),
             Step::Forwarded(id) => say("method", self.method(self.snapshot.server(*id))),
             Step::Returned(vip, port) => {
-                say("method", format!("nat: the source becomes {}", end((*vip, *port))));
+                let vip = end((self.snapshot.ip(*vip), *port));
+                say("method", format!("nat: the source becomes {vip}"));
             }
             Step::TooBig { mtu, is_cut } => {
                 let length = self.question.total_len;
@@ -224,8 +225,8 @@ impl<'a> Words<'a> {
     }
 
     fn tie(&self, tie: Tie, service: Option<&Service>) -> String {
-        let prefix = service.and_then(|service| service.persistence).map_or(32, |it| it.netmask);
-        let network = format!("{}/{prefix}", self.question.source.0.network(prefix));
+        let prefix = service.and_then(|service| service.persistence).map_or(u8::MAX, |it| it.netmask);
+        let network = network(self.question.source.0, prefix);
         match tie {
             Tie::Holds(id) => format!("{network} is tied to {}", self.server(id)),
             Tie::Broken(id) => {
@@ -364,8 +365,13 @@ impl<'a> Words<'a> {
     }
 }
 
-fn end((address, port): (Addr4, u16)) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::from(address), port)
+fn end((address, port): (IpAddr, u16)) -> SocketAddr {
+    SocketAddr::new(address, port)
+}
+
+/// The network of clients that an address is in; with a length that there is not, the address alone.
+fn network(address: IpAddr, prefix: u8) -> IpNet {
+    IpNet::new(address, prefix).map_or(IpNet::from(address), |net| net.trunc())
 }
 
 fn mac_text(MacAddress(octets): MacAddress) -> String {
@@ -421,6 +427,9 @@ fn lapse_text(lapse: Lapse) -> &'static str {
 fn unrecorded_text(why: Unrecorded) -> &'static str {
     match why {
         Unrecorded::TableFull => "the worker's table is full: no record is made",
+        Unrecorded::ClientsFull => {
+            "there is no room for another IPv6 client (ipv6_clients): no record is made"
+        }
         Unrecorded::ChainFull => "this client's port has too many connections: no record is made",
         Unrecorded::CrowdedElsewhere => "a worker that may get its packets has no room: no record is made",
         Unrecorded::FullElsewhere => {

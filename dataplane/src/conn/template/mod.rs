@@ -5,8 +5,11 @@
 //! when such a connection ends, and it has no locks: any thread may call anything at any time, and a thread that
 //! stops in the middle stops nobody else.
 //!
+//! Templates of IPv6 are in a [`Ledger`] of their own, whose keys hold the whole network: numbers of IPv6 clients are a worker's own.
+//!
 //! # Layout
-//! Two cache lines are a bucket: a header and seven slots of 16 bytes, key and value (see `word.rs`). A template lies
+//! Two cache lines are a bucket: a header and seven slots of 16 bytes, key and value (see `word.rs`). For IPv6 they are four, and
+//! slots of 32 bytes, with keys of three words. A template lies
 //! in the bucket its hash names, its home, or in one of the three buckets behind it. The header of a bucket
 //! says how far the templates that are at home there reach; in a table that is not more than half full it is hardly
 //! ever further than home. A template never moves.
@@ -32,45 +35,45 @@
 //! dead templates hold no room.
 //!
 //! *Orderings.* Values and headers change by read-modify-write only, with acquire and release: who reads a value sees
-//! the key that was written before it was settled, and who reads a key that is newer than his value sees it
+//! the key that was written before it was settled, and who reads a key, or a word of one, that is newer than his value sees it
 //! (release store, acquire load) and finds another value when he reads that again.
 //!
 //! # In which order to call
-//! 1. [`Templates::find`]. If it finds a real server that is still there (and not quiesced, with
+//! 1. [`Ledger::find`]. If it finds a real server that is still there (and not quiesced, with
 //!    `expire_quiescent_template`): that is the one.
-//! 2. Found, but not usable: schedule, then [`Templates::rebind`]. Nothing found: schedule, then [`Templates::bind`].
+//! 2. Found, but not usable: schedule, then [`Ledger::rebind`]. Nothing found: schedule, then [`Ledger::bind`].
 //!    Both answer with the real server that is in force, which may be another worker's choice.
-//! 3. When the record of the connection is in the table: [`Templates::attach`]. If that fails, the template has just
+//! 3. When the record of the connection is in the table: [`Ledger::attach`]. If that fails, the template has just
 //!    changed: begin again, once; then go without.
-//! 4. When a connection that was attached is established, [`Templates::assure`]; when it ends, [`Templates::detach`].
+//! 4. When a connection that was attached is established, [`Ledger::assure`]; when it ends, [`Ledger::detach`].
 //!
 //! All the time, [`Templates::sweep`]. It also has to give up the templates of former epochs: connections that hang on
 //! them can't be counted out any more. A real server's number is in use as long as a template names it
 //! ([`Templates::names`]).
 
+mod key;
 mod word;
 
 #[cfg(test)]
 mod tests;
 
+use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::ops::Range;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dpdk::memory::{Line, Slab};
 use hashbrown::HashSet;
 
+pub use self::key::{Key, Owner, TemplateKey, TemplateKey6};
 use self::word::Word;
-pub use self::word::{CONNECTIONS_MAX, LIFETIME_SECS_MAX, STEP_SECS, Template, TemplateKey};
+pub use self::word::{CONNECTIONS_MAX, LIFETIME_SECS_MAX, Listed, STEP_SECS, Template};
 use super::record::ServerId;
 use super::table::HashKey;
 
-/// Lines of a bucket.
-const BUCKET_LINES: usize = 2;
-/// Slots of a bucket.
+/// Slots of a bucket: with its header, which takes the place of one, as many as a line has words.
 const SLOTS: usize = 7;
-/// The word of a bucket with the key of its first slot; its value comes next.
-const KEY_WORD: usize = 2;
 /// Buckets, from its home on, that a template can be in.
 const WINDOW: usize = 4;
 /// The sweep asks the processor for buckets so many ahead.
@@ -87,7 +90,7 @@ pub struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// What [`Templates::find`] found.
+/// What [`Ledger::find`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     /// Where it lies.
@@ -98,7 +101,7 @@ pub struct Found {
     pub is_assured: bool,
 }
 
-/// What [`Templates::bind`] led to.
+/// What [`Ledger::bind`] led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
     /// Where the template lies.
@@ -111,37 +114,103 @@ pub struct Bound {
 
 /// See the module.
 pub struct Templates {
-    lines: Slab<Line>,
-    buckets: usize,
-    key: HashKey,
+    /// Those of IPv4 clients.
+    pub v4: Ledger<TemplateKey, 2>,
+    /// Those of IPv6 clients.
+    pub v6: Ledger<TemplateKey6, 4>,
 }
 
 impl Templates {
-    /// Lines of memory that a table for `capacity` templates takes: 37 bytes a template, half of them free.
+    /// Lines of memory that a table for `capacity` templates of IPv4 clients takes: 37 bytes a template, half of them free.
     pub fn lines_for(capacity: usize) -> usize {
-        (capacity * 2).div_ceil(SLOTS).max(WINDOW) * BUCKET_LINES
+        Ledger::<TemplateKey, 2>::lines_for(capacity)
     }
 
-    /// An empty table in `lines`, zeroed, [`Templates::lines_for`] many.
+    /// The same of IPv6 clients: 74 bytes a template.
+    pub fn lines_for_ipv6(capacity: usize) -> usize {
+        Ledger::<TemplateKey6, 4>::lines_for(capacity)
+    }
+
+    /// Empty tables in `lines`, zeroed, [`Templates::lines_for`] and [`Templates::lines_for_ipv6`] many.
+    pub fn new(lines: Slab<Line>, ipv6_lines: Slab<Line>, key: HashKey) -> Self {
+        Self { v4: Ledger::new(lines, key), v6: Ledger::new(ipv6_lines, key) }
+    }
+
+    /// Buckets of both tables, for [`Templates::sweep`].
+    pub fn buckets(&self) -> usize {
+        self.v4.buckets() + self.v6.buckets()
+    }
+
+    /// As [`Ledger::sweep`], of both tables, one behind the other. `buckets` does not go past the end.
+    pub fn sweep(&self, buckets: Range<usize>, now: u32, lifetime: impl Fn(Owner) -> Option<u32>) -> usize {
+        let end = self.v4.buckets();
+        let (v4, v6) =
+            (buckets.start.min(end)..buckets.end.min(end), buckets.start.max(end)..buckets.end.max(end));
+        self.v4.sweep(v4, now, |template| lifetime(template.owner()))
+            + self.v6.sweep(v6.start - end..v6.end - end, now, |template| lifetime(template.owner()))
+    }
+
+    /// Templates by real server, as `ipvsadm -L --persistent-conn` lists them: by [`ServerId::index`], below
+    /// `servers`. `lifetime` is as for [`Templates::sweep`]. Reads the whole tables, so it is for control.
+    pub fn count(&self, servers: usize, now: u32, lifetime: impl Fn(Owner) -> Option<u32>) -> Vec<u32> {
+        let mut counts = vec![0; servers];
+        self.v4.count(&mut counts, now, |template| lifetime(template.owner()));
+        self.v6.count(&mut counts, now, |template| lifetime(template.owner()));
+        counts
+    }
+
+    /// Those of `servers` that a template names, over or not. Reads the whole tables, so it is for control; to be asked
+    /// when no worker ties clients to them any more.
+    pub fn names(&self, servers: &HashSet<ServerId>) -> HashSet<ServerId> {
+        let named = self.v4.iter().map(Template::server).chain(self.v6.iter().map(Template::server));
+        named.filter(|server| servers.contains(server)).collect()
+    }
+
+    /// Every template, in no order, with the first address of its client network; one that is over may still be among them.
+    /// Templates that come or go meanwhile may be missed.
+    pub fn listed(&self) -> impl Iterator<Item = (IpAddr, Listed)> + '_ {
+        self.v4.iter().map(Template::listed).chain(self.v6.iter().map(Template::listed))
+    }
+}
+
+/// The templates of one family, whose buckets are of so many lines.
+pub struct Ledger<K, const LINES: usize> {
+    lines: Slab<Line>,
+    buckets: usize,
+    key: HashKey,
+    kind: PhantomData<K>,
+}
+
+impl<K: Key, const LINES: usize> Ledger<K, LINES> {
+    /// Each slot has a key and a value; see [`SLOTS`].
+    const IS_FITTING: () = assert!(K::WORDS + 1 == LINES);
+
+    /// Lines of memory that a table for `capacity` templates takes, half of them free.
+    pub fn lines_for(capacity: usize) -> usize {
+        (capacity * 2).div_ceil(SLOTS).max(WINDOW) * LINES
+    }
+
+    /// An empty table in `lines`, zeroed, [`Ledger::lines_for`] many.
     pub fn new(lines: Slab<Line>, key: HashKey) -> Self {
-        let buckets = lines.len() / BUCKET_LINES;
-        assert!(lines.len().is_multiple_of(BUCKET_LINES) && buckets >= WINDOW, "as lines_for says");
-        Self { lines, buckets, key }
+        let () = Self::IS_FITTING;
+        let buckets = lines.len() / LINES;
+        assert!(lines.len().is_multiple_of(LINES) && buckets >= WINDOW, "as lines_for says");
+        Self { lines, buckets, key, kind: PhantomData }
     }
 
-    /// Buckets of the table, for [`Templates::sweep`].
+    /// Buckets of the table, for [`Ledger::sweep`].
     pub fn buckets(&self) -> usize {
         self.buckets
     }
 
     /// Asks the processor for the bucket where a template of `key` belongs.
     #[inline]
-    pub fn prefetch(&self, key: TemplateKey) {
+    pub fn prefetch(&self, key: K) {
         self.prefetch_bucket(self.home(key));
     }
 
     /// Asks for the buckets behind that one in which it may lie, too: none, mostly. To be called when that one has come.
-    pub fn prefetch_behind(&self, key: TemplateKey) {
+    pub fn prefetch_behind(&self, key: K) {
         let home = self.home(key);
         let header = Header(self.header(home).load(Relaxed));
         (1..=header.reach()).for_each(|distance| self.prefetch_bucket(self.behind(home, distance)));
@@ -149,28 +218,28 @@ impl Templates {
 
     /// The template of `key`, unless it is over. `lifetime` is the virtual server's persistence timeout, `now` the
     /// time, both in seconds; all threads have to use the same clock, give or take a minute.
-    pub fn find(&self, key: TemplateKey, lifetime: u32, now: u32) -> Option<Found> {
+    pub fn find(&self, key: K, lifetime: u32, now: u32) -> Option<Found> {
         let (slot, word) = self.locate(key)?;
         let word = word.aged(lifetime, now)?;
         Some(Found { slot, server: word.server(), is_assured: word.is_assured() })
     }
 
-    /// Ties `key` to `server`, unless it is tied already. `lifetime_of` is as for [`Templates::sweep`]: the place of another
+    /// Ties `key` to `server`, unless it is tied already. `lifetime_of` is as for [`Ledger::sweep`]: the place of another
     /// template that is over is taken. Those of the same virtual server and epoch live for `lifetime`.
     ///
     /// # Errors
     /// [`Full`]: there is no room near the key's home. The connection goes ahead without a template.
     pub fn bind(
         &self,
-        key: TemplateKey,
+        key: K,
         server: ServerId,
         lifetime: u32,
         now: u32,
-        lifetime_of: impl Fn(Template) -> Option<u32>,
+        lifetime_of: impl Fn(Template<K>) -> Option<u32>,
     ) -> Result<Bound, Full> {
         let home = self.home(key);
         // Most that lie nearby are of the same virtual server: theirs is at hand.
-        let lifetime_of = |template: Template| match template.key.is_beside(key) {
+        let lifetime_of = |template: Template<K>| match template.key.is_beside(key) {
             true => Some(lifetime),
             false => lifetime_of(template),
         };
@@ -211,14 +280,9 @@ impl Templates {
         bound
     }
 
-    /// Whether [`Templates::bind`] would find room for a template of `key`, of which there is none now. `lifetime_of` is as
+    /// Whether [`Ledger::bind`] would find room for a template of `key`, of which there is none now. `lifetime_of` is as
     /// there.
-    pub fn has_room(
-        &self,
-        key: TemplateKey,
-        now: u32,
-        lifetime_of: impl Fn(Template) -> Option<u32>,
-    ) -> bool {
+    pub fn has_room(&self, key: K, now: u32, lifetime_of: impl Fn(Template<K>) -> Option<u32>) -> bool {
         let home = self.home(key);
         (0..WINDOW * SLOTS).map(|place| self.slot(home, place)).any(|slot| {
             let word = Word(self.value(slot).load(Acquire));
@@ -229,14 +293,7 @@ impl Templates {
     /// Ties `key` anew when its real server `from` can't be used any more: to `to`, with no connections hanging on
     /// it. Returns the real server in force, another one than `to` if another worker was first; `None` if there is
     /// no template any more: bind.
-    pub fn rebind(
-        &self,
-        slot: Slot,
-        key: TemplateKey,
-        from: ServerId,
-        to: ServerId,
-        now: u32,
-    ) -> Option<ServerId> {
+    pub fn rebind(&self, slot: Slot, key: K, from: ServerId, to: ServerId, now: u32) -> Option<ServerId> {
         loop {
             let word = self.read(slot).filter(|template| template.key == key)?.word;
             if word.server() != from {
@@ -252,19 +309,19 @@ impl Templates {
     /// Hangs a new connection to `server` on the template: restarts its timer and counts the connection in. Returns
     /// false if there is no such template any more, if it is over, if it ties to another real server by now, or if
     /// [`CONNECTIONS_MAX`] hang on it.
-    pub fn attach(&self, slot: Slot, key: TemplateKey, server: ServerId, lifetime: u32, now: u32) -> bool {
+    pub fn attach(&self, slot: Slot, key: K, server: ServerId, lifetime: u32, now: u32) -> bool {
         self.update(slot, key, server, |word| word.aged(lifetime, now)?.used(now).attached())
     }
 
     /// Restarts the timer for a connection that leaves no record, as in one-packet scheduling. Returns false as
-    /// [`Templates::attach`] does.
-    pub fn touch(&self, slot: Slot, key: TemplateKey, server: ServerId, lifetime: u32, now: u32) -> bool {
+    /// [`Ledger::attach`] does.
+    pub fn touch(&self, slot: Slot, key: K, server: ServerId, lifetime: u32, now: u32) -> bool {
         self.update(slot, key, server, |word| Some(word.aged(lifetime, now)?.used(now)))
     }
 
     /// Counts out a connection to `server` that was attached and is over. Returns false if the template is gone or
     /// ties to another real server by now: then there is nothing to count.
-    pub fn detach(&self, key: TemplateKey, server: ServerId, lifetime: u32, now: u32) -> bool {
+    pub fn detach(&self, key: K, server: ServerId, lifetime: u32, now: u32) -> bool {
         // The step that the template is in ends when it would have ended with the connection.
         let change = |word: Word| word.aged(lifetime, now)?.detached();
         self.locate(key).is_some_and(|(slot, _)| self.update(slot, key, server, change))
@@ -272,7 +329,7 @@ impl Templates {
 
     /// Marks the template as assured: a connection to `server` that hangs on it is established, or its UDP was
     /// answered. Returns whether it was not yet.
-    pub fn assure(&self, key: TemplateKey, server: ServerId) -> bool {
+    pub fn assure(&self, key: K, server: ServerId) -> bool {
         self.locate(key).is_some_and(|(slot, _)| self.update(slot, key, server, Word::assured))
     }
 
@@ -285,7 +342,7 @@ impl Templates {
         &self,
         buckets: Range<usize>,
         now: u32,
-        lifetime: impl Fn(Template) -> Option<u32>,
+        lifetime: impl Fn(Template<K>) -> Option<u32>,
     ) -> usize {
         let mut removed = 0;
         for bucket in buckets.map(|bucket| bucket % self.buckets) {
@@ -299,7 +356,7 @@ impl Templates {
 
     /// Removes the template in a slot if it is over, and moves it from step to step if it is not. Returns whether it was
     /// removed.
-    fn let_age(&self, slot: Slot, now: u32, lifetime: &impl Fn(Template) -> Option<u32>) -> bool {
+    fn let_age(&self, slot: Slot, now: u32, lifetime: &impl Fn(Template<K>) -> Option<u32>) -> bool {
         let Some(template) = self.read(slot) else { return false };
         let word = template.word;
         let aged = lifetime(template).and_then(|lifetime| word.aged(lifetime, now));
@@ -317,16 +374,15 @@ impl Templates {
 
     /// Every template, in no order; one that is over may still be among them. Templates that come or go meanwhile
     /// may be missed.
-    pub fn iter(&self) -> impl Iterator<Item = Template> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = Template<K>> + '_ {
         (0..self.buckets())
             .flat_map(|bucket| (0..SLOTS).map(move |index| Slot { bucket, index }))
             .filter_map(|slot| self.read(slot))
     }
 
-    /// Templates by real server, as `ipvsadm -L --persistent-conn` lists them: by [`ServerId::index`], below
-    /// `servers`. `lifetime` is as for [`Templates::sweep`]. Reads the whole table, so it is for control.
-    pub fn count(&self, servers: usize, now: u32, lifetime: impl Fn(Template) -> Option<u32>) -> Vec<u32> {
-        let mut counts = vec![0; servers];
+    /// Adds the templates of each real server, by [`ServerId::index`], to those that have a place. `lifetime` is as for
+    /// [`Ledger::sweep`].
+    fn count(&self, counts: &mut [u32], now: u32, lifetime: impl Fn(Template<K>) -> Option<u32>) {
         for template in self.iter() {
             let is_alive =
                 lifetime(template).is_some_and(|lifetime| template.expires_in(lifetime, now).is_some());
@@ -334,28 +390,21 @@ impl Templates {
                 *count += 1;
             }
         }
-        counts
-    }
-
-    /// Those of `servers` that a template names, over or not. Reads the whole table, so it is for control; to be asked
-    /// when no worker ties clients to them any more.
-    pub fn names(&self, servers: &HashSet<ServerId>) -> HashSet<ServerId> {
-        self.iter().map(Template::server).filter(|server| servers.contains(server)).collect()
     }
 
     /// The template of `key`, over or not.
-    fn locate(&self, key: TemplateKey) -> Option<(Slot, Word)> {
+    fn locate(&self, key: K) -> Option<(Slot, Word)> {
         let home = self.home(key);
         self.search(home, self.completed(home), key)
     }
 
     /// The template of `key` among all that is at home in `home`. Most slots need no look at more than their key: that of a
     /// template which a header knows of was written before that header, and stays for as long as the template is there.
-    fn search(&self, home: usize, header: Header, key: TemplateKey) -> Option<(Slot, Word)> {
+    fn search(&self, home: usize, header: Header, key: K) -> Option<(Slot, Word)> {
         (0..=header.reach()).find_map(|distance| {
             let bucket = self.behind(home, distance);
             let lines = self.bucket(bucket)?;
-            (0..SLOTS).filter(|&index| key_in(lines, index).load(Relaxed) == key.0).find_map(|index| {
+            (0..SLOTS).filter(|&index| key_in::<K, LINES>(lines, index, Relaxed) == key).find_map(|index| {
                 let slot = Slot { bucket, index };
                 self.read(slot).filter(|template| template.key == key).map(|template| (slot, template.word))
             })
@@ -376,10 +425,10 @@ impl Templates {
     fn claim(
         &self,
         home: usize,
-        key: TemplateKey,
+        key: K,
         server: ServerId,
         now: u32,
-        lifetime_of: &impl Fn(Template) -> Option<u32>,
+        lifetime_of: &impl Fn(Template<K>) -> Option<u32>,
     ) -> Option<Claim> {
         (0..WINDOW).find_map(|bucket| {
             let mut places = SLOTS * bucket..SLOTS * (bucket + 1);
@@ -396,22 +445,15 @@ impl Templates {
     }
 
     /// Whether the template in a slot is over, at a glance: key and value may be of different moments.
-    fn seems_over(&self, slot: Slot, now: u32, lifetime_of: &impl Fn(Template) -> Option<u32>) -> bool {
+    fn seems_over(&self, slot: Slot, now: u32, lifetime_of: &impl Fn(Template<K>) -> Option<u32>) -> bool {
         let word = Word(self.value(slot).load(Acquire));
-        let key = TemplateKey(self.key_word(slot).load(Relaxed));
+        let key = self.key_at(slot, Relaxed);
         word.is_live()
             && lifetime_of(Template { key, word }).is_none_or(|lifetime| word.is_over(lifetime, now))
     }
 
     /// Fills a slot as pending, if it is free.
-    fn claim_place(
-        &self,
-        home: usize,
-        place: usize,
-        key: TemplateKey,
-        server: ServerId,
-        now: u32,
-    ) -> Option<Claim> {
+    fn claim_place(&self, home: usize, place: usize, key: K, server: ServerId, now: u32) -> Option<Claim> {
         let slot = self.slot(home, place);
         let free = Word(self.value(slot).load(Relaxed));
         if !free.is_free() {
@@ -422,7 +464,7 @@ impl Templates {
             return None;
         }
         pause();
-        self.key_word(slot).store(key.0, Release);
+        key.write(|word, value| self.key_word(slot, word).store(value, Release));
         Some(Claim { place, free, word })
     }
 
@@ -456,14 +498,14 @@ impl Templates {
     }
 
     /// What lies in a slot, key and value of the same moment.
-    fn read(&self, slot: Slot) -> Option<Template> {
+    fn read(&self, slot: Slot) -> Option<Template<K>> {
         loop {
             let word = Word(self.value(slot).load(Acquire));
             if !word.is_live() {
                 return None;
             }
             pause();
-            let key = TemplateKey(self.key_word(slot).load(Acquire));
+            let key = self.key_at(slot, Acquire);
             if self.value(slot).load(Relaxed) == word.0 {
                 return Some(Template { key, word });
             }
@@ -471,13 +513,7 @@ impl Templates {
     }
 
     /// Changes the template of `key` in `slot` if it ties to `server` and `change` has a new value for it.
-    fn update(
-        &self,
-        slot: Slot,
-        key: TemplateKey,
-        server: ServerId,
-        change: impl Fn(Word) -> Option<Word>,
-    ) -> bool {
+    fn update(&self, slot: Slot, key: K, server: ServerId, change: impl Fn(Word) -> Option<Word>) -> bool {
         loop {
             let template =
                 self.read(slot).filter(|template| template.key == key && template.server() == server);
@@ -497,13 +533,13 @@ impl Templates {
 
     #[inline]
     fn prefetch_bucket(&self, bucket: usize) {
-        let line = BUCKET_LINES * bucket;
-        (line..line + BUCKET_LINES).for_each(|line| dpdk::lcore::prefetch_at(&self.lines, line));
+        let line = LINES * bucket;
+        (line..line + LINES).for_each(|line| dpdk::lcore::prefetch_at(&self.lines, line));
     }
 
-    fn home(&self, key: TemplateKey) -> usize {
+    fn home(&self, key: K) -> usize {
         // Its upper bits, scaled, so that any number of buckets will do.
-        ((u128::from(self.key.hash(key.0)) * self.buckets as u128) >> 64) as usize
+        ((u128::from(key.hash(&self.key)) * self.buckets as u128) >> 64) as usize
     }
 
     /// The `place`th slot of the window that begins at `home`.
@@ -517,31 +553,37 @@ impl Templates {
         if bucket < self.buckets { bucket } else { bucket - self.buckets }
     }
 
-    fn bucket(&self, bucket: usize) -> Option<&[Line; BUCKET_LINES]> {
-        self.lines.get(bucket * BUCKET_LINES..)?.first_chunk()
+    fn bucket(&self, bucket: usize) -> Option<&[Line; LINES]> {
+        self.lines.get(bucket * LINES..)?.first_chunk()
     }
 
     fn header(&self, bucket: usize) -> &AtomicU64 {
         self.word(bucket, 0)
     }
 
-    fn key_word(&self, slot: Slot) -> &AtomicU64 {
-        self.word(slot.bucket, 2 * slot.index + KEY_WORD)
+    fn key_at(&self, slot: Slot, order: Ordering) -> K {
+        K::read(|word| self.key_word(slot, word).load(order))
+    }
+
+    fn key_word(&self, slot: Slot, word: usize) -> &AtomicU64 {
+        self.word(slot.bucket, LINES * (slot.index + 1) + word)
     }
 
     fn value(&self, slot: Slot) -> &AtomicU64 {
-        self.word(slot.bucket, 2 * slot.index + KEY_WORD + 1)
+        self.word(slot.bucket, LINES * (slot.index + 1) + K::WORDS)
     }
 
     fn word(&self, bucket: usize, word: usize) -> &AtomicU64 {
-        &self.lines[bucket * BUCKET_LINES + word / 8].0[word % 8]
+        &self.lines[bucket * LINES + word / 8].0[word % 8]
     }
 }
 
 /// The key of a slot, in the lines of its bucket.
-fn key_in(lines: &[Line; BUCKET_LINES], index: usize) -> &AtomicU64 {
-    let word = KEY_WORD + 2 * index;
-    &lines[word / 8].0[word % 8]
+fn key_in<K: Key, const LINES: usize>(lines: &[Line; LINES], index: usize, order: Ordering) -> K {
+    K::read(|word| {
+        let word = LINES * (index + 1) + word;
+        lines[word / 8].0[word % 8].load(order)
+    })
 }
 
 /// A pending slot.

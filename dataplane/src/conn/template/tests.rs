@@ -10,6 +10,39 @@ use crate::conn::record::ServiceId;
 use super::*;
 use crate::address::Addr4;
 
+/// Most is tested with keys of one word; what may differ, with those of three as well.
+type Templates = Ledger<TemplateKey, 2>;
+
+/// A key that stands for a number, of one virtual server and port.
+trait Numbered: Key + Send + Sync {
+    fn of(client: u32) -> Self;
+    fn number(self) -> u32;
+}
+
+impl Numbered for TemplateKey {
+    fn of(client: u32) -> Self {
+        key(client)
+    }
+    fn number(self) -> u32 {
+        self.client().bits()
+    }
+}
+
+/// Every word of it says which it is, so one that is made of two others is none.
+impl Numbered for TemplateKey6 {
+    fn of(client: u32) -> Self {
+        let half = u128::from(client);
+        let bits = 0x2001_0db8 << 96 | half << 64 | half;
+        Self::new(bits.into(), 128, ServiceId((client % 4) as u16), 80)
+    }
+    fn number(self) -> u32 {
+        let IpAddr::V6(address) = self.address() else { panic!("another family's") };
+        let number = address.to_bits() as u32;
+        assert_eq!(self, Self::of(number));
+        number
+    }
+}
+
 thread_local! {
     /// One in so many pauses lets another thread run; 0: none does.
     static YIELDS: Cell<u64> = const { Cell::new(0) };
@@ -34,8 +67,8 @@ fn random(bound: u64) -> u64 {
     (state >> 11) % bound
 }
 
-fn table(capacity: usize, key: HashKey) -> Templates {
-    Templates::new(Slab::heap(Templates::lines_for(capacity)).unwrap(), key)
+fn table<K: Key, const LINES: usize>(capacity: usize, key: HashKey) -> Ledger<K, LINES> {
+    Ledger::new(Slab::heap(Ledger::<K, LINES>::lines_for(capacity)).unwrap(), key)
 }
 
 fn spread() -> HashKey {
@@ -52,7 +85,7 @@ fn key(client: u32) -> TemplateKey {
 }
 
 /// No slot is pending, no count is left, and time empties the table.
-fn assert_comes_to_rest(templates: &Templates, now: u32) {
+fn assert_comes_to_rest<K: Key, const LINES: usize>(templates: &Ledger<K, LINES>, now: u32) {
     for bucket in 0..templates.buckets() {
         for index in 0..SLOTS {
             let word = Word(templates.value(Slot { bucket, index }).load(SeqCst));
@@ -110,19 +143,25 @@ impl Model {
         Some(timed)
     }
 
-    fn agrees_with(&self, templates: &Templates, lifetime: u32, now: u32) {
+    fn agrees_with<K: Numbered, const LINES: usize>(
+        &self,
+        templates: &Ledger<K, LINES>,
+        lifetime: u32,
+        now: u32,
+    ) {
         let mut alive = 0;
         for template in templates.iter() {
             let Some(left) = template.expires_in(lifetime, now) else { continue };
             alive += 1;
-            let timed = self.0[&template.key().client().bits()];
+            let timed = self.0[&template.key().number()];
             assert_eq!(template.server().0, timed.server);
             assert_eq!(template.connections(), timed.connections);
             assert_eq!(template.is_assured(), timed.assured);
             assert_eq!(left, timed.fires - now);
         }
         assert_eq!(alive, self.0.len());
-        let counts = templates.count(50, now, |_| Some(lifetime));
+        let mut counts = [0; 50];
+        templates.count(&mut counts, now, |_| Some(lifetime));
         for server in 0..50u32 {
             let expected = self.0.values().filter(|timed| timed.server == server).count();
             assert_eq!(counts[server as usize] as usize, expected);
@@ -131,8 +170,8 @@ impl Model {
 }
 
 /// The table and the model side by side.
-struct Pair {
-    templates: Templates,
+struct Pair<K, const LINES: usize> {
+    templates: Ledger<K, LINES>,
     model: Model,
     now: u32,
     /// How often the table was full.
@@ -141,7 +180,7 @@ struct Pair {
 
 const TIMEOUT: u32 = 100;
 
-impl Pair {
+impl<K: Numbered, const LINES: usize> Pair<K, LINES> {
     fn new(hash_key: HashKey) -> Self {
         Self { templates: table(14, hash_key), model: Model::default(), now: 4_294_967, full: 0 }
     }
@@ -152,7 +191,7 @@ impl Pair {
         let now = self.now;
         self.model.advance(now);
         let (client, id) = (u32::from(client) % 48, u32::from(server) % 5 + 1);
-        let (key, server) = (key(client), ServerId(id));
+        let (key, server) = (K::of(client), ServerId(id));
         let found = self.templates.find(key, TIMEOUT, now);
         let modelled = self.model.0.get(&client).map(|timed| (timed.server, timed.assured));
         assert_eq!(found.map(|found| (found.server.0, found.is_assured)), modelled, "{client} at {now}");
@@ -191,7 +230,7 @@ impl Pair {
 
     fn bind(&mut self, client: u32, id: u32) {
         let is_there = self.model.0.contains_key(&client);
-        match self.templates.bind(key(client), ServerId(id), TIMEOUT, self.now, |_| Some(TIMEOUT)) {
+        match self.templates.bind(K::of(client), ServerId(id), TIMEOUT, self.now, |_| Some(TIMEOUT)) {
             Ok(bound) => {
                 assert_eq!(bound.is_new, !is_there);
                 let timed = self.model.0.entry(client).or_insert(Timed::new(id, TIMEOUT, self.now));
@@ -210,8 +249,8 @@ impl Pair {
             return;
         };
         let to = ServerId(from.0 + 10);
-        assert_eq!(self.templates.rebind(slot, key(client), from, to, self.now), Some(to));
-        assert_eq!(self.templates.rebind(slot, key(client), from, ServerId(1), self.now), Some(to));
+        assert_eq!(self.templates.rebind(slot, K::of(client), from, to, self.now), Some(to));
+        assert_eq!(self.templates.rebind(slot, K::of(client), from, ServerId(1), self.now), Some(to));
         self.model.0.insert(client, Timed::new(to.0, TIMEOUT, self.now));
     }
 }
@@ -220,29 +259,36 @@ impl Pair {
 fn any_operations_agree_with_a_map_and_eager_timers() {
     bolero::check!().with_type::<Vec<(u8, u8, u8, u8)>>().for_each(|operations| {
         for hash_key in [spread(), crowded()] {
-            let mut pair = Pair::new(hash_key);
-            operations.iter().for_each(|&operation| pair.apply(operation));
+            let (mut four, mut six) =
+                (Pair::<TemplateKey, 2>::new(hash_key), Pair::<TemplateKey6, 4>::new(hash_key));
+            operations.iter().for_each(|&operation| four.apply(operation));
+            operations.iter().for_each(|&operation| six.apply(operation));
         }
     });
 }
 
 #[test]
 fn long_random_histories_agree_with_a_map_and_eager_timers() {
+    let full = random_histories::<TemplateKey, 2>() + random_histories::<TemplateKey6, 4>();
+    assert_ne!(full, 0, "a full window is part of the histories");
+}
+
+fn random_histories<K: Numbered, const LINES: usize>() -> usize {
     let mut full = 0;
     for round in 0..120 {
-        let mut pair = Pair::new(if round % 2 == 0 { spread() } else { crowded() });
+        let mut pair = Pair::<K, LINES>::new(if round % 2 == 0 { spread() } else { crowded() });
         for _ in 0..3_000 {
             let seconds = if random(16) == 0 { random(256) as u8 } else { 0 };
             pair.apply((random(256) as u8, random(256) as u8, random(256) as u8, seconds));
         }
         full += pair.full;
     }
-    assert_ne!(full, 0, "a full window is part of the histories");
+    full
 }
 
 #[test]
 fn the_longest_netmask_still_keeps_virtual_servers_and_ports_apart() {
-    let templates = table(64, spread());
+    let templates: Templates = table(64, spread());
     let keys: Vec<_> = (0..4u16)
         .flat_map(|service| {
             [0, 80].map(|port| TemplateKey::new(Addr4::from_bits(7), 0, ServiceId(service), port))
@@ -258,7 +304,7 @@ fn the_longest_netmask_still_keeps_virtual_servers_and_ports_apart() {
 
 #[test]
 fn a_window_holds_what_its_slots_hold_and_says_full_then() {
-    let templates = table(1_000, crowded());
+    let templates: Templates = table(1_000, crowded());
     let slots = (SLOTS * WINDOW) as u32;
     for client in 0..slots {
         assert!(templates.bind(key(client), ServerId(client + 1), 300, 10, |_| Some(300)).unwrap().is_new);
@@ -285,7 +331,7 @@ fn a_window_holds_what_its_slots_hold_and_says_full_then() {
 #[test]
 fn templates_that_are_over_have_no_room_though_no_sweep_comes_by() {
     const CLIENTS: u32 = 100_000;
-    let templates = table(10_000, spread());
+    let templates: Templates = table(10_000, spread());
     // Many times as many clients as there is room for, a tenth of them alive.
     let mut full = 0;
     for client in 0..CLIENTS {
@@ -303,7 +349,7 @@ fn templates_that_are_over_have_no_room_though_no_sweep_comes_by() {
 
 #[test]
 fn a_slot_is_not_taken_from_a_template_that_something_hangs_on_or_of_this_second() {
-    let templates = table(1_000, crowded());
+    let templates: Templates = table(1_000, crowded());
     let slots = (SLOTS * WINDOW) as u32;
     for client in 0..slots {
         let bound = templates.bind(key(client), ServerId(1), 300, 10, |_| Some(300)).unwrap();
@@ -325,7 +371,7 @@ fn a_slot_is_not_taken_from_a_template_that_something_hangs_on_or_of_this_second
 
 #[test]
 fn a_template_that_is_over_is_replaced_in_its_place() {
-    let templates = table(64, spread());
+    let templates: Templates = table(64, spread());
     let first = templates.bind(key(1), ServerId(1), 300, 10, |_| Some(300)).unwrap();
     assert!(templates.assure(key(1), ServerId(1)));
     assert_eq!(templates.find(key(1), 300, 311), None);
@@ -337,7 +383,7 @@ fn a_template_that_is_over_is_replaced_in_its_place() {
 
 #[test]
 fn connections_of_the_old_real_server_do_not_hang_on_the_new_one() {
-    let templates = table(64, spread());
+    let templates: Templates = table(64, spread());
     let Bound { slot, .. } = templates.bind(key(1), ServerId(1), 300, 10, |_| Some(300)).unwrap();
     assert!(templates.attach(slot, key(1), ServerId(1), 300, 10));
     assert_eq!(templates.rebind(slot, key(1), ServerId(1), ServerId(2), 11), Some(ServerId(2)));
@@ -352,7 +398,7 @@ fn connections_of_the_old_real_server_do_not_hang_on_the_new_one() {
 
 #[test]
 fn a_sweep_removes_what_the_caller_gives_up_but_not_in_the_second_of_its_use() {
-    let templates = table(64, spread());
+    let templates: Templates = table(64, spread());
     let Bound { slot, .. } = templates.bind(key(1), ServerId(1), 300, 10, |_| Some(300)).unwrap();
     assert!(templates.attach(slot, key(1), ServerId(1), 300, 10));
     let give_up = |_| None;
@@ -365,11 +411,35 @@ fn a_sweep_removes_what_the_caller_gives_up_but_not_in_the_second_of_its_use() {
 #[test]
 fn a_table_of_its_capacity_takes_nearly_everything() {
     for capacity in [896, 10_000, 114_688] {
-        let templates = table(capacity, spread());
+        let templates: Templates = table(capacity, spread());
         let taken = (0..capacity as u32)
             .filter(|&client| templates.bind(key(client), ServerId(1), 300, 10, |_| Some(300)).is_ok())
             .count();
         assert_eq!(templates.iter().count(), taken);
         assert!(taken * 10_000 >= capacity * 9_995, "{taken} of {capacity}");
     }
+}
+
+#[test]
+fn both_families_are_swept_counted_and_listed_together() {
+    let lines = |count| Slab::heap(count).unwrap();
+    let (v4, v6) = (super::Templates::lines_for(1_000), super::Templates::lines_for_ipv6(200));
+    let both = super::Templates::new(lines(v4), lines(v6), spread());
+    for client in 0..200 {
+        both.v4.bind(TemplateKey::of(client), ServerId(1), 300, 10, |_| Some(300)).unwrap();
+        both.v6.bind(TemplateKey6::of(client), ServerId(2), 300, 10, |_| Some(300)).unwrap();
+    }
+    assert_eq!(both.count(3, 10, |_| Some(300)), [0, 200, 200]);
+    assert_eq!(both.count(3, 10, |owner| (owner.service == ServiceId(1)).then_some(300)), [0, 0, 50]);
+    let named = both.names(&[2, 3].map(ServerId).into_iter().collect());
+    assert_eq!(named, [ServerId(2)].into_iter().collect());
+    let listed: Vec<_> = both.listed().collect();
+    assert_eq!(listed.iter().filter(|(client, _)| client.is_ipv6()).count(), 200);
+    assert!(listed.iter().all(|(client, it)| it.server() == ServerId(1 + u32::from(client.is_ipv6()))));
+    // A few buckets at a time, those on both sides of the border among them.
+    let removed: usize = (0..both.buckets())
+        .step_by(3)
+        .map(|at| both.sweep(at..(at + 3).min(both.buckets()), 311, |_| Some(300)))
+        .sum();
+    assert_eq!((removed, both.listed().count()), (400, 0));
 }

@@ -1,14 +1,15 @@
-//! A template in two words: its key, and everything that changes.
+//! A template: its key (`key.rs`), and everything that changes, in one word.
 //!
 //! ```text
-//!  key    | client network 32 | virtual server + 1, 16 | epoch 16 |
 //!  value  | extended 1 | assured 1 | pending 1 | connections 19 | last use 22 | real server 20 |
 //! ```
 //! A value without a real server is a free slot; it keeps the last use of the template that was there, for the
 //! reason given in the parent module. The last use is in seconds modulo 2^22 (48 days).
 
-use crate::address::Addr4;
-use crate::conn::record::{ServerId, ServiceId};
+use std::net::IpAddr;
+
+use super::key::{Key, Owner};
+use crate::conn::record::ServerId;
 
 /// A template that is past its time lives on in steps of so many seconds while connections hang on it.
 pub const STEP_SECS: u32 = 60;
@@ -34,55 +35,42 @@ const EXTENDED: u64 = 1 << 63;
 const _: () = assert!(LIFETIME_SECS_MAX + SKEW_SECS < LAST_MASK / 3 * 2);
 const _: () = assert!(ServerId::MAX < 1 << LAST_SHIFT && CONNECTIONS_SHIFT + CONNECTIONS_BITS == 61);
 
-/// What a template is looked up by: a network of clients, a virtual server, and the epoch of its persistence. The port,
-/// which IPVS has here, follows from the virtual server: its own, or 0 for all ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TemplateKey(pub(super) u64);
-
-impl TemplateKey {
-    /// The network of `client` that has a prefix of `prefix` bits (0 to 32), towards `service`. `epoch` is another one
-    /// when the prefix is.
-    #[inline]
-    pub fn new(client: Addr4, prefix: u8, service: ServiceId, epoch: u16) -> Self {
-        debug_assert!(prefix <= 32 && service.0 != u16::MAX);
-        let network = client.network(prefix);
-        Self(u64::from(network.bits()) << 32 | (u64::from(service.0) + 1) << 16 | u64::from(epoch))
-    }
-
-    /// First address of the client network.
-    pub fn client(self) -> Addr4 {
-        Addr4::from_bits((self.0 >> 32) as u32)
-    }
-
-    /// The virtual server.
-    pub fn service(self) -> ServiceId {
-        ServiceId((self.0 >> 16) as u16 - 1)
-    }
-
-    /// The epoch of the virtual server's persistence.
-    pub fn epoch(self) -> u16 {
-        self.0 as u16
-    }
-
-    /// Whether it is of the same virtual server and the same epoch as `other`.
-    pub(super) fn is_beside(self, other: Self) -> bool {
-        (self.0 ^ other.0) as u32 == 0
-    }
-}
-
 /// A template as it was at some moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Template {
-    pub(super) key: TemplateKey,
+pub struct Template<K> {
+    pub(super) key: K,
     pub(super) word: Word,
 }
 
-impl Template {
+/// A template of either family, without its clients.
+pub type Listed = Template<Owner>;
+
+impl<K: Key> Template<K> {
     /// Whom it ties.
-    pub fn key(self) -> TemplateKey {
+    pub fn key(self) -> K {
         self.key
     }
 
+    /// Whose it is.
+    #[inline(always)]
+    pub fn owner(self) -> Owner {
+        self.key.owner()
+    }
+
+    /// The first address of whom it ties, and all else.
+    pub fn listed(self) -> (IpAddr, Listed) {
+        (self.key.address(), Template { key: self.key.owner(), word: self.word })
+    }
+}
+
+impl Listed {
+    /// Whose it is.
+    pub fn whose(self) -> Owner {
+        self.key
+    }
+}
+
+impl<K> Template<K> {
     /// The real server that it ties them to.
     pub fn server(self) -> ServerId {
         self.word.server()
@@ -236,8 +224,6 @@ fn before(now: u32, last: u32) -> bool {
 mod tests {
     use super::*;
 
-    const ALL_ONES: Addr4 = Addr4::new(255, 255, 255, 255);
-
     /// In a slot that was last used long before.
     fn template(server: u32, now: u32) -> Word {
         Word(0).with_last(now.wrapping_sub(1_000)).claimed(ServerId(server), now).settled()
@@ -255,20 +241,6 @@ mod tests {
                 assert!(!before(now, word.last()) || word.age(now) == 0);
             }
         });
-    }
-
-    #[test]
-    fn keys_hold_the_network_the_virtual_server_and_the_epoch() {
-        let key = TemplateKey::new(Addr4::new(10, 1, 2, 255), 24, ServiceId(65_534), 443);
-        assert_eq!(
-            (key.client(), key.service(), key.epoch()),
-            (Addr4::new(10, 1, 2, 0), ServiceId(65_534), 443)
-        );
-        assert_eq!(key, TemplateKey::new(Addr4::new(10, 1, 2, 7), 24, ServiceId(65_534), 443));
-        assert_eq!(TemplateKey::new(ALL_ONES, 0, ServiceId(0), 0).client(), Addr4::UNSPECIFIED);
-        assert_eq!(TemplateKey::new(ALL_ONES, 1, ServiceId(0), 0).client(), Addr4::new(128, 0, 0, 0));
-        assert_eq!(TemplateKey::new(ALL_ONES, 32, ServiceId(0), 0).client(), ALL_ONES);
-        assert_ne!(TemplateKey::new(Addr4::UNSPECIFIED, 32, ServiceId(0), 0).0, 0);
     }
 
     #[test]
@@ -347,9 +319,8 @@ mod tests {
 
     #[test]
     fn listings_count_down_to_the_timer() {
-        let key = TemplateKey::new(ALL_ONES, 32, ServiceId(0), 80);
         let word = template(1, 1_000);
-        let at = |word, now| Template { key, word }.expires_in(300, now);
+        let at = |word, now| Template { key: (), word }.expires_in(300, now);
         assert_eq!((at(word, 1_000), at(word, 1_300), at(word, 1_301)), (Some(300), Some(0), None));
         let busy = word.attached().unwrap();
         assert_eq!((at(busy, 1_301), at(busy, 1_360), at(busy, 1_361)), (Some(59), Some(0), Some(59)));

@@ -8,6 +8,7 @@
 //!
 //! A property (`tests/explain.rs`) asks about packets before it sends them, and holds both together.
 
+mod ipv6;
 mod open;
 mod questions;
 mod reply;
@@ -47,21 +48,22 @@ struct Asked<'a> {
 impl<F: Frame> Director<F> {
     /// Answers a question of control's, if there is one.
     #[inline]
-    pub(super) fn answer_questions(&self, snapshot: &Snapshot, now: Now) {
+    pub(super) fn answer_questions(&mut self, snapshot: &Snapshot, now: Now) {
         if !self.shared.questions.is_empty() {
             self.answer_question(snapshot, now);
         }
     }
 
     #[cold]
-    fn answer_question(&self, snapshot: &Snapshot, now: Now) {
+    fn answer_question(&mut self, snapshot: &Snapshot, now: Now) {
         if let Some((number, question)) = self.shared.questions.take() {
-            self.shared.questions.put(number, self.explain(&question, snapshot, now));
+            let explanation = self.explain(&question, snapshot, now);
+            self.shared.questions.put(number, explanation);
         }
     }
 
-    /// What would become of a packet that came in now.
-    pub(super) fn explain(&self, question: &Question, snapshot: &Snapshot, now: Now) -> Explanation {
+    /// What would become of a packet that came in now. Changes nothing but whose packet of IPv6 is under way.
+    pub(super) fn explain(&mut self, question: &Question, snapshot: &Snapshot, now: Now) -> Explanation {
         let mut story = Story::default();
         let port = question.port.min(snapshot.ports.len().saturating_sub(1));
         let context = Context { snapshot, now, port };
@@ -76,7 +78,7 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    fn outcome(&self, question: &Question, story: &mut Story, context: Context<'_>) -> Outcome {
+    fn outcome(&mut self, question: &Question, story: &mut Story, context: Context<'_>) -> Outcome {
         let snapshot = context.snapshot;
         let frame = Sketch::of(question, snapshot.ports[context.port].mac);
         let mut packet = Packet::default();
@@ -86,7 +88,7 @@ impl<F: Frame> Director<F> {
             }
             Content::Ipv4 => {}
             Content::Bad(reason) => return Outcome::Dropped(reason),
-            Content::Ipv6 => return Outcome::Dropped(DropReason::EtherType),
+            Content::Ipv6 => return self.outcome6(frame, story, context),
             Content::Arp => return Outcome::Dropped(DropReason::BadArp),
         }
         let mut lookup = Lookup::default();
@@ -142,7 +144,8 @@ impl<F: Frame> Director<F> {
         if !self.icmp_errors.has(answer, asker, now) {
             return Outcome::Dropped(DropReason::IcmpRateLimited);
         }
-        let has_source = super::answer::speaks_for_destination(&asked.packet, snapshot)
+        let has_source = asked.packet.is_of_ipv6()
+            || super::answer::speaks_for_destination(&asked.packet, snapshot)
             || snapshot.ports[port].address_towards(asked.packet.source).is_some();
         if has_source { Outcome::Answered(answer) } else { Outcome::Dropped(DropReason::NotServed) }
     }

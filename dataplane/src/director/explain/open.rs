@@ -5,16 +5,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use weir_config::model::Protocol;
 
 use super::{Asked, Flow, Outcome, Step, Story, Tie, Unrecorded};
+use crate::address::Addr4;
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
 use crate::conn::state;
+use crate::conn::template::{Found, Template, TemplateKey, TemplateKey6};
 use crate::director::open::Opener;
-use crate::director::persist::{holds, lifetime_of, pick_by_hash, template_key};
+use crate::director::persist::{holds, lifetime_of, owner};
 use crate::director::{Context, Director};
 use crate::limit::Asker;
 use crate::packet::Frame;
 use crate::parse::Packet;
-use crate::snapshot::service::Service;
+use crate::snapshot::service::{Persistence, Service};
 use crate::stats::Answer;
 
 /// What a new connection would be told to do.
@@ -51,7 +53,7 @@ impl<F: Frame> Director<F> {
         };
         let chosen = match chosen {
             Some(chosen) if opener == Opener::Anywhere && !goes_on && !chosen.is_tied => {
-                let server = by_ends(packet, service);
+                let server = self.by_ends(packet, service);
                 story.say(Step::Unrecorded(Unrecorded::FullElsewhere));
                 story.say(Step::ByEnds(server));
                 server.map(|server| Chosen { server, is_tied: false })
@@ -68,6 +70,8 @@ impl<F: Frame> Director<F> {
         let freed = usize::from(ended.is_some());
         let no_room = if self.table.len() - freed >= self.table.capacity() {
             Some(Unrecorded::TableFull)
+        } else if packet.source == Addr4::STRANGER6 {
+            Some(Unrecorded::ClientsFull)
         } else if self.is_crowded_without(lookup.hash, ended) {
             Some(Unrecorded::ChainFull)
         } else {
@@ -80,7 +84,7 @@ impl<F: Frame> Director<F> {
         let server = if chosen.is_tied || goes_on {
             Some(chosen.server)
         } else {
-            let by_ends = by_ends(packet, service);
+            let by_ends = self.by_ends(packet, service);
             story.say(Step::ByEnds(by_ends));
             by_ends
         };
@@ -101,7 +105,7 @@ impl<F: Frame> Director<F> {
         {
             return Some(asked.context.snapshot.server(chosen.server).current);
         }
-        let by_ends = by_ends(&asked.packet, service);
+        let by_ends = self.by_ends(&asked.packet, service);
         story.say(Step::ByEnds(by_ends));
         by_ends
     }
@@ -117,7 +121,10 @@ impl<F: Frame> Director<F> {
         let Asked { packet, context, .. } = asked;
         let Context { snapshot, now, .. } = *context;
         let pick = |story: &mut Story| {
-            let key = crate::director::open::pick_key(packet, now);
+            let key = match packet.is_of_ipv6() {
+                true => self.pick_key6(packet, now),
+                false => crate::director::open::pick_key(packet, now),
+            };
             let peeked = service.peek(snapshot, self.shared.worker, &key, ended)?;
             story.say(Step::Picked(peeked));
             peeked.picked
@@ -125,8 +132,7 @@ impl<F: Frame> Director<F> {
         let Some(persistence) = service.persistence else {
             return Some(Chosen { server: pick(story)?, is_tied: false });
         };
-        let key = template_key(packet.source, service, persistence);
-        let found = self.templates.find(key, persistence.timeout_secs, now.seconds);
+        let found = self.peek_template(asked, service, persistence);
         if let Some(found) = found {
             let known = snapshot.server(found.server);
             if holds(known, service, snapshot) {
@@ -137,9 +143,37 @@ impl<F: Frame> Director<F> {
             return Some(Chosen { server: pick(story)?, is_tied: true });
         }
         let server = pick(story)?;
-        let is_tied = self.templates.has_room(key, now.seconds, |template| lifetime_of(template, snapshot));
+        let is_tied = self.has_room_for_template(asked, service, persistence);
         story.say(Step::Tie(if is_tied { Tie::Made } else { Tie::NoRoom }));
         Some(Chosen { server, is_tied })
+    }
+
+    /// The template of a packet's client.
+    fn peek_template(&self, asked: &Asked<'_>, service: &Service, persistence: Persistence) -> Option<Found> {
+        let (lifetime, now) = (persistence.timeout_secs, asked.context.now.seconds);
+        match asked.packet.is_of_ipv6() {
+            true => self.templates.v6.find(self.key_of_client6(service, persistence), lifetime, now),
+            false => self.templates.v4.find(key4(asked, service, persistence), lifetime, now),
+        }
+    }
+
+    /// Whether there is room for one.
+    fn has_room_for_template(&self, asked: &Asked<'_>, service: &Service, persistence: Persistence) -> bool {
+        let Context { snapshot, now, .. } = asked.context;
+        match asked.packet.is_of_ipv6() {
+            true => {
+                let lifetime_of = |it: Template<TemplateKey6>| lifetime_of(it.owner(), snapshot);
+                self.templates.v6.has_room(
+                    self.key_of_client6(service, persistence),
+                    now.seconds,
+                    lifetime_of,
+                )
+            }
+            false => {
+                let lifetime_of = |it: Template<TemplateKey>| lifetime_of(it.owner(), snapshot);
+                self.templates.v4.has_room(key4(asked, service, persistence), now.seconds, lifetime_of)
+            }
+        }
     }
 
     /// As [`Director::pick_untracked`].
@@ -150,10 +184,9 @@ impl<F: Frame> Director<F> {
         story: &mut Story,
     ) -> Option<ServerId> {
         let Asked { packet, context, .. } = asked;
-        let Context { snapshot, now, .. } = *context;
+        let snapshot = context.snapshot;
         if let Some(persistence) = service.persistence {
-            let key = template_key(packet.source, service, persistence);
-            let found = self.templates.find(key, persistence.timeout_secs, now.seconds);
+            let found = self.peek_template(asked, service, persistence);
             if let Some(found) = found.filter(|found| holds(snapshot.server(found.server), service, snapshot))
             {
                 let server = snapshot.server(found.server).current;
@@ -161,9 +194,16 @@ impl<F: Frame> Director<F> {
                 return Some(server);
             }
         }
-        let by_ends = by_ends(packet, service);
+        let by_ends = self.by_ends(packet, service);
         story.say(Step::ByEnds(by_ends));
         by_ends
+    }
+
+    /// As [`Director::pick_by_hash`], which is compiled into those that packets take.
+    #[cold]
+    #[inline(never)]
+    fn by_ends(&self, packet: &Packet, service: &Service) -> Option<ServerId> {
+        self.pick_by_hash(packet, service)
     }
 
     /// Whether a connection would find no room where its hash puts it, once `ended` is gone.
@@ -194,9 +234,7 @@ impl<F: Frame> Director<F> {
     }
 }
 
-/// As [`pick_by_hash`], which is compiled into those that packets take.
-#[cold]
-#[inline(never)]
-fn by_ends(packet: &Packet, service: &Service) -> Option<ServerId> {
-    pick_by_hash(packet, service)
+fn key4(asked: &Asked<'_>, service: &Service, persistence: Persistence) -> TemplateKey {
+    let owner = owner(service);
+    TemplateKey::new(asked.packet.source, persistence.netmask, owner.service, owner.epoch)
 }

@@ -1,17 +1,21 @@
 //! A frame that was never received: as much of one as the data path looks at.
 
+use std::net::IpAddr;
+
 use zerocopy::IntoBytes;
+use zerocopy::byteorder::network_endian::{U16, U32};
 
 use super::{Question, Segment};
 use crate::packet::Frame;
 use crate::wire::ethernet::{self, HEADER_LEN, MacAddress, Vlan};
 use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::l4::{TCP_LEN, UDP_LEN, flags};
 use crate::wire::sctp::{self, chunk};
 use weir_config::model::Protocol;
 
 /// Link, IP and the longest transport header.
-const BYTES: usize = HEADER_LEN + ipv4::HEADER_LEN + TCP_LEN;
+const BYTES: usize = HEADER_LEN + ipv6::HEADER_LEN + TCP_LEN;
 
 /// The headers of a frame, as its first segment.
 pub(super) struct Sketch {
@@ -27,17 +31,37 @@ impl Sketch {
             Protocol::Udp => (ipv4::UDP, UDP_LEN),
             Protocol::Sctp => (ipv4::SCTP, sctp::HEADER_LEN + sctp::CHUNK_LEN),
         };
-        let payload = usize::from(question.total_len).saturating_sub(ipv4::HEADER_LEN).max(l4_len);
-        let payload = payload.min(usize::from(u16::MAX) - ipv4::HEADER_LEN);
+        let (source, destination) = (question.source.0, question.destination.0);
+        let (l3_len, kind) = match source {
+            IpAddr::V4(_) => (ipv4::HEADER_LEN, ethernet::TYPE_IPV4),
+            IpAddr::V6(_) => (ipv6::HEADER_LEN, ethernet::TYPE_IPV6),
+        };
+        let payload = usize::from(question.total_len).saturating_sub(l3_len).max(l4_len);
+        let payload = payload.min(usize::from(u16::MAX) - l3_len);
         let mut bytes = [0; BYTES];
         // Some station's, which is no group.
         let from = MacAddress([2, 0, 0, 0, 0, 0]);
-        let l3 = ethernet::write_header(&mut bytes, mac, from, Vlan::NONE, ethernet::TYPE_IPV4);
-        let mut header = Ipv4::new(protocol, question.source.0, question.destination.0, payload, 64);
-        header.fragment.set(ipv4::DONT_FRAGMENT);
-        header.refresh_checksum();
-        bytes[l3..l3 + ipv4::HEADER_LEN].copy_from_slice(header.as_bytes());
-        let l4 = &mut bytes[l3 + ipv4::HEADER_LEN..];
+        let l3 = ethernet::write_header(&mut bytes, mac, from, Vlan::NONE, kind);
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let mut header = Ipv4::new(protocol, source.into(), destination.into(), payload, 64);
+                header.fragment.set(ipv4::DONT_FRAGMENT);
+                header.refresh_checksum();
+                bytes[l3..l3 + l3_len].copy_from_slice(header.as_bytes());
+            }
+            (source, destination) => {
+                let header = Ipv6 {
+                    version_class_flow: U32::new(6 << 28),
+                    payload_len: U16::new(payload as u16),
+                    next_header: protocol,
+                    hop_limit: 64,
+                    source: octets(source),
+                    destination: octets(destination),
+                };
+                bytes[l3..l3 + ipv6::HEADER_LEN].copy_from_slice(header.as_bytes());
+            }
+        }
+        let l4 = &mut bytes[l3 + l3_len..];
         l4[..2].copy_from_slice(&question.source.1.to_be_bytes());
         l4[2..4].copy_from_slice(&question.destination.1.to_be_bytes());
         match question.protocol {
@@ -52,7 +76,14 @@ impl Sketch {
                 l4[sctp::HEADER_LEN + 2..][..2].copy_from_slice(&len.to_be_bytes());
             }
         }
-        Self { bytes, len: l3 + ipv4::HEADER_LEN + payload }
+        Self { bytes, len: l3 + l3_len + payload }
+    }
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
     }
 }
 

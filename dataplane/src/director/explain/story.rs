@@ -1,5 +1,7 @@
 //! What is asked, and what is told: the steps of a packet in their order, with numbers of the snapshot that it met.
 
+use std::net::IpAddr;
+
 use arrayvec::ArrayVec;
 use weir_config::model::{MacAddress, Protocol};
 
@@ -21,9 +23,9 @@ pub struct Question {
     /// Its protocol.
     pub protocol: Protocol,
     /// From whom: address and port.
-    pub source: (Addr4, u16),
-    /// To whom: address and port.
-    pub destination: (Addr4, u16),
+    pub source: (IpAddr, u16),
+    /// To whom: address, of the same family, and port.
+    pub destination: (IpAddr, u16),
     /// What it does to its connection; nothing with UDP.
     pub segment: Segment,
     /// Length of the IP packet in bytes, no less than its headers take.
@@ -216,6 +218,8 @@ pub enum Unrecorded {
     TableFull,
     /// There is no room where the record would be.
     ChainFull,
+    /// There is no room for another IPv6 client.
+    ClientsFull,
     /// There is none in some worker's table, to which the flow may move.
     CrowdedElsewhere,
     /// Some worker's table, to which the flow may move, is full or was a moment ago.

@@ -49,7 +49,8 @@ impl Play {
         let views: Arc<[View]> = tables.iter().map(Table::view).collect();
         let room = chance.of(&[64, 4]);
         let templates = Slab::heap(Templates::lines_for(room)).expect("memory");
-        let templates = Arc::new(Templates::new(templates, key));
+        let lines6 = Slab::heap(Templates::lines_for_ipv6(room)).expect("memory");
+        let templates = Arc::new(Templates::new(templates, lines6, key));
         let mut shared = Shared::new(workers, MACS.len());
         let flows_move = workers > 1 && chance.once_in(2);
         shared.iter_mut().for_each(|shared| shared.flows_move = flows_move);
@@ -175,6 +176,7 @@ impl Play {
         let server =
             (Addr4::new(10, 0, 0, 11 + chance.below(4) as u8), chance.of(&[8080, 8080, 5353, 5001, 53]));
         let (source, destination) = if chance.once_in(8) { (server, client) } else { (client, service) };
+        let [source, destination] = [source, destination].map(|(address, port)| (address.into(), port));
         Question { port, protocol, source, destination, segment, total_len }
     }
 
@@ -184,7 +186,7 @@ impl Play {
         let question = self.question();
         let worker = self.chance.below(self.directors.len());
         let before = self.state();
-        let ask = |play: &Self| play.directors[worker].explain(&question, &play.snapshot, play.now);
+        let ask = |play: &mut Self| play.directors[worker].explain(&question, &play.snapshot, play.now);
         let explained = ask(self);
         assert_eq!(ask(self), explained, "asked twice");
         assert_eq!(self.state(), before, "asking about {question:?} changed something");
@@ -208,7 +210,7 @@ impl Play {
             if server.far.is_some() {
                 return;
             }
-            let source = (server.address, server.port_for(question.destination.1));
+            let source = (server.ip(), server.port_for(question.destination.1));
             let reply = Question { source, destination: question.source, ..*question };
             self.recent.push((*question, reply));
             if self.recent.len() > 12 {
@@ -297,7 +299,7 @@ impl Play {
         for service in self.snapshot.services() {
             rest += &format!("{:?}\n", service.state);
         }
-        let templates: Vec<_> = self.templates.iter().collect();
+        let templates: Vec<_> = self.templates.listed().collect();
         rest += &format!("{templates:?}");
         (tables.collect(), rest, (0..self.directors.len()).map(|worker| self.counts(worker)).collect())
     }
@@ -377,7 +379,9 @@ fn frame_of(question: &Question) -> Vec<u8> {
     let mut frame = MACS[question.port].0.to_vec();
     frame.extend_from_slice(&CLIENT_MAC.0);
     frame.extend_from_slice(&[8, 0]);
-    let mut header = Ipv4::new(number, question.source.0, question.destination.0, len, 64);
+    let [source, destination] =
+        [question.source.0, question.destination.0].map(|it| Addr4::of(it).expect("of IPv4"));
+    let mut header = Ipv4::new(number, source, destination, len, 64);
     header.fragment.set(ipv4::DONT_FRAGMENT);
     header.refresh_checksum();
     frame.extend_from_slice(header.as_bytes());

@@ -343,6 +343,94 @@ fn a_probe_reaches_a_real_server_of_ipv6_through_its_tunnel() {
     assert_eq!(sent[0][66..78], syn[26..38], "from the host to the VIP, inside the tunnel");
 }
 
+const VIP6: &str = "2001:db8::100";
+
+/// One port with a host interface, and a virtual server at an IPv6 address.
+fn hosted6() -> Hosted {
+    let mut config = config("dr", "rr", &[(11, 1), (12, 1)], "");
+    config.ports[0].addresses.push("2001:db8::2/64".parse().expect("a network"));
+    config.virtual_servers[0].address = VIP6.parse().expect("an address");
+    for server in &mut config.virtual_servers[0].real_servers {
+        let IpAddr::V4(address) = server.address else { panic!("it is of IPv4") };
+        let [.., octet] = address.octets();
+        server.address = format!("2001:db8::{octet:x}").parse().expect("an address");
+        let mac = MacAddress([2, 0, 0, 0, 0, octet]);
+        config.neighbors.push(Neighbor { address: server.address, mac, port: 0 });
+    }
+    Hosted::with_config(config)
+}
+
+/// An IPv6 packet with this source MAC to the port's.
+fn packet6(from: MacAddress, ends: (&str, &str), next: u8, payload: &[u8]) -> Vec<u8> {
+    let [source, destination] =
+        [ends.0, ends.1].map(|text| text.parse::<std::net::Ipv6Addr>().expect("an address").octets());
+    let header = Ipv6 {
+        version_class_flow: U32::new(6 << 28),
+        payload_len: U16::new(payload.len() as u16),
+        next_header: next,
+        hop_limit: if next == 58 { 255 } else { 64 },
+        source,
+        destination,
+    };
+    [&OWN.0[..], &from.0, &[0x86, 0xdd], header.as_bytes(), payload].concat()
+}
+
+fn tcp6(ports: (u16, u16), flags: u8) -> Vec<u8> {
+    let ports = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
+    [&ports[..], &[0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 1, 0, 0, 0, 0, 0]].concat()
+}
+
+#[test]
+fn a_probe_reaches_a_real_server_of_an_ipv6_virtual_server_and_the_answer_the_host() {
+    let mut hosted = hosted6();
+    for octet in [11, 12] {
+        let far: IpAddr = format!("2001:db8::{octet:x}").parse().expect("an address");
+        let id = hosted.lab.snapshot.servers().find(|server| server.ip() == far).expect("a real server").id;
+        let probe = hosted.host.probes.reserve(id).expect("a port");
+        let syn = packet6(OWN, ("2001:db8::2", VIP6), 6, &tcp6((probe.number(), 80), SYN));
+        match punt::headers::read(&syn).1 {
+            punt::headers::Content::Ip(ip) => assert!(hosted.host.flows.sent(&ip, 0)),
+            other => panic!("{other:?}"),
+        }
+        let sent = host_sends(&mut hosted, &syn);
+        assert_eq!((sent.len(), &sent[0][..6]), (1, &[2, 0, 0, 0, 0, octet][..]));
+        assert_eq!((sent[0][21], &sent[0][22..]), (63, &syn[22..]), "as a client's packet");
+        let answer = packet6(PEER_MAC, (VIP6, "2001:db8::2"), 6, &tcp6((80, probe.number()), SYN | ACK));
+        assert_eq!(hosted.host_gets(&answer), Some(PuntClass::Established));
+        let elsewhere = packet6(OWN, ("2001:db8::2", VIP6), 6, &tcp6((probe.number(), 81), SYN));
+        assert_eq!(host_sends(&mut hosted, &elsewhere).len(), 0);
+    }
+    assert_eq!(hosted.lab.dropped(DropReason::NotServed), 2);
+    assert_eq!(hosted.lab.directors[0].table.len(), 0, "no connection is made");
+}
+
+#[test]
+fn the_host_is_told_who_has_an_ipv6_vip_and_left_alone_when_it_looks_for_another() {
+    let mut hosted = hosted6();
+    let solicitation = |source: &str, target: &str| {
+        let target: std::net::Ipv6Addr = target.parse().expect("an address");
+        let body = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), &[1, 1], &OWN.0].concat();
+        packet6(OWN, (source, "ff02::1:ff00:100"), 58, &body)
+    };
+    assert_eq!(host_sends(&mut hosted, &solicitation("2001:db8::2", VIP6)).len(), 0);
+    let mut answer = Vec::new();
+    hosted.channel.pop(&mut answer).expect("an answer");
+    assert_eq!((&answer[..12], answer[54], answer[58]), (&[OWN.0, OWN.0].concat()[..], 136, 0x60));
+    assert_eq!(
+        (&answer[22..38], &answer[62..78]),
+        (&answer[62..78], &answer[22..38]),
+        "from the VIP about it"
+    );
+    assert_eq!((&answer[38..54], &answer[80..86]), (&solicitation("2001:db8::2", VIP6)[22..38], &OWN.0[..]));
+    let sum =
+        crate::wire::checksum::Sum::default().bytes(&answer[22..54]).long(32).word(58).bytes(&answer[54..]);
+    assert_eq!(sum.fold(), 0xffff);
+    for asks in [solicitation("2001:db8::2", "2001:db8::77"), solicitation("::", VIP6)] {
+        assert_eq!(host_sends(&mut hosted, &asks), [asks]);
+        assert!(hosted.channel.pop(&mut Vec::new()).is_none());
+    }
+}
+
 #[test]
 fn a_probe_goes_nowhere_but_to_the_virtual_server_of_its_real_server() {
     let mut hosted = Hosted::new();

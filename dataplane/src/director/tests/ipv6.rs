@@ -1,5 +1,9 @@
 //! IPv6 virtual servers by direct routing.
 
+mod explain;
+mod marks;
+mod persistence;
+
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::*;
@@ -138,6 +142,9 @@ fn a_client_comes_back_to_its_connection_and_none_other_does() {
     for (number, server) in (1..=100).zip(&servers) {
         assert_eq!(fate(&lab.send(segment6(number, 1_000, ACK))), *server);
     }
+    lab.pass_millis(1);
+    let counters = &lab.counters[0];
+    assert_eq!((counters.ipv6_clients.get(), counters.ipv6_clients_capacity.get()), (100, 1_024));
     let view = lab.directors[0].table.view();
     let mut seen: Vec<_> = view.records().filter_map(|record| view.client(record)).collect();
     seen.sort();
@@ -167,6 +174,7 @@ fn flows_of_clients_without_room_go_by_their_addresses() {
     }
     assert!(SERVERS.iter().all(|octet| servers.contains(&Some((*octet, 0)))), "{servers:?}");
     assert_eq!((lab.directors[0].table.len(), lab.counters[0].untracked.get()), (0, 120));
+    assert_eq!(lab.counters[0].ipv6_clients_full.get(), 120);
 }
 
 #[test]

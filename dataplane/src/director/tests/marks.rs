@@ -81,7 +81,7 @@ fn persistence_holds_over_all_addresses_and_ports_of_a_mark() {
         assert_eq!(sent[0][5], 12);
     }
     assert_eq!(server_of(&mut lab, (OTHER_CLIENT, 1000), (OTHER_VIP, 80), SYN), Some(11));
-    let templates = lab.directors[0].templates.iter().map(|template| template.connections());
+    let templates = lab.directors[0].templates.v4.iter().map(|template| template.connections());
     let mut templates: Vec<_> = templates.collect();
     templates.sort_unstable();
     assert_eq!(templates, [1, 3]);

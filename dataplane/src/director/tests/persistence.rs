@@ -1,5 +1,7 @@
 //! Templates and the connections that hang on them, through edits of the virtual server.
 
+use ipnet::IpNet;
+
 use super::*;
 use crate::conn::record::ServerId;
 
@@ -12,26 +14,30 @@ fn lasting(servers: &[(u8, u16)], timeout_secs: u32, netmask: u8) -> Config {
 
 impl Lab {
     /// Connections that hang on each template, in no order.
-    fn hanging(&self) -> Vec<u32> {
+    pub(super) fn hanging(&self) -> Vec<u32> {
         let mut counts: Vec<u32> =
-            self.directors[0].templates.iter().map(|template| template.connections()).collect();
+            self.directors[0].templates.listed().map(|(_, template)| template.connections()).collect();
         counts.sort_unstable();
         counts
     }
 
     /// No template counts more connections than hang on it: it would never end.
     pub(super) fn assert_templates_can_end(&self) {
-        for template in self.directors[0].templates.iter() {
-            let key = template.key();
-            let Some(service) = self.snapshot.service(key.service()) else { continue };
-            let Some(persistence) = service.persistence.filter(|_| service.epoch.number == key.epoch())
+        for (network, template) in self.directors[0].templates.listed() {
+            let owner = template.whose();
+            let Some(service) = self.snapshot.service(owner.service) else { continue };
+            let Some(persistence) = service.persistence.filter(|_| service.epoch.number == owner.epoch)
             else {
                 continue;
             };
-            let records = self.directors.iter().flat_map(|director| director.table.iter());
-            let hang = records.filter(|record| {
+            let network = IpNet::new(network, persistence.netmask).expect("a prefix length");
+            let records = self.directors.iter().flat_map(|director| {
+                let view = director.table.view();
+                director.table.iter().map(move |record| (record, view.client(record)))
+            });
+            let hang = records.filter(|(record, client)| {
                 record.is_templated()
-                    && record.client().network(persistence.netmask) == key.client()
+                    && client.is_some_and(|client| network.contains(&client))
                     && record.server() == template.server()
                     && self.snapshot.server(record.server()).service == service.id
             });

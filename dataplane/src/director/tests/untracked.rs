@@ -146,7 +146,7 @@ fn a_persistent_clients_flow_hangs_on_its_template_when_there_is_room_again() {
         let server = lab.server_of(5000, SYN);
         make_room(&mut lab);
         assert_eq!(lab.server_of(5000, ACK), server);
-        let templates: Vec<_> = lab.directors[0].templates.iter().collect();
+        let templates: Vec<_> = lab.directors[0].templates.v4.iter().collect();
         assert_eq!(templates.iter().map(|template| template.connections()).collect::<Vec<_>>(), [1]);
         lab.assert_counts_equal_a_recount();
     }

@@ -1,5 +1,6 @@
 //! Addresses of VRRP: what a master serves, what a backup and a master whose lease is over leave alone.
 
+mod ipv6;
 mod nd;
 use weir_config::model::Protocol;
 
@@ -63,7 +64,9 @@ fn a_backup_answers_no_arp_and_serves_nothing() {
     assert_eq!(lab.drops(DropReason::VrrpBackup), 1);
     // Its real servers are known for all that, to who checks them.
     let known = |lab: &Lab, port| {
-        lab.snapshot.service_at(VIP.into(), port, Protocol::Tcp).map(|service| service.name.clone())
+        lab.snapshot
+            .service_at(std::net::Ipv4Addr::from(VIP).into(), port, Protocol::Tcp)
+            .map(|service| service.name.clone())
     };
     assert_eq!((known(&lab, 80), known(&lab, 81)), (Some("web".to_owned()), None));
     assert_eq!(lab.send(to(OWN, 1000, SYN)), Vec::<Vec<u8>>::new());

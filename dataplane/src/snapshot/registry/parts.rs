@@ -104,7 +104,9 @@ pub(super) fn vips(config: &Config, numbers6: &Numbers6) -> HashSet<Addr4> {
         match virtual_server.mark {
             Some(mark) => {
                 let its = config.marks.iter().filter(|entry| entry.mark == mark);
-                vips.extend(its.flat_map(marks::numbered));
+                let family = virtual_server.family();
+                let numbered = its.flat_map(|entry| marks::numbered(entry, family));
+                vips.extend(numbered.filter_map(|address| numbers6.of(address)));
             }
             None => vips.extend(numbers6.of(virtual_server.address)),
         }

@@ -11,15 +11,6 @@ use crate::wire::encap::Encap;
 /// What is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotServed {
-    /// A mark's virtual server of IPv6.
-    #[error("marks of IPv6 are not served yet; write an address and port instead")]
-    Ipv6Mark,
-    /// Persistence of a virtual server of IPv6.
-    #[error("persistence of IPv6 virtual servers is not served yet; take it out")]
-    Ipv6Persistence,
-    /// A virtual server of IPv6 at an address of a virtual router.
-    #[error("virtual servers at IPv6 addresses of [[vrrp]] are not served yet; write another address")]
-    Ipv6Vrrp,
     /// From a virtual server of one family to a real server of the other, by another method than a tunnel.
     #[error("{} does not lead from {} to {}; write an {} address of this real server", .0.name(), ip(.1), ip(.2), ip(.1))]
     Across(Forwarding, Family, Family),
@@ -46,29 +37,11 @@ pub fn check(config: &Config) -> Result<(), RegistryError> {
             return Err(RegistryError::Route { destination: route.destination, gateway: route.gateway });
         }
     }
-    let routers = || config.vrrp.iter().flat_map(|instance| &instance.addresses);
-    for service in config.virtual_servers.iter().filter(|service| service.family() == Family::V6) {
-        if routers().any(|address| *address == service.address) {
-            return Err(refused(service, NotServed::Ipv6Vrrp));
-        }
-    }
     config.virtual_servers.iter().try_for_each(check_service)
-}
-
-fn refused(service: &VirtualServer, what: NotServed) -> RegistryError {
-    RegistryError::NotServed { name: service.name.clone(), server: None, what }
 }
 
 /// Whether workers can do what a virtual server says, its sorry server included.
 pub(super) fn check_service(service: &VirtualServer) -> Result<(), RegistryError> {
-    match service.family() {
-        Family::V4 => {}
-        Family::V6 if service.mark.is_some() => return Err(refused(service, NotServed::Ipv6Mark)),
-        Family::V6 if service.persistence.is_some() => {
-            return Err(refused(service, NotServed::Ipv6Persistence));
-        }
-        Family::V6 => {}
-    }
     let mut servers = service.real_servers.iter().chain(&service.health.sorry_server);
     servers.try_for_each(|real| reach(service, real).map(|_| ()))
 }
@@ -153,7 +126,7 @@ mod tests {
         ),
     ];
 
-    const OF_ALL_ELSE: [Case; 4] = [
+    const OF_ALL_ELSE: [Case; 3] = [
         (
             |file| file.virtual_servers[1].address = v6("2001:db8::101"),
             "virtual server dr, real server 10.0.0.11:80: dr does not lead from IPv6 to IPv4; write an IPv6 address of \
@@ -166,10 +139,6 @@ mod tests {
             },
             "virtual server dr, real server 10.0.0.11:80: nat does not lead from IPv6 to IPv4; write an IPv6 address of \
              this real server",
-        ),
-        (
-            |file| file.virtual_servers[2].address = v6("::"),
-            "virtual server nat: marks of IPv6 are not served yet; write an address and port instead",
         ),
         (
             |file| file.routes[0].gateway = v6("2001:db8::fe"),

@@ -59,7 +59,7 @@ fn all_who_bind_a_key_at_once_get_one_real_server() {
     const KEYS: u32 = 400;
     for round in 0..20 {
         // Four buckets that fill up: binders also meet claims, reclaimed slots and the end of the window.
-        let templates = table(14, spread());
+        let templates: Templates = table(14, spread());
         let now = AtomicU32::new(1_000);
         let servers: Vec<AtomicU32> = (0..KEYS).map(|_| AtomicU32::new(0)).collect();
         let made: Vec<AtomicU32> = (0..KEYS).map(|_| AtomicU32::new(0)).collect();
@@ -89,7 +89,7 @@ fn all_who_bind_a_key_at_once_get_one_real_server() {
 
 #[test]
 fn all_who_rebind_a_key_at_once_get_one_real_server() {
-    let templates = table(64, spread());
+    let templates: Templates = table(64, spread());
     let Bound { slot, .. } = templates.bind(key(1), ServerId(1), 300, 10, |_| Some(300)).unwrap();
     let servers: Vec<AtomicU32> = (0..2_000).map(|_| AtomicU32::new(0)).collect();
     on_all_threads(0, |thread, turn| {
@@ -106,8 +106,8 @@ fn all_who_rebind_a_key_at_once_get_one_real_server() {
 }
 
 /// What the threads of a stress share: the table, a clock, and for each key who hangs on it by whose word.
-struct Stress {
-    templates: Templates,
+struct Stress<K, const LINES: usize> {
+    templates: Ledger<K, LINES>,
     now: AtomicU32,
     /// By client: real server in the upper half, connections in the lower.
     witnesses: Vec<AtomicU64>,
@@ -122,7 +122,7 @@ const LIFETIME: u32 = 2;
 /// The seconds in the templates wrap soon after.
 const START: u32 = (1 << 22) - 100;
 
-impl Stress {
+impl<K: Numbered, const LINES: usize> Stress<K, LINES> {
     fn new(capacity: usize, clients: usize) -> Self {
         Self {
             templates: table(capacity, spread()),
@@ -145,9 +145,9 @@ impl Stress {
     fn connect(&self, client: u32, own: ServerId) -> Option<ServerId> {
         let now = self.now();
         for _ in 0..3 {
-            let (slot, server) = match self.templates.find(key(client), LIFETIME, now) {
+            let (slot, server) = match self.templates.find(K::of(client), LIFETIME, now) {
                 Some(found) => (found.slot, found.server),
-                None => match self.templates.bind(key(client), own, LIFETIME, now, |_| Some(LIFETIME)) {
+                None => match self.templates.bind(K::of(client), own, LIFETIME, now, |_| Some(LIFETIME)) {
                     Ok(bound) => {
                         let counter = if bound.is_new { &self.bound } else { &self.shared };
                         counter.fetch_add(1, SeqCst);
@@ -159,7 +159,7 @@ impl Stress {
                     }
                 },
             };
-            if self.templates.attach(slot, key(client), server, LIFETIME, now) {
+            if self.templates.attach(slot, K::of(client), server, LIFETIME, now) {
                 self.connected.fetch_add(1, SeqCst);
                 self.witness(client, server);
                 return Some(server);
@@ -185,10 +185,10 @@ impl Stress {
 
     fn disconnect(&self, client: u32, server: ServerId) {
         // A template that something hangs on is never lost.
-        let found = self.templates.find(key(client), LIFETIME, self.now());
+        let found = self.templates.find(K::of(client), LIFETIME, self.now());
         assert_eq!(found.map(|found| found.server), Some(server), "the template of {client} is lost");
         self.witnesses[client as usize].fetch_sub(1, SeqCst);
-        assert!(self.templates.detach(key(client), server, LIFETIME, self.now()));
+        assert!(self.templates.detach(K::of(client), server, LIFETIME, self.now()));
     }
 
     fn run(&self, thread: usize, held_max: usize, operations: usize) {
@@ -213,7 +213,7 @@ impl Stress {
                 }
                 8 if !held.is_empty() => {
                     let (client, server) = held[random(held.len() as u64) as usize];
-                    self.templates.assure(key(client), server);
+                    self.templates.assure(K::of(client), server);
                 }
                 9 if operation % 8 == 0 => _ = self.now.fetch_add(1, SeqCst),
                 _ if !held.is_empty() => {
@@ -228,15 +228,20 @@ impl Stress {
 }
 
 /// Lets all threads connect and disconnect `clients` clients, `held_max` connections a thread at the same time.
-fn stress(capacity: usize, clients: usize, held_max: usize, operations: usize) {
+fn stress<K: Numbered, const LINES: usize>(
+    capacity: usize,
+    clients: usize,
+    held_max: usize,
+    operations: usize,
+) {
     for round in 0..4 {
-        let stress = Stress::new(capacity, clients);
+        let stress = Stress::<K, LINES>::new(capacity, clients);
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             // A listing goes on all the time.
             scope.spawn(|| {
                 while !is_over.load(SeqCst) {
-                    assert!(stress.templates.iter().all(|t| t.key().client().bits() < clients as u32));
+                    assert!(stress.templates.iter().all(|t| t.key().number() < clients as u32));
                     thread::yield_now();
                 }
             });
@@ -267,23 +272,29 @@ impl Drop for OnDrop<'_> {
     }
 }
 
-fn stress_all(operations: usize) {
+fn stress_all<K: Numbered, const LINES: usize>(operations: usize) {
     // 28 slots for 24 clients: every slot in use and used again all the time.
-    stress(14, 24, 2, operations);
+    stress::<K, LINES>(14, 24, 2, operations);
     // More clients than slots: full is a normal answer.
-    stress(14, 64, 3, operations);
+    stress::<K, LINES>(14, 64, 3, operations);
     // Many connections to each, so that templates live long past their time.
-    stress(14, 20, 12, operations);
-    stress(400, 300, 4, operations);
+    stress::<K, LINES>(14, 20, 12, operations);
+    stress::<K, LINES>(400, 300, 4, operations);
 }
 
 #[test]
 fn templates_with_connections_are_never_lost_nor_doubled_under_stress() {
-    stress_all(8_000);
+    stress_all::<TemplateKey, 2>(8_000);
+}
+
+#[test]
+fn templates_of_ipv6_are_never_lost_nor_doubled_under_stress() {
+    stress_all::<TemplateKey6, 4>(8_000);
 }
 
 #[test]
 #[ignore = "takes minutes: the same with 100 times as many operations"]
 fn templates_with_connections_are_never_lost_nor_doubled_under_long_stress() {
-    stress_all(800_000);
+    stress_all::<TemplateKey, 2>(800_000);
+    stress_all::<TemplateKey6, 4>(800_000);
 }
