@@ -59,7 +59,9 @@ pub fn error<F: Frame>(frame: &mut F, packet: &Packet, error: Error, port: &Port
     let (l3, said) = (packet.l3(), in_icmp6(error, packet, frame.bytes()));
     let ends = v6::ends(frame.bytes(), l3)?;
     let destination = port.address_towards6(ends.source).unwrap_or(ends.destination);
-    let quoted = usize::from(packet.total_len).min(usize::from(MTU_MIN) - HEADERS);
+    // A port without IPv6 may have a link that takes less.
+    let quoted =
+        usize::from(packet.total_len).min(usize::from(MTU_MIN.min(port.mtu)).saturating_sub(HEADERS));
     if !frame.is_contiguous() || !frame.resize(l3 + quoted) || !frame.prepend(HEADERS) {
         return Err(no_room(frame));
     }

@@ -128,7 +128,58 @@ fn services(chance: &mut Chance) -> String {
             service(&mut text, chance, (name, what, nat_port));
         }
     }
+    services6(&mut text, chance);
     text
+}
+
+/// Virtual servers of IPv6.
+fn services6(text: &mut String, chance: &mut Chance) {
+    if chance.once_in(4) {
+        return;
+    }
+    let has_mark = chance.once_in(2);
+    if has_mark {
+        text.push_str(
+            "[[mark]]\nmark = 2\naddresses = [\"2001:db8:1::102\", \"2001:db8:9::/64\"]\nports = [80, 53]\n\
+             sources = [\"2001:db8:1::/64\", \"2001:db8:7:0:0::/80\"]\n",
+        );
+    }
+    for (name, what) in [
+        ("web6", "address = \"2001:db8:1::100\"\nport = 80"),
+        ("dns6", "address = \"2001:db8:1::100\"\nport = 53\nprotocol = \"udp\""),
+        ("sig6", "address = \"2001:db8:1::100\"\nport = 5000\nprotocol = \"sctp\""),
+        (
+            "all6",
+            "address = \"2001:db8:1::101\"\nport = 0\npersistence_timeout = 30\npersistence_netmask = 64",
+        ),
+        ("vr6", "address = \"2001:db8::100\"\nport = 80"),
+        ("mark6", "mark = 2\nfamily = \"ipv6\""),
+    ] {
+        let is_there = if name == "mark6" { has_mark } else { !chance.once_in(5) };
+        if !is_there {
+            continue;
+        }
+        let _ = writeln!(
+            text,
+            "[[virtual_server]]\nname = \"{name}\"\n{what}\nscheduler = \"{}\"",
+            chance.of(SCHEDULERS)
+        );
+        if name != "all6" && chance.once_in(4) {
+            let _ = writeln!(text, "persistence_timeout = {}", chance.of(&[1, 30, 300]));
+        }
+        if what.contains("udp") && chance.once_in(3) {
+            let _ = writeln!(text, "one_packet = true");
+        }
+        for octet in 11..15 {
+            if !chance.once_in(4) {
+                let weight = chance.of(&[0, 1, 1, 1, 2, 3]);
+                let _ = writeln!(
+                    text,
+                    "[[virtual_server.real_server]]\naddress = \"2001:db8:1::{octet}\"\nweight = {weight}"
+                );
+            }
+        }
+    }
 }
 
 fn service(text: &mut String, chance: &mut Chance, (name, what, nat_port): (&str, &str, u16)) {

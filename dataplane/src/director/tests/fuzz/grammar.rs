@@ -6,12 +6,14 @@ use std::collections::VecDeque;
 
 use super::case::Arrival;
 use super::chance::Chance;
+use super::grammar6;
 use super::packets::{End, GRE, GUE_PORT, ICMP, IPIP, Ip, SCTP, TCP, UDP, arp, icmp, sctp, tcp, udp};
 use crate::address::Addr4;
 
 pub(super) const OWN_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
 const VIRTUAL_MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 51];
+const VIRTUAL_MAC6: [u8; 6] = [0, 0, 0x5e, 0, 2, 52];
 const BROADCAST: [u8; 6] = [0xff; 6];
 
 pub(super) const OWN: [Addr4; 2] = [Addr4::new(10, 0, 0, 2), Addr4::new(198, 51, 100, 2)];
@@ -56,6 +58,13 @@ impl Recent {
         let l3 = if frame.get(12) == Some(&0x81) { 18 } else { 14 };
         frame.get(l3..).filter(|packet| packet.len() >= 20 && packet[0] >> 4 == 4)
     }
+
+    /// The IPv6 packet of one of them.
+    pub(super) fn packet6(&self, chance: &mut Chance) -> Option<&[u8]> {
+        let frame = self.0.get(chance.below(RECENT_MAX))?;
+        let l3 = if frame.get(12) == Some(&0x81) { 18 } else { 14 };
+        frame.get(l3..).filter(|packet| packet.len() >= 40 && packet[0] >> 4 == 6)
+    }
 }
 
 /// A frame for one of the ports.
@@ -63,7 +72,12 @@ pub(super) fn frame(port: usize, recent: &Recent, chance: &mut Chance) -> Arriva
     let mut to = OWN_MACS[port];
     let mut ether_type = 0x0800;
     let payload;
-    match chance.below(40) {
+    match chance.below(52) {
+        40.. => {
+            ether_type = 0x86dd;
+            to = if chance.once_in(8) { VIRTUAL_MAC6 } else { to };
+            payload = grammar6::packet(recent, chance);
+        }
         0..12 => payload = laid_out(request(chance), recent, chance),
         12..20 => payload = laid_out(reply(chance), recent, chance),
         20..30 => payload = laid_out(error(recent, 0, chance), recent, chance),
@@ -157,6 +171,12 @@ fn laid_out(mut ip: Ip, recent: &Recent, chance: &mut Chance) -> Vec<u8> {
         3 if chance.once_in(4) => ip.covered = Some(chance.below(0xffff)),
         _ => {}
     }
+    ip.bytes(chance)
+}
+
+/// One that is in a tunnel over IPv6, or quoted there.
+pub(super) fn packet4(recent: &Recent, chance: &mut Chance) -> Vec<u8> {
+    let ip = if chance.once_in(4) { error(recent, 2, chance) } else { request(chance) };
     ip.bytes(chance)
 }
 

@@ -226,14 +226,50 @@ fn judge_arp(packet: &[u8], vips: &[Addr4]) -> Result<(), String> {
     Ok(())
 }
 
-/// Discovery, an echo, or a tunnel to a real server, whole or in pieces.
+/// A packet of IPv6 that was sent on by direct routing, with nothing changed but its hop limit; or answered.
+fn judge_ipv6_of(came: &[u8], packet: &[u8]) -> Result<(), String> {
+    let at = link(came).map_or(14, |(l3, _, _)| l3);
+    let before = came.get(at..).filter(|before| before.len() >= 40).ok_or("an answer to no packet")?;
+    if packet[24..40] == before[24..40] {
+        let is_same = |at: usize| at == 7 || packet[at] == before[at];
+        let is_lower = packet[7].checked_add(1) == Some(before[7]) && packet[7] != 0;
+        return match before.len() >= packet.len() && (0..packet.len()).all(is_same) && is_lower {
+            true => Ok(()),
+            false => Err("a packet that was sent on changed".to_owned()),
+        };
+    }
+    match (packet[6], packet.get(40)) {
+        (TCP, _) if packet[53] & 4 == 0 => Err("an answer that is no RST".to_owned()),
+        (TCP, _) => Ok(()),
+        (58, Some(1..=4)) => {
+            let quote = &packet[48..];
+            let is_like = |at: usize| before.get(at) == Some(&quote[at]) || at == 7;
+            match packet.len() <= 1_280 && quote.len() >= 40 && (0..quote.len()).all(is_like) {
+                true => Ok(()),
+                false => Err("the quote is not the packet that came".to_owned()),
+            }
+        }
+        (58, Some(129 | 136)) => Ok(()),
+        (next, kind) => Err(format!("an answer with next header {next}, type {kind:?}")),
+    }
+}
+
+/// Discovery, an echo, a tunnel to a real server, whole or in pieces, or a packet of IPv6.
 fn judge_ipv6(came: Option<&[u8]>, packet: &[u8], mtu: usize) -> Result<(), String> {
     let len = packet.get(4..6).map_or(0, |len| usize::from(len[0]) << 8 | usize::from(len[1]));
     let message = packet.get(40..40 + len).ok_or_else(|| format!("payload length {len}"))?;
     if 40 + len > mtu {
         return Err(format!("{} bytes over an MTU of {mtu}", 40 + len));
     }
-    match (packet[6], came) {
+    let came_by = came.and_then(link).map(|(_, ether_type, _)| ether_type);
+    if let Some(came) = came.filter(|_| came_by == Some(0x86dd)) {
+        let packet = &packet[..40 + len];
+        judge_ipv6_of(came, packet)?;
+        if packet[24..40] == came[link(came).map_or(14, |(l3, ..)| l3)..][24..40] {
+            return Ok(());
+        }
+    }
+    match (packet[6], came.filter(|_| came_by != Some(0x86dd))) {
         (44, None) => return Ok(()),
         (44, Some(_)) => return Err("a piece in the buffer of what came in".to_owned()),
         (IPIP | GRE | UDP, Some(came)) => return judge_far(came, packet, message),

@@ -17,6 +17,7 @@ mod case;
 pub(super) mod chance;
 pub(super) mod files;
 mod grammar;
+mod grammar6;
 mod judge;
 mod packets;
 mod rig;

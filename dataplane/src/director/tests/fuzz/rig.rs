@@ -13,6 +13,7 @@ use super::grammar::{OWN, OWN_MACS};
 use super::judge::judge;
 use crate::address::Addr4;
 use crate::clock::Now;
+use crate::conn::clients::Clients;
 use crate::conn::table::{HashKey, Table, View};
 use crate::conn::template::Templates;
 use crate::director::tests::assert_counts_equal_a_recount;
@@ -59,10 +60,14 @@ impl Rig {
         let capacity = configs[0].connections.capacity as usize;
         let key = HashKey::new([0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15]);
         let lines = || Slab::heap(Table::lines_for(capacity)).expect("memory");
-        let tables: Vec<Table> = (0..workers).map(|_| Table::new(lines(), capacity, key)).collect();
+        // So few that some find no room.
+        let clients = || Slab::heap(Clients::lines_for(24)).expect("memory");
+        let tables: Vec<Table> =
+            (0..workers).map(|_| Table::new(lines(), capacity, key).with_clients(clients())).collect();
         let views: Arc<[View]> = tables.iter().map(Table::view).collect();
         let templates = Slab::heap(Templates::lines_for(64)).expect("memory");
-        let templates = Arc::new(Templates::new(templates, key));
+        let lines6 = Slab::heap(Templates::lines_for_ipv6(64)).expect("memory");
+        let templates = Arc::new(Templates::new(templates, lines6, key));
         let mut shared = Shared::new(workers, PORTS);
         shared.iter_mut().for_each(|shared| shared.flows_move = case.flows_move);
         let counters = shared.iter().map(|shared| shared.counters.clone()).collect();
@@ -213,13 +218,20 @@ impl Rig {
         assert_counts_equal_a_recount(tables(), &self.snapshot);
         for table in tables() {
             assert_eq!(table.len(), table.iter().count(), "records of a table");
+            let clients =
+                table.iter().map(|record| record.client()).filter(|it| table.clients.address(*it).is_some());
+            let clients: HashSet<Addr4> = clients.collect();
+            assert_eq!(table.clients.len(), clients.len(), "IPv6 clients of a table");
         }
     }
 }
 
-/// ARP about a VIP from itself, to everybody.
+/// ARP about a VIP from itself, to everybody, or an advertisement of neighbour discovery.
 fn is_announcement(frame: &[u8]) -> bool {
     let l3 = if frame.get(12..14) == Some(&[0x81, 0]) { 18 } else { 14 };
+    if frame.get(l3 - 2..l3) == Some(&[0x86, 0xdd]) {
+        return frame.get(l3 + 6) == Some(&58) && frame.get(l3 + 40) == Some(&136);
+    }
     let is_own = |address: &[u8]| OWN.iter().any(|own| own.octets() == *address);
     let is_about_itself =
         || frame[l3 + 14..l3 + 18] == frame[l3 + 24..l3 + 28] && !is_own(&frame[l3 + 14..l3 + 18]);
