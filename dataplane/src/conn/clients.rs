@@ -169,6 +169,10 @@ impl Places {
 
     fn find(&self, address: Ipv6Addr) -> Option<usize> {
         let [upper, lower] = words(address);
+        // It stands in each place that is free.
+        if upper | lower == 0 {
+            return None;
+        }
         let home = self.home(address);
         for distance in 0..PROBES {
             let line = self.behind(home, distance);
@@ -188,6 +192,9 @@ impl Places {
 
     /// A place for an address that has none, and how many lines it is behind where that belongs.
     fn room(&self, address: Ipv6Addr) -> Option<(usize, usize)> {
+        if address.is_unspecified() {
+            return None;
+        }
         let home = self.home(address);
         let probes = PROBES.min(self.lines.len());
         let places_in = |line: usize| line * PLACES..(line + 1) * PLACES;
@@ -362,6 +369,20 @@ mod tests {
         clients.hold(taken);
         clients.settle();
         assert_eq!(clients.number(address(3)), Some(taken));
+    }
+
+    #[test]
+    fn the_unspecified_address_is_nobodys_and_leaves_all_as_it_was() {
+        let mut clients = clients(16);
+        let first = clients.take(address(1));
+        clients.hold(first);
+        for _ in 0..3 {
+            assert_eq!(clients.peek(Ipv6Addr::UNSPECIFIED), Addr4::STRANGER6);
+            assert_eq!(clients.take(Ipv6Addr::UNSPECIFIED), Addr4::STRANGER6);
+            clients.settle();
+        }
+        assert_eq!((clients.number(Ipv6Addr::UNSPECIFIED), clients.len()), (None, 1));
+        assert_eq!(clients.number(address(1)), Some(first));
     }
 
     #[test]
