@@ -222,7 +222,9 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::StrayIcmp));
         }
         let snapshot = pass.context.snapshot;
-        if packet.is_of_ipv6() && snapshot.local(packet.destination).is_none() {
+        let is_to_vip6 =
+            || packet.destination == Addr4::WIDE6 || snapshot.local(packet.destination).is_some();
+        if packet.is_of_ipv6() && !is_to_vip6() {
             return self.error_to_client6(frame, packet, &quoted, pass);
         }
         if let Some(record) = self.find_client(&quoted, snapshot, quoted.source, quoted.destination) {
