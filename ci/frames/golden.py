@@ -70,8 +70,10 @@ class Case:
     def marked_addresses(self, services):
         """The destinations of clients' packets that netfilter must have marked: those of no other service."""
         others = {service.address for service in services}
-        found = {_dotted(step.frame[30:34].hex()) for step in self.steps
-                 if step.port == "c0" and step.frame[12:14] == IPV4}
+        frames = [step.frame for step in self.steps if step.port == "c0"]
+        found = {_dotted(frame[30:34].hex()) for frame in frames if frame[12:14] == IPV4}
+        six = [ipaddress.IPv6Address(frame[38:54]) for frame in frames if frame[12:14] == IPV6]
+        found |= {str(address) for address in six if not address.is_multicast}
         return sorted(found - others)
 
 
@@ -150,7 +152,7 @@ def counts(proc_ip_vs):
     service = None
     for line in proc_ip_vs.splitlines():
         head = re.match(r"(TCP|UDP|SCTP)\s+([0-9A-F]{8}|\[[0-9a-f:]+\]):([0-9A-F]{4})\s", line)
-        mark = re.match(r"FWM\s+([0-9A-F]{8})\s(?!IPv6)", line)
+        mark = re.match(r"FWM\s+([0-9A-F]{8})\s", line)
         server = re.match(r"\s+-> ([0-9A-F]{8}|\[[0-9a-f:]+\]):([0-9A-F]{4})\s+\w+\s+\d+\s+(\d+)\s+(\d+)", line)
         if head:
             service = (head.group(1).lower(), _dotted(head.group(2)), int(head.group(3), 16))

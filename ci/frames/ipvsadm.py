@@ -96,15 +96,15 @@ def _service_key(options):
         if switch in options:
             address, port = _address_and_port(options[switch])
             return protocol, address, port
-    if "-f" in options and "-6" not in options:
-        return MARK, int(options["-f"])
+    if "-f" in options:
+        return MARK, int(options["-f"]), "ipv6" if "-6" in options else "ipv4"
     raise Untranslatable(str(options))
 
 
 def _virtual_server(key):
     """Of a mark, without the traffic that has it: netfilter's rules are no commands of ipvsadm's."""
     if key[0] == MARK:
-        return VirtualServer(address="", port=0, mark=key[1])
+        return VirtualServer(address="", port=0, mark=key[1], family=key[2])
     return VirtualServer(address=key[1], port=key[2], protocol=key[0])
 
 

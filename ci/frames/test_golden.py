@@ -78,8 +78,6 @@ EXPECTED_DEVIATIONS = {
 # What is not served yet: (mode pattern, case) -> the feature it waits for. A case that passes must leave the list.
 NOT_SERVED_YET = {
     ("*", "udp_fragments"): "fragments",
-    ("*6*", "port0_persistent"): "persistence of IPv6",
-    ("tun6*", "fwmark_service"): "marks of IPv6",
 }
 
 LIVE = None

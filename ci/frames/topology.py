@@ -87,6 +87,7 @@ class VirtualServer:
     options: dict = dataclasses.field(default_factory=dict)
     mark: int = 0
     marked: list = dataclasses.field(default_factory=list)
+    family: str = "ipv4"
 
     @property
     def name(self):
@@ -96,7 +97,7 @@ class VirtualServer:
     def traffic(self):
         """What of the file says whom it serves."""
         if self.mark:
-            return {"mark": self.mark}
+            return {"mark": self.mark, "family": self.family}
         return {"address": self.address, "port": self.port, "protocol": self.protocol}
 
 

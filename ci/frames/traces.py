@@ -200,7 +200,7 @@ def in_ipv6(virtual):
     """The same virtual server with IPv6 addresses."""
     virtual = copy.deepcopy(virtual)
     if virtual.mark:
-        virtual.options["family"] = "ipv6"
+        virtual.family = "ipv6"
         nets = [net.split("/")[0] for traffic in virtual.marked for net in traffic["addresses"]]
         virtual.marked = [{**virtual.marked[0], "addresses": [six(net) for net in nets]}]
     else:
