@@ -65,13 +65,8 @@ impl Clients {
     }
 
     /// Clients that have a number.
-    pub fn len(&self) -> usize {
+    pub fn known(&self) -> usize {
         self.len
-    }
-
-    /// Whether none has.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Clients that there is certainly room for.
@@ -333,7 +328,7 @@ mod tests {
                     }
                 }
                 let taken = (0..clients.capacity() * PLACES).filter(|place| !clients.shared.is_free(*place));
-                assert_eq!((clients.len(), taken.count()), (model.len(), model.len()));
+                assert_eq!((clients.known(), taken.count()), (model.len(), model.len()));
             }
             let view = clients.view();
             for number in 0..64 {
@@ -347,7 +342,7 @@ mod tests {
             for (_, (had, count)) in model {
                 (0..count).for_each(|_| clients.release(had));
             }
-            assert!(clients.is_empty());
+            assert_eq!(clients.known(), 0);
             assert!(clients.shared.lines.iter().all(|line| line.0[PASSED].load(Relaxed) == 0));
         });
     }
@@ -358,10 +353,10 @@ mod tests {
         let first = clients.take(address(1));
         assert_eq!(clients.number(address(1)), Some(first));
         clients.settle();
-        assert_eq!((clients.number(address(1)), clients.len()), (None, 0));
+        assert_eq!((clients.number(address(1)), clients.known()), (None, 0));
         clients.take(address(2));
         clients.take(address(3));
-        assert_eq!((clients.number(address(2)), clients.len()), (None, 1), "the next one takes its place");
+        assert_eq!((clients.number(address(2)), clients.known()), (None, 1), "the next one takes its place");
         clients.hold(Addr4::client6(clients.shared.find(address(3)).expect("a place") as u32));
         let taken = clients.take(address(3));
         clients.release(taken);
@@ -381,7 +376,7 @@ mod tests {
             assert_eq!(clients.take(Ipv6Addr::UNSPECIFIED), Addr4::STRANGER6);
             clients.settle();
         }
-        assert_eq!((clients.number(Ipv6Addr::UNSPECIFIED), clients.len()), (None, 1));
+        assert_eq!((clients.number(Ipv6Addr::UNSPECIFIED), clients.known()), (None, 1));
         assert_eq!(clients.number(address(1)), Some(first));
     }
 

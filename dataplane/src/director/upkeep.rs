@@ -80,7 +80,7 @@ impl<F: Frame> Director<F> {
         }
         self.shared.counters.seconds.set(u64::from(now.seconds));
         self.shared.counters.connections.set(self.table.len() as u64);
-        self.shared.counters.ipv6_clients.set(self.table.clients.len() as u64);
+        self.shared.counters.ipv6_clients.set(self.table.clients.known() as u64);
         self.shared.counters.ipv6_clients_capacity.set(self.table.clients.capacity() as u64);
         let waiting = self.neighbors.waiting() + self.neighbors6.waiting();
         self.shared.counters.waiting.set(waiting as u64);

@@ -47,7 +47,8 @@ pub type Listed = Template<Owner>;
 
 impl<K: Key> Template<K> {
     /// Whom it ties.
-    pub fn key(self) -> K {
+    #[cfg(test)]
+    pub(crate) fn key(self) -> K {
         self.key
     }
 
@@ -63,7 +64,7 @@ impl<K: Key> Template<K> {
     }
 }
 
-impl Listed {
+impl Template<Owner> {
     /// Whose it is.
     pub fn whose(self) -> Owner {
         self.key
