@@ -88,11 +88,13 @@ class Tools(unittest.TestCase):
         table.apply("ipvsadm -d -t 192.0.2.1:80 -r 10.99.0.11:80")
         self.assertEqual([server.address for server in virtual.servers], ["10.99.0.12"])
         with self.assertRaises(ipvsadm.Untranslatable):
-            table.apply("ipvsadm -A -f 9 -6 -s rr")
+            table.apply("ipvsadm -C")
         table.apply("ipvsadm -A -f 9 -s rr")
         table.apply("ipvsadm -a -f 9 -r 10.99.0.12 -m")
-        _, marked = table.services.values()
+        table.apply("ipvsadm -A -f 8 -6 -s rr")
+        _, marked, six = table.services.values()
         self.assertEqual((marked.name, marked.servers[0].port), ("mark-9", 0))
+        self.assertEqual((marked.traffic, six.traffic), ({"mark": 9, "family": "ipv4"}, {"mark": 8, "family": "ipv6"}))
 
     def test_a_batch_finds_what_is_missing_changed_extra_or_miscounted(self):
         frame = udp()
