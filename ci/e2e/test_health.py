@@ -38,10 +38,13 @@ def checked(check, service="nat", more="", text=None):
 
 
 class Traffic:
-    """A client that asks a virtual server all the time; remembers when it was answered by whom, or not."""
+    """A client that asks a virtual server all the time; remembers when it was answered by whom, or how it was not.
 
-    def __init__(self, vip):
-        self.vip, self.seen, self.ends = vip, [], False
+    It waits for `patience` seconds. A kernel repeats a SYN that was lost after one.
+    """
+
+    def __init__(self, vip, patience=1):
+        self.vip, self.patience, self.seen, self.ends = vip, patience, [], False
 
     def __enter__(self):
         self.thread = threading.Thread(target=self._ask)
@@ -51,8 +54,9 @@ class Traffic:
     def _ask(self):
         while not self.ends:
             begun = time.monotonic()
-            done = lab.run("client", "curl", "--silent", "--fail", "--max-time", "1", f"http://{self.vip}/")
-            self.seen.append((begun, done.stdout.split()[0] if done.returncode == 0 else None))
+            done = lab.run("client", "curl", "--silent", "--show-error", "--fail", "--max-time", str(self.patience),
+                           f"http://{self.vip}/")
+            self.seen.append((begun, done.stdout.split()[0] if done.returncode == 0 else done.stderr.strip()))
 
     def __exit__(self, *_):
         self.ends = True
@@ -99,7 +103,7 @@ class Faults(unittest.TestCase):
         during = [who for begun, who in traffic.seen if out < begun < healed - 0.1]
         self.assertGreater(len(during), 2)
         self.assertEqual(set(during), {"B", "C"})
-        self.assertNotIn(None, answers)
+        self.assertLessEqual(set(answers), {"A", "B", "C"})
         self.assertIn("A", late)
         print(f"out after {took:.2f} s, back after {back:.2f} s, {len(answers)} requests answered meanwhile")
 
@@ -435,12 +439,12 @@ class Passive(unittest.TestCase):
         head, servers = after.split("\n\n", 1)
         with lab.Weir(f'{before}name = "nat"{head}\n{passive}\n{servers}') as weir:
             health.wait_until_up(weir, "nat", ALL, 5)
-            with Traffic(lab.VIPS["nat"]) as traffic:
+            with Traffic(lab.VIPS["nat"], patience=3) as traffic:
                 with health.killed("A"):
                     health.wait_until_up(weir, "nat", {B, C}, 15)
-                    out = time.monotonic()
+                    out = time.monotonic() + IN_FORCE_WITHIN
                     time.sleep(2)
-                    during = traffic.since(out + 0.3)
+                    during = traffic.since(out + 0.2)
                     self.assertEqual(set(during), {"B", "C"})
                 health.wait_until_up(weir, "nat", ALL, 15)
                 time.sleep(1)
