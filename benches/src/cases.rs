@@ -3,11 +3,14 @@
 use weir_dataplane::address::Addr4;
 use weir_dataplane::wire::ethernet::{Arp, MacAddress};
 use weir_dataplane::wire::ipv4;
+use weir_dataplane::wire::ipv6::IN_IP;
 use weir_dataplane::wire::l4::flags::{ACK, SYN};
 
 use crate::Lab;
-use crate::frames::{CLIENT, End, GATEWAY, VIP, arp, client, server, tcp, udp};
-use crate::lab::{base, base6, virtual_server, virtual_server6};
+use crate::frames::{
+    CLIENT, End, End6, GATEWAY, VIP, VIP6, arp, client, client6, server, server6, tcp, tcp6, udp, udp6,
+};
+use crate::lab::{base, base6, virtual_server, virtual_server4in6, virtual_server6};
 use crate::pool::PoolFrame;
 use weir_dataplane::packet::{BURST, Frame};
 use weir_dataplane::snapshot::virtual_router::{RouterKey, mac};
@@ -26,7 +29,7 @@ pub struct Case {
 }
 
 /// Every case, in the order of the list of figures.
-pub const ALL: [Case; 21] = [
+pub const ALL: [Case; 29] = [
     Case { name: "dr-established", prepare: || established("dr", requests), passes: 4 },
     Case { name: "dr-virtual-mac", prepare: virtual_mac, passes: 4 },
     Case { name: "tun-established", prepare: || established("tun", requests), passes: 4 },
@@ -48,6 +51,14 @@ pub const ALL: [Case; 21] = [
     Case { name: "dr-full-16", prepare: || without_record(16), passes: 4 },
     Case { name: "dr-full-1000", prepare: || without_record(1000), passes: 1 },
     Case { name: "arp-questions", prepare: questions, passes: 1 },
+    Case { name: "dr6-established", prepare: || established6("dr", requests6), passes: 4 },
+    Case { name: "tun6-established", prepare: || established6("tun", requests6), passes: 4 },
+    Case { name: "nat6-established", prepare: || established6("nat", requests6), passes: 4 },
+    Case { name: "nat6-replies", prepare: || established6("nat", replies6), passes: 4 },
+    Case { name: "dr6-udp", prepare: datagrams6, passes: 4 },
+    Case { name: "dr6-new-rr", prepare: || fresh6("dr", "rr"), passes: 1 },
+    Case { name: "nat6-new-rr", prepare: || fresh6("nat", "rr"), passes: 1 },
+    Case { name: "dr-beside-ipv6", prepare: beside_ipv6, passes: 4 },
 ];
 
 /// Sends all frames of a case, `passes` times. Returns how many there were.
@@ -88,7 +99,7 @@ fn tunnelled(tunnel: &str) -> (Lab, Vec<Vec<u8>>) {
 
 /// As `tun-established`, to real servers of IPv6.
 fn over_ipv6() -> (Lab, Vec<Vec<u8>>) {
-    let file = base6(16_384) + &virtual_server6("protocol = \"tcp\"\nscheduler = \"rr\"");
+    let file = base6(16_384) + &virtual_server4in6("protocol = \"tcp\"\nscheduler = \"rr\"");
     establish(Lab::new(&file, 1), requests)
 }
 
@@ -201,6 +212,72 @@ fn fresh_destinations(scheduler: &str, servers: u16) -> (Lab, Vec<Vec<u8>>) {
     let marked = marked.replace("port = 80\nweight", "weight");
     let mark = "[[mark]]\nmark = 1\naddresses = [\"10.128.0.0/16\"]\n";
     fresh_to(Lab::new(&(base(16_384, "") + mark + &marked), 1), |flow| FIRST.plus(flow))
+}
+
+fn lab6(forwarding: &str, protocol: &str, scheduler: &str) -> Lab {
+    let keys = format!("protocol = \"{protocol}\"\nscheduler = \"{scheduler}\"");
+    Lab::new(&(base6(16_384) + &virtual_server6(&keys, forwarding)), 1)
+}
+
+/// As [`established`], of IPv6.
+fn established6(forwarding: &str, frames: fn(&[PoolFrame]) -> Vec<Vec<u8>>) -> (Lab, Vec<Vec<u8>>) {
+    let mut lab = lab6(forwarding, "tcp", "rr");
+    let segments = |flags| (0..FLOWS).map(|flow| tcp6(client6(flow), (VIP6, 80), flags)).collect::<Vec<_>>();
+    lab.send(0, &segments(SYN));
+    let mut frames_of_all = Vec::new();
+    for burst in segments(ACK).chunks(BURST) {
+        lab.load(burst);
+        lab.process(0);
+        frames_of_all.extend(frames(&lab.wire.sent));
+    }
+    (lab, frames_of_all)
+}
+
+/// As [`requests`], of IPv6.
+fn requests6(sent: &[PoolFrame]) -> Vec<Vec<u8>> {
+    sent.iter().map(|frame| tcp6(client6_of(frame), (VIP6, 80), ACK)).collect()
+}
+
+/// As [`replies`], of IPv6.
+fn replies6(sent: &[PoolFrame]) -> Vec<Vec<u8>> {
+    let reply = |frame: &PoolFrame| {
+        let [.., above, below] = frame.bytes()[..54] else { return Vec::new() };
+        tcp6((server6(u16::from_be_bytes([above, below])), 8_080), client6_of(frame), ACK)
+    };
+    sent.iter().map(reply).collect()
+}
+
+/// As [`client_of`], of IPv6.
+fn client6_of(frame: &PoolFrame) -> End6 {
+    let bytes = frame.bytes();
+    let ip = if bytes[20] == IN_IP { &bytes[54..] } else { &bytes[14..] };
+    let source = std::array::from_fn::<u8, 16, _>(|n| ip[8 + n]);
+    (source.into(), u16::from_be_bytes([ip[40], ip[41]]))
+}
+
+fn datagrams6() -> (Lab, Vec<Vec<u8>>) {
+    let mut lab = lab6("dr", "udp", "rr");
+    let frames: Vec<_> = (0..FLOWS).map(|flow| udp6(client6(flow), (VIP6, 80), 18)).collect();
+    lab.send(0, &frames);
+    (lab, frames)
+}
+
+/// As [`fresh`], of IPv6: each connection is of a client that was not there yet.
+fn fresh6(forwarding: &str, scheduler: &str) -> (Lab, Vec<Vec<u8>>) {
+    let mut lab = lab6(forwarding, "tcp", scheduler);
+    let segments = |flows: std::ops::Range<u32>| {
+        flows.map(|flow| tcp6(client6(flow), (VIP6, 80), SYN)).collect::<Vec<_>>()
+    };
+    lab.send(0, &segments(FLOWS..2 * FLOWS));
+    (lab, segments(0..FLOWS))
+}
+
+/// As `dr-established`, where there is a virtual server of IPv6 as well.
+fn beside_ipv6() -> (Lab, Vec<Vec<u8>>) {
+    const KEYS: &str = "protocol = \"tcp\"\nscheduler = \"rr\"";
+    let six = virtual_server6(KEYS, "dr").replace("\"service80\"", "\"six\"");
+    let file = base6(16_384) + &virtual_server(80, KEYS, "dr", 4, true) + &six;
+    establish(Lab::new(&file, 1), requests)
 }
 
 fn questions() -> (Lab, Vec<Vec<u8>>) {

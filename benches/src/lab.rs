@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dpdk::Slab;
 use weir_config::model::Config;
 use weir_dataplane::clock::Now;
+use weir_dataplane::conn::clients::Clients;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::{Director, Shared};
@@ -54,15 +55,26 @@ pub fn virtual_server(port: u16, keys: &str, forwarding: &str, count: u16, binds
     text
 }
 
-/// As [`base`], with an IPv6 address of the port.
+/// As [`base`], with an IPv6 address of the port and the IPv6 clients' gateway.
 pub fn base6(capacity: usize) -> String {
     base(capacity, "").replace("\"10.0.0.2/16\"", "\"10.0.0.2/16\", \"2001:db8::2/64\"")
+        + "[[route]]\ndestination = \"::/0\"\ngateway = \"2001:db8::fe\"\n\
+           [[neighbor]]\naddress = \"2001:db8::fe\"\nmac = \"02:00:00:00:00:fe\"\n"
 }
 
 /// As [`virtual_server`], with four real servers of IPv6 behind tunnels.
-pub fn virtual_server6(keys: &str) -> String {
-    let near = virtual_server(80, keys, "tun", 4, true);
-    (11..15).fold(near, |text, octet| {
+pub fn virtual_server4in6(keys: &str) -> String {
+    far(&virtual_server(80, keys, "tun", 4, true))
+}
+
+/// As [`virtual_server`] with four real servers, all of IPv6.
+pub fn virtual_server6(keys: &str, forwarding: &str) -> String {
+    far(&virtual_server(80, keys, forwarding, 4, true)).replace("\"10.0.0.100\"", "\"2001:db8::100\"")
+}
+
+/// The same with real servers of IPv6.
+fn far(near: &str) -> String {
+    (11..15).fold(near.to_owned(), |text, octet| {
         text.replace(&format!("\"10.0.0.{octet}\""), &format!("\"2001:db8::{octet}\""))
     })
 }
@@ -95,7 +107,11 @@ impl Lab {
         let capacity = config.connections.capacity as usize;
         let key = HashKey::new(HASH_KEY);
         let tables: Vec<Table> = (0..workers)
-            .map(|_| Table::new(Slab::heap(Table::lines_for(capacity)).expect("memory"), capacity, key))
+            .map(|_| {
+                let clients = Slab::heap(Clients::lines_for(config.ipv6_clients())).expect("memory");
+                let lines = Slab::heap(Table::lines_for(capacity)).expect("memory");
+                Table::new(lines, capacity, key).with_clients(clients)
+            })
             .collect();
         let views: Arc<[View]> = tables.iter().map(Table::view).collect();
         let lines = Slab::heap(Templates::lines_for(capacity)).expect("memory");

@@ -4,10 +4,10 @@
 use allocation_counter::{AllocationInfo, measure};
 use weir_benches::Lab;
 use weir_benches::frames::{
-    CLIENT, End, GATEWAY, OWN, VIP, arp, client, icmp, ipv4, sctp, server, tagged, tcp, udp, with_fragment,
-    with_ttl,
+    CLIENT, End, GATEWAY, OWN, VIP, VIP6, arp, client, client6, icmp, ipv4, sctp, server, server6, tagged,
+    tcp, tcp6, udp, with_fragment, with_ttl,
 };
-use weir_benches::lab::{base, base6, virtual_server, virtual_server6};
+use weir_benches::lab::{base, base6, virtual_server, virtual_server4in6, virtual_server6};
 use weir_config::model::{MacAddress, Scheduler};
 use weir_dataplane::address::Addr4;
 use weir_dataplane::packet::BURST;
@@ -56,7 +56,7 @@ fn the_counter_sees_allocations_and_frees() {
 
 #[test]
 fn the_life_of_a_connection_by_each_method() {
-    let over_ipv6 = || Lab::new(&(base6(4_096) + &virtual_server6(TCP_RR)), 1);
+    let over_ipv6 = || Lab::new(&(base6(4_096) + &virtual_server4in6(TCP_RR)), 1);
     for method in ["dr", "tun", "nat", "tun over IPv6"] {
         let mut lab = if method == "tun over IPv6" { over_ipv6() } else { one_service(TCP_RR, method) };
         for flags in [SYN, ACK, ACK, FIN | ACK, ACK, SYN, RST] {
@@ -65,6 +65,26 @@ fn the_life_of_a_connection_by_each_method() {
             send_counted(&mut lab, 0, &frames);
             assert_eq!(lab.forwarded() - before, u64::from(FLOWS), "{method} {flags}");
         }
+        assert_eq!(lab.counters[0].untracked.get(), 0);
+    }
+}
+
+#[test]
+fn the_life_of_an_ipv6_connection_by_each_method() {
+    for method in ["dr", "tun", "nat"] {
+        let mut lab = Lab::new(&(base6(4_096) + &virtual_server6(TCP_RR, method)), 1);
+        for flags in [SYN, ACK, ACK, FIN | ACK, ACK, SYN, RST] {
+            let frames: Vec<_> = (0..FLOWS).map(|flow| tcp6(client6(flow), (VIP6, 80), flags)).collect();
+            let before = lab.forwarded();
+            send_counted(&mut lab, 0, &frames);
+            assert_eq!(lab.forwarded() - before, u64::from(FLOWS), "{method} {flags}");
+        }
+        let replies: Vec<_> = (0..FLOWS)
+            .flat_map(|flow| {
+                (0x11..0x15).map(move |number| tcp6((server6(number), 8_080), client6(flow), ACK))
+            })
+            .collect();
+        send_counted(&mut lab, 0, &replies);
         assert_eq!(lab.counters[0].untracked.get(), 0);
     }
 }
