@@ -46,6 +46,7 @@ class RealServer(unittest.TestCase):
     def state_of_machine(self):
         """Everything the script may change, as text. Of IPv6 that is lo; elsewhere the kernel sets it up in its own time."""
         return self.inside("sh", "-c", "ip -4 -br address; ip -6 -br address show dev lo; ip -br link; ip -4 route show table all; ip -4 rule;"
+                           "ip -6 route show default; ip -6 route show table 9280 2>/dev/null; ip -6 rule;"
                            f"grep . {SYSCTLS}/*/arp_ignore {SYSCTLS}/*/arp_announce {SYSCTLS}/*/rp_filter")
 
     def real_server(self, *arguments):
@@ -70,6 +71,8 @@ class RealServer(unittest.TestCase):
         "nat": ("nat", "--gateway", "10.20.0.2"),
         "nat by source": ("nat", "--gateway", "10.20.0.2", "--by-source"),
         "dr of IPv6": ("dr", "--vip", VIP6),
+        "nat of IPv6": ("nat", "--gateway", "fd20::2"),
+        "nat of IPv6 by source": ("nat", "--gateway", "fd20::2", "--by-source"),
         "tun of IPv6": ("tun", "--vip", VIP6, "--tunnel-device", "ipip0"),
         "tun of both families": ("tun", "--vip", VIP6, "--vip", VIP, "--over", "ipv6", "--tunnel-device", "ipip0"),
     }
@@ -296,8 +299,36 @@ class RealServer(unittest.TestCase):
         self.assertIn("via 10.20.0.1 ", self.inside("ip", "route", "get", "198.51.100.1"))
         self.assertNotIn("via", self.inside("ip", "route", "get", "10.20.0.9", "from", "10.20.0.11"))
 
+    def test_by_source_leads_ipv6_replies_away_and_nothing_else(self):
+        self.assertDone(*self.METHODS["nat of IPv6 by source"])
+        self.assertIn("via fd20::2 ", self.inside("ip", "route", "get", "2001:db8::1", "from", "fd20::11"))
+        self.assertIn("via fd20::1 ", self.inside("ip", "route", "get", "2001:db8::1"))
+        self.assertNotIn("via", self.inside("ip", "route", "get", "fd20::9", "from", "fd20::11"))
+
+    def test_nat_of_ipv6_goes_before_all_default_routes_and_they_stay(self):
+        self.inside("ip", "-6", "route", "add", "default", "via", "fd20::9", "metric", "5")
+        routes = self.inside("ip", "-6", "route", "show", "default").splitlines()
+        self.assertDone(*self.METHODS["nat of IPv6"])
+        self.assertIn("via fd20::2 ", self.inside("ip", "route", "get", "2001:db8::1"))
+        self.assertLess(set(routes), set(self.inside("ip", "-6", "route", "show", "default").splitlines()))
+        self.inside("ip", "-6", "route", "del", "default", "metric", "1")
+        self.assertWrong("leave by fd20::9, not by the director fd20::2", *self.METHODS["nat of IPv6"], "--check")
+
+    def test_nat_of_both_families_is_taken_back_at_once_or_each_by_itself(self):
+        before = self.state_of_machine()
+        for gateways in ((), ("10.20.0.2", "fd20::2"), ("fd20::2", "10.20.0.2")):
+            with self.subTest(gateways):
+                self.assertDone(*self.METHODS["nat"])
+                self.assertDone(*self.METHODS["nat of IPv6"])
+                for options in [("--gateway", gateway) for gateway in gateways] or [()]:
+                    self.assertNotEqual(self.state_of_machine(), before)
+                    self.assertDone("nat", *options, "--undo")
+                self.assertEqual(self.state_of_machine(), before)
+        self.assertIn("nothing to undo", self.assertDone("nat", "--undo"))
+
     def test_bad_usage_has_status_2(self):
         for arguments in ((), ("dr",), ("nat",), ("dr", "--vip", "10.10.0.300"), ("dr", "--vip"),
+                          ("nat", "--gateway", "fe80::2"), ("nat", "--gateway", "fd20::g"),
                           ("dr", "--vip", VIP, "--gateway", "10.20.0.2"), ("gue", "--vip", VIP),
                           ("dr", "--vip", VIP, "--check", "--undo"), ("dr", "--vip", VIP, "--tunnel", "gue"),
                           ("nat", "--gateway", "10.20.0.2", "--tunnel-device", "gre0"), ("tun", "--vip", VIP, "--tunnel", "vxlan"),
