@@ -24,7 +24,6 @@ use crate::wire::encap::Encap;
 use crate::wire::ethernet::Vlan;
 use crate::wire::icmp6::ICMPV6;
 use crate::wire::ipv4;
-use crate::wire::ipv6::Ipv6;
 use crate::wire::l4::{Icmp, flags, icmp};
 use crate::wire::sctp;
 
@@ -209,11 +208,10 @@ impl<F: Frame> Director<F> {
         if !quoted::checksum_is_right(&frame, packet) {
             return Err((frame, DropReason::BadL4Header));
         }
-        let read = match packet.is_of_ipv6() {
-            true => self.read_quoted6(&frame, packet, pass.context.snapshot),
-            false => parse_quoted(packet.within(frame.bytes()), quoted::quote_offset(packet)),
-        };
-        let quoted = match read {
+        if packet.is_of_ipv6() {
+            return self.icmp_error6(frame, packet, pass);
+        }
+        let quoted = match parse_quoted(packet.within(frame.bytes()), quoted::quote_offset(packet)) {
             Ok(quoted) => quoted,
             Err(reason) => return Err((frame, reason)),
         };
@@ -222,27 +220,13 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::StrayIcmp));
         }
         let snapshot = pass.context.snapshot;
-        let is_to_vip6 =
-            || packet.destination == Addr4::WIDE6 || snapshot.local(packet.destination).is_some();
-        if packet.is_of_ipv6() && !is_to_vip6() {
-            return self.error_to_client6(frame, packet, &quoted, pass);
-        }
         if let Some(record) = self.find_client(&quoted, snapshot, quoted.source, quoted.destination) {
             return self.error_to_server(frame, packet, &quoted, record, pass);
         }
-        if !packet.is_of_ipv6()
-            && snapshot.local(quoted.source).is_some()
+        if snapshot.local(quoted.source).is_some()
             && let Some(tunnel) = Encap::read(quoted.protocol, packet.within(frame.bytes()).from(quoted.l4))
         {
             return self.tunnel_error(frame, packet, (&quoted, tunnel), pass);
-        }
-        // The address that tunnels come from may be a VIP as well.
-        if packet.is_of_ipv6()
-            && let Ok((header, _)) = Ipv6::ref_from_prefix(packet.within(frame.bytes()).from(packet.l3()))
-            && header.next_header == ICMPV6
-            && let Some(about) = AboutTunnel::read(frame.bytes(), packet.vlan, header, snapshot)
-        {
-            return self.tunnel_error6(frame, &about, pass);
         }
         if let Some(record) = self.find_replier(&quoted, snapshot) {
             let Some(vip) = snapshot.vips.address(record.vip()) else {
@@ -255,22 +239,39 @@ impl<F: Frame> Director<F> {
             self.shared.counters.untracked.add(1);
             return self.error_to_client(frame, packet, &quoted, origin, None, pass);
         }
+        self.error_about_unknown(frame, packet, &quoted, pass)
+    }
+
+    /// About a packet from a VIP to a client, of no connection that there is.
+    pub(super) fn error_about_unknown<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        quoted: &Quoted,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
         // A datagram's flow gets its record with its next one, wherever that goes.
-        let opens = snapshot.switches.schedule_icmp;
+        let opens = pass.context.snapshot.switches.schedule_icmp;
         if !(opens && quoted.protocol == ipv4::UDP)
-            && let Some(server) = self.server_of_untracked(packet, &quoted, Quotes::Answer, pass.context)
+            && let Some(server) = self.server_of_untracked(packet, quoted, Quotes::Answer, pass.context)
         {
             self.shared.counters.untracked.add(1);
-            return self.forward_error(frame, packet, &quoted, (server, quoted.source_port), pass);
+            return self.forward_error(frame, packet, quoted, (server, quoted.source_port), pass);
         }
         if opens {
-            return self.open_by_error(frame, packet, &quoted, pass);
+            return self.open_by_error(frame, packet, quoted, pass);
         }
         Err((frame, DropReason::StrayIcmp))
     }
 
     /// The connection of a quoted packet between a VIP and a client.
-    fn find_client(&self, quoted: &Quoted, snapshot: &Snapshot, vip: Addr4, client: Addr4) -> Option<Record> {
+    pub(super) fn find_client(
+        &self,
+        quoted: &Quoted,
+        snapshot: &Snapshot,
+        vip: Addr4,
+        client: Addr4,
+    ) -> Option<Record> {
         if quoted.is_later_fragment {
             return None;
         }
@@ -319,7 +320,7 @@ impl<F: Frame> Director<F> {
     }
 
     /// From the clients' side, about a packet to the client: to the real server, by its method.
-    fn error_to_server<W: Wire<Frame = F>>(
+    pub(super) fn error_to_server<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
         packet: &Packet,
@@ -440,7 +441,7 @@ impl<F: Frame> Director<F> {
 
     /// As [`Director::tunnel_error`], about a tunnel to a real server of IPv6.
     #[cold]
-    fn tunnel_error6<W: Wire<Frame = F>>(
+    pub(super) fn tunnel_error6<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
         about: &AboutTunnel,

@@ -24,7 +24,7 @@ use crate::parse::v6::{self, Ends6};
 use crate::parse::{Packet, Quoted, Within};
 use crate::reply;
 use crate::rewrite::far::{Outer6, ipv6_into_tunnel, ipv6_into_tunnel6};
-use crate::rewrite::{ipv6_mut, nat6, quoted};
+use crate::rewrite::{ipv6_mut, nat6};
 use crate::sched::PickKey;
 use crate::sched::untracked::FlowHash;
 use crate::snapshot::server::Server;
@@ -128,7 +128,7 @@ impl<F: Frame> Director<F> {
     }
 
     /// What stands for an IPv6 address: of ours, or of a client's.
-    fn number6(&self, address: Ipv6Addr, snapshot: &Snapshot) -> Addr4 {
+    pub(super) fn number6(&self, address: Ipv6Addr, snapshot: &Snapshot) -> Addr4 {
         let number = snapshot.number6(address).or_else(|| self.table.clients.number(address));
         number.unwrap_or(Addr4::STRANGER6)
     }
@@ -149,7 +149,6 @@ impl<F: Frame> Director<F> {
         };
         if class == Class::Reply {
             let ends = self.ends6;
-            self.ends6 = Ends6 { source: ends.destination, destination: ends.source };
             return self.reply6(frame, &packet, ends, pass);
         }
         let source = self.ends6.source;
@@ -169,6 +168,23 @@ impl<F: Frame> Director<F> {
         };
         self.table.clients.settle();
         passed
+    }
+
+    /// As [`Director::unasked`].
+    #[cold]
+    pub(super) fn unasked6<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        if pass.context.snapshot.local(packet.destination).is_some() {
+            return self.answer_or_drop(frame, packet, Class::Local, pass);
+        }
+        match self.reply_to6(packet, pass.context.snapshot) {
+            Some(ends) => self.reply6(frame, packet, ends, pass),
+            None => self.punt_or_drop(frame, packet, DropReason::EtherType, pass),
+        }
     }
 
     /// Passes a client's packet on to its real server, which is counted already.
@@ -232,41 +248,7 @@ impl<F: Frame> Director<F> {
         self.send_to_far(frame, packet, (hint, way, far.bound), pieces, pass)
     }
 
-    /// Reads the packet that an ICMPv6 error quotes: one from a VIP to a client, or from a client to a NAT real server. With
-    /// `schedule_icmp` the client of the former gets a number, since the error may open its connection.
-    #[cold]
-    pub(super) fn read_quoted6(
-        &mut self,
-        frame: &F,
-        packet: &Packet,
-        snapshot: &Snapshot,
-    ) -> Result<Quoted, DropReason> {
-        let (mut quoted, ends) =
-            v6::parse_quoted(packet.within(frame.bytes()), quoted::quote_offset(packet))?;
-        // Numbers that are the same do not say so: who has none has that of all such.
-        if self.ends6.destination != ends.source {
-            return Err(DropReason::StrayIcmp);
-        }
-        let is_from_vip = snapshot.is_vip6(ends.source);
-        self.ends6 = match is_from_vip {
-            true => Ends6 { source: ends.destination, destination: ends.source },
-            false => ends,
-        };
-        quoted.source = match is_from_vip {
-            true => number_of_vip6(ends.source, snapshot),
-            false => self.number6(ends.source, snapshot),
-        };
-        quoted.destination = self.number6(ends.destination, snapshot);
-        if snapshot.switches.schedule_icmp
-            && quoted.source == packet.destination
-            && !quoted.destination.is_named6()
-        {
-            quoted.destination = self.table.clients.take(ends.destination);
-        }
-        Ok(quoted)
-    }
-
-    /// As [`Director::read_quoted6`], of a packet of a client's that lies in a quoted tunnel packet.
+    /// Reads a packet of a client's that lies in a tunnel packet which an error quotes.
     #[cold]
     pub(super) fn read_inner6(
         &mut self,

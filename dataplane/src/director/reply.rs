@@ -130,10 +130,28 @@ impl<F: Frame> Director<F> {
     /// servers. Gives the connection that it belongs to.
     #[cold]
     pub(super) fn find_reply_to_marked(&mut self, packet: &Packet, context: Context<'_>) -> Option<Record> {
+        if packet.is_of_ipv6() {
+            return self.find_reply_to_marked6(packet, context);
+        }
         let socket = (packet.source, packet.source_port, packet.protocol);
         let client = (packet.destination, packet.destination_port);
         let hashes = self.reply_hashes(socket, client, context.snapshot)?;
         hashes.into_iter().find_map(|hash| self.follow_reply(packet, hash, context))
+    }
+
+    /// Sends what [`Director::find_reply_to_marked`] found to be one to its client.
+    #[cold]
+    pub(super) fn reply_to_marked<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        record: Record,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        match packet.is_of_ipv6() {
+            true => self.reply_of6(frame, packet, (record, self.ends6.destination), pass),
+            false => self.reply_of(frame, packet, record, pass),
+        }
     }
 
     /// Counts a packet from a real server. One that was removed counts no more, as in the kernel.

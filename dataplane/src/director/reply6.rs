@@ -78,6 +78,20 @@ impl Pair6 {
 }
 
 impl<F: Frame> Director<F> {
+    /// Between whom the packet under way goes, if it may be a NAT real server's to a client.
+    pub(super) fn reply_to6(&self, packet: &Packet, snapshot: &Snapshot) -> Option<Ends6> {
+        let ends = self.ends6;
+        snapshot.nat_server6(ends.source, packet.source_port, packet.protocol)?;
+        may_be_source(ends.destination).then_some(ends)
+    }
+
+    /// As [`Director::find_reply_to_marked`].
+    #[cold]
+    pub(super) fn find_reply_to_marked6(&mut self, packet: &Packet, context: Context<'_>) -> Option<Record> {
+        let pair = Pair6::of(packet, self.reply_to6(packet, context.snapshot)?);
+        pair.kinds(context.snapshot).find_map(|kind| self.follow_reply6(packet, &pair, kind, context))
+    }
+
     /// A packet from a NAT real server of IPv6 to a client.
     pub(super) fn reply6<W: Wire<Frame = F>>(
         &mut self,
@@ -87,6 +101,7 @@ impl<F: Frame> Director<F> {
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let pair = Pair6::of(packet, ends);
+        self.ends6 = Ends6 { source: ends.destination, destination: ends.source };
         let mut kinds = pair.kinds(pass.context.snapshot);
         match kinds.find_map(|kind| self.follow_reply6(packet, &pair, kind, pass.context)) {
             Some(record) => self.reply_of6(frame, packet, (record, pair.client), pass),

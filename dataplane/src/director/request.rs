@@ -94,7 +94,7 @@ impl<F: Frame> Director<F> {
         if service.mark.is_some()
             && let Some(record) = self.find_reply_to_marked(packet, pass.context)
         {
-            return self.reply_of(frame, packet, record, pass);
+            return self.reply_to_marked(frame, packet, record, pass);
         }
         if service.mark.is_some() && packet.source == packet.destination {
             return Err((frame, DropReason::OwnSource));
@@ -175,6 +175,9 @@ impl<F: Frame> Director<F> {
         packet: &Packet,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
+        if packet.is_of_ipv6() {
+            return self.unasked6(frame, packet, pass);
+        }
         let mut lookup = Lookup::default();
         match classify_unasked(packet, pass.context.snapshot, &self.table, &mut lookup) {
             Class::Reply => self.reply(frame, packet, &lookup, pass),

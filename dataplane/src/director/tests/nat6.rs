@@ -1,5 +1,7 @@
 //! IPv6 virtual servers by NAT.
 
+mod marks;
+
 use std::net::Ipv6Addr;
 
 use super::ipv6::{OWN6, VIP6, client, has_right_checksum, packet6, v6};
