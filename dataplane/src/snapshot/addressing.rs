@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 use weir_config::model::{Config, Family, Forwarding, Mark, PortRange, Protocol, VirtualServer};
 
 use super::ipv6::Numbers6;
@@ -85,8 +85,10 @@ impl<'a> Addressing<'a> {
                     Family::V6 => &mut self.marked6,
                 };
                 marked.insert(mark, Marked { service, any_port });
-                let entries: Vec<&Mark> =
-                    self.config.marks.iter().filter(|entry| entry.mark == mark).collect();
+                let is_of_family = |net: &IpNet| Family::of(net.addr()) == family;
+                let entries = self.config.marks.iter().filter(|entry| entry.mark == mark);
+                let entries = entries.filter(|entry| entry.addresses.iter().any(is_of_family));
+                let entries: Vec<&Mark> = entries.collect();
                 for entry in &entries {
                     for address in entry.vips().filter(|vip| Family::of(*vip) == family) {
                         self.numbers6.of(address).into_iter().for_each(|vip| self.add_vip(vip, address));
@@ -96,7 +98,8 @@ impl<'a> Addressing<'a> {
                 let protocols = protocols.filter(|protocol| has_protocol(&entries, *protocol));
                 for (server, protocol) in nat_servers.flat_map(|s| protocols.clone().map(move |p| (s, p))) {
                     let one_packet = virtual_server.one_packet && protocol == Protocol::Udp;
-                    let origin = origin_of_mark(&entries, server.port);
+                    let origin = origin_of_mark(&entries, family, server.port);
+                    let origin = origin.and_then(|(vip, port)| Some((self.numbers6.of(vip)?, port)));
                     let origin = origin.map(|(vip, port)| Origin { vip, port, one_packet });
                     self.nat_sockets.insert(server, protocol, NatServer { any_port, is_left: false, origin });
                 }
@@ -152,18 +155,18 @@ fn has_protocol(entries: &[&Mark], protocol: Protocol) -> bool {
     entries.iter().any(|entry| entry.protocols.contains(protocol))
 }
 
-/// The address and port that clients of a mark talk to when they have a single one; the port is 0 where it is the real
-/// server's, whose port is `server_port`.
-fn origin_of_mark(entries: &[&Mark], server_port: u16) -> Option<(Addr4, u16)> {
+/// The address and port that clients of a mark talk to when they have a single one, as far as they are of this family; the port
+/// is 0 where it is the real server's, whose port is `server_port`.
+fn origin_of_mark(entries: &[&Mark], family: Family, server_port: u16) -> Option<(IpAddr, u16)> {
     let [Mark { addresses, ports, .. }] = entries else { return None };
-    let [net] = &addresses[..] else { return None };
-    let vip = Addr4::of(net.addr())?;
+    let mut nets = addresses.iter().filter(|net| Family::of(net.addr()) == family);
+    let (Some(net), None) = (nets.next(), nets.next()) else { return None };
     let port = match ports[..] {
         _ if server_port == 0 => 0,
         [PortRange { first, last }] if first == last => first,
         _ => return None,
     };
-    (net.prefix_len() == net.max_prefix_len()).then_some((vip, port))
+    (net.prefix_len() == net.max_prefix_len()).then_some((net.addr(), port))
 }
 
 fn own_addresses(ports: &[Port], numbers6: &Numbers6) -> HashMap<Addr4, Local> {

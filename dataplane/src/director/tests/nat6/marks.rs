@@ -81,3 +81,33 @@ fn an_error_about_an_answer_from_any_address_of_a_mark_reaches_the_real_server()
         assert_eq!(lab.dropped(DropReason::StrayIcmp), 0);
     }
 }
+
+#[test]
+fn one_packet_answers_of_a_mark_with_one_address_come_from_there_in_either_family() {
+    let datagram = |from: (Ipv6Addr, u16), to: (Ipv6Addr, u16)| {
+        let mut bytes = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+        bytes.extend([0, 8, 0, 0]);
+        let ends = [from.0.octets(), to.0.octets()].concat();
+        let sum = Sum::default().bytes(&ends).long(8).word(17).bytes(&bytes).finish();
+        bytes[6..8].copy_from_slice(sum.as_bytes());
+        packet6(from.0, to.0, (ipv4::UDP, 64), &bytes)
+    };
+    let vip = "2001:db8::102";
+    for (addresses, comes_back) in [
+        (&[vip][..], true),
+        // Those of the other family say nothing about it.
+        (&[vip, "10.0.0.99", "10.1.0.0/16"], true),
+        (&[vip, "2001:db8::103"], false),
+        (&["2001:db8::100/126"], false),
+    ] {
+        let marks = mark(1, &["2001:db8:a::/64"], "") + &mark(2, addresses, "ports = [53]");
+        let mut lab = Lab::new(&marked(&marks, "one_packet = true"), 1);
+        let there = lab.send(datagram((client(1), 1_000), (v6(vip), 53)));
+        assert_eq!(ends(&there[0]), (client(1), 1_000, rip6(12), 5353), "{addresses:?}");
+        let back = lab.send(datagram((rip6(12), 5353), (client(1), 1_000)));
+        let seen = back.first().map(|frame| (ends(frame), has_right_checksum(frame)));
+        let expected = ((v6(vip), 53, client(1), 1_000), true);
+        assert_eq!(seen, comes_back.then_some(expected), "{addresses:?}");
+        assert_eq!(lab.directors[0].table.len(), 0);
+    }
+}
