@@ -69,8 +69,8 @@ fn benches(criterion: &mut Criterion) {
                 let servers = config.virtual_servers.iter();
                 let changed = servers.filter(|server| overlay.differs(&former, &server.identity()));
                 let changed: Vec<_> = changed.map(|server| effective_service(server, &overlay)).collect();
-                let next =
-                    registry.amend(publisher.base(), &Change::put_all(&changed), &config).expect("valid");
+                let base = publisher.base(registry.amends_since());
+                let next = registry.amend(base, &Change::put_all(&changed), &config).expect("valid");
                 publisher.publish(next.expect("plain virtual servers"));
                 former = overlay;
             },

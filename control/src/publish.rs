@@ -100,7 +100,8 @@ impl Publish {
         if changed.is_empty() {
             return true;
         }
-        match self.registry.amend(self.publisher.base(), &Change::put_all(&changed), &self.file) {
+        let base = self.publisher.base(self.registry.amends_since());
+        match self.registry.amend(base, &Change::put_all(&changed), &self.file) {
             Ok(Some(next)) => {
                 self.publisher.publish(next);
                 true
@@ -134,7 +135,8 @@ impl Publish {
         };
         let changes: Vec<Change<'_>> = steps.iter().zip(&effective).filter_map(change).collect();
         if !changes.is_empty() {
-            match self.registry.amend(self.publisher.base(), &changes, &self.file)? {
+            let base = self.publisher.base(self.registry.amends_since());
+            match self.registry.amend(base, &changes, &self.file)? {
                 Some(next) => self.publisher.publish(next),
                 None => return Ok(false),
             }
@@ -256,7 +258,7 @@ impl Publish {
         // What verdicts leave out now may serve later: real servers that are down, and sorry servers.
         registry::check(file)?;
         let next = self.registry.snapshot(&effective(file, &self.overlay), &self.macs, progress)?;
-        self.publisher.publish(next);
+        self.publisher.publish_whole(next);
         Ok(())
     }
 

@@ -114,6 +114,24 @@ pub struct Snapshot {
     arrivals: Arc<Arrivals>,
 }
 
+impl Snapshot {
+    /// Shares nothing any more that a change of a few virtual servers writes to.
+    fn set_apart(&mut self) {
+        self.vips.set_apart();
+        Arc::make_mut(&mut self.virtual_servers);
+        Arc::make_mut(&mut self.services);
+        Arc::make_mut(&mut self.servers);
+        self.nat_servers.set_apart();
+        Arc::make_mut(&mut self.locals);
+        Arc::make_mut(&mut self.familiar.words);
+    }
+
+    /// Whether its real servers, which are most of it, are its own: those that differ in who is master share them.
+    fn is_apart(&self) -> bool {
+        Arc::strong_count(&self.servers) == 1
+    }
+}
+
 /// Some addresses, as a bit for each of their hashes: most others are told from them by one look.
 #[derive(Clone)]
 struct Familiar {

@@ -81,6 +81,12 @@ impl NatSockets {
 }
 
 impl NatServers {
+    /// Shares nothing with another snapshot any more.
+    pub(super) fn set_apart(&mut self) {
+        Arc::make_mut(&mut self.v4);
+        Arc::make_mut(&mut self.v6);
+    }
+
     /// What packets from this socket are looked up by is another thing now.
     pub(super) fn set(&mut self, socket: Socket, server: Option<NatServer>) {
         match (socket, server) {

@@ -3,6 +3,10 @@
 //! Two threads swap: control, what it has built, and VRRP's thread, who is master. Each swap is a turn that a lock
 //! gives, held for microseconds; VRRP's thread does not wait for it but comes again. Whatever control puts in force has the
 //! masters that were told last, however long it took to build.
+//!
+//! The next snapshot is made of a former one, by what changed since. Whoever still holds the last one, a worker that waits for its core
+//! or a reader of all figures, would have that cost a copy: some 20 milliseconds with a hundred thousand real servers. So there are
+//! [`SPARES`] former ones, and whole snapshots come with as many copies.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -28,6 +32,9 @@ impl Deref for Current {
     }
 }
 
+/// Former snapshots that are kept to make the next ones of.
+const SPARES: usize = 2;
+
 /// Control's end.
 pub struct Publisher {
     current: Current,
@@ -39,7 +46,7 @@ pub struct Publisher {
 struct Turn {
     /// The instances of VRRP that are master.
     masters: HashSet<RouterKey>,
-    /// What workers may still hold.
+    /// What workers may still hold, and what is kept to make the next ones of; the one that was in force last comes last.
     retired: Vec<Arc<Snapshot>>,
 }
 
@@ -69,11 +76,12 @@ impl Masters {
 }
 
 impl Publisher {
-    /// Starts with `first`.
+    /// Starts with `first`, which is a whole one.
     pub fn new(first: Snapshot) -> Self {
+        let turn = Turn { retired: spares(&first), ..Turn::default() };
         Self {
             current: Current(Arc::new(CachePadded::new(ArcSwap::from_pointee(first)))),
-            turn: Arc::default(),
+            turn: Arc::new(Mutex::new(turn)),
         }
     }
 
@@ -98,20 +106,35 @@ impl Publisher {
     }
 
     /// Puts `next` in force: each worker sees it at its next burst.
-    pub fn publish(&mut self, mut next: Snapshot) {
+    pub fn publish(&mut self, next: Snapshot) {
+        self.swap(next);
+        self.reclaim();
+    }
+
+    /// The same of a snapshot that was not made of a former one: none of those can be the next one's base. Copies it, and so takes some
+    /// time with a large one.
+    pub fn publish_whole(&mut self, next: Snapshot) {
+        let spares = spares(&next);
+        self.swap(next);
+        self.turn().retired.extend(spares);
+        self.reclaim();
+    }
+
+    fn swap(&mut self, mut next: Snapshot) {
         let mut turn = self.turn();
         next.set_masters(&turn.masters);
         let former = self.current.swap(Arc::new(next));
         turn.retired.push(former);
-        drop(turn);
-        self.reclaim();
     }
 
-    /// A snapshot to make the next one of: the former one if nobody holds it any more, else a copy of what is in force.
-    pub fn base(&mut self) -> Snapshot {
+    /// A snapshot to make the next one of, of this generation or a later one: a former one that nobody holds any more, else a copy of what
+    /// is in force. Of the former ones the oldest, which whoever is slow has let go the most surely.
+    pub fn base(&mut self, since: u64) -> Snapshot {
         self.reclaim();
         let mut turn = self.turn();
-        match turn.retired.pop().map(Arc::try_unwrap) {
+        let is_good = |it: &Arc<Snapshot>| is_spare(it) && it.generation >= since;
+        let found = turn.retired.iter().position(is_good).map(|place| turn.retired.remove(place));
+        match found.map(Arc::try_unwrap) {
             Some(Ok(former)) => former,
             held => {
                 turn.retired.extend(held.and_then(Result::err));
@@ -120,19 +143,25 @@ impl Publisher {
         }
     }
 
-    /// Frees what no worker holds any more, here and not on a worker, but for the former one, which [`Publisher::base`] has a
+    /// Frees what no worker holds any more, here and not on a worker, but for the last ones, which [`Publisher::base`] has a
     /// use for. Returns how many are still held.
     pub fn reclaim(&mut self) -> usize {
         let mut turn = self.turn();
-        let former = turn.retired.pop();
-        let is_held = |snapshot: &Arc<Snapshot>| Arc::strong_count(snapshot) > 1;
-        let (held, free): (Vec<_>, Vec<_>) = std::mem::take(&mut turn.retired).into_iter().partition(is_held);
-        turn.retired = held;
-        turn.retired.extend(former);
-        let held = turn.retired.iter().filter(|snapshot| is_held(snapshot)).count();
+        let (mut kept, mut freed, mut spares, mut held) = (Vec::new(), Vec::new(), 0, 0);
+        for snapshot in std::mem::take(&mut turn.retired).into_iter().rev() {
+            let is_spare = is_spare(&snapshot) && spares < SPARES;
+            spares += usize::from(is_spare);
+            held += usize::from(is_held(&snapshot));
+            match is_spare || is_held(&snapshot) {
+                true => kept.push(snapshot),
+                false => freed.push(snapshot),
+            }
+        }
+        kept.reverse();
+        turn.retired = kept;
         // Freeing a large one takes its time.
         drop(turn);
-        drop(free);
+        drop(freed);
         held
     }
 
@@ -140,6 +169,25 @@ impl Publisher {
         // What it guards is whole between any two lines of ours.
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_held(snapshot: &Arc<Snapshot>) -> bool {
+    Arc::strong_count(snapshot) > 1
+}
+
+/// Whether the next one can be made of it without a copy.
+fn is_spare(snapshot: &Arc<Snapshot>) -> bool {
+    !is_held(snapshot) && snapshot.is_apart()
+}
+
+/// Copies of a whole snapshot.
+fn spares(whole: &Snapshot) -> Vec<Arc<Snapshot>> {
+    let spare = || {
+        let mut spare = whole.clone();
+        spare.set_apart();
+        Arc::new(spare)
+    };
+    (0..SPARES).map(|_| spare()).collect()
 }
 
 /// A worker's end: one pointer comparison when nothing changed.

@@ -79,6 +79,12 @@ impl Vips {
         }
     }
 
+    /// Shares nothing with another snapshot any more.
+    pub(super) fn set_apart(&mut self) {
+        Arc::make_mut(&mut self.numbers);
+        Arc::make_mut(&mut self.addresses);
+    }
+
     /// Records may name numbers of addresses that are none of ours any more, or none does.
     pub(super) fn set_left(&mut self, has_left: bool) {
         self.has_left = has_left;

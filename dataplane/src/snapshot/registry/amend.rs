@@ -96,6 +96,11 @@ impl<'a> Change<'a> {
 }
 
 impl Registry {
+    /// The generation from which on snapshots can be the `base` of [`Registry::amend`].
+    pub fn amends_since(&self) -> u64 {
+        self.journal.since
+    }
+
     /// The next snapshot, which differs from the last one by these changes. `config` is what the last whole snapshot was made of, as
     /// far as that matters here: its virtual servers need not agree. `base` is any snapshot of this registry; it takes the least time
     /// with one that nobody else holds.
@@ -258,6 +263,7 @@ impl Registry {
         }
     }
 
+    /// Of what this writes to, [`Snapshot::set_apart`] makes copies.
     fn brought_up_to_date(&mut self, mut base: Snapshot, behind: &HashSet<Identity>) -> Snapshot {
         base.generation = self.generation;
         base.numbers_generation = self.numbers_generation;

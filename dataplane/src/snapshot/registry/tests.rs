@@ -8,7 +8,9 @@ use super::*;
 use crate::address::Addr4;
 use crate::conn::state::tcp::ESTABLISHED;
 use crate::snapshot::publish::Publisher;
+use crate::snapshot::server::Server;
 use crate::snapshot::service::Candidate;
+use crate::snapshot::virtual_router::RouterKey;
 use crate::snapshot::{NatServer, Origin};
 
 const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
@@ -158,11 +160,10 @@ fn amended_is_as_built_anew() {
             amended.snapshot(&now, &[OWN], Progress::default()).unwrap()
         } else {
             let changed: Vec<_> = numbers.iter().map(|&number| now.virtual_servers[number].clone()).collect();
-            let base = publisher.base();
+            let base = publisher.base(amended.amends_since());
             match amended.amend(base, &Change::put_all(&changed), &file).unwrap() {
                 Some(next) => next,
-                // What was held for long is behind the last whole one.
-                None => amended.snapshot(&now, &[OWN], Progress::default()).unwrap(),
+                None => panic!("a base that is behind the last whole one"),
             }
         };
         publisher.publish(next);
@@ -253,7 +254,7 @@ fn virtual_servers_that_come_and_go_alone_are_as_in_a_file_with_them() {
             .iter()
             .map(|step| change(step).unwrap_or_else(|| Change::Put(step.1.as_ref().unwrap())))
             .collect();
-        let base = publisher.base();
+        let base = publisher.base(registry.amends_since());
         let made = match registry.amend(base, &changes, &file).unwrap() {
             Some(made) => made,
             None => {
@@ -316,19 +317,66 @@ fn an_edit_that_changes_nothing_sends_wrr_to_its_beginning_and_a_reload_does_not
 
 #[test]
 fn a_former_snapshot_is_brought_up_to_date_in_place() {
+    let places = places_of(24, |_, _| {});
+    assert_eq!(places.iter().collect::<HashSet<_>>().len(), 3, "the one in force and two spare ones");
+    assert_eq!(places[..21], places[3..]);
+}
+
+/// As by a worker that waits for its core while two edits come, or by a reader of all figures.
+#[test]
+fn one_that_is_held_for_a_while_costs_no_copy() {
+    let mut held = Vec::new();
+    let places = places_of(24, |round, publisher| {
+        held.clear();
+        if round % 4 == 0 {
+            held.push(publisher.current());
+        }
+    });
+    assert_eq!(places.iter().collect::<HashSet<_>>().len(), 3);
+    // For ever, from the first one on: the two others are enough.
+    let mut held = None;
+    let places = places_of(24, |_, publisher| _ = held.get_or_insert_with(|| publisher.current()));
+    assert_eq!(places.iter().collect::<HashSet<_>>().len(), 2);
+}
+
+#[test]
+fn one_that_was_held_for_long_is_no_base() {
+    let mut held = None;
+    // Each comes by a change of what is remembered.
+    places_of(200, |round, publisher| match round % 90 {
+        0 => held = Some(publisher.current()),
+        80 => held = None,
+        _ => {}
+    });
+}
+
+#[test]
+fn who_is_master_costs_one_copy() {
+    let mut masters = HashSet::new();
+    let places = places_of(24, |round, publisher| {
+        if round == 12 {
+            masters.insert(RouterKey { port: 0, is_ipv6: false, id: 51 });
+            assert!(publisher.masters().try_set(&masters));
+        }
+    });
+    assert!(places.iter().collect::<HashSet<_>>().len() <= 4);
+}
+
+/// Where the real servers lie after each of so many edits, before which something is done.
+fn places_of(count: usize, mut before: impl FnMut(usize, &Publisher)) -> Vec<*const Server> {
     let file = config();
     let mut registry = Registry::new(1, Options::default());
     let mut publisher = Publisher::new(registry.snapshot(&file, &[OWN], Progress::default()).unwrap());
     let mut dice = Dice(7);
-    let mut places = Vec::new();
-    for _ in 0..6 {
+    let edit = |round| {
+        before(round, &publisher);
         let changed = [verdicts(&file.virtual_servers[2], &mut dice)];
-        let next = registry.amend(publisher.base(), &Change::put_all(&changed), &file).unwrap().unwrap();
-        publisher.publish(next);
-        places.push(publisher.current().servers.as_ptr());
-    }
-    assert_eq!((places[2], places[3]), (places[4], places[5]));
-    assert_ne!(places[4], places[5]);
+        let base = publisher.base(registry.amends_since());
+        let next = registry.amend(base, &Change::put_all(&changed), &file).unwrap();
+        publisher.publish(next.expect("a base that is not too old"));
+        publisher.current().servers.as_ptr()
+    };
+    (0..count).map(edit).collect()
 }
 
 #[test]
