@@ -125,6 +125,14 @@ class DirectRouting(unittest.TestCase):
             self.assertEqual(metrics.total("weir_virtual_server_connections_total", virtual_server="web"), 21)
             self.assertGreater(metrics.total("weir_nd_solicitations_total"), 0)
 
+    def test_the_client_is_told_what_fits_the_way_to_the_servers(self):
+        path = lab.RUN / "up"
+        path.write_bytes(BODY)
+        with network(), lab.Weir(config(mtu=1400)) as weir:
+            done = lab.get(f"http://[{VIP}]/", "--globoff", "--max-time", "30", "--data-binary", f"@{path}")
+            self.assertEqual((done.returncode, done.stdout), (0, hashlib.sha256(BODY).hexdigest()), done.stderr)
+            self.assertGreater(weir.metrics().total("weir_answers_total", kind="fragmentation_needed"), 0)
+
 
 class Tunnels(unittest.TestCase):
     """Each kind of tunnel, to real servers of either family."""
