@@ -100,6 +100,8 @@ pub struct Counters {
     pub absorbed: u64,
     /// Packets forwarded without a record, for lack of room.
     pub untracked: u64,
+    /// Packets of IPv6 forwarded without a record, for lack of room for another client.
+    pub ipv6_clients_full: u64,
     /// Connections that got no persistence template, for lack of room.
     pub templates_full: u64,
     /// Packets that wait for a neighbour's answer now.

@@ -286,7 +286,18 @@ impl Control {
 
     fn log_events(&mut self) {
         let Some(first) = self.shared.first() else { return };
-        while let Some(Event::Conflict(conflict)) = first.events.pop() {
+        while let Some(event) = first.events.pop() {
+            let conflict = match event {
+                Event::Conflict(conflict) => conflict,
+                Event::ClientsFull => {
+                    let clients = first.counters.ipv6_clients_capacity.get();
+                    warn!(
+                        clients,
+                        "no room for another IPv6 client: flows of further ones go without a record; raise `ipv6_clients` of [connections] and restart"
+                    );
+                    continue;
+                }
+            };
             let now = Instant::now();
             self.vrrp.claimed(conflict.port, conflict.address);
             let key = (conflict.port, conflict.address);

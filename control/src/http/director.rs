@@ -73,6 +73,7 @@ pub(super) fn counters(metrics: &Metrics) -> Result<Vec<u8>, String> {
         forwarded: it.forwarded,
         absorbed: it.absorbed,
         untracked: it.untracked,
+        ipv6_clients_full: it.ipv6_clients_full,
         templates_full: it.templates_full,
         waiting: it.waiting,
         arp_requests: it.arp_requests,

@@ -413,6 +413,12 @@ fn packets(html: &mut String, now: &Reading) -> fmt::Result {
     table(html, "Forwarded, answered, handed over to control", &["Kind"], &["Packets"], &["Meaning"])?;
     row(html, "forwarded", now.forwarded, "Sent towards a real server or a client.")?;
     row(html, "untracked", now.untracked, "Of those, sent without a connection record: the table was full.")?;
+    row(
+        html,
+        "ipv6_clients_full",
+        now.ipv6_clients_full,
+        "And without one, of IPv6: there was no room for another client.",
+    )?;
     row(html, "waiting", now.waiting, "Wait for their next hop's ARP answer now.")?;
     row(html, "absorbed", now.absorbed, "Taken in without an answer, such as ARP replies to weir.")?;
     for (answer, count) in &now.answers {

@@ -326,7 +326,7 @@ families! {
         |it, to| to.count(&[], it.untracked);
     COUNTER "weir_templates_full_total" [] "New connections of persistent virtual servers that got no template because the table was full."
         |it, to| to.count(&[], it.templates_full);
-    COUNTER "weir_ipv6_clients_full_total" [] "Packets of IPv6 clients that were forwarded without a connection record because there was no room for another client."
+    COUNTER "weir_ipv6_clients_full_total" [] "Packets of IPv6 that were forwarded without a connection record because there was no room for another client."
         |it, to| to.count(&[], it.ipv6_clients_full);
     COUNTER "weir_worker_messages_lost_total" [] "Messages between workers that were lost because the receiver had too many to read: what a packet of its connection did elsewhere, or a neighbour's MAC."
         |it, to| to.count(&[], it.messages_lost);

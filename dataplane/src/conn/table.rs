@@ -49,6 +49,8 @@ const _: () = assert!(LINES_MIN >= PROBES, "a lookup never meets a line twice");
 pub enum NoRoom {
     /// In the whole table: it holds as many as it may.
     Table,
+    /// For its client's address, one of IPv6: as many have numbers as may.
+    Client,
     /// In the lines that a lookup would visit: they are full of connections of the same client's port, or of neighbours'.
     Chain,
 }
@@ -281,7 +283,7 @@ impl Table {
             return Err(NoRoom::Table);
         }
         if record.client().is_of_ipv6() && !self.clients.hold(record.client()) {
-            return Err(NoRoom::Table);
+            return Err(NoRoom::Client);
         }
         Ok(())
     }

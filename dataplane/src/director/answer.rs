@@ -255,7 +255,7 @@ impl<F: Frame> Director<F> {
         if !(opens && quoted.protocol == ipv4::UDP)
             && let Some(server) = self.server_of_untracked(packet, quoted, Quotes::Answer, pass.context)
         {
-            self.shared.counters.untracked.add(1);
+            self.count_untracked(packet, pass.context.now);
             return self.forward_error(frame, packet, quoted, (server, quoted.source_port), pass);
         }
         if opens {

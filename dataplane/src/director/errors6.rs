@@ -146,7 +146,7 @@ impl<F: Frame> Director<F> {
         }
         match own.server {
             Some(server) => self.count_reply(server, packet),
-            None => self.shared.counters.untracked.add(1),
+            None => self.count_untracked6(pass.context.now),
         }
         self.send6(frame, packet.vlan, &Gauge::default(), hop.on(packet.vlan.network()), pass)
     }

@@ -156,9 +156,6 @@ impl<F: Frame> Director<F> {
         packet.source = self.number6(source, pass.context.snapshot);
         if class == Class::Request && !packet.source.is_named6() {
             packet.source = self.table.clients.take(source);
-            if packet.source == Addr4::STRANGER6 {
-                self.shared.counters.ipv6_clients_full.add(1);
-            }
         }
         lookup.key = lookup.key.with_client(packet.source);
         lookup.hash = self.table.hash(lookup.key.hash_input());

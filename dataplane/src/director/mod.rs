@@ -72,6 +72,8 @@ const RESETS_PER_SECOND: u32 = 10_000;
 pub enum Event {
     /// Another host claims an address that it can't have.
     Conflict(arp::Conflict),
+    /// There is no room for another IPv6 client; told once as long as that goes on.
+    ClientsFull,
 }
 
 /// What one worker tells another.
@@ -112,6 +114,8 @@ pub struct Shared {
     pub flows_move: bool,
     /// While this second lies ahead, some worker's table was full a while ago.
     pub untracked_until: Arc<AtomicU32>,
+    /// While this one lies ahead, some worker had no room for another IPv6 client a while ago.
+    pub untracked6_until: Arc<AtomicU32>,
     /// Flows that found no room in their chain, of all workers.
     pub turned_away: Arc<TurnedAway>,
     /// Where control asks it what would become of a packet.
@@ -126,6 +130,7 @@ impl Shared {
         let events = Arc::new(ArrayQueue::new(256));
         let inboxes: Arc<[ArrayQueue<Message>]> = (0..workers).map(|_| ArrayQueue::new(INBOX_MAX)).collect();
         let untracked_until = Arc::<AtomicU32>::default();
+        let untracked6_until = Arc::<AtomicU32>::default();
         let turned_away = Arc::<TurnedAway>::default();
         let shared = |worker| Shared {
             worker,
@@ -134,6 +139,7 @@ impl Shared {
             inboxes: inboxes.clone(),
             flows_move: false,
             untracked_until: untracked_until.clone(),
+            untracked6_until: untracked6_until.clone(),
             turned_away: turned_away.clone(),
             questions: Arc::default(),
             desk: Arc::default(),

@@ -99,6 +99,7 @@ impl<F: Frame> Director<F> {
                 // A chain is full for the clients in it alone: the others' segments have their records.
                 match no_room {
                     NoRoom::Table => self.suspect_untracked(now),
+                    NoRoom::Client => self.suspect_untracked6(now),
                     NoRoom::Chain => self.shared.turned_away.note(lookup.hash, now, UNTRACKED_SECS),
                 }
                 return Opened::Full(self.turn_away(packet, service, &choice, goes_on, now));

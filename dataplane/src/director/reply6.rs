@@ -189,7 +189,7 @@ impl<F: Frame> Director<F> {
             let hash = self.table.hash(pair.hash_input(client, kind));
             view.is_crowded(hash) || self.shared.turned_away.has(hash, now)
         };
-        self.is_under_suspicion(now) || self.views.iter().any(is_crowded)
+        self.is_under_suspicion(now) || self.is_under_suspicion6(now) || self.views.iter().any(is_crowded)
     }
 
     /// As [`Director::reply_of`].
@@ -278,7 +278,9 @@ impl<F: Frame> Director<F> {
                 Ok(hop) => hop,
                 Err(obstacle) => return self.end_at(obstacle, frame, packet, Asker::Stranger, pass),
             };
-            self.shared.counters.untracked.add(u64::from(!origin.one_packet));
+            if !origin.one_packet {
+                self.count_untracked6(now);
+            }
             return self.return_to_client6(frame, packet, (vip, origin.port), hop, pass);
         }
         let is_real_server = snapshot.has_nat_server6(server, server_port, protocol);

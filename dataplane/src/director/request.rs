@@ -102,7 +102,7 @@ impl<F: Frame> Director<F> {
         // Whether another worker may have turned the connection away for lack of room.
         let may_be_elsewhere = self.shared.flows_move && !(service.one_packet && protocol == Protocol::Udp);
         if !may_open(packet, protocol, snapshot) {
-            if !(may_go_on_untracked(packet, protocol) && self.may_be_untracked(lookup.hash, now)) {
+            if !(may_go_on_untracked(packet, protocol) && self.may_be_untracked(packet, lookup.hash, now)) {
                 return self.answer_local(frame, packet, pass);
             }
             self.shared.turned_away.renew(lookup.hash, now, UNTRACKED_SECS);
@@ -217,7 +217,7 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         match server {
             Some(server) => {
-                self.shared.counters.untracked.add(1);
+                self.count_untracked(packet, pass.context.now);
                 self.forward_first(frame, packet, pass.context.snapshot.server(server), pass)
             }
             None => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass),

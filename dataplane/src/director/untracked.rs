@@ -10,7 +10,7 @@ use weir_config::model::Protocol;
 
 use super::open::Opener;
 use super::request::FTP_DATA;
-use super::{Context, Director};
+use super::{Context, Director, Event};
 use crate::address::Addr4;
 use crate::classify::Lookup;
 use crate::clock::Now;
@@ -44,9 +44,10 @@ impl<F: Frame> Director<F> {
     #[inline]
     pub(super) fn opener_of(&self, packet: &Packet, protocol: Protocol, is_moving: bool, now: Now) -> Opener {
         // A datagram may as well be the first of its flow.
-        if protocol != Protocol::Udp && !state::is_first(protocol, packet.flags) && self.was_full(now) {
+        if protocol != Protocol::Udp && !state::is_first(protocol, packet.flags) && self.was_full(packet, now)
+        {
             Opener::Untracked
-        } else if is_moving && self.was_full_just_now(now) {
+        } else if is_moving && self.was_full_just_now(packet, now) {
             Opener::Anywhere
         } else {
             Opener::Packet
@@ -59,7 +60,15 @@ impl<F: Frame> Director<F> {
     #[inline]
     pub(super) fn gets_record_late(&self, packet: &Packet, protocol: Protocol, now: Now) -> bool {
         leaves_room(self.table.len(), self.table.capacity())
+            && self.leaves_room_for_client(packet)
             && self.may_get_record_late(packet, protocol, now)
+    }
+
+    /// The same of room for its client.
+    #[inline]
+    pub(super) fn leaves_room_for_client(&self, packet: &Packet) -> bool {
+        let clients = &self.table.clients;
+        !packet.is_of_ipv6() || leaves_room(clients.known(), clients.capacity())
     }
 
     /// The same, room aside.
@@ -70,23 +79,25 @@ impl<F: Frame> Director<F> {
             Protocol::Udp => false,
             Protocol::Sctp => packet.flags == sctp::Event::Data as u8,
         };
-        goes_on && self.was_full(now)
+        goes_on && self.was_full(packet, now)
     }
 
-    /// Whether the table was full of late, of any worker that the flow may have begun with.
+    /// Whether there was no room for a packet's flow of late, with any worker that it may have begun with.
     #[inline]
-    fn was_full(&self, now: Now) -> bool {
+    fn was_full(&self, packet: &Packet, now: Now) -> bool {
         let until = match self.shared.flows_move {
             true => self.shared.untracked_until.load(Relaxed),
             false => self.untracked_until,
         };
-        now.seconds < until
+        now.seconds < until || packet.is_of_ipv6() && self.is_under_suspicion6(now)
     }
 
-    /// Whether some worker's table is full, or was when a packet came that may be sent again.
+    /// Whether some worker has no room for it, or had none when a packet came that may be sent again.
     #[cold]
-    fn was_full_just_now(&self, now: Now) -> bool {
-        now.seconds + UNTRACKED_SECS - REPEATED_SECS < self.shared.untracked_until.load(Relaxed)
+    fn was_full_just_now(&self, packet: &Packet, now: Now) -> bool {
+        let second = now.seconds + UNTRACKED_SECS - REPEATED_SECS;
+        second < self.shared.untracked_until.load(Relaxed)
+            || packet.is_of_ipv6() && second < self.shared.untracked6_until.load(Relaxed)
     }
 
     /// The table is full: flows without a record may live on for a while.
@@ -98,14 +109,56 @@ impl<F: Frame> Director<F> {
         }
     }
 
+    /// There is no room for another client of IPv6: their flows without a record may live on for a while. Nobody else's are taken
+    /// for such.
+    #[cold]
+    pub(super) fn suspect_untracked6(&mut self, now: Now) {
+        let until = now.seconds + UNTRACKED_SECS;
+        // Written once a second at most, and told when it begins.
+        if self.shared.untracked6_until.load(Relaxed) < until
+            && self.shared.untracked6_until.fetch_max(until, Relaxed) <= now.seconds
+        {
+            // When the log can't keep up, the counter still tells.
+            let _ = self.shared.events.push(Event::ClientsFull);
+        }
+    }
+
+    /// Whether there was no room for another client of IPv6 of late, with some worker.
+    #[cold]
+    pub(super) fn is_under_suspicion6(&self, now: Now) -> bool {
+        now.seconds < self.shared.untracked6_until.load(Relaxed)
+    }
+
+    /// Counts a packet of IPv6 that was sent on without a record, by what there was no room for.
+    #[cold]
+    pub(super) fn count_untracked6(&self, now: Now) {
+        let counters = &self.shared.counters;
+        match self.is_under_suspicion6(now) && !self.is_under_suspicion(now) {
+            true => counters.ipv6_clients_full.add(1),
+            false => counters.untracked.add(1),
+        }
+    }
+
+    /// Counts a packet that was sent on without a record.
+    #[inline]
+    pub(super) fn count_untracked(&self, packet: &Packet, now: Now) {
+        match packet.is_of_ipv6() {
+            true => self.count_untracked6(now),
+            false => self.shared.counters.untracked.add(1),
+        }
+    }
+
     /// Whether a client's packet may be one of a flow that got no record: the table was full of late, or there is or was no room
     /// where the record would have been.
     #[cold]
-    pub(super) fn may_be_untracked(&self, hash: u64, now: Now) -> bool {
+    pub(super) fn may_be_untracked(&self, packet: &Packet, hash: u64, now: Now) -> bool {
+        if self.was_full(packet, now) {
+            return true;
+        }
         if self.shared.flows_move {
             return self.may_answer_untracked(hash, now);
         }
-        self.was_full(now) || self.table.is_crowded(hash) || self.shared.turned_away.has(hash, now)
+        self.table.is_crowded(hash) || self.shared.turned_away.has(hash, now)
     }
 
     /// Whether some worker has no room for connections of this hash. It forwards those that it had to turn away without a record,
@@ -143,7 +196,9 @@ impl<F: Frame> Director<F> {
         let (lookup, service) = self.asked_by(&client, quoted, snapshot)?;
         let is_one_packet = service.one_packet && lookup.key.protocol() == Protocol::Udp;
         // The error may come to another worker than the flow's packets.
-        if is_one_packet || !self.may_answer_untracked(lookup.hash, now) {
+        let may_be_untracked = self.may_answer_untracked(lookup.hash, now)
+            || client.is_of_ipv6() && self.is_under_suspicion6(now);
+        if is_one_packet || !may_be_untracked {
             return None;
         }
         let choice = self.pick_untracked(&client, service, snapshot, now)?;

@@ -245,6 +245,13 @@ pub(super) fn table(facts: &Facts) -> Vec<Finding> {
             mend,
         ));
     }
+    let without_client = answers.counters.ipv6_clients_full;
+    if without_client > 0 {
+        let text = format!(
+            "{without_client} packets went without a record for lack of room for another IPv6 client"
+        );
+        found.push(Finding::warn(CHECK, text, "a greater ipv6_clients of [connections], and a restart"));
+    }
     if without > 0 {
         let text = format!("{without} connections got no persistence for lack of room");
         found.push(Finding::warn(

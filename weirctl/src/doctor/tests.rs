@@ -159,6 +159,7 @@ fn answers() -> Answers {
         forwarded: 1,
         absorbed: 0,
         untracked: 0,
+        ipv6_clients_full: 0,
         templates_full: 0,
         waiting: 0,
         arp_requests: 1,
@@ -491,7 +492,7 @@ type Case = (fn(&mut Answers), &'static str, Level, &'static [&'static str]);
 #[test]
 fn what_weir_says_is_understood() {
     let machine = Machine::new("answers");
-    let cases: [Case; 16] = [
+    let cases: [Case; 17] = [
         (
             |it| it.status.not_ready = vec!["port lan has no link".to_owned()],
             "weir",
@@ -525,6 +526,7 @@ fn what_weir_says_is_understood() {
             &["85 % full", "capacity = 2000"],
         ),
         (|it| it.counters.untracked = 3, "table", Level::Warn, &["without a record"]),
+        (|it| it.counters.ipv6_clients_full = 3, "table", Level::Warn, &["IPv6 client", "ipv6_clients of"]),
         (|it| it.counters.templates_full = 3, "table", Level::Warn, &["ipv6_templates of [connections]"]),
         (
             |it| it.servers.virtual_servers[0].real_servers[0].weight = 0,

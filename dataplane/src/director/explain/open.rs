@@ -219,7 +219,16 @@ impl<F: Frame> Director<F> {
     }
 
     /// As [`Director::may_be_untracked`], once `ended` is gone.
-    pub(super) fn may_be_untracked_without(&self, hash: u64, ended: Option<Record>, now: Now) -> bool {
+    pub(super) fn may_be_untracked_without(
+        &self,
+        asked: &Asked<'_>,
+        ended: Option<Record>,
+        now: Now,
+    ) -> bool {
+        let hash = asked.lookup.hash;
+        if asked.packet.is_of_ipv6() && self.is_under_suspicion6(now) {
+            return true;
+        }
         let (until, is_crowded) = match self.shared.flows_move {
             true => {
                 (self.shared.untracked_until.load(Relaxed), self.is_crowded_anywhere_without(hash, ended))

@@ -83,9 +83,10 @@ impl<F: Frame> Director<F> {
         let may_be_elsewhere = self.shared.flows_move && !(service.one_packet && protocol == Protocol::Udp);
         if !may_open(packet, protocol, snapshot) {
             let freed = usize::from(ended.is_some());
-            let may_go_on = may_go_on_untracked(packet, protocol)
-                && self.may_be_untracked_without(lookup.hash, ended, now);
+            let may_go_on =
+                may_go_on_untracked(packet, protocol) && self.may_be_untracked_without(asked, ended, now);
             let gets_record = leaves_room(self.table.len() - freed, self.table.capacity())
+                && self.leaves_room_for_client(packet)
                 && self.may_get_record_late(packet, protocol, now);
             if !(may_go_on && gets_record) {
                 return self.explain_barred(asked, service, may_go_on, story);

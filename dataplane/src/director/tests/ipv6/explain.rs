@@ -104,5 +104,5 @@ fn who_is_nobody_and_who_finds_no_room_is_told() {
     let explained = ask(&mut lab, 1, 1_000, Segment::Syn, true);
     assert!(explained.steps.contains(&Step::Unrecorded(Unrecorded::ClientsFull)), "{explained:?}");
     let seen = fate(&lab.send(segment6(1, 1_000, SYN)));
-    assert_eq!((told(&explained).1, lab.counters[0].untracked.get()), (seen, 1));
+    assert_eq!((told(&explained).1, lab.counters[0].ipv6_clients_full.get()), (seen, 1));
 }
