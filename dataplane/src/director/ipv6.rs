@@ -9,6 +9,7 @@
 //! known of a packet of IPv4 is no larger for them.
 
 use std::net::Ipv6Addr;
+use std::sync::atomic::Ordering::Relaxed;
 
 use weir_config::model::Forwarding;
 
@@ -33,7 +34,7 @@ use crate::snapshot::{Ends, Port, Snapshot};
 use crate::stats::DropReason;
 use crate::wire::icmp6::{ICMPV6, kind};
 use crate::wire::ipv4;
-use crate::wire::ipv6::MTU_MIN;
+use crate::wire::ipv6::{HEADER_LEN, MTU_MIN};
 
 impl<F: Frame> Director<F> {
     /// First round of an IPv6 frame.
@@ -260,6 +261,26 @@ impl<F: Frame> Director<F> {
         Ok(quoted)
     }
 
+    /// As [`Director::may_be_moving`]: devices that spread packets by their ports may find none behind extension headers.
+    #[cold]
+    pub(super) fn may_be_moving6(&self, packet: &Packet, now: Now) -> bool {
+        let is_extended = || now.seconds < self.shared.extended_until.load(Relaxed);
+        self.views.len() > 1 && (is_behind_extensions(packet) || is_extended())
+    }
+
+    /// A packet opens a connection, if `is_first`, or is one of a connection of another worker's. If one of them stands behind
+    /// extension headers, and the other does not, they come to different workers as long as the connection lives.
+    #[cold]
+    pub(super) fn note_extended(&self, packet: &Packet, (is_first, context): (bool, Context<'_>)) {
+        if packet.is_of_ipv6() && !self.shared.flows_move && is_behind_extensions(packet) == is_first {
+            let until = context.now.seconds + context.snapshot.lifetimes.longest();
+            // Written once a second at most.
+            if self.shared.extended_until.load(Relaxed) < until {
+                self.shared.extended_until.fetch_max(until, Relaxed);
+            }
+        }
+    }
+
     /// The connection with this key, of the client of [`Director::ends6`], among those of the other workers, with its owner's
     /// number.
     #[cold]
@@ -313,6 +334,11 @@ pub(super) fn exceeds_all_ways(packet: &Packet, server: &Server) -> bool {
 /// where its sender has nothing to make smaller, since every link of its takes that much (RFC 2473 section 7.1).
 pub(super) fn is_cut(packet: &Packet, server: &Server) -> bool {
     server.forwarding == Forwarding::Tun && packet.total_len <= MTU_MIN
+}
+
+/// Whether extension headers lie before a packet's transport header.
+fn is_behind_extensions(packet: &Packet) -> bool {
+    packet.l4() != packet.l3() + HEADER_LEN
 }
 
 /// What stands for the address that a client talks to.

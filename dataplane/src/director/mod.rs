@@ -116,6 +116,9 @@ pub struct Shared {
     pub untracked_until: Arc<AtomicU32>,
     /// While this one lies ahead, some worker had no room for another IPv6 client a while ago.
     pub untracked6_until: Arc<AtomicU32>,
+    /// While this one lies ahead, there may be connections of IPv6 with a worker that gets their packets behind extension headers
+    /// and no others.
+    pub extended_until: Arc<AtomicU32>,
     /// Flows that found no room in their chain, of all workers.
     pub turned_away: Arc<TurnedAway>,
     /// Where control asks it what would become of a packet.
@@ -131,6 +134,7 @@ impl Shared {
         let inboxes: Arc<[ArrayQueue<Message>]> = (0..workers).map(|_| ArrayQueue::new(INBOX_MAX)).collect();
         let untracked_until = Arc::<AtomicU32>::default();
         let untracked6_until = Arc::<AtomicU32>::default();
+        let extended_until = Arc::<AtomicU32>::default();
         let turned_away = Arc::<TurnedAway>::default();
         let shared = |worker| Shared {
             worker,
@@ -140,6 +144,7 @@ impl Shared {
             flows_move: false,
             untracked_until: untracked_until.clone(),
             untracked6_until: untracked6_until.clone(),
+            extended_until: extended_until.clone(),
             turned_away: turned_away.clone(),
             questions: Arc::default(),
             desk: Arc::default(),

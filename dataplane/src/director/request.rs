@@ -81,7 +81,8 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::OwnSource));
         }
         // Of whatever virtual server: it may be from before an edit that took a mark away, or that set `one_packet`.
-        if self.shared.flows_move {
+        let is_moving = self.may_be_moving(packet, now);
+        if is_moving {
             match self.course_elsewhere(packet, lookup, pass.context) {
                 Some(Course::GoesOn(server)) => return self.forward(frame, packet, server, pass),
                 Some(Course::ServerRemoved) => return Err((frame, DropReason::RealServerRemoved)),
@@ -100,7 +101,7 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::OwnSource));
         }
         // Whether another worker may have turned the connection away for lack of room.
-        let may_be_elsewhere = self.shared.flows_move && !(service.one_packet && protocol == Protocol::Udp);
+        let may_be_elsewhere = is_moving && !(service.one_packet && protocol == Protocol::Udp);
         if !may_open(packet, protocol, snapshot) {
             if !(may_go_on_untracked(packet, protocol) && self.may_be_untracked(packet, lookup.hash, now)) {
                 return self.answer_local(frame, packet, pass);
@@ -119,11 +120,20 @@ impl<F: Frame> Director<F> {
             return self.untracked(frame, packet, lookup, pass);
         }
         let opener = self.opener_of(packet, protocol, may_be_elsewhere, now);
+        if is_moving {
+            self.note_extended(packet, (true, pass.context));
+        }
         match self.open(packet, lookup, service, opener, pass.context) {
             Opened::To(server) => self.forward_first(frame, packet, snapshot.server(server), pass),
             Opened::Full(server) => self.forward_untracked(frame, packet, server, pass),
             Opened::Refused => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass),
         }
+    }
+
+    /// Whether other workers may get some packets of a packet's flow.
+    #[inline]
+    pub(super) fn may_be_moving(&self, packet: &Packet, now: Now) -> bool {
+        self.shared.flows_move || packet.is_of_ipv6() && self.may_be_moving6(packet, now)
     }
 
     /// What becomes of another worker's connection with a client's packet, where flows move. That worker is told.
@@ -139,6 +149,7 @@ impl<F: Frame> Director<F> {
         match course {
             Course::GoesOn(server) => {
                 self.tell_owner(owner, record, packet.flags, direction_to(server), context);
+                self.note_extended(packet, (false, context));
             }
             Course::ServerRemoved => {}
             Course::Over => self.shared.tell(owner, Message::Over(record)),

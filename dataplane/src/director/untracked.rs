@@ -85,7 +85,7 @@ impl<F: Frame> Director<F> {
     /// Whether there was no room for a packet's flow of late, with any worker that it may have begun with.
     #[inline]
     fn was_full(&self, packet: &Packet, now: Now) -> bool {
-        let until = match self.shared.flows_move {
+        let until = match self.may_be_moving(packet, now) {
             true => self.shared.untracked_until.load(Relaxed),
             false => self.untracked_until,
         };
@@ -155,7 +155,7 @@ impl<F: Frame> Director<F> {
         if self.was_full(packet, now) {
             return true;
         }
-        if self.shared.flows_move {
+        if self.may_be_moving(packet, now) {
             return self.may_answer_untracked(hash, now);
         }
         self.table.is_crowded(hash) || self.shared.turned_away.has(hash, now)

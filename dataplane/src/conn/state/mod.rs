@@ -234,6 +234,11 @@ impl Lifetimes {
         self.0[(protocol as usize & 3) << 4 | usize::from(state.0 & 15)]
     }
 
+    /// That of the state which lasts longest.
+    pub fn longest(&self) -> u32 {
+        self.0.iter().copied().max().unwrap_or(0)
+    }
+
     /// As [`Lifetimes::of`]: the state is in the lower four of the bits, the protocol in the two above the next two.
     #[inline]
     pub(super) fn of_bits(&self, bits: usize) -> u32 {

@@ -229,7 +229,7 @@ impl<F: Frame> Director<F> {
         if asked.packet.is_of_ipv6() && self.is_under_suspicion6(now) {
             return true;
         }
-        let (until, is_crowded) = match self.shared.flows_move {
+        let (until, is_crowded) = match self.may_be_moving(&asked.packet, now) {
             true => {
                 (self.shared.untracked_until.load(Relaxed), self.is_crowded_anywhere_without(hash, ended))
             }

@@ -80,7 +80,8 @@ impl<F: Frame> Director<F> {
         if !is_elsewhere && ended.is_none() {
             story.say(Step::NoRecord);
         }
-        let may_be_elsewhere = self.shared.flows_move && !(service.one_packet && protocol == Protocol::Udp);
+        let may_be_elsewhere =
+            self.may_be_moving(packet, now) && !(service.one_packet && protocol == Protocol::Udp);
         if !may_open(packet, protocol, snapshot) {
             let freed = usize::from(ended.is_some());
             let may_go_on =
@@ -105,7 +106,7 @@ impl<F: Frame> Director<F> {
     fn explain_elsewhere(&self, asked: &Asked<'_>, story: &mut Story) -> (Option<Outcome>, bool) {
         let Asked { packet, lookup, context, .. } = asked;
         let Context { snapshot, now, .. } = *context;
-        if !self.shared.flows_move {
+        if !self.may_be_moving(packet, now) {
             return (None, false);
         }
         let Some((owner, record)) = self.find_request_elsewhere(packet, lookup, snapshot) else {

@@ -1,6 +1,7 @@
 //! IPv6 virtual servers by direct routing.
 
 mod explain;
+mod extended;
 mod marks;
 mod persistence;
 mod room;
