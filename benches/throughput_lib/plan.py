@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import machine, stages, testpmd, weir
 from .machine import Failed, Sample, Window
-from .traffic import Traffic
+from .traffic import Traffic, size_least
 
 CASES = testpmd.MODES + weir.METHODS
 USUAL = tuple(case for case in CASES if case not in weir.TUNNELS)
@@ -91,20 +91,26 @@ def points(
     """A star by default: all flow counts with the first kind and size, then the other sizes and kinds at 1 M flows."""
     centre = 1_000_000 if 1_000_000 in flows else max(flows)
     if product:
-        chosen = [Traffic(k, s, f, workers) for k in kinds for s in sizes for f in flows]
+        chosen = [_traffic(k, s, f, workers) for k in kinds for s in sizes for f in flows]
     else:
-        chosen = [Traffic(kinds[0], sizes[0], f, workers) for f in flows]
-        chosen += [Traffic(kinds[0], s, centre, workers) for s in sizes[1:]]
+        chosen = [_traffic(kinds[0], sizes[0], f, workers) for f in flows]
+        chosen += [_traffic(kinds[0], s, centre, workers) for s in sizes[1:]]
         # The first pass over a file of SYNs must last: it takes as many as there are.
-        chosen += [Traffic(k, sizes[0], max(flows) if k == "syn" else centre, workers) for k in kinds[1:]]
-    central = (sizes[0], centre)
-    return [_point(t, cases, mbuf_bytes, capacity, central == (t.size, t.flows)) for t in chosen]
+        is_syn = [(k, k.removesuffix("6") == "syn") for k in kinds[1:]]
+        chosen += [_traffic(k, sizes[0], max(flows) if syn else centre, workers) for k, syn in is_syn]
+    is_central = [t == _traffic(t.kind, sizes[0], centre, workers) for t in chosen]
+    return [_point(t, cases, mbuf_bytes, capacity, central) for t, central in zip(chosen, is_central)]
+
+
+def _traffic(kind: str, size: int, flows: int, workers: int) -> Traffic:
+    """Frames of this size, or as small as they can be."""
+    return Traffic(kind, max(size, size_least(kind)), flows, workers)
 
 
 def _point(
     traffic: Traffic, cases: list[str], mbuf_bytes: int | None, capacity: int | None, central: bool
 ) -> Point:
-    programs = [case for case in cases if traffic.kind != "mixed" or case not in ("dr", "tun", *weir.TUNNELS)]
+    programs = [case for case in cases if traffic.what != "mixed" or case not in ("dr", "tun", *weir.TUNNELS)]
     records = capacity or weir.capacity_for(traffic.flows)
     point = Point(traffic, mbuf_bytes or MBUF_DATA_BYTES, records, programs, central)
     if mbuf_bytes is None and point.pages_needed() > machine.hugepages_obtainable():
@@ -128,7 +134,7 @@ def measure(point: Point, settings: Settings, say: Callable[[str], None]) -> Non
                 if program not in point.failed:
                     say(f"{program}, run {turn + 1} of {settings.runs}")
                     _turn(program, point, files, settings)
-        if settings.stages and point.central and point.traffic.kind != "syn":
+        if settings.stages and point.central and point.traffic.what != "syn":
             for program in (method for method in weir.METHODS if method in point.results):
                 say(f"{program}, by stage")
                 try:
@@ -176,7 +182,7 @@ def _run(program: str, point: Point, files: list[Path], settings: Settings) -> d
         case = settings.case(program, point)
         subject = weir.Weir(settings.weir, case, files, settings.lcores, settings.folder)
     try:
-        if isinstance(subject, weir.Weir) and traffic.kind == "syn":
+        if isinstance(subject, weir.Weir) and traffic.what == "syn":
             run = _first_pass(subject)
         else:
             subject.warm_up(settings.warm_up)
@@ -229,23 +235,27 @@ def _first_pass(subject: weir.Weir) -> dict:
 
 
 def connection_bytes(settings: Settings) -> list[dict]:
-    """Bytes of memory per connection of capacity: the slope between two starts, without persistence and with it."""
+    """Bytes of memory per connection of capacity: the slope between two starts, without persistence and with it, and of IPv6."""
     low, high = _MEMORY_CAPACITIES
     out = []
     try:
         machine.reserve_hugepages(Point(Traffic("ack", 64, 1), MBUF_DATA_BYTES, high, [], False).pages_needed())
-        for persistent in (False, True):
-            used = [_memory_used(capacity, persistent, settings) for capacity in (low, high)]
+        for kind, persistent in (("ack", False), ("ack", True), ("ack6", False)):
+            traffic = _traffic(kind, 64, 1, 1)
+            used = [_memory_used(capacity, traffic, persistent, settings) for capacity in (low, high)]
             slope = (used[1] - used[0]) / (high - low)
-            out.append({"capacities": [low, high], "persistent": persistent, "bytes": used, "bytes_per_connection": slope})
+            out.append({
+                "capacities": [low, high], "persistent": persistent, "ipv6": traffic.is_ipv6, "bytes": used,
+                "bytes_per_connection": slope,
+            })
     finally:
         machine.release_hugepages()
     return out
 
 
-def _memory_used(capacity: int, persistent: bool, settings: Settings) -> int:
+def _memory_used(capacity: int, traffic: Traffic, persistent: bool, settings: Settings) -> int:
     assert settings.weir is not None, "only asked for with weir"
-    case = weir.Case("dr", Traffic("ack", 64, 1), MBUF_DATA_BYTES, capacity, persistent)
+    case = weir.Case("dr", traffic, MBUF_DATA_BYTES, capacity, persistent)
     subject = weir.Weir(settings.weir, case, [], settings.lcores, settings.folder)
     try:
         subject.await_metrics()

@@ -127,6 +127,7 @@ def text(result: dict) -> Iterator[str]:
 def memory_line(memory: list[dict]) -> str:
     parts = (
         f"{m['bytes_per_connection']:.1f} bytes{' with persistence' if m.get('persistent') else ''}"
+        f"{' over IPv6' if m.get('ipv6') else ''}"
         f" (from {m['capacities'][0]:,} to {m['capacities'][1]:,})"
         for m in memory
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scapy.all import IP, TCP, UDP, Ether, rdpcap  # noqa: E402
+from scapy.all import IP, TCP, UDP, Ether, IPv6, rdpcap  # noqa: E402
 
 from throughput_lib import plan, plot, report, traffic, weir  # noqa: E402
 from throughput_lib.machine import Failed, Sample, Window  # noqa: E402
@@ -29,12 +29,17 @@ class Files(unittest.TestCase):
 
     def test_frames_are_as_long_as_asked_and_their_checksums_right(self):
         for kind in traffic.KINDS:
-            for size in (64, 65, 512, 1500, 1518):
+            for size in (traffic.size_least(kind), 79, 512, 1500, 1518):
                 for frame in self.frames(kind, size, 50):
                     self.assertEqual(len(frame), size - 4)
                     self.assertEqual(frame.dst, traffic.WEIR_MAC)
                     again = Ether(bytes(frame))
-                    l4 = UDP if kind == "udp" else TCP
+                    l4 = UDP if kind.startswith("udp") else TCP
+                    if IPv6 in frame:
+                        del again[l4].chksum
+                        self.assertEqual(frame[l4].chksum, Ether(bytes(again))[l4].chksum)
+                        self.assertEqual(frame[IPv6].plen, len(frame) - 54)
+                        continue
                     del again[IP].chksum, again[l4].chksum
                     again = Ether(bytes(again))
                     self.assertEqual(frame[IP].chksum, again[IP].chksum)
@@ -42,23 +47,26 @@ class Files(unittest.TestCase):
                     self.assertEqual(frame[IP].len, len(frame[IP]) - (6 if size == 64 and l4 is TCP else 0))
 
     def test_flows_are_distinct_clients_of_the_vip(self):
+        four, six = (IP, "100.", "198.18.0.1"), (IPv6, "2001:db8:64::", "2001:db8::100")
         for kind, l4, flags in (("ack", TCP, "A"), ("syn", TCP, "S"), ("udp", UDP, None)):
-            frames = self.frames(kind, 64)
-            clients = {(frame[IP].src, frame[l4].sport) for frame in frames}
-            self.assertEqual(len(clients), FLOWS)
-            self.assertTrue(all(address.startswith("100.") for address, _ in clients))
-            self.assertEqual({(frame[IP].dst, frame[l4].dport) for frame in frames}, {("198.18.0.1", 80)})
-            if flags:
-                self.assertEqual({str(frame[TCP].flags) for frame in frames}, {flags})
+            for suffix, (ip, prefix, vip) in (("", four), ("6", six)):
+                frames = self.frames(kind + suffix, 78)
+                clients = {(frame[ip].src, frame[l4].sport) for frame in frames}
+                self.assertEqual(len(clients), FLOWS)
+                self.assertTrue(all(address.startswith(prefix) for address, _ in clients))
+                self.assertEqual({(frame[ip].dst, frame[l4].dport) for frame in frames}, {(vip, 80)})
+                if flags:
+                    self.assertEqual({str(frame[TCP].flags) for frame in frames}, {flags})
 
     def test_mixed_files_hold_one_reply_for_each_request_far_from_it(self):
-        frames = self.frames("mixed", 64)
-        requests, replies = frames[::2], frames[1::2]
-        asked = [(frame[IP].src, frame[TCP].sport) for frame in requests]
-        answered = [(frame[IP].dst, frame[TCP].dport) for frame in replies]
-        self.assertEqual({(frame[IP].src, frame[TCP].sport) for frame in replies}, {("10.0.0.11", 8080)})
-        self.assertEqual(sorted(asked), sorted(answered))
-        self.assertEqual(asked, answered[FLOWS // 2 :] + answered[: FLOWS // 2])
+        for kind, ip, server in (("mixed", IP, "10.0.0.11"), ("mixed6", IPv6, "2001:db8::1:0")):
+            frames = self.frames(kind, 78)
+            requests, replies = frames[::2], frames[1::2]
+            asked = [(frame[ip].src, frame[TCP].sport) for frame in requests]
+            answered = [(frame[ip].dst, frame[TCP].dport) for frame in replies]
+            self.assertEqual({(frame[ip].src, frame[TCP].sport) for frame in replies}, {(server, 8080)})
+            self.assertEqual(sorted(asked), sorted(answered))
+            self.assertEqual(asked, answered[FLOWS // 2 :] + answered[: FLOWS // 2])
 
     def test_pieces_of_a_file_fit_together(self):
         flows = (1 << 22) // (16 + 1514) + 100

@@ -31,6 +31,11 @@ def addresses(count: int) -> list[str]:
     return [f"10.0.{i >> 8}.{i & 255}" for i in range(first, first + count)]
 
 
+def addresses6(count: int) -> list[str]:
+    """As `addresses`, of IPv6."""
+    return [f"2001:db8::1:{i:x}" for i in range(count)]
+
+
 @dataclass(frozen=True)
 class Case:
     """One start of weir."""
@@ -45,22 +50,28 @@ class Case:
 
     def file(self, folder: Path, http_port: int) -> str:
         """weir's configuration. Every next hop has a static binding, so nothing waits for ARP."""
-        nat = self.method == "nat"
-        protocol = "udp" if self.traffic.kind == "udp" else "tcp"
-        servers = [traffic.REAL_SERVER_NAT] if nat else addresses(self.real_servers)
+        nat, six = self.method == "nat", self.traffic.is_ipv6
+        protocol = "udp" if self.traffic.what == "udp" else "tcp"
+        if six:
+            servers = [traffic.REAL_SERVER_NAT6] if nat else addresses6(self.real_servers)
+        else:
+            servers = [traffic.REAL_SERVER_NAT] if nat else addresses(self.real_servers)
+        own, gateway, vip = "10.0.0.1/16", "10.0.0.254", traffic.VIP
+        if six:
+            own, gateway, vip = "2001:db8::1/64", "2001:db8::fe", traffic.VIP6
         lines = [
             f'[control]\nsocket = "{folder}/weir.sock"\n',
             f'[http]\nlisten = "127.0.0.1:{http_port}"\n',
             f"[memory]\nmbufs = {self.traffic.frames + SPARE_MBUFS}\nmbuf_data_bytes = {self.mbuf_bytes}\n",
             f"[connections]\ncapacity = {self.capacity}\nsloppy_tcp = true\n",
             f'[[port]]\nname = "bench"\ndevice = "net_pcap0"\nmac = "{traffic.WEIR_MAC}"',
-            f'addresses = ["10.0.0.1/16"]\nmtu = {min(9600, self.mbuf_bytes - FRAME_OVERHEAD_BYTES)}\n',
-            '[[route]]\ndestination = "0.0.0.0/0"\ngateway = "10.0.0.254"\n',
-            f'[[neighbor]]\naddress = "10.0.0.254"\nmac = "{traffic.GATEWAY_MAC}"\n',
+            f'addresses = ["{own}"]\nmtu = {min(9600, self.mbuf_bytes - FRAME_OVERHEAD_BYTES)}\n',
+            f'[[route]]\ndestination = "{"::/0" if six else "0.0.0.0/0"}"\ngateway = "{gateway}"\n',
+            f'[[neighbor]]\naddress = "{gateway}"\nmac = "{traffic.GATEWAY_MAC}"\n',
         ]
         for i, server in enumerate(servers):
             lines.append(f'[[neighbor]]\naddress = "{server}"\nmac = "02:00:00:01:{i >> 8:02x}:{i & 255:02x}"\n')
-        lines.append(f'[[virtual_server]]\nname = "bench"\naddress = "{traffic.VIP}"\nport = {traffic.VIP_PORT}')
+        lines.append(f'[[virtual_server]]\nname = "bench"\naddress = "{vip}"\nport = {traffic.VIP_PORT}')
         forwarding = "tun" if self.method in TUNNELS else self.method
         lines.append(f'protocol = "{protocol}"\nforwarding = "{forwarding}"\nscheduler = "{self.scheduler}"\n')
         if self.persistent:

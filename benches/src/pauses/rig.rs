@@ -9,6 +9,7 @@ use weir_benches::lab::{HASH_KEY, read};
 use weir_benches::pool::{PoolFrame, PoolWire};
 use weir_config::model::Config;
 use weir_dataplane::clock::Now;
+use weir_dataplane::conn::clients::Clients;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::{Director, Message, Shared};
@@ -76,6 +77,7 @@ impl<'a> Rig<'a> {
         let key = HashKey::new(HASH_KEY);
         let capacity = config.connections.capacity as usize;
         let table = Table::new(memory(Table::lines_beside(capacity, config.templates()))?, capacity, key);
+        let table = table.with_clients(memory(Clients::lines_for(config.ipv6_clients()))?);
         let lines6 = memory(Templates::lines_for_ipv6(config.ipv6_templates()))?;
         let lines = memory(Templates::lines_for(config.templates()))?;
         let templates = Arc::new(Templates::new(lines, lines6, key));

@@ -1,6 +1,6 @@
 //! Frames that are made in place of others: another client, another virtual server.
 
-use weir_benches::frames::{CLIENT, VIP, tcp};
+use weir_benches::frames::{CLIENT, VIP, VIP6, client6, tcp, tcp6};
 use weir_dataplane::address::Addr4;
 use weir_dataplane::wire::l4::flags::{ACK, SYN};
 
@@ -44,6 +44,8 @@ impl Flow {
 pub(crate) struct Segments {
     syn: Vec<u8>,
     ack: Vec<u8>,
+    syn6: Vec<u8>,
+    ack6: Vec<u8>,
 }
 
 /// What a segment is in its connection.
@@ -51,12 +53,16 @@ pub(crate) struct Segments {
 pub(crate) enum Kind {
     First,
     Middle,
+    /// The same over IPv6, to its one virtual server.
+    First6,
+    Middle6,
 }
 
 impl Segments {
     pub(crate) fn new() -> Self {
         let of = |flags| tcp((Addr4::UNSPECIFIED, 0), (VIP, 80), flags);
-        Self { syn: of(SYN), ack: of(ACK) }
+        let of6 = |flags| tcp6(client6(0), (VIP6, 80), flags);
+        Self { syn: of(SYN), ack: of(ACK), syn6: of6(SYN), ack6: of6(ACK) }
     }
 
     /// The frame of this kind, with the ends of a flow.
@@ -64,6 +70,8 @@ impl Segments {
         let frame = match kind {
             Kind::First => &mut self.syn,
             Kind::Middle => &mut self.ack,
+            Kind::First6 => return of_ipv6(&mut self.syn6, flow),
+            Kind::Middle6 => return of_ipv6(&mut self.ack6, flow),
         };
         frame[26..30].copy_from_slice(&flow.client.octets());
         frame[30..34].copy_from_slice(&flow.vip.octets());
@@ -75,4 +83,11 @@ impl Segments {
         frame[24..26].copy_from_slice(&sum.to_be_bytes());
         frame
     }
+}
+
+/// Puts a flow's client into a frame of IPv6: its bits are the last ones of the address. Nobody looks at the checksum.
+fn of_ipv6(frame: &mut [u8], flow: Flow) -> &[u8] {
+    frame[34..38].copy_from_slice(&flow.client.octets());
+    frame[54..56].copy_from_slice(&flow.client_port.to_be_bytes());
+    frame
 }

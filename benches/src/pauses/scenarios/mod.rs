@@ -21,6 +21,7 @@ pub(crate) struct Scenario {
 pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "table", run: table::table },
     Scenario { name: "persistence", run: table::persistence },
+    Scenario { name: "ipv6", run: table::ipv6 },
     Scenario { name: "services", run: services::services },
     Scenario { name: "vrrp", run: services::vrrp },
     Scenario { name: "messages", run: messages::messages },
