@@ -8,11 +8,12 @@ use weir_config::model::Protocol;
 use crate::address::Addr4;
 use crate::conn::record::{Key, ServiceId, Usual, VipId, reply_hash_input};
 use crate::conn::table::Table;
+use crate::parse::plain6::{Plain6, Socket6};
 use crate::parse::{Packet, Plain, Socket};
 use crate::snapshot::{Ends, Snapshot, Target, protocol};
 use crate::stats::DropReason;
 use crate::wire::ipv4;
-use crate::wire::l4::icmp;
+use crate::wire::l4::{Tcp, icmp};
 
 /// What is to be done with an IPv4 packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +122,89 @@ impl LastService {
         lookup.service = target.service;
         lookup.key = target.key(packet.source, packet.source_port, port, protocol);
         Some(())
+    }
+}
+
+/// The virtual server of IPv6 that was asked for last.
+#[derive(Debug)]
+pub struct LastService6 {
+    destination: Socket6,
+    protocol: Protocol,
+    target: Target,
+}
+
+impl LastService6 {
+    /// None was asked for yet.
+    pub fn none() -> Self {
+        let target = Target { service: ServiceId::NONE, vip: VipId(0), any_port: false };
+        Self { destination: Socket6::default(), protocol: Protocol::Tcp, target }
+    }
+
+    /// Whether a plain packet asks for the same virtual server again.
+    #[inline]
+    pub(crate) fn is_asked_by(&self, plain: &Plain6) -> bool {
+        plain.destination_socket() == self.destination
+    }
+
+    /// What a plain packet is looked up by, its client and hash aside. `None`: which virtual server it asks for is not told by its
+    /// destination alone, or it asks for none.
+    #[inline]
+    pub(crate) fn ask(&mut self, plain: &Plain6, snapshot: &Snapshot) -> Option<Lookup> {
+        if !self.is_asked_by(plain) {
+            self.look_up(plain, snapshot)?;
+        }
+        let Tcp { source, destination, .. } = &plain.tcp;
+        let key = self.target.key(Addr4::UNSPECIFIED, source.get(), destination.get(), self.protocol);
+        Some(Lookup { hash: 0, key, service: self.target.service })
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, plain: &Plain6, snapshot: &Snapshot) -> Option<()> {
+        let (address, port, number) =
+            (plain.ip.destination.into(), plain.tcp.destination.get(), plain.ip.next_header);
+        let target = snapshot.target_of_all6(address, port, number)?;
+        *self = Self { destination: plain.destination_socket(), protocol: protocol(number)?, target };
+        Some(())
+    }
+}
+
+/// As [`LastServers`], of IPv6.
+#[derive(Debug)]
+pub struct LastServers6(Box<[LastServer6; LAST_SERVERS]>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct LastServer6 {
+    source: Socket6,
+    /// See [`Usual::of_server`].
+    any_port: Option<u16>,
+}
+
+impl LastServers6 {
+    /// None sent yet.
+    pub fn none() -> Self {
+        Self(Box::new([LastServer6::default(); LAST_SERVERS]))
+    }
+
+    /// Forgets them all.
+    pub fn clear(&mut self) {
+        self.0.fill(LastServer6::default());
+    }
+
+    /// What a plain packet to an address that is none of ours is looked up by, its client and hash aside, if a NAT real server sent it.
+    #[inline]
+    pub(crate) fn ask(&mut self, plain: &Plain6, snapshot: &Snapshot) -> Option<Lookup> {
+        let source = plain.source_socket();
+        let last = &mut self.0[source.hash()];
+        if last.source != source {
+            let (address, port) = (plain.ip.source.into(), plain.tcp.source.get());
+            let any_port = snapshot.nat_server_of_all6(address, port, plain.ip.next_header)?;
+            *last = LastServer6 { source, any_port };
+        }
+        let (client_port, port) = (plain.tcp.destination.get(), last.any_port.unwrap_or(0));
+        let protocol = protocol(plain.ip.next_header)?;
+        let key =
+            Key::new(Addr4::UNSPECIFIED, client_port, VipId(0), port, protocol, last.any_port.is_some());
+        Some(Lookup { hash: 0, key, service: ServiceId::NONE })
     }
 }
 

@@ -20,6 +20,7 @@ use dpdk::memory::{Line, Slab};
 
 use super::table::HashKey;
 use crate::address::Addr4;
+use crate::parse::plain6::{Words, words};
 
 /// Addresses in a line: words 0 to 3, upper halves first.
 const PLACES: usize = 2;
@@ -85,6 +86,50 @@ impl Clients {
         self.shared.find(address).map(|place| Addr4::client6(place as u32))
     }
 
+    /// The line where an address belongs.
+    #[inline]
+    pub(crate) fn home(&self, address: Words) -> usize {
+        self.shared.home(address)
+    }
+
+    /// Asks the processor for a line.
+    #[inline]
+    pub(crate) fn prefetch(&self, line: usize) {
+        dpdk::lcore::prefetch_at(&self.shared.lines, line);
+    }
+
+    /// As [`Clients::number`], of an address that belongs into the line `home`. Without a branch that depends on where in
+    /// the line it is, which no processor could guess.
+    #[inline]
+    pub(crate) fn number_from(&self, home: usize, address: Words) -> Option<Addr4> {
+        let line = &self.shared.lines.get(home)?.0;
+        let differs = |slot: usize| {
+            let word = |half: usize| line[2 * slot + half].load(Relaxed) ^ address[half];
+            word(0) | word(1)
+        };
+        let slot = (1..PLACES).fold(0, |found, slot| if differs(slot) == 0 { slot } else { found });
+        // The unspecified address stands in each place that is free.
+        if differs(slot) == 0 && address != [0; 2] {
+            return Some(Addr4::client6((home * PLACES + slot) as u32));
+        }
+        if line[PASSED].load(Relaxed) == 0 { None } else { self.number_behind(home, address) }
+    }
+
+    #[inline(never)]
+    fn number_behind(&self, home: usize, address: Words) -> Option<Addr4> {
+        self.shared.find_from(home, address).map(|place| Addr4::client6(place as u32))
+    }
+
+    /// The number that an address has or would most likely get.
+    #[inline]
+    pub(crate) fn likely_number(&self, home: usize, address: Words) -> Option<Addr4> {
+        self.number_from(home, address).or_else(|| {
+            let line = &self.shared.lines.get(home)?.0;
+            let slot = (0..PLACES).find(|slot| line[2 * slot].load(Relaxed) == 0)?;
+            Some(Addr4::client6((home * PLACES + slot) as u32))
+        })
+    }
+
     /// The address that goes by a number, as long as a record names it.
     pub fn address(&self, client: Addr4) -> Option<Ipv6Addr> {
         let place = client.place_client6().filter(|place| place / PLACES < self.shared.lines.len())?;
@@ -94,16 +139,25 @@ impl Clients {
 
     /// The number that an address has or would get; [`Addr4::STRANGER6`]: there is no room.
     pub fn peek(&self, address: Ipv6Addr) -> Addr4 {
-        let place = self.shared.find(address).or_else(|| self.shared.room(address).map(|(_, place)| place));
+        let place = self.shared.find(address).or_else(|| {
+            let address = words(address);
+            self.shared.room(self.shared.home(address), address).map(|(_, place)| place)
+        });
         place.map_or(Addr4::STRANGER6, |place| Addr4::client6(place as u32))
     }
 
     /// The number of an address, which gets one if it has none; [`Addr4::STRANGER6`]: there is no room. It has the number up to
     /// [`Clients::settle`], whatever becomes of its records, and keeps it if one names it then.
     pub fn take(&mut self, address: Ipv6Addr) -> Addr4 {
+        let address = words(address);
+        self.take_from(self.shared.home(address), address)
+    }
+
+    /// As [`Clients::take`], of an address that belongs into the line `home`.
+    pub(crate) fn take_from(&mut self, home: usize, address: Words) -> Addr4 {
         self.settle();
-        let place = self.shared.find(address).or_else(|| {
-            let place = self.shared.put(address)?;
+        let place = self.shared.find_from(home, address).or_else(|| {
+            let place = self.shared.put(home, address)?;
             self.len += 1;
             Some(place)
         });
@@ -150,8 +204,7 @@ impl Clients {
 impl Places {
     /// The line where an address belongs.
     #[inline]
-    fn home(&self, address: Ipv6Addr) -> usize {
-        let [upper, lower] = words(address);
+    fn home(&self, [upper, lower]: Words) -> usize {
         let hash = self.key.hash(self.key.hash(lower) ^ upper);
         ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize
     }
@@ -163,12 +216,16 @@ impl Places {
     }
 
     fn find(&self, address: Ipv6Addr) -> Option<usize> {
-        let [upper, lower] = words(address);
+        let address = words(address);
+        self.find_from(self.home(address), address)
+    }
+
+    /// As [`Places::find`], of an address that belongs into the line `home`.
+    fn find_from(&self, home: usize, [upper, lower]: Words) -> Option<usize> {
         // It stands in each place that is free.
         if upper | lower == 0 {
             return None;
         }
-        let home = self.home(address);
         for distance in 0..PROBES {
             let line = self.behind(home, distance);
             let words = &self.lines.get(line)?.0;
@@ -186,11 +243,10 @@ impl Places {
     }
 
     /// A place for an address that has none, and how many lines it is behind where that belongs.
-    fn room(&self, address: Ipv6Addr) -> Option<(usize, usize)> {
-        if address.is_unspecified() {
+    fn room(&self, home: usize, address: Words) -> Option<(usize, usize)> {
+        if address == [0; 2] {
             return None;
         }
-        let home = self.home(address);
         let probes = PROBES.min(self.lines.len());
         let places_in = |line: usize| line * PLACES..(line + 1) * PLACES;
         let free_in = |line: usize| places_in(line).find(|place| self.is_free(*place));
@@ -198,8 +254,8 @@ impl Places {
     }
 
     /// Puts an address that has none into a place.
-    fn put(&self, address: Ipv6Addr) -> Option<usize> {
-        let (home, (distance, place)) = (self.home(address), self.room(address)?);
+    fn put(&self, home: usize, address: Words) -> Option<usize> {
+        let (distance, place) = self.room(home, address)?;
         for passed in (0..distance).map(|distance| &self.lines[self.behind(home, distance)].0[PASSED]) {
             passed.store(passed.load(Relaxed) + 1, Relaxed);
         }
@@ -210,12 +266,12 @@ impl Places {
 
     fn take_out(&self, place: usize) {
         let address = self.address(place);
-        let (home, line) = (self.home(address), place / PLACES);
+        let (home, line) = (self.home(words(address)), place / PLACES);
         for passed in (0..PROBES).map(|distance| self.behind(home, distance)).take_while(|at| *at != line) {
             let passed = &self.lines[passed].0[PASSED];
             passed.store(passed.load(Relaxed).saturating_sub(1), Relaxed);
         }
-        self.write(place, Ipv6Addr::UNSPECIFIED);
+        self.write(place, [0; 2]);
     }
 
     fn is_free(&self, place: usize) -> bool {
@@ -228,12 +284,11 @@ impl Places {
         address([words[at].load(Relaxed), words[at + 1].load(Relaxed)])
     }
 
-    fn write(&self, place: usize, address: Ipv6Addr) {
+    fn write(&self, place: usize, [upper, lower]: Words) {
         let (words, at) = (&self.lines[place / PLACES].0, place % PLACES * 2);
         let version = words[VERSION].load(Relaxed);
         words[VERSION].store(version.wrapping_add(1), Relaxed);
         fence(Release);
-        let [upper, lower] = self::words(address);
         words[at].store(upper, Relaxed);
         words[at + 1].store(lower, Relaxed);
         words[VERSION].store(version.wrapping_add(2), Release);
@@ -272,12 +327,6 @@ impl View {
         let number = Addr4::client6(place as u32);
         (self.address(number) == Some(address)).then_some(number)
     }
-}
-
-#[inline]
-fn words(address: Ipv6Addr) -> [u64; 2] {
-    let bits = address.to_bits();
-    [(bits >> 64) as u64, bits as u64]
 }
 
 fn address([upper, lower]: [u64; 2]) -> Ipv6Addr {

@@ -185,6 +185,26 @@ impl Table {
         UsualKey { home: self.homes.home(self.hash(hash_input)), ..key }
     }
 
+    /// The same of a usual packet that is looked up by `key`.
+    #[inline]
+    pub fn usual_key_of(&self, key: Key) -> UsualKey {
+        let home = self.homes.home(self.hash(key.hash_input()));
+        UsualKey { home, key: key.key, going_on: key.going_on() }
+    }
+
+    /// The same of a real server's packet, with the port in `key` where [`super::record::reply_hash_input`] has it.
+    #[inline]
+    pub fn usual_reply_key_of(&self, key: Key) -> UsualKey {
+        let home = self.homes.home(self.hash(key.hash_input()));
+        UsualKey { home, key: key.key, going_on: key.going_on() & REPLY_GOING_ON_MASK | REPLY }
+    }
+
+    /// Asks the processor for the line to look in for a usual packet's connection.
+    #[inline]
+    pub fn prefetch_usual(&self, key: UsualKey) {
+        dpdk::lcore::prefetch_at(&self.shared.lines, key.home);
+    }
+
     /// The records, for usual packets at `now` seconds.
     #[inline]
     pub fn usual_records(&mut self, now: u32) -> UsualRecords<'_> {
@@ -251,6 +271,13 @@ impl Table {
         debug_assert_eq!(self.shared.value(slot.line, slot.slot), 0);
         self.shared.fill(slot.line, slot.slot, record);
         self.len += 1;
+    }
+
+    /// As [`Table::fill`], of a client of IPv6, whose number it holds from here on.
+    #[inline]
+    pub fn fill6(&mut self, slot: Slot, record: Record) {
+        self.clients.hold(record.client());
+        self.fill(slot, record);
     }
 
     /// Adds a connection that [`Table::find`] did not find.

@@ -1,15 +1,16 @@
 //! What the first round finds out about a frame, for the rounds after it.
 //!
-//! A finding is one of four: the key of a usual frame, what an opening frame is looked up by, nothing yet for one that is
-//! put off, and what was read of any other. [`Found`] says which. It is not kept as that enum: most frames are usual, and
+//! A finding is the key of a usual frame, what an opening frame is looked up by, nothing yet for one that is put off, what a
+//! plain frame of IPv6 is looked up by, where one goes out that is ready, or what was read of any other. [`Found`] says which. It is not kept as that enum: most frames are usual, and
 //! loops over the burst would look at its tag before they touch a key, which costs each established packet 13 instructions
 //! on top of 237 (`benches/instructions`). So the key has a place of its own, which holds [`UsualKey::NONE`] for all frames
-//! but usual ones, and the tag is looked at only then. The fields are private: what sets one of the four unsets the others.
+//! but usual ones, and the tag is looked at only then. The fields are private: what sets one of these unsets the others.
 
-use super::Step;
+use super::{Exit, Step};
 use crate::classify::Lookup;
 use crate::conn::record::UsualKey;
 use crate::parse::Packet;
+use crate::parse::plain6::Kind;
 
 /// See the module. Written in place, so nothing is moved between the rounds.
 #[derive(Clone, Copy)]
@@ -27,6 +28,11 @@ enum Unusual {
     Opening,
     PutOff,
     Other,
+    /// Of IPv6: the same, but for its client and its hash, in whose place is the line where its client's number is.
+    Plain6(Kind),
+    /// The same of a real server's frame to a client of IPv6.
+    Reply6,
+    Ready(Exit),
 }
 
 /// What a finding can be.
@@ -38,6 +44,13 @@ pub(super) enum Found<'a> {
     Opening(&'a Lookup),
     /// Of a frame that is looked at later in the round. Nothing is that when the round is over.
     PutOff,
+    /// Of a plain frame of IPv6, which is looked up by this, but for its client and its hash, in whose place is the line where its
+    /// client's number is.
+    Plain6(Kind, &'a Lookup),
+    /// The same of a plain frame of IPv6 from a NAT real server.
+    Reply6(&'a Lookup),
+    /// Of a frame of IPv6 that is ready to be sent.
+    Ready(Exit),
     /// Of a frame that takes the common way: [`Finding::reading_or`] gives what was read of it.
     Other,
 }
@@ -73,6 +86,9 @@ impl Finding {
         match self.unusual {
             Unusual::Opening => Found::Opening(&self.reading.lookup),
             Unusual::PutOff => Found::PutOff,
+            Unusual::Plain6(kind) => Found::Plain6(kind, &self.reading.lookup),
+            Unusual::Reply6 => Found::Reply6(&self.reading.lookup),
+            Unusual::Ready(exit) => Found::Ready(exit),
             Unusual::Other => Found::Other,
         }
     }
@@ -87,6 +103,12 @@ impl Finding {
         if self.unusual == Unusual::Opening { Some(&self.reading.lookup) } else { None }
     }
 
+    /// Whether it is of a plain frame of IPv6, ready or not. Asked of frames without a key alone.
+    #[inline]
+    pub(super) fn is_plain6(&self) -> bool {
+        matches!(self.unusual, Unusual::Plain6(_) | Unusual::Reply6 | Unusual::Ready(_))
+    }
+
     /// The frame is a usual one.
     #[inline(always)]
     pub(super) fn set_usual(&mut self, key: UsualKey) {
@@ -98,6 +120,26 @@ impl Finding {
     pub(super) fn set_opening(&mut self, lookup: Lookup) {
         self.reading.lookup = lookup;
         self.set_unusual(Unusual::Opening);
+    }
+
+    /// The frame is a plain one of IPv6: see [`Found::Plain6`].
+    #[inline]
+    pub(super) fn set_plain6(&mut self, kind: Kind, lookup: Lookup) {
+        self.reading.lookup = lookup;
+        self.set_unusual(Unusual::Plain6(kind));
+    }
+
+    /// The frame is a plain one of IPv6 from a NAT real server: see [`Found::Reply6`].
+    #[inline]
+    pub(super) fn set_reply6(&mut self, lookup: Lookup) {
+        self.reading.lookup = lookup;
+        self.set_unusual(Unusual::Reply6);
+    }
+
+    /// The frame of IPv6 is ready to be sent.
+    #[inline]
+    pub(super) fn set_ready(&mut self, exit: Exit) {
+        self.set_unusual(Unusual::Ready(exit));
     }
 
     /// The frame is to be looked at later in the round.
@@ -145,11 +187,14 @@ mod tests {
         let lines = Slab::heap(Table::lines_for(1)).expect("memory");
         let usual = Table::new(lines, 1, HashKey::new([1, 3])).usual_key(&key.usual(), Addr4::UNSPECIFIED, 0);
         let lookup = Lookup { hash: 1, key, service: ServiceId(2) };
-        let set: [fn(&mut Finding, UsualKey, Lookup); 4] = [
+        let set: [fn(&mut Finding, UsualKey, Lookup); 7] = [
             |finding, usual, _| finding.set_usual(usual),
             |finding, _, lookup| finding.set_opening(lookup),
             |finding, _, _| finding.put_off(),
             |finding, _, _| finding.set_other().packet.l4 = 34,
+            |finding, _, lookup| finding.set_plain6(Kind::Opening, lookup),
+            |finding, _, _| finding.set_ready(Exit::new(7).expect("a port")),
+            |finding, _, lookup| finding.set_reply6(lookup),
         ];
         for (before, set_before) in set.iter().enumerate() {
             for (after, set_after) in set.iter().enumerate() {
@@ -160,6 +205,9 @@ mod tests {
                     Found::Usual(key) => after == 0 && key == usual,
                     Found::Opening(found) => after == 1 && *found == lookup,
                     Found::PutOff => after == 2,
+                    Found::Plain6(kind, found) => after == 4 && kind == Kind::Opening && *found == lookup,
+                    Found::Ready(exit) => after == 5 && exit.port() == 7,
+                    Found::Reply6(found) => after == 6 && *found == lookup,
                     Found::Other => after == 3 && finding.reading_or(|_| ()).packet.l4 == 34,
                 };
                 assert!(is_right, "{before}, then {after}: {:?}", finding.found());

@@ -177,7 +177,12 @@ impl<F: Frame> Director<F> {
 
     /// A first packet that can't go on as most do.
     #[cold]
-    fn forward_fresh<W: Wire<Frame = F>>(&mut self, frame: F, server: &Server, pass: &mut Pass<'_, W>) {
+    pub(super) fn forward_fresh<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        server: &Server,
+        pass: &mut Pass<'_, W>,
+    ) {
         let mut reading = Reading::default();
         self.read_any(&frame, &mut reading, pass.context);
         let passed = self.forward_first(frame, &reading.packet, server, pass);
@@ -186,7 +191,7 @@ impl<F: Frame> Director<F> {
 
     /// No real server takes the connection.
     #[cold]
-    fn refuse_fresh<W: Wire<Frame = F>>(&mut self, frame: F, pass: &mut Pass<'_, W>) {
+    pub(super) fn refuse_fresh<W: Wire<Frame = F>>(&mut self, frame: F, pass: &mut Pass<'_, W>) {
         let mut reading = Reading::default();
         self.read_any(&frame, &mut reading, pass.context);
         let error = reply::Error::PORT_UNREACHABLE;
@@ -203,6 +208,6 @@ impl<F: Frame> Director<F> {
 
 /// Whether new connections are scheduled and no more.
 #[inline]
-fn is_simple(service: &Service) -> bool {
+pub(super) fn is_simple(service: &Service) -> bool {
     service.persistence.is_none() && service.mark.is_none()
 }

@@ -264,8 +264,14 @@ impl<F: Frame> Director<F> {
     /// As [`Director::may_be_moving`]: devices that spread packets by their ports may find none behind extension headers.
     #[cold]
     pub(super) fn may_be_moving6(&self, packet: &Packet, now: Now) -> bool {
-        let is_extended = || now.seconds < self.shared.extended_until.load(Relaxed);
-        self.views.len() > 1 && (is_behind_extensions(packet) || is_extended())
+        self.views.len() > 1 && (is_behind_extensions(packet) || self.was_extended(now))
+    }
+
+    /// Whether there was a packet behind extension headers of late, so that some connection may be with a worker that gets only
+    /// such packets of it.
+    #[inline]
+    pub(super) fn was_extended(&self, now: Now) -> bool {
+        now.seconds < self.shared.extended_until.load(Relaxed)
     }
 
     /// A packet opens a connection, if `is_first`, or is one of a connection of another worker's. If one of them stands behind
@@ -347,7 +353,8 @@ pub(super) fn number_of_vip6(address: Ipv6Addr, snapshot: &Snapshot) -> Addr4 {
 }
 
 /// As [`super::is_for`], of an IPv6 frame.
-fn is_for6(bytes: &[u8], port: &Port) -> bool {
+#[inline]
+pub(super) fn is_for6(bytes: &[u8], port: &Port) -> bool {
     let Some(macs) = bytes.first_chunk::<12>() else { return false };
     macs[6] & 1 == 0 && (macs.starts_with(&port.mac.0) || port.virtual_macs.receives6(macs))
 }

@@ -12,8 +12,10 @@ mod answer;
 mod errors6;
 pub mod explain;
 mod express;
+mod express6;
 mod finding;
 mod fresh;
+mod fresh6;
 mod ipv6;
 mod open;
 mod persist;
@@ -40,7 +42,7 @@ use crossbeam::queue::ArrayQueue;
 use weir_config::model::{MacAddress, Protocol};
 use zerocopy::FromBytes;
 
-use crate::classify::{Class, LastServers, LastService, Lookup, classify};
+use crate::classify::{Class, LastServers, LastServers6, LastService, LastService6, Lookup, classify};
 use crate::clock::Now;
 use crate::conn::record::Record;
 use crate::conn::state::{self, Direction, is_active, tcp};
@@ -59,7 +61,7 @@ use crate::rewrite;
 use crate::snapshot::server::Gauge;
 use crate::snapshot::{Port, Snapshot};
 use crate::stats::{DropReason, WorkerCounters};
-use crate::wire::ethernet::FRAME_LEN_MIN;
+use crate::wire::ethernet::{FRAME_LEN_MIN, TYPE_IPV6};
 use finding::{Finding, Reading};
 use fresh::First;
 use turned_away::TurnedAway;
@@ -196,7 +198,7 @@ pub struct Director<F> {
     swept: u64,
     round: Round,
     findings: Box<[Finding]>,
-    /// What is left to do for the burst in [`Director::read_further`]: [`SCATTERED`], [`PERSISTENT`].
+    /// What is left to do for the burst in [`Director::read_further`]: [`SCATTERED`], [`PERSISTENT`], [`IPV6`].
     further: u8,
     /// First packets of connections that were opened, until [`Director::forward_opened`].
     opened: ArrayVec<First<F>, OPENED_MAX>,
@@ -204,6 +206,10 @@ pub struct Director<F> {
     last_service: LastService,
     /// Good for the present snapshot.
     last_servers: LastServers,
+    /// Good for the present snapshot.
+    last_service6: LastService6,
+    /// Good for the present snapshot.
+    last_servers6: LastServers6,
     /// Connections that the sweep ended and that still hang on their templates. Has its memory from the start.
     ended_templated: Vec<Record>,
     /// The same of IPv6, with their clients.
@@ -236,6 +242,8 @@ struct Context<'a> {
 const SCATTERED: u8 = 1;
 /// Frames open connections to persistent virtual servers.
 const PERSISTENT: u8 = 2;
+/// Plain frames of IPv6 wait for [`Director::take_plain6`].
+const IPV6: u8 = 4;
 
 /// What every step of a frame is given: what stays the same over its burst, and the way out.
 struct Pass<'a, W> {
@@ -255,7 +263,7 @@ struct Round {
 }
 
 /// A port that a frame goes out of: its number plus one, so that an option of it is as small.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Exit(NonZeroU16);
 
 impl Exit {
@@ -313,6 +321,8 @@ impl<F: Frame> Director<F> {
             ended_templated6: Vec::with_capacity(upkeep::ENDED_TEMPLATED_MAX),
             last_service: LastService::none(),
             last_servers: LastServers::none(),
+            last_service6: LastService6::none(),
+            last_servers6: LastServers6::none(),
             findings: vec![Finding::none(); BURST].into(),
             further: 0,
             opened: ArrayVec::new(),
@@ -348,7 +358,7 @@ impl<F: Frame> Director<F> {
         let context = Context { snapshot, now, port };
         // Lent from the director for the burst, so that stages can borrow both.
         let mut findings = std::mem::take(&mut self.findings);
-        self.read(burst, &mut findings, context);
+        self.read(burst, &mut findings, context, wire);
         let mut exits = [None; BURST];
         let mut express = self.express(context);
         for ((frame, finding), exit) in burst.iter_mut().zip(findings.iter()).zip(&mut exits) {
@@ -384,6 +394,9 @@ impl<F: Frame> Director<F> {
         finding: &mut Finding,
         pass: &mut Pass<'_, W>,
     ) {
+        if finding.is_plain6() {
+            return self.take_other_way6(frame, finding, pass);
+        }
         if let Some(lookup) = finding.opening() {
             match self.open_fresh(frame, lookup, pass) {
                 Ok(()) => return,
@@ -423,8 +436,14 @@ impl<F: Frame> Director<F> {
 
     /// First round: parse, classify, prefetch.
     #[inline]
-    fn read(&mut self, burst: &Burst<F>, findings: &mut [Finding], context: Context<'_>) {
-        for frame in burst {
+    fn read<W: Wire<Frame = F>>(
+        &mut self,
+        burst: &mut Burst<F>,
+        findings: &mut [Finding],
+        context: Context<'_>,
+        wire: &mut W,
+    ) {
+        for frame in burst.iter() {
             frame.prefetch();
         }
         let port = &context.snapshot.ports[context.port];
@@ -456,18 +475,19 @@ impl<F: Frame> Director<F> {
         }
         let further = std::mem::take(&mut self.further);
         if further != 0 {
-            self.read_further(further, burst, findings, context);
+            self.read_further(further, burst, findings, context, wire);
         }
     }
 
     /// The end of the first round where a look at one frame after the other was not enough.
     #[inline(never)]
-    fn read_further(
+    fn read_further<W: Wire<Frame = F>>(
         &mut self,
         further: u8,
-        burst: &Burst<F>,
+        burst: &mut Burst<F>,
         findings: &mut [Finding],
         context: Context<'_>,
+        wire: &mut W,
     ) {
         if further & SCATTERED != 0 {
             self.read_scattered(burst, findings, context);
@@ -476,12 +496,18 @@ impl<F: Frame> Director<F> {
         if further & PERSISTENT != 0 {
             self.prefetch_templates_behind(&findings[..burst.len()], context.snapshot);
         }
+        if further & IPV6 != 0 {
+            self.take_plain6(burst, findings, context, wire);
+        }
     }
 
     /// First round of a frame that is anything but a usual one to the virtual server of the one before. Not inlined, as
     /// [`Director::take_other_way`].
     #[inline(never)]
     fn read_otherwise(&mut self, frame: &F, finding: &mut Finding, context: Context<'_>) {
+        if is_of_type(frame.bytes(), TYPE_IPV6) {
+            return self.read_other6(frame, finding, context);
+        }
         let port = &context.snapshot.ports[context.port];
         if let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes())
             && is_for(frame.bytes(), port)
@@ -584,6 +610,12 @@ fn foreign(bytes: &[u8], port: &Port) -> DropReason {
 fn is_for(bytes: &[u8], port: &Port) -> bool {
     let Some(macs) = bytes.first_chunk::<12>() else { return false };
     macs[6] & 1 == 0 && (macs.starts_with(&port.mac.0) || port.virtual_macs.receives(macs))
+}
+
+/// Whether this is what an untagged frame holds.
+#[inline]
+fn is_of_type(bytes: &[u8], ether_type: u16) -> bool {
+    bytes.get(12..14) == Some(&ether_type.to_be_bytes())
 }
 
 #[inline]

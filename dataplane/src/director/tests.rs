@@ -12,6 +12,7 @@ mod locality;
 mod punt;
 mod shared_servers;
 mod short_way;
+mod short_way6;
 mod tunnels6;
 mod untracked;
 mod vrrp;

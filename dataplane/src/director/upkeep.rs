@@ -4,7 +4,7 @@ use weir_config::model::{MacAddress, Protocol};
 
 use super::persist::hangs_on_template;
 use super::{Context, Director, Message, Pass, Round};
-use crate::classify::LastService;
+use crate::classify::{LastService, LastService6};
 use crate::clock::Now;
 use crate::conn::record::Record;
 use crate::conn::table::{OVERLAP, SWEEP_LINES_MAX, Slot, Verdict};
@@ -39,6 +39,8 @@ impl<F: Frame> Director<F> {
         self.has_one_place = !snapshot.has_both_hashes && !self.shared.flows_move;
         self.last_service = LastService::none();
         self.last_servers.clear();
+        self.last_service6 = LastService6::none();
+        self.last_servers6.clear();
         self.neighbors.set_own(snapshot.ports.iter().map(|port| port.mac));
         self.neighbors6.set_own(snapshot.ports.iter().map(|port| port.mac));
         if self.bindings_generation != snapshot.bindings_generation {

@@ -7,6 +7,7 @@ pub mod far;
 pub mod fragment;
 pub mod nat6;
 pub mod plain;
+pub mod plain6;
 pub mod quoted;
 pub mod sctp;
 

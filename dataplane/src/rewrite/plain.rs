@@ -50,7 +50,7 @@ pub fn to_client(plain: &mut Plain, vip: Addr4, port: u16) -> Option<()> {
 }
 
 #[inline]
-fn update_l4(protocol: u8, tcp: &mut Tcp, delta: Delta) -> Option<()> {
+pub(super) fn update_l4(protocol: u8, tcp: &mut Tcp, delta: Delta) -> Option<()> {
     if protocol == ipv4::TCP {
         tcp.checksum = delta.apply(tcp.checksum);
         return Some(());

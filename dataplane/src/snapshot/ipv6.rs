@@ -15,9 +15,10 @@ use super::destinations::{Destination, Destinations};
 use super::marks::{self, Marked, Marks};
 use super::masters::VirtualRouters;
 use super::vips::shared_number6;
-use super::{Ends, Local, Snapshot, Target};
+use super::{Ends, Familiar, Local, Snapshot, Target};
 use crate::address::Addr4;
 use crate::conn::record::ServiceId;
+use crate::parse::plain6::{Words, words};
 use crate::parse::v6::Ends6;
 
 /// Which address has which number, from one snapshot to the next. Control's.
@@ -25,6 +26,8 @@ use crate::parse::v6::Ends6;
 pub(super) struct Numbers6 {
     numbers: Arc<HashMap<Ipv6Addr, Addr4>>,
     addresses: Arc<[Ipv6Addr]>,
+    /// Of all of them, by what is seen of each.
+    familiar: Familiar,
 }
 
 impl Numbers6 {
@@ -49,6 +52,8 @@ impl Numbers6 {
         let numbered = new.iter().copied().zip((known..).map(Addr4::named6));
         Arc::make_mut(&mut self.numbers).extend(numbered);
         self.addresses = self.addresses.iter().copied().chain(new.iter().copied()).collect();
+        self.familiar =
+            Familiar::new(&self.addresses.iter().map(|address| seen_of(words(*address))).collect());
     }
 
     /// What stands for an address: an IPv4 one itself, for one of IPv6 its number.
@@ -95,6 +100,27 @@ impl Snapshot {
     #[inline]
     pub fn number6(&self, address: Ipv6Addr) -> Option<Addr4> {
         self.ipv6.names.numbers.get(&address).copied()
+    }
+
+    /// Whether an address is certainly none of ours: neither a VIP nor an own one.
+    #[inline]
+    pub fn is_surely_foreign6(&self, address: Words) -> bool {
+        !self.ipv6.names.familiar.may_hold(seen_of(address))
+    }
+
+    /// The virtual server that any client's packet to this socket asks for. `None`: there is none, or clients are told apart.
+    pub fn target_of_all6(&self, destination: Ipv6Addr, port: u16, protocol: u8) -> Option<Target> {
+        if self.ipv6.marks.is_some() || !self.is_vip6(destination) {
+            return None;
+        }
+        let destination = self.number6(destination)?;
+        let ends = Ends { source: Addr4::STRANGER6, destination, destination_port: port, protocol };
+        self.unmarked_target6(&ends)
+    }
+
+    /// As [`Snapshot::nat_server6`], where packets to an address that is none of ours are certainly for no virtual server.
+    pub fn nat_server_of_all6(&self, address: Ipv6Addr, port: u16, protocol: u8) -> Option<Option<u16>> {
+        if self.ipv6.marks.is_some() { None } else { self.nat_server6(address, port, protocol) }
     }
 
     /// The IPv6 address of ours that goes by a number.
@@ -160,6 +186,13 @@ impl Snapshot {
         let local = self.local(self.number6(address)?)?;
         (local.arp_ports & 1 << port != 0).then_some(local)
     }
+}
+
+/// As many bits of an address as [`Familiar`] looks at, which depend on all of it.
+#[inline]
+fn seen_of([upper, lower]: Words) -> Addr4 {
+    let mixed = upper.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ lower;
+    Addr4::from_bits((mixed ^ mixed >> 32) as u32)
 }
 
 /// `None`: it is an IPv4 address.

@@ -133,7 +133,7 @@ impl Snapshot {
 }
 
 /// Some addresses, as a bit for each of their hashes: most others are told from them by one look.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Familiar {
     words: Arc<[u64]>,
     /// Bits of a hash that do not name a bit here.

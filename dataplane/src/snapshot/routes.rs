@@ -21,7 +21,8 @@ struct Route {
 /// A route of IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Route6 {
-    net: Ipv6Net,
+    network: u128,
+    mask: u128,
     port: u16,
     /// `None`: the destination is a neighbour itself.
     gateway: Option<Ipv6Addr>,
@@ -60,7 +61,7 @@ impl Routes {
 
     /// The way to an IPv6 address.
     pub fn way6(&self, destination: Ipv6Addr) -> Option<Way6> {
-        let route = self.v6.iter().find(|route| route.net.contains(&destination))?;
+        let route = self.v6.iter().find(|route| route.holds(destination))?;
         let next = route.gateway.unwrap_or(destination);
         let source = address_towards(self.own6.get(usize::from(route.port))?, next)?;
         Some(Way6 { hop: Hop6::at(next, route.port, 0), source })
@@ -86,18 +87,17 @@ impl Routes {
 
 /// Those of IPv6: the longest prefix first, of equal ones the connected network, then the first of the file.
 fn routes6(config: &Config) -> Box<[Route6]> {
-    let connected = config.ports.iter().enumerate().flat_map(|(port, config)| {
-        v6_nets(&config.addresses).map(move |net| Route6 { net, port: port as u16, gateway: None })
-    });
+    let connected =
+        config.ports.iter().enumerate().flat_map(|(port, config)| {
+            v6_nets(&config.addresses).map(move |net| Route6::new(net, port, None))
+        });
     let routed = config.routes.iter().filter_map(|route| match (route.destination, route.gateway) {
-        (IpNet::V6(net), IpAddr::V6(gateway)) => {
-            Some(Route6 { net, port: route.port as u16, gateway: Some(gateway) })
-        }
+        (IpNet::V6(net), IpAddr::V6(gateway)) => Some(Route6::new(net, route.port, Some(gateway))),
         // A route from one family into the other has been refused.
         _ => None,
     });
     let mut routes: Vec<_> = connected.chain(routed).collect();
-    routes.sort_by_key(|route| std::cmp::Reverse(route.net.prefix_len()));
+    routes.sort_by_key(|route| std::cmp::Reverse(route.mask));
     routes.into()
 }
 
@@ -107,12 +107,25 @@ impl Route {
     }
 }
 
+impl Route6 {
+    fn new(net: Ipv6Net, port: usize, gateway: Option<Ipv6Addr>) -> Self {
+        let (network, mask) = (net.network().to_bits(), net.netmask().to_bits());
+        Self { network, mask, port: port as u16, gateway }
+    }
+
+    #[inline]
+    fn holds(&self, address: Ipv6Addr) -> bool {
+        address.to_bits() & self.mask == self.network
+    }
+}
+
 impl Routes {
     /// As [`Routes::next_hop`], of IPv6, on the port's own network. No router passes on what is for a link alone.
+    #[inline]
     pub fn next_hop6(&self, destination: Ipv6Addr) -> Option<Hop6> {
         let is_for_link = destination.is_unicast_link_local();
         let leads_there =
-            |route: &&Route6| route.net.contains(&destination) && (route.gateway.is_none() || !is_for_link);
+            |route: &&Route6| route.holds(destination) && (route.gateway.is_none() || !is_for_link);
         let route = self.v6.iter().find(leads_there)?;
         Some(Hop6::at(route.gateway.unwrap_or(destination), route.port, 0))
     }

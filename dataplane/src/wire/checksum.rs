@@ -96,6 +96,7 @@ impl Delta {
     }
 
     /// IPv6 address `old` became `new`.
+    #[inline]
     pub fn address6(self, old: &[u8; 16], new: &[u8; 16]) -> Self {
         let (old, new) = (u128::from_be_bytes(*old), u128::from_be_bytes(*new));
         (0..4).fold(self, |delta, at| delta.long((old >> (32 * at)) as u32, (new >> (32 * at)) as u32))
