@@ -1,9 +1,10 @@
 //! The IPv6 clients of a worker's connections: each has a number, which stands for it in records.
 //!
-//! A record has 32 bits for its client. An IPv6 address lies here, in a line of two, and its place is its number
+//! A record has 32 bits for its client. An IPv6 address lies here, in a line of three, and its place is its number
 //! (`Addr4::client6`): a number is one address for as long as a record names it, so where numbers are equal, addresses
-//! are. It costs half a cache line a connection at most, beside the record's 60 bytes, less where clients have more than
-//! one, and a second cache line for each packet.
+//! are. It costs a cache line a client, beside the record's 60 bytes, and a second cache line for each packet. With as many clients
+//! as there is room for, a third of all places are taken, and one of forty addresses lies behind the line where it belongs; with
+//! two to a line it was one of ten.
 //!
 //! An address lies in the line that its hash names or, when that is full, in one of the next few. Places are numbers, so
 //! nothing moves when one is free again. Each line counts the addresses that went past it: a search ends at the first
@@ -22,14 +23,18 @@ use super::table::HashKey;
 use crate::address::Addr4;
 use crate::parse::plain6::{Words, words};
 
-/// Addresses in a line: words 0 to 3, upper halves first.
-const PLACES: usize = 2;
-/// The word from which on records are counted that name an address, by place.
-const HOLDERS: usize = 4;
-/// The word with how many addresses went past the line.
-const PASSED: usize = 6;
-/// The word with the line's version.
-const VERSION: usize = 7;
+/// Addresses in a line: words 0 to 5, upper halves first.
+const PLACES: usize = 3;
+/// The word from which on records are counted that name an address, by place: 32 bits for each.
+const HOLDERS: usize = 6;
+/// The word with the rest: behind the last count how many addresses went past the line, and its version.
+const STATE: usize = 7;
+/// One address that went past the line: no more do than lie in as many lines as a search visits.
+const PASSED_ONE: u64 = 1 << 32;
+const PASSED: u64 = 0xff * PASSED_ONE;
+const _: () = assert!(PLACES * PROBES <= 0xff);
+/// One change of the line. Its lowest bit says that it goes on.
+const VERSION_ONE: u64 = 1 << 40;
 /// Lines that a search visits at most.
 const PROBES: usize = 16;
 /// A line that changes all the time is not read for ever.
@@ -112,7 +117,7 @@ impl Clients {
         if differs(slot) == 0 && address != [0; 2] {
             return Some(Addr4::client6((home * PLACES + slot) as u32));
         }
-        if line[PASSED].load(Relaxed) == 0 { None } else { self.number_behind(home, address) }
+        if line[STATE].load(Relaxed) & PASSED == 0 { None } else { self.number_behind(home, address) }
     }
 
     #[inline(never)]
@@ -169,7 +174,7 @@ impl Clients {
     /// Takes back the number that was taken last if no record names it.
     pub fn settle(&mut self) {
         if let Some(place) = self.taken.take()
-            && self.shared.holders(place).load(Relaxed) == 0
+            && self.shared.holders(place) == 0
         {
             self.shared.take_out(place);
             self.len -= 1;
@@ -180,8 +185,7 @@ impl Clients {
     #[cold]
     pub(super) fn hold(&mut self, client: Addr4) -> bool {
         if let Some(place) = client.place_client6() {
-            let holders = self.shared.holders(place);
-            holders.store(holders.load(Relaxed) + 1, Relaxed);
+            self.shared.set_holders(place, self.shared.holders(place).saturating_add(1));
         }
         client != Addr4::STRANGER6
     }
@@ -190,9 +194,8 @@ impl Clients {
     #[cold]
     pub(super) fn release(&mut self, client: Addr4) {
         if let Some(place) = client.place_client6() {
-            let holders = self.shared.holders(place);
-            let left = holders.load(Relaxed).saturating_sub(1);
-            holders.store(left, Relaxed);
+            let left = self.shared.holders(place).saturating_sub(1);
+            self.shared.set_holders(place, left);
             if left == 0 && self.taken != Some(place) {
                 self.shared.take_out(place);
                 self.len -= 1;
@@ -203,7 +206,7 @@ impl Clients {
 
 impl Places {
     /// The line where an address belongs.
-    #[inline]
+    #[inline(always)]
     fn home(&self, [upper, lower]: Words) -> usize {
         let hash = self.key.hash(self.key.hash(lower) ^ upper);
         ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize
@@ -235,7 +238,7 @@ impl Places {
             if let Some(slot) = (0..PLACES).find(|&slot| is_its(slot)) {
                 return Some(line * PLACES + slot);
             }
-            if words[PASSED].load(Relaxed) == 0 {
+            if words[STATE].load(Relaxed) & PASSED == 0 {
                 return None;
             }
         }
@@ -256,10 +259,10 @@ impl Places {
     /// Puts an address that has none into a place.
     fn put(&self, home: usize, address: Words) -> Option<usize> {
         let (distance, place) = self.room(home, address)?;
-        for passed in (0..distance).map(|distance| &self.lines[self.behind(home, distance)].0[PASSED]) {
-            passed.store(passed.load(Relaxed) + 1, Relaxed);
+        for state in (0..distance).map(|distance| &self.lines[self.behind(home, distance)].0[STATE]) {
+            state.store(state.load(Relaxed) + PASSED_ONE, Release);
         }
-        self.holders(place).store(0, Relaxed);
+        self.set_holders(place, 0);
         self.write(place, address);
         Some(place)
     }
@@ -268,8 +271,11 @@ impl Places {
         let address = self.address(place);
         let (home, line) = (self.home(words(address)), place / PLACES);
         for passed in (0..PROBES).map(|distance| self.behind(home, distance)).take_while(|at| *at != line) {
-            let passed = &self.lines[passed].0[PASSED];
-            passed.store(passed.load(Relaxed).saturating_sub(1), Relaxed);
+            let state = &self.lines[passed].0[STATE];
+            let before = state.load(Relaxed);
+            if before & PASSED != 0 {
+                state.store(before - PASSED_ONE, Release);
+            }
         }
         self.write(place, [0; 2]);
     }
@@ -286,27 +292,43 @@ impl Places {
 
     fn write(&self, place: usize, [upper, lower]: Words) {
         let (words, at) = (&self.lines[place / PLACES].0, place % PLACES * 2);
-        let version = words[VERSION].load(Relaxed);
-        words[VERSION].store(version.wrapping_add(1), Relaxed);
+        let state = words[STATE].load(Relaxed);
+        words[STATE].store(state.wrapping_add(VERSION_ONE), Relaxed);
         fence(Release);
         words[at].store(upper, Relaxed);
         words[at + 1].store(lower, Relaxed);
-        words[VERSION].store(version.wrapping_add(2), Release);
+        words[STATE].store(state.wrapping_add(2 * VERSION_ONE), Release);
+    }
+
+    /// The word where records are counted that name an address, and where in it.
+    #[inline]
+    fn counter(&self, place: usize) -> (&AtomicU64, usize) {
+        let at = place % PLACES;
+        (&self.lines[place / PLACES].0[HOLDERS + at / 2], at % 2 * 32)
     }
 
     #[inline]
-    fn holders(&self, place: usize) -> &AtomicU64 {
-        &self.lines[place / PLACES].0[HOLDERS + place % PLACES]
+    fn holders(&self, place: usize) -> u32 {
+        let (word, shift) = self.counter(place);
+        (word.load(Relaxed) >> shift) as u32
+    }
+
+    /// A release, as each store to a word with a version has to be: it may be the one whose version a reader sees.
+    #[inline]
+    fn set_holders(&self, place: usize, count: u32) {
+        let (word, shift) = self.counter(place);
+        let others = word.load(Relaxed) & !(u64::from(u32::MAX) << shift);
+        word.store(others | u64::from(count) << shift, Release);
     }
 
     /// What `read` makes of a line, from another thread. `None`: it did not come to rest.
     fn settled<T>(&self, line: usize, read: impl Fn(&[AtomicU64; 8]) -> T) -> Option<T> {
         let words = &self.lines.get(line)?.0;
         (0..TRIES).find_map(|_| {
-            let version = words[VERSION].load(Acquire);
+            let version = words[STATE].load(Acquire) / VERSION_ONE;
             let seen = read(words);
             fence(Acquire);
-            (version & 1 == 0 && words[VERSION].load(Relaxed) == version).then_some(seen)
+            (version & 1 == 0 && words[STATE].load(Relaxed) / VERSION_ONE == version).then_some(seen)
         })
     }
 }
@@ -392,7 +414,7 @@ mod tests {
                 (0..count).for_each(|_| clients.release(had));
             }
             assert_eq!(clients.known(), 0);
-            assert!(clients.shared.lines.iter().all(|line| line.0[PASSED].load(Relaxed) == 0));
+            assert!(clients.shared.lines.iter().all(|line| line.0[STATE].load(Relaxed) & PASSED == 0));
         });
     }
 

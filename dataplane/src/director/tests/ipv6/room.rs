@@ -3,7 +3,7 @@
 use super::*;
 use crate::director::Event;
 
-/// So many lines of two clients each: fewer than the file may ask for.
+/// So many lines of three clients each: fewer than the file may ask for.
 const LINES: usize = 16;
 
 /// Workers that have room for so few clients, the first of which has none left.
@@ -24,7 +24,7 @@ fn full(config: &Config, workers: usize) -> Lab {
     for number in 100..=255 {
         lab.send(segment6(number, 1_000, SYN));
     }
-    assert_eq!(lab.directors[0].table.clients.known(), 2 * LINES);
+    assert_eq!(lab.directors[0].table.clients.known(), 3 * LINES);
     lab
 }
 
