@@ -146,20 +146,18 @@ impl LastService6 {
         plain.destination_socket() == self.destination
     }
 
-    /// What a plain packet is looked up by, its client and hash aside. `None`: which virtual server it asks for is not told by its
-    /// destination alone, or it asks for none.
+    /// What a plain packet that asks for it is looked up by, its client aside, with this in place of the hash.
     #[inline]
-    pub(crate) fn ask(&mut self, plain: &Plain6, snapshot: &Snapshot) -> Option<Lookup> {
-        if !self.is_asked_by(plain) {
-            self.look_up(plain, snapshot)?;
-        }
+    pub(crate) fn lookup(&self, plain: &Plain6, hash: u64) -> Lookup {
         let Tcp { source, destination, .. } = &plain.tcp;
         let key = self.target.key(Addr4::UNSPECIFIED, source.get(), destination.get(), self.protocol);
-        Some(Lookup { hash: 0, key, service: self.target.service })
+        Lookup { hash, key, service: self.target.service }
     }
 
+    /// Asks for the virtual server of a plain packet. `None`: which one it asks for is not told by its destination alone, or it asks
+    /// for none.
     #[inline(never)]
-    fn look_up(&mut self, plain: &Plain6, snapshot: &Snapshot) -> Option<()> {
+    pub(crate) fn look_up(&mut self, plain: &Plain6, snapshot: &Snapshot) -> Option<()> {
         let (address, port, number) =
             (plain.ip.destination.into(), plain.tcp.destination.get(), plain.ip.next_header);
         let target = snapshot.target_of_all6(address, port, number)?;

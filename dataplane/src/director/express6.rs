@@ -76,8 +76,13 @@ impl<F: Frame> Director<F> {
         let bytes = frame.bytes();
         let Ok((plain, _)) = Plain6::ref_from_prefix(bytes) else { return false };
         let Some(kind) = plain.kind(frame.len()) else { return false };
-        if !self.last_service6.is_asked_by(plain) && snapshot.is_surely_foreign6(plain.destination()) {
-            return kind == Kind::Usual && self.read_reply6(frame, plain, finding, context);
+        if !self.last_service6.is_asked_by(plain) {
+            if snapshot.is_surely_foreign6(plain.destination()) {
+                return kind == Kind::Usual && self.read_reply6(frame, plain, finding, context);
+            }
+            if self.last_service6.look_up(plain, snapshot).is_none() {
+                return false;
+            }
         }
         let source = plain.source();
         let port = &snapshot.ports[port];
@@ -88,10 +93,9 @@ impl<F: Frame> Director<F> {
         if !is_right {
             return false;
         }
-        let Some(lookup) = self.last_service6.ask(plain, snapshot) else { return false };
         let home = self.table.clients.home(source);
         self.table.clients.prefetch(home);
-        finding.set_plain6(kind, Lookup { hash: home as u64, ..lookup });
+        finding.set_plain6(kind, self.last_service6.lookup(plain, home as u64));
         self.further |= IPV6;
         true
     }
@@ -127,7 +131,7 @@ impl<F: Frame> Director<F> {
     ) {
         match finding.found() {
             Found::Ready(exit) => return pass.wire.transmit(exit.port(), frame),
-            Found::Plain6(Kind::Opening, lookup) => match self.open_fresh6(frame, *lookup, pass) {
+            Found::Opening6(lookup) => match self.open_fresh6(frame, *lookup, pass) {
                 Ok(()) => return,
                 Err(given_back) => frame = given_back,
             },
@@ -139,7 +143,6 @@ impl<F: Frame> Director<F> {
     }
 
     /// The second and third round of plain frames of IPv6. If all of a burst are ready, they are sent.
-    #[inline(never)]
     pub(super) fn take_plain6<W: Wire<Frame = F>>(
         &mut self,
         burst: &mut Burst<F>,
@@ -148,36 +151,58 @@ impl<F: Frame> Director<F> {
         wire: &mut W,
     ) {
         let mut keys = [UsualKey::NONE; BURST];
-        for ((frame, finding), key) in burst.iter().zip(findings.iter()).zip(&mut keys) {
+        self.find_clients6(burst, findings, &mut keys);
+        if let Some(exit) = self.make_ready6(burst, findings, &keys, context) {
+            wire.transmit_all(exit.port(), burst);
+        }
+    }
+
+    /// Finds the clients' numbers, and asks the processor for the records.
+    #[inline(never)]
+    fn find_clients6(&self, burst: &Burst<F>, findings: &[Finding], keys: &mut [UsualKey; BURST]) {
+        for ((frame, finding), key) in burst.iter().zip(findings).zip(keys) {
             let found = finding.found();
-            let (Found::Plain6(_, lookup) | Found::Reply6(lookup)) = found else { continue };
+            let (Found::Usual6(lookup) | Found::Opening6(lookup) | Found::Reply6(lookup)) = found else {
+                continue;
+            };
             let Ok((plain, _)) = Plain6::ref_from_prefix(frame.bytes()) else { continue };
             let (home, clients) = (lookup.hash as usize, &self.table.clients);
-            let client = match found {
-                Found::Plain6(Kind::Opening, _) => {
+            *key = match found {
+                Found::Usual6(_) => {
+                    let Some(client) = clients.number_from(home, plain.source()) else { continue };
+                    self.table.usual_key_of(lookup.key.with_client(client))
+                }
+                Found::Reply6(_) => {
+                    let Some(client) = clients.number_from(home, plain.destination()) else { continue };
+                    self.table.usual_reply_key_of(lookup.key.with_client(client))
+                }
+                _ => {
                     if let Some(client) = clients.likely_number(home, plain.source()) {
                         self.table.prefetch_usual(self.table.usual_key_of(lookup.key.with_client(client)));
                     }
                     continue;
                 }
-                Found::Reply6(_) => clients.number_from(home, plain.destination()),
-                _ => clients.number_from(home, plain.source()),
-            };
-            let Some(client) = client else { continue };
-            let its = lookup.key.with_client(client);
-            *key = match found {
-                Found::Reply6(_) => self.table.usual_reply_key_of(its),
-                _ => self.table.usual_key_of(its),
             };
             self.table.prefetch_usual(*key);
         }
+    }
+
+    /// Makes usual frames ready. Returns where all of the burst go out, if all are ready and go out of one port.
+    #[inline(never)]
+    fn make_ready6(
+        &mut self,
+        burst: &mut Burst<F>,
+        findings: &mut [Finding],
+        keys: &[UsualKey; BURST],
+        context: Context<'_>,
+    ) -> Option<Exit> {
         let mut express = self.express6(context);
         let (mut first, mut ready, mut is_same) = (None, 0, true);
         for ((frame, finding), key) in burst.iter_mut().zip(findings.iter_mut()).zip(keys) {
             if !key.is_some() {
                 continue;
             }
-            let exit = if key.is_reply() { express.reply(frame, key) } else { express.request(frame, key) };
+            let exit = if key.is_reply() { express.reply(frame, *key) } else { express.request(frame, *key) };
             if let Some(exit) = exit {
                 finding.set_ready(exit);
                 ready += 1;
@@ -185,12 +210,7 @@ impl<F: Frame> Director<F> {
             }
         }
         self.shared.counters.forwarded.add(ready as u64);
-        if let Some(exit) = first
-            && ready == burst.len()
-            && is_same
-        {
-            wire.transmit_all(exit.port(), burst);
-        }
+        first.filter(|_| is_same && ready == burst.len())
     }
 }
 

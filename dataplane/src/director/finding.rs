@@ -29,7 +29,8 @@ enum Unusual {
     PutOff,
     Other,
     /// Of IPv6: the same, but for its client and its hash, in whose place is the line where its client's number is.
-    Plain6(Kind),
+    Usual6,
+    Opening6,
     /// The same of a real server's frame to a client of IPv6.
     Reply6,
     Ready(Exit),
@@ -44,10 +45,12 @@ pub(super) enum Found<'a> {
     Opening(&'a Lookup),
     /// Of a frame that is looked at later in the round. Nothing is that when the round is over.
     PutOff,
-    /// Of a plain frame of IPv6, which is looked up by this, but for its client and its hash, in whose place is the line where its
+    /// Of a usual frame of IPv6, which is looked up by this, but for its client and its hash, in whose place is the line where its
     /// client's number is.
-    Plain6(Kind, &'a Lookup),
-    /// The same of a plain frame of IPv6 from a NAT real server.
+    Usual6(&'a Lookup),
+    /// The same of a frame of IPv6 that opens a connection.
+    Opening6(&'a Lookup),
+    /// The same of a usual frame of IPv6 from a NAT real server.
     Reply6(&'a Lookup),
     /// Of a frame of IPv6 that is ready to be sent.
     Ready(Exit),
@@ -86,7 +89,8 @@ impl Finding {
         match self.unusual {
             Unusual::Opening => Found::Opening(&self.reading.lookup),
             Unusual::PutOff => Found::PutOff,
-            Unusual::Plain6(kind) => Found::Plain6(kind, &self.reading.lookup),
+            Unusual::Usual6 => Found::Usual6(&self.reading.lookup),
+            Unusual::Opening6 => Found::Opening6(&self.reading.lookup),
             Unusual::Reply6 => Found::Reply6(&self.reading.lookup),
             Unusual::Ready(exit) => Found::Ready(exit),
             Unusual::Other => Found::Other,
@@ -106,7 +110,7 @@ impl Finding {
     /// Whether it is of a plain frame of IPv6, ready or not. Asked of frames without a key alone.
     #[inline]
     pub(super) fn is_plain6(&self) -> bool {
-        matches!(self.unusual, Unusual::Plain6(_) | Unusual::Reply6 | Unusual::Ready(_))
+        !matches!(self.unusual, Unusual::Opening | Unusual::PutOff | Unusual::Other)
     }
 
     /// The frame is a usual one.
@@ -122,11 +126,14 @@ impl Finding {
         self.set_unusual(Unusual::Opening);
     }
 
-    /// The frame is a plain one of IPv6: see [`Found::Plain6`].
+    /// The frame is a plain one of IPv6: see [`Found::Usual6`] and [`Found::Opening6`].
     #[inline]
     pub(super) fn set_plain6(&mut self, kind: Kind, lookup: Lookup) {
         self.reading.lookup = lookup;
-        self.set_unusual(Unusual::Plain6(kind));
+        self.set_unusual(match kind {
+            Kind::Usual => Unusual::Usual6,
+            Kind::Opening => Unusual::Opening6,
+        });
     }
 
     /// The frame is a plain one of IPv6 from a NAT real server: see [`Found::Reply6`].
@@ -187,7 +194,7 @@ mod tests {
         let lines = Slab::heap(Table::lines_for(1)).expect("memory");
         let usual = Table::new(lines, 1, HashKey::new([1, 3])).usual_key(&key.usual(), Addr4::UNSPECIFIED, 0);
         let lookup = Lookup { hash: 1, key, service: ServiceId(2) };
-        let set: [fn(&mut Finding, UsualKey, Lookup); 7] = [
+        let set: [fn(&mut Finding, UsualKey, Lookup); 8] = [
             |finding, usual, _| finding.set_usual(usual),
             |finding, _, lookup| finding.set_opening(lookup),
             |finding, _, _| finding.put_off(),
@@ -195,6 +202,7 @@ mod tests {
             |finding, _, lookup| finding.set_plain6(Kind::Opening, lookup),
             |finding, _, _| finding.set_ready(Exit::new(7).expect("a port")),
             |finding, _, lookup| finding.set_reply6(lookup),
+            |finding, _, lookup| finding.set_plain6(Kind::Usual, lookup),
         ];
         for (before, set_before) in set.iter().enumerate() {
             for (after, set_after) in set.iter().enumerate() {
@@ -205,9 +213,10 @@ mod tests {
                     Found::Usual(key) => after == 0 && key == usual,
                     Found::Opening(found) => after == 1 && *found == lookup,
                     Found::PutOff => after == 2,
-                    Found::Plain6(kind, found) => after == 4 && kind == Kind::Opening && *found == lookup,
+                    Found::Opening6(found) => after == 4 && *found == lookup,
                     Found::Ready(exit) => after == 5 && exit.port() == 7,
                     Found::Reply6(found) => after == 6 && *found == lookup,
+                    Found::Usual6(found) => after == 7 && *found == lookup,
                     Found::Other => after == 3 && finding.reading_or(|_| ()).packet.l4 == 34,
                 };
                 assert!(is_right, "{before}, then {after}: {:?}", finding.found());

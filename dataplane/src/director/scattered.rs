@@ -64,7 +64,7 @@ impl<F: Frame> Director<F> {
                         snapshot.prefetch_server(record.server());
                     }
                 }
-                Found::Plain6(..) | Found::Reply6(_) | Found::Ready(_) | Found::PutOff | Found::Other => {}
+                _ => {}
             }
         }
         for (_, finding, server) in chosen(burst, findings, &mut scattered) {
