@@ -80,7 +80,13 @@ impl<F: Frame> Director<F> {
 
     /// First round of a frame to none of our addresses: a NAT real server's packet to its client, or an error about a client's to
     /// it. `None`: it is neither.
-    fn read_back6(&self, frame: &F, packet: &mut Packet, ends: Ends6, context: Context<'_>) -> Option<Step> {
+    pub(super) fn read_back6(
+        &self,
+        frame: &impl Frame,
+        packet: &mut Packet,
+        ends: Ends6,
+        context: Context<'_>,
+    ) -> Option<Step> {
         let Context { snapshot, port: number, .. } = context;
         let may_be_back = snapshot.has_nat6()
             && v6::may_be_source(ends.destination)

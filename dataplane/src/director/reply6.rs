@@ -60,7 +60,7 @@ impl Pair6 {
     }
 
     /// What their connection may be hashed with, besides the client: first as the real server's virtual servers have it.
-    fn kinds(&self, snapshot: &Snapshot) -> impl Iterator<Item = Option<u16>> + use<> {
+    pub(super) fn kinds(&self, snapshot: &Snapshot) -> impl Iterator<Item = Option<u16>> + use<> {
         let any_port = snapshot.nat_server6(self.server, self.server_port, self.protocol).flatten();
         let other = if any_port.is_some() { None } else { Some(self.server_port) };
         std::iter::once(any_port).chain(snapshot.has_both_hashes.then_some(other))
@@ -75,6 +75,14 @@ impl Pair6 {
         // One that was an address of ours before keeps the number that it had then.
         snapshot.number6(self.client).or_else(|| its(self.client))
     }
+}
+
+/// Where a connection is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Here(Slot),
+    /// With the worker of this number.
+    There(usize),
 }
 
 impl<F: Frame> Director<F> {
@@ -117,7 +125,22 @@ impl<F: Frame> Director<F> {
         kind: Option<u16>,
         context: Context<'_>,
     ) -> Option<Record> {
-        let snapshot = context.snapshot;
+        let (place, record) = self.find_answered6(packet, pair, kind, context.snapshot)?;
+        match place {
+            Place::Here(slot) => self.follow(slot, record, packet.flags, Direction::Output, context),
+            Place::There(owner) => self.tell_owner(owner, record, packet.flags, Direction::Output, context),
+        }
+        Some(record)
+    }
+
+    /// The connection between these two that waits for this packet, or else one that does not.
+    pub(super) fn find_answered6(
+        &self,
+        packet: &Packet,
+        pair: &Pair6,
+        kind: Option<u16>,
+        snapshot: &Snapshot,
+    ) -> Option<(Place, Record)> {
         let is_its = |record| pair.has(record, snapshot);
         let own = self.find_own6(pair, kind, snapshot, is_its);
         if !own.is_some_and(|(_, record)| may_be_answered(packet, record)) {
@@ -129,13 +152,10 @@ impl<F: Frame> Director<F> {
                 Some(_) => elsewhere,
             };
             if let Some((owner, record)) = elsewhere {
-                self.tell_owner(owner, record, packet.flags, Direction::Output, context);
-                return Some(record);
+                return Some((Place::There(owner), record));
             }
         }
-        let (slot, record) = own?;
-        self.follow(slot, record, packet.flags, Direction::Output, context);
-        Some(record)
+        own.map(|(slot, record)| (Place::Here(slot), record))
     }
 
     /// The connection between these two, whichever worker has it.

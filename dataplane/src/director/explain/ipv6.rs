@@ -5,7 +5,7 @@ use crate::classify::{Class, Lookup};
 use crate::director::ipv6::number_of_vip6;
 use crate::director::{Context, Director};
 use crate::packet::Frame;
-use crate::parse::v6;
+use crate::parse::v6::{self, Ends6};
 use crate::snapshot::Ends;
 use crate::stats::DropReason;
 use crate::wire::ethernet::Vlan;
@@ -20,7 +20,12 @@ impl<F: Frame> Director<F> {
             Err(reason) => return Outcome::Dropped(reason),
         };
         if !(snapshot.serves_ipv6() && snapshot.is_vip6(ends.destination)) {
-            return self.explain_others6(&frame, ends.destination, story, context);
+            let is_own =
+                snapshot.number6(ends.destination).is_some_and(|number| snapshot.local(number).is_some());
+            return match is_own {
+                true => self.explain_others6(&frame, ends.destination, story, context),
+                false => self.explain_back_or_others6(&frame, ends, story, context),
+            };
         }
         let mut packet = match v6::parse(frame.bytes(), frame.len(), vlan) {
             Ok(packet) => packet,
@@ -46,12 +51,23 @@ impl<F: Frame> Director<F> {
                 let asked = Asked { frame, packet, lookup: Lookup::default(), context };
                 self.explain_rest(&asked, Class::Local, story)
             }
-            None => self.explain_others6(&frame, ends.destination, story, context),
+            None => self.explain_back_or_others6(&frame, ends, story, context),
         }
     }
 
+    fn explain_back_or_others6(
+        &self,
+        frame: &Sketch,
+        ends: Ends6,
+        story: &mut Story,
+        context: Context<'_>,
+    ) -> Outcome {
+        self.explain_back6(frame, ends, story, context)
+            .unwrap_or_else(|| self.explain_others6(frame, ends.destination, story, context))
+    }
+
     /// To nobody's virtual server: the host's, if its port has one.
-    fn explain_others6(
+    pub(super) fn explain_others6(
         &self,
         frame: &Sketch,
         destination: std::net::Ipv6Addr,

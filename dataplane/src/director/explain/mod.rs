@@ -12,6 +12,7 @@ mod ipv6;
 mod open;
 mod questions;
 mod reply;
+mod reply6;
 mod request;
 mod sketch;
 mod story;

@@ -39,10 +39,18 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// As [`Director::find_reply_to_marked`].
-    pub(super) fn find_marked_reply(&self, asked: &Asked<'_>) -> Option<(usize, Record)> {
+    /// As [`Director::find_reply_to_marked`] and [`Director::reply_to_marked`].
+    pub(super) fn explain_marked_reply(&self, asked: &Asked<'_>, story: &mut Story) -> Option<Outcome> {
+        if asked.packet.is_of_ipv6() {
+            return self.explain_marked_reply6(asked, story);
+        }
         let hashes = self.hashes_of(&asked.packet, asked.context)?;
-        hashes.into_iter().find_map(|hash| self.find_answered(&asked.packet, hash, asked.context))
+        let found =
+            hashes.into_iter().find_map(|hash| self.find_answered(&asked.packet, hash, asked.context));
+        let (worker, record) = found?;
+        story.say(Step::FromServer);
+        self.tell_record(record, worker, asked.context, story);
+        Some(self.explain_return(asked, record, story))
     }
 
     fn hashes_of(&self, packet: &Packet, context: Context<'_>) -> Option<[u64; 2]> {
@@ -72,7 +80,7 @@ impl<F: Frame> Director<F> {
     }
 
     /// As [`Director::reply_of`].
-    pub(super) fn explain_return(&self, asked: &Asked<'_>, record: Record, story: &mut Story) -> Outcome {
+    fn explain_return(&self, asked: &Asked<'_>, record: Record, story: &mut Story) -> Outcome {
         let Some(vip) = asked.context.snapshot.vips.address(record.vip()) else {
             return Outcome::Dropped(DropReason::StrayReply);
         };

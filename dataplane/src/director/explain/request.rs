@@ -45,7 +45,7 @@ impl<F: Frame> Director<F> {
         self.explain_new(asked, ended, story)
     }
 
-    fn tell_record(&self, record: Record, worker: usize, context: Context<'_>, story: &mut Story) {
+    pub(super) fn tell_record(&self, record: Record, worker: usize, context: Context<'_>, story: &mut Story) {
         let lifetime = context.snapshot.lifetimes.of(record.protocol(), record.state());
         story.say(Step::Record { record, worker, age: record.age(context.now.seconds), lifetime });
     }
@@ -67,11 +67,9 @@ impl<F: Frame> Director<F> {
             return self.explain_unasked(asked, story);
         };
         if service.mark.is_some()
-            && let Some((worker, record)) = self.find_marked_reply(asked)
+            && let Some(outcome) = self.explain_marked_reply(asked, story)
         {
-            story.say(Step::FromServer);
-            self.tell_record(record, worker, *context, story);
-            return self.explain_return(asked, record, story);
+            return outcome;
         }
         if service.mark.is_some() && packet.source == packet.destination {
             story.say(Step::OwnSource);
@@ -147,6 +145,9 @@ impl<F: Frame> Director<F> {
 
     /// As [`Director::unasked`].
     fn explain_unasked(&self, asked: &Asked<'_>, story: &mut Story) -> Outcome {
+        if asked.packet.is_of_ipv6() {
+            return self.explain_unasked6(asked, story);
+        }
         let mut lookup = Lookup::default();
         match classify_unasked(&asked.packet, asked.context.snapshot, &self.table, &mut lookup) {
             Class::Reply => self.explain_reply(asked, lookup.hash, story),

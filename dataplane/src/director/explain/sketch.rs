@@ -18,6 +18,7 @@ use weir_config::model::Protocol;
 const BYTES: usize = HEADER_LEN + ipv6::HEADER_LEN + TCP_LEN;
 
 /// The headers of a frame, as its first segment.
+#[derive(Clone)]
 pub(super) struct Sketch {
     bytes: [u8; BYTES],
     len: usize,

@@ -1,5 +1,6 @@
 //! IPv6 virtual servers by NAT.
 
+mod explained;
 mod marks;
 
 use std::net::Ipv6Addr;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A virtual server by NAT at [`VIP6`], to real server 11, one of mark 1 by direct routing, to 13, and one of mark 2 by NAT, to 12.
-fn marked(marks: &str, of_second: &str) -> Config {
+pub(super) fn marked(marks: &str, of_second: &str) -> Config {
     let mut text = text_of_both("rr", &SERVERS[..1], "");
     text += marks;
     text += "[[virtual_server]]\nname = \"marked\"\nmark = 1\nfamily = \"ipv6\"\n\
@@ -19,7 +19,7 @@ fn marked(marks: &str, of_second: &str) -> Config {
     parsed(&text)
 }
 
-fn mark(number: u8, addresses: &[&str], more: &str) -> String {
+pub(super) fn mark(number: u8, addresses: &[&str], more: &str) -> String {
     format!("[[mark]]\nmark = {number}\naddresses = {addresses:?}\n{more}\n")
 }
 
