@@ -6,7 +6,7 @@
 //!
 //! The next snapshot is made of a former one, by what changed since. Whoever still holds the last one, a worker that waits for its core
 //! or a reader of all figures, would have that cost a copy: some 20 milliseconds with a hundred thousand real servers. So there are
-//! [`SPARES`] former ones, and whole snapshots come with as many copies.
+//! `SPARES` former ones, and whole snapshots come with as many copies.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
