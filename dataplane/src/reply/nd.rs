@@ -99,10 +99,16 @@ pub fn receive<F: Frame>(frame: &mut F, port: usize, snapshot: &Snapshot) -> Out
     let Some(message) = frame.bytes().get(headers.l4()..headers.end()) else { return Outcome::Foreign };
     let Ok((head, _)) = Icmp6::ref_from_prefix(message) else { return Outcome::Foreign };
     let head = *head;
+    // Nobody else speaks for an address of ours.
+    let is_own_source = || {
+        let number = snapshot.number6(headers.ip.source.into());
+        number.is_some_and(|number| snapshot.local(number).is_some())
+    };
     match head.kind {
         kind::ECHO_REQUEST => {
             match ours(port, headers.vlan, Ipv6Addr::from(headers.ip.destination), snapshot) {
                 Some(ours) if ours.is_hosts => Outcome::Foreign,
+                Some(_) if is_own_source() => Outcome::Drop(DropReason::OwnSource),
                 // No router cuts a packet of IPv6, and nobody is told by an answer that does not leave.
                 Some(_)
                     if headers.end() - headers.vlan.header_len() > usize::from(snapshot.ports[port].mtu) =>
@@ -119,7 +125,11 @@ pub fn receive<F: Frame>(frame: &mut F, port: usize, snapshot: &Snapshot) -> Out
                 && icmp6::checksum(&headers.ip, message).fold() == 0xffff =>
         {
             let about = AboutTunnel::read(frame.bytes(), headers.vlan, &headers.ip, snapshot);
-            about.map_or(Outcome::Foreign, Outcome::TunnelError)
+            match about {
+                Some(_) if is_own_source() => Outcome::Drop(DropReason::OwnSource),
+                Some(about) => Outcome::TunnelError(about),
+                None => Outcome::Foreign,
+            }
         }
         _ => Outcome::Foreign,
     }
