@@ -30,7 +30,8 @@ pub(in crate::director::tests) fn files(chance: &mut Chance) -> Vec<String> {
     let fixed = format!(
         "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\", \"2001:db8:1::2/64\"]\n{host}\
          [[port]]\nname = \"wan\"\ndevice = \"y\"\naddresses = [\"198.51.100.2/24\"]\nmtu = {wan_mtu}\n\
-         [[route]]\ndestination = \"0.0.0.0/0\"\ngateway = \"198.51.100.1\"\n"
+         [[route]]\ndestination = \"0.0.0.0/0\"\ngateway = \"198.51.100.1\"\n\
+         [[route]]\ndestination = \"::/0\"\ngateway = \"2001:db8:1::fe\"\n"
     );
     let vrrp = if chance.once_in(3) {
         "[[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 51\nversion = 3\n\
@@ -98,11 +99,11 @@ fn services(chance: &mut Chance) -> String {
             );
         }
     }
-    for octet in [12, 14] {
-        if chance.once_in(2) {
+    for octet in ["11", "12", "14", "fe"] {
+        if !chance.once_in(4) {
             let _ = writeln!(
                 text,
-                "[[neighbor]]\naddress = \"2001:db8:1::{octet}\"\nmac = \"02:00:00:00:00:{octet:02x}\""
+                "[[neighbor]]\naddress = \"2001:db8:1::{octet}\"\nmac = \"02:00:00:00:00:{octet}\""
             );
         }
     }
@@ -137,47 +138,43 @@ fn services6(text: &mut String, chance: &mut Chance) {
     if chance.once_in(4) {
         return;
     }
+    // NAT takes small networks alone.
+    let network = chance.of(&["2001:db8:9::/64", "2001:db8:9::/120", "2001:db8:9::/116"]);
     let has_mark = chance.once_in(2);
     if has_mark {
-        text.push_str(
-            "[[mark]]\nmark = 2\naddresses = [\"2001:db8:1::102\", \"2001:db8:9::/64\"]\nports = [80, 53]\n\
-             sources = [\"2001:db8:1::/64\", \"2001:db8:7:0:0::/80\"]\n",
+        let _ = writeln!(
+            text,
+            "[[mark]]\nmark = 2\naddresses = [\"2001:db8:1::102\", \"{network}\"]\nports = [80, 53]\n\
+             sources = [\"2001:db8:1::/64\", \"2001:db8:7:0:0::/80\"]"
         );
     }
-    for (name, what) in [
-        ("web6", "address = \"2001:db8:1::100\"\nport = 80"),
-        ("dns6", "address = \"2001:db8:1::100\"\nport = 53\nprotocol = \"udp\""),
-        ("sig6", "address = \"2001:db8:1::100\"\nport = 5000\nprotocol = \"sctp\""),
+    // It holds the others' clients.
+    let clients = chance.of(&["2001:db8:7::/64", "2001:db8:7::/120", "2001:db8:1::200/121"]);
+    let has_clients = chance.once_in(3);
+    if has_clients {
+        let ports = chance.of(&["", "ports = [80]"]);
+        let _ = writeln!(text, "[[mark]]\nmark = 3\naddresses = [\"{clients}\"]\n{ports}");
+    }
+    for (name, what, nat_port) in [
+        ("web6", "address = \"2001:db8:1::100\"\nport = 80", 8_080),
+        ("dns6", "address = \"2001:db8:1::100\"\nport = 53\nprotocol = \"udp\"", 5_353),
+        ("sig6", "address = \"2001:db8:1::100\"\nport = 5000\nprotocol = \"sctp\"", 5_001),
         (
             "all6",
             "address = \"2001:db8:1::101\"\nport = 0\npersistence_timeout = 30\npersistence_netmask = 64",
+            0,
         ),
-        ("vr6", "address = \"2001:db8::100\"\nport = 80"),
-        ("mark6", "mark = 2\nfamily = \"ipv6\""),
+        ("vr6", "address = \"2001:db8::100\"\nport = 80", 8_080),
+        ("mark6", "mark = 2\nfamily = \"ipv6\"", 0),
+        ("clients6", "mark = 3\nfamily = \"ipv6\"", 0),
     ] {
-        let is_there = if name == "mark6" { has_mark } else { !chance.once_in(5) };
-        if !is_there {
-            continue;
-        }
-        let _ = writeln!(
-            text,
-            "[[virtual_server]]\nname = \"{name}\"\n{what}\nscheduler = \"{}\"",
-            chance.of(SCHEDULERS)
-        );
-        if name != "all6" && chance.once_in(4) {
-            let _ = writeln!(text, "persistence_timeout = {}", chance.of(&[1, 30, 300]));
-        }
-        if what.contains("udp") && chance.once_in(3) {
-            let _ = writeln!(text, "one_packet = true");
-        }
-        for octet in 11..15 {
-            if !chance.once_in(4) {
-                let weight = chance.of(&[0, 1, 1, 1, 2, 3]);
-                let _ = writeln!(
-                    text,
-                    "[[virtual_server.real_server]]\naddress = \"2001:db8:1::{octet}\"\nweight = {weight}"
-                );
-            }
+        let is_there = match name {
+            "mark6" => has_mark,
+            "clients6" => has_clients,
+            _ => !chance.once_in(5),
+        };
+        if is_there {
+            service(text, chance, (name, what, nat_port));
         }
     }
 }
@@ -190,16 +187,16 @@ fn service(text: &mut String, chance: &mut Chance, (name, what, nat_port): (&str
         "[[virtual_server]]\nname = \"{name}\"\n{what}\nscheduler = \"{}\"\nforwarding = \"{method}\"",
         chance.of(schedulers)
     );
-    if name != "all" && chance.once_in(4) {
+    if !what.contains("persistence") && chance.once_in(4) {
         let _ = writeln!(text, "persistence_timeout = {}", chance.of(&[1, 30, 300]));
     }
     if what.contains("udp") && chance.once_in(3) {
         let _ = writeln!(text, "one_packet = true");
     }
     let vip_port = match name {
-        "web" => 80,
-        "dns" | "udp" => 53,
-        "sig" => 5_000,
+        "web" | "web6" | "vr6" => 80,
+        "dns" | "dns6" | "udp" => 53,
+        "sig" | "sig6" => 5_000,
         _ => 0,
     };
     for octet in 11..15 {
@@ -209,7 +206,8 @@ fn service(text: &mut String, chance: &mut Chance, (name, what, nat_port): (&str
         let own = if chance.once_in(5) { chance.of(METHODS) } else { method };
         let port = if own == "nat" { nat_port } else { vip_port };
         let weight = chance.of(&[0, 1, 1, 1, 2, 3]);
-        let network = if own == "tun" && chance.once_in(2) { "2001:db8:1::" } else { "10.0.0." };
+        let of_ipv6 = name.ends_with('6') != (own == "tun" && chance.once_in(2));
+        let network = if of_ipv6 { "2001:db8:1::" } else { "10.0.0." };
         let _ = writeln!(
             text,
             "[[virtual_server.real_server]]\naddress = \"{network}{octet}\"\nweight = {weight}\nforwarding = \"{own}\""

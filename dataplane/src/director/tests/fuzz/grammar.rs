@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::case::Arrival;
 use super::chance::Chance;
 use super::grammar6;
-use super::packets::{End, GRE, GUE_PORT, ICMP, IPIP, Ip, SCTP, TCP, UDP, arp, icmp, sctp, tcp, udp};
+use super::packets::{End, GRE, GUE_PORT, ICMP, IPIP, IPV6, Ip, SCTP, TCP, UDP, arp, icmp, sctp, tcp, udp};
 use crate::address::Addr4;
 
 pub(super) const OWN_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
@@ -240,7 +240,7 @@ fn request(chance: &mut Chance) -> Ip {
 }
 
 /// The port of a NAT real server.
-fn server_port(port: u16, chance: &mut Chance) -> u16 {
+pub(super) fn server_port(port: u16, chance: &mut Chance) -> u16 {
     let translated = match port {
         80 => 8_080,
         53 => 5_353,
@@ -313,6 +313,9 @@ fn quote(recent: &Recent, depth: usize, chance: &mut Chance) -> Vec<u8> {
             between(protocol, from, (to, port), chance)
         }
         6..9 => {
+            if chance.once_in(3) {
+                return cut(around6(recent, chance), chance);
+            }
             let inner = request(chance);
             let mut inner =
                 if depth < 3 && chance.once_in(4) { error(recent, depth + 1, chance) } else { inner };
@@ -361,6 +364,22 @@ fn tunnel(chance: &mut Chance) -> (u8, Vec<u8>) {
         shim[at] ^= 1 << chance.below(8);
     }
     (protocol, shim)
+}
+
+/// A tunnel packet to a real server of IPv4 with a packet of IPv6 inside.
+fn around6(recent: &Recent, chance: &mut Chance) -> Vec<u8> {
+    let (protocol, mut shim) = tunnel(chance);
+    let at = if protocol == UDP { 9 } else { 2 };
+    let (protocol, kind): (u8, &[u8]) = match protocol {
+        UDP => (UDP, &[IPV6]),
+        GRE => (GRE, &[0x86, 0xdd]),
+        _ => (IPV6, &[]),
+    };
+    if let Some(field) = shim.get_mut(at..at + kind.len()) {
+        field.copy_from_slice(kind);
+    }
+    let inner = grammar6::inside(recent, chance);
+    Ip::new(protocol, chance.of(&OWN), server(chance), [shim, inner].concat()).bytes(chance)
 }
 
 /// A tunnel packet to a real server of IPv6, as errors quote it; whole, or cut anywhere.
@@ -451,7 +470,7 @@ fn ipv6(recent: &Recent, chance: &mut Chance) -> Vec<u8> {
     // Of VRRP, the port's own, and of real servers.
     let lan = |last: u8| [0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
     let vip = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
-    let server = lan(chance.of(&[0x11, 0x12, 0x13, 0x14]));
+    let server = lan(chance.of(&[0x11, 0x12, 0x13, 0x14, 0xfe]));
     let vip = chance.of(&[vip, lan(2), server]);
     let mut group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, vip[14], vip[15]];
     group[15] ^= u8::from(chance.once_in(8));

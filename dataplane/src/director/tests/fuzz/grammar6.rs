@@ -6,15 +6,17 @@ use std::net::Ipv6Addr;
 use super::chance::Chance;
 use super::grammar::{self, Recent};
 use super::judge::folded;
-use super::packets::{GRE, IPIP, SCTP, TCP, UDP, sctp, tcp, udp};
+use super::packets::{GRE, IPIP, IPV6, SCTP, TCP, UDP, sctp, tcp, udp};
 
 const ICMPV6: u8 = 58;
-const IPV6: u8 = 41;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const OPTIONS: u8 = 60;
 
+/// Weir itself, where its tunnels over IPv6 come from.
+pub(super) const OWN6: Ipv6Addr = lan(2);
+const SERVERS: [Ipv6Addr; 4] = [lan(0x11), lan(0x12), lan(0x13), lan(0x14)];
 /// VIPs with virtual servers of one port, of all ports, of VRRP, and of a mark: a host and a network.
 const VIPS: [Ipv6Addr; 6] = [
     lan(0x100),
@@ -58,11 +60,12 @@ struct Ip6 {
 /// A packet for one of weir's addresses, mostly.
 pub(super) fn packet(recent: &Recent, chance: &mut Chance) -> Vec<u8> {
     match chance.below(20) {
-        0..11 => laid_out(request(chance), chance),
-        11..15 => laid_out(error(recent, 0, chance), chance),
-        15 => laid_out(echo(chance), chance),
-        16 => laid_out(tunnel(recent, 0, chance), chance),
-        17 => laid_out(reply(chance), chance),
+        0..8 => laid_out(request(chance), chance),
+        8..12 => laid_out(error(recent, 0, chance), chance),
+        12 => laid_out(echo(chance), chance),
+        13 => laid_out(tunnel(recent, 0, chance), chance),
+        14..16 => laid_out(reply(chance), chance),
+        16 | 17 => back(recent, chance),
         18 => recent.packet6(chance).map_or_else(|| laid_out(request(chance), chance), <[u8]>::to_vec),
         _ => {
             let ip = if chance.once_in(2) { request(chance) } else { error(recent, 0, chance) };
@@ -74,6 +77,24 @@ pub(super) fn packet(recent: &Recent, chance: &mut Chance) -> Vec<u8> {
             bytes
         }
     }
+}
+
+/// A client's packet, as it is in a tunnel.
+pub(super) fn inside(recent: &Recent, chance: &mut Chance) -> Vec<u8> {
+    let ip = if chance.once_in(5) { error(recent, 2, chance) } else { request(chance) };
+    laid_out(ip, chance)
+}
+
+/// Something that weir sent comes back from the one that it went to.
+fn back(recent: &Recent, chance: &mut Chance) -> Vec<u8> {
+    let Some(packet) = recent.packet6(chance) else { return laid_out(reply(chance), chance) };
+    let mut packet = packet.to_vec();
+    let (source, destination) = packet[8..40].split_at_mut(16);
+    source.swap_with_slice(destination);
+    if let Some(ports) = packet.get_mut(40..44) {
+        ports.rotate_left(2);
+    }
+    packet
 }
 
 fn client(chance: &mut Chance) -> (Ipv6Addr, u16) {
@@ -125,8 +146,8 @@ fn request(chance: &mut Chance) -> Ip6 {
 /// From a real server, as behind NAT.
 fn reply(chance: &mut Chance) -> Ip6 {
     let (protocol, port) = service(chance);
-    let from = lan(chance.of(&[0x11, 0x12, 0x13, 0x14]));
-    let to = client(chance);
+    let (from, to) = (chance.of(&SERVERS), client(chance));
+    let port = grammar::server_port(port, chance);
     between(protocol, (from, port), to, chance)
 }
 
@@ -156,7 +177,14 @@ fn error(recent: &Recent, depth: usize, chance: &mut Chance) -> Ip6 {
 /// A packet as errors quote it: to a client, to a VIP, an error again, in a tunnel, of IPv4, one that weir sent; whole, or cut
 /// anywhere.
 fn quote(recent: &Recent, depth: usize, chance: &mut Chance) -> Vec<u8> {
-    let ip = match chance.below(12) {
+    let ip = match chance.below(15) {
+        12.. => {
+            // To a NAT real server.
+            let (protocol, port) = service(chance);
+            let (from, to) = (client(chance), chance.of(&SERVERS));
+            let port = grammar::server_port(port, chance);
+            between(protocol, from, (to, port), chance)
+        }
         0..6 => {
             let (protocol, port) = service(chance);
             let (from, to) = (chance.of(&VIPS), client(chance));
@@ -183,6 +211,7 @@ fn tunnel(recent: &Recent, depth: usize, chance: &mut Chance) -> Ip6 {
         (IPIP, &[][..]),
         (GRE, &[0, 0, 0x86, 0xdd][..]),
         (GRE, &[0, 0, 8, 0][..]),
+        (GRE, &[0x80, 0, 0x86, 0xdd, 0, 0, 0, 0][..]),
         (UDP, &[0xc0, 1, 0x17, 0xc0, 0, 60, 0, 0, 0, 41, 0, 0][..]),
     ]);
     let inner = match chance.below(4) {
@@ -190,7 +219,7 @@ fn tunnel(recent: &Recent, depth: usize, chance: &mut Chance) -> Ip6 {
         1 => grammar::packet4(recent, chance),
         _ => laid_out(request(chance), chance),
     };
-    let (source, destination) = (lan(2), chance.of(&[lan(0x11), lan(0x12), VIPS[0], lan(2)]));
+    let (source, destination) = (OWN6, chance.of(&[SERVERS[0], SERVERS[1], SERVERS[2], VIPS[0], OWN6]));
     Ip6 { source, destination, protocol, payload: [shim, &inner].concat() }
 }
 

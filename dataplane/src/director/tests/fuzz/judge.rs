@@ -3,7 +3,8 @@
 //! Nothing here uses the data path's own reading, sums or updates.
 
 use super::grammar::{OWN, OWN_MACS, VIPS};
-use super::packets::{GRE, ICMP, IPIP, SCTP, TCP, UDP};
+use super::judge6::{self, judge6};
+use super::packets::{GRE, ICMP, IPIP, IPV6, SCTP, TCP, UDP};
 use crate::address::Addr4;
 
 const VIRTUAL_MAC: [u8; 5] = [0, 0, 0x5e, 0, 1];
@@ -135,27 +136,24 @@ impl<'a> Packet<'a> {
     }
 
     /// What a tunnel of weir's carries, its own headers checked; `None`: it is no tunnel packet.
-    fn in_tunnel(&self) -> Result<Option<&'a [u8]>, String> {
-        if !OWN.contains(&self.source()) {
+    fn in_tunnel(&self) -> Result<Option<Inner<'a>>, String> {
+        if !OWN.contains(&self.source()) || !matches!(self.protocol(), IPIP | IPV6 | GRE | UDP) {
             return Ok(None);
         }
+        let inner = inner_of(self.protocol(), self.payload).ok_or("a header that no tunnel has")?;
         match (self.protocol(), self.payload) {
-            (IPIP, inner) => Ok(Some(inner)),
-            (GRE, [0, 0, 8, 0, inner @ ..]) => Ok(Some(inner)),
-            (GRE, [0x80, 0, 8, 0, _, _, 0, 0, inner @ ..]) => match folded(self.payload, 0) {
+            (GRE, [0x80, ..]) => match folded(self.payload, 0) {
                 0xffff => Ok(Some(inner)),
                 sum => Err(format!("a GRE packet sums to {sum:04x}")),
             },
-            (GRE, _) => Err("a header of GRE that no tunnel has".to_owned()),
-            (UDP, [0xc0..=0xff, _, _, _, high, low, _, _, 0, 4, 0, 0, inner @ ..]) => {
+            (UDP, [_, _, _, _, high, low, ..]) => {
                 let len = usize::from(u16::from_be_bytes([*high, *low]));
                 match self.transport() {
                     Sum::Right | Sum::None if len == self.payload.len() => Ok(Some(inner)),
                     found => Err(format!("a GUE packet of {len} in {} bytes: {found:?}", self.payload.len())),
                 }
             }
-            (UDP, _) => Err("a header of GUE that no tunnel has".to_owned()),
-            _ => Ok(None),
+            _ => Ok(Some(inner)),
         }
     }
 
@@ -163,6 +161,23 @@ impl<'a> Packet<'a> {
     fn is_error(&self) -> bool {
         self.protocol() == ICMP && matches!(self.payload.first(), Some(3..=5 | 11 | 12))
     }
+}
+
+/// What a tunnel carries, and the version of its IP.
+pub(super) type Inner<'a> = (u8, &'a [u8]);
+
+/// What the payload of a tunnel packet of this protocol carries; `None`: no tunnel of weir's has such a header.
+pub(super) fn inner_of(protocol: u8, payload: &[u8]) -> Option<Inner<'_>> {
+    let (version, inner) = match (protocol, payload) {
+        (IPIP, inner) => (4, inner),
+        (IPV6, inner) => (6, inner),
+        (GRE, [0, 0, 8, 0, inner @ ..] | [0x80, 0, 8, 0, _, _, 0, 0, inner @ ..]) => (4, inner),
+        (GRE, [0, 0, 0x86, 0xdd, inner @ ..] | [0x80, 0, 0x86, 0xdd, _, _, 0, 0, inner @ ..]) => (6, inner),
+        (UDP, [0xc0..=0xff, _, _, _, _, _, _, _, 0, IPIP, 0, 0, inner @ ..]) => (4, inner),
+        (UDP, [0xc0..=0xff, _, _, _, _, _, _, _, 0, IPV6, 0, 0, inner @ ..]) => (6, inner),
+        _ => return None,
+    };
+    Some((version, inner))
 }
 
 /// A transport checksum.
@@ -178,7 +193,7 @@ enum Sum {
 }
 
 /// Offset of the payload of a frame, its EtherType, and the VLAN it is on.
-fn link(frame: &[u8]) -> Option<(usize, u16, u16)> {
+pub(super) fn link(frame: &[u8]) -> Option<(usize, u16, u16)> {
     let half = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
     match half(12)? {
         0x8100 => Some((18, half(16)?, half(14)? & 0x0fff)),
@@ -226,54 +241,18 @@ fn judge_arp(packet: &[u8], vips: &[Addr4]) -> Result<(), String> {
     Ok(())
 }
 
-/// A packet of IPv6 that was sent on by direct routing, with nothing changed but its hop limit; or answered.
-fn judge_ipv6_of(came: &[u8], packet: &[u8]) -> Result<(), String> {
-    let at = link(came).map_or(14, |(l3, _, _)| l3);
-    let before = came.get(at..).filter(|before| before.len() >= 40).ok_or("an answer to no packet")?;
-    if packet[24..40] == before[24..40] {
-        let is_same = |at: usize| at == 7 || packet[at] == before[at];
-        let is_lower = packet[7].checked_add(1) == Some(before[7]) && packet[7] != 0;
-        return match before.len() >= packet.len() && (0..packet.len()).all(is_same) && is_lower {
-            true => Ok(()),
-            false => Err("a packet that was sent on changed".to_owned()),
-        };
-    }
-    match (packet[6], packet.get(40)) {
-        (TCP, _) if packet[53] & 4 == 0 => Err("an answer that is no RST".to_owned()),
-        (TCP, _) => Ok(()),
-        (58, Some(1..=4)) => {
-            let quote = &packet[48..];
-            let is_like = |at: usize| before.get(at) == Some(&quote[at]) || at == 7;
-            match packet.len() <= 1_280 && quote.len() >= 40 && (0..quote.len()).all(is_like) {
-                true => Ok(()),
-                false => Err("the quote is not the packet that came".to_owned()),
-            }
-        }
-        (58, Some(129 | 136)) => Ok(()),
-        (next, kind) => Err(format!("an answer with next header {next}, type {kind:?}")),
-    }
-}
-
 /// Discovery, an echo, a tunnel to a real server, whole or in pieces, or a packet of IPv6.
 fn judge_ipv6(came: Option<&[u8]>, packet: &[u8], mtu: usize) -> Result<(), String> {
+    if let Some(came) = came {
+        return judge6(came, packet, mtu);
+    }
     let len = packet.get(4..6).map_or(0, |len| usize::from(len[0]) << 8 | usize::from(len[1]));
     let message = packet.get(40..40 + len).ok_or_else(|| format!("payload length {len}"))?;
     if 40 + len > mtu {
         return Err(format!("{} bytes over an MTU of {mtu}", 40 + len));
     }
-    let came_by = came.and_then(link).map(|(_, ether_type, _)| ether_type);
-    if let Some(came) = came.filter(|_| came_by == Some(0x86dd)) {
-        let packet = &packet[..40 + len];
-        judge_ipv6_of(came, packet)?;
-        if packet[24..40] == came[link(came).map_or(14, |(l3, ..)| l3)..][24..40] {
-            return Ok(());
-        }
-    }
-    match (packet[6], came.filter(|_| came_by != Some(0x86dd))) {
-        (44, None) => return Ok(()),
-        (44, Some(_)) => return Err("a piece in the buffer of what came in".to_owned()),
-        (IPIP | GRE | UDP, Some(came)) => return judge_far(came, packet, message),
-        _ => {}
+    if packet[6] == 44 {
+        return Ok(());
     }
     let pseudo = folded(&(len as u16).to_be_bytes(), u16::from(packet[6]));
     match folded(message, folded(&packet[8..40], pseudo)) {
@@ -282,28 +261,14 @@ fn judge_ipv6(came: Option<&[u8]>, packet: &[u8], mtu: usize) -> Result<(), Stri
     }
 }
 
-/// A tunnel over IPv6. Its traffic class is that of the packet inside, but for a mark of congestion.
-fn judge_far(came: &[u8], packet: &[u8], message: &[u8]) -> Result<(), String> {
-    let inner = match (packet[6], message) {
-        (IPIP, inner) => inner,
-        (GRE, [0, 0, 8, 0, inner @ ..]) => inner,
-        (GRE, [0x80, 0, 8, 0, _, _, 0, 0, inner @ ..]) if folded(message, 0) == 0xffff => inner,
-        (UDP, [0xc0..=0xff, _, _, _, high, low, first, second, 0, 4, 0, 0, inner @ ..]) => {
-            let pseudo =
-                folded(&packet[8..40], folded(&(message.len() as u16).to_be_bytes(), u16::from(UDP)));
-            let is_right = [*first, *second] == [0, 0] || folded(message, pseudo) == 0xffff;
-            let has_len = usize::from(u16::from_be_bytes([*high, *low])) == message.len();
-            if is_right && has_len { inner } else { return Err("a header of GUE is wrong".to_owned()) }
-        }
-        _ => return Err("a header that no tunnel has, or a wrong sum".to_owned()),
-    };
-    let at = link(came).map_or(14, |(l3, _, _)| l3);
-    let before = Packet::read(&came[at..]).map_err(|fault| format!("sent on though it came with {fault}"))?;
+/// The packet of IPv4 in a tunnel is the one that came.
+pub(super) fn judge_inside(came: &[u8], inner: &[u8]) -> Result<(), String> {
+    let before = Packet::read(came).map_err(|fault| format!("sent on though it came with {fault}"))?;
     let sent = Packet::read(inner)?;
-    sent.check_header()?;
-    if sent.len() != inner.len() || packet[0] >> 4 != 6 || packet[7] != sent.header[8] {
-        return Err("the outer header does not go with the packet inside".to_owned());
+    if sent.len() != inner.len() {
+        return Err(format!("a packet of {} bytes in a tunnel of {}", sent.len(), inner.len()));
     }
+    sent.check_header()?;
     if sent.protocol() != before.protocol() {
         return Err("another packet than the one that came".to_owned());
     }
@@ -328,25 +293,17 @@ fn judge_ipv4(came: Option<&[u8]>, out: &[u8], l3: usize, mtu: usize) -> Result<
         };
     };
     let (at, ether_type, _) = link(came).unwrap_or((14, 0, 0));
+    if let Some(inner) = packet.in_tunnel()? {
+        return judge6::judge_inside(came, inner);
+    }
     if ether_type == 0x86dd {
         return judge_translated(came, packet);
     }
     let before = Packet::read(&came[at..]).map_err(|fault| format!("sent on though it came with {fault}"))?;
-    let sent = match packet.in_tunnel()? {
-        Some(inner) => {
-            let sent = Packet::read(inner)?;
-            if sent.len() != inner.len() {
-                return Err(format!("a packet of {} bytes in a tunnel of {}", sent.len(), inner.len()));
-            }
-            sent
-        }
-        None => packet,
-    };
-    sent.check_header()?;
-    if sent.protocol() != before.protocol() {
-        return judge_error(sent, before);
+    if packet.protocol() != before.protocol() {
+        return judge_error(packet, before);
     }
-    judge_same(sent, before)
+    judge_same(packet, before)
 }
 
 /// An ICMP error that came by IPv6, about a packet of IPv4 in a tunnel.

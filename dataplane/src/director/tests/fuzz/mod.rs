@@ -19,6 +19,7 @@ pub(super) mod files;
 mod grammar;
 mod grammar6;
 mod judge;
+mod judge6;
 mod packets;
 mod rig;
 

@@ -6,6 +6,7 @@ use crate::address::Addr4;
 
 pub(super) const ICMP: u8 = 1;
 pub(super) const IPIP: u8 = 4;
+pub(super) const IPV6: u8 = 41;
 pub(super) const GRE: u8 = 47;
 /// The UDP port that files give to GUE.
 pub(super) const GUE_PORT: u16 = 6_080;
