@@ -210,6 +210,22 @@ class Nat6(unittest.TestCase):
         frame = segment(cport=51600, vip=NEAR_VIP, cip=ROUTER, mac=ROUTER_MAC, into="r0")
         self.assertEqual(self.live.exchange("r0", frame), [("r0", to_server(frame, 8081))])
 
+    def test_clients_that_a_mark_holds_are_answered_and_told_as_any(self):
+        for number, traffic in enumerate([{"addresses": ["2001:db8:c::/64"]}, {"addresses": ["2001:db8:c::/120"]},
+                                          {"addresses": ["2001:db8:c::/120"], "ports": [80]}]):
+            beside = setup()
+            beside.services.append(VirtualServer("", 0, mark=1, marked=[traffic], family="ipv6",
+                                                 servers=[RealServer(rip6(2), 0)]))
+            self.live.reload(beside)
+            try:
+                packet = self.open(cport=51800 + number)
+                reply = answer(cport=51800 + number)
+                self.assertEqual(self.live.exchange("r0", reply), [("c0", to_client(reply))], traffic)
+                frame = error(ROUTER, ICMPv6DestUnreach(code=1), packet)
+                self.assertEqual(self.live.exchange("r0", frame), [("c0", told(frame, requoted(packet, 80)))], traffic)
+            finally:
+                self.live.reload(setup())
+
     def test_with_nat_icmp_send_a_real_server_is_told_that_nobody_waits(self):
         self.live.reload(setup(nat_icmp_send=True))
         try:
