@@ -3,11 +3,16 @@
 import socket
 import unittest
 
+from scapy.layers.inet import TCP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+
 from batch import FORWARDED, accounting_problems
 from frames import ETHERNET, mac, tcp, with_header_checksum
 from harness import Live, replay
-from topology import Setup, server_mac, service
+from topology import C0_MAC, GATEWAY_MAC, RealServer, Setup, VirtualServer, rip6, server_mac, service, with_ipv6
 
+VIP6 = "2001:db8:f00d::1"
 CAPACITY = 1024
 FLOWS = 5000
 SERVERS = 3
@@ -20,6 +25,12 @@ def flows(flags):
         client = socket.inet_aton(f"198.19.{number >> 8}.{number & 255}")
         packet = model[ETHERNET:ETHERNET + 12] + client + model[ETHERNET + 16:]
         yield model[:ETHERNET] + with_header_checksum(packet)
+
+
+def segment6(flags, number):
+    """A segment of a flow of IPv6."""
+    packet = Ether(src=GATEWAY_MAC, dst=C0_MAC) / IPv6(src=f"2001:db8:c::{number:x}", dst=VIP6)
+    return bytes(packet / TCP(sport=40000, dport=80, flags=flags))
 
 
 def servers_by_client(frames):
@@ -108,6 +119,22 @@ class FullTable(unittest.TestCase):
         self.assertLessEqual(result.metrics.total("weir_connections"), CAPACITY)
         self.assertGreater(result.metrics.total("weir_connections"), CAPACITY * 0.9)
         self.assertGreaterEqual(result.metrics.total("weir_untracked_packets_total"), 3 * (FLOWS - CAPACITY))
+
+    def test_clients_of_ipv6_without_room_are_counted_as_such_and_stay_with_their_server(self):
+        virtual = VirtualServer(VIP6, servers=[RealServer(rip6(number), 80) for number in range(1, SERVERS + 1)])
+        setup = with_ipv6(Setup(services=[virtual], connections={"ipv6_clients": CAPACITY}))
+        segments = [segment6(flags, number) for flags in "SA" for number in range(FLOWS)]
+        result = replay(setup, {"c0": segments})
+        self.assertEqual(result.exit_status, 0, result.log[-2000:])
+        self.assertEqual(accounting_problems(result.metrics), [])
+        self.assertEqual(result.metrics.total(FORWARDED), 2 * FLOWS)
+        found = {}
+        for frame in result.ip_frames("r0"):
+            self.assertEqual(found.setdefault(frame[22:38], frame[:6]), frame[:6])
+        self.assertEqual(len(found), FLOWS)
+        self.assertGreaterEqual(result.metrics.total("weir_ipv6_clients_full_total"), 2 * (FLOWS - 4 * CAPACITY))
+        self.assertEqual(result.metrics.total("weir_untracked_packets_total"), 0)
+        self.assertEqual(result.log.count("`ipv6_clients` of [connections]"), 1, result.log[-2000:])
 
     def test_a_persistent_client_keeps_its_server(self):
         persistent = service("dr", SERVERS)
