@@ -277,6 +277,8 @@ impl Table {
     #[inline]
     pub fn fill6(&mut self, slot: Slot, record: Record) {
         self.clients.hold(record.client());
+        // Or its number would outlast the record.
+        self.clients.settle();
         self.fill(slot, record);
     }
 

@@ -62,6 +62,18 @@ fn they_go_on_when_there_is_room_again_and_are_counted_as_theirs() {
 }
 
 #[test]
+fn whose_last_connection_is_over_leaves_room_for_another() {
+    let mut lab = Lab::new(&both("rr", ""), 1);
+    for port in [1_000, 1_001] {
+        assert!(fate(&lab.send(segment6(1, port, SYN))).is_some());
+        assert_eq!(lab.directors[0].table.clients.known(), 1);
+        lab.pass_millis(61_000);
+        lab.sweep();
+        assert_eq!((lab.directors[0].table.len(), lab.directors[0].table.clients.known()), (0, 0));
+    }
+}
+
+#[test]
 fn the_other_family_is_not_taken_for_flows_without_a_record() {
     for workers in [1, 2] {
         let mut lab = full(&both("rr", "sloppy_tcp = false"), workers);
