@@ -44,12 +44,32 @@ pub struct Status<'a> {
     pub vrrp_instances: usize,
     /// Of these, the ones that are master here.
     pub vrrp_masters: usize,
+    /// What became of the connections of the process before; absent if nobody keeps connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept<'a>>,
     /// When the HTTP listener's certificate expires, in seconds since 1970; absent without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_certificate_ends: Option<f64>,
     /// Whether others can read or write its private key.
     #[serde(default)]
     pub http_key_exposed: bool,
+}
+
+/// Connections that outlive the process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Kept<'a> {
+    /// Who keeps their memory: `systemd` or `weir-keeper`.
+    pub by: Text<'a>,
+    /// Connections that the process before had when it ended.
+    pub found: u64,
+    /// Those that went on.
+    pub adopted: u64,
+    /// How: `in place`, or `anew`, into tables of another size; null: there were no tables, or they were refused.
+    pub how: Option<Text<'a>>,
+    /// How long that took.
+    pub seconds: f64,
+    /// Why tables were refused; null: they were not.
+    pub refused: Option<Text<'a>>,
 }
 
 /// The answer of `/api/v1/ports`.

@@ -148,6 +148,10 @@ pub struct Memory {
 /// `[connections]`: the connection table and the `net.ipv4.vs.*` switches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connections {
+    /// Connections outlive the process: somebody else keeps the memory of their tables.
+    pub keep: bool,
+    /// The socket of that one; `None`: systemd, or a keeper at its usual place.
+    pub keeper: Option<PathBuf>,
     /// Connections per worker; memory is taken at start. 1,024 to 16,777,216.
     pub capacity: u32,
     /// Clients with an IPv6 address per worker; memory is taken at start. 1,024 to 16,777,216, or 0: see

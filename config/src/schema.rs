@@ -121,10 +121,12 @@ pub(crate) struct Memory {
     pub(crate) mbuf_data_bytes: Field<Integer>,
 }
 
-/// `[connections]`: apart from `capacity`, `ipv6_clients`, `templates` and `ipv6_templates` the names are those of `net.ipv4.vs.*`.
+/// `[connections]`: apart from `keep`, `keeper`, `capacity`, `ipv6_clients`, `templates` and `ipv6_templates` the names are those of `net.ipv4.vs.*`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Connections {
+    pub(crate) keep: Field<Boolean>,
+    pub(crate) keeper: Field<Text>,
     pub(crate) capacity: Field<Integer>,
     pub(crate) ipv6_clients: Field<Integer>,
     pub(crate) templates: Field<Integer>,

@@ -22,6 +22,7 @@ use crate::certificate;
 use crate::flags::Flags;
 use crate::health::PassiveSampler;
 use crate::http::{self, HttpState, Keyring};
+use crate::kept::Outcome;
 use crate::lasting::{Lasting, Said};
 use crate::links::Links;
 use crate::longest::Watch;
@@ -94,13 +95,13 @@ impl Control {
         shared: Vec<Shared>,
         tables: Arc<[View]>,
         ports: Vec<PortSource>,
-        capacity: u64,
+        (capacity, kept): (u64, Option<Outcome>),
     ) -> Result<Self> {
         let links = Links::new(&ports, Instant::now());
         let sources =
             Sources::new(shared.clone(), tables, ports, apply.publish().shared(), health.clone(), capacity);
         let sources = sources.with_vrrp(vrrp.status(), vrrp.reading(), vrrp.writing());
-        let sources = sources.with_templates(apply.publish().templates());
+        let sources = sources.with_templates(apply.publish().templates()).with_kept(kept);
         let reloads = sources.reload.clone();
         let lasting = Lasting::shown_by(sources.reload_lasts.clone());
         let searching = Lasting::shown_by(sources.search_lasts.clone());

@@ -14,6 +14,7 @@ mod flags;
 mod health;
 mod host;
 mod http;
+mod kept;
 mod lasting;
 mod lifecycle;
 mod links;

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use dpdk::kept::Pages;
 use dpdk::memory::{MemoryError, Slab};
 use dpdk::port::StartedPort;
 use dpdk::{Eal, EalError, LcoreId, Line, SocketId};
@@ -20,6 +21,7 @@ use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::punt::Punt;
+use weir_dataplane::snapshot::registry::Standing;
 use weir_dataplane::worker::Worker;
 use weir_health::checker::{Checker, Handle};
 
@@ -29,6 +31,7 @@ use crate::control::{Control, Doors};
 use crate::flags::{FAILED, Flags};
 use crate::health::{ForwardingWays, HealthThread};
 use crate::host::Host;
+use crate::kept::{Made, Offer, Sizes};
 use crate::memory::{Need, Shortage, Supply};
 use crate::ports::Ports;
 use crate::publish::Publish;
@@ -89,17 +92,15 @@ pub(crate) struct Prepared {
 
 /// Takes the memory of all tables and makes the workers and control.
 pub(crate) fn prepare(
-    eal: &Eal,
-    lcores: &Lcores,
+    (eal, lcores): (&Eal, &Lcores),
     path: &Path,
     (config, editor): (Config, Editor),
     ports: &mut Ports,
+    offer: Offer,
 ) -> Result<Prepared> {
     let count = ports.queues.len();
     ports.warn_of_distance(&config, &lcores.of_workers);
     let shortage = ports.shortage(eal, &config);
-    let mut shared = Shared::new(count, config.ports.len());
-    shared.iter_mut().for_each(|shared| shared.flows_move = ports.flows_move);
     let capacity = config.connections.capacity as usize;
     let templates = config.templates();
     let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
@@ -111,22 +112,27 @@ pub(crate) fn prepare(
     let ends = port_ends(&config, ports);
     let fences = ends.iter().map(|end| end.fence.clone()).collect();
     let file = config.clone();
-    let key = HashKey::draw(random_u64)?;
-    let mut tables = Vec::with_capacity(count);
     let table_lines = Table::lines_beside(capacity, templates);
     let client_lines = Clients::lines_for(config.ipv6_clients());
-    for lcore in &lcores.of_workers[..count] {
-        let memory = |lines| table_memory(eal, lines, lcore.socket()).with_context(shortage);
-        let table = Table::new(memory(table_lines)?, capacity, key);
-        tables.push(table.with_clients(memory(client_lines)?));
-    }
+    let pages = if eal.has_hugepages() { Pages::Huge } else { Pages::Ordinary };
+    let sizes = Sizes { workers: count, capacity, table_lines, client_lines, pages };
+    let made = match offer.tables(sizes, &config).with_context(shortage)? {
+        Some(made) => made,
+        None => own_tables(eal, &lcores.of_workers[..count], sizes).with_context(shortage)?,
+    };
+    let Made { tables, key, epoch, has_left, standing, kept, outcome } = made;
+    let mut shared = Shared::new(count, config.ports.len());
+    // Devices get new keys, so flows may come to other workers than they did.
+    let flows_move = ports.flows_move || has_left && count > 1;
+    shared.iter_mut().for_each(|shared| shared.flows_move = flows_move);
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
     let memory = |lines| table_memory(eal, lines, ports.first_socket()).with_context(shortage);
     let lines = memory(Templates::lines_for(templates))?;
     let lines6 = memory(Templates::lines_for_ipv6(config.ipv6_templates()))?;
     let templates = Arc::new(Templates::new(lines, lines6, key));
-    let publish =
-        Publish::new(config, &health, ports.macs.clone(), fences, (shared.clone(), templates.clone()))?;
+    let workers = (shared.clone(), templates.clone());
+    let publish = Publish::new(config, &health, ports.macs.clone(), fences, workers, (kept, &standing))?;
+    let is_kept = publish.is_kept();
     let (vrrp, vrrp_control, vrrp_thread) = Vrrp::new(&file, ends, &mut punts, &shared, publish.masters());
     let checker = match &host {
         Some(host) => {
@@ -135,7 +141,6 @@ pub(crate) fn prepare(
         None => checker,
     };
     let mut workers = Vec::with_capacity(count);
-    let epoch = dpdk::tsc();
     let queues = std::mem::take(&mut ports.queues);
     for (((queues, table), shared), punt) in queues.into_iter().zip(tables).zip(&shared).zip(punts) {
         workers.push(Worker {
@@ -168,7 +173,9 @@ pub(crate) fn prepare(
     let sources = sources.collect();
     let apply = Apply::new((publish, editor), health.clone(), vrrp_control, host_control);
     let config = (path.to_owned(), apply);
-    let control = Control::new(config, health.clone(), vrrp, shared, views, sources, capacity as u64)?;
+    let outcome = outcome.filter(|_| is_kept);
+    let control =
+        Control::new(config, health.clone(), vrrp, shared, views, sources, (capacity as u64, outcome))?;
     Ok(Prepared { workers, control, host, checker, health, vrrp: vrrp_thread })
 }
 
@@ -196,6 +203,26 @@ pub(crate) fn explain_eal(problem: EalError, config: &Config) -> anyhow::Error {
     }
     // How many workers there would be EAL did not get to say.
     explained.context(Shortage { need: Need::of(config, 1, 1), supply: Supply::now(true), workers: 1 })
+}
+
+/// Tables that end with this process.
+fn own_tables(eal: &Eal, lcores: &[LcoreId], sizes: Sizes) -> Result<Made> {
+    let key = HashKey::draw(random_u64)?;
+    let table = |lcore: &LcoreId| {
+        let memory = |lines| table_memory(eal, lines, lcore.socket());
+        let table = Table::new(memory(sizes.table_lines)?, sizes.capacity, key);
+        Ok(table.with_clients(memory(sizes.client_lines)?))
+    };
+    let tables = lcores.iter().map(table).collect::<Result<_>>()?;
+    Ok(Made {
+        tables,
+        key,
+        epoch: dpdk::tsc(),
+        has_left: false,
+        standing: Standing::default(),
+        kept: None,
+        outcome: None,
+    })
 }
 
 /// Memory for one table: huge pages of the worker's node if there are any.

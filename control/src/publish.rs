@@ -14,14 +14,17 @@ use weir_dataplane::conn::record::ServiceId;
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
 use weir_dataplane::sched::Options;
+use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::{Current, Masters, Publisher, Reader};
-use weir_dataplane::snapshot::registry::{self, Change, Progress, Registry, RegistryError};
+use weir_dataplane::snapshot::registry::{self, Change, Progress, Registry, RegistryError, Standing};
+use weir_dataplane::snapshot::server::Server;
 use weir_dataplane::snapshot::service::Service;
 use weir_dataplane::snapshot::traffic::Traffic;
 use weir_dataplane::snapshot::virtual_router::Fence;
 use weir_health::checker::Handle;
 use weir_health::overlay::{Overlay, effective, effective_service};
 
+use crate::kept::Kept;
 use crate::random::random_u64;
 
 /// Real servers that were removed and still have their numbers: they cost memory, and an edit of their virtual server a look.
@@ -40,6 +43,8 @@ pub(crate) struct Publish {
     publisher: Publisher,
     workers: Vec<Shared>,
     templates: Arc<Templates>,
+    /// Where numbers are written down for the next process.
+    kept: Option<Kept>,
 }
 
 impl Publish {
@@ -50,13 +55,20 @@ impl Publish {
         macs: Vec<MacAddress>,
         fences: Vec<Arc<Fence>>,
         (workers, templates): (Vec<Shared>, Arc<Templates>),
+        (kept, standing): (Option<Kept>, &Standing),
     ) -> Result<Self> {
         let locality_keys = [random_u64()?, random_u64()?];
         let registry = Registry::new(workers.len(), Options { locality_keys, ..Options::default() });
         let mut registry = registry.with_fences(fences);
         let overlay = health.overlay().borrow().clone();
         registry::check(&config)?;
+        if *standing != Standing::default() {
+            registry.resume(&config, standing);
+        }
         let first = registry.snapshot(&effective(&config, &overlay), &macs, Progress::default())?;
+        first.servers().for_each(Server::recount);
+        // Who nobody keeps need not be written down.
+        let kept = kept.and_then(|mut kept| kept.begin(&first).then_some(kept));
         let room_for_templates = [config.templates(), config.ipv6_templates()];
         Ok(Self {
             file: Arc::new(config),
@@ -67,7 +79,13 @@ impl Publish {
             publisher: Publisher::new(first),
             workers,
             templates,
+            kept,
         })
+    }
+
+    /// Whether connections outlive this process.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// A worker's end.
@@ -103,7 +121,7 @@ impl Publish {
         let base = self.publisher.base(self.registry.amends_since());
         match self.registry.amend(base, &Change::put_all(&changed), &self.file) {
             Ok(Some(next)) => {
-                self.publisher.publish(next);
+                self.put_in_force(next);
                 true
             }
             // As a whole it may have numbers again that were given back.
@@ -137,7 +155,7 @@ impl Publish {
         if !changes.is_empty() {
             let base = self.publisher.base(self.registry.amends_since());
             match self.registry.amend(base, &changes, &self.file)? {
-                Some(next) => self.publisher.publish(next),
+                Some(next) => self.put_in_force(next),
                 None => return Ok(false),
             }
         }
@@ -258,8 +276,22 @@ impl Publish {
         // What verdicts leave out now may serve later: real servers that are down, and sorry servers.
         registry::check(file)?;
         let next = self.registry.snapshot(&effective(file, &self.overlay), &self.macs, progress)?;
+        self.note(&next);
         self.publisher.publish_whole(next);
         Ok(())
+    }
+
+    /// An amended snapshot comes into force.
+    fn put_in_force(&mut self, next: Snapshot) {
+        self.note(&next);
+        self.publisher.publish(next);
+    }
+
+    /// What the numbers of a snapshot mean is written down before any record can name them.
+    fn note(&mut self, next: &Snapshot) {
+        if let Some(kept) = &mut self.kept {
+            kept.note(next);
+        }
     }
 
     /// Frees what workers no longer hold.
@@ -293,8 +325,10 @@ mod tests {
         let templates = Arc::new(Templates::new(lines, lines6, HashKey::new([1, 2])));
         let workers = (Shared::new(1, 1), templates);
         let macs = vec![MacAddress([2, 0, 0, 0, 0, 1])];
+        let standing = Standing::default();
+        let nothing = (None, &standing);
         let mut publish =
-            Publish::new(file.clone(), &health, macs.clone(), Vec::new(), workers.clone()).unwrap();
+            Publish::new(file.clone(), &health, macs.clone(), Vec::new(), workers.clone(), nothing).unwrap();
         let far: IpAddr = "2001:db8::b".parse().unwrap();
         // Neither shows while all is well: a sorry server does not serve, and what is down may be left out.
         let changes: [fn(&mut VirtualServer, IpAddr); 2] = [
@@ -316,7 +350,8 @@ mod tests {
             let in_force = publish.shared().load().clone();
             assert_eq!((in_force.generation, in_force.servers().count()), (1, 1));
             assert_eq!(*publish.file(), file);
-            let started = Publish::new(bad, &health, macs.clone(), Vec::new(), workers.clone());
+            let started =
+                Publish::new(bad, &health, macs.clone(), Vec::new(), workers.clone(), (None, &standing));
             assert_eq!(started.err().unwrap().to_string(), expected);
         }
         publish.put(Arc::new(file)).unwrap();

@@ -27,6 +27,9 @@ pub(crate) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         &old.workers.sleep_max.as_micros(),
         &new.workers.sleep_max.as_micros(),
     );
+    changed.compare("`keep` of [connections]", &old.connections.keep, &new.connections.keep);
+    let keeper = |config: &Config| config.connections.keeper.as_ref().map(|path| path.display().to_string());
+    changed.compare("`keeper` of [connections]", &keeper(old), &keeper(new));
     changed.compare("`capacity` of [connections]", &old.connections.capacity, &new.connections.capacity);
     changed.compare("`ipv6_clients` of [connections]", &old.ipv6_clients(), &new.ipv6_clients());
     changed.compare("`templates` of [connections]", &old.connections.templates, &new.connections.templates);
@@ -108,6 +111,7 @@ mod tests {
             ("memory", "mbuf_data_bytes") => "4096",
             ("workers", "idle") => "\"sleep\"",
             ("workers", "sleep_max_us") => "50",
+            ("connections", "keeper") => "\"/run/other.sock\"",
             ("connections", "conn_reuse_mode") => "0",
             ("connections", "pmtu_disc") => "false",
             ("connections", "capacity" | "ipv6_clients" | "templates" | "ipv6_templates") => "65536",

@@ -13,6 +13,7 @@ use weir_health::checker::Handle;
 
 use crate::host::counters::HostCounters;
 use crate::http::{Asking, Tally};
+use crate::kept::Outcome;
 use crate::lasting::Lasts;
 use crate::longest::Longest;
 use crate::reload_status::ReloadStatus;
@@ -103,6 +104,8 @@ pub(crate) struct Sources {
     pub(crate) http: Arc<Tally>,
     /// How long it has taken so far to write the files of `[control] proc_directory`.
     pub(crate) proc_lasts: Lasts,
+    /// What became of the connections of the process before; `None`: nobody keeps connections.
+    pub(crate) kept: Option<Outcome>,
     /// When weir was started.
     pub(crate) started: SystemTime,
     /// Whose turn it is to ask workers what would become of a packet.
@@ -143,6 +146,7 @@ impl Sources {
             sequence_lasts: Lasts::default(),
             http: Arc::default(),
             proc_lasts: Lasts::default(),
+            kept: None,
             started,
             asking: Asking::default(),
             dpdk_version: dpdk::version().trim_start_matches("DPDK ").to_owned(),
@@ -151,6 +155,11 @@ impl Sources {
 }
 
 impl Sources {
+    /// With what became of the connections of the process before.
+    pub(crate) fn with_kept(self, kept: Option<Outcome>) -> Self {
+        Self { kept, ..self }
+    }
+
     /// With the table of persistence templates.
     pub(crate) fn with_templates(self, templates: Arc<Templates>) -> Self {
         Self { templates: Some(templates), ..self }

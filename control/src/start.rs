@@ -17,7 +17,7 @@ use crate::control::Doors;
 use crate::flags::{BAD_INPUT, FAILED, Flags};
 use crate::http::{Keyring, Keys};
 use crate::socket::ControlSocket;
-use crate::{early, http, lasting, lifecycle, log, nodes, ports, routes, signals};
+use crate::{early, http, kept, lasting, lifecycle, log, nodes, ports, routes, signals};
 
 /// Does what the command line says. Returns the exit status.
 pub fn weir(arguments: &[String]) -> ExitCode {
@@ -125,6 +125,7 @@ fn run(
 ) -> anyhow::Result<()> {
     let listener = http::bind(config.http.listen)?;
     let doors = Doors { http: listener, keys, control: ControlSocket::of(&config.control)? };
+    let offer = kept::Offer::of(&config);
     let arguments = line.eal_arguments();
     let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
     for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {
@@ -145,7 +146,8 @@ fn run(
         return Ok(());
     }
     let editor = Editor::new(source, &config);
-    let prepared = lifecycle::prepare(&eal, &lcores, &line.own.config, (config, editor), &mut ports)?;
+    let prepared =
+        lifecycle::prepare((&eal, &lcores), &line.own.config, (config, editor), &mut ports, offer)?;
     // Health checks and hooks may be programs of another user. Only now, for the memory of tables has files, too.
     if let Err(problem) = dpdk::files::close_on_exec() {
         tracing::warn!("programs started by weir will have its files open: {problem}");

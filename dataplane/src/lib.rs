@@ -23,6 +23,7 @@ pub mod conn;
 pub mod desk;
 pub mod director;
 pub mod idle;
+pub mod kept;
 pub mod limit;
 pub mod neighbor;
 pub mod packet;

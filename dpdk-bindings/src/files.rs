@@ -1,6 +1,8 @@
 //! Open files of the process.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The first descriptor that is not standard input, output or error.
 const FIRST: libc::c_uint = 3;
@@ -18,6 +20,27 @@ pub fn close_on_exec() -> io::Result<()> {
     let done =
         unsafe { libc::close_range(FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The files that systemd has passed to this process (`LISTEN_FDS`), with their names. They are given out once.
+pub fn passed_by_systemd() -> Vec<(String, OwnedFd)> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let number = |name: &str| std::env::var(name).ok()?.parse::<libc::c_int>().ok();
+    // They may be another process's, that has left its environment to this one.
+    let is_ours = number("LISTEN_PID").is_some_and(|pid| i64::from(pid) == i64::from(std::process::id()));
+    let count = number("LISTEN_FDS").unwrap_or(0).clamp(0, 1024);
+    if !is_ours || TAKEN.swap(true, Relaxed) {
+        return Vec::new();
+    }
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names = names.split(':').map(str::to_owned).chain(std::iter::repeat(String::new()));
+    let first = FIRST as libc::c_int;
+    // SAFETY: F_GETFD takes nothing, and fails for a descriptor that is not open.
+    let is_open = |file: &libc::c_int| unsafe { libc::fcntl(*file, libc::F_GETFD) } >= 0;
+    let open = (first..first + count).zip(names).filter(|(file, _)| is_open(file));
+    // SAFETY: each is open. systemd has opened them for this process and says so by its number; nothing else in it knows of them,
+    // and they are taken once.
+    open.map(|(file, name)| (name, unsafe { OwnedFd::from_raw_fd(file) })).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A safe layer over DPDK, as much of it as a packet forwarder needs, and over the kernel's taps.
+//! A safe layer over DPDK, as much of it as a packet forwarder needs, and over the kernel's taps and memory files.
 //!
 //! This is the only crate of weir with `unsafe` in it. No raw integer, pointer or error number of C leaves it.
 //!
@@ -31,6 +31,7 @@
 pub mod eal;
 pub mod error;
 pub mod files;
+pub mod kept;
 pub mod lcore;
 pub mod log;
 pub mod mbuf;
@@ -44,6 +45,7 @@ pub mod tap;
 
 pub use eal::{Eal, EalError, LaunchError, version};
 pub use error::Errno;
+pub use kept::{KeptError, KeptMemory, Pages};
 pub use lcore::{LcoreId, SocketId, prefetch, prefetch_write, tsc, tsc_hz};
 pub use mbuf::{BURST_MAX, Burst, Mbuf, free_bulk};
 pub use memory::{Line, MemoryError, Slab, Zeroable};

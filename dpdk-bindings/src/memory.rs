@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, A
 use dpdk_sys as sys;
 
 use crate::eal::{Eal, EalInner};
+use crate::kept::Mapping;
 use crate::lcore::SocketId;
 
 /// Octets in a cache line, and the least alignment of a [`Slab`].
@@ -94,6 +95,8 @@ enum Origin {
     Eal { local: bool, _eal: Arc<EalInner> },
     /// The global allocator, with the layout to give back.
     Heap(Layout),
+    /// A piece of memory that outlives the process; the guard keeps it mapped.
+    Kept { _mapping: Arc<Mapping> },
 }
 
 // SAFETY: a slab owns its elements as a `Vec` does; EAL's allocator and Rust's may be called from any thread.
@@ -156,6 +159,14 @@ impl<T: Zeroable> Slab<T> {
         !matches!(self.origin, Origin::Eal { local: false, .. })
     }
 
+    /// Elements in kept memory.
+    ///
+    /// # Safety
+    /// `len` elements at `start`, aligned to a cache line, lie in `mapping` and in no other slab, and whatever bits are there are values.
+    pub(crate) unsafe fn kept(start: NonNull<T>, len: usize, mapping: Arc<Mapping>) -> Self {
+        Self { start, len, origin: Origin::Kept { _mapping: mapping } }
+    }
+
     fn nothing(len: usize) -> Self {
         Self { start: NonNull::dangling(), len, origin: Origin::Nothing }
     }
@@ -173,7 +184,7 @@ impl<T: Zeroable> Deref for Slab<T> {
     #[inline]
     fn deref(&self) -> &[T] {
         // SAFETY: the slab owns `len` elements at `start` (or its size is zero and `start` dangles, aligned); they were
-        // zeroed, which is a valid T, and are reachable through this slab only.
+        // zeroed, which is a valid T, or are what `Slab::kept` was promised, and are reachable through this slab only.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
@@ -189,7 +200,8 @@ impl<T: Zeroable> DerefMut for Slab<T> {
 impl<T: Zeroable> Drop for Slab<T> {
     fn drop(&mut self) {
         match &self.origin {
-            Origin::Nothing => {}
+            // The mapping goes with the last of its slabs.
+            Origin::Nothing | Origin::Kept { .. } => {}
             // SAFETY: the pointer came from `rte_zmalloc_socket`, is freed once, and EAL is alive by the guard, which
             // is dropped after this.
             Origin::Eal { .. } => unsafe { sys::rte_free(self.start.as_ptr().cast()) },

@@ -1,6 +1,9 @@
 //! `[connections]` and `[connections.timeouts]`
 
+use toml::Spanned;
+
 use super::table::Table;
+use super::values;
 use crate::model::{Connections, SctpTimeouts, TcpTimeouts, Timeouts};
 use crate::report::Problem;
 use crate::schema::{self, Field, Integer, OneTable, Tabular};
@@ -13,6 +16,8 @@ const TIMEOUT_SECS: std::ops::RangeInclusive<i64> = 1..=864_000;
 
 pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Table<'_>) -> Connections {
     let mut connections = Connections {
+        keep: false,
+        keeper: None,
         capacity: 1_048_576,
         ipv6_clients: 0,
         templates: 0,
@@ -31,6 +36,8 @@ pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Tab
     let Some((Tabular(written), at)) = table.value(field) else { return connections };
     let mut table = table.inner(at);
     let c = &mut connections;
+    c.keep = table.boolean(&written.keep, c.keep).into_inner();
+    c.keeper = table.parsed(&written.keeper, values::socket_path).map(Spanned::into_inner);
     let capacity = table.integer(&written.capacity, "capacity", 1024..=16_777_216, c.capacity);
     c.capacity = capacity.into_inner();
     let clients = table.integer::<u32>(&written.ipv6_clients, "ipv6_clients", 0..=16_777_216, 0);

@@ -13,6 +13,7 @@ use weir_dataplane::director::Shared;
 use weir_dataplane::punt::Punt;
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::Current;
+use weir_dataplane::snapshot::registry::Standing;
 use weir_health::checker::{Checker, Place};
 
 use super::*;
@@ -94,7 +95,9 @@ impl Bench {
         };
         let fences = vec![end.fence.clone()];
         let file = config.clone();
-        let publish = Publish::new(config, &health, macs, fences, (shared.clone(), templates)).unwrap();
+        let workers = (shared.clone(), templates);
+        let publish =
+            Publish::new(config, &health, macs, fences, workers, (None, &Standing::default())).unwrap();
         let current = publish.shared();
         let (vrrp, vrrp_control, thread) =
             Vrrp::new(&file, vec![end], &mut punts, &shared, publish.masters());

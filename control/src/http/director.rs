@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use weir_api::director::{Counters, Device, Port, Ports, Status};
+use weir_api::director::{Counters, Device, Kept, Port, Ports, Status};
 
+use crate::kept::Outcome;
 use crate::metrics::Metrics;
 use crate::metrics::reading::{self, PortReading};
 use crate::sources::Sources;
@@ -34,10 +35,22 @@ pub(super) fn status(metrics: &Metrics, not_ready: Vec<String>) -> Result<Vec<u8
         real_servers_down: down.count(),
         vrrp_instances: instances.len(),
         vrrp_masters: instances.iter().filter(|instance| instance.state == "master").count(),
+        kept: it.kept.as_ref().map(kept),
         http_certificate_ends: it.http_certificate.0.map(|ends| ends as f64),
         http_key_exposed: it.http_certificate.1,
     };
     serde_json::to_vec(&status).map_err(|problem| problem.to_string())
+}
+
+fn kept(outcome: &Outcome) -> Kept<'_> {
+    Kept {
+        by: outcome.by.into(),
+        found: outcome.found as u64,
+        adopted: outcome.adopted as u64,
+        how: outcome.how.map(Into::into),
+        seconds: outcome.seconds,
+        refused: outcome.refused.as_deref().map(Into::into),
+    }
 }
 
 /// `/api/v1/ports`

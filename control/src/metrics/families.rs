@@ -294,6 +294,17 @@ families! {
         |it, to| if let (Some(ends), _) = it.http_certificate {
             to.count(&[], ends);
         };
+    GAUGE "weir_connections_kept" [] "1 if somebody keeps the connection tables for the next process, else 0."
+        |it, to| to.count(&[], u64::from(it.kept.is_some()));
+    GAUGE "weir_connections_adopted" ["result"] "Connections of the process before at the start: adopted, or lost; absent if nobody keeps connections."
+        |it, to| if let Some(kept) = &it.kept {
+            to.count(&["adopted"], kept.adopted as u64);
+            to.count(&["lost"], kept.found.saturating_sub(kept.adopted) as u64);
+        };
+    GAUGE "weir_connections_adoption_seconds" [] "How long it took at the start to take over connections, or to find that there are none; absent if nobody keeps connections."
+        |it, to| if let Some(kept) = &it.kept {
+            to.add(&[], kept.seconds);
+        };
     GAUGE "weir_proc_directory_seconds" [] "For how long the write of the files in proc_directory has been under way; 0 when none is."
         |it, to| to.add(&[], it.proc_lasts);
 

@@ -23,6 +23,7 @@ use weir_health::judge::ServiceListing;
 
 use crate::host::counters::{HostCounters, HostDrop};
 use crate::http::{Handshake, Refusal};
+use crate::kept::Outcome;
 use crate::log;
 use crate::longest::Longest;
 use crate::reload_status::RefusedBy;
@@ -66,6 +67,8 @@ pub(crate) struct Reading {
     pub(crate) http_handshakes: Vec<(Handshake, u64)>,
     /// When the HTTP listener's certificate expires, in seconds since 1970, and whether others can read or write its key.
     pub(crate) http_certificate: (Option<u64>, bool),
+    /// What became of the connections of the process before.
+    pub(crate) kept: Option<Outcome>,
     /// Number of the configuration in force: 1 at the start, one more with each change.
     pub(crate) generation: u64,
     /// What is missing in the log.
@@ -342,6 +345,7 @@ impl Reading {
             sequence_lasts: sources.sequence_lasts.seconds(),
             proc_lasts: sources.proc_lasts.seconds(),
             reloads_refused: RefusedBy::ALL.iter().map(|&by| (by, sources.reload.refused(by))).collect(),
+            kept: sources.kept.clone(),
             generation: snapshot.generation,
             log: log::missing(),
             ports: ports(sources),

@@ -24,6 +24,7 @@ use weir_health::checker::Checker;
 use super::*;
 use crate::host::counters::HostDrop;
 use crate::http::{Certificate, Tally};
+use crate::kept::Outcome;
 use crate::lasting::Lasts;
 use crate::longest::Longest;
 use crate::reload_status::{RefusedBy, ReloadStatus};
@@ -165,6 +166,14 @@ impl Director {
             sequence_lasts: Lasts::default(),
             http: Arc::new(tally),
             proc_lasts: Lasts::default(),
+            kept: Some(Outcome {
+                by: "weir-keeper",
+                found: 12,
+                adopted: 11,
+                how: Some("anew"),
+                seconds: 0.25,
+                refused: None,
+            }),
             started,
             dpdk_version: "22.11.11".to_owned(),
         };

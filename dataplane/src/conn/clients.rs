@@ -12,6 +12,8 @@
 //!
 //! One writer, the worker. Others ask whose a number is while it goes on: each line has a version, odd while it changes.
 
+pub mod adopt;
+
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

@@ -347,6 +347,21 @@ impl Record {
         Self { key: self.key, value }
     }
 
+    /// The same connection, of a client that goes by another number.
+    pub(super) fn with_client(self, client: Addr4) -> Self {
+        Self { key: self.key & u64::from(u32::MAX) | u64::from(client.bits()) << 32, value: self.value }
+    }
+
+    /// Whether it may be a record, whoever has written it.
+    pub(super) fn is_sound(self) -> bool {
+        self.server().0 != 0 && self.value >> PROTOCOL_SHIFT & 3 != 3
+    }
+
+    /// Whether it is hashed by its destination port, too.
+    pub fn is_of_any_port(self) -> bool {
+        self.value & ANY_PORT != 0
+    }
+
     /// What it is looked up by.
     pub fn lookup_key(self) -> Key {
         Key { key: self.key, value: self.value & KEY_MASK, any_port: self.value & ANY_PORT != 0 }

@@ -10,6 +10,7 @@
 //!
 //! One writer, the worker. Others read through a [`View`], without a lock: `lines.rs` says why that is right.
 
+mod adopt;
 mod key;
 mod lines;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use dpdk::memory::{Line, Slab};
 
+pub use self::adopt::Left;
 pub use self::key::HashKey;
 pub use self::lines::Slot;
 use self::lines::{Homes, Lines, PROBES, SLOTS};
@@ -340,16 +342,17 @@ impl Table {
         self.shared.update(slot, record);
     }
 
-    /// Removes a record.
+    /// Removes a record, and its client's number after it: whoever finds this table as it is at any moment finds no record whose client
+    /// is another one.
     pub fn remove(&mut self, slot: Slot) {
         self.len -= 1;
         let client = self.shared.read(slot.line, slot.slot).client();
-        if client.is_of_ipv6() {
-            self.clients.release(client);
-        }
         let (shared, swept_to) = (&self.shared, self.sweep_line);
         let has_slipped = &mut self.has_slipped;
         shared.remove(slot, |from, to| *has_slipped |= is_between(shared, swept_to, to, from));
+        if client.is_of_ipv6() {
+            self.clients.release(client);
+        }
     }
 
     /// Visits the next `count` lines, round and round, and does with each record what `judge` says. Lines are passed over

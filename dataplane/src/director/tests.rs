@@ -8,6 +8,7 @@ mod explain;
 mod fuzz;
 mod host;
 mod ipv6;
+mod kept;
 mod locality;
 mod punt;
 mod shared_servers;

@@ -543,6 +543,11 @@ impl Snapshot {
         self.servers.iter().filter(|server| server.id != ServerId(0) && !server.is_former())
     }
 
+    /// Every number of a real server that a connection may name.
+    pub fn numbered(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().filter(|server| server.id != ServerId(0))
+    }
+
     /// What was carried by real servers of this virtual server that are gone for good: neither in
     /// [`Snapshot::servers`] nor named by any connection.
     pub fn retired(&self, id: ServiceId) -> Traffic {

@@ -14,6 +14,7 @@ mod error;
 mod lists;
 mod numbers;
 mod parts;
+mod resume;
 mod served;
 #[cfg(test)]
 pub(super) mod tests;
@@ -52,7 +53,9 @@ use amend::{Journal, with_spare};
 pub use error::RegistryError;
 use lists::{candidates, entrants, in_order, list};
 use numbers::Numbers;
+pub use parts::vips;
 use parts::{Place, make_bindings, make_port, make_server, make_switches, nobody};
+pub use resume::{Named, Resumed, Standing};
 pub use served::{NotServed, check};
 
 /// How far the workers are, those that are furthest behind.
@@ -191,6 +194,8 @@ pub struct Registry {
     journal: Journal,
     /// Real servers that amendments have removed.
     left: usize,
+    /// It began with numbers of a process before.
+    has_resumed: bool,
 }
 
 /// What is under construction; the registry changes only when all of it stands.
@@ -228,6 +233,7 @@ impl Registry {
             nat_sockets: NatSockets::default(),
             journal: Journal::default(),
             left: 0,
+            has_resumed: false,
         }
     }
 
@@ -279,8 +285,8 @@ impl Registry {
         self.services = draft.services;
         self.numbers = draft.numbers;
         self.numbers_generation = generation;
-        // The first one ends nothing. Which of the others do is not worth finding out.
-        self.ended_since = if self.generation == 0 { 0 } else { generation };
+        // The first one ends nothing, if no process was before. Which of the others do is not worth finding out.
+        self.ended_since = if self.generation == 0 && !self.has_resumed { 0 } else { generation };
         self.generation = generation;
         self.journal = Journal::begin(generation);
         self.left = 0;

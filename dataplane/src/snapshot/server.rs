@@ -144,6 +144,13 @@ impl Server {
         self.note(worker);
     }
 
+    /// Sets the overload flag if connections that were there before this process are too many.
+    pub fn recount(&self) {
+        if self.upper_threshold != 0 && self.live.total() >= self.upper_threshold {
+            self.live.overloaded.store(self.upper_threshold, Relaxed);
+        }
+    }
+
     /// Counts a connection out and clears the overload flag when the thresholds say so.
     pub fn unbind(&self, worker: usize, protocol: Protocol, state: State) {
         self.tallies[worker].gauge(protocol, state).take_one();

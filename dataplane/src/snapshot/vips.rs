@@ -19,7 +19,7 @@ use crate::address::Addr4;
 use crate::conn::record::VipId;
 
 /// Numbers that one address each can have.
-const OWN: u16 = Mark::VIPS_MAX as u16;
+pub const OWN: u16 = Mark::VIPS_MAX as u16;
 /// Numbers that all other addresses share.
 pub const SHARED: u32 = (1 << 16) - OWN as u32;
 
@@ -55,6 +55,11 @@ impl Vips {
     #[inline]
     pub fn address(&self, number: VipId) -> Option<Addr4> {
         self.addresses.get(usize::from(number.0)).copied().filter(|address| *address != Addr4::UNSPECIFIED)
+    }
+
+    /// All addresses that have a number for themselves.
+    pub fn own(&self) -> impl Iterator<Item = (VipId, Addr4)> + '_ {
+        (0..).map(VipId).zip(self.addresses.iter().copied()).filter(|(_, vip)| *vip != Addr4::UNSPECIFIED)
     }
 
     /// Gives an address a number for itself, or takes it away.
@@ -130,6 +135,12 @@ struct Entry {
 }
 
 impl Numbering {
+    /// One that begins with these numbers.
+    pub(super) fn resume(vips: impl Iterator<Item = (Addr4, VipId)>) -> Self {
+        let known = vips.map(|(address, number)| (address, Entry { number, removed: None }));
+        Self { entries: known.collect(), end: 0, has_left: false }
+    }
+
     /// The numbering for the VIPs of generation `generation`. No record names the numbers any more of addresses that
     /// left by generation `swept`.
     ///

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use weir_api::director::Status;
+use weir_api::director::{Kept, Status};
 
 use crate::screen::{Screen, Tone, time};
 use crate::weir::Problem;
@@ -41,6 +41,9 @@ pub(super) fn text(it: &Status<'static>, screen: &Screen) -> Result<String, Prob
     line("real servers", &format!("{}, {} serving{down}", it.real_servers, it.real_servers_serving));
     let share = it.connections as f64 * 100.0 / it.capacity.max(1) as f64;
     line("connections", &format!("{} of {} ({share:.1} %)", it.connections, it.capacity));
+    if let Some(kept) = &it.kept {
+        line("kept", &self::kept(kept, screen));
+    }
     line("workers", &it.workers.to_string());
     if it.vrrp_instances > 0 {
         line("VRRP", &format!("master of {} of {} instances", it.vrrp_masters, it.vrrp_instances));
@@ -49,6 +52,20 @@ pub(super) fn text(it: &Status<'static>, screen: &Screen) -> Result<String, Prob
         line("certificate", &screen.paint(&certificate, Tone::Bad));
     }
     Ok(text)
+}
+
+/// Who keeps connections, and what became of those of the process before.
+fn kept(kept: &Kept<'_>, screen: &Screen) -> String {
+    let Kept { by, found, adopted, how, seconds, refused } = kept;
+    match (how, refused) {
+        (_, Some(refused)) => {
+            screen.paint(&format!("by {by}; at the start none went on: {refused}"), Tone::Bad)
+        }
+        (Some(how), None) => {
+            format!("by {by}; {adopted} of {found} went on at the start ({how}, {:.1} ms)", seconds * 1e3)
+        }
+        (None, None) => format!("by {by}"),
+    }
 }
 
 /// What is wrong with the HTTP listener's certificate, or will be soon.
@@ -90,6 +107,7 @@ mod tests {
             real_servers_down: 0,
             vrrp_instances: 0,
             vrrp_masters: 0,
+            kept: None,
             http_certificate_ends: None,
             http_key_exposed: false,
         };
@@ -115,6 +133,26 @@ mod tests {
             "VRRP              master of 1 of 2 instances\n",
         ] {
             assert!(shown.contains(part), "{shown}");
+        }
+        let kept = |found, how: Option<&'static str>, refused: Option<&'static str>| Kept {
+            by: "systemd".into(),
+            found,
+            adopted: found,
+            how: how.map(Into::into),
+            seconds: 0.0125,
+            refused: refused.map(Into::into),
+        };
+        for (said, expected) in [
+            (kept(0, None, None), "kept              by systemd\n"),
+            (
+                kept(7, Some("in place"), None),
+                "by systemd; 7 of 7 went on at the start (in place, 12.5 ms)\n",
+            ),
+            (kept(0, None, Some("it is damaged")), "by systemd; at the start none went on: it is damaged\n"),
+        ] {
+            status.kept = Some(said);
+            let told = text(&status, &Screen::plain(None)).unwrap();
+            assert!(told.contains(expected), "{told}");
         }
         assert_eq!(certificate(&status), None);
         let now = status.started + status.uptime_seconds;

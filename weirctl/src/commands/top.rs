@@ -122,6 +122,7 @@ mod tests {
             real_servers_down: 1,
             vrrp_instances: 0,
             vrrp_masters: 0,
+            kept: None,
             http_certificate_ends: None,
             http_key_exposed: false,
         };

@@ -186,6 +186,7 @@ fn answers() -> Answers {
         real_servers_down: 0,
         vrrp_instances: 0,
         vrrp_masters: 0,
+        kept: None,
         http_certificate_ends: Some(4e9 + 1e8),
         http_key_exposed: false,
     };

@@ -22,6 +22,11 @@ impl HashKey {
         Self { xor: random[0], multiply: random[1] | 1 }
     }
 
+    /// The two numbers that it is made of, for the next process.
+    pub fn parts(self) -> [u64; 2] {
+        [self.xor, self.multiply]
+    }
+
     /// One that spreads clients well. `random` gives 8 bytes of randomness at a time.
     ///
     /// # Errors

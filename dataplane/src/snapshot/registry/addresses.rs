@@ -9,6 +9,7 @@ use weir_config::model::{Config, Identity};
 use super::RegistryError;
 use super::parts::vips;
 use crate::address::Addr4;
+use crate::conn::record::VipId;
 use crate::snapshot::addressing::{bits, ports_of_vip};
 use crate::snapshot::ipv6::Numbers6;
 use crate::snapshot::vips::{Numbering, Vips};
@@ -82,6 +83,11 @@ impl Announcements {
 }
 
 impl Addresses {
+    /// Begins with these numbers.
+    pub(super) fn resume(&mut self, vips: impl Iterator<Item = (Addr4, VipId)>) {
+        self.numbering = Numbering::resume(vips);
+    }
+
     /// Those of a whole configuration.
     pub(super) fn renumber(
         &mut self,
@@ -89,7 +95,8 @@ impl Addresses {
         generation: u64,
         swept: u64,
     ) -> Result<(), RegistryError> {
-        self.numbering = self.numbering.next(&vips(config, numbers6), generation, swept)?;
+        let vips = vips(config).into_iter().filter_map(|vip| numbers6.of(vip)).collect();
+        self.numbering = self.numbering.next(&vips, generation, swept)?;
         self.uses.clear();
         // One of IPv6 comes and goes with a whole snapshot.
         let plain = config.virtual_servers.iter().filter(|server| server.mark.is_none());

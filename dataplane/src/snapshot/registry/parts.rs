@@ -12,7 +12,6 @@ use crate::conn::record::{ServerId, ServiceId};
 use crate::neighbor::{Hop, NextHop};
 use crate::snapshot::advertisers::Advertisers;
 use crate::snapshot::far::{Far, v6_nets};
-use crate::snapshot::ipv6::Numbers6;
 use crate::snapshot::ranks::journal::Journal;
 use crate::snapshot::routes::Routes;
 use crate::snapshot::server::{Live, Server};
@@ -98,17 +97,16 @@ fn server_port(virtual_server: &VirtualServer, real: &RealServer) -> u16 {
 }
 
 /// The addresses that have a number of their own: those of virtual servers, and of marks that virtual servers have.
-pub(super) fn vips(config: &Config, numbers6: &Numbers6) -> HashSet<Addr4> {
+pub fn vips(config: &Config) -> HashSet<IpAddr> {
     let mut vips = HashSet::new();
     for virtual_server in &config.virtual_servers {
         match virtual_server.mark {
             Some(mark) => {
                 let its = config.marks.iter().filter(|entry| entry.mark == mark);
                 let family = virtual_server.family();
-                let numbered = its.flat_map(|entry| marks::numbered(entry, family));
-                vips.extend(numbered.filter_map(|address| numbers6.of(address)));
+                vips.extend(its.flat_map(|entry| marks::numbered(entry, family)));
             }
-            None => vips.extend(numbers6.of(virtual_server.address)),
+            None => _ = vips.insert(virtual_server.address),
         }
     }
     vips

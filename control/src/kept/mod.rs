@@ -1,0 +1,325 @@
+//! Connection tables that outlive this process: whether there are some, whether they can be taken over, who keeps those of now.
+//!
+//! `weir_dataplane::kept` says what lies in them and why it may be trusted; here is where they come from and where they go.
+
+mod holder;
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use dpdk::kept::{KeptError, KeptMemory, Pages};
+use rustix::time::{ClockId, clock_gettime};
+use tracing::{info, warn};
+use weir_config::model::Config;
+use weir_dataplane::conn::table::{HashKey, Table};
+use weir_dataplane::kept::{
+    Adopted, BOOK_LINES, Book, Census, Clock, Header, Judge, Machine, Numbers, Refusal, adopt, lay_out,
+};
+use weir_dataplane::snapshot::Snapshot;
+use weir_dataplane::snapshot::registry::Standing;
+
+use crate::random::random_u64;
+use holder::Holder;
+
+/// What the process before has left, and who had it.
+pub(crate) struct Offer {
+    holder: Option<Holder>,
+    /// The book and the tables.
+    left: Option<[OwnedFd; 2]>,
+}
+
+/// How large tables are to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    /// How many there are.
+    pub(crate) workers: usize,
+    /// Connections that each can hold.
+    pub(crate) capacity: usize,
+    /// Lines of each.
+    pub(crate) table_lines: usize,
+    /// Lines of IPv6 clients of each.
+    pub(crate) client_lines: usize,
+    /// Of which pages.
+    pub(crate) pages: Pages,
+}
+
+/// The workers' tables, and what goes with them.
+pub(crate) struct Made {
+    /// By worker.
+    pub(crate) tables: Vec<Table>,
+    /// The secret of their hash.
+    pub(crate) key: HashKey,
+    /// The cycle at which the workers' clocks began.
+    pub(crate) epoch: u64,
+    /// Connections have come with them from the process before.
+    pub(crate) has_left: bool,
+    /// What those name.
+    pub(crate) standing: Standing,
+    /// How they are kept.
+    pub(crate) kept: Option<Kept>,
+    /// What there is to say of it.
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// What became of the connections of the process before.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outcome {
+    /// Who keeps them.
+    pub(crate) by: &'static str,
+    /// How many there were.
+    pub(crate) found: usize,
+    /// How many went on.
+    pub(crate) adopted: usize,
+    /// In which way; `None`: there was nothing to take over.
+    pub(crate) how: Option<&'static str>,
+    /// How long that took, in seconds.
+    pub(crate) seconds: f64,
+    /// Why it was not done.
+    pub(crate) refused: Option<String>,
+}
+
+/// The memory of the tables, as it is kept.
+pub(crate) struct Kept {
+    book: Book,
+    /// Open, and so locked, as long as this process lives.
+    files: [KeptMemory; 2],
+    /// `None`: it has them already.
+    holder: Option<Holder>,
+}
+
+/// Why nothing is taken over.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error(transparent)]
+    Memory(#[from] KeptError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// What the process before has left, opened.
+struct Left {
+    book: Book,
+    files: [KeptMemory; 2],
+    header: Header,
+    clock: Clock,
+    numbers: Numbers,
+    tables: Vec<Table>,
+    adopted: Adopted,
+}
+
+impl Offer {
+    /// Asks whoever keeps things, if the file wants it.
+    pub(crate) fn of(config: &Config) -> Self {
+        let passed = dpdk::files::passed_by_systemd();
+        if !config.connections.keep {
+            if !passed.is_empty() {
+                holder::forget_in_systemd();
+            }
+            return Self { holder: None, left: None };
+        }
+        let holder = Holder::find(config);
+        let left = holder.as_ref().and_then(|holder| holder.left(passed));
+        Self { holder, left }
+    }
+
+    /// Tables of these sizes that are kept, with the connections that were left if they can be taken over. `None`: nobody would keep
+    /// them.
+    pub(crate) fn tables(self, sizes: Sizes, config: &Config) -> Result<Option<Made>> {
+        let Some(holder) = self.holder else { return Ok(None) };
+        let (machine, begun) = (machine()?, Instant::now());
+        let mut outcome = Outcome { by: holder.name(), ..Outcome::default() };
+        let left = match self.left.map(|files| Left::open(files, &machine, config)) {
+            None => None,
+            Some(Ok(left)) => Some(left),
+            Some(Err(Obstacle::Memory(problem @ KeptError::InUse))) => {
+                warn!("{problem}: connections of this one end with it");
+                return Ok(None);
+            }
+            Some(Err(obstacle)) => {
+                warn!("no connection is taken over: {obstacle}");
+                outcome.refused = Some(obstacle.to_string());
+                None
+            }
+        };
+        outcome.found = left.as_ref().map_or(0, |left| left.adopted.found);
+        let rebuilt = left.as_ref().map_or(0, |left| left.adopted.rebuilt);
+        let made = match left {
+            Some(left) if left.fits(sizes) => {
+                outcome.how = Some("in place");
+                left.go_on()
+            }
+            Some(left) => {
+                outcome.how = Some("anew");
+                left.put_anew(sizes, holder, &machine)?
+            }
+            None => fresh(sizes, holder, &machine)?,
+        };
+        outcome.adopted = made.tables.iter().map(Table::len).sum();
+        outcome.seconds = begun.elapsed().as_secs_f64();
+        if let Outcome { found, adopted, how: Some(how), seconds, .. } = outcome {
+            info!(found, adopted, how, rebuilt, seconds, "connections of the process before go on");
+        }
+        Ok(Some(Made { outcome: Some(outcome), ..made }))
+    }
+}
+
+impl Left {
+    fn open([book, tables]: [OwnedFd; 2], machine: &Machine, config: &Config) -> Result<Self, Obstacle> {
+        let mut book_file = KeptMemory::adopt(book)?;
+        book_file.lock()?;
+        let octets = book_file.octets() as u64;
+        let wanted = (BOOK_LINES * size_of::<dpdk::Line>()) as u64;
+        let lines = book_file.cut(BOOK_LINES).ok_or(Refusal::Truncated { found: octets, wanted })?;
+        let (book, header, clock) = Book::read(lines, machine)?;
+        let mut file = KeptMemory::adopt(tables)?;
+        let front = file.cut(1).ok_or(Refusal::OtherTables)?;
+        book.check(&header, &front[0], file.octets() as u64)?;
+        let pieces = lay_out(&header, |lines| file.cut(lines)).ok_or(Refusal::OtherTables)?;
+        let numbers = book.numbers();
+        let judge = Judge::new(&numbers, config);
+        let capacity = usize::try_from(header.capacity).unwrap_or(usize::MAX);
+        let (tables, adopted) = adopt(pieces, (capacity, header.hash_key()), &judge);
+        Ok(Self { book, files: [book_file, file], header, clock, numbers, tables, adopted })
+    }
+
+    /// Whether it is of these sizes already.
+    fn fits(&self, sizes: Sizes) -> bool {
+        let Header { workers, capacity, table_lines, client_lines, .. } = self.header;
+        let wanted = [sizes.workers, sizes.capacity, sizes.table_lines, sizes.client_lines];
+        [workers, capacity, table_lines, client_lines] == wanted.map(|size| size as u64)
+    }
+
+    /// Takes it over in its place.
+    fn go_on(self) -> Made {
+        self.book.go_on(&self.clock);
+        Made {
+            standing: Standing::of(&self.tables, &self.numbers),
+            tables: self.tables,
+            key: self.header.hash_key(),
+            epoch: self.clock.epoch,
+            has_left: true,
+            kept: Some(Kept { book: self.book, files: self.files, holder: None }),
+            outcome: None,
+        }
+    }
+
+    /// Puts its connections into tables of other sizes.
+    fn put_anew(self, sizes: Sizes, holder: Holder, machine: &Machine) -> Result<Made> {
+        let Self { header, clock, numbers, .. } = self;
+        let census = Census::of(&self.tables);
+        // Huge pages are not there twice.
+        holder.forget();
+        drop((self.tables, self.book, self.files));
+        let Fresh { mut tables, book, files } = Fresh::new(sizes, header.key, &clock, machine)?;
+        census.put_into(&mut tables);
+        Ok(Made {
+            standing: Standing::of(&tables, &numbers),
+            tables,
+            key: header.hash_key(),
+            epoch: clock.epoch,
+            has_left: true,
+            kept: Some(Kept { book, files, holder: Some(holder) }),
+            outcome: None,
+        })
+    }
+}
+
+/// Tables without connections.
+fn fresh(sizes: Sizes, holder: Holder, machine: &Machine) -> Result<Made> {
+    let key = HashKey::draw(random_u64)?;
+    let clock = Clock::new(machine);
+    let Fresh { tables, book, files } = Fresh::new(sizes, key.parts(), &clock, machine)?;
+    Ok(Made {
+        tables,
+        key,
+        epoch: clock.epoch,
+        has_left: false,
+        standing: Standing::default(),
+        kept: Some(Kept { book, files, holder: Some(holder) }),
+        outcome: None,
+    })
+}
+
+/// Memory that nobody has used yet.
+struct Fresh {
+    tables: Vec<Table>,
+    book: Book,
+    files: [KeptMemory; 2],
+}
+
+impl Fresh {
+    fn new(sizes: Sizes, key: [u64; 2], clock: &Clock, machine: &Machine) -> Result<Self> {
+        let header = Header {
+            boot: machine.boot,
+            session: random_u64()?,
+            workers: sizes.workers as u64,
+            capacity: sizes.capacity as u64,
+            table_lines: sizes.table_lines as u64,
+            client_lines: sizes.client_lines as u64,
+            key,
+        };
+        let octets = header.lines() as usize * size_of::<dpdk::Line>();
+        let wanted = || format!("{} MiB for connection tables ([connections] capacity)", octets >> 20);
+        let mut file = memory(octets, sizes.pages).with_context(wanted)?;
+        let book_octets = BOOK_LINES * size_of::<dpdk::Line>();
+        let mut book_file = KeptMemory::create(holder::NAMES[0], book_octets, Pages::Sparse)
+            .context("memory for what connections name")?;
+        book_file.lock()?;
+        let short = || "the memory that was just made is too small";
+        let front = file.cut(1).with_context(short)?;
+        let lines = book_file.cut(BOOK_LINES).with_context(short)?;
+        let book = Book::begin(lines, &front[0], &header, clock);
+        let pieces = lay_out(&header, |lines| file.cut(lines)).with_context(short)?;
+        let key = header.hash_key();
+        let table = |(lines, clients)| Table::new(lines, sizes.capacity, key).with_clients(clients);
+        Ok(Self { tables: pieces.into_iter().map(table).collect(), book, files: [book_file, file] })
+    }
+}
+
+/// Huge pages if they are wanted and there are any.
+fn memory(octets: usize, pages: Pages) -> Result<KeptMemory, KeptError> {
+    match KeptMemory::create(holder::NAMES[1], octets, pages) {
+        Err(problem) if pages == Pages::Huge => {
+            warn!("connection tables are in ordinary pages: {problem}: expect less speed");
+            KeptMemory::create(holder::NAMES[1], octets, Pages::Ordinary)
+        }
+        made => made,
+    }
+}
+
+impl Kept {
+    /// Before the first snapshot is in force: from here on the next process can take over.
+    /// False: nobody keeps it for that one.
+    pub(crate) fn begin(&mut self, first: &Snapshot) -> bool {
+        self.note(first);
+        self.book.complete();
+        let Some(holder) = self.holder.take() else { return true };
+        let done = holder.keep(&[self.files[0].as_fd(), self.files[1].as_fd()]);
+        if let Err(problem) = &done {
+            warn!("connections end with this process, since nobody keeps them: {problem}");
+        }
+        done.is_ok()
+    }
+
+    /// Before any other snapshot is in force.
+    pub(crate) fn note(&mut self, next: &Snapshot) {
+        self.book.note(next);
+    }
+}
+
+fn machine() -> Result<Machine> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text = fs::read_to_string(path).with_context(|| path.to_owned())?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let boot = u128::from_str_radix(&digits, 16).with_context(|| format!("{path} has no number"))?;
+    let passed = clock_gettime(ClockId::Boottime);
+    let passed = Duration::new(passed.tv_sec.unsigned_abs(), passed.tv_nsec as u32);
+    Ok(Machine {
+        boot: [(boot >> 64) as u64, boot as u64],
+        cycles: dpdk::tsc(),
+        hz: dpdk::tsc_hz(),
+        boot_millis: passed.as_millis() as u64,
+    })
+}

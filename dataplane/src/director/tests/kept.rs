@@ -1,0 +1,217 @@
+//! Histories of connections, reloads and sudden ends, played against a model of who talks to whom.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use dpdk::{KeptMemory, Pages};
+
+use super::*;
+use crate::kept::{BOOK_LINES, Book, Census, Clock, Header, Judge, Machine, adopt, lay_out};
+use crate::snapshot::registry::Standing;
+
+/// What changes from one process to the next.
+#[derive(Clone, Copy)]
+struct Shape {
+    workers: usize,
+    capacity: usize,
+}
+
+/// A process: its workers, and the memory that it leaves.
+struct Process {
+    lab: Lab,
+    book: Book,
+    files: [KeptMemory; 2],
+    shape: Shape,
+}
+
+const KEY: [u64; 2] = [0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15];
+
+fn machine() -> Machine {
+    Machine { boot: [1, 2], cycles: 1_000, hz: 1_000_000_000, boot_millis: 1 }
+}
+
+fn fresh(shape: Shape) -> (Vec<Table>, Book, [KeptMemory; 2]) {
+    let header = Header {
+        boot: [1, 2],
+        session: 9,
+        workers: shape.workers as u64,
+        capacity: shape.capacity as u64,
+        table_lines: Table::lines_for(shape.capacity) as u64,
+        client_lines: 0,
+        key: KEY,
+    };
+    let memory = |octets| KeptMemory::create("weir-test", octets, Pages::Sparse).expect("memory");
+    let mut files = [memory(BOOK_LINES * 64), memory(header.lines() as usize * 64)];
+    let front = files[1].cut(1).expect("a line");
+    let lines = files[0].cut(BOOK_LINES).expect("lines");
+    let book = Book::begin(lines, &front[0], &header, &Clock::new(&machine()));
+    let pieces = lay_out(&header, |lines| files[1].cut(lines)).expect("lines");
+    let table = |(lines, clients)| Table::new(lines, shape.capacity, HashKey::new(KEY)).with_clients(clients);
+    (pieces.into_iter().map(table).collect(), book, files)
+}
+
+impl Process {
+    /// The next process after one that left `files`; `now` is when.
+    fn start(config: &Config, shape: Shape, files: Option<[OwnedFd; 2]>, now: Now) -> Self {
+        let (tables, book, files, standing) = match files {
+            None => {
+                let (tables, book, files) = fresh(shape);
+                (tables, book, files, Standing::default())
+            }
+            Some(files) => Self::take_over(config, shape, files),
+        };
+        let mut registry = Registry::new(shape.workers, Options::default());
+        registry.resume(config, &standing);
+        let snapshot = registry.snapshot(config, &[OWN], Progress::default()).expect("a valid configuration");
+        let mut book = book;
+        book.note(&snapshot);
+        book.complete();
+        let views: Arc<[View]> = tables.iter().map(Table::view).collect();
+        let templates = [Templates::lines_for(64), Templates::lines_for_ipv6(64)];
+        let [lines, lines6] = templates.map(|lines| Slab::heap(lines).expect("memory"));
+        let templates = Arc::new(Templates::new(lines, lines6, HashKey::new(KEY)));
+        let mut shared = Shared::new(shape.workers, 1);
+        shared.iter_mut().for_each(|shared| shared.flows_move = shape.workers > 1);
+        let counters = shared.iter().map(|shared| shared.counters.clone()).collect();
+        let directors = shared
+            .into_iter()
+            .zip(tables)
+            .map(|(shared, table)| Director::new(shared, table, views.clone(), templates.clone()));
+        let directors = directors.collect();
+        let mut lab = Lab {
+            registry,
+            snapshot,
+            masters: HashSet::new(),
+            directors,
+            counters,
+            now,
+            wire: HeapWire::default(),
+        };
+        lab.assert_counts_equal_a_recount();
+        lab.pass_millis(1);
+        Self { lab, book, files, shape }
+    }
+
+    fn take_over(
+        config: &Config,
+        shape: Shape,
+        [book, tables]: [OwnedFd; 2],
+    ) -> (Vec<Table>, Book, [KeptMemory; 2], Standing) {
+        let mut files = [book, tables].map(|file| KeptMemory::adopt(file).expect("kept memory"));
+        let lines = files[0].cut(BOOK_LINES).expect("lines");
+        let (book, header, _) = Book::read(lines, &machine()).expect("a book");
+        let front = files[1].cut(1).expect("a line");
+        book.check(&header, &front[0], files[1].octets() as u64).expect("its tables");
+        let pieces = lay_out(&header, |lines| files[1].cut(lines)).expect("lines");
+        let numbers = book.numbers();
+        let judge = Judge::new(&numbers, config);
+        let (tables, adopted) = adopt(pieces, (header.capacity as usize, header.hash_key()), &judge);
+        assert_eq!(adopted.rebuilt, 0, "nobody was interrupted");
+        if (header.workers, header.capacity) == (shape.workers as u64, shape.capacity as u64) {
+            let standing = Standing::of(&tables, &numbers);
+            return (tables, book, files, standing);
+        }
+        let census = Census::of(&tables);
+        drop((tables, book, files));
+        let (mut tables, book, files) = fresh(shape);
+        assert_eq!(census.put_into(&mut tables), adopted.kept);
+        let standing = Standing::of(&tables, &numbers);
+        (tables, book, files, standing)
+    }
+
+    /// It ends, without a word.
+    fn end(self) -> ([OwnedFd; 2], Now) {
+        let files =
+            self.files.each_ref().map(|file| file.as_fd().try_clone_to_owned().expect("a descriptor"));
+        (files, self.lab.now)
+    }
+
+    fn reload(&mut self, config: &Config) {
+        let templates = self.lab.directors[0].templates.clone();
+        let counters = self.lab.counters.iter().map(|counters| &**counters);
+        let progress = Progress::of(counters, Some(&templates));
+        let next = self.lab.registry.snapshot(config, &[OWN], progress).expect("a valid configuration");
+        self.book.note(&next);
+        self.lab.snapshot = next;
+        self.lab.pass_millis(1);
+    }
+
+    fn server_of(&mut self, port: u16, segment: u8) -> Option<u8> {
+        let sent = self.lab.send_to(usize::from(port) % self.shape.workers, from_client(port, segment));
+        sent.iter().find(|frame| frame[..6] != CLIENT_MAC.0).map(|frame| frame[5])
+    }
+}
+
+/// One of eight files: some of three real servers, and of two methods.
+fn file(number: u8, capacity: usize) -> (Config, Vec<u8>, &'static str) {
+    let servers: Vec<u8> = (11..14).filter(|octet| number >> (octet - 11) & 1 == 0 || *octet == 12).collect();
+    let method = if number & 0x80 == 0 { "dr" } else { "nat" };
+    let listed: Vec<(u8, u16)> = servers.iter().map(|octet| (*octet, 1)).collect();
+    let mut config = config(method, "wlc", &listed, "");
+    config.connections.capacity = capacity as u32;
+    (config, servers, method)
+}
+
+fn play(steps: &[(u8, u8)]) {
+    let mut shape = Shape { workers: 1, capacity: 1_024 };
+    let (mut config, mut servers, mut method) = file(0, shape.capacity);
+    let mut process = Process::start(&config, shape, None, Now::default());
+    // Who serves a client's port, of the connections that stand: by a name that the file may know no more.
+    let mut model: HashMap<u16, (u8, &str)> = HashMap::new();
+    for &(step, argument) in steps {
+        let port = 1_000 + u16::from(argument & 63);
+        match step % 8 {
+            0..=3 if !model.contains_key(&port) => {
+                let server = process.server_of(port, SYN).expect("somebody serves");
+                assert_eq!(process.server_of(port, ACK), Some(server));
+                model.insert(port, (server, method));
+            }
+            0..=3 => {}
+            4 => process.lab.pass_millis(u64::from(argument) * 10),
+            5 => {
+                (config, servers, method) = file(argument, shape.capacity);
+                process.reload(&config);
+            }
+            _ => {
+                let (files, now) = process.end();
+                if step & 0x10 != 0 {
+                    shape = Shape {
+                        workers: 1 + usize::from(argument & 3 == 0),
+                        capacity: 1_024 + usize::from(argument & 1) * 1_024,
+                    };
+                }
+                if step & 0x20 != 0 {
+                    (config, servers, method) = file(argument, shape.capacity);
+                } else {
+                    config.connections.capacity = shape.capacity as u32;
+                }
+                process = Process::start(&config, shape, Some(files), now);
+            }
+        }
+        process.lab.assert_counts_equal_a_recount();
+        for (port, (server, began)) in &model {
+            // With another method it has another port, too, and so it is another real server.
+            let is_there = servers.contains(server) && *began == method;
+            let expected = is_there.then_some(*server);
+            assert_eq!(
+                process.server_of(*port, ACK),
+                expected,
+                "port {port}, which began with {began}, after {steps:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn connections_go_on_through_reloads_and_sudden_ends_with_other_files_workers_and_sizes() {
+    bolero::check!().with_type::<Vec<(u8, u8)>>().with_iterations(60).for_each(|steps| play(steps));
+}
+
+#[test]
+fn connections_are_where_they_were_after_every_kind_of_end() {
+    let open = |count: u8| (0..count).map(|port| (0, port));
+    for end in [(6, 0), (6 | 0x10, 1), (6 | 0x10, 4), (6 | 0x20, 1), (6 | 0x30, 0x84), (6 | 0x20, 0x80)] {
+        let steps: Vec<(u8, u8)> =
+            open(40).chain([end, (4, 200), end, (6 | 0x10, 2), (5, 1), (6, 0)]).collect();
+        play(&steps);
+    }
+}

@@ -1,0 +1,62 @@
+//! Files come back as they were given, however often they are asked for.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use weir_keeper::{Keeper, Shelf, listen, serve};
+
+fn running(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("weir-keeper-{name}-{}", std::process::id()));
+    let listener = listen(&path).expect("a socket");
+    std::thread::spawn(move || serve(&listener, &mut Shelf::default(), |_| {}));
+    path
+}
+
+fn file(text: &str) -> File {
+    let path = std::env::temp_dir().join(format!("weir-keeper-file-{text}-{}", std::process::id()));
+    let mut file =
+        File::options().create(true).truncate(true).write(true).read(true).open(&path).expect("a file");
+    std::fs::remove_file(path).expect("its file");
+    file.write_all(text.as_bytes()).expect("room");
+    file
+}
+
+fn read(file: std::os::fd::OwnedFd) -> String {
+    let (mut file, mut text) = (File::from(file), String::new());
+    file.rewind().expect("a file");
+    file.read_to_string(&mut text).expect("a text");
+    text
+}
+
+#[test]
+fn what_is_kept_is_there_until_it_is_dropped() {
+    let socket = running("kept");
+    let (one, other) = (Keeper::new(&socket, "one"), Keeper::new(&socket, "other"));
+    assert!(one.take().expect("a keeper").is_none());
+    one.keep(&[file("a").as_fd(), file("b").as_fd()]).expect("room");
+    for _ in 0..3 {
+        let files = one.take().expect("a keeper").expect("files");
+        assert_eq!(files.into_iter().map(read).collect::<Vec<_>>(), ["a", "b"]);
+    }
+    assert!(other.take().expect("a keeper").is_none(), "it is somebody else's");
+    one.keep(&[file("c").as_fd()]).expect("room");
+    assert_eq!(one.take().expect("a keeper").expect("files").len(), 1);
+    one.forget().expect("a keeper");
+    assert!(one.take().expect("a keeper").is_none());
+}
+
+#[test]
+fn nonsense_is_answered_by_a_sentence_and_harms_nobody() {
+    let socket = running("nonsense");
+    let nobody = Keeper::new(&socket, "");
+    assert_eq!(nobody.take().expect_err("no name").to_string(), "a request is a word and a name");
+    let one = Keeper::new(&socket, "one");
+    assert_eq!(one.keep(&[]).expect_err("no file").to_string(), "nothing to keep");
+    assert!(Keeper::new(&socket, &"x".repeat(1_000)).take().is_err());
+    let names: Vec<Keeper> = (0..65).map(|name| Keeper::new(&socket, &name.to_string())).collect();
+    let kept = names.iter().map(|name| name.keep(&[file("x").as_fd()]));
+    assert_eq!(kept.filter(Result::is_ok).count(), 64);
+    assert!(listen(&socket).is_err(), "there is a keeper already");
+}
