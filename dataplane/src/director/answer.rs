@@ -22,8 +22,9 @@ use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::{Answer, DropReason};
 use crate::wire::encap::Encap;
 use crate::wire::ethernet::Vlan;
-use crate::wire::icmp6::ICMPV6;
+use crate::wire::icmp6::{ICMPV6, kind};
 use crate::wire::ipv4;
+use crate::wire::ipv6::next;
 use crate::wire::l4::{Icmp, flags, icmp};
 use crate::wire::sctp;
 
@@ -125,6 +126,8 @@ impl<F: Frame> Director<F> {
             }
             ipv4::UDP => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass),
             ipv4::ICMP | ICMPV6 => Err((frame, DropReason::NotServed)),
+            // RFC 8200 section 4.7: there is nothing behind the headers, and so nothing that nobody speaks.
+            next::NONE if packet.is_of_ipv6() => Err((frame, DropReason::NotServed)),
             // RFC 9260 section 8.4: an ABORT out of the blue is not answered.
             ipv4::SCTP if packet.flags == sctp::Event::Abort as u8 => Err((frame, DropReason::NotServed)),
             _ => self.answer_error(frame, packet, reply::Error::PROTOCOL_UNREACHABLE, pass),
@@ -158,7 +161,13 @@ impl<F: Frame> Director<F> {
             (_, icmp::FRAGMENTATION_NEEDED) => Answer::FragmentationNeeded,
             _ => Answer::PortUnreachable,
         };
-        if matches!(packet.protocol, ipv4::ICMP | ICMPV6) && packet.flags != icmp::ECHO_REQUEST {
+        // Of ICMP only echo requests are told: the types of either family are others in the other one.
+        let is_told = match packet.protocol {
+            ipv4::ICMP => packet.flags == icmp::ECHO_REQUEST,
+            ICMPV6 => packet.flags == kind::ECHO_REQUEST,
+            _ => true,
+        };
+        if !is_told {
             let reason = match answer {
                 Answer::TimeExceeded => DropReason::TtlExceeded,
                 Answer::FragmentationNeeded => DropReason::TooBig,

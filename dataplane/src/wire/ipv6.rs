@@ -28,6 +28,8 @@ pub mod next {
     pub const ROUTING: u8 = 43;
     /// Options for the destination.
     pub const DESTINATION_OPTIONS: u8 = 60;
+    /// Nothing follows.
+    pub const NONE: u8 = 59;
 }
 
 /// The fixed header.

@@ -5,6 +5,7 @@ mod extended;
 mod marks;
 mod persistence;
 mod room;
+mod strays;
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -273,6 +274,29 @@ fn no_packet_of_ipv4_can_mean_an_ipv6_address_by_its_number() {
     lab.assert_counts_equal_a_recount();
 }
 
+/// An ICMPv6 message of a client's, with its checksum.
+fn icmp6(to: &str, (kind, hop_limit): (u8, u8), rest: &[u8]) -> Vec<u8> {
+    let mut message = [&[kind, 0, 0, 0][..], rest].concat();
+    let ends = [client(9).octets(), v6(to).octets()].concat();
+    let sum = Sum::default().bytes(&ends).long(message.len() as u32).word(58).bytes(&message).finish();
+    message[2..4].copy_from_slice(sum.as_bytes());
+    packet6(client(9), v6(to), (58, hop_limit), &message)
+}
+
+/// A solicitation of a client's for an address, to its group.
+pub(super) fn who_has(target: &str) -> Vec<u8> {
+    let mut question =
+        [&[135, 0, 0, 0, 0, 0, 0, 0][..], &v6(target).octets(), &[1, 1], &CLIENT_MAC.0].concat();
+    let [.., a, b, c] = v6(target).octets();
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
+    let ends = [client(1).octets(), group.octets()].concat();
+    let sum = Sum::default().bytes(&ends).long(question.len() as u32).word(58).bytes(&question).finish();
+    question[2..4].copy_from_slice(sum.as_bytes());
+    let mut question = packet6(client(1), group, (58, 255), &question);
+    question[..6].copy_from_slice(&[0x33, 0x33, 0xff, a, b, c]);
+    question
+}
+
 #[test]
 fn its_vip_is_announced_and_found_by_neighbour_discovery() {
     let mut lab = Lab::new(&both("rr", ""), 1);
@@ -288,14 +312,7 @@ fn its_vip_is_announced_and_found_by_neighbour_discovery() {
     let announced = told.iter().find(is_told).expect("an announcement");
     assert_eq!((&announced[..6], announced[54]), (&[0x33, 0x33, 0, 0, 0, 1][..], 136));
     assert!(has_right_checksum(announced) && announced[80..86] == OWN.0);
-    let mut question = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &v6(VIP6).octets(), &[1, 1], &CLIENT_MAC.0].concat();
-    let group = v6("ff02::1:ff00:100");
-    let ends = [client(1).octets(), group.octets()].concat();
-    let sum = Sum::default().bytes(&ends).long(question.len() as u32).word(58).bytes(&question).finish();
-    question[2..4].copy_from_slice(sum.as_bytes());
-    let mut question = packet6(client(1), group, (58, 255), &question);
-    question[..6].copy_from_slice(&[0x33, 0x33, 0xff, 0, 1, 0]);
-    let answer = lab.send(question);
+    let answer = lab.send(who_has(VIP6));
     assert_eq!((answer.len(), answer[0][54], &answer[0][80..86]), (1, 136, &OWN.0[..]));
     assert!(has_right_checksum(&answer[0]));
 }

@@ -1,0 +1,38 @@
+//! What is of no connection and no virtual server, and what may not be answered.
+
+use super::*;
+
+#[test]
+fn an_error_that_can_not_go_on_is_not_answered_whatever_its_type() {
+    let mut lab = Lab::new(&both("rr", ""), 1);
+    lab.send(segment6(1, 1_000, SYN));
+    let mut answer = tcp(80, ACK, 0);
+    answer[2..4].copy_from_slice(&1_000_u16.to_be_bytes());
+    let quote = packet6(v6(VIP6), client(1), (ipv4::TCP, 60), &answer)[14..].to_vec();
+    for kind in 0..128 {
+        let sent = lab.send(icmp6(VIP6, (kind, 1), &[&[0, 0, 5, 0][..], &quote].concat()));
+        assert_eq!(sent, Vec::<Vec<u8>>::new(), "type {kind}");
+    }
+    assert_eq!(lab.dropped(DropReason::TtlExceeded), 128);
+}
+
+#[test]
+fn of_what_asks_and_tells_a_vip_answers_echo_requests_alone() {
+    let mut lab = Lab::new(&both("rr", ""), 1);
+    for kind in 128..=255 {
+        let sent = lab.send(icmp6(VIP6, (kind, 64), &[1, 2, 3, 4, 5, 6, 7, 8]));
+        assert_eq!(sent.len(), usize::from(kind == 128), "type {kind}");
+    }
+    assert_eq!(lab.counters[0].answers(Answer::Echo), 1);
+}
+
+#[test]
+fn headers_with_nothing_behind_them_are_no_unknown_protocol() {
+    let mut lab = Lab::new(&both("rr", ""), 1);
+    let bare = packet6(client(1), v6(VIP6), (59, 64), &[]);
+    let behind = packet6(client(1), v6(VIP6), (60, 64), &[59, 0, 1, 4, 0, 0, 0, 0, 1, 2, 3]);
+    for frame in [bare, behind] {
+        assert_eq!(lab.send(frame), Vec::<Vec<u8>>::new());
+    }
+    assert_eq!(lab.dropped(DropReason::NotServed), 2);
+}
