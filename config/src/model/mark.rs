@@ -124,7 +124,8 @@ pub struct Mark {
     ///
     /// One of full length (/32, /128) is a VIP: ARP is answered for it as for the address of a virtual
     /// server. A shorter one is not, and does not hold the own addresses of weir's ports: traffic to those
-    /// has the mark only where they are written with full length.
+    /// has the mark only where they are written with full length. Nor does it hold what is no host's that clients reach from afar:
+    /// multicast, loopback and IPv6 link-local addresses, 0.0.0.0/8 and 240.0.0.0/4, which only networks that begin below can cover.
     pub addresses: Vec<IpNet>,
     /// Destination ports: ascending and apart; at least one range.
     pub ports: Vec<PortRange>,
@@ -251,11 +252,22 @@ impl Config {
     pub fn mark_of(&self, protocol: Protocol, source: IpAddr, destination: IpAddr, port: u16) -> Option<u32> {
         let mut ports = self.ports.iter();
         let is_own = ports.any(|port| port.addresses.iter().any(|own| own.addr() == destination));
+        let is_meant = !is_own && is_reached_from_afar(destination);
         let mut ranges = self.marks.iter().flat_map(Mark::ranges);
-        let first = ranges
-            .find(|range| (range.is_host() || !is_own) && range.matches(protocol, source, destination, port));
+        let first = ranges.find(|range| {
+            (range.is_host() || is_meant) && range.matches(protocol, source, destination, port)
+        });
         first.map(|range| range.mark)
     }
+}
+
+/// Whether an address can be that of a host which clients reach from afar.
+fn is_reached_from_afar(address: IpAddr) -> bool {
+    let is_reserved = match address {
+        IpAddr::V4(address) => matches!(address.octets()[0], 0 | 240..),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !(is_reserved || address.is_multicast() || address.is_loopback() || address.is_unspecified())
 }
 
 fn is_host(net: &IpNet) -> bool {

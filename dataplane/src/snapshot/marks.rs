@@ -12,6 +12,7 @@ use weir_config::model::{Config, Family, Mark, PortRange, Protocol, Protocols};
 
 use crate::address::{Addr4, v4_net};
 use crate::conn::record::ServiceId;
+use crate::parse::v6::may_be_source;
 
 /// The marks of a file, for packets of one family.
 pub struct Marks<N: Net = Ipv4Net> {
@@ -31,6 +32,8 @@ pub trait Net: Copy {
     type Place: Copy + Eq + Hash;
     /// Bits of an address.
     const BITS: u8;
+    /// Networks with prefixes of at least so many bits hold addresses of hosts alone: the configuration takes no others.
+    const HOSTS: u8;
 
     /// `None`: it is of the other family.
     fn of(net: &IpNet) -> Option<Self>;
@@ -46,12 +49,16 @@ pub trait Net: Copy {
 
     /// Whether it holds `address`.
     fn holds(&self, address: Self::Address) -> bool;
+
+    /// Whether `address` can be that of a host which clients reach from afar.
+    fn is_host(address: Self::Address) -> bool;
 }
 
 impl Net for Ipv4Net {
     type Address = Addr4;
     type Place = u64;
     const BITS: u8 = 32;
+    const HOSTS: u8 = 8;
 
     fn of(net: &IpNet) -> Option<Self> {
         v4_net(net)
@@ -74,12 +81,17 @@ impl Net for Ipv4Net {
     fn holds(&self, address: Addr4) -> bool {
         self.contains(&Ipv4Addr::from(address))
     }
+
+    fn is_host(address: Addr4) -> bool {
+        address.is_unicast()
+    }
 }
 
 impl Net for Ipv6Net {
     type Address = Ipv6Addr;
     type Place = (u128, u8);
     const BITS: u8 = 128;
+    const HOSTS: u8 = 10;
 
     fn of(net: &IpNet) -> Option<Self> {
         match net {
@@ -106,6 +118,10 @@ impl Net for Ipv6Net {
 
     fn holds(&self, address: Ipv6Addr) -> bool {
         self.contains(&address)
+    }
+
+    fn is_host(address: Ipv6Addr) -> bool {
+        may_be_source(address) && !address.is_unicast_link_local()
     }
 }
 
@@ -174,7 +190,17 @@ impl<N: Net> Marks<N> {
 
     /// Whether packets to this address may have a mark.
     pub fn may_hold(&self, destination: N::Address) -> bool {
-        self.lengths.iter().any(|&length| self.networks.contains_key(&N::place(destination, length)))
+        let may_hold = |&length: &u8| {
+            self.networks.contains_key(&N::place(destination, length)) && self.is_meant(destination, length)
+        };
+        self.lengths.iter().any(may_hold)
+    }
+
+    /// Whether a network of this length means an address that lies in it: none means own addresses, which it would have to say,
+    /// or those of groups and of the link alone, which lie in `0.0.0.0/0` and `::/0` as well.
+    fn is_meant(&self, destination: N::Address, length: u8) -> bool {
+        length == N::BITS
+            || !self.own.contains(&destination) && (length >= N::HOSTS || N::is_host(destination))
     }
 
     /// What the mark leads to of a packet from a client to an address and its port.
@@ -189,7 +215,7 @@ impl<N: Net> Marks<N> {
         let mut asked = u32::MAX;
         for &length in &self.lengths {
             let Some(entries) = self.networks.get(&N::place(destination, length)) else { continue };
-            if length < N::BITS && self.own.contains(&destination) {
+            if !self.is_meant(destination, length) {
                 continue;
             }
             let limit = first.map_or(u32::MAX, |entry| entry.order);
@@ -293,9 +319,15 @@ mod tests {
             (1..4).map(|mark| (mark, Marked { service: ServiceId(mark as u16), any_port: false })).collect();
         let marks = Marks::<N>::new(config, &marked);
         let its = |address| N::address(address).expect("an address of the family");
-        for destination in
-            [[10, 0, 0, 7], [10, 0, 0, 2], [10, 0, 1, 3], [10, 0, 0, 1], [10, 1, 0, 1], [8, 8, 8, 8]]
-        {
+        for destination in [
+            [10, 0, 0, 7],
+            [10, 0, 0, 2],
+            [10, 0, 1, 3],
+            [10, 0, 0, 1],
+            [10, 1, 0, 1],
+            [8, 8, 8, 8],
+            [224, 0, 0, 5],
+        ] {
             let destination = address(Ipv4Addr::from(destination));
             for (port, protocol) in
                 [(80, Protocol::Tcp), (85, Protocol::Udp), (443, Protocol::Sctp), (0, Protocol::Tcp)]
@@ -321,6 +353,40 @@ mod tests {
             compare::<Ipv4Net>(&config, IpAddr::V4);
             compare::<Ipv6Net>(&config, |address| six(address).into());
         });
+    }
+
+    #[test]
+    fn a_wide_network_holds_hosts_alone() {
+        let all = config("[[mark]]\nmark = 1\naddresses = [\"0.0.0.0/0\", \"fe00::/7\", \"::/0\"]\n");
+        let (v4, v6) =
+            (Marks::<Ipv4Net>::new(&all, &HashMap::new()), Marks::<Ipv6Net>::new(&all, &HashMap::new()));
+        for (address, is_held) in [
+            ("192.0.2.1", true),
+            ("10.0.0.2", false),
+            ("127.0.0.1", false),
+            ("224.0.0.18", false),
+            ("240.0.0.1", false),
+            ("255.255.255.255", false),
+            ("0.0.0.0", false),
+            ("2001:db8:1::1", true),
+            ("2001:db8::a00:2", false),
+            ("fe80::1", false),
+            ("ff02::1", false),
+            ("ff02::1:ff00:1", false),
+            ("ff0e::1", false),
+            ("::1", false),
+            ("::", false),
+        ] {
+            let address: IpAddr = address.parse().expect("an address");
+            let may_hold = match address {
+                IpAddr::V4(address) => v4.may_hold(address.into()),
+                IpAddr::V6(address) => v6.may_hold(address),
+            };
+            assert_eq!(may_hold, is_held, "{address}");
+            let source = if address.is_ipv4() { "192.0.2.9" } else { "2001:db8:2::9" };
+            let source = source.parse().expect("an address");
+            assert_eq!(all.mark_of(Protocol::Tcp, source, address, 80).is_some(), is_held, "{address}");
+        }
     }
 
     #[test]

@@ -189,6 +189,7 @@ pub(crate) fn not_a_host(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(Ipv4Addr::BROADCAST) => Some("the broadcast address"),
         IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("an address of 0.0.0.0/8, which means this network"),
+        IpAddr::V4(v4) if v4.octets()[0] >= 240 => Some("an address of 240.0.0.0/4, which is reserved"),
         _ => None,
     }
 }

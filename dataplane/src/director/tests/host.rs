@@ -1,5 +1,7 @@
 //! What goes to the host, as what, and what stays weir's.
 
+mod beside_marks;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 

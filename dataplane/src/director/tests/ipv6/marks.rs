@@ -56,6 +56,21 @@ fn a_mark_takes_turns_over_all_its_addresses_and_ports() {
 }
 
 #[test]
+fn a_mark_of_everything_leaves_the_link_and_own_addresses_alone() {
+    let marks = mark(1, &["::/0"], "") + &mark(2, &["2001:db8:b::/48"], "");
+    let mut lab = Lab::new(&marked(&marks, ""), 1);
+    let answer = lab.send(who_has(OWN6));
+    assert_eq!((answer.len(), answer[0][54], &answer[0][80..86]), (1, 136, &OWN.0[..]));
+    let ping = icmp6(OWN6, (128, 64), &[1, 2, 3, 4, 5, 6]);
+    assert_eq!(lab.send(ping).first().map(|frame| frame[54]), Some(129));
+    for nobodys in [OWN6, "fe80::1", "ff02::5", "ff0e::1", "::1", "::"] {
+        assert_eq!(send_to(&mut lab, 1, (nobodys, 80), SYN), None, "{nobodys}");
+    }
+    assert_eq!((lab.dropped(DropReason::EtherType), lab.directors[0].table.len()), (6, 0));
+    assert_eq!(send_to(&mut lab, 1, ("2001:db8:9::1", 80), SYN), Some((12, 0)));
+}
+
+#[test]
 fn the_first_mark_that_matches_wins_by_port_protocol_and_client() {
     let marks = mark(2, &[WIDE], "sources = [\"2001:db8:7::2\"]")
         + &mark(2, &[VIP6, WIDE], "ports = [\"8000-8999\"]")
