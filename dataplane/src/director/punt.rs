@@ -14,7 +14,7 @@ use crate::clock::Now;
 use crate::conn::record::ServerId;
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Wire};
-use crate::parse::{self, Packet, parse};
+use crate::parse::{self, Packet, parse, v6};
 use crate::punt::headers::{self, Content};
 use crate::punt::{Owner, class};
 use crate::reply::nd;
@@ -72,6 +72,22 @@ impl<F: Frame> Director<F> {
         !is_vip || port.has_address(address) || is_own6()
     }
 
+    /// Whether a piece of a packet is the host's, which puts it together: to an own address, or to where no virtual server is.
+    fn is_fragment_hosts(&self, bytes: &[u8], vlan: Vlan, context: Context<'_>) -> bool {
+        let l3 = vlan.header_len();
+        let port = &context.snapshot.ports[context.port];
+        let Ok((header, _)) = Ipv4::ref_from_prefix(bytes.get(l3..).unwrap_or_default()) else {
+            return false;
+        };
+        if header.version_ihl >> 4 == 4 {
+            let destination = header.destination.get();
+            let is_nobodys = || !context.snapshot.may_have_mark(destination);
+            return self.is_hosts(destination, context) && (port.has_address(destination) || is_nobodys());
+        }
+        // A piece of IPv6 is read only where a virtual server may be.
+        v6::ends(bytes, l3).is_ok_and(|ends| port.has_address6(ends.destination))
+    }
+
     /// What a frame for the host is taken for, if its port has a host interface.
     pub(super) fn host_class(&self, bytes: &[u8], context: Context<'_>) -> Option<PuntClass> {
         let port = &context.snapshot.ports[context.port];
@@ -118,13 +134,9 @@ impl<F: Frame> Director<F> {
                 source & 1 == 0 && (is_to_port || class::is_link_group(to))
             }
             (Some(macs), DropReason::Fragment) => {
-                let header = frame.bytes().get(packet.vlan.header_len()..).unwrap_or_default();
-                let is_hosts = |header: &Ipv4| {
-                    header.version_ihl >> 4 == 4 && self.is_hosts(header.destination.get(), pass.context)
-                };
                 macs.starts_with(&port.mac.0)
                     && macs[6] & 1 == 0
-                    && Ipv4::ref_from_prefix(header).is_ok_and(|(header, _)| is_hosts(header))
+                    && self.is_fragment_hosts(frame.bytes(), packet.vlan, pass.context)
             }
             _ => false,
         };

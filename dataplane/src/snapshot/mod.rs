@@ -458,6 +458,11 @@ impl Snapshot {
         self.marks.is_some()
     }
 
+    /// Whether packets to an IPv4 address may have a mark that a virtual server has.
+    pub fn may_have_mark(&self, destination: Addr4) -> bool {
+        self.marks.as_ref().is_some_and(|marks| marks.may_hold(destination))
+    }
+
     /// The virtual server with this number.
     #[inline]
     pub fn service(&self, id: ServiceId) -> Option<&Service> {

@@ -11,6 +11,58 @@ fn to_port6(to: MacAddress, ends: (&str, &str), first: u8, payload: &[u8]) -> Ve
 }
 
 #[test]
+fn pieces_to_own_addresses_are_the_hosts_to_put_together() {
+    const OWN6: &str = "2001:db8::2";
+    const VIP6: &str = "2001:db8::100";
+    let mut text = format!(
+        "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\", \"{OWN6}/64\"]\n\
+         [[mark]]\nmark = 1\naddresses = [\"192.0.2.0/24\", \"2001:db8:9::/64\", \"2001:db8:a::/124\"]\n"
+    );
+    for vip in ["10.0.0.2", "10.0.0.100", OWN6, VIP6] {
+        let server = if vip.contains(':') { "2001:db8::11" } else { "10.0.0.11" };
+        text += &format!(
+            "[[virtual_server]]\nname = \"{vip}\"\naddress = \"{vip}\"\nport = 80\nprotocol = \"udp\"\n\
+             forwarding = \"nat\"\n[[virtual_server.real_server]]\naddress = \"{server}\"\n"
+        );
+    }
+    for (family, server) in [("ipv4", "10.0.0.11"), ("ipv6", "2001:db8::11")] {
+        text += &format!(
+            "[[virtual_server]]\nname = \"{family}\"\nmark = 1\nfamily = \"{family}\"\n\
+             [[virtual_server.real_server]]\naddress = \"{server}\"\n"
+        );
+    }
+    let config = weir_config::parse("test", &text).unwrap_or_else(|report| panic!("{report}")).config;
+    let mut hosted = Hosted::with_config(config);
+    for (first, later) in [(0, 1), (8, 0), (8, 1)] {
+        let piece6 = |to: &str| {
+            let control = [0, first, later, 0, 0, 0, 7];
+            packet6(
+                OWN,
+                ("2001:db8:7::1", to),
+                44,
+                &[&[17][..], &control, &[0x30, 0, 0, 80, 0, 24, 0, 0]].concat(),
+            )
+        };
+        let piece4 = |to: Addr4| {
+            let mut piece = datagram(OWN, (to, 80));
+            (piece[20], piece[21]) = (later << 5, first / 8);
+            with_checksum(piece)
+        };
+        assert_eq!(hosted.host_gets(&piece4(OWN_ADDRESS)), Some(PuntClass::Fragments));
+        assert_eq!(hosted.host_gets(&piece6(OWN6)), Some(PuntClass::Fragments));
+        assert_eq!(hosted.host_gets(&piece4(Addr4::new(10, 0, 0, 77))), Some(PuntClass::Fragments));
+        assert_eq!(hosted.host_gets(&piece6("2001:db8::77")), Some(PuntClass::Fragments));
+        for virtual_servers in [piece4(VIP), piece4(Addr4::new(192, 0, 2, 7)), piece6(VIP6)] {
+            assert_eq!(hosted.host_gets(&virtual_servers), None);
+        }
+        for marked in ["2001:db8:9::1", "2001:db8:a::1"] {
+            assert_eq!(hosted.host_gets(&piece6(marked)), None, "{marked}");
+        }
+    }
+    assert_eq!(hosted.lab.dropped(DropReason::Fragment), 15);
+}
+
+#[test]
 fn a_mark_of_everything_leaves_the_host_what_is_of_the_link() {
     let text = "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\", \"2001:db8::2/64\"]\n\
          [[mark]]\nmark = 1\naddresses = [\"0.0.0.0/0\", \"::/0\"]\n\
