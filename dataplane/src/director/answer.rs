@@ -41,7 +41,7 @@ impl<F: Frame> Director<F> {
         if let Some(punted) = self.punted_class(frame.bytes(), packet, class, pass.context) {
             return self.hand_over(frame, punted, pass);
         }
-        let is_own_source = pass.context.snapshot.local(packet.source).is_some();
+        let is_own_source = self.local_client(packet.source, pass.context.snapshot).is_some();
         match class {
             Class::Echo | Class::IcmpError | Class::Local if is_own_source => {
                 Err((frame, DropReason::OwnSource))
@@ -296,7 +296,7 @@ impl<F: Frame> Director<F> {
             let hash = self.table.hash(key.hash_input());
             let elsewhere = || {
                 if client.is_of_ipv6() {
-                    return self.find_elsewhere6(key, client_port).map(|(_, record)| record);
+                    return self.find_elsewhere6(key, client_port, snapshot).map(|(_, record)| record);
                 }
                 let is_its = |record: Record| record.lookup_key() == key;
                 self.views.iter().find_map(|view| view.find_reply(hash, client, client_port, is_its))

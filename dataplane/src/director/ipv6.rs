@@ -4,6 +4,8 @@
 //! addresses by numbers, which stand for those of IPv6 as well (`address.rs`). A client's number is looked up again right
 //! before that, and the number that its record names, of this worker's own table, is its own for as long as the record is
 //! there: so the address decides, and nothing else. Where another worker's table is searched, the number is that worker's.
+//! An address that a reload gives a number keeps the one that it has as a client as long as it has a record by that: with a
+//! worker it has one number at a time.
 //!
 //! Where the addresses themselves are wanted, they are read from the frame again, or taken from [`Director::ends6`]: what is
 //! known of a packet of IPv4 is no larger for them.
@@ -30,7 +32,7 @@ use crate::sched::PickKey;
 use crate::sched::untracked::FlowHash;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
-use crate::snapshot::{Ends, Port, Snapshot};
+use crate::snapshot::{Ends, Local, Port, Snapshot};
 use crate::stats::DropReason;
 use crate::wire::icmp6::{ICMPV6, kind};
 use crate::wire::ipv4;
@@ -129,15 +131,37 @@ impl<F: Frame> Director<F> {
     ) -> Result<(), DropReason> {
         self.ends6 = v6::ends(frame.bytes(), packet.vlan.header_len())?;
         *packet = v6::parse(frame.bytes(), frame.len(), packet.vlan)?;
-        packet.source = snapshot.number6(self.ends6.source).unwrap_or(Addr4::STRANGER6);
+        packet.source = self.number6(self.ends6.source, snapshot);
         packet.destination = number_of_vip6(self.ends6.destination, snapshot);
         Ok(())
     }
 
-    /// What stands for an IPv6 address: of ours, or of a client's.
+    /// What stands for an IPv6 address: of a client's, or of ours.
     pub(super) fn number6(&self, address: Ipv6Addr, snapshot: &Snapshot) -> Addr4 {
-        let number = snapshot.number6(address).or_else(|| self.table.clients.number(address));
+        let number = self.table.clients.number(address).or_else(|| snapshot.number6(address));
         number.unwrap_or(Addr4::STRANGER6)
+    }
+
+    /// The same of a client whose record is to name it.
+    fn take_number6(&mut self, client: Ipv6Addr, snapshot: &Snapshot) -> Addr4 {
+        match snapshot.number6(client) {
+            Some(number) if self.table.clients.number(client).is_none() => number,
+            _ => self.table.clients.take(client),
+        }
+    }
+
+    /// What a client is among our addresses: that of IPv6 is the one of [`Director::ends6`].
+    #[inline]
+    pub(super) fn local_client(&self, client: Addr4, snapshot: &Snapshot) -> Option<Local> {
+        match client.is_of_ipv6() {
+            true => self.local_client6(snapshot),
+            false => snapshot.local(client),
+        }
+    }
+
+    #[cold]
+    fn local_client6(&self, snapshot: &Snapshot) -> Option<Local> {
+        snapshot.local(snapshot.number6(self.ends6.source)?)
     }
 
     /// Third round of an IPv6 packet.
@@ -160,10 +184,10 @@ impl<F: Frame> Director<F> {
         }
         let source = self.ends6.source;
         // A packet before it in the burst may have opened its connection, or ended that of another client.
-        packet.source = self.number6(source, pass.context.snapshot);
-        if class == Class::Request && !packet.source.is_named6() {
-            packet.source = self.table.clients.take(source);
-        }
+        packet.source = match class {
+            Class::Request => self.take_number6(source, pass.context.snapshot),
+            _ => self.number6(source, pass.context.snapshot),
+        };
         lookup.key = lookup.key.with_client(packet.source);
         lookup.hash = self.table.hash(lookup.key.hash_input());
         let passed = match class {
@@ -296,22 +320,23 @@ impl<F: Frame> Director<F> {
     /// The connection with this key, of the client of [`Director::ends6`], among those of the other workers, with its owner's
     /// number.
     #[cold]
-    pub(super) fn find_elsewhere6(&self, key: Key, client_port: u16) -> Option<(usize, Record)> {
+    pub(super) fn find_elsewhere6(
+        &self,
+        key: Key,
+        client_port: u16,
+        snapshot: &Snapshot,
+    ) -> Option<(usize, Record)> {
         let client = self.ends6.source;
         let mut others = self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker);
         others.find_map(|(worker, view)| {
-            if key.client().is_named6() {
-                let is_its = |record: Record| record.lookup_key() == key;
-                let hash = self.table.hash(key.hash_input());
-                return Some((worker, view.find_reply(hash, key.client(), client_port, is_its)?));
-            }
-            let number = view.clients().number(client)?;
+            let number = view.clients().number(client).or_else(|| snapshot.number6(client))?;
             let key = key.with_client(number);
             let is_its = |record: Record| record.lookup_key() == key;
             let hash = self.table.hash(key.hash_input());
             let record = view.find_reply(hash, number, client_port, is_its)?;
             // Unless the number became another address's meanwhile.
-            (view.client(record) == Some(client.into())).then_some((worker, record))
+            let is_the_clients = number.is_named6() || view.client(record) == Some(client.into());
+            is_the_clients.then_some((worker, record))
         })
     }
 

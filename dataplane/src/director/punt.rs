@@ -47,7 +47,7 @@ impl<F: Frame> Director<F> {
             return None;
         }
         let class = self.host_class(bytes, context)?;
-        match context.snapshot.local(packet.source) {
+        match self.local_client(packet.source, context.snapshot) {
             None => Some(class),
             // A real server's answer to a check that went to the VIP; nobody else speaks for one.
             Some(local) => (local.is_vip && class == PuntClass::Established).then_some(class),

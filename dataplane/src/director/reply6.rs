@@ -72,8 +72,8 @@ impl Pair6 {
 
     /// The client's number with a worker.
     fn number(&self, snapshot: &Snapshot, its: impl FnOnce(Ipv6Addr) -> Option<Addr4>) -> Option<Addr4> {
-        // One that was an address of ours before keeps the number that it had then.
-        snapshot.number6(self.client).or_else(|| its(self.client))
+        // One that became an address of ours keeps the number that it had before, as long as it has connections by it.
+        its(self.client).or_else(|| snapshot.number6(self.client))
     }
 }
 

@@ -77,7 +77,7 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = pass.context;
         let protocol = lookup.key.protocol();
-        if snapshot.local(packet.source).is_some() {
+        if self.local_client(packet.source, snapshot).is_some() {
             return Err((frame, DropReason::OwnSource));
         }
         // Of whatever virtual server: it may be from before an edit that took a mark away, or that set `one_packet`.
@@ -168,7 +168,7 @@ impl<F: Frame> Director<F> {
     ) -> Option<(usize, Record)> {
         let find = |key: Key| {
             if packet.is_of_ipv6() {
-                return self.find_elsewhere6(key, packet.source_port);
+                return self.find_elsewhere6(key, packet.source_port, snapshot);
             }
             let hash = self.table.hash(key.hash_input());
             self.find_in_views(hash, (packet.source, packet.source_port), |record| record.lookup_key() == key)

@@ -241,7 +241,7 @@ impl<F: Frame> Director<F> {
             true => v6::may_be_source(self.ends6.source),
             false => snapshot.may_be_host(client.source),
         };
-        let may_be_client = may_be_host && snapshot.local(client.source).is_none();
+        let may_be_client = may_be_host && self.local_client(client.source, snapshot).is_none();
         if quoted.is_later_fragment || !may_be_client || client.source_port == FTP_DATA {
             return None;
         }

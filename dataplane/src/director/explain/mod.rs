@@ -115,7 +115,7 @@ impl<F: Frame> Director<F> {
         }
         let local = snapshot.local(packet.destination);
         match class {
-            Class::Local if snapshot.local(packet.source).is_some() => {
+            Class::Local if self.local_client(packet.source, snapshot).is_some() => {
                 Outcome::Dropped(DropReason::OwnSource)
             }
             Class::Local if local.is_some_and(|local| !local.is_accepted()) => {

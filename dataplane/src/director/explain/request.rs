@@ -55,7 +55,7 @@ impl<F: Frame> Director<F> {
         let Asked { packet, lookup, context, .. } = asked;
         let Context { snapshot, now, .. } = *context;
         let protocol = lookup.key.protocol();
-        if snapshot.local(packet.source).is_some() {
+        if self.local_client(packet.source, snapshot).is_some() {
             story.say(Step::OwnSource);
             return Outcome::Dropped(DropReason::OwnSource);
         }

@@ -5,6 +5,7 @@ mod extended;
 mod marks;
 mod persistence;
 mod room;
+mod renumbered;
 mod strays;
 
 use std::net::{IpAddr, Ipv6Addr};
