@@ -10,6 +10,7 @@ from scapy.all import IP, IPv6, PcapReader
 
 import health
 import lab
+import test_weirctl
 
 CLIENT = "fd10::10"
 ROUTER = "fd20::1"
@@ -259,6 +260,68 @@ class Checks(unittest.TestCase):
                 self.assertEqual((verdict["verdict"], verdict["connection"], verdict["virtual_server"]),
                                  ("forwarded", "new", "web"))
                 self.assertIn(verdict["real_server"], SERVERS.values())
+
+
+class Marks(unittest.TestCase):
+    def test_a_mark_of_everything_serves_what_is_routed_here_and_leaves_neighbour_discovery_alone(self):
+        text = config().replace(f'address = "{VIP}"\nport = 80\nprotocol = "tcp"\n', 'mark = 1\nfamily = "ipv6"\n')
+        with network(), lab.Weir(text + '[[mark]]\nmark = 1\naddresses = ["::/0"]\n') as weir:
+            # Nobody answers for an address of a network: it is routed to weir, whose own address the client asks for.
+            lab.run("client", "ip", "-6", "route", "add", f"{VIP}/128", "via", "fd10::2", check=True)
+            self.assertEqual(lab.run("client", "ping", "-6", "-c", "2", "-i", "0.2", "fd10::2").returncode, 0)
+            seen = [get(VIP).stdout.split()[0] for _ in range(9)]
+            self.assertEqual("".join(seen), ROUND)
+            self.assertGreater(weir.metrics().total("weir_answers_total", kind="nd"), 0)
+
+
+class AtRunTime(unittest.TestCase):
+    """Virtual servers of IPv6 that come while weir runs."""
+
+    def setUp(self):
+        self.socket = lab.RUN / "ipv6.sock"
+        ports, servers = config().split("[[virtual_server]]", 1)
+        # As a site that has served IPv4 alone, in default settings.
+        self.text = f'[control]\nsocket = "{self.socket}"\n' + ports.replace("capacity = 65_536\n", "")
+        self.servers = f"[[virtual_server]]{servers}"
+
+    def weirctl(self, *arguments):
+        return lab.run("director", test_weirctl.WEIRCTL, "--socket", str(self.socket), *arguments)
+
+    def test_the_first_one_is_served_and_listed_and_a_reload_is_taken(self):
+        with network(), lab.Weir(self.text) as weir:
+            self.assertEqual(weir.metrics().total("weir_ipv6_clients_capacity", worker="0"), 1_048_576 / 64)
+            for arguments in (("add", "virtual-server", "web", f"address={VIP}", "port=80", "protocol=tcp", "scheduler=rr",
+                               "persistence_timeout=60"),
+                              *(("add", "real-server", "web", f"[{server}]:80") for server in SERVERS.values())):
+                done = self.weirctl(*arguments)
+                self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(len({get(VIP).stdout for _ in range(6)}), 1, "they are persistent")
+            listed = json.loads(weir.http("/api/v1/connections?templates=yes").stdout)["connections"]
+            self.assertEqual({(it["client"], it["address"], it["persistent"]) for it in listed if it["client_port"]},
+                             {(CLIENT, VIP, True)})
+            self.assertEqual([it["client"] for it in listed if not it["client_port"]], [CLIENT])
+            weir.file.write_text(self.text + self.servers)
+            done = self.weirctl("reload")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            seen = [get(VIP).stdout.split()[0] for _ in range(9)]
+            self.assertEqual({name: seen.count(name) for name in SERVERS}, {"A": 4, "B": 3, "C": 2}, seen)
+            metrics = weir.metrics()
+            self.assertEqual((metrics.total("weir_untracked_packets_total"), metrics.total("weir_ipv6_clients_full_total")), (0, 0))
+
+    def test_none_is_taken_where_the_file_wants_no_room_for_it(self):
+        none = self.text.replace("[connections]\n", "[connections]\nipv6_clients = 0\n")
+        room = "there is no room for IPv6 clients"
+        with lab.Weir(none) as weir:
+            done = self.weirctl("add", "virtual-server", "web", f"address={VIP}", "port=80", "protocol=tcp")
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, f"^weirctl: .*{room}.*leave `ipv6_clients` out, or write at least 1024, and restart weir")
+            for text, words in ((none + self.servers, room),
+                                (self.text + self.servers, "`ipv6_clients` of [connections] (in force: 0) can't change while weir runs")):
+                weir.file.write_text(text)
+                done = self.weirctl("reload")
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(words, done.stderr)
+            self.assertEqual(json.loads(weir.http("/api/v1/virtual_servers").stdout)["virtual_servers"], [])
 
 
 if __name__ == "__main__":

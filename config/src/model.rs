@@ -54,14 +54,19 @@ impl Config {
         self.virtual_servers.iter().any(|server| server.is_persistent(family))
     }
 
-    /// Clients with an IPv6 address to make room for, per worker: what the file says, else as many as connections, or none if
-    /// no virtual server is one of IPv6.
+    /// Whether any virtual server is one of IPv6.
+    fn serves_ipv6(&self) -> bool {
+        self.virtual_servers.iter().any(|server| server.family() == Family::V6)
+    }
+
+    /// Clients with an IPv6 address to make room for, per worker: what the file says, else as many as connections, or one for every
+    /// 64 as long as no virtual server is one of IPv6, so that the first one is served when it comes.
     pub fn ipv6_clients(&self) -> usize {
+        let capacity = self.connections.capacity as usize;
         match self.connections.ipv6_clients {
-            0 if self.virtual_servers.iter().any(|server| server.family() == Family::V6) => {
-                self.connections.capacity as usize
-            }
-            clients => clients as usize,
+            Some(clients) => clients as usize,
+            None if self.serves_ipv6() => capacity,
+            None => (capacity / 64).max(Connections::IPV6_CLIENTS_MIN as usize),
         }
     }
 
@@ -76,12 +81,13 @@ impl Config {
         }
     }
 
-    /// The same of IPv6 clients; none if no virtual server is one of IPv6.
+    /// The same of IPv6 clients; none if there is no room for any client.
     pub fn ipv6_templates(&self) -> usize {
         let capacity = self.connections.capacity as usize;
         match self.connections.ipv6_templates {
             0 if self.is_persistent(Family::V6) => capacity / 4,
-            0 if self.virtual_servers.iter().any(|server| server.family() == Family::V6) => capacity / 64,
+            0 if self.connections.ipv6_clients == Some(0) => 0,
+            0 => capacity / 64,
             templates => templates as usize,
         }
     }
@@ -145,6 +151,11 @@ pub struct Memory {
     pub mbuf_data_bytes: u16,
 }
 
+impl Connections {
+    /// [`Connections::ipv6_clients`] are so many at least, where there are any.
+    pub const IPV6_CLIENTS_MIN: u32 = 1_024;
+}
+
 /// `[connections]`: the connection table and the `net.ipv4.vs.*` switches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connections {
@@ -154,9 +165,9 @@ pub struct Connections {
     pub keeper: Option<PathBuf>,
     /// Connections per worker; memory is taken at start. 1,024 to 16,777,216.
     pub capacity: u32,
-    /// Clients with an IPv6 address per worker; memory is taken at start. 1,024 to 16,777,216, or 0: see
-    /// [`Config::ipv6_clients`].
-    pub ipv6_clients: u32,
+    /// Clients with an IPv6 address per worker; memory is taken at start. 1,024 to 16,777,216, or 0 where no virtual server is to be
+    /// one of IPv6. `None`: see [`Config::ipv6_clients`].
+    pub ipv6_clients: Option<u32>,
     /// Persistence templates that all workers share; memory is taken at start. 1,024 to 67,108,864, or 0: see
     /// [`Config::templates`].
     pub templates: u32,

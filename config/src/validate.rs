@@ -69,7 +69,12 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
         .filter_map(|(neighbor, at)| network.neighbor(neighbor, &mut bound, &mut Table::new(at, problems)))
         .collect();
     let marks = Marks::read(marks, &network, problems);
-    let around = virtual_servers::Around { network: &network, marks: &marks, schedulers: &schedulers };
+    let around = virtual_servers::Around {
+        network: &network,
+        marks: &marks,
+        schedulers: &schedulers,
+        no_ipv6: connections::no_ipv6(&file.connections),
+    };
     let mut taken = virtual_servers::Taken::default();
     let virtual_servers = servers
         .into_iter()

@@ -210,3 +210,30 @@ fn room_for_templates_follows_from_capacity_and_persistence() {
     assert_eq!(read("", "persistence_timeout = 300"), 16_384);
     assert_eq!(read("templates = 5000", "persistence_timeout = 300"), 5_000);
 }
+
+#[test]
+fn there_is_room_for_a_first_virtual_server_of_ipv6_unless_the_file_says_none() {
+    let read = |connections: &str, address: &str| {
+        let text = format!(
+            "[connections]\ncapacity = 131072\n{connections}\n[[port]]\nname = \"lan\"\ndevice = \"x\"\n\
+             addresses = [\"10.0.0.2/24\", \"2001:db8::2/64\"]\n\
+             [[virtual_server]]\nname = \"web\"\naddress = \"{address}\"\nport = 80\n"
+        );
+        let read = weir_config::parse("test", &text).map_err(|report| report.to_string());
+        read.map(|read| (read.config.ipv6_clients(), read.config.ipv6_templates()))
+    };
+    let (four, six) = ("10.0.0.100", "2001:db8::100");
+    assert_eq!(read("", four), Ok((2_048, 2_048)));
+    assert_eq!(read("", six), Ok((131_072, 2_048)));
+    for address in [four, six] {
+        assert_eq!(read("ipv6_clients = 5000\nipv6_templates = 3000", address), Ok((5_000, 3_000)));
+    }
+    assert_eq!(read("ipv6_clients = 0", four), Ok((0, 0)));
+    let refused = read("ipv6_clients = 0", six).unwrap_err();
+    assert!(refused.contains("there is no room for IPv6 clients"), "{refused}");
+    assert!(
+        refused.contains("leave `ipv6_clients` out, or write at least 1024, and restart weir"),
+        "{refused}"
+    );
+    assert!(read("ipv6_clients = 1023", four).is_err());
+}

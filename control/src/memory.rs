@@ -285,8 +285,10 @@ mod tests {
         let more_mbufs = need(&small.replace("mbufs = 1024", "mbufs = 1000000"), 1, 1);
         assert!(more_mbufs.buffers > least.buffers + 1_000_000 * 2_048 && more_mbufs.tables == least.tables);
         let million = need("[connections]\ncapacity = 1048576\n", 1, 1).tables;
-        // 60 bytes for a connection, and a template for every 64 while nothing is persistent.
-        assert!((60 << 20..=62 << 20).contains(&million), "{million}");
+        // 60 bytes for a connection, and for every 64 a template of each family and an IPv6 client while nothing asks for more.
+        assert!((60 << 20..=63 << 20).contains(&million), "{million}");
+        let none = need("[connections]\ncapacity = 1048576\nipv6_clients = 0\n", 1, 1).tables;
+        assert!(none <= 61 << 20, "{none}");
         let two = need("[connections]\ncapacity = 1048576\n", 2, 1).tables;
         assert!(two >= million + (60 << 20), "{two}");
         let nodes = need(small, 1, 2);

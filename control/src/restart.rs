@@ -31,7 +31,11 @@ pub(crate) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     let keeper = |config: &Config| config.connections.keeper.as_ref().map(|path| path.display().to_string());
     changed.compare("`keeper` of [connections]", &keeper(old), &keeper(new));
     changed.compare("`capacity` of [connections]", &old.connections.capacity, &new.connections.capacity);
-    changed.compare("`ipv6_clients` of [connections]", &old.ipv6_clients(), &new.ipv6_clients());
+    changed.compare(
+        "`ipv6_clients` of [connections]",
+        &old.connections.ipv6_clients,
+        &new.connections.ipv6_clients,
+    );
     changed.compare("`templates` of [connections]", &old.connections.templates, &new.connections.templates);
     changed.compare(
         "`ipv6_templates` of [connections]",

@@ -2,11 +2,11 @@
 
 use toml::Spanned;
 
-use super::table::Table;
+use super::table::{Table, peek};
 use super::values;
 use crate::model::{Connections, SctpTimeouts, TcpTimeouts, Timeouts};
 use crate::report::Problem;
-use crate::schema::{self, Field, Integer, OneTable, Tabular};
+use crate::schema::{self, Field, Integer, OneTable, Span, Tabular};
 
 /// UDP connections stay this long: `udp_timeouts` of ip_vs_proto_udp.
 const UDP_SECS: u32 = 300;
@@ -19,7 +19,7 @@ pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Tab
         keep: false,
         keeper: None,
         capacity: 1_048_576,
-        ipv6_clients: 0,
+        ipv6_clients: None,
         templates: 0,
         ipv6_templates: 0,
         sloppy_tcp: false,
@@ -41,14 +41,14 @@ pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Tab
     let capacity = table.integer(&written.capacity, "capacity", 1024..=16_777_216, c.capacity);
     c.capacity = capacity.into_inner();
     let clients = table.integer::<u32>(&written.ipv6_clients, "ipv6_clients", 0..=16_777_216, 0);
-    if (1..1024).contains(clients.get_ref()) {
+    if (1..Connections::IPV6_CLIENTS_MIN).contains(clients.get_ref()) {
         let problem =
             Problem::error("too few IPv6 clients").at(clients.span(), "must be 0 or 1024 to 16777216").help(
-                "write 0 to have room for as many as `capacity` says where there is an IPv6 virtual server",
+                "leave the key out to have room for as many as `capacity` says, or write 0 for none at all",
             );
         table.report(problem);
     }
-    c.ipv6_clients = clients.into_inner();
+    c.ipv6_clients = written.ipv6_clients.is_some().then(|| clients.into_inner());
     c.templates = templates(&written.templates, "templates", &mut table);
     c.ipv6_templates = templates(&written.ipv6_templates, "ipv6_templates", &mut table);
     c.sloppy_tcp = table.switch(&written.sloppy_tcp, c.sloppy_tcp);
@@ -82,6 +82,13 @@ pub(crate) fn timeouts_over(
         timeouts(written, &mut read, &mut table.inner(at));
     }
     read
+}
+
+/// Where the file says that it wants no room for IPv6 clients.
+pub(crate) fn no_ipv6(field: &OneTable<schema::Connections>) -> Option<Span> {
+    let (Tabular(written), _) = peek(field)?;
+    let (clients, at) = peek(&written.ipv6_clients)?;
+    (clients.0 == 0).then_some(at)
 }
 
 /// Room for persistence templates.

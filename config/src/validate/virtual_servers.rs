@@ -42,6 +42,8 @@ pub(crate) struct Around<'a> {
     pub(crate) network: &'a Network,
     pub(crate) marks: &'a Marks,
     pub(crate) schedulers: &'a Schedulers,
+    /// `ipv6_clients = 0`, which leaves no room for IPv6.
+    pub(crate) no_ipv6: Option<Span>,
 }
 
 pub(crate) fn virtual_server(
@@ -84,6 +86,7 @@ pub(crate) fn virtual_server(
     advice::virtual_server(written, &real_servers, &health, (&scheduler, scheduler_flags), table);
     let replies = advice::Replies { traffic: &traffic, is_one_packet: *one_packet.get_ref() };
     replies.are_told_apart(written, &real_servers, &mut taken.replies, table);
+    has_room(&traffic, around, table);
     vips(&traffic, &real_servers, around, table);
     fits_maglev(&scheduler, &real_servers, around.schedulers, table);
     surprises(&scheduler, &traffic, real_servers.len(), table);
@@ -141,6 +144,17 @@ fn fits_maglev(
             .help("write a larger `mh_table_size` under [schedulers]");
         table.report(problem);
     }
+}
+
+/// Memory for the clients of IPv6 is taken at start, unless the file wants none.
+fn has_room(traffic: &Traffic, around: &Around<'_>, table: &mut Table<'_>) {
+    let Some(key) = around.no_ipv6.as_ref().filter(|_| traffic.family == Some(Family::V6)) else { return };
+    let at = traffic.address.as_ref().map_or_else(|| table.at.clone(), Spanned::span);
+    let problem = Problem::error("there is no room for IPv6 clients")
+        .at(at, "`ipv6_clients` of [connections] is 0")
+        .related(key.clone(), "memory for none is taken at start")
+        .help("leave `ipv6_clients` out, or write at least 1024, and restart weir");
+    table.report(problem);
 }
 
 /// The VIPs of a virtual server must be addresses of hosts, and what they must be for its real servers.
