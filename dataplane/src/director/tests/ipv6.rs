@@ -4,8 +4,8 @@ mod explain;
 mod extended;
 mod marks;
 mod persistence;
-mod room;
 mod renumbered;
+mod room;
 mod strays;
 
 use std::net::{IpAddr, Ipv6Addr};
