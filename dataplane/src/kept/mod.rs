@@ -42,7 +42,7 @@ fn load(line: &Line) -> [u64; 8] {
     std::array::from_fn(|word| line.0[word].load(Relaxed))
 }
 
-/// What [`store`] wrote, if all of it is there.
+/// What [`store_sealed`] wrote, if all of it is there.
 fn load_sealed(line: &Line) -> Option<[u64; 7]> {
     let [words @ .., sum] = load(line);
     (checksum(&words) == sum).then_some(words)
