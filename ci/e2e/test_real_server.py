@@ -101,12 +101,12 @@ class RealServer(unittest.TestCase):
             """)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
 
-    def test_sixty_rounds_leave_nothing_behind(self):
-        self.rounds(30, *self.METHODS["dr"])
+    def test_two_hundred_rounds_leave_nothing_behind(self):
+        self.rounds(110, *self.METHODS["dr"])
         # More addresses behind the one that is looked for: whoever leaves when it is found leaves its writer behind.
-        self.rounds(10, *self.METHODS["dr"], "--vip", "10.10.0.101", "--vip", "10.10.0.102")
-        self.rounds(10, *self.METHODS["nat"])
-        self.rounds(10, *self.METHODS["nat by source"])
+        self.rounds(40, *self.METHODS["dr"], "--vip", "10.10.0.101", "--vip", "10.10.0.102")
+        self.rounds(25, *self.METHODS["nat"])
+        self.rounds(25, *self.METHODS["nat by source"])
 
     def test_undo_says_what_it_could_not_take_back_and_can_be_run_again(self):
         before = self.state_of_machine()
