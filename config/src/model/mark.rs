@@ -261,11 +261,11 @@ impl Config {
     }
 }
 
-/// Whether an address can be that of a host which clients reach from afar.
+/// Whether an address can be that of a host which clients reach from afar: `::ffff:0:0/96` is on no wire.
 fn is_reached_from_afar(address: IpAddr) -> bool {
     let is_reserved = match address {
         IpAddr::V4(address) => matches!(address.octets()[0], 0 | 240..),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
     };
     !(is_reserved || address.is_multicast() || address.is_loopback() || address.is_unspecified())
 }

@@ -128,7 +128,8 @@ pub fn parse_quoted(packet: Within<'_>, l3: usize) -> Result<(Quoted, Ends6), Dr
 /// Walks the extension headers. `payload` begins with the first header, which is of type `protocol`.
 fn walk(mut protocol: u8, payload: &[u8]) -> Result<Transport, DropReason> {
     let mut offset = 0;
-    let mut fragment = None;
+    // Of any header for pieces: one that says so is not taken back by another behind it.
+    let (mut is_fragment, mut is_later) = (false, false);
     for number in 0..=HEADERS_MAX {
         let is_extension = match protocol {
             // Only behind the IPv6 header itself (RFC 8200 section 4.1).
@@ -136,9 +137,7 @@ fn walk(mut protocol: u8, payload: &[u8]) -> Result<Transport, DropReason> {
             next::HOP_BY_HOP | next::DESTINATION_OPTIONS | next::ROUTING | FRAGMENT => true,
             _ => false,
         };
-        let is_later = fragment.is_some_and(|(offset, _)| offset != 0);
         if !is_extension || is_later {
-            let is_fragment = fragment.is_some_and(|fragment| fragment != (0, false));
             return Ok(Transport { protocol, offset, is_fragment, is_later_fragment: is_later });
         }
         let rest = payload.get(offset..).unwrap_or_default();
@@ -148,7 +147,8 @@ fn walk(mut protocol: u8, payload: &[u8]) -> Result<Transport, DropReason> {
         let len = match protocol {
             FRAGMENT => {
                 let control = u16::from_be_bytes([kind, left]);
-                fragment = Some((control >> 3, control & 1 != 0));
+                is_later |= control >> 3 != 0;
+                is_fragment |= is_later || control & 1 != 0;
                 8
             }
             // The packet is to go elsewhere first.
@@ -163,9 +163,11 @@ fn walk(mut protocol: u8, payload: &[u8]) -> Result<Transport, DropReason> {
     Err(DropReason::ExtensionHeaders)
 }
 
-/// Whether a packet can come from there: a single host, and one that is not this one.
+/// Whether a packet can come from there: a single host, one that is not this one, and not one of IPv4, which the kernel takes from no
+/// wire.
 pub fn may_be_source(address: Ipv6Addr) -> bool {
-    !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
+    let is_nobody = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+    !is_nobody && address.to_ipv4_mapped().is_none()
 }
 
 #[cfg(test)]
@@ -227,11 +229,19 @@ mod tests {
         let late = [extension(next::HOP_BY_HOP, none), extension(ipv4::TCP, none), TCP.to_vec()].concat();
         let long = [&[ipv4::TCP, 40, 1, 4, 0, 0, 0, 0][..], &[0; 320], &TCP].concat();
         let first = [extension(ipv4::TCP, [0, 1, 0, 0, 0, 9]), TCP.to_vec()].concat();
+        let behind = |control: u16, rest: &[u8]| {
+            let [upper, lower] = control.to_be_bytes();
+            [&extension(FRAGMENT, [upper, lower, 0, 0, 0, 7]), rest].concat()
+        };
+        let whole = [extension(ipv4::TCP, [0; 6]), TCP.to_vec()].concat();
         let routed = [extension(ipv4::TCP, [0, 1, 0, 0, 0, 0]), TCP.to_vec()].concat();
         for (kind, payload, reason) in [
             (options, many(HEADERS_MAX + 1), DropReason::ExtensionHeaders),
             (options, late, DropReason::ExtensionHeaders),
             (options, long, DropReason::ExtensionHeaders),
+            (FRAGMENT, behind(0, &first), DropReason::Fragment),
+            (FRAGMENT, behind(1, &whole), DropReason::Fragment),
+            (FRAGMENT, behind(8, &whole), DropReason::Fragment),
             (FRAGMENT, first, DropReason::Fragment),
             (next::ROUTING, routed, DropReason::SourceRoute),
             (options, vec![ipv4::TCP, 9, 0, 0, 0, 0, 0, 0], DropReason::Truncated),

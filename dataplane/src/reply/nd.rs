@@ -15,6 +15,7 @@ use super::arp::Conflict;
 use super::tunnel6::AboutTunnel;
 use crate::neighbor::{Heard, Hop6};
 use crate::packet::{Frame, Wire};
+use crate::parse::v6::may_be_source;
 use crate::rewrite::trim;
 use crate::snapshot::Snapshot;
 use crate::stats::{Answer, DropReason};
@@ -126,6 +127,7 @@ pub fn receive<F: Frame>(frame: &mut F, port: usize, snapshot: &Snapshot) -> Out
         {
             let about = AboutTunnel::read(frame.bytes(), headers.vlan, &headers.ip, snapshot);
             match about {
+                Some(_) if !may_be_source(headers.ip.source.into()) => Outcome::Drop(DropReason::BadIpHeader),
                 Some(_) if is_own_source() => Outcome::Drop(DropReason::OwnSource),
                 Some(about) => Outcome::TunnelError(about),
                 None => Outcome::Foreign,
@@ -354,7 +356,7 @@ fn is_valid(link: &Ethernet, header: &Ipv6, body: &Discovery, links: &Links) -> 
     };
     header.hop_limit == ON_LINK
         && body.head.code == 0
-        && !source.is_multicast()
+        && (source.is_unspecified() || may_be_source(source))
         && is_station(MacAddress(link.source))
         && [links.source, links.target].into_iter().flatten().all(is_station)
         && has_sense
@@ -425,7 +427,7 @@ fn echo<F: Frame>(frame: &mut F, headers: &Headers, head: Icmp6, ours: Ours) -> 
     if !ours.accepts {
         return Outcome::Drop(DropReason::NotAccepted);
     }
-    if source.is_multicast() || source.is_unspecified() || source.is_loopback() {
+    if !may_be_source(source) {
         return Outcome::Drop(DropReason::BadIpHeader);
     }
     let Some(message) = frame.bytes().get(l4..end).filter(|_| frame.is_contiguous()) else {

@@ -36,3 +36,27 @@ fn headers_with_nothing_behind_them_are_no_unknown_protocol() {
     }
     assert_eq!(lab.dropped(DropReason::NotServed), 2);
 }
+
+#[test]
+fn what_comes_from_no_host_is_neither_served_nor_answered() {
+    let mut lab = Lab::new(&both("rr", ""), 1);
+    for (number, source) in
+        ["::ffff:192.0.2.1", "::ffff:127.0.0.1", "::1", "::", "ff02::1"].into_iter().enumerate()
+    {
+        for flags in [SYN, ACK] {
+            let segment = packet6(v6(source), v6(VIP6), (ipv4::TCP, 64), &tcp(80, flags, 0));
+            assert_eq!(lab.send(segment), Vec::<Vec<u8>>::new(), "{source}");
+        }
+        let mut message = [128, 0, 0, 0, 0, 1, 0, 1];
+        let ends = [v6(source).octets(), v6(VIP6).octets()].concat();
+        let sum = Sum::default().bytes(&ends).long(8).word(58).bytes(&message).finish();
+        message[2..4].copy_from_slice(sum.as_bytes());
+        assert_eq!(
+            lab.send(packet6(v6(source), v6(VIP6), (58, 64), &message)),
+            Vec::<Vec<u8>>::new(),
+            "{source}"
+        );
+        assert_eq!(lab.dropped(DropReason::BadIpHeader), 3 * (number as u64 + 1), "{source}");
+    }
+    assert_eq!(lab.directors[0].table.len(), 0);
+}

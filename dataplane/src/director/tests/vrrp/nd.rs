@@ -121,6 +121,8 @@ fn what_is_not_valid_is_refused() {
         ("probe with a MAC", ask(link, ("::", GROUP), 255, &source)),
         ("probe to one", ask((CLIENT_MAC, mac6()), ("::", VIP6), 255, &[])),
         ("from a group", ask(link, ("ff02::5", GROUP), 255, &source)),
+        ("from an address of IPv4", ask(link, ("::ffff:10.0.0.7", GROUP), 255, &source)),
+        ("from the loopback address", ask(link, ("::1", GROUP), 255, &source)),
         ("MAC of a group", ask(link, (CLIENT6, GROUP), 255, &option(1, GROUP_MAC))),
         ("code", icmp6(link, (CLIENT6, GROUP), 255, &code)),
         ("checksum", checksum),
