@@ -73,13 +73,15 @@ impl AboutTunnel {
         Some(Self { packet, server: outer.destination.into(), encap, family, inner, told: *told })
     }
 
-    /// Whether the way takes less than the client can make its packets, by a tunnel whose headers take so many bytes.
+    /// Whether the way takes less than the client can make its packets, by a tunnel whose headers take so many bytes. Every link of
+    /// IPv6 takes [`MTU_MIN`], so who tells of less is not believed (RFC 8201 section 4).
     pub fn is_narrow(&self, overhead: u16, inner: &Quoted) -> bool {
+        let mtu = self.told.rest.get();
         let leaves_too_little = match self.family {
             Family::V4 => !inner.dont_fragment,
-            Family::V6 => self.told.rest.get() < u32::from(MTU_MIN + overhead),
+            Family::V6 => mtu < u32::from(MTU_MIN + overhead),
         };
-        self.told.kind == kind::TOO_BIG && leaves_too_little
+        self.told.kind == kind::TOO_BIG && mtu >= u32::from(MTU_MIN) && leaves_too_little
     }
 
     /// What it means to the client, whose way is narrower by `overhead` bytes. Who tells an MTU that no link of IPv6 has is not

@@ -129,7 +129,15 @@ fn error_about(packet: &[u8], (kind, code, rest): (u8, u8, u32)) -> Vec<u8> {
         message[2..4].copy_from_slice(sum.as_bytes());
         return on_wire(&packet4(ipv4::ICMP, [10, 0, 0, 250], OWN4, &message));
     }
-    let ends = (v6(ROUTER6), v6(OWN6));
+    error_from(ROUTER6, packet, (kind, code, rest))
+}
+
+/// The same about a packet over IPv6, from this address.
+fn error_from(source: &str, packet: &[u8], (kind, code, rest): (u8, u8, u32)) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(rest.to_be_bytes());
+    message.extend_from_slice(packet);
+    let ends = (v6(source), v6(OWN6));
     let pseudo = Sum::default().bytes(&ends.0.octets()).bytes(&ends.1.octets());
     let sum = pseudo.long(message.len() as u32).word(ICMPV6.into()).bytes(&message).finish();
     message[2..4].copy_from_slice(sum.as_bytes());
@@ -264,6 +272,15 @@ fn a_link_on_the_way_that_takes_no_more_than_any_has_tunnel_packets_cut_for_a_wh
         let narrow = |mtu| error_about(&sent[0][14..], (kind::TOO_BIG, 0, mtu));
         // That leaves what the client can do.
         lab.send(narrow(u32::from(1_280 + overhead(SERVERS[0], shim))));
+        assert_eq!(lab.send(full()).len(), 1);
+        // Nobody's link takes so little, and no such host tells of it.
+        for mtu in [0, 1_279] {
+            lab.send(narrow(mtu));
+        }
+        for source in ["ff02::1", "::ffff:1.1.1.1", "::1", "::"] {
+            let quote = &sent[0][14..];
+            lab.send(error_from(source, quote, (kind::TOO_BIG, 0, 1_280)));
+        }
         assert_eq!(lab.send(full()).len(), 1);
         let answer = lab.send(narrow(1_280));
         assert_eq!(told(&answer[0], VIP6).2, 1_280);
