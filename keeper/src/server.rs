@@ -4,13 +4,17 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, SocketFlags, accept_with, bind, connect};
 
-use crate::wire::{receive, send, socket, trust};
+use crate::wire::{patient_socket, receive, send, socket, trust};
 
 /// Names that things are kept under at most.
 const NAMES_MAX: usize = 64;
+/// Between two tries when the machine can't give what one takes.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Connections that wait.
 const BACKLOG: i32 = 16;
 
@@ -64,7 +68,7 @@ pub fn listen(path: &Path) -> io::Result<OwnedFd> {
         Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem),
         _ => {}
     }
-    let listener = socket()?;
+    let listener = patient_socket()?;
     let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let bound = bind(&listener, &address);
     rustix::process::umask(mask);
@@ -85,8 +89,15 @@ pub fn serve(listener: &OwnedFd, shelf: &mut Shelf, complain: impl Fn(&io::Error
                     complain(&problem);
                 }
             }
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
-            Err(problem) => return Err(problem.into()),
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(problem @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP)) => {
+                return Err(problem.into());
+            }
+            // The machine lacks something at the moment, such as descriptors. What is kept must not end for that.
+            Err(problem) => {
+                complain(&problem.into());
+                std::thread::sleep(PAUSE);
+            }
         }
     }
 }

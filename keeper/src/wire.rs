@@ -18,15 +18,26 @@ pub(crate) const PACKET_MAX: usize = 512;
 /// How long the other side may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A socket of packets.
+/// A socket of packets. It waits for nobody for long: not for room among those that wait to be served either.
 pub(crate) fn socket() -> io::Result<OwnedFd> {
+    let socket = patient_socket()?;
+    be_impatient(&socket)?;
+    Ok(socket)
+}
+
+/// The same for who waits for requests.
+pub(crate) fn patient_socket() -> io::Result<OwnedFd> {
     Ok(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+fn be_impatient(socket: &OwnedFd) -> io::Result<()> {
+    set_socket_timeout(socket, Timeout::Recv, Some(PATIENCE))?;
+    Ok(set_socket_timeout(socket, Timeout::Send, Some(PATIENCE))?)
 }
 
 /// From here on neither side waits for the other for long, and the other is who it should be.
 pub(crate) fn trust(socket: &OwnedFd) -> io::Result<()> {
-    set_socket_timeout(socket, Timeout::Recv, Some(PATIENCE))?;
-    set_socket_timeout(socket, Timeout::Send, Some(PATIENCE))?;
+    be_impatient(socket)?;
     let (other, own) = (socket_peercred(socket)?.uid, rustix::process::geteuid());
     if other.is_root() || other == own {
         return Ok(());

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use weir_keeper::{Keeper, Shelf, listen, serve};
 
@@ -59,4 +61,19 @@ fn nonsense_is_answered_by_a_sentence_and_harms_nobody() {
     let kept = names.iter().map(|name| name.keep(&[file("x").as_fd()]));
     assert_eq!(kept.filter(Result::is_ok).count(), 64);
     assert!(listen(&socket).is_err(), "there is a keeper already");
+}
+
+#[test]
+fn a_keeper_that_hangs_is_not_waited_for() {
+    let path = std::env::temp_dir().join(format!("weir-keeper-hangs-{}", std::process::id()));
+    let _listener = listen(&path).expect("a socket");
+    let (tell, told) = mpsc::channel();
+    // More than find room among those that wait.
+    for _ in 0..24 {
+        let (tell, one) = (tell.clone(), Keeper::new(&path, "one"));
+        std::thread::spawn(move || tell.send(one.take().is_err()));
+    }
+    for _ in 0..24 {
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(true));
+    }
 }

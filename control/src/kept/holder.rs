@@ -8,6 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
 use tracing::{debug, warn};
@@ -16,6 +17,9 @@ use weir_keeper::{Keeper, SOCKET};
 
 /// What the two files are called: the book and the tables.
 pub(super) const NAMES: [&str; 2] = ["weir-book", "weir-tables"];
+
+/// How long systemd may take to listen.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(super) enum Holder {
@@ -122,6 +126,8 @@ fn tell_systemd(text: &str, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         path => SocketAddrUnix::new(path)?,
     };
     let socket = UnixDatagram::unbound()?;
+    // It may have much to do, or hang.
+    socket.set_write_timeout(Some(PATIENCE))?;
     let files: Vec<BorrowedFd<'_>> = file.into_iter().collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
