@@ -79,7 +79,7 @@ labels! {
         VrrpBackup "vrrp_backup" "The destination MAC is that of a virtual router that another director is master of.",
         NotAccepted "not_accepted" "To an address of VRRP itself, with `accept` off.",
         ForeignMac "foreign_mac" "The destination MAC is neither the port's nor a group that weir listens to, or the source MAC is a group.",
-        EtherType "ether_type" "Neither IPv4 nor ARP, or more than one 802.1Q tag.",
+        EtherType "ether_type" "Neither IP nor ARP, more than one 802.1Q tag, or a packet of IPv6 that is nobody's here: to no address of ours, or one that weir does not answer, such as a ping behind an extension header.",
         BadIpHeader "bad_ip_header" "The IP version, header length or total length is wrong, or the source can't be a host.",
         BadIpChecksum "bad_ip_checksum" "The IP header checksum is wrong.",
         BadL4Header "bad_l4_header" "The TCP, UDP or ICMP header is wrong.",
