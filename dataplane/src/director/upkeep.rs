@@ -54,10 +54,11 @@ impl<F: Frame> Director<F> {
 
     /// Does what is due. Called once a poll, also when nothing was received; the work of one call is bounded.
     pub fn upkeep<W: Wire<Frame = F>>(&mut self, snapshot: &Snapshot, now: Now, wire: &mut W) {
-        self.sweep(snapshot, now);
+        // First what others had to say: it may keep a connection that the sweep would end.
         if !self.shared.inboxes[self.shared.worker].is_empty() {
             self.read_inbox(snapshot, now, wire);
         }
+        self.sweep(snapshot, now);
         if self.announcer.has_more() {
             self.announcer.run(wire, snapshot, now);
         }
