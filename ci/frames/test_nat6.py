@@ -4,8 +4,9 @@ front of the transport."""
 import unittest
 
 from scapy.layers.inet import TCP, UDP
-from scapy.layers.inet6 import (ICMPv6DestUnreach, ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, ICMPv6PacketTooBig, ICMPv6TimeExceeded,
-                                IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, PadN)
+from scapy.layers.inet6 import (HBHOptUnknown, ICMPv6DestUnreach, ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, ICMPv6PacketTooBig,
+                                ICMPv6ParamProblem, ICMPv6TimeExceeded, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment,
+                                IPv6ExtHdrHopByHop, PadN)
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
@@ -144,6 +145,33 @@ class Nat6(unittest.TestCase):
             self.assertEqual(self.live.exchange("c0", frame), [("r0", to_server(frame))], headers)
             reply = answer(cport=51100 + number, tc=3, fl=77)
             self.assertEqual(self.live.exchange("r0", reply), [("c0", to_client(reply))], headers)
+
+    def test_options_for_every_hop_are_obeyed_both_ways_and_others_left(self):
+        def option(header, kind):
+            return header(options=[HBHOptUnknown(otype=kind, optdata=b"weir")])
+        self.open(cport=51150)
+        for kind, told in ((0x1e, None), (0x5e, False), (0x9e, True), (0xde, True)):
+            left = segment("A", 51150, headers=(option(IPv6ExtHdrDestOpt, kind),))
+            self.assertEqual(self.live.exchange("c0", left), [("r0", to_server(left))], kind)
+            asked = segment("A", 51150, headers=(option(IPv6ExtHdrHopByHop, kind),))
+            reply = Ether(answer("A", 51150))
+            its = reply[TCP].copy()
+            reply[IPv6].remove_payload()
+            del reply[IPv6].plen, reply[IPv6].nh
+            reply = bytes(reply / option(IPv6ExtHdrHopByHop, kind) / its)
+            if told is None:
+                self.assertEqual(self.live.exchange("c0", asked), [("r0", to_server(asked))])
+                self.assertEqual(self.live.exchange("r0", reply), [("c0", to_client(reply))])
+            elif not told:
+                self.assert_dropped("unknown_option", "c0", asked)
+                self.assert_dropped("unknown_option", "r0", reply)
+            else:
+                for port, frame, sender in (("c0", asked, CLIENT), ("r0", reply, rip6(1))):
+                    ((out_port, out),) = self.live.exchange(port, frame)
+                    packet = Ether(out)
+                    self.assertEqual((out_port, packet[IPv6].src, packet[IPv6].dst), (port, OWN_ADDRESS6[port], sender))
+                    problem = packet[ICMPv6ParamProblem]
+                    self.assertEqual((problem.code, problem.ptr, bytes(problem.payload)), (2, 42, frame[14:]))
 
     def test_datagrams_go_both_ways_and_one_packet_answers_too(self):
         for vport, server_port in ((53, 5353), (54, 5454)):

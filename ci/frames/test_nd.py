@@ -4,9 +4,10 @@ import time
 import unittest
 
 from scapy.layers.inet import ICMP, IP
-from scapy.layers.inet6 import (ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS,
-                                ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6,
-                                in6_chksum)
+from scapy.layers.inet6 import (HBHOptUnknown, ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NA,
+                                ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, ICMPv6PacketTooBig,
+                                ICMPv6ParamProblem, ICMPv6TimeExceeded, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment,
+                                IPv6ExtHdrHopByHop, PadN, RouterAlert, in6_chksum)
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Raw
 from scapy.utils import checksum
@@ -51,6 +52,21 @@ def solicitation(target=OWN, source=SERVER, link=MAC, vlan=None, **fields):
     head = ether(link, "33:33:ff:" + low.hex(":"), vlan) / IPv6(**{"src": source, "dst": group, "hlim": 255, **fields})
     asked = head / ICMPv6ND_NS(tgt=target)
     return bytes(asked if source == "::" else asked / ICMPv6NDOptSrcLLAddr(lladdr=link))
+
+
+def behind_headers(packet, headers):
+    """A packet with extension headers between its IPv6 header and what follows that."""
+    rest = packet[IPv6].payload
+    packet[IPv6].remove_payload()
+    for header in headers:
+        packet /= header
+    packet = packet / rest if rest else packet
+    # Computed anew.
+    for layer in (packet[IPv6], *(packet[kind] for kind in (ICMPv6ND_NS,) if kind in packet)):
+        for field in ("plen", "cksum", "nh"):
+            if field in layer.fields:
+                delattr(layer, field)
+    return packet
 
 
 def is_solicitation_for(frame, address):
@@ -167,6 +183,65 @@ class Discovery(unittest.TestCase):
         answer = Ether(frame)
         self.assertEqual((port, answer.dst, answer[IPv6].src, answer[IPv6].dst), ("r0", MAC, OWN, SERVER))
         self.assertEqual((answer[ICMPv6EchoReply].id, answer[ICMPv6EchoReply].data), (7, b"weir"))
+
+    def test_what_stands_behind_extension_headers_is_answered_as_without(self):
+        self.start()
+        chains = ([IPv6ExtHdrHopByHop(options=[RouterAlert()])], [IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(4))])],
+                  [IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=0x1e, optdata=b"weir")])])
+        for headers in chains:
+            head = ether(MAC, R0_MAC) / IPv6(src=SERVER, dst=OWN)
+            ping = ICMPv6EchoRequest(id=7, seq=1, data=b"weir")
+            plain, behind = head / ping, behind_headers(head, headers) / ping
+            self.assertEqual(self.exchange("r0", bytes(behind)), self.exchange("r0", bytes(plain)))
+            asked = Ether(solicitation())
+            behind = behind_headers(asked.copy(), headers)
+            ((_, answer),) = self.exchange("r0", bytes(behind))
+            self.assertEqual(Ether(answer)[ICMPv6ND_NA].tgt, OWN)
+        # Discovery that may have come in pieces is ignored (RFC 6980).
+        self.assertEqual(self.exchange("r0", bytes(behind_headers(Ether(solicitation()), [IPv6ExtHdrFragment(id=7)]))), [])
+        self.assertEqual(self.live.director.metrics().total("weir_drops_total", reason="bad_nd"), 1)
+
+    def test_an_option_of_a_ping_that_says_to_drop_it_is_obeyed(self):
+        self.start()
+        for header in (IPv6ExtHdrHopByHop, IPv6ExtHdrDestOpt):
+            for kind, is_told in ((0x5e, False), (0x9e, True), (0xde, True)):
+                chain = [header(options=[HBHOptUnknown(otype=kind, optdata=b"weir")])]
+                asked = behind_headers(ether(MAC, R0_MAC) / IPv6(src=SERVER, dst=OWN), chain)
+                out = self.exchange("r0", bytes(asked / ICMPv6EchoRequest(id=7, seq=1)))
+                if not is_told:
+                    self.assertEqual(out, [])
+                    continue
+                ((_, frame),) = out
+                told = Ether(frame)
+                self.assertEqual((told[IPv6].dst, told[ICMPv6ParamProblem].code, told[ICMPv6ParamProblem].ptr), (SERVER, 2, 42))
+                self.assertEqual(in6_chksum(58, told[IPv6], bytes(told[ICMPv6ParamProblem])), 0)
+        self.assertEqual(self.live.director.metrics().total("weir_drops_total", reason="unknown_option"), 2)
+        self.assertEqual(unaccounted(self.live.director), [])
+
+    def test_a_solicitation_to_all_nodes_is_answered(self):
+        self.start()
+        asked = Ether(solicitation(dst="ff02::1"))
+        asked.dst = "33:33:00:00:00:01"
+        ((_, frame),) = self.exchange("r0", bytes(asked))
+        answer = Ether(frame)
+        self.assertEqual((answer[ICMPv6ND_NA].tgt, answer[IPv6].dst, answer.dst), (OWN, SERVER, MAC))
+
+    def test_the_address_of_another_port_answers_a_ping_and_none_of_weirs_asks(self):
+        self.start()
+        def ping(source, target):
+            return bytes(ether(MAC, R0_MAC) / IPv6(src=source, dst=target) / ICMPv6EchoRequest(id=7, seq=1))
+        ((port, frame),) = self.exchange("r0", ping(SERVER, OWN_ADDRESS6["c0"]))
+        answer = Ether(frame)
+        self.assertEqual((port, answer.src, answer.dst), ("r0", R0_MAC, MAC))
+        self.assertEqual((answer[IPv6].src, answer[IPv6].dst), (OWN_ADDRESS6["c0"], SERVER))
+        # Of that link it is found by discovery alone.
+        asked = Ether(solicitation(OWN_ADDRESS6["c0"], dst="ff02::1"))
+        asked.dst = "33:33:00:00:00:01"
+        self.assertEqual(self.exchange("r0", bytes(asked)), [])
+        for source in OWN_ADDRESS6.values():
+            for target in OWN_ADDRESS6.values():
+                self.assertEqual(self.exchange("r0", ping(source, target)), [], (source, target))
+        self.assertEqual(self.live.director.metrics().total("weir_drops_total", reason="own_source"), 4)
 
     def test_nobody_can_claim_what_is_weirs_or_bound(self):
         self.start(bound=(SERVER,))

@@ -96,13 +96,20 @@ pub struct ErrorLimits {
     time_exceeded: RateLimit,
     too_big: RateLimit,
     relayed: RateLimit,
+    wrong: RateLimit,
 }
 
 impl ErrorLimits {
     /// All of them unused.
     pub fn new() -> Self {
         let limit = || RateLimit::per_second(ERRORS_PER_SECOND);
-        Self { unreachable: limit(), time_exceeded: limit(), too_big: limit(), relayed: limit() }
+        Self {
+            unreachable: limit(),
+            time_exceeded: limit(),
+            too_big: limit(),
+            relayed: limit(),
+            wrong: limit(),
+        }
     }
 
     /// Whether one more error may be sent, as this kind of answer; takes it.
@@ -112,6 +119,7 @@ impl ErrorLimits {
             (Answer::FragmentationNeeded, Asker::Stranger) => self.too_big.take(now),
             (Answer::TimeExceeded, _) => self.time_exceeded.take(now),
             (Answer::TunnelError, _) => self.relayed.take(now),
+            (Answer::ParameterProblem, _) => self.wrong.take(now),
             _ => self.unreachable.take(now),
         }
     }
@@ -123,6 +131,7 @@ impl ErrorLimits {
             (Answer::FragmentationNeeded, Asker::Stranger) => self.too_big.has(now),
             (Answer::TimeExceeded, _) => self.time_exceeded.has(now),
             (Answer::TunnelError, _) => self.relayed.has(now),
+            (Answer::ParameterProblem, _) => self.wrong.has(now),
             _ => self.unreachable.has(now),
         }
     }
@@ -140,15 +149,20 @@ mod tests {
 
     #[test]
     fn each_kind_of_error_has_its_own_share_and_known_connections_are_always_told_what_is_too_big() {
-        let kinds =
-            [Answer::PortUnreachable, Answer::TimeExceeded, Answer::FragmentationNeeded, Answer::TunnelError];
+        let kinds = [
+            Answer::PortUnreachable,
+            Answer::TimeExceeded,
+            Answer::FragmentationNeeded,
+            Answer::TunnelError,
+            Answer::ParameterProblem,
+        ];
         let mut limits = ErrorLimits::new();
         for answer in kinds {
             let taken = (0..5_000).filter(|_| limits.take(answer, Asker::Stranger, Now::default())).count();
             assert_eq!(taken, ERRORS_PER_SECOND as usize, "{answer:?}");
         }
         let known = kinds.map(|answer| limits.take(answer, Asker::Known, Now::default()));
-        assert_eq!(known, [false, false, true, false]);
+        assert_eq!(known, [false, false, true, false, false]);
     }
 
     #[test]

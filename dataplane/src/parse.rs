@@ -4,6 +4,7 @@
 //! checksum. Nothing malformed gets past this file. Payloads are not looked at, and TCP and UDP checksums are left
 //! to the end hosts, as IPVS leaves them.
 
+pub mod options6;
 pub mod plain6;
 pub mod v6;
 

@@ -158,6 +158,7 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let answer = match (error.kind, error.code) {
             (icmp::TIME_EXCEEDED, _) => Answer::TimeExceeded,
+            (icmp::PARAMETER_PROBLEM, _) => Answer::ParameterProblem,
             (_, icmp::FRAGMENTATION_NEEDED) => Answer::FragmentationNeeded,
             _ => Answer::PortUnreachable,
         };
@@ -171,6 +172,7 @@ impl<F: Frame> Director<F> {
             let reason = match answer {
                 Answer::TimeExceeded => DropReason::TtlExceeded,
                 Answer::FragmentationNeeded => DropReason::TooBig,
+                Answer::ParameterProblem => DropReason::UnknownOption,
                 _ => DropReason::NotServed,
             };
             return Err((frame, reason));
@@ -627,6 +629,7 @@ impl<F: Frame> Director<F> {
                 passed => Ok(passed),
             },
             nd::Outcome::Conflict(conflict) => Ok(self.conflict(frame, conflict)),
+            nd::Outcome::Refused(refused, vlan) => Ok(self.refuse(frame, vlan, Some(refused), pass)),
             nd::Outcome::Drop(reason) => Ok(Err((frame, reason))),
         }
     }

@@ -19,7 +19,6 @@ use crate::rewrite::{ipv6_mut, nat6, quoted};
 use crate::snapshot::protocol;
 use crate::snapshot::server::{Gauge, Server};
 use crate::stats::DropReason;
-use crate::wire::icmp6::ICMPV6;
 use crate::wire::ipv6::Ipv6;
 
 /// What an error about a packet to a NAT real server goes to its client from.
@@ -64,8 +63,8 @@ impl<F: Frame> Director<F> {
         }
         // The address that tunnels come from may be a VIP as well.
         if let Ok((header, _)) = Ipv6::ref_from_prefix(packet.within(frame.bytes()).from(packet.l3()))
-            && header.next_header == ICMPV6
-            && let Some(about) = AboutTunnel::read(frame.bytes(), packet.vlan, header, snapshot)
+            && let Some(about) =
+                AboutTunnel::read(frame.bytes(), packet.vlan, (header, packet.l4()), snapshot)
         {
             return self.tunnel_error6(frame, &about, pass);
         }

@@ -23,6 +23,7 @@ use crate::clock::Now;
 use crate::conn::record::{Key, Record, ServerId};
 use crate::limit::Asker;
 use crate::packet::{Frame, Wire};
+use crate::parse::options6::Refused;
 use crate::parse::v6::{self, Ends6};
 use crate::parse::{Packet, Quoted, Within};
 use crate::reply;
@@ -34,6 +35,7 @@ use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
 use crate::snapshot::{Ends, Local, Port, Snapshot};
 use crate::stats::DropReason;
+use crate::wire::ethernet::Vlan;
 use crate::wire::icmp6::{ICMPV6, kind};
 use crate::wire::ipv4;
 use crate::wire::ipv6::{HEADER_LEN, MTU_MIN};
@@ -96,7 +98,7 @@ impl<F: Frame> Director<F> {
         if !may_be_back {
             return None;
         }
-        let mut read = v6::parse(frame.bytes(), frame.len(), packet.vlan).ok()?;
+        let (mut read, refused) = v6::parse_all(frame.bytes(), frame.len(), packet.vlan).ok()?;
         let class = match (read.protocol, read.flags) {
             (ICMPV6, ..kind::ECHO_REQUEST) => Class::IcmpError,
             _ => {
@@ -104,6 +106,9 @@ impl<F: Frame> Director<F> {
                 Class::Reply
             }
         };
+        if refused.is_some() {
+            return Some(Step::Drop(DropReason::UnknownOption));
+        }
         read.destination = self.number6(ends.destination, snapshot);
         *packet = read;
         Some(Step::Ipv6(class))
@@ -196,6 +201,37 @@ impl<F: Frame> Director<F> {
         };
         self.table.clients.settle();
         passed
+    }
+
+    /// Drops a packet that an option keeps from going on, by what `refused` says or else its options for every hop, and tells its
+    /// sender if the option asks for that.
+    #[cold]
+    pub(super) fn refuse<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        vlan: Vlan,
+        refused: Option<Refused>,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let Context { snapshot, port, .. } = pass.context;
+        let read = v6::parse_all(frame.bytes(), frame.len(), vlan);
+        let ends = v6::ends(frame.bytes(), vlan.header_len());
+        let (Ok((packet, of_hops)), Ok(ends)) = (read, ends) else {
+            return Err((frame, DropReason::UnknownOption));
+        };
+        if snapshot.number6(ends.source).is_some_and(|number| snapshot.local(number).is_some()) {
+            return Err((frame, DropReason::OwnSource));
+        }
+        // What was to a group is answered from an address of the port's.
+        let has_source =
+            !ends.destination.is_multicast() || snapshot.ports[port].address_towards6(ends.source).is_some();
+        match refused.or(of_hops) {
+            Some(refused) if has_source && refused.is_told(ends.destination) => {
+                let error = reply::Error::parameter_problem(refused.code, refused.pointer);
+                self.answer_error(frame, &packet, error, pass)
+            }
+            _ => Err((frame, DropReason::UnknownOption)),
+        }
     }
 
     /// As [`Director::unasked`].

@@ -107,17 +107,14 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let port = &pass.context.snapshot.ports[pass.context.port];
         let (frame, reason) = match reason {
-            DropReason::EtherType
-                if port.has_vrrp || !port.addresses6.is_empty() || pass.context.snapshot.serves_ipv6() =>
-            {
-                match self.discovery(frame, pass) {
-                    Ok(passed) => return passed,
-                    Err(frame) if port.virtual_macs.is_for_another(frame.bytes()) => {
-                        (frame, DropReason::VrrpBackup)
-                    }
-                    Err(frame) => (frame, reason),
+            DropReason::UnknownOption => return self.refuse(frame, packet.vlan, None, pass),
+            DropReason::EtherType if pass.context.snapshot.has_ipv6() => match self.discovery(frame, pass) {
+                Ok(passed) => return passed,
+                Err(frame) if port.virtual_macs.is_for_another(frame.bytes()) => {
+                    (frame, DropReason::VrrpBackup)
                 }
-            }
+                Err(frame) => (frame, reason),
+            },
             _ => (frame, reason),
         };
         let vrrp = match reason {

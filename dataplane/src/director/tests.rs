@@ -95,8 +95,17 @@ impl Lab {
 
     /// With room for so many persistence templates.
     fn with_templates(config: &Config, workers: usize, room: usize) -> Self {
+        Self::made(config, &[OWN], workers, room)
+    }
+
+    /// With one worker, and several ports.
+    fn with_macs(config: &Config, macs: &[MacAddress]) -> Self {
+        Self::made(config, macs, 1, 64)
+    }
+
+    fn made(config: &Config, macs: &[MacAddress], workers: usize, room: usize) -> Self {
         let mut registry = Registry::new(workers, Options::default());
-        let snapshot = registry.snapshot(config, &[OWN], Progress::default()).expect("a valid configuration");
+        let snapshot = registry.snapshot(config, macs, Progress::default()).expect("a valid configuration");
         let capacity = config.connections.capacity as usize;
         let key = HashKey::new([0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15]);
         let tables: Vec<Table> = (0..workers)
@@ -110,7 +119,7 @@ impl Lab {
         let lines = Slab::heap(Templates::lines_for(room)).expect("memory");
         let lines6 = Slab::heap(Templates::lines_for_ipv6(room)).expect("memory");
         let templates = Arc::new(Templates::new(lines, lines6, key));
-        let shared = Shared::new(workers, 1);
+        let shared = Shared::new(workers, macs.len());
         let counters = shared.iter().map(|shared| shared.counters.clone()).collect();
         let directors = shared
             .into_iter()

@@ -2,12 +2,13 @@
 //!
 //! Extension headers are walked as a router's filter would: hop-by-hop and destination options and routing headers that
 //! have done their work are passed over, and pieces of fragmented packets are told apart. What can't be walked is dropped
-//! with a reason of its own.
+//! with a reason of its own, and so is what has an option that keeps it from going on ([`options6`]).
 
 use std::net::Ipv6Addr;
 
 use zerocopy::FromBytes;
 
+use super::options6::{self, Refused};
 use super::{Packet, Quoted, Within, parse_l4};
 use crate::address::Addr4;
 use crate::stats::DropReason;
@@ -39,12 +40,30 @@ impl Ends6 {
 }
 
 /// What follows the IPv6 header and its extension headers.
-struct Transport {
-    protocol: u8,
+pub struct Transport {
+    /// What it is, by the numbers of IPv4's protocol.
+    pub protocol: u8,
     /// Behind the IPv6 header, in bytes.
-    offset: usize,
-    is_fragment: bool,
-    is_later_fragment: bool,
+    pub offset: usize,
+    /// Whether there is a header for pieces, though it may say that the packet is whole.
+    pub has_fragment_header: bool,
+    /// Whether it is one piece of a packet of several.
+    pub is_fragment: bool,
+    /// Whether it is one behind the first.
+    pub is_later_fragment: bool,
+    /// The first option that keeps the packet from going on.
+    pub refused: Option<Refused>,
+}
+
+/// Whose options are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Options {
+    /// Nobody's: it is a quote.
+    None,
+    /// Those for every hop.
+    OfHops,
+    /// Those for the destination as well.
+    All,
 }
 
 /// Between whom the packet goes whose header is at offset `l3` of a frame, whatever else it holds. `bytes` is the first segment.
@@ -53,9 +72,29 @@ pub fn ends(bytes: &[u8], l3: usize) -> Result<Ends6, DropReason> {
     header.map(|(header, _)| Ends6::of(header)).map_err(|_| DropReason::Truncated)
 }
 
+/// What follows the headers of a packet that is this director's own, which begins at offset `l3` of a frame.
+pub fn transport(bytes: &[u8], l3: usize) -> Result<Transport, DropReason> {
+    let packet = bytes.get(l3..).unwrap_or_default();
+    let (header, rest) = Ipv6::ref_from_prefix(packet).map_err(|_| DropReason::Truncated)?;
+    let payload_len = usize::from(header.payload_len.get());
+    walk(header.next_header, &rest[..payload_len.min(rest.len())], Options::All)
+}
+
 /// Reads the IPv6 packet behind the link header. `bytes` is the first segment of a frame of `frame_len` bytes. The numbers
 /// that stand for its ends are for the caller to find.
 pub fn parse(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Packet, DropReason> {
+    match parse_all(bytes, frame_len, vlan)? {
+        (packet, None) => Ok(packet),
+        (_, Some(_)) => Err(DropReason::UnknownOption),
+    }
+}
+
+/// As [`parse`], also of a packet that an option keeps from going on.
+pub fn parse_all(
+    bytes: &[u8],
+    frame_len: usize,
+    vlan: Vlan,
+) -> Result<(Packet, Option<Refused>), DropReason> {
     let l3 = vlan.header_len();
     let rest = bytes.get(l3..).ok_or(DropReason::Truncated)?;
     let (header, rest) = Ipv6::ref_from_prefix(rest).map_err(|_| DropReason::Truncated)?;
@@ -68,7 +107,7 @@ pub fn parse(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Packet, DropR
         return Err(DropReason::Truncated);
     }
     let payload = &rest[..payload_len.min(rest.len())];
-    let transport = walk(header.next_header, payload)?;
+    let transport = walk(header.next_header, payload, Options::OfHops)?;
     if transport.is_fragment {
         return Err(DropReason::Fragment);
     }
@@ -94,7 +133,7 @@ pub fn parse(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Packet, DropR
         ipv4::ICMP => {}
         _ => parse_l4(message, payload_len - transport.offset, &mut packet)?,
     }
-    Ok(packet)
+    Ok((packet, transport.refused))
 }
 
 /// Reads an IPv6 packet quoted at offset `l3` of a frame: as much of it as there is, at least its headers and its ports. The
@@ -104,7 +143,7 @@ pub fn parse_quoted(packet: Within<'_>, l3: usize) -> Result<(Quoted, Ends6), Dr
     if header.version() != 6 {
         return Err(DropReason::BadL4Header);
     }
-    let transport = walk(header.next_header, rest)?;
+    let transport = walk(header.next_header, rest, Options::None)?;
     let l4 = l3 + HEADER_LEN + transport.offset;
     let mut quoted = Quoted {
         l3,
@@ -126,8 +165,8 @@ pub fn parse_quoted(packet: Within<'_>, l3: usize) -> Result<(Quoted, Ends6), Dr
 }
 
 /// Walks the extension headers. `payload` begins with the first header, which is of type `protocol`.
-fn walk(mut protocol: u8, payload: &[u8]) -> Result<Transport, DropReason> {
-    let mut offset = 0;
+fn walk(mut protocol: u8, payload: &[u8], options: Options) -> Result<Transport, DropReason> {
+    let (mut offset, mut refused, mut has_fragment_header) = (0, None, false);
     // Of any header for pieces: one that says so is not taken back by another behind it.
     let (mut is_fragment, mut is_later) = (false, false);
     for number in 0..=HEADERS_MAX {
@@ -138,7 +177,15 @@ fn walk(mut protocol: u8, payload: &[u8]) -> Result<Transport, DropReason> {
             _ => false,
         };
         if !is_extension || is_later {
-            return Ok(Transport { protocol, offset, is_fragment, is_later_fragment: is_later });
+            let is_later_fragment = is_later;
+            return Ok(Transport {
+                protocol,
+                offset,
+                has_fragment_header,
+                is_fragment,
+                is_later_fragment,
+                refused,
+            });
         }
         let rest = payload.get(offset..).unwrap_or_default();
         let Some(&[following, units, kind, left, ..]) = rest.first_chunk::<8>() else {
@@ -149,14 +196,22 @@ fn walk(mut protocol: u8, payload: &[u8]) -> Result<Transport, DropReason> {
                 let control = u16::from_be_bytes([kind, left]);
                 is_later |= control >> 3 != 0;
                 is_fragment |= is_later || control & 1 != 0;
+                has_fragment_header = true;
                 8
             }
             // The packet is to go elsewhere first.
             next::ROUTING if left != 0 => return Err(DropReason::SourceRoute),
             _ => (usize::from(units) + 1) * 8,
         };
-        if len > rest.len() {
-            return Err(DropReason::Truncated);
+        let Some(header) = rest.get(..len) else { return Err(DropReason::Truncated) };
+        let is_for_hops = protocol == next::HOP_BY_HOP;
+        let is_read = match options {
+            Options::None => false,
+            Options::OfHops => is_for_hops,
+            Options::All => is_for_hops || protocol == next::DESTINATION_OPTIONS,
+        };
+        if is_read && refused.is_none() {
+            refused = options6::read(header, HEADER_LEN + offset, is_for_hops)?;
         }
         (protocol, offset) = (following, offset + len);
     }

@@ -38,7 +38,7 @@ pub struct Error {
     pub kind: u8,
     /// ICMP code.
     pub code: u8,
-    /// What stands behind the checksum: the MTU of fragmentation needed.
+    /// What stands behind the checksum: the MTU of fragmentation needed, the pointer of a parameter problem.
     pub rest: u32,
 }
 
@@ -54,6 +54,11 @@ impl Error {
         Error { kind: icmp::UNREACHABLE, code: icmp::HOST_UNREACHABLE, rest: 0 };
     /// TTL ran out on the way.
     pub const TIME_EXCEEDED: Error = Error { kind: icmp::TIME_EXCEEDED, code: 0, rest: 0 };
+
+    /// What stands at `pointer` of a packet of IPv6 keeps it from going on.
+    pub fn parameter_problem(code: u8, pointer: u32) -> Self {
+        Error { kind: icmp::PARAMETER_PROBLEM, code, rest: pointer }
+    }
 
     /// Larger than `mtu` and not to be cut (RFC 1191 section 4).
     pub fn fragmentation_needed(mtu: u16) -> Self {

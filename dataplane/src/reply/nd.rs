@@ -5,6 +5,9 @@
 //! neighbour, and a backup, or a master whose lease is over, says nothing. Every other IPv6 packet is left as it is. Virtual
 //! routers are on the port's untagged network, so what has a tag is none of theirs. Where a port has a host interface, the
 //! host answers for the port's own addresses.
+//!
+//! What stands behind extension headers is as good as what does not, as in the kernel; but discovery that came in pieces, or says that it
+//! might have, is ignored (RFC 6980).
 
 use std::net::Ipv6Addr;
 
@@ -15,9 +18,10 @@ use super::arp::Conflict;
 use super::tunnel6::AboutTunnel;
 use crate::neighbor::{Heard, Hop6};
 use crate::packet::{Frame, Wire};
-use crate::parse::v6::may_be_source;
+use crate::parse::options6::Refused;
+use crate::parse::v6::{self, may_be_source};
 use crate::rewrite::trim;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Port, Snapshot};
 use crate::stats::{Answer, DropReason};
 use crate::wire::checksum::Delta;
 use crate::wire::ethernet::{self, Ethernet, FRAME_LEN_MIN, MacAddress, TYPE_IPV6, Tag, Vlan};
@@ -48,6 +52,8 @@ pub enum Outcome {
     TunnelError(AboutTunnel),
     /// Another host claims an address that it can't have.
     Conflict(Conflict),
+    /// It is to an address of ours, and an option keeps it from being taken in.
+    Refused(Refused, Vlan),
     /// It is about an address of ours, and refused.
     Drop(DropReason),
 }
@@ -80,52 +86,66 @@ struct Headers {
     link: Ethernet,
     vlan: Vlan,
     ip: Ipv6,
+    /// Where the message begins.
+    l4: usize,
+    /// Whether it may have come in pieces.
+    has_fragment_header: bool,
+    /// What keeps it from being taken in.
+    refused: Option<Refused>,
 }
 
 impl Headers {
-    /// Where the message begins.
-    fn l4(&self) -> usize {
-        self.vlan.header_len() + ipv6::HEADER_LEN
+    /// Where the message ends.
+    fn end(&self) -> usize {
+        self.vlan.header_len() + ipv6::HEADER_LEN + usize::from(self.ip.payload_len.get())
     }
 
-    /// Where it ends.
-    fn end(&self) -> usize {
-        self.l4() + usize::from(self.ip.payload_len.get())
+    /// Length of an IPv6 packet that holds the message alone.
+    fn bare_len(&self) -> usize {
+        ipv6::HEADER_LEN + self.end() - self.l4
+    }
+
+    fn source(&self) -> Ipv6Addr {
+        self.ip.source.into()
+    }
+
+    fn destination(&self) -> Ipv6Addr {
+        self.ip.destination.into()
     }
 }
 
 /// Reads an IPv6 frame received on `port` and makes its answer in place, if it gets one.
 pub fn receive<F: Frame>(frame: &mut F, port: usize, snapshot: &Snapshot) -> Outcome {
     let Some(headers) = headers(frame.bytes()) else { return Outcome::Foreign };
-    let Some(message) = frame.bytes().get(headers.l4()..headers.end()) else { return Outcome::Foreign };
+    let Some(message) = frame.bytes().get(headers.l4..headers.end()) else { return Outcome::Foreign };
     let Ok((head, _)) = Icmp6::ref_from_prefix(message) else { return Outcome::Foreign };
     let head = *head;
+    if let Some(refused) = headers.refused {
+        return match is_taken_in(&headers, port, snapshot) {
+            true => Outcome::Refused(refused, headers.vlan),
+            false => Outcome::Foreign,
+        };
+    }
     // Nobody else speaks for an address of ours.
-    let is_own_source = || {
-        let number = snapshot.number6(headers.ip.source.into());
-        number.is_some_and(|number| snapshot.local(number).is_some())
-    };
+    let is_own_source = || is_own(port, &headers, snapshot);
     match head.kind {
-        kind::ECHO_REQUEST => {
-            match ours(port, headers.vlan, Ipv6Addr::from(headers.ip.destination), snapshot) {
-                Some(ours) if ours.is_hosts => Outcome::Foreign,
-                Some(_) if is_own_source() => Outcome::Drop(DropReason::OwnSource),
-                // No router cuts a packet of IPv6, and nobody is told by an answer that does not leave.
-                Some(_)
-                    if headers.end() - headers.vlan.header_len() > usize::from(snapshot.ports[port].mtu) =>
-                {
-                    Outcome::Drop(DropReason::TooBig)
-                }
-                Some(ours) => echo(frame, &headers, head, ours),
-                None => Outcome::Foreign,
+        kind::ECHO_REQUEST => match pinged(port, headers.vlan, headers.destination(), snapshot) {
+            Some(ours) if ours.is_hosts => Outcome::Foreign,
+            Some(_) if is_own_source() => Outcome::Drop(DropReason::OwnSource),
+            // No router cuts a packet of IPv6, and nobody is told by an answer that does not leave.
+            Some(_) if headers.bare_len() > usize::from(snapshot.ports[port].mtu) => {
+                Outcome::Drop(DropReason::TooBig)
             }
-        }
+            Some(ours) => echo(frame, (&headers, head), ours, &snapshot.ports[port]),
+            None => Outcome::Foreign,
+        },
         kind::SOLICITATION | kind::ADVERTISEMENT => discovery(frame, &headers, port, snapshot),
         kind::UNREACHABLE | kind::TOO_BIG | kind::TIME_EXCEEDED
             if headers.link.destination == snapshot.ports[port].mac.0
                 && icmp6::checksum(&headers.ip, message).fold() == 0xffff =>
         {
-            let about = AboutTunnel::read(frame.bytes(), headers.vlan, &headers.ip, snapshot);
+            let message = (&headers.ip, headers.l4);
+            let about = AboutTunnel::read(frame.bytes(), headers.vlan, message, snapshot);
             match about {
                 Some(_) if !may_be_source(headers.ip.source.into()) => Outcome::Drop(DropReason::BadIpHeader),
                 Some(_) if is_own_source() => Outcome::Drop(DropReason::OwnSource),
@@ -137,7 +157,7 @@ pub fn receive<F: Frame>(frame: &mut F, port: usize, snapshot: &Snapshot) -> Out
     }
 }
 
-/// The headers of an ICMPv6 message without extension headers, behind one tag at most.
+/// The headers of an ICMPv6 message that is whole, behind one tag at most.
 fn headers(bytes: &[u8]) -> Option<Headers> {
     let (link, rest) = Ethernet::ref_from_prefix(bytes).ok()?;
     let (vlan, ether_type, rest) = match link.ether_type.get() {
@@ -148,8 +168,46 @@ fn headers(bytes: &[u8]) -> Option<Headers> {
         ether_type => (Vlan::NONE, ether_type, rest),
     };
     let (ip, _) = Ipv6::ref_from_prefix(rest).ok()?;
-    let is_it = ether_type == TYPE_IPV6 && ip.version() == 6 && ip.next_header == ICMPV6;
-    is_it.then_some(Headers { link: *link, vlan, ip: *ip })
+    if ether_type != TYPE_IPV6 || ip.version() != 6 {
+        return None;
+    }
+    let transport = v6::transport(bytes, vlan.header_len()).ok()?;
+    (transport.protocol == ICMPV6 && !transport.is_fragment).then_some(Headers {
+        link: *link,
+        vlan,
+        ip: *ip,
+        l4: vlan.header_len() + ipv6::HEADER_LEN + transport.offset,
+        has_fragment_header: transport.has_fragment_header,
+        refused: transport.refused,
+    })
+}
+
+/// Whether an address of ours stands where the sender's does. Others may have the ones of a link on other links.
+fn is_own(port: usize, headers: &Headers, snapshot: &Snapshot) -> bool {
+    let source = headers.source();
+    match source.is_unicast_link_local() {
+        true => ours(port, headers.vlan, source, snapshot).is_some(),
+        false => snapshot.number6(source).is_some_and(|number| snapshot.local(number).is_some()),
+    }
+}
+
+/// Whether what has such headers would be taken in here, by weir itself: it is to an address of ours, or to all nodes.
+fn is_taken_in(headers: &Headers, port: usize, snapshot: &Snapshot) -> bool {
+    let (own, destination) = (&snapshot.ports[port], headers.destination());
+    let to = headers.link.destination;
+    let is_ours = match destination.is_multicast() {
+        true => destination == ALL_NODES && !own.has_host && is_for_us(&headers.link, own.mac),
+        false => {
+            let ours = pinged(port, headers.vlan, destination, snapshot);
+            ours.is_some_and(|ours| !ours.is_hosts && (to == ours.mac.0 || is_to_router(&to, own)))
+        }
+    };
+    is_ours && headers.link.source[0] & 1 == 0 && may_be_source(headers.source())
+}
+
+/// Whether a frame goes to the port, or to a virtual router that is master there.
+fn is_to_router(to: &[u8; 6], port: &Port) -> bool {
+    *to == port.mac.0 || port.virtual_macs.receives6(to)
 }
 
 /// What an address is to this director, for others on `port`.
@@ -166,9 +224,22 @@ fn ours(port: usize, vlan: Vlan, address: Ipv6Addr, snapshot: &Snapshot) -> Opti
     (is_own || is_vip).then_some(ours)
 }
 
+/// As [`ours`], for who pings it: as of IPv4, the addresses that this director has on its other ports are its on each, but for those that mean
+/// something on their own link alone.
+fn pinged(port: usize, vlan: Vlan, address: Ipv6Addr, snapshot: &Snapshot) -> Option<Ours> {
+    let elsewhere = || {
+        let local = snapshot.local(snapshot.number6(address)?)?;
+        let is_here = local.arp_ports & 1 << port != 0 || address.is_unicast_link_local();
+        let Port { mac, has_host, .. } = snapshot.ports[port];
+        let (accepts, is_hosts) = (local.is_accepted(), has_host && !local.is_vip);
+        (!is_here).then_some(Ours { mac, is_virtual: false, accepts, is_hosts })
+    };
+    ours(port, vlan, address, snapshot).or_else(elsewhere)
+}
+
 fn discovery<F: Frame>(frame: &mut F, headers: &Headers, port: usize, snapshot: &Snapshot) -> Outcome {
-    let Headers { link, vlan, ip } = headers;
-    let message = frame.bytes().get(headers.l4()..headers.end()).unwrap_or_default();
+    let Headers { link, vlan, ip, .. } = headers;
+    let message = frame.bytes().get(headers.l4..headers.end()).unwrap_or_default();
     let Ok((body, options)) = Discovery::ref_from_prefix(message) else { return Outcome::Foreign };
     let body = *body;
     let (source, target) = (Ipv6Addr::from(ip.source), Ipv6Addr::from(body.target));
@@ -181,7 +252,8 @@ fn discovery<F: Frame>(frame: &mut F, headers: &Headers, port: usize, snapshot: 
         return Outcome::Foreign;
     }
     let links = icmp6::links(options).filter(|links| is_valid(link, ip, &body, links));
-    let links = links.filter(|_| icmp6::checksum(ip, message).fold() == 0xffff);
+    let links =
+        links.filter(|_| !headers.has_fragment_header && icmp6::checksum(ip, message).fold() == 0xffff);
     let (asked, links) = match (links, asked, its) {
         (None, None, None) => return Outcome::Foreign,
         (None, ..) => return Outcome::Drop(DropReason::BadNd),
@@ -201,9 +273,11 @@ fn discovery<F: Frame>(frame: &mut F, headers: &Headers, port: usize, snapshot: 
         return conflict(port, address, mac);
     }
     let heard = heard.map(|(address, heard)| (Hop6::at(address, port as u16, vlan.network()), heard));
+    let is_ours = |address| ours(port, *vlan, address, snapshot).is_some();
     match asked {
         Some(ours)
-            if is_addressed(link, ip, target, ours.mac, snapshot.ports[port].mac) && !ours.is_hosts =>
+            if !ours.is_hosts
+                && is_addressed(headers, target, [ours.mac, snapshot.ports[port].mac], is_ours) =>
         {
             let message = Message { header: *ip, target, links, station };
             advertise(frame, *vlan, &message, ours, heard)
@@ -289,7 +363,7 @@ pub(super) fn announce<W: Wire>(wire: &mut W, port: usize, mac: MacAddress, addr
 /// looks whether an address is taken.
 pub fn tell_host(frame: &[u8], port: usize, snapshot: &Snapshot) -> Option<[u8; TOLD_LEN]> {
     let headers = headers(frame).filter(|headers| headers.vlan == Vlan::NONE)?;
-    let (body, _) = Discovery::ref_from_prefix(frame.get(headers.l4()..)?).ok()?;
+    let (body, _) = Discovery::ref_from_prefix(frame.get(headers.l4..)?).ok()?;
     let (source, target) = (Ipv6Addr::from(headers.ip.source), Ipv6Addr::from(body.target));
     let is_vip = snapshot.local6(port, target).is_some_and(|local| local.is_vip);
     if body.head.kind != kind::SOLICITATION || source.is_unspecified() || !is_vip {
@@ -362,13 +436,20 @@ fn is_valid(link: &Ethernet, header: &Ipv6, body: &Discovery, links: &Links) -> 
         && has_sense
 }
 
-/// Whether a solicitation goes to the address or to its group, both as an IPv6 packet and as a frame.
-fn is_addressed(link: &Ethernet, header: &Ipv6, target: Ipv6Addr, its: MacAddress, own: MacAddress) -> bool {
-    let destination = Ipv6Addr::from(header.destination);
-    let to = MacAddress(link.destination);
-    let [.., a, b, c] = target.octets();
-    let is_to_group = destination == solicited_node(target) && to.0 == [0x33, 0x33, 0xff, a, b, c];
-    is_to_group || destination == target && (to == its || to == own)
+/// Whether a solicitation for `target` goes to where this director listens, both as an IPv6 packet and as a frame: to the group of the
+/// target or of all nodes, or to an address that `is_ours`. As the kernel has it: RFC 4861 asks for a certain
+/// destination only of who has no address yet. `stations` are the MACs of the target and of the port.
+fn is_addressed(
+    headers: &Headers,
+    target: Ipv6Addr,
+    stations: [MacAddress; 2],
+    is_ours: impl FnOnce(Ipv6Addr) -> bool,
+) -> bool {
+    let (destination, to) = (headers.destination(), MacAddress(headers.link.destination));
+    let is_to_group = destination == solicited_node(target) || destination == ALL_NODES;
+    let is_to_station = stations.contains(&to);
+    is_to_group && (is_to_station || to == group_mac(destination))
+        || is_to_station && (destination == target || is_ours(destination))
 }
 
 /// The group that whoever has an address listens to (RFC 4291 section 2.7.1).
@@ -415,13 +496,14 @@ fn advertise<F: Frame>(
     Outcome::Answer(Answer::Nd, heard)
 }
 
-/// Turns an echo request to an address of ours into its reply.
-fn echo<F: Frame>(frame: &mut F, headers: &Headers, head: Icmp6, ours: Ours) -> Outcome {
-    let Headers { link, vlan, ip: header } = headers;
-    let (l3, l4, end) = (vlan.header_len(), headers.l4(), headers.end());
+/// Turns an echo request to an address of ours into its reply, a packet of our own without extension headers.
+fn echo<F: Frame>(frame: &mut F, (headers, head): (&Headers, Icmp6), ours: Ours, port: &Port) -> Outcome {
+    let Headers { link, vlan, ip: header, l4, .. } = headers;
+    let (l3, l4, end) = (vlan.header_len(), *l4, headers.end());
     let is_wrong = |mac: [u8; 6]| mac[0] & 1 != 0;
-    let source = Ipv6Addr::from(header.source);
-    if link.destination != ours.mac.0 || is_wrong(link.source) {
+    let source = headers.source();
+    let is_here = link.destination == ours.mac.0 || is_to_router(&link.destination, port);
+    if !is_here || is_wrong(link.source) {
         return Outcome::Foreign;
     }
     if !ours.accepts {
@@ -436,19 +518,30 @@ fn echo<F: Frame>(frame: &mut F, headers: &Headers, head: Icmp6, ours: Ours) -> 
     if head.code != 0 || icmp6::checksum(header, message).fold() != 0xffff {
         return Outcome::Drop(DropReason::BadL4Header);
     }
-    if let Err(reason) = trim(frame, end.max(FRAME_LEN_MIN)) {
+    // The message moves to where the extension headers were.
+    let (at, len) = (l3 + ipv6::HEADER_LEN, l3 + headers.bare_len());
+    let bytes = frame.bytes_mut();
+    bytes.copy_within(l4..end, at);
+    bytes[len..end].fill(0);
+    if let Err(reason) = trim(frame, len.max(FRAME_LEN_MIN)) {
         return Outcome::Drop(reason);
     }
     let bytes = frame.bytes_mut();
     bytes[..6].copy_from_slice(&link.source);
     bytes[6..12].copy_from_slice(&ours.mac.0);
-    let answer =
-        Ipv6 { hop_limit: HOP_LIMIT, source: header.destination, destination: header.source, ..*header };
-    bytes[l3..l4].copy_from_slice(answer.as_bytes());
+    let answer = Ipv6 {
+        payload_len: U16::new((len - at) as u16),
+        next_header: ICMPV6,
+        hop_limit: HOP_LIMIT,
+        source: header.destination,
+        destination: header.source,
+        ..*header
+    };
+    bytes[l3..at].copy_from_slice(answer.as_bytes());
     // The addresses change places, which leaves their sum as it is.
     let (old, new) = (u16::from(kind::ECHO_REQUEST) << 8, u16::from(kind::ECHO_REPLY) << 8);
     let head =
         Icmp6 { kind: kind::ECHO_REPLY, checksum: Delta::NONE.word(old, new).apply(head.checksum), ..head };
-    bytes[l4..l4 + size_of::<Icmp6>()].copy_from_slice(head.as_bytes());
+    bytes[at..at + size_of::<Icmp6>()].copy_from_slice(head.as_bytes());
     Outcome::Answer(Answer::Echo, None)
 }

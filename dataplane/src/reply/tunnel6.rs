@@ -31,12 +31,11 @@ pub struct AboutTunnel {
 }
 
 impl AboutTunnel {
-    /// Reads a message whose checksum is right, in a frame from `l3` on. `None`: it is about nothing of ours, or says nothing
-    /// that a client has to know.
-    pub fn read(bytes: &[u8], vlan: Vlan, header: &Ipv6, snapshot: &Snapshot) -> Option<Self> {
+    /// Reads a message whose checksum is right, at offset `l4` of a frame, behind this header. `None`: it is about nothing of ours,
+    /// or says nothing that a client has to know.
+    pub fn read(bytes: &[u8], vlan: Vlan, (header, l4): (&Ipv6, usize), snapshot: &Snapshot) -> Option<Self> {
         let l3 = vlan.header_len();
-        let l4 = l3 + ipv6::HEADER_LEN;
-        let end = l4 + usize::from(header.payload_len.get());
+        let end = l3 + ipv6::HEADER_LEN + usize::from(header.payload_len.get());
         let (told, quote) = Icmp6::ref_from_prefix(bytes.get(l4..end)?).ok()?;
         let is_said = matches!(told.kind, kind::UNREACHABLE | kind::TOO_BIG | kind::TIME_EXCEEDED);
         let (outer, behind) = Ipv6::ref_from_prefix(quote).ok()?;
@@ -60,7 +59,7 @@ impl AboutTunnel {
         let packet = Packet {
             vlan,
             l3: l3 as u8,
-            l4: l4 as u8,
+            l4: u8::try_from(l4).ok()?,
             protocol: ICMPV6,
             flags: told.kind,
             total_len: (ipv6::HEADER_LEN as u16).checked_add(header.payload_len.get())?,

@@ -30,6 +30,7 @@ const NEXT_HEADER_AT: u32 = 6;
 fn in_icmp6(error: Error, packet: &Packet, bytes: &[u8]) -> (u8, u8, u32) {
     match (error.kind, error.code) {
         (icmp::TIME_EXCEEDED, _) => (kind::TIME_EXCEEDED, 0, 0),
+        (icmp::PARAMETER_PROBLEM, code) => (kind::PARAMETER_PROBLEM, code, error.rest),
         (_, icmp::FRAGMENTATION_NEEDED) => (kind::TOO_BIG, 0, error.rest),
         (_, icmp::PROTOCOL_UNREACHABLE) => (kind::PARAMETER_PROBLEM, UNKNOWN_HEADER, pointer(packet, bytes)),
         (_, icmp::HOST_UNREACHABLE) => (kind::UNREACHABLE, ADDRESS_UNREACHABLE, 0),

@@ -96,6 +96,11 @@ impl Snapshot {
         self.ipv6.is_served
     }
 
+    /// Whether any IPv6 address is ours.
+    pub fn has_ipv6(&self) -> bool {
+        !self.ipv6.names.numbers.is_empty()
+    }
+
     /// The number of an IPv6 address of ours.
     #[inline]
     pub fn number6(&self, address: Ipv6Addr) -> Option<Addr4> {

@@ -112,6 +112,7 @@ pub mod icmp {
     pub const SOURCE_QUENCH: u8 = 4;
     pub const ECHO_REQUEST: u8 = 8;
     pub const TIME_EXCEEDED: u8 = 11;
+    pub const PARAMETER_PROBLEM: u8 = 12;
 
     pub const HOST_UNREACHABLE: u8 = 1;
     pub const PROTOCOL_UNREACHABLE: u8 = 2;

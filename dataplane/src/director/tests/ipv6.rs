@@ -3,6 +3,7 @@
 mod explain;
 mod extended;
 mod marks;
+mod options;
 mod persistence;
 mod renumbered;
 mod room;
