@@ -66,7 +66,7 @@ impl Addr4 {
 
     /// That of an IPv6 address of this director's, by its place among these.
     pub(crate) const fn named6(place: u32) -> Self {
-        debug_assert!(place < NUMBERS6 / 2);
+        debug_assert!(place < Self::NAMED6_MAX);
         Self(FIRST6 + place)
     }
 
@@ -75,6 +75,9 @@ impl Addr4 {
         debug_assert!(place < Self::CLIENTS6_MAX);
         Self(FIRST6 + NUMBERS6 / 2 + place)
     }
+
+    /// Places for IPv6 addresses of this director's that can have numbers.
+    pub(crate) const NAMED6_MAX: u32 = NUMBERS6 / 2;
 
     /// Places for IPv6 clients that can have numbers.
     pub(crate) const CLIENTS6_MAX: u32 = NUMBERS6 / 2 - 2;
@@ -88,13 +91,7 @@ impl Addr4 {
     /// The place of an IPv6 address of this director's.
     pub(crate) fn place_named6(self) -> Option<usize> {
         let place = self.0.wrapping_sub(FIRST6);
-        (place < NUMBERS6 / 2).then_some(place as usize)
-    }
-
-    /// Whether it is the number of an IPv6 address of this director's.
-    #[inline]
-    pub(crate) fn is_named6(self) -> bool {
-        self.place_named6().is_some()
+        (place < Self::NAMED6_MAX).then_some(place as usize)
     }
 
     /// The place of an IPv6 client.

@@ -199,7 +199,7 @@ fn connection<'a>(
     Some(Connection {
         worker,
         protocol: record.protocol().name().into(),
-        client: view.client(record).or_else(|| snapshot.address6(record.client()).map(IpAddr::V6))?,
+        client: view.client(record)?,
         client_port: record.client_port(),
         virtual_server: (&service.name).into(),
         address: snapshot.vips.address(record.vip()).map(|vip| snapshot.ip(vip)),

@@ -298,7 +298,7 @@ impl<F: Frame> Director<F> {
             let hash = self.table.hash(key.hash_input());
             let elsewhere = || {
                 if client.is_of_ipv6() {
-                    return self.find_elsewhere6(key, client_port, snapshot).map(|(_, record)| record);
+                    return self.find_elsewhere6(key, client_port).map(|(_, record)| record);
                 }
                 let is_its = |record: Record| record.lookup_key() == key;
                 self.views.iter().find_map(|view| view.find_reply(hash, client, client_port, is_its))

@@ -57,7 +57,7 @@ impl<F: Frame> Director<F> {
         }
         self.ends6 = Ends6 { source: ends.destination, destination: ends.source };
         quoted.source = number_of_vip6(ends.source, snapshot);
-        quoted.destination = self.number6(ends.destination, snapshot);
+        quoted.destination = self.number6(ends.destination);
         if let Some(record) = self.find_client(&quoted, snapshot, quoted.source, quoted.destination) {
             return self.error_to_server(frame, packet, &quoted, record, pass);
         }
@@ -71,7 +71,7 @@ impl<F: Frame> Director<F> {
         if let Some(own) = self.own_end6(&quoted, ends, pass.context) {
             return self.error_to_client6(frame, packet, &quoted, (ends.source, own), pass);
         }
-        if snapshot.switches.schedule_icmp && !quoted.destination.is_named6() {
+        if snapshot.switches.schedule_icmp {
             // It may open the connection of the client that it is about.
             quoted.destination = self.table.clients.take(ends.destination);
         }

@@ -4,8 +4,7 @@
 //! addresses by numbers, which stand for those of IPv6 as well (`address.rs`). A client's number is looked up again right
 //! before that, and the number that its record names, of this worker's own table, is its own for as long as the record is
 //! there: so the address decides, and nothing else. Where another worker's table is searched, the number is that worker's.
-//! An address that a reload gives a number keeps the one that it has as a client as long as it has a record by that: with a
-//! worker it has one number at a time.
+//! An address of ours that is a client as well has a number as that, which means nothing but a client's.
 //!
 //! Where the addresses themselves are wanted, they are read from the frame again, or taken from [`Director::ends6`]: what is
 //! known of a packet of IPv4 is no larger for them.
@@ -21,9 +20,11 @@ use crate::address::Addr4;
 use crate::classify::{Class, Lookup};
 use crate::clock::Now;
 use crate::conn::record::{Key, Record, ServerId};
+use crate::conn::table::View;
 use crate::limit::Asker;
 use crate::packet::{Frame, Wire};
 use crate::parse::options6::Refused;
+use crate::parse::plain6::words;
 use crate::parse::v6::{self, Ends6};
 use crate::parse::{Packet, Quoted, Within};
 use crate::reply;
@@ -69,7 +70,7 @@ impl<F: Frame> Director<F> {
         if ends.source == ends.destination {
             return Step::Drop(DropReason::OwnSource);
         }
-        packet.source = self.number6(ends.source, snapshot);
+        packet.source = self.number6(ends.source);
         packet.destination = number_of_vip6(ends.destination, snapshot);
         self.ends6 = ends;
         match (packet.protocol, packet.flags) {
@@ -109,7 +110,7 @@ impl<F: Frame> Director<F> {
         if refused.is_some() {
             return Some(Step::Drop(DropReason::UnknownOption));
         }
-        read.destination = self.number6(ends.destination, snapshot);
+        read.destination = self.number6(ends.destination);
         *packet = read;
         Some(Step::Ipv6(class))
     }
@@ -136,23 +137,14 @@ impl<F: Frame> Director<F> {
     ) -> Result<(), DropReason> {
         self.ends6 = v6::ends(frame.bytes(), packet.vlan.header_len())?;
         *packet = v6::parse(frame.bytes(), frame.len(), packet.vlan)?;
-        packet.source = self.number6(self.ends6.source, snapshot);
+        packet.source = self.number6(self.ends6.source);
         packet.destination = number_of_vip6(self.ends6.destination, snapshot);
         Ok(())
     }
 
-    /// What stands for an IPv6 address: of a client's, or of ours.
-    pub(super) fn number6(&self, address: Ipv6Addr, snapshot: &Snapshot) -> Addr4 {
-        let number = self.table.clients.number(address).or_else(|| snapshot.number6(address));
-        number.unwrap_or(Addr4::STRANGER6)
-    }
-
-    /// The same of a client whose record is to name it.
-    fn take_number6(&mut self, client: Ipv6Addr, snapshot: &Snapshot) -> Addr4 {
-        match snapshot.number6(client) {
-            Some(number) if self.table.clients.number(client).is_none() => number,
-            _ => self.table.clients.take(client),
-        }
+    /// What stands for the address of a client, which may be one of ours as well.
+    pub(super) fn number6(&self, address: Ipv6Addr) -> Addr4 {
+        self.table.clients.number(address).unwrap_or(Addr4::STRANGER6)
     }
 
     /// What a client is among our addresses: that of IPv6 is the one of [`Director::ends6`].
@@ -190,8 +182,8 @@ impl<F: Frame> Director<F> {
         let source = self.ends6.source;
         // A packet before it in the burst may have opened its connection, or ended that of another client.
         packet.source = match class {
-            Class::Request => self.take_number6(source, pass.context.snapshot),
-            _ => self.number6(source, pass.context.snapshot),
+            Class::Request => self.table.clients.take(source),
+            _ => self.number6(source),
         };
         lookup.key = lookup.key.with_client(packet.source);
         lookup.hash = self.table.hash(lookup.key.hash_input());
@@ -322,7 +314,7 @@ impl<F: Frame> Director<F> {
     ) -> Result<Quoted, DropReason> {
         let (mut quoted, ends) = v6::parse_quoted(message, l3)?;
         self.ends6 = ends;
-        quoted.source = self.number6(ends.source, snapshot);
+        quoted.source = self.number6(ends.source);
         quoted.destination = number_of_vip6(ends.destination, snapshot);
         Ok(quoted)
     }
@@ -356,24 +348,37 @@ impl<F: Frame> Director<F> {
     /// The connection with this key, of the client of [`Director::ends6`], among those of the other workers, with its owner's
     /// number.
     #[cold]
-    pub(super) fn find_elsewhere6(
-        &self,
-        key: Key,
-        client_port: u16,
-        snapshot: &Snapshot,
-    ) -> Option<(usize, Record)> {
+    pub(super) fn find_elsewhere6(&self, key: Key, client_port: u16) -> Option<(usize, Record)> {
         let client = self.ends6.source;
         let mut others = self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker);
         others.find_map(|(worker, view)| {
-            let number = view.clients().number(client).or_else(|| snapshot.number6(client))?;
+            let number = view.clients().number(client)?;
             let key = key.with_client(number);
             let is_its = |record: Record| record.lookup_key() == key;
             let hash = self.table.hash(key.hash_input());
             let record = view.find_reply(hash, number, client_port, is_its)?;
             // Unless the number became another address's meanwhile.
-            let is_the_clients = number.is_named6() || view.client(record) == Some(client.into());
-            is_the_clients.then_some((worker, record))
+            (view.client(record) == Some(client.into())).then_some((worker, record))
         })
+    }
+
+    /// What flows of the client of [`Director::ends6`] are remembered by that were turned away. Its number is each worker's own, and may be
+    /// another one's by then.
+    #[cold]
+    pub(super) fn turned_by6(&self, key: Key) -> u64 {
+        self.turned_by_address(self.ends6.source, key.with_client(Addr4::UNSPECIFIED).hash_input())
+    }
+
+    /// The same of any client, by what would be the input of the hash of a client without an address.
+    pub(super) fn turned_by_address(&self, client: Ipv6Addr, input: u64) -> u64 {
+        words(client).into_iter().fold(input, |input, word| self.table.hash(input ^ word).rotate_left(7))
+    }
+
+    /// The hash of a flow of the client of [`Director::ends6`] in the table of another worker. `None`: that does not know the client.
+    #[cold]
+    pub(super) fn hash_elsewhere6(&self, view: &View, key: Key) -> Option<u64> {
+        let number = view.clients().number(self.ends6.source)?;
+        Some(self.table.hash(key.with_client(number).hash_input()))
     }
 
     /// As [`super::open::pick_key`], of a packet of the client of [`Director::ends6`].

@@ -63,8 +63,8 @@ impl<F: Frame> Director<F> {
         let is_one_packet = service.one_packet && protocol == Protocol::Udp;
         let may_go_on = !is_one_packet && !state::is_first(protocol, packet.flags);
         // Its flow had no room until now, and goes on where it went without a record.
-        let goes_on =
-            opener == Opener::Untracked || may_go_on && self.shared.turned_away.has(lookup.hash, now);
+        let goes_on = opener == Opener::Untracked
+            || may_go_on && self.shared.turned_away.has(self.turned_by(packet, lookup), now);
         let choice = if goes_on {
             self.pick_untracked(packet, service, snapshot, now)
         } else {
@@ -100,7 +100,9 @@ impl<F: Frame> Director<F> {
                 match no_room {
                     NoRoom::Table => self.suspect_untracked(now),
                     NoRoom::Client => self.suspect_untracked6(now),
-                    NoRoom::Chain => self.shared.turned_away.note(lookup.hash, now, UNTRACKED_SECS),
+                    NoRoom::Chain => {
+                        self.shared.turned_away.note(self.turned_by(packet, lookup), now, UNTRACKED_SECS);
+                    }
                 }
                 return Opened::Full(self.turn_away(packet, service, &choice, goes_on, now));
             }

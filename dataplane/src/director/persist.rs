@@ -272,7 +272,7 @@ impl<F: Frame> Director<F> {
         let Owner { service, epoch } = owner;
         let (client, prefix) = (record.client(), persistence.netmask);
         let key = if client.is_of_ipv6() {
-            let address = self.table.clients.address(client).or_else(|| snapshot.address6(client))?;
+            let address = self.table.clients.address(client)?;
             TiedBy::V6(TemplateKey6::new(address, prefix, service, epoch))
         } else {
             TiedBy::V4(TemplateKey::new(client, prefix, service, epoch))

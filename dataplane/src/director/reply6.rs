@@ -69,12 +69,6 @@ impl Pair6 {
     fn hash_input(&self, client: Addr4, kind: Option<u16>) -> u64 {
         reply_hash_input(client, self.client_port, kind)
     }
-
-    /// The client's number with a worker.
-    fn number(&self, snapshot: &Snapshot, its: impl FnOnce(Ipv6Addr) -> Option<Addr4>) -> Option<Addr4> {
-        // One that became an address of ours keeps the number that it had before, as long as it has connections by it.
-        its(self.client).or_else(|| snapshot.number6(self.client))
-    }
 }
 
 /// Where a connection is.
@@ -142,13 +136,13 @@ impl<F: Frame> Director<F> {
         snapshot: &Snapshot,
     ) -> Option<(Place, Record)> {
         let is_its = |record| pair.has(record, snapshot);
-        let own = self.find_own6(pair, kind, snapshot, is_its);
+        let own = self.find_own6(pair, kind, is_its);
         if !own.is_some_and(|(_, record)| may_be_answered(packet, record)) {
             // What another worker's connection waits for is not this one's.
             let is_awaited = |record| is_its(record) && may_be_answered(packet, record);
-            let elsewhere = self.find_others6(pair, kind, snapshot, is_awaited);
+            let elsewhere = self.find_others6(pair, kind, is_awaited);
             let elsewhere = match own {
-                None => elsewhere.or_else(|| self.find_others6(pair, kind, snapshot, is_its)),
+                None => elsewhere.or_else(|| self.find_others6(pair, kind, is_its)),
                 Some(_) => elsewhere,
             };
             if let Some((owner, record)) = elsewhere {
@@ -163,8 +157,8 @@ impl<F: Frame> Director<F> {
     pub(super) fn find_between6(&self, pair: &Pair6, snapshot: &Snapshot) -> Option<Record> {
         let is_its = |record| pair.has(record, snapshot);
         pair.kinds(snapshot).find_map(|kind| {
-            let own = self.find_own6(pair, kind, snapshot, is_its).map(|(_, record)| record);
-            own.or_else(|| self.find_others6(pair, kind, snapshot, is_its).map(|(_, record)| record))
+            let own = self.find_own6(pair, kind, is_its).map(|(_, record)| record);
+            own.or_else(|| self.find_others6(pair, kind, is_its).map(|(_, record)| record))
         })
     }
 
@@ -172,10 +166,9 @@ impl<F: Frame> Director<F> {
         &self,
         pair: &Pair6,
         kind: Option<u16>,
-        snapshot: &Snapshot,
         is_its: impl Fn(Record) -> bool,
     ) -> Option<(Slot, Record)> {
-        let client = pair.number(snapshot, |address| self.table.clients.number(address))?;
+        let client = self.table.clients.number(pair.client)?;
         let hash = self.table.hash(pair.hash_input(client, kind));
         self.table.find_reply(hash, client, pair.client_port, is_its)
     }
@@ -185,15 +178,14 @@ impl<F: Frame> Director<F> {
         &self,
         pair: &Pair6,
         kind: Option<u16>,
-        snapshot: &Snapshot,
         is_its: impl Fn(Record) -> bool,
     ) -> Option<(usize, Record)> {
         let find = |view: &View| {
-            let client = pair.number(snapshot, |address| view.clients().number(address))?;
+            let client = view.clients().number(pair.client)?;
             let hash = self.table.hash(pair.hash_input(client, kind));
             let record = view.find_reply(hash, client, pair.client_port, &is_its)?;
             // Unless the number became another address's meanwhile.
-            (client.is_named6() || view.client(record) == Some(pair.client.into())).then_some(record)
+            (view.client(record) == Some(pair.client.into())).then_some(record)
         };
         let mut others = self.views.iter().enumerate().filter(|(worker, _)| *worker != self.shared.worker);
         others.find_map(|(worker, view)| Some((worker, find(view)?)))
@@ -204,12 +196,14 @@ impl<F: Frame> Director<F> {
     pub(super) fn may_answer_untracked6(&self, pair: &Pair6, snapshot: &Snapshot, now: Now) -> bool {
         let kind = pair.kinds(snapshot).next().flatten();
         let is_crowded = |view: &View| {
-            let number = pair.number(snapshot, |address| view.clients().number(address));
-            let Some(client) = number else { return false };
-            let hash = self.table.hash(pair.hash_input(client, kind));
-            view.is_crowded(hash) || self.shared.turned_away.has(hash, now)
+            let number = view.clients().number(pair.client);
+            number.is_some_and(|client| view.is_crowded(self.table.hash(pair.hash_input(client, kind))))
         };
-        self.is_under_suspicion(now) || self.is_under_suspicion6(now) || self.views.iter().any(is_crowded)
+        let turned_by = self.turned_by_address(pair.client, pair.hash_input(Addr4::UNSPECIFIED, kind));
+        self.is_under_suspicion(now)
+            || self.is_under_suspicion6(now)
+            || self.views.iter().any(is_crowded)
+            || self.shared.turned_away.has(turned_by, now)
     }
 
     /// As [`Director::reply_of`].

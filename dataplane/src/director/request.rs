@@ -103,16 +103,16 @@ impl<F: Frame> Director<F> {
         // Whether another worker may have turned the connection away for lack of room.
         let may_be_elsewhere = is_moving && !(service.one_packet && protocol == Protocol::Udp);
         if !may_open(packet, protocol, snapshot) {
-            if !(may_go_on_untracked(packet, protocol) && self.may_be_untracked(packet, lookup.hash, now)) {
+            if !(may_go_on_untracked(packet, protocol) && self.may_be_untracked(packet, lookup, now)) {
                 return self.answer_local(frame, packet, pass);
             }
-            self.shared.turned_away.renew(lookup.hash, now, UNTRACKED_SECS);
+            self.shared.turned_away.renew(self.turned_by(packet, lookup), now, UNTRACKED_SECS);
             if !self.gets_record_late(packet, protocol, now) {
                 return self.untracked(frame, packet, lookup, pass);
             }
         }
-        if may_be_elsewhere && self.is_crowded_anywhere(lookup.hash) {
-            self.shared.turned_away.note(lookup.hash, now, UNTRACKED_SECS);
+        if may_be_elsewhere && self.is_crowded_anywhere(packet, lookup) {
+            self.shared.turned_away.note(self.turned_by(packet, lookup), now, UNTRACKED_SECS);
             if service.persistence.is_some() {
                 // It gets the template that it will be told by.
                 let _ = self.choose(packet, service, snapshot, now);
@@ -168,7 +168,7 @@ impl<F: Frame> Director<F> {
     ) -> Option<(usize, Record)> {
         let find = |key: Key| {
             if packet.is_of_ipv6() {
-                return self.find_elsewhere6(key, packet.source_port, snapshot);
+                return self.find_elsewhere6(key, packet.source_port);
             }
             let hash = self.table.hash(key.hash_input());
             self.find_in_views(hash, (packet.source, packet.source_port), |record| record.lookup_key() == key)

@@ -151,28 +151,52 @@ impl<F: Frame> Director<F> {
     /// Whether a client's packet may be one of a flow that got no record: the table was full of late, or there is or was no room
     /// where the record would have been.
     #[cold]
-    pub(super) fn may_be_untracked(&self, packet: &Packet, hash: u64, now: Now) -> bool {
+    pub(super) fn may_be_untracked(&self, packet: &Packet, lookup: &Lookup, now: Now) -> bool {
         if self.was_full(packet, now) {
             return true;
         }
         if self.may_be_moving(packet, now) {
-            return self.may_answer_untracked(hash, now);
+            return self.may_be_untracked_anywhere(packet, lookup, now);
         }
-        self.table.is_crowded(hash) || self.shared.turned_away.has(hash, now)
+        self.table.is_crowded(lookup.hash) || self.shared.turned_away.has(self.turned_by(packet, lookup), now)
     }
 
-    /// Whether some worker has no room for connections of this hash. It forwards those that it had to turn away without a record,
+    /// The same of a flow that may have begun with any worker.
+    #[cold]
+    fn may_be_untracked_anywhere(&self, packet: &Packet, lookup: &Lookup, now: Now) -> bool {
+        self.is_under_suspicion(now)
+            || self.is_crowded_anywhere(packet, lookup)
+            || self.shared.turned_away.has(self.turned_by(packet, lookup), now)
+    }
+
+    /// What flows of a packet's client are remembered by that were turned away, with all workers.
+    #[inline]
+    pub(super) fn turned_by(&self, packet: &Packet, lookup: &Lookup) -> u64 {
+        if packet.is_of_ipv6() { self.turned_by6(lookup.key) } else { lookup.hash }
+    }
+
+    /// Whether some worker has no room for connections like a packet's. It forwards those that it had to turn away without a record,
     /// and so must whoever else gets their packets.
     #[cold]
-    pub(super) fn is_crowded_anywhere(&self, hash: u64) -> bool {
-        self.views.iter().any(|view| view.is_crowded(hash))
+    pub(super) fn is_crowded_anywhere(&self, packet: &Packet, lookup: &Lookup) -> bool {
+        (0..self.views.len()).any(|worker| self.is_crowded_with(worker, packet, lookup))
     }
 
-    /// The same for a real server's packet, whose connection may be any worker's.
+    /// The same of one worker.
+    pub(super) fn is_crowded_with(&self, worker: usize, packet: &Packet, lookup: &Lookup) -> bool {
+        let view = &self.views[worker];
+        let hash = match packet.is_of_ipv6() && worker != self.shared.worker {
+            true => self.hash_elsewhere6(view, lookup.key),
+            false => Some(lookup.hash),
+        };
+        hash.is_some_and(|hash| view.is_crowded(hash))
+    }
+
+    /// The same for a real server's packet of IPv4, whose connection may be any worker's.
     #[cold]
     pub(super) fn may_answer_untracked(&self, hash: u64, now: Now) -> bool {
         self.is_under_suspicion(now)
-            || self.is_crowded_anywhere(hash)
+            || self.views.iter().any(|view| view.is_crowded(hash))
             || self.shared.turned_away.has(hash, now)
     }
 
@@ -196,7 +220,7 @@ impl<F: Frame> Director<F> {
         let (lookup, service) = self.asked_by(&client, quoted, snapshot)?;
         let is_one_packet = service.one_packet && lookup.key.protocol() == Protocol::Udp;
         // The error may come to another worker than the flow's packets.
-        let may_be_untracked = self.may_answer_untracked(lookup.hash, now)
+        let may_be_untracked = self.may_be_untracked_anywhere(&client, &lookup, now)
             || client.is_of_ipv6() && self.is_under_suspicion6(now);
         if is_one_packet || !may_be_untracked {
             return None;

@@ -152,8 +152,7 @@ impl<F: Frame> Director<F> {
                 }
                 // With its record its number may go, too.
                 let client = record.client();
-                let known =
-                    || self.views[worker].clients().address(client).or_else(|| snapshot.address6(client));
+                let known = || self.views[worker].clients().address(client);
                 match client.is_of_ipv6().then(known).flatten() {
                     Some(client) => templated6.push((record, client)),
                     None => templated.push(record),

@@ -1,19 +1,20 @@
 //! This director's IPv6 addresses, VIPs and own ones, and what is looked up by them.
 //!
 //! Each has a number (`Addr4::named6`) that stands for it wherever the data path keeps an address: in the tables of virtual
-//! servers, VIPs, own addresses and those of virtual routers. It keeps that number as long as the process lives, so no table can mean another address
-//! by it. Real servers are in `far.rs`, with the way to them.
+//! servers, VIPs, own addresses and those of virtual routers. Records name it by the number that it has as a VIP alone (`vips.rs`), and no
+//! client goes by it. It has the number until no record is left of when it was one of these; then another address may get it. Real servers are in `far.rs`, with the way to them.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use ipnet::{IpNet, Ipv6Net};
 use weir_config::model::{Config, Family, Protocol};
 
 use super::destinations::{Destination, Destinations};
 use super::marks::{self, Marked, Marks};
 use super::masters::VirtualRouters;
+use super::registry::RegistryError;
 use super::vips::shared_number6;
 use super::{Ends, Familiar, Local, Snapshot, Target};
 use crate::address::Addr4;
@@ -25,35 +26,63 @@ use crate::parse::v6::Ends6;
 #[derive(Clone, Default)]
 pub(super) struct Numbers6 {
     numbers: Arc<HashMap<Ipv6Addr, Addr4>>,
+    /// By place; unspecified: it is nobody's.
     addresses: Arc<[Ipv6Addr]>,
+    /// Since which generation the file has those no more that it has not.
+    left: Arc<HashMap<Ipv6Addr, u64>>,
     /// Of all of them, by what is seen of each.
     familiar: Familiar,
 }
 
 impl Numbers6 {
-    /// Those of one more configuration.
-    pub(super) fn take_in(&mut self, config: &Config) {
-        let ports = config.ports.iter().flat_map(|port| port.addresses.iter().map(IpNet::addr));
-        let vips = config.virtual_servers.iter().map(|service| service.address);
-        let routers = config.vrrp.iter().flat_map(|instance| instance.addresses.iter().copied());
-        let of_mark = |mark: u32| config.marks.iter().filter(move |entry| entry.mark == mark);
-        let marked = config.virtual_servers.iter().filter(|service| service.family() == Family::V6);
-        let marked = marked.filter_map(|service| service.mark).flat_map(of_mark);
-        let marked = marked.flat_map(|entry| marks::numbered(entry, Family::V6));
-        let named =
-            ports.chain(vips).chain(routers).chain(marked).filter_map(v6).filter(|it| !it.is_unspecified());
-        let mut new: Vec<Ipv6Addr> = named.filter(|address| !self.numbers.contains_key(address)).collect();
-        new.sort_unstable();
-        new.dedup();
-        if new.is_empty() {
-            return;
+    /// Those for the configuration of generation `generation`. No record names the numbers any more of addresses that left by generation
+    /// `swept`.
+    ///
+    /// # Errors
+    /// There are not enough numbers.
+    pub(super) fn next(&self, config: &Config, generation: u64, swept: u64) -> Result<Self, RegistryError> {
+        let named: HashSet<Ipv6Addr> = named(config).collect();
+        let mut left = HashMap::new();
+        let mut over = Vec::new();
+        for &address in self.numbers.keys().filter(|address| !named.contains(*address)) {
+            match self.left.get(&address) {
+                Some(&since) if since <= swept => over.push(address),
+                since => _ = left.insert(address, since.copied().unwrap_or(generation)),
+            }
         }
-        let known = self.addresses.len() as u32;
-        let numbered = new.iter().copied().zip((known..).map(Addr4::named6));
-        Arc::make_mut(&mut self.numbers).extend(numbered);
-        self.addresses = self.addresses.iter().copied().chain(new.iter().copied()).collect();
-        self.familiar =
-            Familiar::new(&self.addresses.iter().map(|address| seen_of(words(*address))).collect());
+        let mut new: Vec<Ipv6Addr> =
+            named.into_iter().filter(|address| !self.numbers.contains_key(address)).collect();
+        if new.is_empty() && over.is_empty() {
+            return Ok(Self { left: Arc::new(left), ..self.clone() });
+        }
+        let (mut numbers, mut addresses) = ((*self.numbers).clone(), self.addresses.to_vec());
+        for number in over.iter().filter_map(|address| numbers.remove(address)) {
+            if let Some(address) = number.place_named6().and_then(|place| addresses.get_mut(place)) {
+                *address = Ipv6Addr::UNSPECIFIED;
+            }
+        }
+        // In order, so that equal files get equal numbers.
+        new.sort_unstable();
+        let mut next = 0;
+        for address in new {
+            while addresses.get(next).is_some_and(|address| !address.is_unspecified()) {
+                next += 1;
+            }
+            if addresses.len() == next {
+                addresses.push(address);
+            } else {
+                addresses[next] = address;
+            }
+            let place = u32::try_from(next).ok().filter(|place| *place < Addr4::NAMED6_MAX);
+            numbers.insert(address, Addr4::named6(place.ok_or(RegistryError::TooManyVips)?));
+        }
+        let familiar = numbers.keys().map(|address| seen_of(words(*address))).collect();
+        Ok(Self {
+            numbers: Arc::new(numbers),
+            addresses: addresses.into(),
+            left: Arc::new(left),
+            familiar: Familiar::new(&familiar),
+        })
     }
 
     /// What stands for an address: an IPv4 one itself, for one of IPv6 its number.
@@ -130,7 +159,8 @@ impl Snapshot {
 
     /// The IPv6 address of ours that goes by a number.
     pub fn address6(&self, number: Addr4) -> Option<Ipv6Addr> {
-        self.ipv6.names.addresses.get(number.place_named6()?).copied()
+        let address = self.ipv6.names.addresses.get(number.place_named6()?).copied();
+        address.filter(|address| !address.is_unspecified())
     }
 
     /// What the number of an IPv6 address stands for; an IPv4 address itself.
@@ -198,6 +228,18 @@ impl Snapshot {
 fn seen_of([upper, lower]: Words) -> Addr4 {
     let mixed = upper.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ lower;
     Addr4::from_bits((mixed ^ mixed >> 32) as u32)
+}
+
+/// The addresses of a configuration that have numbers.
+fn named(config: &Config) -> impl Iterator<Item = Ipv6Addr> + '_ {
+    let ports = config.ports.iter().flat_map(|port| port.addresses.iter().map(IpNet::addr));
+    let vips = config.virtual_servers.iter().map(|service| service.address);
+    let routers = config.vrrp.iter().flat_map(|instance| instance.addresses.iter().copied());
+    let of_mark = |mark: u32| config.marks.iter().filter(move |entry| entry.mark == mark);
+    let marked = config.virtual_servers.iter().filter(|service| service.family() == Family::V6);
+    let marked = marked.filter_map(|service| service.mark).flat_map(of_mark);
+    let marked = marked.flat_map(|entry| marks::numbered(entry, Family::V6));
+    ports.chain(vips).chain(routers).chain(marked).filter_map(v6).filter(|it| !it.is_unspecified())
 }
 
 /// `None`: it is an IPv4 address.

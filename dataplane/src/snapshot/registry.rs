@@ -260,9 +260,8 @@ impl Registry {
     ) -> Result<Snapshot, RegistryError> {
         let edited = std::mem::take(&mut self.edited);
         check(config)?;
-        // Numbers that are given in vain stay with their addresses.
-        self.numbers6.take_in(config);
         let generation = self.generation + 1;
+        let numbers6 = self.numbers6.next(config, generation, progress.swept)?;
         let routes = Routes::new(config);
         let mut draft = self.draft(&progress);
         let mut wanted = HashSet::new();
@@ -280,8 +279,9 @@ impl Registry {
                 server.removed.get_or_insert(generation);
             }
         }
-        self.addresses.renumber((config, &self.numbers6), generation, progress.swept)?;
+        self.addresses.renumber((config, &numbers6), generation, progress.swept)?;
         draft.relieve();
+        self.numbers6 = numbers6;
         self.services = draft.services;
         self.numbers = draft.numbers;
         self.numbers_generation = generation;

@@ -36,8 +36,7 @@ impl<F: Frame> Director<F> {
             return Outcome::Dropped(DropReason::OwnSource);
         }
         self.ends6 = ends;
-        let known = self.table.clients.number(ends.source).or_else(|| snapshot.number6(ends.source));
-        packet.source = known.unwrap_or_else(|| self.table.clients.peek(ends.source));
+        packet.source = self.table.clients.peek(ends.source);
         packet.destination = number_of_vip6(ends.destination, snapshot);
         let asks = Ends {
             source: packet.source,

@@ -43,8 +43,8 @@ impl<F: Frame> Director<F> {
             story.say(Step::OnePacket);
         }
         let may_go_on = !is_one_packet && !state::is_first(protocol, packet.flags);
-        let goes_on =
-            opener == Opener::Untracked || may_go_on && self.shared.turned_away.has(lookup.hash, now);
+        let goes_on = opener == Opener::Untracked
+            || may_go_on && self.shared.turned_away.has(self.turned_by(packet, lookup), now);
         let chosen = if goes_on {
             story.say(Step::Unrecorded(Unrecorded::TurnedAway));
             self.peek_untracked(asked, service, story).map(|server| Chosen { server, is_tied: false })
@@ -212,10 +212,13 @@ impl<F: Frame> Director<F> {
     }
 
     /// As [`Director::is_crowded_anywhere`], once `ended` is gone from the own table.
-    pub(super) fn is_crowded_anywhere_without(&self, hash: u64, ended: Option<Record>) -> bool {
-        let frees = self.frees_a_place(hash, ended);
-        let mut views = self.views.iter().enumerate();
-        views.any(|(worker, view)| !(frees && worker == self.shared.worker) && view.is_crowded(hash))
+    pub(super) fn is_crowded_anywhere_without(&self, asked: &Asked<'_>, ended: Option<Record>) -> bool {
+        let Asked { packet, lookup, .. } = asked;
+        let frees = self.frees_a_place(lookup.hash, ended);
+        let mut workers = 0..self.views.len();
+        workers.any(|worker| {
+            !(frees && worker == self.shared.worker) && self.is_crowded_with(worker, packet, lookup)
+        })
     }
 
     /// As [`Director::may_be_untracked`], once `ended` is gone.
@@ -231,11 +234,12 @@ impl<F: Frame> Director<F> {
         }
         let (until, is_crowded) = match self.may_be_moving(&asked.packet, now) {
             true => {
-                (self.shared.untracked_until.load(Relaxed), self.is_crowded_anywhere_without(hash, ended))
+                (self.shared.untracked_until.load(Relaxed), self.is_crowded_anywhere_without(asked, ended))
             }
             false => (self.untracked_until, self.is_crowded_without(hash, ended)),
         };
-        now.seconds < until || is_crowded || self.shared.turned_away.has(hash, now)
+        let turned_by = self.turned_by(&asked.packet, &asked.lookup);
+        now.seconds < until || is_crowded || self.shared.turned_away.has(turned_by, now)
     }
 
     fn frees_a_place(&self, hash: u64, ended: Option<Record>) -> bool {

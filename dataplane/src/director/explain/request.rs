@@ -91,7 +91,7 @@ impl<F: Frame> Director<F> {
                 return self.explain_barred(asked, service, may_go_on, story);
             }
         }
-        if may_be_elsewhere && self.is_crowded_anywhere_without(lookup.hash, ended) {
+        if may_be_elsewhere && self.is_crowded_anywhere_without(asked, ended) {
             story.say(Step::Unrecorded(Unrecorded::CrowdedElsewhere));
             let server = self.explain_untracked_after_choice(asked, service, ended, story);
             return self.explain_untracked(asked, server, story);

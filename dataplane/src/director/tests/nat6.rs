@@ -1,5 +1,6 @@
 //! IPv6 virtual servers by NAT.
 
+mod crowded;
 mod explained;
 mod marks;
 

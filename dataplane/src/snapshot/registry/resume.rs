@@ -54,7 +54,9 @@ pub struct Standing {
 impl Registry {
     /// Begins with these numbers. For one that has made no snapshot yet.
     pub fn resume(&mut self, config: &Config, standing: &Standing) {
-        self.numbers6.take_in(config);
+        if let Ok(numbers6) = self.numbers6.next(config, 0, 0) {
+            self.numbers6 = numbers6;
+        }
         let vips = standing.vips.iter().filter_map(|(number, vip)| Some((self.numbers6.of(*vip)?, *number)));
         self.addresses.resume(vips);
         self.hashes = standing.hashes;

@@ -553,3 +553,40 @@ fn a_raised_threshold_gives_room_though_a_worker_still_has_the_former_one() {
     assert!(!count(&lowest, 0), "as in the kernel, until the next one comes");
     assert!(count(&lowest, 1));
 }
+
+#[test]
+fn the_number_of_an_ipv6_address_that_has_left_is_given_away_when_no_record_can_name_it() {
+    let file = |vip: u16| {
+        parse(&format!(
+            "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"2001:db8::2/64\"]\n\
+             [[virtual_server]]\nname = \"v\"\naddress = \"2001:db8:1::{vip:x}\"\nport = 80\n\
+             [[virtual_server.real_server]]\naddress = \"2001:db8::9\"\n"
+        ))
+    };
+    let vip = |vip: u16| format!("2001:db8:1::{vip:x}").parse().expect("an address");
+    let mut registry = Registry::new(1, Options::default());
+    let mut numbers = HashSet::new();
+    for number in 1..=100_u16 {
+        // Workers are behind by two generations.
+        let behind = u64::from(number).saturating_sub(2);
+        let progress = Progress { seen: behind, swept: behind, templates: None };
+        let snapshot = registry.snapshot(&file(number), &[OWN], progress).expect("a valid configuration");
+        let own = snapshot.number6(vip(number)).expect("a number");
+        assert_eq!(snapshot.address6(own), Some(vip(number)));
+        assert!(snapshot.is_vip6(vip(number)));
+        for former in 1..number {
+            let left = snapshot.number6(vip(former));
+            assert!(left != Some(own) && !snapshot.is_vip6(vip(former)));
+            assert_eq!(left.is_some(), former + 2 >= number, "{former} of {number}");
+        }
+        numbers.insert(own);
+    }
+    assert!(numbers.len() <= 5, "{numbers:?}");
+    // One that comes back in time has the number that it had.
+    let progress = Progress { seen: 100, swept: 98, templates: None };
+    let mut snapshot =
+        |number| registry.snapshot(&file(number), &[OWN], progress).expect("a valid configuration");
+    let before = snapshot(101).number6(vip(100));
+    assert!(before.is_some());
+    assert_eq!(snapshot(100).number6(vip(100)), before);
+}
