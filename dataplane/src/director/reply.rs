@@ -139,6 +139,58 @@ impl<F: Frame> Director<F> {
         hashes.into_iter().find_map(|hash| self.follow_reply(packet, hash, context))
     }
 
+    /// Whether a packet of no connection to a virtual server of a mark is an answer of a NAT real server's all the same: it comes from
+    /// the socket of one, and begins nothing. From a real server that answers from any port it may as well be its own; then it has to
+    /// answer a SYN, or may be part of a flow without a record.
+    #[cold]
+    pub(super) fn is_stray_reply_to_marked(&self, packet: &Packet, context: Context<'_>) -> bool {
+        let Packet { source, source_port, protocol, flags: segment, .. } = *packet;
+        let begins = match protocol {
+            ipv4::TCP => segment & (flags::SYN | flags::ACK) == flags::SYN,
+            _ => protocol == ipv4::SCTP && segment == sctp::Event::Init as u8,
+        };
+        if begins {
+            return false;
+        }
+        if packet.is_of_ipv6() {
+            return self.is_stray_reply_to_marked6(packet, context);
+        }
+        let Context { snapshot, now, .. } = context;
+        let client = (packet.destination, packet.destination_port);
+        let Some([hash, _]) = self.reply_hashes((source, source_port, protocol), client, snapshot) else {
+            return false;
+        };
+        let may_go_on = || {
+            snapshot.origin(source, source_port, protocol).is_some() && self.may_answer_untracked(hash, now)
+        };
+        snapshot.is_nat_socket(source, source_port, protocol)
+            || answers_a_syn(packet)
+            || is_told_from_first(packet) && may_go_on()
+    }
+
+    /// What becomes of what [`Director::is_stray_reply_to_marked`] says is one: the same as if its client were in no network of a mark.
+    #[cold]
+    pub(super) fn stray_reply_to_marked<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let snapshot = pass.context.snapshot;
+        if packet.is_of_ipv6() {
+            return match self.reply_to6(packet, snapshot) {
+                Some(ends) => self.reply6(frame, packet, ends, pass),
+                None => Err((frame, DropReason::StrayReply)),
+            };
+        }
+        let socket = (packet.source, packet.source_port, packet.protocol);
+        let client = (packet.destination, packet.destination_port);
+        match self.reply_hashes(socket, client, snapshot) {
+            Some([hash, _]) => self.stray_reply(frame, packet, hash, pass),
+            None => Err((frame, DropReason::StrayReply)),
+        }
+    }
+
     /// Sends what [`Director::find_reply_to_marked`] found to be one to its client.
     #[cold]
     pub(super) fn reply_to_marked<W: Wire<Frame = F>>(
@@ -299,6 +351,16 @@ pub(super) fn may_be_answered(packet: &Packet, record: Record) -> bool {
         return matches!(record.state(), tcp::SYN_RECV | tcp::SYN_SENT | tcp::SYNACK);
     }
     !state::is_over(record.protocol(), Direction::Input, record.state(), 1)
+}
+
+/// Whether a segment answers a SYN.
+pub(super) fn answers_a_syn(packet: &Packet) -> bool {
+    packet.protocol == ipv4::TCP && packet.flags & flags::SYN != 0 && packet.flags & flags::ACK != 0
+}
+
+/// Whether a packet that begins nothing can be told from a first one.
+pub(super) fn is_told_from_first(packet: &Packet) -> bool {
+    packet.protocol != ipv4::UDP
 }
 
 /// Whether a packet ends what it belongs to, so that it is not answered. The kernel looks at the first chunk alone.

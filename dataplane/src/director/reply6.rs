@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 use weir_config::model::Forwarding;
 
-use super::reply::{Obstacle, is_reset, may_be_answered};
+use super::reply::{Obstacle, answers_a_syn, is_reset, is_told_from_first, may_be_answered};
 use super::{Context, Director, Pass, Passed, trim_surplus};
 use crate::address::Addr4;
 use crate::clock::Now;
@@ -92,6 +92,21 @@ impl<F: Frame> Director<F> {
     pub(super) fn find_reply_to_marked6(&mut self, packet: &Packet, context: Context<'_>) -> Option<Record> {
         let pair = Pair6::of(packet, self.reply_to6(packet, context.snapshot)?);
         pair.kinds(context.snapshot).find_map(|kind| self.follow_reply6(packet, &pair, kind, context))
+    }
+
+    /// As [`Director::is_stray_reply_to_marked`].
+    pub(super) fn is_stray_reply_to_marked6(&self, packet: &Packet, context: Context<'_>) -> bool {
+        let Context { snapshot, now, .. } = context;
+        let Some(ends) = self.reply_to6(packet, snapshot) else { return false };
+        let pair = Pair6::of(packet, ends);
+        let (server, port, protocol) = (pair.server, pair.server_port, pair.protocol);
+        let may_go_on = || {
+            snapshot.origin6(server, port, protocol).is_some()
+                && self.may_answer_untracked6(&pair, snapshot, now)
+        };
+        snapshot.is_nat_socket6(server, port, protocol)
+            || answers_a_syn(packet)
+            || is_told_from_first(packet) && may_go_on()
     }
 
     /// A packet from a NAT real server of IPv6 to a client.

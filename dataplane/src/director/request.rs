@@ -92,10 +92,13 @@ impl<F: Frame> Director<F> {
         let Some(service) = snapshot.service(lookup.service) else {
             return self.unasked(frame, packet, pass);
         };
-        if service.mark.is_some()
-            && let Some(record) = self.find_reply_to_marked(packet, pass.context)
-        {
-            return self.reply_to_marked(frame, packet, record, pass);
+        if service.mark.is_some() {
+            if let Some(record) = self.find_reply_to_marked(packet, pass.context) {
+                return self.reply_to_marked(frame, packet, record, pass);
+            }
+            if self.is_stray_reply_to_marked(packet, pass.context) {
+                return self.stray_reply_to_marked(frame, packet, pass);
+            }
         }
         if service.mark.is_some() && packet.source == packet.destination {
             return Err((frame, DropReason::OwnSource));

@@ -568,6 +568,11 @@ impl Snapshot {
         Some(server.any_port.then_some(port))
     }
 
+    /// Whether a NAT real server answers from this socket itself, and not from any port.
+    pub fn is_nat_socket(&self, address: Addr4, port: u16, protocol: u8) -> bool {
+        port != 0 && self.nat_servers.v4.contains_key(&socket(address, port, protocol))
+    }
+
     /// Whether new connections may go to a NAT real server at this socket.
     pub fn has_nat_server(&self, address: Addr4, port: u16, protocol: u8) -> bool {
         let exact = self.nat_servers.v4.get(&socket(address, port, protocol));

@@ -111,6 +111,11 @@ impl Snapshot {
         Some(server.any_port.then_some(port))
     }
 
+    /// As [`Snapshot::is_nat_socket`], of IPv6.
+    pub fn is_nat_socket6(&self, address: Ipv6Addr, port: u16, protocol: u8) -> bool {
+        port != 0 && self.nat_servers.v6.contains_key(&(address, port, protocol))
+    }
+
     /// As [`Snapshot::has_nat_server`], of IPv6.
     pub fn has_nat_server6(&self, address: Ipv6Addr, port: u16, protocol: u8) -> bool {
         self.nat_socket6(address, port, protocol).is_some_and(|server| !server.is_left)

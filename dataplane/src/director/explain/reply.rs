@@ -47,7 +47,14 @@ impl<F: Frame> Director<F> {
         let hashes = self.hashes_of(&asked.packet, asked.context)?;
         let found =
             hashes.into_iter().find_map(|hash| self.find_answered(&asked.packet, hash, asked.context));
-        let (worker, record) = found?;
+        let Some((worker, record)) = found else {
+            if !self.is_stray_reply_to_marked(&asked.packet, asked.context) {
+                return None;
+            }
+            story.say(Step::FromServer);
+            let [hash, _] = hashes;
+            return Some(self.explain_stray(asked, hash, story));
+        };
         story.say(Step::FromServer);
         self.tell_record(record, worker, asked.context, story);
         Some(self.explain_return(asked, record, story))

@@ -47,9 +47,15 @@ impl<F: Frame> Director<F> {
     /// As [`Director::find_reply_to_marked6`] and what follows.
     pub(super) fn explain_marked_reply6(&self, asked: &Asked<'_>, story: &mut Story) -> Option<Outcome> {
         let pair = Pair6::of(&asked.packet, self.reply_to6(&asked.packet, asked.context.snapshot)?);
-        let (place, record) = self.find_reply6(asked, &pair)?;
+        let found = self.find_reply6(asked, &pair);
+        if found.is_none() && !self.is_stray_reply_to_marked(&asked.packet, asked.context) {
+            return None;
+        }
         story.say(Step::FromServer);
-        Some(self.explain_return6(asked, &pair, (place, record), story))
+        Some(match found {
+            Some(found) => self.explain_return6(asked, &pair, found, story),
+            None => self.explain_stray6(asked, &pair, story),
+        })
     }
 
     /// As [`Director::reply6`].

@@ -111,3 +111,38 @@ fn one_packet_answers_of_a_mark_with_one_address_come_from_there_in_either_famil
         assert_eq!(lab.directors[0].table.len(), 0);
     }
 }
+
+#[test]
+fn an_answer_of_a_nat_real_server_without_a_record_is_no_request_for_the_mark_of_its_client() {
+    let datagram = || {
+        let mut bytes = [8080_u16.to_be_bytes(), 1_000_u16.to_be_bytes()].concat();
+        bytes.extend([0, 8, 1, 1]);
+        packet6(rip6(11), client(1), (ipv4::UDP, 64), &bytes)
+    };
+    for network in NETWORKS {
+        let marks = mark(1, &[network], "") + &mark(2, &["2001:db8:b::1"], "");
+        let config = marked(&marks, "");
+        let mut lab = Lab::new(&config, 1);
+        for segment in [SYN | ACK, ACK] {
+            assert!(lab.send(reply(11, 1, 1_000, segment)).is_empty(), "{network}, {segment:#x}");
+        }
+        assert_eq!((lab.dropped(DropReason::StrayReply), lab.directors[0].table.len()), (2, 0));
+        // It is the socket of no virtual server of UDP.
+        assert_eq!(lab.send(datagram())[0][5], 13);
+        let mut telling = config.clone();
+        telling.connections.nat_icmp_send = true;
+        lab.reload(&telling);
+        let told = lab.send(reply(11, 1, 1_000, SYN | ACK));
+        assert_eq!((told.len(), told[0][20], told[0][54], told[0][55]), (1, 58, 1, 4));
+        lab.reload(&config);
+        for port in 2_000..2_000 + 1_024 {
+            lab.send(request(2, port, SYN));
+        }
+        lab.send(request(1, 1_000, SYN));
+        assert_eq!(lab.counters[0].untracked.get(), 2, "one has none for the datagram");
+        for segment in [SYN | ACK, ACK] {
+            let back = lab.send(reply(11, 1, 1_000, segment));
+            assert_eq!(ends(&back[0]), (v6(VIP6), 80, client(1), 1_000));
+        }
+    }
+}
