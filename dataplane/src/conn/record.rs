@@ -117,6 +117,16 @@ impl Key {
         Self { key: self.key & u64::from(u32::MAX) | u64::from(client.bits()) << 32, ..self }
     }
 
+    /// Number of the VIP.
+    pub fn vip(&self) -> VipId {
+        VipId(self.key as u16)
+    }
+
+    /// The same flow to an address whose number is another one.
+    pub fn with_vip(self, vip: VipId) -> Self {
+        Self { key: self.key & !0xffff | u64::from(vip.0), ..self }
+    }
+
     /// The same flow, as one with the other kind of hash.
     pub fn hashed_otherwise(self) -> Self {
         Self { any_port: !self.any_port, ..self }

@@ -305,7 +305,7 @@ impl<F: Frame> Director<F> {
             };
             self.table.find(hash, key).map(|(_, record)| record).or_else(elsewhere)
         };
-        find(key).or_else(|| snapshot.has_both_hashes.then(|| find(key.hashed_otherwise()))?)
+        self.keys_of(key, vip, snapshot).find_map(find)
     }
 
     /// The connection of a quoted packet from a client to a NAT real server.

@@ -6,16 +6,18 @@ use super::persist::Choice;
 use super::request::direction_to;
 use super::untracked::{Quotes, UNTRACKED_SECS, clients_packet};
 use super::{Context, Director, Pass, Passed};
+use crate::address::Addr4;
 use crate::classify::Lookup;
 use crate::clock::Now;
-use crate::conn::record::{Record, ServerId};
+use crate::conn::record::{Key, Record, ServerId};
 use crate::conn::state::{self, Direction, State};
-use crate::conn::table::NoRoom;
+use crate::conn::table::{NoRoom, Slot};
 use crate::packet::{Frame, Wire};
 use crate::parse::{Packet, Quoted};
 use crate::sched::PickKey;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
+use crate::snapshot::vips::{shared_number, shared_number6};
 use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::DropReason;
 use crate::wire::l4::flags;
@@ -171,6 +173,46 @@ impl<F: Frame> Director<F> {
         let Some(server) = server else { return Err((frame, DropReason::StrayIcmp)) };
         let server = (snapshot.server(server), client.destination_port);
         self.forward_error(frame, packet, quoted, server, pass)
+    }
+
+    /// What a connection of a client's to `destination` may be found by: as it would be opened now, and as it may have been before. Of
+    /// IPv6 the address is that of [`Director::ends6`].
+    pub(super) fn keys_of(
+        &self,
+        key: Key,
+        destination: Addr4,
+        snapshot: &Snapshot,
+    ) -> impl Iterator<Item = Key> + use<F> {
+        let shared = self.shared_key(key, destination, snapshot);
+        let has_both = snapshot.has_both_hashes;
+        let both = move |key: Key| [Some(key), has_both.then(|| key.hashed_otherwise())];
+        [Some(key), shared].into_iter().flatten().flat_map(both).flatten()
+    }
+
+    /// The key of a flow as it was when its destination lay in a wide network of a mark and had no number for itself. `None`: it was never
+    /// so, or still is.
+    fn shared_key(&self, key: Key, destination: Addr4, snapshot: &Snapshot) -> Option<Key> {
+        if !snapshot.may_share_numbers {
+            return None;
+        }
+        let shared = match destination.is_of_ipv6() {
+            true => shared_number6(self.ends6.destination),
+            false => shared_number(destination),
+        };
+        (shared != key.vip()).then(|| key.with_vip(shared))
+    }
+
+    /// The connection of a client's packet that began when its destination had no number for itself.
+    #[cold]
+    pub(super) fn find_by_shared_number(
+        &self,
+        packet: &Packet,
+        lookup: &Lookup,
+        snapshot: &Snapshot,
+    ) -> Option<(Slot, Record)> {
+        let key = self.shared_key(lookup.key, packet.destination, snapshot)?;
+        let mut keys = std::iter::once(key).chain(snapshot.has_both_hashes.then(|| key.hashed_otherwise()));
+        keys.find_map(|key| self.table.find(self.table.hash(key.hash_input()), key))
     }
 
     /// What a packet from a client's port is looked up by.

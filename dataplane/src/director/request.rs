@@ -77,6 +77,18 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = pass.context;
         let protocol = lookup.key.protocol();
+        if snapshot.may_share_numbers
+            && let Some((slot, record)) = self.find_by_shared_number(packet, lookup, snapshot)
+        {
+            match course(packet, record, snapshot, now) {
+                Course::GoesOn(server) => {
+                    self.follow(slot, record, packet.flags, direction_to(server), pass.context);
+                    return self.forward(frame, packet, server, pass);
+                }
+                Course::ServerRemoved => return Err((frame, DropReason::RealServerRemoved)),
+                Course::Over => self.end(slot, record, pass.context),
+            }
+        }
         if self.local_client(packet.source, snapshot).is_some() {
             return Err((frame, DropReason::OwnSource));
         }
@@ -176,8 +188,7 @@ impl<F: Frame> Director<F> {
             let hash = self.table.hash(key.hash_input());
             self.find_in_views(hash, (packet.source, packet.source_port), |record| record.lookup_key() == key)
         };
-        find(lookup.key)
-            .or_else(|| snapshot.has_both_hashes.then(|| find(lookup.key.hashed_otherwise())).flatten())
+        self.keys_of(lookup.key, packet.destination, snapshot).find_map(find)
     }
 
     /// A packet to a VIP of a mark that it does not have, and of no connection that began when it had: as any other

@@ -83,6 +83,8 @@ pub struct Snapshot {
     pub vips: Vips,
     /// Some connections have the one kind of hash and some the other: who finds nothing by the one asks by the other.
     pub has_both_hashes: bool,
+    /// Some connections may go by the number that an address shared, as one of a wide network of a mark, before it got one for itself.
+    pub may_share_numbers: bool,
     /// Some virtual server keeps connections of one client together.
     pub has_persistence: bool,
     /// When the youngest epoch of persistence began, of all virtual servers.

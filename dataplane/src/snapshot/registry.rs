@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam::utils::CachePadded;
 use hashbrown::{HashMap, HashSet};
-use weir_config::model::{Config, Identity, RealServer, Scheduler as Kind, Schedulers, VirtualServer};
+use weir_config::model::{Config, Identity, Mark, RealServer, Scheduler as Kind, Schedulers, VirtualServer};
 
 use super::addressing::Addressing;
 use super::destinations::Destinations;
@@ -181,6 +181,8 @@ pub struct Registry {
     hashes: [bool; 2],
     /// Some virtual server has or had persistence.
     was_persistent: bool,
+    /// Some mark has or had a network whose addresses share numbers.
+    had_wide_marks: bool,
     /// Static neighbours, and the generation that brought them.
     bindings: (Arc<Bindings>, u64),
     /// By port number.
@@ -225,6 +227,7 @@ impl Registry {
             edited: HashMap::new(),
             hashes: [false; 2],
             was_persistent: false,
+            had_wide_marks: false,
             bindings: Default::default(),
             fences: Vec::new(),
             arrivals: Arrivals::new(workers),
@@ -291,6 +294,8 @@ impl Registry {
         self.journal = Journal::begin(generation);
         self.left = 0;
         self.was_persistent |= config.virtual_servers.iter().any(|server| server.persistence.is_some());
+        self.had_wide_marks |=
+            config.marks.iter().flat_map(|mark| &mark.addresses).any(|net| !Mark::is_numbered(net));
         let bindings = make_bindings(config);
         if bindings != *self.bindings.0 {
             self.bindings = (Arc::new(bindings), generation);
@@ -593,6 +598,7 @@ impl Registry {
             ended_since: self.ended_since,
             has_persistence: services.iter().flatten().any(|service| service.persistence.is_some()),
             has_both_hashes: self.hashes == [true; 2],
+            may_share_numbers: self.had_wide_marks,
             virtual_servers: Arc::new(Destinations::new(virtual_servers.into_iter(), |address| {
                 virtual_routers.router_of(address)
             })),

@@ -104,13 +104,13 @@ impl Vips {
 
 /// Fibonacci hashing of the address. It has to stay as it is while weir runs, and needs no secret: clients can only make
 /// connections of their own meet.
-fn shared_number(address: Addr4) -> VipId {
+pub fn shared_number(address: Addr4) -> VipId {
     let mixed = address.bits().wrapping_mul(0x9e37_79b1) >> (32 - SHARED.trailing_zeros());
     VipId(OWN + mixed as u16)
 }
 
 /// The same of an IPv6 address.
-pub(super) fn shared_number6(address: Ipv6Addr) -> VipId {
+pub fn shared_number6(address: Ipv6Addr) -> VipId {
     let bits = address.to_bits();
     let folded = (bits >> 64) as u64 ^ (bits as u64).rotate_left(29);
     let mixed = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SHARED.trailing_zeros());

@@ -26,7 +26,8 @@ impl<F: Frame> Director<F> {
         });
         let found = self.table.find(lookup.hash, lookup.key);
         let mut ended = None;
-        if let Some((_, record)) = found.or_else(|| self.find_hashed_otherwise(lookup, snapshot)) {
+        let found = found.or_else(|| self.find_hashed_otherwise(lookup, snapshot));
+        if let Some((_, record)) = found.or_else(|| self.find_by_shared_number(packet, lookup, snapshot)) {
             self.tell_record(record, self.shared.worker, *context, story);
             match course(packet, record, snapshot, now) {
                 Course::GoesOn(server) => {

@@ -386,3 +386,95 @@ fn assert_reply_comes_back(lab: &mut Lab, worker: usize, to_server: &[u8], vip: 
     assert_eq!(back.len(), 1);
     assert_eq!((&back[0][26..30], &back[0][34..36]), (&vip.0.octets()[..], &vip.1.to_be_bytes()[..]));
 }
+
+#[test]
+fn connections_go_on_when_their_address_gets_a_number_of_its_own() {
+    let host = Addr4::new(10, 7, 0, 1);
+    let wide = "[[mark]]\nmark = 1\naddresses = [\"10.7.0.0/16\"]\n";
+    let plain = "address = \"10.7.0.1\"\nport = 80";
+    let before = Layout { head: wide, servers: &["mark = 1"], ..DR };
+    let named = wide.replace("[\"10.7", "[\"10.7.0.1\", \"10.7");
+    let other = wide.replace("10.7", "10.8");
+    for after in [
+        Layout { servers: &["mark = 1", plain], ..before },
+        Layout { head: &named, ..before },
+        Layout { head: &other, servers: &["mark = 1", plain], ..before },
+    ] {
+        let mut lab = Lab::new(&before.config(), 2);
+        workers::let_flows_move(&mut lab);
+        let server = server_of(&mut lab, (CLIENT, 1000), (host, 80), SYN);
+        assert_eq!(server, Some(12));
+        lab.reload(&after.config());
+        assert!(lab.snapshot.vips.own_number(host).is_some());
+        for worker in [0, 0, 1] {
+            let sent = lab.send_to(worker, frame(OWN, (CLIENT, 1000), (host, 80), ACK));
+            assert_eq!(sent.first().map(|frame| frame[5]), server, "worker {worker}");
+        }
+        lab.pass_millis(1);
+        assert_eq!((lab.directors[0].table.len(), lab.directors[1].table.len()), (1, 0));
+        lab.assert_counts_equal_a_recount();
+        // When it is over, the next one is as any.
+        lab.send(frame(OWN, (CLIENT, 1000), (host, 80), RST));
+        assert!(server_of(&mut lab, (CLIENT, 1000), (host, 80), SYN).is_some());
+        assert_eq!(lab.directors[0].table.len(), 1);
+        lab.assert_counts_equal_a_recount();
+    }
+}
+
+/// A virtual server by NAT at [`VIP`] with real server 11, and a mark that holds its clients and leads to 12; the port of the first.
+fn around_clients(server_port: u16, extra: &str) -> Config {
+    let text = format!(
+        "[connections]\ncapacity = 1024\n{extra}\n\
+         [[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\
+         [[route]]\ndestination = \"0.0.0.0/0\"\ngateway = \"10.0.0.200\"\n\
+         [[neighbor]]\naddress = \"10.0.0.200\"\nmac = \"02:00:00:00:00:cc\"\n\
+         [[neighbor]]\naddress = \"10.0.0.11\"\nmac = \"02:00:00:00:00:11\"\n\
+         [[neighbor]]\naddress = \"10.0.0.12\"\nmac = \"02:00:00:00:00:12\"\n\
+         [[virtual_server]]\nname = \"nat\"\n{ADDRESS}\nprotocol = \"tcp\"\nforwarding = \"nat\"\n\
+         [[virtual_server.real_server]]\naddress = \"10.0.0.11\"\nport = {server_port}\n\
+         [[virtual_server]]\nname = \"udp\"\n{ADDRESS}\nprotocol = \"udp\"\nforwarding = \"nat\"\n\
+         [[virtual_server.real_server]]\naddress = \"10.0.0.11\"\nport = {server_port}\n\
+         [[virtual_server]]\nname = \"marked\"\nmark = 1\n\
+         [[virtual_server.real_server]]\naddress = \"10.0.0.12\"\n\
+         [[mark]]\nmark = 1\naddresses = [\"10.7.0.0/16\"]\n"
+    );
+    weir_config::parse("test", &text).unwrap_or_else(|report| panic!("{report}")).config
+}
+
+#[test]
+fn an_answer_of_a_nat_real_server_without_a_record_is_no_request_for_the_mark_of_its_client() {
+    let (server, client) = ((Addr4::new(10, 0, 0, 11), 8080), (Addr4::new(10, 7, 0, 1), 1000));
+    let datagram = || {
+        let mut frame = frame(OWN, server, client, 0);
+        frame.truncate(34);
+        frame[14..34].copy_from_slice(Ipv4::new(ipv4::UDP, server.0, client.0, 8, 64).as_bytes());
+        frame.extend([server.1.to_be_bytes(), client.1.to_be_bytes(), [0, 8], [0, 0]].concat());
+        frame
+    };
+    for extra in ["", "nat_icmp_send = true"] {
+        let mut lab = Lab::new(&around_clients(8080, extra), 1);
+        let answers = [frame(OWN, server, client, SYN | ACK), frame(OWN, server, client, ACK), datagram()];
+        for answer in answers {
+            let sent = lab.send(answer);
+            // The real server is told, or nobody is.
+            assert_eq!(sent.len(), usize::from(!extra.is_empty()));
+            assert!(sent.iter().all(|frame| frame[23] == ipv4::ICMP && frame[34] == icmp::UNREACHABLE));
+        }
+        assert!(lab.directors[0].table.is_empty());
+        assert_eq!(lab.dropped(DropReason::StrayReply), if extra.is_empty() { 3 } else { 0 });
+        // What begins something asks for the mark as anybody's.
+        assert_eq!(lab.send(frame(OWN, server, client, SYN))[0][5], 0x12);
+        lab.assert_counts_equal_a_recount();
+    }
+    // Of a flow without a record it goes back.
+    let mut lab = Lab::new(&around_clients(8080, ""), 1);
+    for port in 2000..2000 + 1024 {
+        lab.send(frame(OWN, (CLIENT, port), (VIP, 80), SYN));
+    }
+    lab.send(frame(OWN, client, (VIP, 80), SYN));
+    assert_eq!(lab.counters[0].untracked.get(), 1);
+    for segment in [SYN | ACK, ACK] {
+        let back = lab.send(frame(OWN, server, client, segment));
+        assert_eq!((&back[0][..6], &back[0][26..30]), (&CLIENT_MAC.0[..], &VIP.octets()[..]));
+    }
+}

@@ -57,6 +57,8 @@ impl Registry {
         if let Ok(numbers6) = self.numbers6.next(config, 0, 0) {
             self.numbers6 = numbers6;
         }
+        // Nobody knows what networks there were.
+        self.had_wide_marks = true;
         let vips = standing.vips.iter().filter_map(|(number, vip)| Some((self.numbers6.of(*vip)?, *number)));
         self.addresses.resume(vips);
         self.hashes = standing.hashes;

@@ -141,3 +141,48 @@ fn an_error_is_about_the_address_that_it_quotes_and_no_other_of_the_network() {
     }
     assert_eq!(lab.dropped(DropReason::StrayIcmp), 3);
 }
+
+#[test]
+fn connections_go_on_when_their_address_gets_a_number_of_its_own() {
+    let host = "2001:db8:9::1";
+    let plain = format!(
+        "[[virtual_server]]\nname = \"plain\"\naddress = \"{host}\"\nport = 80\nprotocol = \"tcp\"\n\
+         [[virtual_server.real_server]]\naddress = \"2001:db8::13\"\n"
+    );
+    let others = mark(2, &[SMALL], "");
+    for marks in [
+        mark(1, &[WIDE], "") + &plain,
+        mark(1, &[host, WIDE], ""),
+        mark(1, &["2001:db8:b::/64"], "") + &plain,
+    ] {
+        let mut lab = Lab::new(&marked(&(mark(1, &[WIDE], "") + &others), ""), 2);
+        lab.directors.iter_mut().for_each(|director| director.shared.flows_move = true);
+        (50..55).for_each(|number| _ = lab.send_to(1, segment6(number, 2_000, SYN)));
+        let server = send_to(&mut lab, 1, (host, 80), SYN);
+        assert_eq!(server, Some((12, 0)));
+        // Virtual servers that the tables name come after the others.
+        let mut config = marked(&(others.clone() + &marks), "");
+        config.virtual_servers.sort_by_key(|server| server.name == "plain");
+        lab.reload(&config);
+        assert!(lab.snapshot.vips.own_number(lab.snapshot.number6(v6(host)).expect("a number")).is_some());
+        for _ in 0..2 {
+            assert_eq!(send_to(&mut lab, 1, (host, 80), ACK), server, "{marks}");
+        }
+        let mut answer = tcp(80, ACK, 0);
+        answer[2..4].copy_from_slice(&1_000_u16.to_be_bytes());
+        let quote = packet6(v6(host), client(1), (ipv4::TCP, 60), &answer)[14..].to_vec();
+        let mut message = [&[2, 0, 0, 0, 0, 0, 5, 0][..], &quote].concat();
+        let ends = [v6("2001:db8:99::1").octets(), v6(host).octets()].concat();
+        let sum = Sum::default().bytes(&ends).long(message.len() as u32).word(58).bytes(&message).finish();
+        message[2..4].copy_from_slice(sum.as_bytes());
+        let error = packet6(v6("2001:db8:99::1"), v6(host), (58, 64), &message);
+        for worker in [0, 1] {
+            assert_eq!(fate(&lab.send_to(worker, error.clone())), server, "an error at {worker}");
+            let segment = packet6(client(1), v6(host), (ipv4::TCP, 64), &tcp(1_000, ACK, 0));
+            assert_eq!(fate(&lab.send_to(worker, segment)), server, "worker {worker}");
+        }
+        assert_eq!((lab.directors[0].table.len(), lab.directors[1].table.len()), (1, 0));
+        lab.pass_millis(1);
+        lab.assert_counts_equal_a_recount();
+    }
+}
