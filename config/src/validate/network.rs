@@ -149,7 +149,12 @@ impl Network {
 
     /// The port whose link another host's address is on; reports why there is none.
     fn port_of(&self, address: &Spanned<IpAddr>, what: &str, table: &mut Table<'_>) -> Option<usize> {
-        if let Some((why, place)) = self.refusal(*address.get_ref()) {
+        // Whichever router answers for that.
+        let is_anycast = |address| {
+            self.connected.lookup(address).is_some_and(|(net, _)| values::is_anycast(address, &net))
+        };
+        let refusal = self.refusal(*address.get_ref()).filter(|_| !is_anycast(*address.get_ref()));
+        if let Some((why, place)) = refusal {
             let problem =
                 Problem::error(format!("the {what} is not another host's address")).at(address.span(), why);
             table.report(match place {

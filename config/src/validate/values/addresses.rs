@@ -196,15 +196,25 @@ pub(crate) fn not_a_host(address: IpAddr) -> Option<&'static str> {
 
 /// Why the address can't be a host's within the network it lies in, or `None`.
 pub(crate) fn not_a_host_within(address: IpAddr, net: &IpNet) -> Option<String> {
-    // RFC 3021: both addresses of a /31 are hosts; IPv6 has no broadcast.
-    let IpNet::V4(v4) = net else { return None };
-    if v4.prefix_len() > 30 {
+    // RFC 3021 and RFC 6164: both addresses of a /31 and of a /127 are hosts.
+    if net.max_prefix_len() - net.prefix_len() < 2 {
         return None;
     }
+    let IpNet::V4(v4) = net else {
+        // IPv6 has no broadcast.
+        let is_anycast = is_anycast(address, net);
+        return is_anycast
+            .then(|| format!("the address of all routers of {} (subnet-router anycast)", net.trunc()));
+    };
     if address == IpAddr::V4(v4.network()) {
         return Some(format!("the address of the network {} itself", net.trunc()));
     }
     (address == IpAddr::V4(v4.broadcast())).then(|| format!("the broadcast address of {}", net.trunc()))
+}
+
+/// Whether the address is that of all routers of an IPv6 network (RFC 4291 section 2.6.1).
+pub(crate) fn is_anycast(address: IpAddr, net: &IpNet) -> bool {
+    address.is_ipv6() && address == net.network() && net.max_prefix_len() - net.prefix_len() > 1
 }
 
 pub(crate) fn is_link_local_v6(address: IpAddr) -> bool {
@@ -300,5 +310,16 @@ mod tests {
         assert!(not_a_host_within("10.0.0.255".parse().unwrap(), &net).unwrap().contains("broadcast"));
         assert!(not_a_host_within("10.0.0.0".parse().unwrap(), &net).unwrap().contains("itself"));
         assert!(not_a_host_within("10.0.0.1".parse().unwrap(), &"10.0.0.0/31".parse().unwrap()).is_none());
+        let anycast =
+            |address: &str, net: &str| not_a_host_within(address.parse().unwrap(), &net.parse().unwrap());
+        assert!(anycast("2001:db8:0:1::", "2001:db8:0:1::2/64").unwrap().contains("anycast"));
+        for (address, net) in [
+            ("2001:db8:0:1::1", "2001:db8:0:1::2/64"),
+            ("2001:db8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:1::2/64"),
+            ("2001:db8::", "2001:db8::1/127"),
+            ("2001:db8::", "2001:db8::/128"),
+        ] {
+            assert!(anycast(address, net).is_none(), "{address}");
+        }
     }
 }
