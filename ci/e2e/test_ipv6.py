@@ -201,6 +201,39 @@ def packets(path):
         return list(reader)
 
 
+class TwoWorkers(unittest.TestCase):
+    """As test_workers, over IPv6; NAT is in test_ipv6_nat."""
+
+    def serves(self, servers, *keys):
+        path = lab.RUN / "up"
+        path.write_bytes(BODY)
+        lab.run("client", "ip", "-6", "route", "flush", "cache", check=True)
+        with lab.Weir(config(servers, keys), environment={"WEIR_LAB_WORKERS": "2"}) as weir:
+            seen = []
+            for _ in range(40):
+                done = get(VIP)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                seen.append(done.stdout.split()[1])
+            done = lab.get(f"http://[{VIP}]/", "--globoff", "--max-time", "30", "--data-binary", f"@{path}")
+            self.assertEqual((done.returncode, done.stdout), (0, hashlib.sha256(BODY).hexdigest()), done.stderr)
+            metrics = weir.metrics()
+            self.assertEqual(set(seen), {CLIENT})
+            shares = [metrics.total("weir_connections", worker=worker) for worker in ("0", "1")]
+            self.assertEqual(sum(shares), 41)
+            self.assertGreater(min(shares), 0, "one worker had all connections, so nothing was shown")
+            self.assertEqual(metrics.total("weir_untracked_packets_total"), 0)
+
+    def test_two_workers_serve_every_request_by_direct_routing_over_ipv6(self):
+        with network():
+            self.serves(tuple(SERVERS.values()))
+
+    def test_two_workers_serve_every_request_by_tunnel_over_ipv6(self):
+        with network():
+            for servers in (SERVERS, lab.REAL_SERVERS):
+                with self.subTest(servers):
+                    self.serves(tuple(servers.values()), 'forwarding = "tun"')
+
+
 class Persistence(unittest.TestCase):
     def test_a_clients_network_stays_with_one_server_and_is_listed(self):
         lasting = 'scheduler = "rr"\npersistence_timeout = 60\npersistence_netmask = 64\n'
