@@ -15,15 +15,21 @@ import tempfile
 import unittest
 
 import lab
+import test_ipv6
 
 STEADY = pathlib.Path(__file__).with_name("steady.py")
 COUNT = 20
 
 
-def keeping(place, *more):
-    """The lab's file, with `keep`, and these lines of [connections]."""
+def keeping(place, *more, text=None):
+    """The lab's file, or another one, with `keep` and these lines of [connections]."""
     lines = ["[connections]", "keep = true", f'keeper = "{place}"', *more]
-    return re.sub(r"(?m)^\[connections\]\n(capacity = .*\n)?", "\n".join(lines) + "\n", lab.config())
+    return re.sub(r"(?m)^\[connections\]\n(capacity = .*\n)?", "\n".join(lines) + "\n", text or lab.config())
+
+
+def lasting(text):
+    """The file with persistence, and a scheduler that takes turns."""
+    return re.sub(r'(?m)^scheduler = .*\n', 'scheduler = "rr"\npersistence_timeout = 600\n', text)
 
 
 @contextlib.contextmanager
@@ -142,6 +148,44 @@ class Kept(unittest.TestCase):
             weir.stop()
             weir.start()
             self.assertAllAnswer(steady.again(), COUNT * len(addresses))
+
+    def assertReturns(self, weir, place, text, server):
+        """`server` asks once more and says who answered: always the same one, through every kind of end."""
+        first = server()
+        for number, more in enumerate(((), (), ("templates = 3000", "ipv6_templates = 3000"), ())):
+            weir.stop(signal.SIGTERM if number else signal.SIGKILL)
+            weir.file.write_text(keeping(place, *more, text=lasting(text)))
+            weir.start()
+            self.assertIn("templates=1 ", said_of(weir, "go on"))
+            self.assertEqual([server(), server()], [first, first])
+
+    def test_a_client_returns_to_its_server(self):
+        with keeper() as (place, _), lab.Weir(keeping(place, text=lasting(lab.config()))) as weir:
+            self.assertReturns(weir, place, lab.config(), lambda: lab.answers(lab.VIPS["dr"], 1)[0][0])
+
+    def test_a_client_of_ipv6_returns_to_its_server(self):
+        def server():
+            return test_ipv6.get(test_ipv6.VIP).stdout.split()[0]
+
+        text = test_ipv6.config()
+        with test_ipv6.network(), keeper() as (place, _), lab.Weir(keeping(place, text=lasting(text))) as weir:
+            self.assertReturns(weir, place, text, server)
+
+    def test_another_number_of_workers_finds_them(self):
+        addresses = list(lab.VIPS.values())
+        with keeper() as (place, _), lab.Weir(keeping(place)) as weir, Steady(*addresses) as steady:
+            before = sum(active(weir).values())
+            with lab.capture("client", "outer") as path:
+                for workers, how in ((2, "anew"), (2, "in place"), (1, "anew")):
+                    weir.stop(signal.SIGKILL)
+                    weir.environment["WEIR_LAB_WORKERS"] = str(workers)
+                    weir.start()
+                    self.assertIn(f'how="{how}"', said_of(weir, "go on"))
+                    self.assertEqual(sum(active(weir).values()), before)
+                    for _ in range(3):
+                        self.assertAllAnswer(steady.again(), COUNT * len(addresses))
+                    self.assertEqual(sum(active(weir).values()), before)
+            self.assertEqual(resets(path), [])
 
     def test_another_capacity_takes_them_over_one_by_one(self):
         addresses = list(lab.VIPS.values())

@@ -115,21 +115,21 @@ pub(crate) fn prepare(
     let table_lines = Table::lines_beside(capacity, templates);
     let client_lines = Clients::lines_for(config.ipv6_clients());
     let pages = if eal.has_hugepages() { Pages::Huge } else { Pages::Ordinary };
-    let sizes = Sizes { workers: count, capacity, table_lines, client_lines, pages };
+    let template_lines =
+        [Templates::lines_for(templates), Templates::lines_for_ipv6(config.ipv6_templates())];
+    let sizes = Sizes { workers: count, capacity, table_lines, client_lines, template_lines, pages };
     let made = match offer.tables(sizes, &config).with_context(shortage)? {
         Some(made) => made,
-        None => own_tables(eal, &lcores.of_workers[..count], sizes).with_context(shortage)?,
+        None => own_tables(eal, (&lcores.of_workers[..count], ports.first_socket()), sizes)
+            .with_context(shortage)?,
     };
-    let Made { tables, key, epoch, has_left, standing, kept, outcome } = made;
+    let Made { tables, templates, epoch, has_left, standing, kept, outcome } = made;
     let mut shared = Shared::new(count, config.ports.len());
     // Devices get new keys, so flows may come to other workers than they did.
     let flows_move = ports.flows_move || has_left && count > 1;
     shared.iter_mut().for_each(|shared| shared.flows_move = flows_move);
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
-    let memory = |lines| table_memory(eal, lines, ports.first_socket()).with_context(shortage);
-    let lines = memory(Templates::lines_for(templates))?;
-    let lines6 = memory(Templates::lines_for_ipv6(config.ipv6_templates()))?;
-    let templates = Arc::new(Templates::new(lines, lines6, key));
+    let templates = Arc::new(templates);
     let workers = (shared.clone(), templates.clone());
     let publish = Publish::new(config, &health, ports.macs.clone(), fences, workers, (kept, &standing))?;
     let is_kept = publish.is_kept();
@@ -206,7 +206,7 @@ pub(crate) fn explain_eal(problem: EalError, config: &Config) -> anyhow::Error {
 }
 
 /// Tables that end with this process.
-fn own_tables(eal: &Eal, lcores: &[LcoreId], sizes: Sizes) -> Result<Made> {
+fn own_tables(eal: &Eal, (lcores, of_templates): (&[LcoreId], SocketId), sizes: Sizes) -> Result<Made> {
     let key = HashKey::draw(random_u64)?;
     let table = |lcore: &LcoreId| {
         let memory = |lines| table_memory(eal, lines, lcore.socket());
@@ -214,9 +214,10 @@ fn own_tables(eal: &Eal, lcores: &[LcoreId], sizes: Sizes) -> Result<Made> {
         Ok(table.with_clients(memory(sizes.client_lines)?))
     };
     let tables = lcores.iter().map(table).collect::<Result<_>>()?;
+    let [v4, v6] = sizes.template_lines.map(|lines| table_memory(eal, lines, of_templates));
     Ok(Made {
         tables,
-        key,
+        templates: Templates::new(v4?, v6?, key),
         epoch: dpdk::tsc(),
         has_left: false,
         standing: Standing::default(),

@@ -14,6 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 use weir_config::model::Config;
 use weir_dataplane::conn::table::{HashKey, Table};
+use weir_dataplane::conn::template::Templates;
 use weir_dataplane::kept::{
     Adopted, BOOK_LINES, Book, Census, Clock, Header, Judge, Machine, Numbers, Refusal, adopt, lay_out,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Sizes {
     pub(crate) table_lines: usize,
     /// Lines of IPv6 clients of each.
     pub(crate) client_lines: usize,
+    /// Lines of all workers' templates, of IPv4 and of IPv6.
+    pub(crate) template_lines: [usize; 2],
     /// Of which pages.
     pub(crate) pages: Pages,
 }
@@ -49,8 +52,8 @@ pub(crate) struct Sizes {
 pub(crate) struct Made {
     /// By worker.
     pub(crate) tables: Vec<Table>,
-    /// The secret of their hash.
-    pub(crate) key: HashKey,
+    /// Of all of them.
+    pub(crate) templates: Templates,
     /// The cycle at which the workers' clocks began.
     pub(crate) epoch: u64,
     /// Connections have come with them from the process before.
@@ -105,7 +108,9 @@ struct Left {
     header: Header,
     clock: Clock,
     numbers: Numbers,
+    judge: Judge,
     tables: Vec<Table>,
+    templates: Templates,
     adopted: Adopted,
 }
 
@@ -144,7 +149,8 @@ impl Offer {
             }
         };
         outcome.found = left.as_ref().map_or(0, |left| left.adopted.found);
-        let rebuilt = left.as_ref().map_or(0, |left| left.adopted.rebuilt);
+        let Adopted { rebuilt, templates, .. } =
+            left.as_ref().map_or_else(Adopted::default, |left| left.adopted.clone());
         let made = match left {
             Some(left) if left.fits(sizes) => {
                 outcome.how = Some("in place");
@@ -159,7 +165,10 @@ impl Offer {
         outcome.adopted = made.tables.iter().map(Table::len).sum();
         outcome.seconds = begun.elapsed().as_secs_f64();
         if let Outcome { found, adopted, how: Some(how), seconds, .. } = outcome {
-            info!(found, adopted, how, rebuilt, seconds, "connections of the process before go on");
+            info!(
+                found,
+                adopted, templates, how, rebuilt, seconds, "connections of the process before go on"
+            );
         }
         Ok(Some(Made { outcome: Some(outcome), ..made }))
     }
@@ -180,24 +189,25 @@ impl Left {
         let numbers = book.numbers();
         let judge = Judge::new(&numbers, config);
         let capacity = usize::try_from(header.capacity).unwrap_or(usize::MAX);
-        let (tables, adopted) = adopt(pieces, (capacity, header.hash_key()), &judge);
-        Ok(Self { book, files: [book_file, file], header, clock, numbers, tables, adopted })
+        let (tables, templates, adopted) = adopt(pieces, (capacity, header.hash_key()), &judge);
+        Ok(Self { book, files: [book_file, file], header, clock, numbers, judge, tables, templates, adopted })
     }
 
     /// Whether it is of these sizes already.
     fn fits(&self, sizes: Sizes) -> bool {
-        let Header { workers, capacity, table_lines, client_lines, .. } = self.header;
+        let Header { workers, capacity, table_lines, client_lines, template_lines, .. } = self.header;
         let wanted = [sizes.workers, sizes.capacity, sizes.table_lines, sizes.client_lines];
         [workers, capacity, table_lines, client_lines] == wanted.map(|size| size as u64)
+            && template_lines == sizes.template_lines.map(|lines| lines as u64)
     }
 
     /// Takes it over in its place.
     fn go_on(self) -> Made {
         self.book.go_on(&self.clock);
         Made {
-            standing: Standing::of(&self.tables, &self.numbers),
+            standing: Standing::of(&self.tables, &self.templates, &self.numbers),
             tables: self.tables,
-            key: self.header.hash_key(),
+            templates: self.templates,
             epoch: self.clock.epoch,
             has_left: true,
             kept: Some(Kept { book: self.book, files: self.files, holder: None }),
@@ -207,17 +217,17 @@ impl Left {
 
     /// Puts its connections into tables of other sizes.
     fn put_anew(self, sizes: Sizes, holder: Holder, machine: &Machine) -> Result<Made> {
-        let Self { header, clock, numbers, .. } = self;
-        let census = Census::of(&self.tables);
+        let Self { header, clock, numbers, judge, .. } = self;
+        let census = Census::of(&self.tables, &self.templates);
         // Huge pages are not there twice.
         holder.forget();
-        drop((self.tables, self.book, self.files));
-        let Fresh { mut tables, book, files } = Fresh::new(sizes, header.key, &clock, machine)?;
-        census.put_into(&mut tables);
+        drop((self.tables, self.templates, self.book, self.files));
+        let Fresh { mut tables, templates, book, files } = Fresh::new(sizes, header.key, &clock, machine)?;
+        census.put_into(&mut tables, &templates, &judge);
         Ok(Made {
-            standing: Standing::of(&tables, &numbers),
+            standing: Standing::of(&tables, &templates, &numbers),
             tables,
-            key: header.hash_key(),
+            templates,
             epoch: clock.epoch,
             has_left: true,
             kept: Some(Kept { book, files, holder: Some(holder) }),
@@ -230,10 +240,10 @@ impl Left {
 fn fresh(sizes: Sizes, holder: Holder, machine: &Machine) -> Result<Made> {
     let key = HashKey::draw(random_u64)?;
     let clock = Clock::new(machine);
-    let Fresh { tables, book, files } = Fresh::new(sizes, key.parts(), &clock, machine)?;
+    let Fresh { tables, templates, book, files } = Fresh::new(sizes, key.parts(), &clock, machine)?;
     Ok(Made {
         tables,
-        key,
+        templates,
         epoch: clock.epoch,
         has_left: false,
         standing: Standing::default(),
@@ -245,6 +255,7 @@ fn fresh(sizes: Sizes, holder: Holder, machine: &Machine) -> Result<Made> {
 /// Memory that nobody has used yet.
 struct Fresh {
     tables: Vec<Table>,
+    templates: Templates,
     book: Book,
     files: [KeptMemory; 2],
 }
@@ -258,10 +269,12 @@ impl Fresh {
             capacity: sizes.capacity as u64,
             table_lines: sizes.table_lines as u64,
             client_lines: sizes.client_lines as u64,
+            template_lines: sizes.template_lines.map(|lines| lines as u64),
             key,
         };
         let octets = header.lines() as usize * size_of::<dpdk::Line>();
-        let wanted = || format!("{} MiB for connection tables ([connections] capacity)", octets >> 20);
+        let wanted =
+            || format!("{} MiB for connection tables ([connections] capacity, templates)", octets >> 20);
         let mut file = memory(octets, sizes.pages).with_context(wanted)?;
         let book_octets = BOOK_LINES * size_of::<dpdk::Line>();
         let mut book_file = KeptMemory::create(holder::NAMES[0], book_octets, Pages::Sparse)
@@ -274,7 +287,13 @@ impl Fresh {
         let pieces = lay_out(&header, |lines| file.cut(lines)).with_context(short)?;
         let key = header.hash_key();
         let table = |(lines, clients)| Table::new(lines, sizes.capacity, key).with_clients(clients);
-        Ok(Self { tables: pieces.into_iter().map(table).collect(), book, files: [book_file, file] })
+        let (v4, v6) = pieces.templates;
+        Ok(Self {
+            tables: pieces.tables.into_iter().map(table).collect(),
+            templates: Templates::new(v4, v6, key),
+            book,
+            files: [book_file, file],
+        })
     }
 }
 

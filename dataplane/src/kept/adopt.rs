@@ -4,21 +4,25 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use dpdk::memory::{Line, Slab};
 use hashbrown::{HashMap, HashSet};
-use weir_config::model::{Config, Identity};
+use weir_config::model::{Config, Family, Identity};
 
 use super::book::Numbers;
 use super::header::Header;
-use crate::conn::record::{Record, ServerId, VipId};
+use crate::conn::record::{Record, ServerId, ServiceId, VipId};
 use crate::conn::state::is_active;
 use crate::conn::table::{HashKey, Table, Verdict};
-use crate::snapshot::registry::{Resumed, Standing, vips};
+use crate::conn::template::{Loose, Owner, Templates, begins_network};
+use crate::snapshot::registry::{Resumed, Standing, Ties, vips};
 use crate::snapshot::vips::OWN;
 
-/// Which connections of the process before go on with a file. Those whose virtual server, or whose address, it does not have end, as they do
-/// after a reload; and so does what can be no connection, whoever has written it.
+/// Which connections of the process before go on with a file, and which templates. Those whose virtual server, or whose address, it does
+/// not have end, as they do after a reload; and so does what can be no connection, whoever has written it.
 pub struct Judge {
-    servers: HashMap<ServerId, Identity>,
+    /// Virtual servers of real servers, with their numbers.
+    servers: HashMap<ServerId, (Identity, ServiceId)>,
     vips: HashMap<VipId, IpAddr>,
+    /// Of the virtual servers whose templates mean with this file what they meant.
+    ties: HashMap<ServiceId, Ties>,
 }
 
 impl Judge {
@@ -26,25 +30,71 @@ impl Judge {
     pub fn new(numbers: &Numbers, config: &Config) -> Self {
         let wanted: HashSet<Identity> =
             config.virtual_servers.iter().map(|server| server.identity()).collect();
-        let known = numbers.servers.iter().map(|(number, named)| (*number, named.service));
+        let known = numbers.servers.iter();
+        let known = known.map(|(number, named)| (*number, (named.service, named.service_id)));
         let addresses = vips(config);
         let its = numbers.vips.iter().filter(|(_, vip)| addresses.contains(*vip));
+        let netmasks = config.virtual_servers.iter();
+        let netmasks: HashMap<Identity, u8> =
+            netmasks.filter_map(|server| Some((server.identity(), server.persistence?.netmask))).collect();
+        let ties = numbers.ties.iter().filter(|(_, ties)| netmasks.get(&ties.service) == Some(&ties.netmask));
         Self {
-            servers: known.filter(|(_, service)| wanted.contains(service)).collect(),
+            servers: known.filter(|(_, (service, _))| wanted.contains(service)).collect(),
             vips: its.map(|(number, vip)| (*number, *vip)).collect(),
+            ties: ties.map(|(number, ties)| (*number, *ties)).collect(),
         }
     }
 
-    /// What becomes of a record. Templates are not kept, so it hangs on none.
+    /// What becomes of a record. Whether it hangs on a template that goes on: [`Judge::tie`].
     pub fn judge(&self, record: Record) -> Verdict {
         if !self.goes_on(record) {
             return Verdict::End;
         }
-        if record.is_templated() { Verdict::Update(record.without_template()) } else { Verdict::Keep }
+        if record.is_templated() && self.ties_of(record.server()).is_none() {
+            return Verdict::Update(record.without_template());
+        }
+        Verdict::Keep
+    }
+
+    /// Counts in all connections that hang on a template. The others of those that say so hang on none from now on.
+    pub fn tie(&self, tables: &mut [Table], templates: &Templates) {
+        // Then none says so.
+        if self.ties.is_empty() {
+            return;
+        }
+        for table in tables {
+            let (view, lines) = (table.view(), table.lines());
+            let hangs = |record: Record| {
+                let ((owner, ties), client) = self.ties_of(record.server()).zip(view.client(record))?;
+                templates.tie(client, ties.netmask, owner, record.server()).then_some(())
+            };
+            table.sweep(lines, None, |record| match record.is_templated() && hangs(record).is_none() {
+                true => Verdict::Update(record.without_template()),
+                false => Verdict::Keep,
+            });
+        }
+    }
+
+    /// Whether a template goes on: its virtual server and its real server are the same as ever.
+    fn has_template(&self, address: IpAddr, owner: Owner, server: ServerId) -> bool {
+        self.ties_of(server).is_some_and(|(its, ties)| {
+            let family = match ties.service {
+                Identity::Address { address, .. } => Family::of(address),
+                Identity::Mark { family, .. } => family,
+            };
+            its == owner && family == Family::of(address) && begins_network(address, ties.netmask)
+        })
+    }
+
+    /// Whose templates tie to a real server, and what they mean.
+    fn ties_of(&self, server: ServerId) -> Option<(Owner, Ties)> {
+        let (identity, service) = *self.servers.get(&server)?;
+        let ties = self.ties.get(&service).filter(|ties| ties.service == identity)?;
+        Some((Owner { service, epoch: ties.epoch }, *ties))
     }
 
     fn goes_on(&self, record: Record) -> bool {
-        let Some(service) = self.servers.get(&record.server()) else { return false };
+        let Some((service, _)) = self.servers.get(&record.server()) else { return false };
         let vip = self.vips.get(&record.vip());
         match *service {
             Identity::Address { address, port, protocol } => {
@@ -66,45 +116,60 @@ pub struct Adopted {
     pub found: usize,
     /// Those that go on.
     pub kept: usize,
+    /// Templates that do.
+    pub templates: usize,
     /// Tables that were not in order, so that all of their records were put in anew.
     pub rebuilt: usize,
 }
 
-/// Cuts the tables' memory, without its first line, into each worker's: table and clients. `None`: it is too small.
-pub fn lay_out(
-    header: &Header,
-    mut cut: impl FnMut(usize) -> Option<Slab<Line>>,
-) -> Option<Vec<(Slab<Line>, Slab<Line>)>> {
-    let [table, clients] = [header.table_lines, header.client_lines].map(|lines| usize::try_from(lines).ok());
-    let (table, clients) = (table?, clients?);
-    (0..header.workers).map(|_| Some((cut(table)?, cut(clients)?))).collect()
+/// The tables' memory, cut.
+pub struct Pieces {
+    /// By worker: table and clients.
+    pub tables: Vec<(Slab<Line>, Slab<Line>)>,
+    /// Templates of IPv4 and of IPv6.
+    pub templates: (Slab<Line>, Slab<Line>),
 }
 
-/// Takes over the tables of all workers as they are.
+/// Cuts the tables' memory, without its first line. `None`: it is too small.
+pub fn lay_out(header: &Header, mut cut: impl FnMut(usize) -> Option<Slab<Line>>) -> Option<Pieces> {
+    let mut cut = |lines: u64| usize::try_from(lines).ok().and_then(&mut cut);
+    let tables = (0..header.workers).map(|_| Some((cut(header.table_lines)?, cut(header.client_lines)?)));
+    let tables = tables.collect::<Option<_>>()?;
+    let [v4, v6] = header.template_lines;
+    Some(Pieces { tables, templates: (cut(v4)?, cut(v6)?) })
+}
+
+/// Takes over the tables of all workers, and their templates, as they are.
 pub fn adopt(
-    pieces: Vec<(Slab<Line>, Slab<Line>)>,
+    pieces: Pieces,
     (capacity, key): (usize, HashKey),
     judge: &Judge,
-) -> (Vec<Table>, Adopted) {
+) -> (Vec<Table>, Templates, Adopted) {
     let mut adopted = Adopted::default();
-    let tables = pieces.into_iter().map(|piece| {
+    let tables = pieces.tables.into_iter().map(|piece| {
         let (table, left) = Table::adopt(piece, capacity, key, |record| judge.judge(record));
         adopted.found += left.found;
         adopted.kept += left.kept;
         adopted.rebuilt += usize::from(left.rebuilt);
         table
     });
-    (tables.collect(), adopted)
+    let mut tables: Vec<Table> = tables.collect();
+    let is_known = |address, owner, server| judge.has_template(address, owner, server);
+    let templates = Templates::adopt(pieces.templates, key, is_known);
+    judge.tie(&mut tables, &templates);
+    adopted.templates = templates.total();
+    (tables, templates, adopted)
 }
 
-/// Connections outside of any table, by worker, on their way into others.
+/// Connections outside of any table, by worker, on their way into others, and templates.
 pub struct Census {
     records: Vec<Vec<(Record, Option<Ipv6Addr>)>>,
+    templates: Loose,
 }
 
 impl Census {
     /// Those of these tables.
-    pub fn of(tables: &[Table]) -> Self {
+    pub fn of(tables: &[Table], templates: &Templates) -> Self {
         let of = |table: &Table| {
             let client = |record: Record| {
                 let client = record.client();
@@ -112,11 +177,11 @@ impl Census {
             };
             table.iter().map(client).collect()
         };
-        Self { records: tables.iter().map(of).collect() }
+        Self { records: tables.iter().map(of).collect(), templates: templates.loose() }
     }
 
     /// Puts them into other tables: with as many workers each into its own one's. Returns how many found room.
-    pub fn put_into(self, tables: &mut [Table]) -> usize {
+    pub fn put_into(self, tables: &mut [Table], templates: &Templates, judge: &Judge) -> usize {
         let (before, workers) = (self.records.len(), tables.len());
         let records = self.records.into_iter().enumerate().flat_map(|(worker, records)| {
             records.into_iter().map(move |(record, client)| (worker, record, client))
@@ -126,14 +191,19 @@ impl Census {
             let worker = if before == workers { worker } else { number % workers };
             put += usize::from(tables[worker].take_in(record, client).is_ok());
         }
+        templates.take_in(self.templates);
+        judge.tie(tables, templates);
         put
     }
 }
 
 impl Standing {
-    /// What the connections of these tables name, by these numbers.
-    pub fn of(tables: &[Table], numbers: &Numbers) -> Self {
+    /// What the connections of these tables name, and the templates, by these numbers.
+    pub fn of(tables: &[Table], templates: &Templates, numbers: &Numbers) -> Self {
         let mut servers: HashMap<ServerId, Vec<[u32; 2]>> = HashMap::new();
+        for (_, template) in templates.listed() {
+            servers.entry(template.server()).or_insert_with(|| vec![[0; 2]; tables.len()]);
+        }
         let mut vips: HashSet<VipId> = HashSet::new();
         let mut hashes = [false; 2];
         for (worker, table) in tables.iter().enumerate() {
@@ -149,6 +219,7 @@ impl Standing {
             .into_iter()
             .filter_map(|(id, counts)| Some(Resumed { id, named: *numbers.servers.get(&id)?, counts }));
         let vips = vips.into_iter().filter_map(|vip| Some((vip, *numbers.vips.get(&vip)?)));
-        Self { vips: vips.collect(), servers: servers.collect(), hashes }
+        let ties = numbers.ties.values().copied().collect();
+        Self { vips: vips.collect(), servers: servers.collect(), ties, hashes }
     }
 }

@@ -1,6 +1,7 @@
 //! What the numbers in records mean, by content, for the next process.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use dpdk::memory::{Line, Slab};
@@ -11,21 +12,29 @@ use super::header::{self, Clock, Header, Machine, Refusal};
 use super::{load_sealed, store_sealed};
 use crate::conn::record::{ServerId, ServiceId, VipId};
 use crate::snapshot::Snapshot;
-use crate::snapshot::registry::Named;
+use crate::snapshot::registry::{Named, Ties};
+use crate::snapshot::service::Service;
 use crate::snapshot::vips::OWN;
 
 const VIPS: usize = OWN as usize;
 const SERVERS: usize = ServerId::MAX as usize + 1;
-/// Where the highest number of a real server stands that was ever given, in the header's line of states.
+const SERVICES: usize = ServiceId::NONE.0 as usize;
+const FIRST_SERVER: usize = header::LINES + VIPS;
+const FIRST_SERVICE: usize = FIRST_SERVER + SERVERS;
+/// Where the highest numbers stand that were ever given, of a real server and of a virtual server with persistence, in the header's
+/// line of states.
 const END: (usize, usize) = (2, 1);
+const SERVICES_END: (usize, usize) = (2, 2);
 /// Lines of the whole book. Pages of it that no number needs take no memory.
-pub const BOOK_LINES: usize = header::LINES + VIPS + SERVERS;
+pub const BOOK_LINES: usize = FIRST_SERVICE + SERVICES;
 
 /// See the module. The header stands in front.
 pub struct Book {
     lines: Slab<Line>,
     /// Numbers of real servers are written as of this generation.
     generation: u64,
+    /// And epochs of persistence as of this one.
+    epochs_since: u64,
 }
 
 /// What a book says.
@@ -35,6 +44,8 @@ pub struct Numbers {
     pub vips: HashMap<VipId, IpAddr>,
     /// Real servers.
     pub servers: HashMap<ServerId, Named>,
+    /// Virtual servers with persistence.
+    pub ties: HashMap<ServiceId, Ties>,
 }
 
 impl Book {
@@ -43,7 +54,7 @@ impl Book {
         header.write(&lines);
         clock.write(&lines);
         header.mark(front);
-        Self { lines, generation: 0 }
+        Self { lines, generation: 0, epochs_since: 0 }
     }
 
     /// What the next process needs is there.
@@ -59,7 +70,7 @@ impl Book {
         let header = Header::read(&lines, machine)?;
         let clock = Clock::read(&lines)?;
         let next = clock.go_on(machine)?;
-        Ok((Self { lines, generation: 0 }, header, next))
+        Ok((Self { lines, generation: 0, epochs_since: 0 }, header, next))
     }
 
     /// This process counts time as told from now on.
@@ -79,18 +90,25 @@ impl Book {
 
     /// What it says. An entry that is not whole says nothing: no record can name it.
     pub fn numbers(&self) -> Numbers {
-        let end = self.lines[END.0].0[END.1].load(Relaxed).min(SERVERS as u64) as usize;
+        let end = |(line, word): (usize, usize), most: usize| {
+            self.lines[line].0[word].load(Relaxed).min(most as u64) as usize
+        };
         let vips = self.lines[header::LINES..][..VIPS].iter().enumerate();
         let vips = vips.filter_map(|(number, line)| {
             let words = load_sealed(line).filter(|words| words[0] == number as u64 + 1)?;
             Some((VipId(number as u16), address([words[1], words[2]], words[3])?))
         });
-        let servers = self.lines[header::LINES + VIPS..][..end].iter().enumerate();
+        let servers = self.lines[FIRST_SERVER..][..end(END, SERVERS)].iter().enumerate();
         let servers = servers.filter_map(|(number, line)| {
             let words = load_sealed(line).filter(|words| words[0] as u32 == number as u32)?;
             Some((ServerId(number as u32), named(words)?))
         });
-        Numbers { vips: vips.collect(), servers: servers.collect() }
+        let ties = self.lines[FIRST_SERVICE..][..end(SERVICES_END, SERVICES)].iter().enumerate();
+        let ties = ties.filter_map(|(number, line)| {
+            let words = load_sealed(line).filter(|words| words[0] as u32 == number as u32 + 1)?;
+            Some((ServiceId(number as u16), ties_of(words)?))
+        });
+        Numbers { vips: vips.collect(), servers: servers.collect(), ties: ties.collect() }
     }
 
     /// Writes down what the numbers of a snapshot mean that will be put in force.
@@ -100,33 +118,47 @@ impl Book {
             let wanted = [u64::from(number.0) + 1, words[0], words[1], family, 0, 0, 0];
             self.write(header::LINES + usize::from(number.0), wanted);
         }
-        if self.generation == snapshot.numbers_generation {
+        let now = (snapshot.numbers_generation, snapshot.epochs_since);
+        if (self.generation, self.epochs_since) == now {
             return;
         }
-        self.generation = snapshot.numbers_generation;
+        (self.generation, self.epochs_since) = now;
+        self.note_ties(snapshot);
         let end = snapshot.numbered().map(|server| u64::from(server.id.0) + 1).max().unwrap_or(0);
-        let known = &self.lines[END.0].0[END.1];
-        known.store(known.load(Relaxed).max(end), Release);
+        self.note_end(END, end);
         for server in snapshot.numbered() {
             // What is left of a virtual server that is gone stands there already.
             let Some(service) = snapshot.service(server.service) else { continue };
-            let service = match service.mark {
-                Some(mark) => Identity::Mark { mark, family: Family::of(service.address) },
-                None => Identity::Address {
-                    address: service.address,
-                    port: service.port,
-                    protocol: service.protocol,
-                },
-            };
             let named = Named {
-                service,
+                service: identity_of(service),
                 service_id: server.service,
                 server: (server.ip(), server.named_port),
                 forwarding: server.forwarding,
                 port: server.port,
             };
-            self.write(header::LINES + VIPS + server.id.index(), words_of(server.id, &named));
+            self.write(FIRST_SERVER + server.id.index(), words_of(server.id, &named));
         }
+    }
+
+    /// A line that is not whole, as when this was interrupted, costs the templates of a virtual server, which it has given up.
+    fn note_ties(&self, snapshot: &Snapshot) {
+        let is_written = |service: &&Arc<Service>| {
+            service.persistence.is_some() || self.lines[line_of(service.id)].0[7].load(Relaxed) != 0
+        };
+        let end = |service: &Arc<Service>| u64::from(service.id.0) + 1;
+        self.note_end(SERVICES_END, snapshot.services().filter(is_written).map(end).max().unwrap_or(0));
+        for service in snapshot.services().filter(is_written) {
+            let persistence = service.persistence.map_or(0, |persistence| u64::from(persistence.netmask) + 1);
+            let (words, facts, mark) = identity_words(identity_of(service));
+            let number = u64::from(service.id.0) + 1;
+            let number = number | u64::from(service.epoch.number) << 32 | persistence << 48;
+            self.write(line_of(service.id), [number, facts, mark, words[0], words[1], 0, 0]);
+        }
+    }
+
+    fn note_end(&self, (line, word): (usize, usize), end: u64) {
+        let known = &self.lines[line].0[word];
+        known.store(known.load(Relaxed).max(end), Release);
     }
 
     fn write(&self, line: usize, words: [u64; 7]) {
@@ -145,15 +177,7 @@ impl Book {
 /// ```
 fn words_of(id: ServerId, named: &Named) -> [u64; 7] {
     let (server, server_family) = words(named.server.0);
-    let (service, mut facts) = match named.service {
-        Identity::Address { address, port, protocol } => {
-            let (words, family) = words(address);
-            ((words, 0), family << 1 | (protocol as u64) << 3 | u64::from(port) << 16)
-        }
-        Identity::Mark { mark, family } => {
-            (([0; 2], u64::from(mark)), u64::from(family == Family::V6) << 1 | 1 << 2)
-        }
-    };
+    let (service, mut facts, mark) = identity_words(named.service);
     let forwarding = match named.forwarding {
         Forwarding::Dr => 0,
         Forwarding::Tun => 1,
@@ -161,13 +185,64 @@ fn words_of(id: ServerId, named: &Named) -> [u64; 7] {
     };
     facts |= server_family | forwarding << 5 | u64::from(named.server.1) << 32 | u64::from(named.port) << 48;
     let number = u64::from(id.0) | u64::from(named.service_id.0) << 32;
-    [number, facts, service.1, service.0[0], service.0[1], server[0], server[1]]
+    [number, facts, mark, service[0], service[1], server[0], server[1]]
 }
 
 fn named([number, facts, mark, service0, service1, server0, server1]: [u64; 7]) -> Option<Named> {
-    let service = match facts >> 2 & 1 {
+    Some(Named {
+        service: identity(facts, mark, [service0, service1])?,
+        service_id: ServiceId((number >> 32) as u16),
+        server: (address([server0, server1], facts & 1)?, (facts >> 32) as u16),
+        forwarding: match facts >> 5 & 3 {
+            0 => Forwarding::Dr,
+            1 => Forwarding::Tun,
+            2 => Forwarding::Nat,
+            _ => return None,
+        },
+        port: (facts >> 48) as u16,
+    })
+}
+
+/// Of the line of a virtual server: `| netmask + 1, 16 | epoch 16 | number + 1, 32 |`, then three as of a real server's.
+fn ties_of([number, facts, mark, service0, service1, ..]: [u64; 7]) -> Option<Ties> {
+    Some(Ties {
+        service: identity(facts, mark, [service0, service1])?,
+        epoch: (number >> 32) as u16,
+        netmask: u8::try_from(number >> 48).ok()?.checked_sub(1)?,
+    })
+}
+
+fn line_of(service: ServiceId) -> usize {
+    FIRST_SERVICE + usize::from(service.0)
+}
+
+fn identity_of(service: &Service) -> Identity {
+    match service.mark {
+        Some(mark) => Identity::Mark { mark, family: Family::of(service.address) },
+        None => {
+            let Service { address, port, protocol, .. } = *service;
+            Identity::Address { address, port, protocol }
+        }
+    }
+}
+
+/// Its address, its part of the facts, its mark.
+fn identity_words(service: Identity) -> ([u64; 2], u64, u64) {
+    match service {
+        Identity::Address { address, port, protocol } => {
+            let (words, family) = words(address);
+            (words, family << 1 | (protocol as u64) << 3 | u64::from(port) << 16, 0)
+        }
+        Identity::Mark { mark, family } => {
+            ([0; 2], u64::from(family == Family::V6) << 1 | 1 << 2, u64::from(mark))
+        }
+    }
+}
+
+fn identity(facts: u64, mark: u64, words: [u64; 2]) -> Option<Identity> {
+    Some(match facts >> 2 & 1 {
         0 => Identity::Address {
-            address: address([service0, service1], facts >> 1 & 1)?,
+            address: address(words, facts >> 1 & 1)?,
             port: (facts >> 16) as u16,
             protocol: match facts >> 3 & 3 {
                 0 => Protocol::Tcp,
@@ -180,18 +255,6 @@ fn named([number, facts, mark, service0, service1, server0, server1]: [u64; 7]) 
             mark: u32::try_from(mark).ok()?,
             family: if facts >> 1 & 1 == 0 { Family::V4 } else { Family::V6 },
         },
-    };
-    Some(Named {
-        service,
-        service_id: ServiceId((number >> 32) as u16),
-        server: (address([server0, server1], facts & 1)?, (facts >> 32) as u16),
-        forwarding: match facts >> 5 & 3 {
-            0 => Forwarding::Dr,
-            1 => Forwarding::Tun,
-            2 => Forwarding::Nat,
-            _ => return None,
-        },
-        port: (facts >> 48) as u16,
     })
 }
 

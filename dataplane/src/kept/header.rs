@@ -8,13 +8,14 @@ use super::{load_sealed, store_sealed};
 use crate::conn::clients::Clients;
 use crate::conn::clients::adopt::LAYOUT as CLIENTS_LAYOUT;
 use crate::conn::table::{HashKey, Table};
+use crate::conn::template::Templates;
 
 /// Lines of the header: two of facts, one that says whether all is there, two for the clock.
 pub(super) const LINES: usize = 5;
 const MAGIC: u64 = u64::from_le_bytes(*b"weirkept");
 const TABLES_MAGIC: u64 = u64::from_le_bytes(*b"weirtabs");
 /// Says what records, the book and this header look like. Goes up by one with every change of these; see ARCHITECTURE.md.
-const LAYOUT: u64 = 1;
+const LAYOUT: u64 = 2;
 const READY: u64 = u64::from_le_bytes(*b"complete");
 const STATE_LINE: usize = 2;
 const CLOCK_LINE: usize = 3;
@@ -86,14 +87,17 @@ pub struct Header {
     pub table_lines: u64,
     /// Lines of IPv6 clients of each.
     pub client_lines: u64,
+    /// Lines of all workers' templates, of IPv4 and of IPv6.
+    pub template_lines: [u64; 2],
     /// The secret of the hash.
     pub key: [u64; 2],
 }
 
 impl Header {
-    /// Lines of the tables' memory: one in front, then each worker's.
+    /// Lines of the tables' memory: one in front, then each worker's, then the templates.
     pub fn lines(&self) -> u64 {
-        self.table_lines.saturating_add(self.client_lines).saturating_mul(self.workers).saturating_add(1)
+        let tables = self.table_lines.saturating_add(self.client_lines).saturating_mul(self.workers);
+        self.template_lines.iter().fold(tables.saturating_add(1), |sum, lines| sum.saturating_add(*lines))
     }
 
     /// The secret of the hash.
@@ -115,7 +119,10 @@ impl Header {
             self.capacity,
         ];
         store_sealed(&lines[0], first);
-        store_sealed(&lines[1], [self.table_lines, self.client_lines, key[0], key[1], self.session, 0, 0]);
+        let [templates, templates6] = self.template_lines;
+        let second =
+            [self.table_lines, self.client_lines, key[0], key[1], self.session, templates, templates6];
+        store_sealed(&lines[1], second);
     }
 
     /// All else is there.
@@ -134,14 +141,18 @@ impl Header {
         }
         let sealed = load_sealed(&lines[0]).zip(load_sealed(&lines[1]));
         let ([_, _, boot0, boot1, session, workers, capacity], rest) = sealed.ok_or(Refusal::Damaged)?;
-        let [table_lines, client_lines, xor, multiply, again, ..] = rest;
+        let [table_lines, client_lines, xor, multiply, again, template_lines @ ..] = rest;
         if again != session {
             return Err(Refusal::Damaged);
         }
         let (boot, key) = ([boot0, boot1], [xor, multiply]);
         // Whoever wrote it.
-        let is_table = usize::try_from(table_lines).is_ok_and(|lines| lines >= Table::lines_for(0));
-        if !is_table || !usize::try_from(client_lines).is_ok_and(Clients::takes) {
+        let size = |lines: u64| usize::try_from(lines).ok();
+        let is_table = size(table_lines).is_some_and(|lines| lines >= Table::lines_for(0));
+        let has_clients = size(client_lines).is_some_and(Clients::takes);
+        let [templates, templates6] = template_lines.map(size);
+        let has_templates = templates.zip(templates6).is_some_and(|(v4, v6)| Templates::takes([v4, v6]));
+        if !is_table || !has_clients || !has_templates {
             return Err(Refusal::Damaged);
         }
         if boot != machine.boot {
@@ -150,7 +161,7 @@ impl Header {
         if word(STATE_LINE, 0) != READY {
             return Err(Refusal::Unfinished);
         }
-        Ok(Self { boot, session, workers, capacity, table_lines, client_lines, key })
+        Ok(Self { boot, session, workers, capacity, table_lines, client_lines, template_lines, key })
     }
 
     /// Marks the tables as those of this header.

@@ -1,10 +1,10 @@
 //! Connection tables that outlive the process.
 //!
-//! Two memory files are kept by somebody else. One has the tables of all workers as these use them. The other is the book: a
+//! Two memory files are kept by somebody else. One has the tables of all workers and the templates as these use them. The other is the book: a
 //! [`Header`] that says what is where and whose it is, the worker's [`Clock`], and what the numbers in records mean, by content ([`Book`]).
 //!
 //! # Why the next process may trust it
-//! *A record is a connection's* at every moment (`conn/table/adopt.rs`).
+//! *A record is a connection's* at every moment (`conn/table/adopt.rs`), and a template its client's (`conn/template/adopt.rs`).
 //!
 //! *A number means what the book says.* It is written there before the snapshot with it is put in force, so no record names it
 //! earlier; and it is not given to another real server while a record may name it (invariant 9). Each entry has its own checksum, which is
@@ -21,7 +21,7 @@ mod header;
 #[cfg(test)]
 mod tests;
 
-pub use adopt::{Adopted, Census, Judge, adopt, lay_out};
+pub use adopt::{Adopted, Census, Judge, Pieces, adopt, lay_out};
 pub use book::{BOOK_LINES, Book, Numbers};
 pub use header::{Clock, Header, Machine, Refusal};
 

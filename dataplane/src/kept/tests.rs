@@ -11,6 +11,7 @@ use super::*;
 use crate::conn::clients::Clients;
 use crate::conn::record::{ServerId, VipId};
 use crate::conn::table::Table;
+use crate::conn::template::Templates;
 use crate::sched::Options;
 use crate::snapshot::registry::{Progress, Registry, Resumed, Standing};
 use crate::wire::ethernet::MacAddress;
@@ -26,6 +27,7 @@ fn header() -> Header {
         capacity: 1_024,
         table_lines: Table::lines_for(1_024) as u64,
         client_lines: Clients::lines_for(16) as u64,
+        template_lines: [Templates::lines_for(8) as u64, Templates::lines_for_ipv6(8) as u64],
         key: [3, 5],
     }
 }
@@ -130,6 +132,13 @@ fn tables_that_are_others_or_cut_are_refused() {
         let refused = read(&memory, &MACHINE).and_then(|(header, _)| header.check(&front[0], octets));
         assert!(refused.is_err(), "{table_lines} and {client_lines}");
     }
+    for template_lines in [[0, 16], [8, 0], [9, 16], [8, 18], [u64::MAX, 16], [8, u64::MAX - 3]] {
+        let lying = Header { template_lines, ..header };
+        lying.write(&again(&memory));
+        Header::complete(&again(&memory));
+        let refused = read(&memory, &MACHINE).and_then(|(header, _)| header.check(&front[0], octets));
+        assert!(refused.is_err(), "{template_lines:?}");
+    }
 }
 
 fn config(text: &str) -> Config {
@@ -181,6 +190,47 @@ fn the_book_says_what_every_number_means_and_the_next_registry_gives_the_same() 
 }
 
 #[test]
+fn the_book_says_what_templates_mean_and_a_reload_gives_them_up_as_ever() {
+    let macs = [MacAddress([2, 0, 0, 0, 0, 1])];
+    let lasting = |netmask: Option<u8>| {
+        let lines = netmask.map_or_else(String::new, |netmask| {
+            format!("persistence_timeout = 300\npersistence_netmask = {netmask}\n")
+        });
+        let text = service("10.0.0.100", "dr", &["10.0.0.11"]);
+        config(&text.replacen("forwarding", &format!("{lines}forwarding"), 1))
+    };
+    let (memory, _) = written();
+    let (mut book, ..) = Book::read(again(&memory), &MACHINE).expect("a book");
+    let mut registry = Registry::new(1, Options::default());
+    let mut epochs = Vec::new();
+    for netmask in [None, Some(24), Some(24), Some(16), None, Some(16)] {
+        let snapshot = registry.snapshot(&lasting(netmask), &macs, Progress::default()).expect("served");
+        book.note(&snapshot);
+        let service = snapshot.services().next().expect("one");
+        let ties = book.numbers().ties.get(&service.id).copied();
+        assert_eq!(ties.map(|ties| ties.netmask), netmask);
+        assert!(ties.is_none_or(|ties| ties.epoch == service.epoch.number));
+        epochs.push(service.epoch.number);
+    }
+    assert_eq!(epochs, [0, 1, 1, 2, 3, 4]);
+    // The next process goes on with the epoch, unless its file means another one.
+    let numbers = book.numbers();
+    for (netmask, epoch) in [(Some(16), 4), (Some(24), 5), (None, 5)] {
+        let servers = numbers.servers.iter();
+        let servers = servers.map(|(id, named)| Resumed { id: *id, named: *named, counts: vec![[0, 0]] });
+        let standing = Standing {
+            servers: servers.collect(),
+            ties: numbers.ties.values().copied().collect(),
+            ..Standing::default()
+        };
+        let mut next = Registry::new(1, Options::default());
+        next.resume(&lasting(netmask), &standing);
+        let resumed = next.snapshot(&lasting(netmask), &macs, Progress::default()).expect("served");
+        assert_eq!(resumed.services().next().expect("one").epoch.number, epoch);
+    }
+}
+
+#[test]
 fn numbers_stay_with_what_they_mean_when_the_file_is_another_one() {
     let macs = [MacAddress([2, 0, 0, 0, 0, 1])];
     let before = config(&service("10.0.0.100", "nat", &["10.0.0.11", "10.0.0.12", "10.0.0.13"]));
@@ -206,6 +256,7 @@ fn numbers_stay_with_what_they_mean_when_the_file_is_another_one() {
     let standing = Standing {
         vips: vec![(vip, "10.0.0.100".parse().expect("an address"))],
         servers: vec![standing(12), standing(13)],
+        ties: Vec::new(),
         hashes: [true, false],
     };
     // Others in front of it, and one is gone; another method, too.

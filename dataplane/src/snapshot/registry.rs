@@ -55,7 +55,7 @@ use lists::{candidates, entrants, in_order, list};
 use numbers::Numbers;
 pub use parts::vips;
 use parts::{Place, make_bindings, make_port, make_server, make_switches, nobody};
-pub use resume::{Named, Resumed, Standing};
+pub use resume::{Named, Resumed, Standing, Ties};
 pub use served::{NotServed, check};
 
 /// How far the workers are, those that are furthest behind.
@@ -94,6 +94,8 @@ struct ServiceEntry {
     /// `None`: its list is walked.
     noted: Option<Noted>,
     epoch: Epoch,
+    /// The prefix of clients that templates of this epoch tie; `None`: there are none.
+    netmask: Option<u8>,
     /// What those have carried that are no longer in `servers`: totals of a virtual server never go back.
     retired: Traffic,
 }
@@ -102,6 +104,7 @@ impl ServiceEntry {
     /// It is not served any more. Connections of its real servers may linger.
     fn remove(&mut self) {
         self.current = None;
+        self.netmask = None;
         self.servers.values_mut().for_each(ServerEntry::set_absent);
     }
 
@@ -362,6 +365,7 @@ impl Registry {
                 servers: HashMap::new(),
                 noted: None,
                 epoch: Epoch::default(),
+                netmask: netmask_of(wanted),
                 retired: Traffic::default(),
             },
         };
@@ -623,13 +627,17 @@ impl Registry {
 impl ServiceEntry {
     /// The entry with a new epoch, if the templates that there are lose their meaning with `wanted`.
     fn in_epoch_of(mut self, wanted: &VirtualServer, generation: u64) -> Self {
-        let netmask = |server: &VirtualServer| server.persistence.map(|persistence| persistence.netmask);
-        let is_same = self.current.as_ref().is_some_and(|(old, ..)| netmask(old) == netmask(wanted));
-        if !is_same {
+        let netmask = netmask_of(wanted);
+        if self.netmask != netmask {
             self.epoch = Epoch { number: self.epoch.number.wrapping_add(1), since: generation };
+            self.netmask = netmask;
         }
         self
     }
+}
+
+fn netmask_of(server: &VirtualServer) -> Option<u8> {
+    server.persistence.map(|persistence| persistence.netmask)
 }
 
 impl ServiceEntry {

@@ -54,6 +54,9 @@ pub trait Key: Copy + Eq + Debug {
     /// First address of the client network.
     fn address(self) -> IpAddr;
 
+    /// Whether it may be one, whoever has written it.
+    fn is_sound(self) -> bool;
+
     /// Whether it is of the same virtual server and the same epoch as `other`.
     fn is_beside(self, other: Self) -> bool;
 }
@@ -105,6 +108,10 @@ impl Key for TemplateKey {
         self.client().into()
     }
 
+    fn is_sound(self) -> bool {
+        self.owner().service != ServiceId::NONE
+    }
+
     #[inline(always)]
     fn is_beside(self, other: Self) -> bool {
         (self.0 ^ other.0) as u32 == 0
@@ -153,6 +160,11 @@ impl Key for TemplateKey6 {
     fn address(self) -> IpAddr {
         let [upper, lower] = self.network;
         Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)).into()
+    }
+
+    fn is_sound(self) -> bool {
+        let owner = self.owner();
+        owner.service != ServiceId::NONE && owner.word() == self.owner
     }
 
     fn is_beside(self, other: Self) -> bool {

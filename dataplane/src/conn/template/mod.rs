@@ -51,6 +51,7 @@
 //! them can't be counted out any more. A real server's number is in use as long as a template names it
 //! ([`Templates::names`]).
 
+mod adopt;
 mod key;
 mod word;
 
@@ -66,6 +67,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dpdk::memory::{Line, Slab};
 use hashbrown::HashSet;
 
+pub use self::adopt::{Loose, begins_network};
 pub use self::key::{Key, Owner, TemplateKey, TemplateKey6};
 use self::word::Word;
 pub use self::word::{CONNECTIONS_MAX, LIFETIME_SECS_MAX, Listed, STEP_SECS, Template};
@@ -285,7 +287,7 @@ impl<K: Key, const LINES: usize> Ledger<K, LINES> {
     pub fn has_room(&self, key: K, now: u32, lifetime_of: impl Fn(Template<K>) -> Option<u32>) -> bool {
         let home = self.home(key);
         (0..WINDOW * SLOTS).map(|place| self.slot(home, place)).any(|slot| {
-            let word = Word(self.value(slot).load(Acquire));
+            let word = self.word_at(slot);
             word.is_free() || word.age(now) != 0 && self.seems_over(slot, now, &lifetime_of)
         })
     }
@@ -446,7 +448,7 @@ impl<K: Key, const LINES: usize> Ledger<K, LINES> {
 
     /// Whether the template in a slot is over, at a glance: key and value may be of different moments.
     fn seems_over(&self, slot: Slot, now: u32, lifetime_of: &impl Fn(Template<K>) -> Option<u32>) -> bool {
-        let word = Word(self.value(slot).load(Acquire));
+        let word = self.word_at(slot);
         let key = self.key_at(slot, Relaxed);
         word.is_live()
             && lifetime_of(Template { key, word }).is_none_or(|lifetime| word.is_over(lifetime, now))
@@ -500,7 +502,7 @@ impl<K: Key, const LINES: usize> Ledger<K, LINES> {
     /// What lies in a slot, key and value of the same moment.
     fn read(&self, slot: Slot) -> Option<Template<K>> {
         loop {
-            let word = Word(self.value(slot).load(Acquire));
+            let word = self.word_at(slot);
             if !word.is_live() {
                 return None;
             }
@@ -573,6 +575,10 @@ impl<K: Key, const LINES: usize> Ledger<K, LINES> {
         self.word(slot.bucket, LINES * (slot.index + 1) + K::WORDS)
     }
 
+    fn word_at(&self, slot: Slot) -> Word {
+        Word(self.value(slot).load(Acquire))
+    }
+
     fn word(&self, bucket: usize, word: usize) -> &AtomicU64 {
         &self.lines[bucket * LINES + word / 8].0[word % 8]
     }
@@ -616,6 +622,11 @@ impl Header {
         let reach = reach.max(claim.place / SLOTS) as u64;
         let place = (claim.place as u64) << PLACE_SHIFT;
         self.next_turn(u64::from(claim.word.last()) << USE_SHIFT | place | reach << REACH_SHIFT | NAMES)
+    }
+
+    /// One that nothing was inserted by.
+    fn reaching(reach: usize) -> Self {
+        Self((reach as u64) << REACH_SHIFT)
     }
 
     /// The next one, that names nothing.

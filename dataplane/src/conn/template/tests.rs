@@ -14,7 +14,7 @@ use crate::address::Addr4;
 type Templates = Ledger<TemplateKey, 2>;
 
 /// A key that stands for a number, of one virtual server and port.
-trait Numbered: Key + Send + Sync {
+pub(super) trait Numbered: Key + Send + Sync {
     fn of(client: u32) -> Self;
     fn number(self) -> u32;
 }
@@ -47,10 +47,25 @@ thread_local! {
     /// One in so many pauses lets another thread run; 0: none does.
     static YIELDS: Cell<u64> = const { Cell::new(0) };
     static RANDOM: Cell<u64> = const { Cell::new(0x9e37_79b9_7f4a_7c15) };
+    /// After so many pauses this thread ends in the middle of what it does; 0: it does not.
+    static FUSE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Does something up to its `pauses`th pause, if it has so many. Returns whether it got to its end.
+pub(super) fn cut_short(pauses: u32, deed: impl FnOnce()) -> bool {
+    FUSE.set(pauses);
+    let is_done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(deed)).is_ok();
+    FUSE.set(0);
+    is_done
 }
 
 /// Stands between the steps of the operations: few cores then still see many interleavings.
 pub(super) fn pause() {
+    match FUSE.get() {
+        0 => {}
+        1 => std::panic::resume_unwind(Box::new("the end")),
+        left => FUSE.set(left - 1),
+    }
     let one_in = YIELDS.get();
     if one_in != 0 && random(one_in) == 0 {
         thread::yield_now();

@@ -140,6 +140,11 @@ impl Word {
         (self.connections() != 0).then_some(Self(self.0.wrapping_sub(CONNECTION)))
     }
 
+    /// With no connection.
+    pub(super) fn alone(self) -> Self {
+        Self(self.0 & !(u64::from(CONNECTIONS_MAX) << CONNECTIONS_SHIFT))
+    }
+
     /// Marked as assured; `None`: it is already.
     pub(super) fn assured(self) -> Option<Self> {
         (self.0 & ASSURED == 0).then_some(Self(self.0 | ASSURED))

@@ -19,7 +19,7 @@ pub(super) const VIP6: &str = "2001:db8::100";
 const SERVERS: [u8; 3] = [11, 12, 13];
 
 /// A virtual server of each family with the same real servers, as far as their last octets go.
-fn both(scheduler: &str, extra: &str) -> Config {
+pub(super) fn both(scheduler: &str, extra: &str) -> Config {
     let mut text = format!(
         "[connections]\ncapacity = 1024\n{extra}\n\
          [[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\", \"{OWN6}/64\"]\n"
@@ -74,16 +74,16 @@ fn tcp(port: u16, segment: u8, payload: usize) -> Vec<u8> {
     bytes
 }
 
-fn segment6(number: u8, port: u16, segment: u8) -> Vec<u8> {
+pub(super) fn segment6(number: u8, port: u16, segment: u8) -> Vec<u8> {
     packet6(client(number), v6(VIP6), (ipv4::TCP, 64), &tcp(port, segment, 0))
 }
 
-fn segment4(number: u8, port: u16, segment: u8) -> Vec<u8> {
+pub(super) fn segment4(number: u8, port: u16, segment: u8) -> Vec<u8> {
     frame(OWN, (Addr4::new(10, 0, 7, number), port), (VIP, 80), segment)
 }
 
 /// What became of a packet: the last octet of the real server's MAC, or 0 and the flags of the RST.
-fn fate(sent: &[Vec<u8>]) -> Option<(u8, u8)> {
+pub(super) fn fate(sent: &[Vec<u8>]) -> Option<(u8, u8)> {
     let frame = sent.first()?;
     let is_back = frame[..6] == CLIENT_MAC.0;
     let flags = if frame[12] == 0x86 { frame[54 + 13] } else { frame[34 + 13] };

@@ -1,11 +1,15 @@
 //! Histories of connections, reloads and sudden ends, played against a model of who talks to whom.
 
+mod lasting;
+
 use std::os::fd::{AsFd, OwnedFd};
 
 use dpdk::{KeptMemory, Pages};
 
 use super::*;
-use crate::kept::{BOOK_LINES, Book, Census, Clock, Header, Judge, Machine, adopt, lay_out};
+use crate::kept::{
+    Adopted, BOOK_LINES, Book, Census, Clock, Header, Judge, Machine, Numbers, adopt, lay_out,
+};
 use crate::snapshot::registry::Standing;
 
 /// What changes from one process to the next.
@@ -13,6 +17,8 @@ use crate::snapshot::registry::Standing;
 struct Shape {
     workers: usize,
     capacity: usize,
+    /// Of each family.
+    templates: usize,
 }
 
 /// A process: its workers, and the memory that it leaves.
@@ -23,20 +29,42 @@ struct Process {
     shape: Shape,
 }
 
+impl Shape {
+    fn of(number: u8) -> Self {
+        Self {
+            workers: 1 + usize::from(number & 3 == 0),
+            capacity: 1_024 + usize::from(number & 1) * 1_024,
+            templates: 64 + usize::from(number & 4 != 0) * 64,
+        }
+    }
+}
+
 const KEY: [u64; 2] = [0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15];
 
 fn machine() -> Machine {
     Machine { boot: [1, 2], cycles: 1_000, hz: 1_000_000_000, boot_millis: 1 }
 }
 
-fn fresh(shape: Shape) -> (Vec<Table>, Book, [KeptMemory; 2]) {
+/// What workers share, and where it lies.
+struct Memory {
+    tables: Vec<Table>,
+    templates: Templates,
+    book: Book,
+    files: [KeptMemory; 2],
+}
+
+fn fresh(shape: Shape) -> Memory {
     let header = Header {
         boot: [1, 2],
         session: 9,
         workers: shape.workers as u64,
         capacity: shape.capacity as u64,
         table_lines: Table::lines_for(shape.capacity) as u64,
-        client_lines: 0,
+        client_lines: Clients::lines_for(64) as u64,
+        template_lines: [
+            Templates::lines_for(shape.templates) as u64,
+            Templates::lines_for_ipv6(shape.templates) as u64,
+        ],
         key: KEY,
     };
     let memory = |octets| KeptMemory::create("weir-test", octets, Pages::Sparse).expect("memory");
@@ -46,19 +74,38 @@ fn fresh(shape: Shape) -> (Vec<Table>, Book, [KeptMemory; 2]) {
     let book = Book::begin(lines, &front[0], &header, &Clock::new(&machine()));
     let pieces = lay_out(&header, |lines| files[1].cut(lines)).expect("lines");
     let table = |(lines, clients)| Table::new(lines, shape.capacity, HashKey::new(KEY)).with_clients(clients);
-    (pieces.into_iter().map(table).collect(), book, files)
+    let (v4, v6) = pieces.templates;
+    Memory {
+        tables: pieces.tables.into_iter().map(table).collect(),
+        templates: Templates::new(v4, v6, HashKey::new(KEY)),
+        book,
+        files,
+    }
+}
+
+/// What was left, as it is.
+fn opened(config: &Config, [book, tables]: [OwnedFd; 2]) -> (Memory, Header, Numbers, Judge, Adopted) {
+    let mut files = [book, tables].map(|file| KeptMemory::adopt(file).expect("kept memory"));
+    let lines = files[0].cut(BOOK_LINES).expect("lines");
+    let (book, header, _) = Book::read(lines, &machine()).expect("a book");
+    let front = files[1].cut(1).expect("a line");
+    book.check(&header, &front[0], files[1].octets() as u64).expect("its tables");
+    let pieces = lay_out(&header, |lines| files[1].cut(lines)).expect("lines");
+    let numbers = book.numbers();
+    let judge = Judge::new(&numbers, config);
+    let (tables, templates, adopted) = adopt(pieces, (header.capacity as usize, header.hash_key()), &judge);
+    assert_eq!(adopted.rebuilt, 0, "nobody was interrupted");
+    (Memory { tables, templates, book, files }, header, numbers, judge, adopted)
 }
 
 impl Process {
     /// The next process after one that left `files`; `now` is when.
     fn start(config: &Config, shape: Shape, files: Option<[OwnedFd; 2]>, now: Now) -> Self {
-        let (tables, book, files, standing) = match files {
-            None => {
-                let (tables, book, files) = fresh(shape);
-                (tables, book, files, Standing::default())
-            }
+        let (memory, standing) = match files {
+            None => (fresh(shape), Standing::default()),
             Some(files) => Self::take_over(config, shape, files),
         };
+        let Memory { tables, templates, book, files } = memory;
         let mut registry = Registry::new(shape.workers, Options::default());
         registry.resume(config, &standing);
         let snapshot = registry.snapshot(config, &[OWN], Progress::default()).expect("a valid configuration");
@@ -66,9 +113,7 @@ impl Process {
         book.note(&snapshot);
         book.complete();
         let views: Arc<[View]> = tables.iter().map(Table::view).collect();
-        let templates = [Templates::lines_for(64), Templates::lines_for_ipv6(64)];
-        let [lines, lines6] = templates.map(|lines| Slab::heap(lines).expect("memory"));
-        let templates = Arc::new(Templates::new(lines, lines6, HashKey::new(KEY)));
+        let templates = Arc::new(templates);
         let mut shared = Shared::new(shape.workers, 1);
         shared.iter_mut().for_each(|shared| shared.flows_move = shape.workers > 1);
         let counters = shared.iter().map(|shared| shared.counters.clone()).collect();
@@ -91,31 +136,28 @@ impl Process {
         Self { lab, book, files, shape }
     }
 
-    fn take_over(
-        config: &Config,
-        shape: Shape,
-        [book, tables]: [OwnedFd; 2],
-    ) -> (Vec<Table>, Book, [KeptMemory; 2], Standing) {
-        let mut files = [book, tables].map(|file| KeptMemory::adopt(file).expect("kept memory"));
-        let lines = files[0].cut(BOOK_LINES).expect("lines");
-        let (book, header, _) = Book::read(lines, &machine()).expect("a book");
-        let front = files[1].cut(1).expect("a line");
-        book.check(&header, &front[0], files[1].octets() as u64).expect("its tables");
-        let pieces = lay_out(&header, |lines| files[1].cut(lines)).expect("lines");
-        let numbers = book.numbers();
-        let judge = Judge::new(&numbers, config);
-        let (tables, adopted) = adopt(pieces, (header.capacity as usize, header.hash_key()), &judge);
-        assert_eq!(adopted.rebuilt, 0, "nobody was interrupted");
-        if (header.workers, header.capacity) == (shape.workers as u64, shape.capacity as u64) {
-            let standing = Standing::of(&tables, &numbers);
-            return (tables, book, files, standing);
-        }
-        let census = Census::of(&tables);
-        drop((tables, book, files));
-        let (mut tables, book, files) = fresh(shape);
-        assert_eq!(census.put_into(&mut tables), adopted.kept);
-        let standing = Standing::of(&tables, &numbers);
-        (tables, book, files, standing)
+    fn take_over(config: &Config, shape: Shape, files: [OwnedFd; 2]) -> (Memory, Standing) {
+        // The first one to try ends before it forwards anything.
+        let again = files.each_ref().map(|file| file.try_clone().expect("a descriptor"));
+        let (.., first) = opened(config, again);
+        let (memory, header, numbers, judge, adopted) = opened(config, files);
+        assert_eq!((adopted.found, adopted.kept), (first.kept, first.kept));
+        assert_eq!(adopted.templates, first.templates);
+        let lines = [Templates::lines_for(shape.templates), Templates::lines_for_ipv6(shape.templates)];
+        let fits = (header.workers, header.capacity) == (shape.workers as u64, shape.capacity as u64)
+            && header.template_lines == lines.map(|lines| lines as u64);
+        let memory = if fits {
+            memory
+        } else {
+            let census = Census::of(&memory.tables, &memory.templates);
+            drop(memory);
+            let mut memory = fresh(shape);
+            assert_eq!(census.put_into(&mut memory.tables, &memory.templates, &judge), adopted.kept);
+            assert_eq!(memory.templates.total(), adopted.templates);
+            memory
+        };
+        let standing = Standing::of(&memory.tables, &memory.templates, &numbers);
+        (memory, standing)
     }
 
     /// It ends, without a word.
@@ -152,7 +194,7 @@ fn file(number: u8, capacity: usize) -> (Config, Vec<u8>, &'static str) {
 }
 
 fn play(steps: &[(u8, u8)]) {
-    let mut shape = Shape { workers: 1, capacity: 1_024 };
+    let mut shape = Shape { workers: 1, capacity: 1_024, templates: 64 };
     let (mut config, mut servers, mut method) = file(0, shape.capacity);
     let mut process = Process::start(&config, shape, None, Now::default());
     // Who serves a client's port, of the connections that stand: by a name that the file may know no more.
@@ -174,10 +216,7 @@ fn play(steps: &[(u8, u8)]) {
             _ => {
                 let (files, now) = process.end();
                 if step & 0x10 != 0 {
-                    shape = Shape {
-                        workers: 1 + usize::from(argument & 3 == 0),
-                        capacity: 1_024 + usize::from(argument & 1) * 1_024,
-                    };
+                    shape = Shape::of(argument);
                 }
                 if step & 0x20 != 0 {
                     (config, servers, method) = file(argument, shape.capacity);

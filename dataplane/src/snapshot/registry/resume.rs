@@ -29,7 +29,18 @@ pub struct Named {
     pub port: u16,
 }
 
-/// A real server that connections name.
+/// What the templates of a virtual server with persistence are by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ties {
+    /// The virtual server.
+    pub service: Identity,
+    /// The number of the epoch.
+    pub epoch: u16,
+    /// The prefix of clients that are tied together.
+    pub netmask: u8,
+}
+
+/// A real server that connections or templates name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resumed {
     /// Its number.
@@ -40,13 +51,15 @@ pub struct Resumed {
     pub counts: Vec<[u32; 2]>,
 }
 
-/// All that connections of a process before name.
+/// All that connections and templates of a process before name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standing {
     /// Addresses that clients talk to.
     pub vips: Vec<(VipId, IpAddr)>,
     /// Real servers of virtual servers that the file has, each with another number.
     pub servers: Vec<Resumed>,
+    /// Virtual servers with persistence.
+    pub ties: Vec<Ties>,
     /// Kinds of hash that connections have: by the client, by the client and the port.
     pub hashes: [bool; 2],
 }
@@ -71,6 +84,7 @@ impl Registry {
             let named = &server.named;
             by_service.entry(named.service).or_default().entry(named.server).or_default().push(server);
         }
+        let ties: HashMap<Identity, &Ties> = standing.ties.iter().map(|ties| (ties.service, ties)).collect();
         let mut used = HashSet::new();
         for (identity, servers) in by_service {
             let (Some(wanted), Some(first)) = (wanted.get(&identity), servers.values().flatten().next())
@@ -92,7 +106,10 @@ impl Registry {
                 current: None,
                 servers,
                 noted: None,
-                epoch: Epoch::default(),
+                epoch: ties
+                    .get(&identity)
+                    .map_or_else(Epoch::default, |its| Epoch { number: its.epoch, since: 0 }),
+                netmask: ties.get(&identity).map(|its| its.netmask),
                 retired: Traffic::default(),
             };
             self.services.insert(identity, entry);
