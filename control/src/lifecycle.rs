@@ -118,15 +118,14 @@ pub(crate) fn prepare(
     let template_lines =
         [Templates::lines_for(templates), Templates::lines_for_ipv6(config.ipv6_templates())];
     let sizes = Sizes { workers: count, capacity, table_lines, client_lines, template_lines, pages };
-    let made = match offer.tables(sizes, &config).with_context(shortage)? {
+    let made = match offer.tables(sizes, &config, ports.distribution()).with_context(shortage)? {
         Some(made) => made,
         None => own_tables(eal, (&lcores.of_workers[..count], ports.first_socket()), sizes)
             .with_context(shortage)?,
     };
-    let Made { tables, templates, epoch, has_left, standing, kept, outcome } = made;
+    let Made { tables, templates, epoch, is_scattered, standing, kept, outcome } = made;
     let mut shared = Shared::new(count, config.ports.len());
-    // Devices get new keys, so flows may come to other workers than they did.
-    let flows_move = ports.flows_move || has_left && count > 1;
+    let flows_move = ports.flows_move || is_scattered;
     shared.iter_mut().for_each(|shared| shared.flows_move = flows_move);
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
     let templates = Arc::new(templates);
@@ -219,7 +218,7 @@ fn own_tables(eal: &Eal, (lcores, of_templates): (&[LcoreId], SocketId), sizes: 
         tables,
         templates: Templates::new(v4?, v6?, key),
         epoch: dpdk::tsc(),
-        has_left: false,
+        is_scattered: false,
         standing: Standing::default(),
         kept: None,
         outcome: None,

@@ -9,11 +9,12 @@ use dpdk::queue::{RxQueueHandle, TxQueueHandle};
 use dpdk::{Eal, LcoreId, SocketId};
 use tracing::{info, warn};
 use weir_config::model::{Config, Family, Idle, MacAddress};
+use weir_dataplane::kept::Distribution;
 use weir_dataplane::worker::Sleep;
 
 use crate::memory::{self, DESCRIPTORS, Need, POOL_CACHE, Shortage, Supply, WorkerPlace, mbufs_needed};
-use crate::random::random_u64;
-use crate::spread::{PortSpread, Spread};
+use crate::random::follow;
+use crate::spread::{self, PortSpread, Spread};
 
 /// All ports, running.
 pub(crate) struct Ports {
@@ -30,6 +31,7 @@ pub(crate) struct Ports {
     pools: HashMap<Option<u16>, Mempool>,
     sockets: Vec<SocketId>,
     spread: Spread,
+    seed: [u64; 2],
 }
 
 /// What one worker polls and sends through.
@@ -42,8 +44,8 @@ pub(crate) struct WorkerQueues {
 }
 
 impl Ports {
-    /// Finds, configures and starts every port for up to `lcores` workers.
-    pub(crate) fn start(eal: &Eal, config: &Config, lcores: usize) -> Result<Self> {
+    /// Finds, configures and starts every port for up to `lcores` workers, with keys that follow from `seed`.
+    pub(crate) fn start(eal: &Eal, config: &Config, lcores: usize, seed: [u64; 2]) -> Result<Self> {
         let mut found = Vec::new();
         for port in &config.ports {
             let device = Port::by_name(eal, &port.device).with_context(|| format!("port {}", port.name))?;
@@ -52,7 +54,7 @@ impl Ports {
         }
         let infos: Vec<&DeviceInfo> = found.iter().map(|(_, info)| info).collect();
         let workers = worker_count(config, &infos, lcores);
-        let spread = Spread::plan(config, &infos, workers, random_numbers()?);
+        let spread = Spread::plan(config, &infos, workers, follow(seed));
         let pools = make_pools(eal, config, &infos, workers)?;
         let mut ports = Ports {
             started: Vec::new(),
@@ -63,6 +65,7 @@ impl Ports {
             sockets: infos.iter().map(|info| info.socket).collect(),
             pools,
             spread,
+            seed,
         };
         for (number, (device, _)) in found.into_iter().enumerate() {
             ports.start_one(config, number, device)?;
@@ -155,6 +158,12 @@ impl Ports {
         );
     }
 
+    /// How the devices give flows to workers.
+    pub(crate) fn distribution(&self) -> Distribution {
+        let states = self.started.iter().map(|port| port.rss());
+        Distribution { seed: self.seed, print: spread::print(self.queues.len(), states) }
+    }
+
     /// The pool of a NUMA node.
     fn pool(&self, socket: SocketId) -> &Mempool {
         &self.pools[&socket.node()]
@@ -236,16 +245,6 @@ fn tell(port: &StartedPort, wanted: &PortSpread) -> Result<()> {
         !now.reta.is_empty() && now.reta.iter().zip(wanted.queues.iter().cycle()).all(|(a, b)| a == b);
     ensure!(has_table, "the device keeps an indirection table of its own");
     Ok(())
-}
-
-/// The kernel's random numbers: a key's worth for each port and some hundreds to choose from.
-fn random_numbers() -> Result<impl FnMut() -> u64> {
-    // Where the kernel gives one it gives more.
-    let mut last = random_u64()?;
-    Ok(move || {
-        last = random_u64().unwrap_or(last);
-        last
-    })
 }
 
 /// Each worker needs a transmit queue of its own on every port.

@@ -141,7 +141,7 @@ fn run(
     if flags.is_stopping() {
         return Ok(());
     }
-    let mut ports = ports::Ports::start(&eal, &config, lcores.workers())?;
+    let mut ports = ports::Ports::start(&eal, &config, lcores.workers(), offer.seed()?)?;
     if flags.is_stopping() {
         return Ok(());
     }

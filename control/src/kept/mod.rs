@@ -16,7 +16,8 @@ use weir_config::model::Config;
 use weir_dataplane::conn::table::{HashKey, Table};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::kept::{
-    Adopted, BOOK_LINES, Book, Census, Clock, Header, Judge, Machine, Numbers, Refusal, adopt, lay_out,
+    Adopted, BOOK_LINES, Book, Census, Clock, Distribution, Header, Judge, Machine, Numbers, Refusal, adopt,
+    lay_out,
 };
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::registry::Standing;
@@ -56,8 +57,8 @@ pub(crate) struct Made {
     pub(crate) templates: Templates,
     /// The cycle at which the workers' clocks began.
     pub(crate) epoch: u64,
-    /// Connections have come with them from the process before.
-    pub(crate) has_left: bool,
+    /// Connections of the process before may be with other workers than their packets.
+    pub(crate) is_scattered: bool,
     /// What those name.
     pub(crate) standing: Standing,
     /// How they are kept.
@@ -129,9 +130,25 @@ impl Offer {
         Self { holder, left }
     }
 
+    /// What devices' keys were drawn from, so that flows come to the workers that have their connections; else something new.
+    pub(crate) fn seed(&self) -> Result<[u64; 2]> {
+        let before = || {
+            let [book, _] = self.left.as_ref()?;
+            let mut file = KeptMemory::adopt(book.try_clone().ok()?).ok()?;
+            let (book, ..) = Book::read(file.cut(BOOK_LINES)?, &machine().ok()?).ok()?;
+            Some(book.distribution()?.seed)
+        };
+        before().map_or_else(|| Ok([random_u64()?, random_u64()?]), Ok)
+    }
+
     /// Tables of these sizes that are kept, with the connections that were left if they can be taken over. `None`: nobody would keep
     /// them.
-    pub(crate) fn tables(self, sizes: Sizes, config: &Config) -> Result<Option<Made>> {
+    pub(crate) fn tables(
+        self,
+        sizes: Sizes,
+        config: &Config,
+        distribution: Distribution,
+    ) -> Result<Option<Made>> {
         let Some(holder) = self.holder else { return Ok(None) };
         let (machine, begun) = (machine()?, Instant::now());
         let mut outcome = Outcome { by: holder.name(), ..Outcome::default() };
@@ -148,6 +165,7 @@ impl Offer {
                 None
             }
         };
+        let before = left.as_ref().map(|left| left.book.distribution());
         outcome.found = left.as_ref().map_or(0, |left| left.adopted.found);
         let Adopted { rebuilt, templates, .. } =
             left.as_ref().map_or_else(Adopted::default, |left| left.adopted.clone());
@@ -163,6 +181,15 @@ impl Offer {
             None => fresh(sizes, holder, &machine)?,
         };
         outcome.adopted = made.tables.iter().map(Table::len).sum();
+        let is_alone = sizes.workers == 1 || outcome.adopted == 0;
+        let is_scattered = !is_alone && before.is_some_and(|before| !distribution.goes_on(before));
+        if is_scattered {
+            info!(
+                "flows may come to other workers than those that have their connections, which costs some speed"
+            );
+        }
+        let print = if is_scattered { 0 } else { distribution.print };
+        made.kept.iter().for_each(|kept| kept.book.spread_by(Distribution { print, ..distribution }));
         outcome.seconds = begun.elapsed().as_secs_f64();
         if let Outcome { found, adopted, how: Some(how), seconds, .. } = outcome {
             info!(
@@ -170,7 +197,7 @@ impl Offer {
                 adopted, templates, how, rebuilt, seconds, "connections of the process before go on"
             );
         }
-        Ok(Some(Made { outcome: Some(outcome), ..made }))
+        Ok(Some(Made { outcome: Some(outcome), is_scattered, ..made }))
     }
 }
 
@@ -209,7 +236,7 @@ impl Left {
             tables: self.tables,
             templates: self.templates,
             epoch: self.clock.epoch,
-            has_left: true,
+            is_scattered: false,
             kept: Some(Kept { book: self.book, files: self.files, holder: None }),
             outcome: None,
         }
@@ -229,7 +256,7 @@ impl Left {
             tables,
             templates,
             epoch: clock.epoch,
-            has_left: true,
+            is_scattered: false,
             kept: Some(Kept { book, files, holder: Some(holder) }),
             outcome: None,
         })
@@ -245,7 +272,7 @@ fn fresh(sizes: Sizes, holder: Holder, machine: &Machine) -> Result<Made> {
         tables,
         templates,
         epoch: clock.epoch,
-        has_left: false,
+        is_scattered: false,
         standing: Standing::default(),
         kept: Some(Kept { book, files, holder: Some(holder) }),
         outcome: None,

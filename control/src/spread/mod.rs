@@ -11,9 +11,10 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
-use dpdk::port::{DeviceInfo, RssConfig};
+use dpdk::port::{DeviceInfo, RssConfig, RssState};
 use weir_config::model::{Config, Family, Forwarding, Port, RealServer, VirtualServer};
 use weir_dataplane::snapshot::routes::Routes;
 
@@ -128,6 +129,21 @@ impl Spread {
         };
         RssConfig { key, ip: true, tcp: true, udp: true }
     }
+}
+
+/// A print of where the ports of so many workers send flows, for the next process; 0: one of them does not say.
+pub(crate) fn print(workers: usize, ports: impl Iterator<Item = Option<RssState>>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    workers.hash(&mut hasher);
+    for port in ports {
+        let Some(RssState { key, types, reta }) =
+            port.filter(|port| !port.key.is_empty() && !port.reta.is_empty())
+        else {
+            return 0;
+        };
+        (key, reta, [types.ip, types.tcp, types.udp]).hash(&mut hasher);
+    }
+    hasher.finish() | 1
 }
 
 fn check(port: &Port, device: &DeviceInfo, workers: usize) -> Result<(), Obstacle> {

@@ -387,3 +387,31 @@ fn keys_solve_their_equations() {
         }
     });
 }
+
+#[test]
+fn a_print_is_that_of_keys_tables_and_workers() {
+    let state = |key: u8, last: u16| RssState {
+        key: vec![key; 40],
+        types: RssTypes { ip: true, tcp: true, udp: true },
+        reta: vec![0, 1, last],
+    };
+    let of = |workers, ports: [Option<RssState>; 2]| print(workers, ports.into_iter());
+    let both = |key, last| [Some(state(key, last)), Some(state(2, 0))];
+    let first = of(2, both(1, 0));
+    assert_eq!((first, first != 0), (of(2, both(1, 0)), true));
+    assert!([of(3, both(1, 0)), of(2, both(7, 0)), of(2, both(1, 1))].iter().all(|other| *other != first));
+    assert_eq!(of(2, [Some(state(1, 0)), None]), 0);
+    assert_eq!(of(2, [Some(state(1, 0)), Some(RssState { reta: Vec::new(), ..state(1, 0) })]), 0);
+}
+
+#[test]
+fn keys_that_follow_from_one_seed_are_the_same_and_from_another_one_others() {
+    use crate::random::follow;
+    let drawn = |seed| {
+        let mut next = follow(seed);
+        [next(), next(), next()]
+    };
+    assert_eq!(drawn([1, 2]), drawn([1, 2]));
+    let all: BTreeSet<u64> = [[1, 2], [2, 1], [1, 3]].into_iter().flat_map(drawn).collect();
+    assert_eq!(all.len(), 9);
+}

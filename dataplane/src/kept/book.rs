@@ -8,7 +8,7 @@ use dpdk::memory::{Line, Slab};
 use hashbrown::HashMap;
 use weir_config::model::{Family, Forwarding, Identity, Protocol};
 
-use super::header::{self, Clock, Header, Machine, Refusal};
+use super::header::{self, Clock, Distribution, Header, Machine, Refusal};
 use super::{load_sealed, store_sealed};
 use crate::conn::record::{ServerId, ServiceId, VipId};
 use crate::snapshot::Snapshot;
@@ -77,6 +77,18 @@ impl Book {
     pub fn go_on(&self, clock: &Clock) {
         if Clock::read(&self.lines) != Ok(*clock) {
             clock.write(&self.lines);
+        }
+    }
+
+    /// How devices gave flows to the workers of the process before.
+    pub fn distribution(&self) -> Option<Distribution> {
+        Distribution::read(&self.lines)
+    }
+
+    /// They do so as told from now on.
+    pub fn spread_by(&self, distribution: Distribution) {
+        if self.distribution() != Some(distribution) {
+            distribution.write(&self.lines);
         }
     }
 

@@ -10,8 +10,8 @@ use crate::conn::clients::adopt::LAYOUT as CLIENTS_LAYOUT;
 use crate::conn::table::{HashKey, Table};
 use crate::conn::template::Templates;
 
-/// Lines of the header: two of facts, one that says whether all is there, two for the clock.
-pub(super) const LINES: usize = 5;
+/// Lines of the header: two of facts, one that says whether all is there, two for the clock, one for the distribution.
+pub(super) const LINES: usize = 6;
 const MAGIC: u64 = u64::from_le_bytes(*b"weirkept");
 const TABLES_MAGIC: u64 = u64::from_le_bytes(*b"weirtabs");
 /// Says what records, the book and this header look like. Goes up by one with every change of these; see ARCHITECTURE.md.
@@ -19,6 +19,7 @@ const LAYOUT: u64 = 2;
 const READY: u64 = u64::from_le_bytes(*b"complete");
 const STATE_LINE: usize = 2;
 const CLOCK_LINE: usize = 3;
+const DISTRIBUTION_LINE: usize = 5;
 /// The counter may have gone ahead of the time since boot by so many milliseconds, beside a hundredth.
 const AHEAD_MS_MAX: u64 = 60_000;
 
@@ -231,5 +232,33 @@ impl Clock {
         }
         let epoch = machine.cycles.wrapping_sub(millis * per_milli(machine.hz));
         Ok(Self { epoch, hz: machine.hz, boot_millis: machine.boot_millis.saturating_sub(millis) })
+    }
+}
+
+/// How devices give flows to workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Distribution {
+    /// What the devices' keys are drawn from.
+    pub seed: [u64; 2],
+    /// A print of what they have: their keys, and the workers of their tables. 0: there is none, or some connections are with other
+    /// workers than these.
+    pub print: u64,
+}
+
+impl Distribution {
+    /// Whether flows come to the workers that have their connections, if `before` was that of the process before.
+    pub fn goes_on(&self, before: Option<Self>) -> bool {
+        self.print != 0 && before.is_some_and(|before| before.print == self.print)
+    }
+
+    pub(super) fn write(&self, lines: &[Line]) {
+        let [seed0, seed1] = self.seed;
+        store_sealed(&lines[DISTRIBUTION_LINE], [seed0, seed1, self.print, 1, 0, 0, 0]);
+    }
+
+    /// None, too, if the process before was just writing it, or somebody else wrote there.
+    pub(super) fn read(lines: &[Line]) -> Option<Self> {
+        let [seed0, seed1, print, is_written, ..] = load_sealed(&lines[DISTRIBUTION_LINE])?;
+        (is_written == 1).then_some(Self { seed: [seed0, seed1], print })
     }
 }

@@ -23,7 +23,7 @@ mod tests;
 
 pub use adopt::{Adopted, Census, Judge, Pieces, adopt, lay_out};
 pub use book::{BOOK_LINES, Book, Numbers};
-pub use header::{Clock, Header, Machine, Refusal};
+pub use header::{Clock, Distribution, Header, Machine, Refusal};
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 

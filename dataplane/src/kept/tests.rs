@@ -109,6 +109,31 @@ fn another_boot_and_a_counter_that_has_jumped_are_refused() {
 }
 
 #[test]
+fn flows_come_to_the_same_workers_only_if_nothing_says_otherwise() {
+    let (memory, _) = written();
+    let (book, ..) = Book::read(again(&memory), &MACHINE).expect("a book");
+    assert_eq!(book.distribution(), None);
+    let known = Distribution { seed: [3, 4], print: 5 };
+    assert!(!known.goes_on(None));
+    book.spread_by(known);
+    assert_eq!(book.distribution(), Some(known));
+    for (print, before, goes_on) in [(5, 5, true), (5, 6, false), (0, 0, false), (5, 0, false), (0, 5, false)]
+    {
+        let now = Distribution { print, ..known };
+        assert_eq!(now.goes_on(Some(Distribution { print: before, ..known })), goes_on, "{before}, {print}");
+    }
+    for word in &again(&memory)[5].0 {
+        let old = word.load(Relaxed);
+        word.store(old ^ 1 << 9, Relaxed);
+        assert_eq!(book.distribution(), None);
+        word.store(old, Relaxed);
+    }
+    // Lines that nobody has written have a sum as well.
+    store_sealed(&again(&memory)[5], [0; 7]);
+    assert_eq!(book.distribution(), None);
+}
+
+#[test]
 fn tables_that_are_others_or_cut_are_refused() {
     let (memory, front) = written();
     let (book, header, _) = Book::read(again(&memory), &MACHINE).expect("a book");
