@@ -44,7 +44,7 @@ pub struct Status<'a> {
     pub vrrp_instances: usize,
     /// Of these, the ones that are master here.
     pub vrrp_masters: usize,
-    /// What became of the connections of the process before; absent if nobody keeps connections.
+    /// What became of the connections of the process before; absent if nobody is to keep connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Kept<'a>>,
     /// When the HTTP listener's certificate expires, in seconds since 1970; absent without TLS.
@@ -60,6 +60,9 @@ pub struct Status<'a> {
 pub struct Kept<'a> {
     /// Who keeps their memory: `systemd` or `weir-keeper`.
     pub by: Text<'a>,
+    /// Whether that one is away, so that connections end with this process until it is there again.
+    #[serde(default)]
+    pub is_away: bool,
     /// Connections that the process before had when it ended.
     pub found: u64,
     /// Those that went on.

@@ -33,10 +33,9 @@ def lasting(text):
 
 
 @contextlib.contextmanager
-def keeper():
-    """weir-keeper: yields its socket and its process."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="keeper-", dir=lab.RUN))
-    place = folder / "keeper.sock"
+def keeper(place=None):
+    """weir-keeper, somewhere or there: yields its socket and its process."""
+    place = place or pathlib.Path(tempfile.mkdtemp(prefix="keeper-", dir=lab.RUN)) / "keeper.sock"
     with subprocess.Popen([pathlib.Path(lab.binary()).with_name("weir-keeper"), "--socket", place], stderr=subprocess.PIPE,
                           text=True) as process:
         try:
@@ -219,6 +218,31 @@ class Kept(unittest.TestCase):
                     weir.start()
                     self.assertIn(sentence, said_of(weir, "no connection is taken over"))
                     lab.answers(lab.VIPS["dr"], 1)
+
+    def test_a_keeper_that_is_started_anew_is_told_again(self):
+        addresses = list(lab.VIPS.values())
+        with keeper() as (place, process), lab.Weir(keeping(place)) as weir, Steady(*addresses) as steady:
+            before = active(weir)
+            process.kill()
+            process.wait()
+            lab.wait_for("an alert", lambda: weir.metrics().total("weir_connections_kept") == 0, 10)
+            self.assertAllAnswer(steady.again(), COUNT * len(addresses))
+            with keeper(place):
+                lab.wait_for("the keeper to be told", lambda: weir.metrics().total("weir_connections_kept") == 1, 60)
+                weir.stop(signal.SIGKILL)
+                weir.start()
+                self.assertEqual(active(weir), before)
+                self.assertAllAnswer(steady.again(), COUNT * len(addresses))
+
+    def test_a_weir_that_is_started_before_its_keeper_tells_it_later(self):
+        place = pathlib.Path(tempfile.mkdtemp(prefix="keeper-", dir=lab.RUN)) / "keeper.sock"
+        with lab.Weir(keeping(place)) as weir, Steady(lab.VIPS["nat"]) as steady:
+            self.assertEqual(weir.metrics().total("weir_connections_kept"), 0)
+            with keeper(place):
+                lab.wait_for("the keeper to be told", lambda: weir.metrics().total("weir_connections_kept") == 1, 60)
+                weir.stop(signal.SIGKILL)
+                weir.start()
+                self.assertAllAnswer(steady.again(), COUNT)
 
     def test_systemd_keeps_them(self):
         text = re.sub(r"(?m)^keeper = .*\n", "", keeping("/nowhere"))

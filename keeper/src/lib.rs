@@ -12,10 +12,12 @@
 
 mod client;
 mod server;
+mod teller;
 mod wire;
 
 pub use client::Keeper;
 pub use server::{Shelf, listen, serve};
+pub use teller::Teller;
 
 /// Where the keeper listens unless it is told otherwise.
 pub const SOCKET: &str = "/run/weir/keeper.sock";

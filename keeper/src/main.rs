@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use weir_keeper::{SOCKET, Shelf, listen, serve};
+use weir_keeper::{SOCKET, Shelf, Teller, listen, serve};
 
 /// Holds weir's connection tables while weir itself is away. It has to run as weir's user, or as root.
 #[derive(Parser)]
@@ -29,7 +29,15 @@ fn main() -> ExitCode {
         }
     };
     say(format!("ready at {place}"));
-    let complain = |problem: &std::io::Error| say(format!("a request was not served: {problem}"));
+    let teller = match Teller::new(std::io::stderr()) {
+        Ok(teller) => teller,
+        Err(problem) => {
+            say(format!("no thread for the log: {problem}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let complain =
+        |problem: &std::io::Error| teller.tell(&format!("weir-keeper: a request was not served: {problem}"));
     if let Err(problem) = serve(&listener, &mut Shelf::default(), complain) {
         say(format!("{place}: {problem}"));
     }

@@ -1,9 +1,10 @@
 //! Files come back as they were given, however often they are asked for.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -76,4 +77,36 @@ fn a_keeper_that_hangs_is_not_waited_for() {
     for _ in 0..24 {
         assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(true));
     }
+}
+
+#[test]
+fn a_keeper_whose_log_nobody_reads_serves_on_and_says_later_what_was_lost() {
+    let socket = std::env::temp_dir().join(format!("weir-keeper-unread-{}", std::process::id()));
+    let mut keeper = Command::new(env!("CARGO_BIN_EXE_weir-keeper"));
+    let mut keeper = keeper.arg("--socket").arg(&socket).stderr(Stdio::piped()).spawn().expect("the keeper");
+    let mut log = BufReader::new(keeper.stderr.take().expect("its log"));
+    let mut line = String::new();
+    log.read_line(&mut line).expect("a line");
+    assert!(line.contains("ready"), "{line}");
+    // Each is worth a line. A pipe has room for 64 KiB.
+    let nonsense = Keeper::new(&socket, &"x".repeat(1_000));
+    for _ in 0..2_000 {
+        assert!(nonsense.take().is_err());
+    }
+    let one = Keeper::new(&socket, "one");
+    one.keep(&[file("unread").as_fd()]).expect("room");
+    assert_eq!(one.take().expect("a keeper").expect("files").len(), 1);
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let lost = log.lines().map_while(Result::ok).find(|line| line.contains("before this one were lost"));
+        tell.send(lost)
+    });
+    let lost = (0..600).find_map(|_| {
+        assert!(nonsense.take().is_err());
+        told.recv_timeout(Duration::from_millis(100)).ok()
+    });
+    keeper.kill().expect("a process");
+    keeper.wait().expect("a process");
+    let lost = lost.flatten().expect("a line that says so");
+    assert!(lost.contains("a packet was too long"), "{lost}");
 }

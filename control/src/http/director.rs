@@ -1,6 +1,7 @@
 //! `/api/v1/status`, `/api/v1/ports`, `/api/v1/counters`: the director as a whole, as JSON.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_api::director::{Counters, Device, Kept, Port, Ports, Status};
@@ -45,6 +46,7 @@ pub(super) fn status(metrics: &Metrics, not_ready: Vec<String>) -> Result<Vec<u8
 fn kept(outcome: &Outcome) -> Kept<'_> {
     Kept {
         by: outcome.by.into(),
+        is_away: !outcome.is_kept.load(Relaxed),
         found: outcome.found as u64,
         adopted: outcome.adopted as u64,
         how: outcome.how.map(Into::into),

@@ -3,9 +3,12 @@
 //! `weir_dataplane::kept` says what lies in them and why it may be trusted; here is where they come from and where they go.
 
 mod holder;
+mod watch;
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -82,6 +85,8 @@ pub(crate) struct Outcome {
     pub(crate) seconds: f64,
     /// Why it was not done.
     pub(crate) refused: Option<String>,
+    /// Whether somebody keeps those of this process now.
+    pub(crate) is_kept: Arc<AtomicBool>,
 }
 
 /// The memory of the tables, as it is kept.
@@ -89,8 +94,10 @@ pub(crate) struct Kept {
     book: Book,
     /// Open, and so locked, as long as this process lives.
     files: [KeptMemory; 2],
-    /// `None`: it has them already.
-    holder: Option<Holder>,
+    holder: Holder,
+    /// The holder does not have them yet.
+    is_new: bool,
+    is_kept: Arc<AtomicBool>,
 }
 
 /// Why nothing is taken over.
@@ -172,7 +179,7 @@ impl Offer {
         let made = match left {
             Some(left) if left.fits(sizes) => {
                 outcome.how = Some("in place");
-                left.go_on()
+                left.go_on(holder)
             }
             Some(left) => {
                 outcome.how = Some("anew");
@@ -197,6 +204,7 @@ impl Offer {
                 adopted, templates, how, rebuilt, seconds, "connections of the process before go on"
             );
         }
+        outcome.is_kept = made.kept.as_ref().map(|kept| kept.is_kept.clone()).unwrap_or_default();
         Ok(Some(Made { outcome: Some(outcome), is_scattered, ..made }))
     }
 }
@@ -229,7 +237,7 @@ impl Left {
     }
 
     /// Takes it over in its place.
-    fn go_on(self) -> Made {
+    fn go_on(self, holder: Holder) -> Made {
         self.book.go_on(&self.clock);
         Made {
             standing: Standing::of(&self.tables, &self.templates, &self.numbers),
@@ -237,7 +245,7 @@ impl Left {
             templates: self.templates,
             epoch: self.clock.epoch,
             is_scattered: false,
-            kept: Some(Kept { book: self.book, files: self.files, holder: None }),
+            kept: Some(Kept::new(self.book, self.files, holder, false)),
             outcome: None,
         }
     }
@@ -257,7 +265,7 @@ impl Left {
             templates,
             epoch: clock.epoch,
             is_scattered: false,
-            kept: Some(Kept { book, files, holder: Some(holder) }),
+            kept: Some(Kept::new(book, files, holder, true)),
             outcome: None,
         })
     }
@@ -274,7 +282,7 @@ fn fresh(sizes: Sizes, holder: Holder, machine: &Machine) -> Result<Made> {
         epoch: clock.epoch,
         is_scattered: false,
         standing: Standing::default(),
-        kept: Some(Kept { book, files, holder: Some(holder) }),
+        kept: Some(Kept::new(book, files, holder, true)),
         outcome: None,
     })
 }
@@ -336,17 +344,29 @@ fn memory(octets: usize, pages: Pages) -> Result<KeptMemory, KeptError> {
 }
 
 impl Kept {
+    fn new(book: Book, files: [KeptMemory; 2], holder: Holder, is_new: bool) -> Self {
+        Self { book, files, holder, is_new, is_kept: Arc::default() }
+    }
+
     /// Before the first snapshot is in force: from here on the next process can take over.
-    /// False: nobody keeps it for that one.
+    /// False: nobody keeps it for that one, or ever will.
     pub(crate) fn begin(&mut self, first: &Snapshot) -> bool {
         self.note(first);
         self.book.complete();
-        let Some(holder) = self.holder.take() else { return true };
-        let done = holder.keep(&[self.files[0].as_fd(), self.files[1].as_fd()]);
+        let files = self.files.each_ref().map(AsFd::as_fd);
+        let done = if self.is_new { self.holder.keep(&files) } else { Ok(()) };
         if let Err(problem) = &done {
             warn!("connections end with this process, since nobody keeps them: {problem}");
         }
-        done.is_ok()
+        self.is_kept.store(done.is_ok(), Relaxed);
+        let Holder::Keeper(keeper) = &self.holder else { return done.is_ok() };
+        match files.map(|file| file.try_clone_to_owned()) {
+            [Ok(book), Ok(tables)] => watch::begin(keeper.clone(), [book, tables], self.is_kept.clone()),
+            _ => warn!(
+                "a weir-keeper that begins anew will not be told of connections, for lack of descriptors"
+            ),
+        }
+        true
     }
 
     /// Before any other snapshot is in force.

@@ -5,6 +5,7 @@
 //! 9 * 10^15 packets, steps of 2 and more appear, which rates do not notice.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering::Relaxed;
 
 use dpdk::port::PortStats;
 use prometheus::core::Desc;
@@ -295,13 +296,13 @@ families! {
             to.count(&[], ends);
         };
     GAUGE "weir_connections_kept" [] "1 if somebody keeps the connection tables for the next process, else 0."
-        |it, to| to.count(&[], u64::from(it.kept.is_some()));
-    GAUGE "weir_connections_adopted" ["result"] "Connections of the process before at the start: adopted, or lost; absent if nobody keeps connections."
+        |it, to| to.count(&[], u64::from(it.kept.as_ref().is_some_and(|kept| kept.is_kept.load(Relaxed))));
+    GAUGE "weir_connections_adopted" ["result"] "Connections of the process before at the start: adopted, or lost; absent if nobody is to keep connections."
         |it, to| if let Some(kept) = &it.kept {
             to.count(&["adopted"], kept.adopted as u64);
             to.count(&["lost"], kept.found.saturating_sub(kept.adopted) as u64);
         };
-    GAUGE "weir_connections_adoption_seconds" [] "How long it took at the start to take over connections, or to find that there are none; absent if nobody keeps connections."
+    GAUGE "weir_connections_adoption_seconds" [] "How long it took at the start to take over connections, or to find that there are none; absent if nobody is to keep connections."
         |it, to| if let Some(kept) = &it.kept {
             to.add(&[], kept.seconds);
         };

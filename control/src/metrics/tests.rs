@@ -173,6 +173,7 @@ impl Director {
                 how: Some("anew"),
                 seconds: 0.25,
                 refused: None,
+                is_kept: Arc::new(true.into()),
             }),
             started,
             dpdk_version: "22.11.11".to_owned(),

@@ -56,7 +56,11 @@ pub(super) fn text(it: &Status<'static>, screen: &Screen) -> Result<String, Prob
 
 /// Who keeps connections, and what became of those of the process before.
 fn kept(kept: &Kept<'_>, screen: &Screen) -> String {
-    let Kept { by, found, adopted, how, seconds, refused } = kept;
+    let Kept { by, is_away, found, adopted, how, seconds, refused } = kept;
+    let by = match is_away {
+        true => screen.paint(&format!("{by}, which is away"), Tone::Bad),
+        false => by.to_string(),
+    };
     match (how, refused) {
         (_, Some(refused)) => {
             screen.paint(&format!("by {by}; at the start none went on: {refused}"), Tone::Bad)
@@ -136,6 +140,7 @@ mod tests {
         }
         let kept = |found, how: Option<&'static str>, refused: Option<&'static str>| Kept {
             by: "systemd".into(),
+            is_away: false,
             found,
             adopted: found,
             how: how.map(Into::into),
@@ -149,6 +154,7 @@ mod tests {
                 "by systemd; 7 of 7 went on at the start (in place, 12.5 ms)\n",
             ),
             (kept(0, None, Some("it is damaged")), "by systemd; at the start none went on: it is damaged\n"),
+            (Kept { is_away: true, ..kept(0, None, None) }, "by systemd, which is away\n"),
         ] {
             status.kept = Some(said);
             let told = text(&status, &Screen::plain(None)).unwrap();
