@@ -19,8 +19,7 @@ use weir_config::model::Config;
 use weir_dataplane::conn::table::{HashKey, Table};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::kept::{
-    Adopted, BOOK_LINES, Book, Census, Clock, Distribution, Header, Judge, Machine, Numbers, Refusal, adopt,
-    lay_out,
+    Adopted, BOOK_LINES, Book, Census, Clock, Distribution, Header, Left, Machine, Refusal, lay_out,
 };
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::registry::Standing;
@@ -110,16 +109,9 @@ enum Obstacle {
 }
 
 /// What the process before has left, opened.
-struct Left {
-    book: Book,
+struct Former {
+    left: Left,
     files: [KeptMemory; 2],
-    header: Header,
-    clock: Clock,
-    numbers: Numbers,
-    judge: Judge,
-    tables: Vec<Table>,
-    templates: Templates,
-    adopted: Adopted,
 }
 
 impl Offer {
@@ -159,9 +151,9 @@ impl Offer {
         let Some(holder) = self.holder else { return Ok(None) };
         let (machine, begun) = (machine()?, Instant::now());
         let mut outcome = Outcome { by: holder.name(), ..Outcome::default() };
-        let left = match self.left.map(|files| Left::open(files, &machine, config)) {
+        let former = match self.left.map(|files| Former::open(files, &machine, config)) {
             None => None,
-            Some(Ok(left)) => Some(left),
+            Some(Ok(former)) => Some(former),
             Some(Err(Obstacle::Memory(problem @ KeptError::InUse))) => {
                 warn!("{problem}: connections of this one end with it");
                 return Ok(None);
@@ -172,18 +164,18 @@ impl Offer {
                 None
             }
         };
-        let before = left.as_ref().map(|left| left.book.distribution());
-        outcome.found = left.as_ref().map_or(0, |left| left.adopted.found);
-        let Adopted { rebuilt, templates, .. } =
-            left.as_ref().map_or_else(Adopted::default, |left| left.adopted.clone());
-        let made = match left {
-            Some(left) if left.fits(sizes) => {
+        let before = former.as_ref().map(|former| former.left.book.distribution());
+        outcome.found = former.as_ref().map_or(0, |former| former.left.adopted.found);
+        let told = former.as_ref().map_or_else(Adopted::default, |former| former.left.adopted.clone());
+        let Adopted { rebuilt, templates, .. } = told;
+        let made = match former {
+            Some(former) if former.fits(sizes) => {
                 outcome.how = Some("in place");
-                left.go_on(holder)
+                former.go_on(holder)
             }
-            Some(left) => {
+            Some(former) => {
                 outcome.how = Some("anew");
-                left.put_anew(sizes, holder, &machine)?
+                former.put_anew(sizes, holder, &machine)?
             }
             None => fresh(sizes, holder, &machine)?,
         };
@@ -209,28 +201,19 @@ impl Offer {
     }
 }
 
-impl Left {
-    fn open([book, tables]: [OwnedFd; 2], machine: &Machine, config: &Config) -> Result<Self, Obstacle> {
-        let mut book_file = KeptMemory::adopt(book)?;
-        book_file.lock()?;
-        let octets = book_file.octets() as u64;
-        let wanted = (BOOK_LINES * size_of::<dpdk::Line>()) as u64;
-        let lines = book_file.cut(BOOK_LINES).ok_or(Refusal::Truncated { found: octets, wanted })?;
-        let (book, header, clock) = Book::read(lines, machine)?;
-        let mut file = KeptMemory::adopt(tables)?;
-        let front = file.cut(1).ok_or(Refusal::OtherTables)?;
-        book.check(&header, &front[0], file.octets() as u64)?;
-        let pieces = lay_out(&header, |lines| file.cut(lines)).ok_or(Refusal::OtherTables)?;
-        let numbers = book.numbers();
-        let judge = Judge::new(&numbers, config);
-        let capacity = usize::try_from(header.capacity).unwrap_or(usize::MAX);
-        let (tables, templates, adopted) = adopt(pieces, (capacity, header.hash_key()), &judge);
-        Ok(Self { book, files: [book_file, file], header, clock, numbers, judge, tables, templates, adopted })
+impl Former {
+    fn open(files: [OwnedFd; 2], machine: &Machine, config: &Config) -> Result<Self, Obstacle> {
+        let [book, tables] = files;
+        let book = KeptMemory::adopt(book)?;
+        book.lock()?;
+        let mut files = [book, KeptMemory::adopt(tables)?];
+        let left = Left::open(&mut files, machine, config)?;
+        Ok(Self { left, files })
     }
 
     /// Whether it is of these sizes already.
     fn fits(&self, sizes: Sizes) -> bool {
-        let Header { workers, capacity, table_lines, client_lines, template_lines, .. } = self.header;
+        let Header { workers, capacity, table_lines, client_lines, template_lines, .. } = self.left.header;
         let wanted = [sizes.workers, sizes.capacity, sizes.table_lines, sizes.client_lines];
         [workers, capacity, table_lines, client_lines] == wanted.map(|size| size as u64)
             && template_lines == sizes.template_lines.map(|lines| lines as u64)
@@ -238,25 +221,26 @@ impl Left {
 
     /// Takes it over in its place.
     fn go_on(self, holder: Holder) -> Made {
-        self.book.go_on(&self.clock);
+        let Left { book, clock, numbers, tables, templates, .. } = self.left;
+        book.go_on(&clock);
         Made {
-            standing: Standing::of(&self.tables, &self.templates, &self.numbers),
-            tables: self.tables,
-            templates: self.templates,
-            epoch: self.clock.epoch,
+            standing: Standing::of(&tables, &templates, &numbers),
+            tables,
+            templates,
+            epoch: clock.epoch,
             is_scattered: false,
-            kept: Some(Kept::new(self.book, self.files, holder, false)),
+            kept: Some(Kept::new(book, self.files, holder, false)),
             outcome: None,
         }
     }
 
     /// Puts its connections into tables of other sizes.
     fn put_anew(self, sizes: Sizes, holder: Holder, machine: &Machine) -> Result<Made> {
-        let Self { header, clock, numbers, judge, .. } = self;
-        let census = Census::of(&self.tables, &self.templates);
+        let Left { book, header, clock, numbers, judge, tables, templates, .. } = self.left;
+        let census = Census::of(&tables, &templates);
         // Huge pages are not there twice.
         holder.forget();
-        drop((self.tables, self.templates, self.book, self.files));
+        drop((tables, templates, book, self.files));
         let Fresh { mut tables, templates, book, files } = Fresh::new(sizes, header.key, &clock, machine)?;
         census.put_into(&mut tables, &templates, &judge);
         Ok(Made {

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use dpdk::KeptMemory;
 use dpdk::memory::{Line, Slab};
 use hashbrown::{HashMap, HashSet};
 use weir_config::model::{Config, Family, Identity};
 
-use super::book::Numbers;
-use super::header::Header;
+use super::book::{BOOK_LINES, Book, Numbers};
+use super::header::{Clock, Header, Machine, Refusal};
 use crate::conn::record::{Record, ServerId, ServiceId, VipId};
 use crate::conn::state::is_active;
 use crate::conn::table::{HashKey, Table, Verdict};
@@ -109,6 +110,47 @@ impl Judge {
     }
 }
 
+/// All that a process before has left.
+pub struct Left {
+    /// What its numbers mean.
+    pub book: Book,
+    /// How large its tables are.
+    pub header: Header,
+    /// As this process goes on with it.
+    pub clock: Clock,
+    /// What the book says.
+    pub numbers: Numbers,
+    /// Who goes on.
+    pub judge: Judge,
+    /// By worker.
+    pub tables: Vec<Table>,
+    /// Of all workers.
+    pub templates: Templates,
+    /// What there is to say of it.
+    pub adopted: Adopted,
+}
+
+impl Left {
+    /// Takes it over as it is, from the book and the tables.
+    ///
+    /// # Errors
+    /// Why that can't be.
+    pub fn open(files: &mut [KeptMemory; 2], machine: &Machine, config: &Config) -> Result<Self, Refusal> {
+        let [book, tables] = files;
+        let (found, wanted) = (book.octets() as u64, (BOOK_LINES * size_of::<Line>()) as u64);
+        let lines = book.cut(BOOK_LINES).ok_or(Refusal::Truncated { found, wanted })?;
+        let (book, header, clock) = Book::read(lines, machine)?;
+        let front = tables.cut(1).ok_or(Refusal::OtherTables)?;
+        book.check(&header, &front[0], tables.octets() as u64)?;
+        let pieces = lay_out(&header, |lines| tables.cut(lines)).ok_or(Refusal::OtherTables)?;
+        let numbers = book.numbers();
+        let judge = Judge::new(&numbers, config);
+        let capacity = usize::try_from(header.capacity).unwrap_or(usize::MAX);
+        let (tables, templates, adopted) = adopt(pieces, (capacity, header.hash_key()), &judge);
+        Ok(Self { book, header, clock, numbers, judge, tables, templates, adopted })
+    }
+}
+
 /// Tables that go on, and what they hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Adopted {
@@ -140,7 +182,7 @@ pub fn lay_out(header: &Header, mut cut: impl FnMut(usize) -> Option<Slab<Line>>
 }
 
 /// Takes over the tables of all workers, and their templates, as they are.
-pub fn adopt(
+fn adopt(
     pieces: Pieces,
     (capacity, key): (usize, HashKey),
     judge: &Judge,

@@ -106,7 +106,7 @@ impl Book {
             self.lines[line].0[word].load(Relaxed).min(most as u64) as usize
         };
         let vips = self.lines[header::LINES..][..VIPS].iter().enumerate();
-        let vips = vips.filter_map(|(number, line)| {
+        let vips = vips.filter(|(_, line)| line.0[0].load(Relaxed) != 0).filter_map(|(number, line)| {
             let words = load_sealed(line).filter(|words| words[0] == number as u64 + 1)?;
             Some((VipId(number as u16), address([words[1], words[2]], words[3])?))
         });

@@ -21,7 +21,7 @@ mod header;
 #[cfg(test)]
 mod tests;
 
-pub use adopt::{Adopted, Census, Judge, Pieces, adopt, lay_out};
+pub use adopt::{Adopted, Census, Judge, Left, Pieces, lay_out};
 pub use book::{BOOK_LINES, Book, Numbers};
 pub use header::{Clock, Distribution, Header, Machine, Refusal};
 

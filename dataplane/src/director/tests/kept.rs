@@ -1,15 +1,14 @@
 //! Histories of connections, reloads and sudden ends, played against a model of who talks to whom.
 
 mod lasting;
+mod lies;
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use dpdk::{KeptMemory, Pages};
 
 use super::*;
-use crate::kept::{
-    Adopted, BOOK_LINES, Book, Census, Clock, Header, Judge, Machine, Numbers, adopt, lay_out,
-};
+use crate::kept::{BOOK_LINES, Book, Census, Clock, Header, Left, Machine, Refusal, lay_out};
 use crate::snapshot::registry::Standing;
 
 /// What changes from one process to the next.
@@ -84,18 +83,9 @@ fn fresh(shape: Shape) -> Memory {
 }
 
 /// What was left, as it is.
-fn opened(config: &Config, [book, tables]: [OwnedFd; 2]) -> (Memory, Header, Numbers, Judge, Adopted) {
-    let mut files = [book, tables].map(|file| KeptMemory::adopt(file).expect("kept memory"));
-    let lines = files[0].cut(BOOK_LINES).expect("lines");
-    let (book, header, _) = Book::read(lines, &machine()).expect("a book");
-    let front = files[1].cut(1).expect("a line");
-    book.check(&header, &front[0], files[1].octets() as u64).expect("its tables");
-    let pieces = lay_out(&header, |lines| files[1].cut(lines)).expect("lines");
-    let numbers = book.numbers();
-    let judge = Judge::new(&numbers, config);
-    let (tables, templates, adopted) = adopt(pieces, (header.capacity as usize, header.hash_key()), &judge);
-    assert_eq!(adopted.rebuilt, 0, "nobody was interrupted");
-    (Memory { tables, templates, book, files }, header, numbers, judge, adopted)
+fn opened(config: &Config, files: [OwnedFd; 2]) -> Result<(Left, [KeptMemory; 2]), Refusal> {
+    let mut files = files.map(|file| KeptMemory::adopt(file).expect("kept memory"));
+    Ok((Left::open(&mut files, &machine(), config)?, files))
 }
 
 impl Process {
@@ -105,9 +95,14 @@ impl Process {
             None => (fresh(shape), Standing::default()),
             Some(files) => Self::take_over(config, shape, files),
         };
+        Self::of(config, (memory, &standing), shape, now)
+    }
+
+    /// With this memory.
+    fn of(config: &Config, (memory, standing): (Memory, &Standing), shape: Shape, now: Now) -> Self {
         let Memory { tables, templates, book, files } = memory;
         let mut registry = Registry::new(shape.workers, Options::default());
-        registry.resume(config, &standing);
+        registry.resume(config, standing);
         let snapshot = registry.snapshot(config, &[OWN], Progress::default()).expect("a valid configuration");
         let mut book = book;
         book.note(&snapshot);
@@ -139,18 +134,20 @@ impl Process {
     fn take_over(config: &Config, shape: Shape, files: [OwnedFd; 2]) -> (Memory, Standing) {
         // The first one to try ends before it forwards anything.
         let again = files.each_ref().map(|file| file.try_clone().expect("a descriptor"));
-        let (.., first) = opened(config, again);
-        let (memory, header, numbers, judge, adopted) = opened(config, files);
+        let first = opened(config, again).expect("a whole memory").0.adopted;
+        let (left, files) = opened(config, files).expect("a whole memory");
+        let Left { book, header, numbers, judge, tables, templates, adopted, .. } = left;
+        assert_eq!((first.rebuilt, adopted.rebuilt), (0, 0), "nobody was interrupted");
         assert_eq!((adopted.found, adopted.kept), (first.kept, first.kept));
         assert_eq!(adopted.templates, first.templates);
         let lines = [Templates::lines_for(shape.templates), Templates::lines_for_ipv6(shape.templates)];
         let fits = (header.workers, header.capacity) == (shape.workers as u64, shape.capacity as u64)
             && header.template_lines == lines.map(|lines| lines as u64);
         let memory = if fits {
-            memory
+            Memory { tables, templates, book, files }
         } else {
-            let census = Census::of(&memory.tables, &memory.templates);
-            drop(memory);
+            let census = Census::of(&tables, &templates);
+            drop((tables, templates, book, files));
             let mut memory = fresh(shape);
             assert_eq!(census.put_into(&mut memory.tables, &memory.templates, &judge), adopted.kept);
             assert_eq!(memory.templates.total(), adopted.templates);
