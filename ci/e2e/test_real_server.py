@@ -333,6 +333,7 @@ class RealServer(unittest.TestCase):
                           ("dr", "--vip", VIP, "--check", "--undo"), ("dr", "--vip", VIP, "--tunnel", "gue"),
                           ("nat", "--gateway", "10.20.0.2", "--tunnel-device", "gre0"), ("tun", "--vip", VIP, "--tunnel", "vxlan"),
                           ("tun", "--vip", VIP, "--over", "ipv5"), ("dr", "--vip", VIP6, "--over", "ipv4"),
+                          *(("dr", "--vip", bad) for bad in ("::1", "::", "ff02::1", "fe80::1", "127.0.0.1", "224.0.0.1", "0.0.0.0")),
                           *(("dr", "--vip", bad) for bad in ("fd10::g", "fd10:::1", "fd10::1::2", "1:2:3:4:5:6:7", "fd10::1:", "::ffff:10.0.0.1")),
                           ("tun", "--vip", VIP, "--tunnel-port", "6080"), ("tun", "--vip", VIP, "--tunnel", "gre", "--tunnel-port", "1"),
                           *(("tun", "--vip", VIP, "--tunnel", "gue", "--tunnel-port", port) for port in ("0", "65536", "x", "-1"))):
