@@ -54,6 +54,19 @@ impl Config {
         self.virtual_servers.iter().any(|server| server.is_persistent(family))
     }
 
+    /// Whether anything in it lets whoever reads it pass for somebody: passwords of VRRP, credentials of health checks.
+    pub fn has_secrets(&self) -> bool {
+        let mut checks =
+            self.virtual_servers.iter().flat_map(|it| &it.real_servers).flat_map(|it| &it.health_checks);
+        self.vrrp.iter().any(|it| it.authentication.is_some())
+            || checks.any(|check| match &check.probe {
+                Probe::Http(http) | Probe::Https(http, _) => {
+                    http.fields.iter().any(|(name, _)| name.ends_with("authorization"))
+                }
+                _ => false,
+            })
+    }
+
     /// Whether any virtual server is one of IPv6.
     fn serves_ipv6(&self) -> bool {
         self.virtual_servers.iter().any(|server| server.family() == Family::V6)
@@ -102,6 +115,14 @@ pub struct Control {
     pub is_socket_written: bool,
     /// Where `net/ip_vs` and `net/ip_vs_stats` are kept for those who read them in /proc otherwise.
     pub proc_directory: Option<PathBuf>,
+    /// Who weir is once ports run, by name or number. Without it, who started it.
+    pub user: Option<String>,
+    /// Its group; without it the user's own. Only there with `user`.
+    pub group: Option<String>,
+    /// The numbers of both, once the host was asked.
+    pub account: Option<health::Account>,
+    /// Whether a crash may leave an image of the memory.
+    pub core_dumps: bool,
 }
 
 /// `[http]`: metrics, readiness, API.

@@ -70,6 +70,22 @@ impl Loaded {
         let problems: Vec<Problem> = without.collect();
         self.warnings.add(problems);
     }
+
+    /// Adds a warning if everybody may read the file, by its mode, and it holds passwords.
+    pub fn look_at_mode(&mut self, mode: u32) {
+        /// Others may read it.
+        const OTHERS_READ: u32 = 0o004;
+        if mode & OTHERS_READ == 0 || !self.config.has_secrets() {
+            return;
+        }
+        let problem =
+            Problem::warning("everybody on this machine may read this file, and it holds passwords");
+        let help = format!(
+            "its mode is {:04o}: write it so that only weir and its operators can, such as with 0640",
+            mode & 0o777
+        );
+        self.warnings.add(vec![problem.help(help)]);
+    }
 }
 
 /// Reads a regular file.

@@ -63,6 +63,10 @@ pub enum Need {
     User(String),
     /// A group of the same.
     Group(String),
+    /// A user that weir becomes, that is not root.
+    OwnUser(String),
+    /// A group of the same.
+    OwnGroup(String),
 }
 
 impl Need {
@@ -84,6 +88,8 @@ impl Need {
             }
             Need::User(name) => format!("user {} can't run programs", quoted(name)),
             Need::Group(name) => format!("group {} can't run programs", quoted(name)),
+            Need::OwnUser(name) => format!("weir can't become user {}", quoted(name)),
+            Need::OwnGroup(name) => format!("weir can't become group {}", quoted(name)),
         };
         Problem { need: Some(self), ..Problem::error(message).at(span, String::new()) }
     }
@@ -101,8 +107,8 @@ impl Need {
                 "" => "a program".to_owned(),
                 program => format!("the program {program}"),
             },
-            Need::User(name) => format!("the user {}", quoted(name)),
-            Need::Group(name) => format!("the group {}", quoted(name)),
+            Need::User(name) | Need::OwnUser(name) => format!("the user {}", quoted(name)),
+            Need::Group(name) | Need::OwnGroup(name) => format!("the group {}", quoted(name)),
         }
     }
 }

@@ -92,6 +92,9 @@ fn append_many<T>(field: &mut Tables<T>, more: Tables<T>) {
 pub(crate) struct Control {
     pub(crate) socket: Field<Text>,
     pub(crate) proc_directory: Field<Text>,
+    pub(crate) user: Field<Text>,
+    pub(crate) group: Field<Text>,
+    pub(crate) core_dumps: Field<Boolean>,
 }
 
 /// `[http]`

@@ -37,7 +37,7 @@ use self::network::Network;
 use self::ports::{MbufDataBytes, ReadPort};
 use self::table::{Table, peek, peeked, tables};
 use crate::model::{Config, Control, Memory, Timeouts};
-use crate::report::Problem;
+use crate::report::{Need, Problem};
 use crate::schema::{File, Span, Tables, Tabular};
 
 /// Where a problem of the file as a whole is: nowhere.
@@ -118,15 +118,46 @@ pub(crate) fn timeouts(file: &File, others: &Timeouts, problems: &mut Vec<Proble
 }
 
 fn control(file: &File, root: &mut Table<'_>) -> Control {
-    let read = root.value(&file.control).map(|(Tabular(control), at)| {
-        let mut table = root.inner(at);
-        let socket = table.parsed(&control.socket, values::socket_path);
-        (socket, table.parsed(&control.proc_directory, values::proc_directory))
-    });
-    let (socket, proc_directory) = read.unwrap_or_default();
-    let is_socket_written = socket.is_some();
-    let socket = socket.map_or_else(|| PathBuf::from("/run/weir/weir.sock"), Spanned::into_inner);
-    Control { socket, is_socket_written, proc_directory: proc_directory.map(Spanned::into_inner) }
+    let mut control = Control {
+        socket: PathBuf::from("/run/weir/weir.sock"),
+        is_socket_written: false,
+        proc_directory: None,
+        user: None,
+        group: None,
+        account: None,
+        core_dumps: false,
+    };
+    let Some((Tabular(written), at)) = root.value(&file.control) else { return control };
+    let mut table = root.inner(at);
+    if let Some(socket) = table.parsed(&written.socket, values::socket_path) {
+        control.socket = socket.into_inner();
+        control.is_socket_written = true;
+    }
+    control.proc_directory =
+        table.parsed(&written.proc_directory, values::proc_directory).map(Spanned::into_inner);
+    control.core_dumps = table.boolean(&written.core_dumps, false).into_inner();
+    let user = table.parsed(&written.user, health::own_account);
+    let group = table.parsed(&written.group, health::own_account);
+    match (&user, &group) {
+        (None, Some(group)) if written.user.is_none() => {
+            let problem = Problem::error("a group without a user").at(group.span(), "goes with `user`");
+            table.report(problem.help("write `user` as well: weir becomes both when its ports run"));
+        }
+        (Some(user), None) if written.group.is_none() && user.get_ref().parse::<u32>().is_ok() => {
+            let problem = Problem::error("no group").at(user.span(), "a number has no group of its own");
+            table.report(problem.help("write `group` as well"));
+        }
+        _ => {}
+    }
+    for (account, need) in [(&user, Need::OwnUser as fn(String) -> Need), (&group, Need::OwnGroup)] {
+        if let Some(account) = account {
+            let problem = need(account.get_ref().clone()).at(account.span());
+            table.report(problem.help("weir becomes them when its ports run ([control])"));
+        }
+    }
+    control.user = user.map(Spanned::into_inner);
+    control.group = group.map(Spanned::into_inner);
+    control
 }
 
 fn memory(file: &File, root: &mut Table<'_>) -> (Memory, MbufDataBytes) {

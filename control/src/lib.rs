@@ -32,6 +32,7 @@ mod rates;
 mod reload;
 mod reload_status;
 mod restart;
+mod rights;
 mod routes;
 mod signals;
 mod socket;

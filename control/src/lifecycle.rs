@@ -36,6 +36,7 @@ use crate::memory::{Need, Shortage, Supply};
 use crate::ports::Ports;
 use crate::publish::Publish;
 use crate::random::random_u64;
+use crate::rights::{Identity, Rights};
 use crate::signals;
 use crate::sources::PortSource;
 use crate::spawn::{AtEnd, Cores, Spawner, guarded};
@@ -88,6 +89,7 @@ pub(crate) struct Prepared {
     health: Handle,
     host: Option<Host>,
     vrrp: vrrp::Thread,
+    rights: Rights,
 }
 
 /// Takes the memory of all tables and makes the workers and control.
@@ -175,7 +177,8 @@ pub(crate) fn prepare(
     let outcome = outcome.filter(|_| is_kept);
     let control =
         Control::new(config, health.clone(), vrrp, shared, views, sources, (capacity as u64, outcome))?;
-    Ok(Prepared { workers, control, host, checker, health, vrrp: vrrp_thread })
+    let rights = Rights { has_kernel_ports: ports.interfaces.iter().any(|index| *index != 0) };
+    Ok(Prepared { workers, control, host, checker, health, vrrp: vrrp_thread, rights })
 }
 
 /// What VRRP needs of each port.
@@ -246,10 +249,22 @@ fn table_memory(eal: &Eal, lines: usize, socket: SocketId) -> Result<Slab<Line>>
 }
 
 /// Runs until something stops it.
-pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, doors: Doors, flags: Flags) -> Result<()> {
-    let Prepared { workers, control, host, checker, health, vrrp } = prepared;
+pub(crate) fn run(
+    (eal, lcores): (&Eal, &Lcores),
+    prepared: Prepared,
+    doors: Doors,
+    identity: &Identity,
+    flags: Flags,
+) -> Result<()> {
+    let Prepared { workers, control, host, checker, health, vrrp, rights } = prepared;
     let count = workers.len();
-    let spawner = Spawner::new(flags.clone(), lcores.control.clone());
+    rights.settle(eal, identity)?;
+    // Health checks and hooks may be programs of another user. Only now, for the memory of tables has files, and so has EAL's thread since
+    // it was given something.
+    if let Err(problem) = dpdk::files::close_on_exec() {
+        warn!("programs started by weir will have its files open: {problem}");
+    }
+    let spawner = Spawner::new(flags.clone(), lcores.control.clone(), rights);
     let health = HealthThread::start(checker, health, &spawner)?;
     let control = move |flags: &Flags, _: &Pulse| control.run(doors, flags, count);
     let control = spawner.spawn(Role::Control, AtEnd::Stop, control)?;
@@ -267,6 +282,7 @@ pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, doors: Doors, 
         Ok(())
     };
     let vrrp = spawner.spawn(Role::Vrrp, AtEnd::GoOn, run)?;
+    rights.take_first();
     let mut running = Vec::new();
     if lcores.workers.is_empty() {
         for (number, worker) in workers.into_iter().enumerate() {
@@ -278,7 +294,11 @@ pub(crate) fn run(eal: &Eal, lcores: &Lcores, prepared: Prepared, doors: Doors, 
     } else {
         for ((number, worker), &lcore) in workers.into_iter().enumerate().zip(&lcores.workers) {
             let theirs = flags.clone();
-            let launched = eal.launch(lcore, Box::new(move || run_worker(number, worker, &theirs)));
+            let work = move || {
+                rights.take(Role::Worker(number));
+                run_worker(number, worker, &theirs);
+            };
+            let launched = eal.launch(lcore, Box::new(work));
             if let Err(problem) = launched {
                 tracing::error!("worker on {lcore}: {problem}");
                 flags.fail();

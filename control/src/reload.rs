@@ -340,7 +340,7 @@ impl Reload {
         let (path, former) = (self.path.clone(), without_servers(&self.file()));
         self.steps.spawn_blocking(move || {
             let read = weir_config::load(&path).and_then(weir_health::local::examine);
-            let read = read.map(routes::look_around).map_err(NotReloaded::BadFile);
+            let read = read.map(|loaded| routes::look_around(loaded, &path)).map_err(NotReloaded::BadFile);
             Step::Read(read.and_then(|Loaded { config, warnings, source, .. }| {
                 let keys = Keys::read(&config.http).map_err(NotReloaded::Keys)?;
                 let editor = Editor::new(source, &config);

@@ -9,6 +9,9 @@ pub(crate) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     let mut changed = Changed::default();
     let socket = |config: &Config| config.control.socket.display().to_string();
     changed.compare("`socket` of [control]", &socket(old), &socket(new));
+    changed.compare("`user` of [control]", &old.control.user, &new.control.user);
+    changed.compare("`group` of [control]", &old.control.group, &new.control.group);
+    changed.compare("`core_dumps` of [control]", &old.control.core_dumps, &new.control.core_dumps);
     changed.compare("`listen` of [http]", &old.http.listen, &new.http.listen);
     changed.compare("`hosts` of [http]", &old.http.hosts, &new.http.hosts);
     changed.compare("`mbufs` of [memory]", &old.memory.mbufs, &new.memory.mbufs);
@@ -107,6 +110,9 @@ mod tests {
         match (table, key) {
             ("control", "socket") => "\"/run/other.sock\"",
             ("control", "proc_directory") => "\"/run/weir/proc\"",
+            ("control", "user") => "\"daemon\"",
+            ("control", "group") => "\"daemon\"\nuser = \"daemon\"",
+            ("control", "core_dumps") => "true",
             ("http", "listen") => "\"127.0.0.1:9999\"",
             ("http", "hosts") => "[\"weir.example.org\"]",
             ("http", "tls_certificate") => "\"/etc/weir/cert.pem\"",

@@ -1,6 +1,9 @@
 //! The kernel's IPv4 routes, as far as health checks need them: is there a way to a real server at all?
 
+use std::fs::Metadata;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use weir_config::{Loaded, Way};
 
@@ -9,8 +12,13 @@ const RTF_UP: u32 = 0x1;
 /// It refuses what it holds.
 const RTF_REJECT: u32 = 0x200;
 
-/// What the file says, with a warning for checks that have no way from this machine as it is now.
-pub(crate) fn look_around(mut loaded: Loaded) -> Loaded {
+/// What a file says, with a warning for checks that have no way from this machine as it is now, and for a mode that lets everybody read
+/// its passwords.
+pub(crate) fn look_around(mut loaded: Loaded, file: &Path) -> Loaded {
+    // A pipe is gone when it has been read.
+    if let Some(found) = file.metadata().ok().filter(Metadata::is_file) {
+        loaded.look_at_mode(found.permissions().mode());
+    }
     let routes = Routes::now();
     loaded.look_around(|address| routes.way_to(address));
     loaded

@@ -21,13 +21,14 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGURG, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::flags::{FAILED, Flags};
-use crate::log;
+use crate::rights::Early;
 use crate::threads::Role;
+use crate::{log, rights};
 
 /// A stop that takes longer is ended by force.
 const STOP_MAX: Duration = Duration::from_secs(9);
@@ -58,15 +59,19 @@ pub(crate) fn leave() -> io::Result<()> {
 /// # Errors
 /// What the kernel says of a thread more.
 pub(crate) fn start(flags: Flags) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGURG])?;
     let take = move || {
         crate::early::register();
+        let mut rights = Early::begin(rights::ENDS_PROGRAMS);
         if let Err(problem) = taken().thread_unblock() {
             error!("signals have no effect: {problem}");
         }
         let mut is_stopping = false;
         for signal in signals.forever() {
+            rights.look();
             match signal {
+                // Its own: see `nudge`.
+                SIGURG => {}
                 SIGINT if is_stopping => {
                     error!("SIGINT again: ended at once");
                     end(FAILED);
@@ -87,6 +92,11 @@ pub(crate) fn start(flags: Flags) -> io::Result<()> {
     };
     thread::Builder::new().name("weir-signals".to_owned()).spawn(take)?;
     Ok(())
+}
+
+/// Has the thread look whether it may do more than it needs. SIGURG, since whoever sends it by mistake expects nothing of it.
+pub(crate) fn nudge() {
+    let _ = nix::sys::signal::raise(Signal::SIGURG);
 }
 
 fn stop(flags: &Flags) {

@@ -107,11 +107,16 @@ fn somebody_listens(path: &Path) -> bool {
     }
 }
 
+/// Where the lock of a socket is.
+pub(crate) fn lock_of(socket: &Path) -> PathBuf {
+    let mut name = socket.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
 /// The lock of a socket.
 fn lock(path: &Path) -> Result<File, String> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let at = PathBuf::from(name);
+    let at = lock_of(path);
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&at);
     let file = file.map_err(|problem| format!("{} can't be made: {}", at.display(), reason(&problem)))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -13,6 +13,7 @@ use core_affinity::CoreId;
 use tracing::{error, warn};
 
 use crate::flags::Flags;
+use crate::rights::Rights;
 use crate::threads::{Pulse, Role};
 
 /// Where control's threads run.
@@ -63,12 +64,13 @@ pub(crate) enum AtEnd {
 pub(crate) struct Spawner {
     flags: Flags,
     cores: Cores,
+    rights: Rights,
 }
 
 impl Spawner {
-    /// On these cores.
-    pub(crate) fn new(flags: Flags, cores: Cores) -> Self {
-        Self { flags, cores }
+    /// On these cores, with no more than they need of these rights.
+    pub(crate) fn new(flags: Flags, cores: Cores, rights: Rights) -> Self {
+        Self { flags, cores, rights }
     }
 
     /// Starts a thread. If `work` fails, or panics, weir fails and stops.
@@ -78,10 +80,11 @@ impl Spawner {
         at_end: AtEnd,
         work: impl FnOnce(&Flags, &Pulse) -> Result<()> + Send + 'static,
     ) -> Result<JoinHandle<()>> {
-        let Self { flags, cores } = self.clone();
+        let Self { flags, cores, rights } = self.clone();
         let run = move || {
             let presence = flags.threads.enter(role);
             cores.take(role);
+            rights.take(role);
             guarded(&flags, at_end, || work(&flags, presence.pulse()));
         };
         let thread = thread::Builder::new().name(role.to_string()).spawn(run);
@@ -112,6 +115,8 @@ mod tests {
 
     use super::*;
 
+    const RIGHTS: Rights = Rights { has_kernel_ports: false };
+
     fn allowed() -> Vec<usize> {
         let set = sched_getaffinity(None).unwrap();
         (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
@@ -122,7 +127,7 @@ mod tests {
         let all = allowed();
         let one = *all.last().unwrap();
         for (cores, expected) in [(Cores::Own(one), vec![one]), (Cores::Floating(all.clone().into()), all)] {
-            let spawner = Spawner::new(Flags::default(), cores);
+            let spawner = Spawner::new(Flags::default(), cores, RIGHTS);
             let (say, said) = channel();
             let work = move |_: &Flags, _: &Pulse| {
                 say.send((allowed(), thread::current().name().map(str::to_owned)))?;
@@ -140,7 +145,7 @@ mod tests {
     fn a_thread_that_fails_or_panics_ends_weir() {
         let ends = |at_end, work: fn() -> Result<()>| {
             let flags = Flags::default();
-            let spawner = Spawner::new(flags.clone(), Cores::Floating(allowed().into()));
+            let spawner = Spawner::new(flags.clone(), Cores::Floating(allowed().into()), RIGHTS);
             spawner.spawn(Role::Host, at_end, move |_, _| work()).unwrap().join().unwrap();
             assert!(flags.threads.roles().is_empty());
             (flags.is_stopping(), flags.failed.load(std::sync::atomic::Ordering::SeqCst))

@@ -16,8 +16,9 @@ use crate::cli::CommandLine;
 use crate::control::Doors;
 use crate::flags::{BAD_INPUT, FAILED, Flags};
 use crate::http::{Keyring, Keys};
+use crate::rights::Identity;
 use crate::socket::ControlSocket;
-use crate::{early, http, kept, lasting, lifecycle, log, nodes, ports, routes, signals};
+use crate::{early, http, kept, lasting, lifecycle, log, nodes, ports, rights, routes, signals};
 
 /// Does what the command line says. Returns the exit status.
 pub fn weir(arguments: &[String]) -> ExitCode {
@@ -45,7 +46,7 @@ fn check(line: &CommandLine) -> ExitCode {
     // Who only asks may hand over a pipe; whoever serves must be able to read the file again, without waiting.
     let read = || weir_config::load_any(&line.own.config).and_then(weir_health::local::examine);
     let (loaded, _) = watched(say, read);
-    let (report, good) = match loaded.map(routes::look_around) {
+    let (report, good) = match loaded.map(|loaded| routes::look_around(loaded, &line.own.config)) {
         Ok(loaded) => {
             let good = good(&line.own.config, &loaded);
             (loaded.warnings, Some(good))
@@ -67,9 +68,13 @@ fn check(line: &CommandLine) -> ExitCode {
 /// Serves until it is told to stop.
 fn serve(line: &CommandLine) -> ExitCode {
     let flags = Flags::default();
+    let limited = rights::begin();
     let begun = signals::leave()
         .and_then(|()| log::start(line.own.log_level.into()))
         .and_then(|()| signals::start(flags.clone()));
+    if let Err(problem) = limited {
+        tracing::warn!("weir may do more than it needs: {problem}");
+    }
     let status = match begun {
         Ok(()) => load_and_run(line, flags),
         Err(problem) => {
@@ -90,7 +95,7 @@ fn load_and_run(line: &CommandLine, flags: Flags) -> u8 {
         Ok((loaded, keys))
     });
     let (loaded, keys) = match loaded {
-        Ok((loaded, keys)) => (routes::look_around(loaded), keys),
+        Ok((loaded, keys)) => (routes::look_around(loaded, file), keys),
         Err(report) => {
             say(&report);
             return BAD_INPUT;
@@ -126,6 +131,7 @@ fn run(
     let listener = http::bind(config.http.listen)?;
     let doors = Doors { http: listener, keys, control: ControlSocket::of(&config.control)? };
     let offer = kept::Offer::of(&config);
+    let identity = Identity::of(&config, &line.own.config);
     let arguments = line.eal_arguments();
     let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
     for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {
@@ -148,11 +154,7 @@ fn run(
     let editor = Editor::new(source, &config);
     let prepared =
         lifecycle::prepare((&eal, &lcores), &line.own.config, (config, editor), &mut ports, offer)?;
-    // Health checks and hooks may be programs of another user. Only now, for the memory of tables has files, too.
-    if let Err(problem) = dpdk::files::close_on_exec() {
-        tracing::warn!("programs started by weir will have its files open: {problem}");
-    }
-    lifecycle::run(&eal, &lcores, prepared, doors, flags)
+    lifecycle::run((&eal, &lcores), prepared, doors, &identity, flags)
     // Ports close, memory goes back and EAL ends as `ports` and `eal` are dropped.
 }
 

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tracing::debug;
 
+use crate::rights;
+
 /// What waits for systemd at most; a watchdog's food that finds no room is not missed.
 const WAITING_MAX: usize = 4;
 /// How often the watchdog is fed within its time.
@@ -30,6 +32,7 @@ impl Supervisor {
     pub(crate) fn start() -> io::Result<Self> {
         let (states, waiting): (_, Receiver<NotifyState<'static>>) = sync_channel(WAITING_MAX);
         thread::Builder::new().name("weir-systemd".to_owned()).spawn(move || {
+            rights::keep_or_say(rights::NONE, "weir-systemd");
             for state in waiting {
                 if let Err(problem) = sd_notify::notify(&[state]) {
                     debug!("systemd is not told: {problem}");

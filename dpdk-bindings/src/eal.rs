@@ -17,6 +17,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,12 @@ use crate::lcore::{self, LcoreId};
 
 /// How often [`Eal::wait_until`] looks whether a worker is done.
 const WAIT_POLL: Duration = Duration::from_millis(1);
+
+/// How long EAL's own thread may take to come to an end of what it was given.
+const ERRAND_MAX: Duration = Duration::from_secs(1);
+
+/// What EAL's own thread is given.
+type Errand = Box<dyn FnOnce() + Send + 'static>;
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
@@ -200,6 +207,28 @@ impl Eal {
         }
     }
 
+    /// Runs `work` on EAL's own thread, which waits for devices' interrupts, and waits for its end, a second at most. Returns whether it
+    /// ended.
+    ///
+    /// A panic in `work` goes no further than that.
+    pub fn on_interrupt_thread(&self, work: Box<dyn FnOnce() + Send + 'static>) -> bool {
+        let (done, wait) = channel();
+        let work: Errand = Box::new(move || {
+            let ended = catch_unwind(AssertUnwindSafe(work)).is_ok();
+            let _ = done.send(ended);
+        });
+        let argument = Box::into_raw(Box::new(work));
+        // SAFETY: `run_errand` takes ownership of `argument` on EAL's thread, once: an alarm goes off once, and none is taken back. It is
+        // Send and 'static. If the call fails, nobody sees it.
+        let result = unsafe { sys::rte_eal_alarm_set(1, Some(run_errand), argument.cast()) };
+        if Errno::check(result).is_err() {
+            // SAFETY: no alarm was set, so `argument` is still only ours and came from `Box::into_raw` above.
+            drop(unsafe { Box::from_raw(argument) });
+            return false;
+        }
+        wait.recv_timeout(ERRAND_MAX).unwrap_or(false)
+    }
+
     /// Waits until the function launched on `lcore` has returned, but not longer than that; returns at once if none was.
     /// Sleeps meanwhile. Returns whether it has returned.
     pub fn wait_until(&self, lcore: LcoreId, deadline: Instant) -> bool {
@@ -360,6 +389,16 @@ unsafe extern "C" fn run_work(argument: *mut c_void) -> c_int {
         unsafe { libc::_exit(1) }
     }
     0
+}
+
+/// The function EAL's own thread runs.
+///
+/// # Safety
+/// `argument` came from `Box::into_raw` of an [`Errand`] that does not panic, and is given away by this call.
+unsafe extern "C" fn run_errand(argument: *mut c_void) {
+    // SAFETY: the caller gives the box away, says the contract above.
+    let work = unsafe { Box::from_raw(argument.cast::<Errand>()) };
+    work();
 }
 
 fn c_arguments(args: &[String]) -> Result<Vec<CString>, EalError> {

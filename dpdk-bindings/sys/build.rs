@@ -13,12 +13,13 @@ const TOO_NEW: &str = "24.12";
 
 const LIBRARIES: [&str; 4] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"];
 
-const FUNCTIONS: [&str; 56] = [
+const FUNCTIONS: [&str; 57] = [
     "rte_version",
     "rte_strerror",
     "rte_eal_init",
     "rte_eal_cleanup",
     "rte_eal_has_hugepages",
+    "rte_eal_alarm_set",
     "rte_eal_remote_launch",
     "rte_eal_get_lcore_state",
     "rte_get_main_lcore",

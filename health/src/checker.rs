@@ -467,7 +467,7 @@ fn quorums(judge: &Judge) -> Quorums {
 
 /// Programs have an account of their own where weir could give them any.
 fn account(config: &Config) -> Option<Account> {
-    if !rustix::process::geteuid().is_root() {
+    if !local::began_as_root() {
         return None;
     }
     // Whoever loaded the file has looked it up. One that is not there is nobody, and never root.

@@ -5,11 +5,13 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use nix::unistd::{Group, User};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use weir_config::Loaded;
+use weir_config::model::Control;
 use weir_config::model::health::{Account, Health, TlsIdentity};
 use weir_config::report::{Need, Problem, Report};
 use weir_config::tokens::{self, Token};
@@ -31,6 +33,7 @@ pub fn examine(loaded: Loaded) -> Result<Loaded, Report> {
     let runner = runner(account.as_ref().ok());
     let mut loaded = loaded.examine(|need| has(need, runner))?;
     loaded.config.health.account = account.ok();
+    loaded.config.control.account = own_account(&loaded.config.control);
     Ok(loaded)
 }
 
@@ -43,16 +46,23 @@ pub fn examine_edits(needs: Vec<Problem>, health: &Health) -> Result<(), String>
     weir_config::edit::examine(needs, |need| has(need, runner))
 }
 
-/// Who runs programs. Who is not root runs them as himself.
+/// Whether programs can be run as another user: this process was root when it was first asked, which is before it became somebody else.
+pub(crate) fn began_as_root() -> bool {
+    static BEGAN_AS_ROOT: LazyLock<bool> = LazyLock::new(|| rustix::process::geteuid().is_root());
+    *BEGAN_AS_ROOT
+}
+
+/// Who runs programs. Who was never root runs them as himself.
 fn runner(account: Option<&Account>) -> Option<Account> {
-    match rustix::process::geteuid() {
-        root if root.is_root() => account.copied(),
-        user => Some(Account { user: user.as_raw(), group: rustix::process::getegid().as_raw() }),
+    if began_as_root() {
+        return account.copied();
     }
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    Some(Account { user: user.as_raw(), group: group.as_raw() })
 }
 
 fn has(need: &Need, runner: Option<Account>) -> Result<(), String> {
-    let is_root = rustix::process::geteuid().is_root();
+    let is_root = began_as_root();
     match need {
         Need::Certificates(path) => certificates(path).map(drop),
         Need::SystemAuthorities => system_authorities().and_then(certificates).map(drop),
@@ -62,9 +72,9 @@ fn has(need: &Need, runner: Option<Account>) -> Result<(), String> {
         }
         Need::Tokens(path) => bearers(path).map(drop),
         Need::Program(path) => program(path, runner),
-        Need::User(_) | Need::Group(_) if !is_root => Ok(()),
-        Need::User(name) => user(name).map(drop),
-        Need::Group(name) => group(name).map(drop),
+        Need::User(_) | Need::Group(_) | Need::OwnUser(_) | Need::OwnGroup(_) if !is_root => Ok(()),
+        Need::User(name) | Need::OwnUser(name) => user(name).map(drop),
+        Need::Group(name) | Need::OwnGroup(name) => group(name).map(drop),
     }
 }
 
@@ -74,6 +84,16 @@ fn has(need: &Need, runner: Option<Account>) -> Result<(), String> {
 /// What is wrong with it, in words.
 pub(crate) fn account(health: &Health) -> Result<Account, String> {
     Ok(Account { user: user(&health.script_user)?.0, group: group(&health.script_group)? })
+}
+
+/// The numbers of who weir becomes. Names that are none are errors of the file before that.
+fn own_account(control: &Control) -> Option<Account> {
+    let (number, own) = user(control.user.as_deref()?).ok()?;
+    let group = match &control.group {
+        Some(name) => group(name).ok(),
+        None => own.filter(|own| *own != 0),
+    };
+    Some(Account { user: number, group: group? })
 }
 
 /// The number of a user, and its own group if it is known.
@@ -86,7 +106,7 @@ fn user(name: &str) -> Result<(u32, Option<u32>), String> {
             Err(problem) => return Err(format!("it can't be looked up: {problem}")),
         },
     };
-    if known.0 == 0 { Err("it is root, which programs don't run as".to_owned()) } else { Ok(known) }
+    if known.0 == 0 { Err("it is root".to_owned()) } else { Ok(known) }
 }
 
 fn group(name: &str) -> Result<u32, String> {
@@ -98,7 +118,7 @@ fn group(name: &str) -> Result<u32, String> {
             Err(problem) => return Err(format!("it can't be looked up: {problem}")),
         },
     };
-    if known == 0 { Err("it is root's, which programs don't run as".to_owned()) } else { Ok(known) }
+    if known == 0 { Err("it is root's".to_owned()) } else { Ok(known) }
 }
 
 /// Whether the account may run a program. Lists of access rights (ACL) say more than modes do, so a file or folder that has one

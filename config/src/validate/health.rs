@@ -15,7 +15,7 @@ use super::values;
 use crate::model::health::{Agent, Health, HealthCheck, OnFail, Timeouts};
 use crate::report::{Need, Problem};
 use crate::schema::{self, Field, Number, OneTable, Several, SeveralTables, Span, Tabular, Text};
-pub(super) use texts::file;
+pub(super) use texts::{file, own_account};
 pub(super) use web::files_of;
 
 /// Checks of one real server at most.

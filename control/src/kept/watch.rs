@@ -10,6 +10,8 @@ use std::time::Duration;
 use tracing::{info, warn};
 use weir_keeper::Keeper;
 
+use crate::rights::{self, Early};
+
 /// How often the keeper is asked whether it has what it should.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long it is left alone at most after it did not answer.
@@ -19,8 +21,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(16);
 pub(super) fn begin(keeper: Keeper, files: [OwnedFd; 2], is_kept: Arc<AtomicBool>) {
     let run = move || {
         let mut pause = LOOK;
+        let mut rights = Early::begin(rights::NONE);
         loop {
             thread::sleep(pause);
+            rights.look();
             let Some(next) = look(&keeper, &files, &is_kept, pause) else { return };
             pause = next;
         }

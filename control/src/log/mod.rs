@@ -23,6 +23,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use limit::{Limit, Limiter};
 use queue::Queue;
 
+use crate::rights::{self, Early};
+
 /// Messages of EAL at this level (`RTE_LOG_CRIT`) and below come before it ends the process.
 const LAST_WORDS: u32 = 3;
 /// How long somebody waits for what was said to be written, at a moment when there may be none later.
@@ -54,7 +56,9 @@ pub(crate) fn missing() -> Missing {
 pub(crate) fn start(level: LevelFilter) -> io::Result<()> {
     thread::Builder::new().name("weir-log".to_owned()).spawn(|| {
         crate::early::register();
-        writer::run(&QUEUE, &LIMIT, writer::Stderr);
+        // It writes to what is open.
+        let mut rights = Early::begin(rights::NONE);
+        writer::run(&QUEUE, &LIMIT, writer::Stderr, || rights.look());
     })?;
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)

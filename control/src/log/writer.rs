@@ -12,8 +12,8 @@ use super::queue::Queue;
 /// Between two looks at what was left out.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Writes what comes, for ever.
-pub(super) fn run(queue: &Queue, limit: &Limit, out: impl Write) {
+/// Writes what comes, for ever, and does something else each second.
+pub(super) fn run(queue: &Queue, limit: &Limit, out: impl Write, mut beside: impl FnMut()) {
     let mut writer = Writer::new(out);
     let mut look = Instant::now() + LOOK;
     loop {
@@ -25,6 +25,7 @@ pub(super) fn run(queue: &Queue, limit: &Limit, out: impl Write) {
         if Instant::now() >= look {
             look = Instant::now() + LOOK;
             limit.tell(Instant::now());
+            beside();
         }
     }
 }

@@ -13,6 +13,10 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
+use rustix::process::geteuid;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set, set_capabilities,
+};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
@@ -30,6 +34,9 @@ const OUTPUT_BYTES_MAX: usize = 512;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Changes the account. util-linux, which every Linux system has.
 const SETPRIV: &str = "/usr/bin/setpriv";
+
+/// What it needs for that.
+const LENT: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::SETPCAP);
 
 /// What a shell, and setpriv, end with when the program can't be run.
 const NOT_RUN: [i32; 2] = [126, 127];
@@ -106,7 +113,7 @@ async fn run(
     let Some((program, arguments)) = words.split_first() else {
         return Err(Failure::new(Outcome::Error, "there is no program"));
     };
-    let spawned = spawn(program, arguments, variables, &token);
+    let spawned = spawn(program, arguments, variables, (&token, account.is_some()));
     let (child, mut output) = spawned.map_err(|problem| {
         let program = command.first().map_or("", String::as_str);
         Failure::new(Outcome::Error, format!("starting {program}: {}", system_says(&problem)))
@@ -173,7 +180,7 @@ fn spawn(
     program: &str,
     arguments: &[String],
     variables: &[(String, String)],
-    token: &str,
+    (token, changes_account): (&str, bool),
 ) -> io::Result<(Child, Receiver)> {
     let (output, input) = io::pipe()?;
     let mut ready = Command::new(program);
@@ -187,7 +194,8 @@ fn spawn(
         .stdout(input.try_clone()?)
         .stderr(input)
         .process_group(0);
-    let child = unblocked(|| ready.spawn())??;
+    let mut start = || unblocked(|| ready.spawn());
+    let child = if changes_account { lending(start) } else { start() }??;
     Ok((child, Receiver::from_owned_fd(output.into())?))
 }
 
@@ -198,6 +206,22 @@ fn unblocked<T>(act: impl FnOnce() -> T) -> io::Result<T> {
     let done = act();
     blocked.thread_set_mask()?;
     Ok(done)
+}
+
+/// Does something while what this thread starts gets of it what `setpriv` needs to change the account. root hands it on anyway; an
+/// account of weir's own has to say so. `setpriv` takes it away before it starts the program.
+fn lending<T>(act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let own = capabilities(None)?;
+    let lent = own.permitted & LENT;
+    if geteuid().is_root() || lent.is_empty() {
+        return act();
+    }
+    set_capabilities(None, CapabilitySets { inheritable: lent, ..own })?;
+    let raised = lent.iter().try_for_each(|it| configure_capability_in_ambient_set(it, true));
+    let done = raised.map_err(io::Error::from).and_then(|()| act());
+    // What can't be inherited goes from the ambient set as well.
+    set_capabilities(None, own)?;
+    done
 }
 
 /// Waits for the end of a child and keeps the beginning of its output; the rest is read and thrown away, so that a talkative
@@ -234,7 +258,7 @@ mod tests {
     async fn a_program_blocks_no_signal_though_this_thread_does() {
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).unwrap();
         let words = ["SigBlk".to_owned(), "/proc/self/status".to_owned()];
-        let (mut child, mut pipe) = spawn("/usr/bin/grep", &words, &[], "token").unwrap();
+        let (mut child, mut pipe) = spawn("/usr/bin/grep", &words, &[], ("token", false)).unwrap();
         assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM));
         before.thread_set_mask().unwrap();
         let (_, output) = finish(&mut child, &mut pipe).await.unwrap();

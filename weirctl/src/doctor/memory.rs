@@ -122,11 +122,15 @@ fn of_process(facts: &Facts, pid: u32) -> Vec<Finding> {
         let word = line.split_whitespace().next()?;
         Some(if word == "unlimited" { u64::MAX } else { word.parse().ok()? })
     };
-    let capabilities = facts.host.field(&format!("proc/{pid}/status"), "CapEff");
+    let status = format!("proc/{pid}/status");
+    let capabilities = facts.host.field(&status, "CapEff");
     let capabilities = capabilities.and_then(|it| u64::from_str_radix(&it, 16).ok()).unwrap_or(0);
     let mut found = Vec::new();
     let locked = soft("Max locked memory").unwrap_or(u64::MAX);
-    if locked != u64::MAX && capabilities & IPC_LOCK == 0 {
+    // weir gives up the capability when its devices have their memory: as root it had it before.
+    let is_root =
+        facts.host.field(&status, "Uid").is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0"));
+    if locked != u64::MAX && !is_root && capabilities & IPC_LOCK == 0 {
         let text = format!(
             "weir may lock {} KiB of memory, and devices behind vfio need all that they use",
             locked / 1024

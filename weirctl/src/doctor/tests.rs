@@ -428,6 +428,10 @@ fn limits_and_room_for_the_log_are_looked_at() {
     machine.write("proc/77/status", &STATUS.replace("000001ffffffffff", "0000000000001000"));
     let found = faults(machine.answered());
     assert!(shown(&found).contains("LimitMEMLOCK=infinity") && found.len() == 2, "{}", shown(&found));
+    // As root it could, when it mattered.
+    let of_root = format!("{}Uid:\t0\t0\t0\t0\n", STATUS.replace("000001ffffffffff", "0000000000001000"));
+    machine.write("proc/77/status", &of_root);
+    assert_eq!(faults(machine.answered()).len(), 1);
     machine.write("proc/77/status", STATUS);
     machine.write("proc/77/limits", "");
     machine.write("var/log/weir.log", "");

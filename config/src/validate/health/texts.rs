@@ -13,8 +13,20 @@ pub(super) const TEXT_BYTES_MAX: usize = 4096;
 /// Bytes that a compiled pattern may take: each check holds its own.
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
-/// The name or number of a user or group.
+/// The name or number of a user or group that programs run as.
 pub(super) fn account(text: &str) -> Result<String, Fault> {
+    let root = || Fault::new("scripts don't run as root", "give them a user of their own");
+    someone(text, || root().help("write such as \"nobody\""))
+}
+
+/// The same of weir itself.
+pub(in crate::validate) fn own_account(text: &str) -> Result<String, Fault> {
+    let root = || Fault::new("this is root", "weir runs as who starts it without this key");
+    someone(text, || root().help("leave the key out, or write a user of weir's own"))
+}
+
+/// The name or number of a user or group, that is not root.
+fn someone(text: &str, root: impl Fn() -> Fault) -> Result<String, Fault> {
     let is_good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if text.is_empty() || text.len() > 32 || text.starts_with('-') || !text.chars().all(is_good) {
         return Err(Fault::new("not a user or group", "1 to 32 letters, digits and any of - _ ."));
@@ -25,8 +37,7 @@ pub(super) fn account(text: &str) -> Result<String, Fault> {
         return Err(Fault::new("not a user or group", "a number is 1 to 4294967294, in decimal digits"));
     }
     if text == "root" || number == Ok(0) {
-        return Err(Fault::new("scripts don't run as root", "give them a user of their own")
-            .help("write such as \"nobody\""));
+        return Err(root());
     }
     Ok(text.to_owned())
 }
