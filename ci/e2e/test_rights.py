@@ -76,6 +76,8 @@ class Rights(Hostile):
         for name, lines in facts(weir).items():
             with self.subTest(thread=name):
                 self.assertEqual(lines["CapPrm"], lines["CapEff"])
+                if name.startswith(("worker", "weir-control", "weir-vrrp", "weir-host")):
+                    self.assertEqual(lines["Seccomp"], "2")
                 self.assertEqual((int(lines["CapInh"], 16), int(lines["CapAmb"], 16), lines["NoNewPrivs"]), (0, 0, "1"))
 
     def assertWorks(self, weir, user):

@@ -10,6 +10,7 @@ mod control;
 mod desired;
 mod early;
 mod examine;
+mod filter;
 mod flags;
 mod health;
 mod host;

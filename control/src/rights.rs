@@ -21,8 +21,8 @@ use tracing::warn;
 use weir_config::model::Config;
 use weir_config::model::health::Account;
 
-use crate::signals;
 use crate::threads::Role;
+use crate::{filter, signals};
 
 /// Nothing.
 pub(crate) const NONE: CapabilitySet = CapabilitySet::empty();
@@ -149,6 +149,11 @@ impl Rights {
     /// The calling thread has this role from now on.
     pub(crate) fn take(self, role: Role) {
         keep_or_say(self.of(role), &role.to_string());
+        if role != Role::Health
+            && let Err(problem) = filter::refuse()
+        {
+            warn!("{role} may make system calls that it does not need: {problem}");
+        }
     }
 
     /// The calling thread is the first, and has started all others.
