@@ -117,16 +117,20 @@ class Rights(Hostile):
             self.assertStops(weir)
 
     def test_as_another_user_it_does_all_the_same(self):
-        text = "[control]\nuser = \"daemon\"\n" + self.checking(hosted(lab.config()))
         with lab.systemd() as (_, environment):
-            weir = lab.Weir(text, environment=environment)
+            weir = lab.Weir("", environment=environment)
+            own = weir.folder / "own"
+            own.mkdir()
+            os.chown(own, OWN_USER.pw_uid, OWN_USER.pw_gid)
+            weir.file.write_text(f'[control]\nuser = "daemon"\nsocket = "{own}/sock"\n' + self.checking(hosted(lab.config())))
             weir.folder.chmod(0o755)
             lab.RUN.chmod(0o755)
             with weir:
                 self.assertKept(weir, without=DAC_READ_SEARCH | SYS_PTRACE)
                 self.assertWorks(weir, OWN_USER.pw_uid)
+                self.assertEqual((own / "sock").stat().st_uid, OWN_USER.pw_uid)
                 self.assertStops(weir)
-            self.assertFalse(pathlib.Path("/run/weir/weir.sock").exists())
+            self.assertFalse((own / "sock").exists())
 
     def test_a_user_that_can_not_read_the_file_is_refused_at_the_start(self):
         weir = lab.Weir("[control]\nuser = \"daemon\"\n" + lab.config()).launch()
