@@ -106,41 +106,44 @@ impl fmt::Debug for Hop {
     }
 }
 
-/// As [`Hop`], of IPv6. Compared in full: one that only looks like another would get the other's packets.
+/// As [`Hop`], of IPv6. Compared in full, but in three words: one that only looks like another would get the other's packets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hop6 {
-    address: [u8; 16],
-    port: u16,
-    network: u16,
+    /// Upper half first.
+    address: [u64; 2],
+    /// The port, and above it the network.
+    place: u32,
 }
 
 impl Hop6 {
     /// The neighbour with this address, which may be a link-local one.
     pub const fn at(address: Ipv6Addr, port: u16, network: u16) -> Self {
-        Self { address: address.octets(), port, network }
+        let bits = address.to_bits();
+        Self { address: [(bits >> 64) as u64, bits as u64], place: port as u32 | (network as u32) << 16 }
     }
 
     /// The same neighbour as seen from a network.
     #[inline]
     pub fn on(self, network: u16) -> Self {
-        Self { network, ..self }
+        Self { place: u32::from(self.port()) | u32::from(network) << 16, ..self }
     }
 
     /// The neighbour's address.
     pub fn address(self) -> Ipv6Addr {
-        self.address.into()
+        let [upper, lower] = self.address;
+        Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower))
     }
 
     /// Port number.
     #[inline]
     pub fn port(self) -> u16 {
-        self.port
+        self.place as u16
     }
 
     /// See [`crate::wire::ethernet::Vlan::network`].
     #[inline]
     pub fn network(self) -> u16 {
-        self.network
+        (self.place >> 16) as u16
     }
 }
 
@@ -149,12 +152,12 @@ impl AnyHop for Hop6 {
 
     #[inline]
     fn port(self) -> u16 {
-        self.port
+        self.port()
     }
 
     #[inline]
     fn network(self) -> u16 {
-        self.network
+        self.network()
     }
 
     fn ip(self) -> IpAddr {
@@ -162,14 +165,14 @@ impl AnyHop for Hop6 {
     }
 
     fn hash(self, key: &HashKey) -> u64 {
-        let bits = u128::from_be_bytes(self.address);
-        let above = key.hash((bits >> 64) as u64 ^ u64::from(self.port) << 16 ^ u64::from(self.network));
-        key.hash(key.hash(above ^ bits as u64))
+        let [upper, lower] = self.address;
+        let above = key.hash(upper ^ u64::from(self.port()) << 16 ^ u64::from(self.network()));
+        key.hash(key.hash(above ^ lower))
     }
 }
 
 impl fmt::Debug for Hop6 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} by port {}, network {}", self.address(), self.port, self.network)
+        write!(f, "{} by port {}, network {}", self.address(), self.port(), self.network())
     }
 }
