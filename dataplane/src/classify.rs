@@ -131,19 +131,27 @@ pub struct LastService6 {
     destination: Socket6,
     protocol: Protocol,
     target: Target,
+    usual: Usual,
 }
 
 impl LastService6 {
     /// None was asked for yet.
     pub fn none() -> Self {
         let target = Target { service: ServiceId::NONE, vip: VipId(0), any_port: false };
-        Self { destination: Socket6::default(), protocol: Protocol::Tcp, target }
+        let usual = Usual::default();
+        Self { destination: Socket6::default(), protocol: Protocol::Tcp, target, usual }
     }
 
     /// Whether a plain packet asks for the same virtual server again.
     #[inline]
     pub(crate) fn is_asked_by(&self, plain: &Plain6) -> bool {
         plain.destination_socket() == self.destination
+    }
+
+    /// As [`LastService::usual`].
+    #[inline]
+    pub(crate) fn usual(&self) -> Usual {
+        self.usual
     }
 
     /// What a plain packet that asks for it is looked up by, its client aside, with this in place of the hash.
@@ -161,7 +169,9 @@ impl LastService6 {
         let (address, port, number) =
             (plain.ip.destination.into(), plain.tcp.destination.get(), plain.ip.next_header);
         let target = snapshot.target_of_all6(address, port, number)?;
-        *self = Self { destination: plain.destination_socket(), protocol: protocol(number)?, target };
+        let protocol = protocol(number)?;
+        let usual = target.key(Addr4::UNSPECIFIED, 0, port, protocol).usual();
+        *self = Self { destination: plain.destination_socket(), protocol, target, usual };
         Some(())
     }
 }
@@ -173,8 +183,7 @@ pub struct LastServers6(Box<[LastServer6; LAST_SERVERS]>);
 #[derive(Debug, Clone, Copy, Default)]
 struct LastServer6 {
     source: Socket6,
-    /// See [`Usual::of_server`].
-    any_port: Option<u16>,
+    usual: Usual,
 }
 
 impl LastServers6 {
@@ -188,21 +197,22 @@ impl LastServers6 {
         self.0.fill(LastServer6::default());
     }
 
-    /// What a plain packet to an address that is none of ours is looked up by, its client and hash aside, if a NAT real server sent it.
+    /// If a plain packet is another one of a real server's, what is the same in the keys of such packets.
     #[inline]
-    pub(crate) fn ask(&mut self, plain: &Plain6, snapshot: &Snapshot) -> Option<Lookup> {
+    pub(crate) fn usual(&self, plain: &Plain6) -> Option<Usual> {
         let source = plain.source_socket();
-        let last = &mut self.0[source.hash()];
-        if last.source != source {
-            let (address, port) = (plain.ip.source.into(), plain.tcp.source.get());
-            let any_port = snapshot.nat_server_of_all6(address, port, plain.ip.next_header)?;
-            *last = LastServer6 { source, any_port };
-        }
-        let (client_port, port) = (plain.tcp.destination.get(), last.any_port.unwrap_or(0));
-        let protocol = protocol(plain.ip.next_header)?;
-        let key =
-            Key::new(Addr4::UNSPECIFIED, client_port, VipId(0), port, protocol, last.any_port.is_some());
-        Some(Lookup { hash: 0, key, service: ServiceId::NONE })
+        let last = &self.0[source.hash()];
+        (last.source == source).then_some(last.usual)
+    }
+
+    /// Remembers the real server of a plain packet to an address that is none of ours, if it is a NAT real server's.
+    #[inline(never)]
+    pub(crate) fn look_up(&mut self, plain: &Plain6, snapshot: &Snapshot) -> Option<()> {
+        let (address, port, number) = (plain.ip.source.into(), plain.tcp.source.get(), plain.ip.next_header);
+        let any_port = snapshot.nat_server_of_all6(address, port, number)?;
+        let (source, usual) = (plain.source_socket(), Usual::of_server(protocol(number)?, any_port));
+        self.0[source.hash()] = LastServer6 { source, usual };
+        Some(())
     }
 }
 

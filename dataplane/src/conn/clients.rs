@@ -105,8 +105,8 @@ impl Clients {
         dpdk::lcore::prefetch_at(&self.shared.lines, line);
     }
 
-    /// As [`Clients::number`], of an address that belongs into the line `home`. Without a branch that depends on where in
-    /// the line it is, which no processor could guess.
+    /// As [`Clients::number`], of an address that belongs into the line `home`; of the unspecified one maybe a number that no record
+    /// names. Without a branch that depends on where in the line it is, which no processor could guess.
     #[inline]
     pub(crate) fn number_from(&self, home: usize, address: Words) -> Option<Addr4> {
         let line = &self.shared.lines.get(home)?.0;
@@ -115,8 +115,7 @@ impl Clients {
             word(0) | word(1)
         };
         let slot = (1..PLACES).fold(0, |found, slot| if differs(slot) == 0 { slot } else { found });
-        // The unspecified address stands in each place that is free.
-        if differs(slot) == 0 && address != [0; 2] {
+        if differs(slot) == 0 {
             return Some(Addr4::client6((home * PLACES + slot) as u32));
         }
         if line[STATE].load(Relaxed) & PASSED == 0 { None } else { self.number_behind(home, address) }

@@ -187,20 +187,6 @@ impl Table {
         UsualKey { home: self.homes.home(self.hash(hash_input)), ..key }
     }
 
-    /// The same of a usual packet that is looked up by `key`.
-    #[inline]
-    pub fn usual_key_of(&self, key: Key) -> UsualKey {
-        let home = self.homes.home(self.hash(key.hash_input()));
-        UsualKey { home, key: key.key, going_on: key.going_on() }
-    }
-
-    /// The same of a real server's packet, with the port in `key` where [`super::record::reply_hash_input`] has it.
-    #[inline]
-    pub fn usual_reply_key_of(&self, key: Key) -> UsualKey {
-        let home = self.homes.home(self.hash(key.hash_input()));
-        UsualKey { home, key: key.key, going_on: key.going_on() & REPLY_GOING_ON_MASK | REPLY }
-    }
-
     /// Asks the processor for the line to look in for a usual packet's connection.
     #[inline]
     pub fn prefetch_usual(&self, key: UsualKey) {

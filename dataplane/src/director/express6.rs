@@ -1,33 +1,24 @@
 //! As `express`, of IPv6: one more packet of a TCP or UDP connection that is known and goes on as it is.
 //!
-//! A record names its client by a number, which lies in a line of its own (`conn/clients.rs`). So a burst passes here in
-//! steps of its own: the first round asks for the clients' lines, the second finds the numbers in them and asks for the
-//! records, the third makes the frames ready. The number that is found is the address's own, for a client's address is compared in
-//! full: what a record is found by is as good as the address.
-//!
-//! It decides nothing: whatever is not as usual takes the common way of [`super::ipv6`], which would do the same. All of it comes at the
-//! end of the first round, where bursts of IPv4 alone never come.
-
-use std::net::Ipv6Addr;
+//! It begins in `read6`; here is its third round, and what becomes of frames that do not get through it. It decides nothing: whatever is
+//! not as usual takes the common way of [`super::ipv6`], which would do the same. All of it comes at the end of the first round,
+//! where bursts of IPv4 alone never come.
 
 use weir_config::model::Forwarding;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::finding::Found;
-use super::ipv6::is_for6;
-use super::{Context, Director, Exit, Finding, IPV6, Pass, write_link};
-use crate::classify::Lookup;
+use super::read6::Usual6;
+use super::{Context, Director, Exit, Finding, Pass, write_link};
 use crate::clock::Now;
 use crate::conn::record::UsualKey;
 use crate::conn::table::UsualRecords;
 use crate::neighbor::{Hop6, Link, Links, Slot};
 use crate::packet::{BURST, Burst, Frame, Wire};
-use crate::parse::Station;
-use crate::parse::plain6::{Kind, Plain6};
-use crate::parse::v6::may_be_source;
+use crate::parse::plain6::Plain6;
 use crate::rewrite::plain6::{into_tunnel6, to_client, to_server};
 use crate::snapshot::Snapshot;
-use crate::snapshot::far::Way6;
+use crate::snapshot::far::Far;
 use crate::snapshot::server::{Server, Tally};
 use crate::wire::encap::Encap;
 use crate::wire::ethernet;
@@ -38,6 +29,7 @@ pub(super) struct Express6<'a> {
     records: UsualRecords<'a>,
     links: Links<'a, Hop6>,
     snapshot: &'a Snapshot,
+    servers: &'a [Server],
     now: Now,
     worker: usize,
     reply_hint: Slot,
@@ -51,74 +43,11 @@ impl<F: Frame> Director<F> {
             records: self.table.usual_records(now.seconds),
             links: self.neighbors6.links(),
             snapshot,
+            servers: snapshot.by_number(),
             now,
             worker: self.shared.worker,
             reply_hint: self.reply_hint6.get(),
         }
-    }
-
-    /// First round of an IPv6 frame. Not inlined: frames of IPv4 pass where it is called.
-    #[inline(never)]
-    pub(super) fn read_other6(&mut self, frame: &F, finding: &mut Finding, context: Context<'_>) {
-        if !self.read_plain6(frame, finding, context) {
-            self.read_any(frame, finding.set_other(), context);
-        }
-    }
-
-    /// First round of a plain frame. False: it is to be read as any frame.
-    #[inline(always)]
-    fn read_plain6(&mut self, frame: &F, finding: &mut Finding, context: Context<'_>) -> bool {
-        #[cfg(test)]
-        if self.no_express {
-            return false;
-        }
-        let Context { snapshot, port, .. } = context;
-        let bytes = frame.bytes();
-        let Ok((plain, _)) = Plain6::ref_from_prefix(bytes) else { return false };
-        let Some(kind) = plain.kind(frame.len()) else { return false };
-        if !self.last_service6.is_asked_by(plain) {
-            if snapshot.is_surely_foreign6(plain.destination()) {
-                return kind == Kind::Usual && self.read_reply6(frame, plain, finding, context);
-            }
-            if self.last_service6.look_up(plain, snapshot).is_none() {
-                return false;
-            }
-        }
-        let source = plain.source();
-        let port = &snapshot.ports[port];
-        let is_right = (plain.is_for(Station::new(port.mac)) || is_for6(bytes, port))
-            && snapshot.is_surely_foreign6(source)
-            // Who has a connection is a host.
-            && (kind == Kind::Usual || may_be_source(plain.ip.source.into()));
-        if !is_right {
-            return false;
-        }
-        let home = self.table.clients.home(source);
-        self.table.clients.prefetch(home);
-        finding.set_plain6(kind, self.last_service6.lookup(plain, home as u64));
-        self.further |= IPV6;
-        true
-    }
-
-    /// As [`Director::read_plain6`], of a usual frame that is to nobody here: a NAT real server's, maybe.
-    #[inline(never)]
-    fn read_reply6(
-        &mut self,
-        frame: &F,
-        plain: &Plain6,
-        finding: &mut Finding,
-        context: Context<'_>,
-    ) -> bool {
-        let Context { snapshot, port, .. } = context;
-        if !is_for6(frame.bytes(), &snapshot.ports[port]) {
-            return false;
-        }
-        let Some(lookup) = self.last_servers6.ask(plain, snapshot) else { return false };
-        let home = self.table.clients.home(plain.destination());
-        self.table.clients.prefetch(home);
-        finding.set_reply6(Lookup { hash: home as u64, ..lookup });
-        self.further |= IPV6;
-        true
     }
 
     /// As [`Director::take_other_way`], of a plain frame of IPv6.
@@ -142,75 +71,35 @@ impl<F: Frame> Director<F> {
         self.take_other_way(frame, finding, pass);
     }
 
-    /// The second and third round of plain frames of IPv6. If all of a burst are ready, they are sent.
-    pub(super) fn take_plain6<W: Wire<Frame = F>>(
+    /// Third round of usual frames. Returns where all of the burst go out, if all are ready and go out of one port.
+    #[inline(never)]
+    pub(super) fn make_ready6(
         &mut self,
         burst: &mut Burst<F>,
         findings: &mut [Finding],
-        context: Context<'_>,
-        wire: &mut W,
-    ) {
-        let mut keys = [UsualKey::NONE; BURST];
-        self.find_clients6(burst, findings, &mut keys);
-        if let Some(exit) = self.make_ready6(burst, findings, &keys, context) {
-            wire.transmit_all(exit.port(), burst);
-        }
-    }
-
-    /// Finds the clients' numbers, and asks the processor for the records.
-    #[inline(never)]
-    fn find_clients6(&self, burst: &Burst<F>, findings: &[Finding], keys: &mut [UsualKey; BURST]) {
-        for ((frame, finding), key) in burst.iter().zip(findings).zip(keys) {
-            let found = finding.found();
-            let (Found::Usual6(lookup) | Found::Opening6(lookup) | Found::Reply6(lookup)) = found else {
-                continue;
-            };
-            let Ok((plain, _)) = Plain6::ref_from_prefix(frame.bytes()) else { continue };
-            let (home, clients) = (lookup.hash as usize, &self.table.clients);
-            *key = match found {
-                Found::Usual6(_) => {
-                    let Some(client) = clients.number_from(home, plain.source()) else { continue };
-                    self.table.usual_key_of(lookup.key.with_client(client))
-                }
-                Found::Reply6(_) => {
-                    let Some(client) = clients.number_from(home, plain.destination()) else { continue };
-                    self.table.usual_reply_key_of(lookup.key.with_client(client))
-                }
-                _ => {
-                    if let Some(client) = clients.likely_number(home, plain.source()) {
-                        self.table.prefetch_usual(self.table.usual_key_of(lookup.key.with_client(client)));
-                    }
-                    continue;
-                }
-            };
-            self.table.prefetch_usual(*key);
-        }
-    }
-
-    /// Makes usual frames ready. Returns where all of the burst go out, if all are ready and go out of one port.
-    #[inline(never)]
-    fn make_ready6(
-        &mut self,
-        burst: &mut Burst<F>,
-        findings: &mut [Finding],
+        usual: &[Usual6],
         keys: &[UsualKey; BURST],
         context: Context<'_>,
     ) -> Option<Exit> {
+        let mut exits = [None; BURST];
         let mut express = self.express6(context);
-        let (mut first, mut ready, mut is_same) = (None, 0, true);
-        for ((frame, finding), key) in burst.iter_mut().zip(findings.iter_mut()).zip(keys) {
-            if !key.is_some() {
-                continue;
-            }
-            let exit = if key.is_reply() { express.reply(frame, *key) } else { express.request(frame, *key) };
-            if let Some(exit) = exit {
-                finding.set_ready(exit);
-                ready += 1;
-                is_same &= *first.get_or_insert(exit) == exit;
+        for ((Usual6 { number, .. }, key), exit) in usual.iter().zip(keys).zip(&mut exits) {
+            if let Some(frame) = burst.get_mut(usize::from(*number)) {
+                *exit =
+                    if key.is_reply() { express.reply(frame, *key) } else { express.request(frame, *key) };
             }
         }
-        self.shared.counters.forwarded.add(ready as u64);
-        first.filter(|_| is_same && ready == burst.len())
+        let out_of = |exit| exits.iter().map(|other| u16::from(*other == exit)).sum::<u16>();
+        self.shared.counters.forwarded.add(BURST as u64 - u64::from(out_of(None)));
+        let all = exits[0].filter(|exit| usize::from(out_of(Some(*exit))) == burst.len());
+        if all.is_none() {
+            for (Usual6 { number, .. }, exit) in usual.iter().zip(exits) {
+                if let (Some(exit), Some(finding)) = (exit, findings.get_mut(usize::from(*number))) {
+                    finding.set_ready(exit);
+                }
+            }
+        }
+        all
     }
 }
 
@@ -222,7 +111,7 @@ impl Express6<'_> {
             self.records.prefetch_next(key);
             return None;
         };
-        let server = self.snapshot.get_server(record.server())?;
+        let server = self.servers.get(record.server().index())?;
         if !server.is_present {
             return None;
         }
@@ -246,24 +135,21 @@ impl Express6<'_> {
     /// was done.
     #[inline(always)]
     fn make_ready<F: Frame>(&mut self, frame: &mut F, server: &Server, tally: &Tally) -> Option<Exit> {
-        let (plain, _) = Plain6::mut_from_prefix(frame.bytes_mut()).ok()?;
-        let total_len = plain.total_len();
         let far = server.far.as_deref()?;
         let way = far.way.as_ref()?;
+        let link = self.links.get(tally.neighbor.get(), way.hop, self.now)?;
+        let (plain, _) = Plain6::mut_from_prefix(frame.bytes_mut()).ok()?;
+        let total_len = plain.total_len();
         if total_len > server.mtu {
             return None;
         }
-        let link = self.links.get(tally.neighbor.get(), way.hop, self.now)?;
         match server.forwarding {
             Forwarding::Dr => {
                 plain.ip.hop_limit -= 1;
                 write_link(plain.as_mut_bytes(), link);
             }
-            Forwarding::Nat => {
-                to_server(plain, far.address, server.port)?;
-                write_link(plain.as_mut_bytes(), link);
-            }
-            Forwarding::Tun => wrap(frame, (server, far.address), way, link, self.now)?,
+            Forwarding::Nat => translate(plain, far, server.port, link)?,
+            Forwarding::Tun => wrap(frame, server, far, link, &self.now)?,
         }
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(total_len));
@@ -304,19 +190,21 @@ impl Express6<'_> {
     }
 }
 
+/// As [`to_server`]. Not inlined, as [`wrap`]: direct routing needs the registers.
+#[inline(never)]
+fn translate(plain: &mut Plain6, far: &Far, port: u16, link: &Link) -> Option<()> {
+    to_server(plain, far.address, port)?;
+    write_link(plain.as_mut_bytes(), link);
+    Some(())
+}
+
 /// As [`into_tunnel6`]. Other tunnels than the plain one, and packets that are to be cut, take the common way.
 #[inline(never)]
-fn wrap<F: Frame>(
-    frame: &mut F,
-    (server, address): (&Server, Ipv6Addr),
-    way: &Way6,
-    link: &Link,
-    now: Now,
-) -> Option<()> {
+fn wrap<F: Frame>(frame: &mut F, server: &Server, far: &Far, link: &Link, now: &Now) -> Option<()> {
     // In a tunnel it exceeds what every way takes.
     const EXCEEDING: usize = ethernet::HEADER_LEN + MTU_MIN as usize - ipv6::HEADER_LEN;
-    if server.encap != Encap::Ipip || frame.len() > EXCEEDING && server.live.is_narrow(now) {
+    if server.encap != Encap::Ipip || frame.len() > EXCEEDING && server.live.is_narrow(*now) {
         return None;
     }
-    into_tunnel6(frame, link, (way.source, address))
+    into_tunnel6(frame, link, (far.way.as_ref()?.source, far.address))
 }

@@ -1,16 +1,15 @@
 //! What the first round finds out about a frame, for the rounds after it.
 //!
-//! A finding is the key of a usual frame, what an opening frame is looked up by, nothing yet for one that is put off, what a
-//! plain frame of IPv6 is looked up by, where one goes out that is ready, or what was read of any other. [`Found`] says which. It is not kept as that enum: most frames are usual, and
-//! loops over the burst would look at its tag before they touch a key, which costs each established packet 13 instructions
-//! on top of 237 (`benches/instructions`). So the key has a place of its own, which holds [`UsualKey::NONE`] for all frames
+//! A finding is the key of a usual frame, what an opening frame is looked up by, nothing yet for one that is put off or of IPv6,
+//! where one of IPv6 goes out that is ready, or what was read of any other. [`Found`] says which. It is not kept as that enum:
+//! most frames are usual, and loops over the burst would look at its tag before they touch a key, which costs each established
+//! packet 13 instructions on top of 237 (`benches/instructions`). So the key has a place of its own, which holds [`UsualKey::NONE`] for all frames
 //! but usual ones, and the tag is looked at only then. The fields are private: what sets one of these unsets the others.
 
 use super::{Exit, Step};
 use crate::classify::Lookup;
 use crate::conn::record::UsualKey;
 use crate::parse::Packet;
-use crate::parse::plain6::Kind;
 
 /// See the module. Written in place, so nothing is moved between the rounds.
 #[derive(Clone, Copy)]
@@ -28,11 +27,9 @@ enum Unusual {
     Opening,
     PutOff,
     Other,
-    /// Of IPv6: the same, but for its client and its hash, in whose place is the line where its client's number is.
-    Usual6,
+    Unread6,
+    /// As `Opening`, but for its client and its hash, in whose place is the line where its client's number is.
     Opening6,
-    /// The same of a real server's frame to a client of IPv6.
-    Reply6,
     Ready(Exit),
 }
 
@@ -45,13 +42,11 @@ pub(super) enum Found<'a> {
     Opening(&'a Lookup),
     /// Of a frame that is looked at later in the round. Nothing is that when the round is over.
     PutOff,
-    /// Of a usual frame of IPv6, which is looked up by this, but for its client and its hash, in whose place is the line where its
-    /// client's number is.
-    Usual6(&'a Lookup),
-    /// The same of a frame of IPv6 that opens a connection.
+    /// Of an untagged frame of IPv6 that is looked at later in the round. When the round is over: of a usual one that is not ready.
+    Unread6,
+    /// Of a frame of IPv6 that opens a connection, unless there is one by this. Its client is not in it, and in place of the hash is
+    /// the line where the client's number is.
     Opening6(&'a Lookup),
-    /// The same of a usual frame of IPv6 from a NAT real server.
-    Reply6(&'a Lookup),
     /// Of a frame of IPv6 that is ready to be sent.
     Ready(Exit),
     /// Of a frame that takes the common way: [`Finding::reading_or`] gives what was read of it.
@@ -89,9 +84,8 @@ impl Finding {
         match self.unusual {
             Unusual::Opening => Found::Opening(&self.reading.lookup),
             Unusual::PutOff => Found::PutOff,
-            Unusual::Usual6 => Found::Usual6(&self.reading.lookup),
+            Unusual::Unread6 => Found::Unread6,
             Unusual::Opening6 => Found::Opening6(&self.reading.lookup),
-            Unusual::Reply6 => Found::Reply6(&self.reading.lookup),
             Unusual::Ready(exit) => Found::Ready(exit),
             Unusual::Other => Found::Other,
         }
@@ -107,10 +101,16 @@ impl Finding {
         if self.unusual == Unusual::Opening { Some(&self.reading.lookup) } else { None }
     }
 
-    /// Whether it is of a plain frame of IPv6, ready or not. Asked of frames without a key alone.
+    /// Whether it is of a frame of IPv6 that is or was on its short way. Asked of frames without a key alone.
     #[inline]
-    pub(super) fn is_plain6(&self) -> bool {
+    pub(super) fn is_short6(&self) -> bool {
         !matches!(self.unusual, Unusual::Opening | Unusual::PutOff | Unusual::Other)
+    }
+
+    /// Whether it is of a frame of IPv6 that was not looked at yet.
+    #[inline]
+    pub(super) fn is_unread6(&self) -> bool {
+        !self.key.is_some() && self.unusual == Unusual::Unread6
     }
 
     /// The frame is a usual one.
@@ -126,21 +126,17 @@ impl Finding {
         self.set_unusual(Unusual::Opening);
     }
 
-    /// The frame is a plain one of IPv6: see [`Found::Usual6`] and [`Found::Opening6`].
+    /// The frame is one of IPv6, to be looked at later in the round.
     #[inline]
-    pub(super) fn set_plain6(&mut self, kind: Kind, lookup: Lookup) {
-        self.reading.lookup = lookup;
-        self.set_unusual(match kind {
-            Kind::Usual => Unusual::Usual6,
-            Kind::Opening => Unusual::Opening6,
-        });
+    pub(super) fn set_unread6(&mut self) {
+        self.set_unusual(Unusual::Unread6);
     }
 
-    /// The frame is a plain one of IPv6 from a NAT real server: see [`Found::Reply6`].
+    /// The frame of IPv6 opens a connection: see [`Found::Opening6`].
     #[inline]
-    pub(super) fn set_reply6(&mut self, lookup: Lookup) {
+    pub(super) fn set_opening6(&mut self, lookup: Lookup) {
         self.reading.lookup = lookup;
-        self.set_unusual(Unusual::Reply6);
+        self.set_unusual(Unusual::Opening6);
     }
 
     /// The frame of IPv6 is ready to be sent.
@@ -194,15 +190,14 @@ mod tests {
         let lines = Slab::heap(Table::lines_for(1)).expect("memory");
         let usual = Table::new(lines, 1, HashKey::new([1, 3])).usual_key(&key.usual(), Addr4::UNSPECIFIED, 0);
         let lookup = Lookup { hash: 1, key, service: ServiceId(2) };
-        let set: [fn(&mut Finding, UsualKey, Lookup); 8] = [
+        let set: [fn(&mut Finding, UsualKey, Lookup); 7] = [
             |finding, usual, _| finding.set_usual(usual),
             |finding, _, lookup| finding.set_opening(lookup),
             |finding, _, _| finding.put_off(),
             |finding, _, _| finding.set_other().packet.l4 = 34,
-            |finding, _, lookup| finding.set_plain6(Kind::Opening, lookup),
+            |finding, _, lookup| finding.set_opening6(lookup),
             |finding, _, _| finding.set_ready(Exit::new(7).expect("a port")),
-            |finding, _, lookup| finding.set_reply6(lookup),
-            |finding, _, lookup| finding.set_plain6(Kind::Usual, lookup),
+            |finding, _, _| finding.set_unread6(),
         ];
         for (before, set_before) in set.iter().enumerate() {
             for (after, set_after) in set.iter().enumerate() {
@@ -215,12 +210,12 @@ mod tests {
                     Found::PutOff => after == 2,
                     Found::Opening6(found) => after == 4 && *found == lookup,
                     Found::Ready(exit) => after == 5 && exit.port() == 7,
-                    Found::Reply6(found) => after == 6 && *found == lookup,
-                    Found::Usual6(found) => after == 7 && *found == lookup,
+                    Found::Unread6 => after == 6,
                     Found::Other => after == 3 && finding.reading_or(|_| ()).packet.l4 == 34,
                 };
                 assert!(is_right, "{before}, then {after}: {:?}", finding.found());
                 assert_eq!(finding.key().is_some(), after == 0, "{before}, then {after}");
+                assert_eq!(finding.is_unread6(), after == 6, "{before}, then {after}");
                 let opening = finding.opening().filter(|found| **found == lookup);
                 assert_eq!(opening.is_some(), after == 1, "{before}, then {after}");
             }

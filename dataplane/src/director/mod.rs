@@ -20,6 +20,7 @@ mod ipv6;
 mod open;
 mod persist;
 mod punt;
+mod read6;
 mod reply;
 mod reply6;
 mod request;
@@ -242,7 +243,7 @@ struct Context<'a> {
 const SCATTERED: u8 = 1;
 /// Frames open connections to persistent virtual servers.
 const PERSISTENT: u8 = 2;
-/// Plain frames of IPv6 wait for [`Director::take_plain6`].
+/// Frames of IPv6 wait for [`Director::take_burst6`].
 const IPV6: u8 = 4;
 
 /// What every step of a frame is given: what stays the same over its burst, and the way out.
@@ -394,7 +395,7 @@ impl<F: Frame> Director<F> {
         finding: &mut Finding,
         pass: &mut Pass<'_, W>,
     ) {
-        if finding.is_plain6() {
+        if finding.is_short6() {
             return self.take_other_way6(frame, finding, pass);
         }
         if let Some(lookup) = finding.opening() {
@@ -489,6 +490,9 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
         wire: &mut W,
     ) {
+        if further & IPV6 != 0 {
+            self.take_burst6(burst, findings, context, wire);
+        }
         if further & SCATTERED != 0 {
             self.read_scattered(burst, findings, context);
         }
@@ -496,21 +500,19 @@ impl<F: Frame> Director<F> {
         if further & PERSISTENT != 0 {
             self.prefetch_templates_behind(&findings[..burst.len()], context.snapshot);
         }
-        if further & IPV6 != 0 {
-            self.take_plain6(burst, findings, context, wire);
-        }
     }
 
     /// First round of a frame that is anything but a usual one to the virtual server of the one before. Not inlined, as
     /// [`Director::take_other_way`].
     #[inline(never)]
     fn read_otherwise(&mut self, frame: &F, finding: &mut Finding, context: Context<'_>) {
-        if is_of_type(frame.bytes(), TYPE_IPV6) {
-            return self.read_other6(frame, finding, context);
+        let bytes = frame.bytes();
+        if is_of_type(bytes, TYPE_IPV6) {
+            return self.put_off6(bytes, finding);
         }
         let port = &context.snapshot.ports[context.port];
-        if let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes())
-            && is_for(frame.bytes(), port)
+        if let Ok((plain, _)) = Plain::ref_from_prefix(bytes)
+            && is_for(bytes, port)
             && (plain.is_opening(frame.len()) && self.read_opening(plain, finding, context)
                 || plain.is_usual(frame.len()) && self.put_off(plain, finding, context))
         {
@@ -615,7 +617,7 @@ fn is_for(bytes: &[u8], port: &Port) -> bool {
 /// Whether this is what an untagged frame holds.
 #[inline]
 fn is_of_type(bytes: &[u8], ether_type: u16) -> bool {
-    bytes.get(12..14) == Some(&ether_type.to_be_bytes())
+    bytes.first_chunk::<14>().is_some_and(|head| u16::from_be_bytes([head[12], head[13]]) == ether_type)
 }
 
 #[inline]

@@ -69,33 +69,32 @@ impl Plain6 {
     pub fn kind(&self, frame_len: usize) -> Option<Kind> {
         const AROUND: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN;
         let payload_len = usize::from(self.ip.payload_len.get());
-        let kind = match self.ip.next_header {
+        let is_right = self.is_ipv6()
+            && AROUND + payload_len == frame_len
+            && payload_len <= usize::from(u16::MAX) - ipv6::HEADER_LEN
+            && self.ip.hop_limit > 1;
+        if !is_right {
+            return None;
+        }
+        match self.ip.next_header {
             ipv4::TCP => {
                 let header_len = usize::from(self.tcp.data_offset >> 4) * 4;
                 if header_len < l4::TCP_LEN || header_len > payload_len {
                     return None;
                 }
                 match self.tcp.flags & DECIDING {
-                    flags::ACK => Kind::Usual,
-                    flags::SYN => Kind::Opening,
-                    _ => return None,
+                    flags::ACK => Some(Kind::Usual),
+                    flags::SYN => Some(Kind::Opening),
+                    _ => None,
                 }
             }
             ipv4::UDP => {
                 // The UDP length stands where TCP has the upper half of the sequence number.
                 let len = (self.tcp.sequence.get() >> 16) as usize;
-                if len < l4::UDP_LEN || len > payload_len {
-                    return None;
-                }
-                Kind::Usual
+                (l4::UDP_LEN..=payload_len).contains(&len).then_some(Kind::Usual)
             }
-            _ => return None,
-        };
-        let is_right = self.is_ipv6()
-            && AROUND + payload_len == frame_len
-            && payload_len <= usize::from(u16::MAX) - ipv6::HEADER_LEN
-            && self.ip.hop_limit > 1;
-        is_right.then_some(kind)
+            _ => None,
+        }
     }
 
     #[inline]

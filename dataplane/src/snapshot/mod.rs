@@ -538,6 +538,12 @@ impl Snapshot {
         self.servers.get(id.index())
     }
 
+    /// What [`Snapshot::get_server`] looks in.
+    #[inline]
+    pub(crate) fn by_number(&self) -> &[Server] {
+        &self.servers
+    }
+
     /// Whether there are so many real servers that those in use may be in no cache.
     #[inline]
     pub(crate) fn has_many_servers(&self) -> bool {
