@@ -16,6 +16,10 @@ use ipnet::IpNet;
 use health::{Agent, Health, HealthCheck, OnFail, Probe, ServiceHealth, TlsIdentity};
 pub use mark::{Family, Identity, Mark, MarkRange, PortRange, Protocols};
 
+/// How long a member of a VRRP group forwards after it has let go: the next master takes over within an interval, and all neighbours hear of it
+/// in the same moment.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -83,6 +87,13 @@ impl Config {
         }
     }
 
+    /// How long workers forward after weir was told to stop: what the file says. Else a second with VRRP, in which others learn where the
+    /// addresses are now, and no time without, since nobody takes over what is forwarded meanwhile.
+    pub fn linger(&self) -> Duration {
+        let usual = if self.vrrp.is_empty() { Duration::ZERO } else { LINGER };
+        self.control.linger.unwrap_or(usual)
+    }
+
     /// Persistence templates of IPv4 clients to make room for: what the file says, else one for every four connections of a
     /// worker, or one for every 64 if nothing is persistent yet.
     pub fn templates(&self) -> usize {
@@ -123,6 +134,8 @@ pub struct Control {
     pub account: Option<health::Account>,
     /// Whether a crash may leave an image of the memory.
     pub core_dumps: bool,
+    /// What the file says; see [`Config::linger`].
+    pub linger: Option<Duration>,
 }
 
 /// `[http]`: metrics, readiness, API.

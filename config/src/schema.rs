@@ -95,6 +95,7 @@ pub(crate) struct Control {
     pub(crate) user: Field<Text>,
     pub(crate) group: Field<Text>,
     pub(crate) core_dumps: Field<Boolean>,
+    pub(crate) linger: Field<Number>,
 }
 
 /// `[http]`

@@ -27,6 +27,7 @@ mod workers;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml::Spanned;
 
@@ -39,6 +40,9 @@ use self::table::{Table, peek, peeked, tables};
 use crate::model::{Config, Control, Memory, Timeouts};
 use crate::report::{Need, Problem};
 use crate::schema::{File, Span, Tables, Tabular};
+
+/// Seconds that weir forwards after it was told to stop. With what the stop itself takes that is less than the 90 that systemd gives it.
+const LINGER_SECS: std::ops::RangeInclusive<f64> = 0.0..=60.0;
 
 /// Where a problem of the file as a whole is: nowhere.
 const NOWHERE: Span = 0..0;
@@ -126,6 +130,7 @@ fn control(file: &File, root: &mut Table<'_>) -> Control {
         group: None,
         account: None,
         core_dumps: false,
+        linger: None,
     };
     let Some((Tabular(written), at)) = root.value(&file.control) else { return control };
     let mut table = root.inner(at);
@@ -136,6 +141,8 @@ fn control(file: &File, root: &mut Table<'_>) -> Control {
     control.proc_directory =
         table.parsed(&written.proc_directory, values::proc_directory).map(Spanned::into_inner);
     control.core_dumps = table.boolean(&written.core_dumps, false).into_inner();
+    let linger = table.seconds(&written.linger, "linger", LINGER_SECS, 0.0).into_inner();
+    control.linger = written.linger.is_some().then(|| Duration::from_secs_f64(linger));
     let user = table.parsed(&written.user, health::own_account);
     let group = table.parsed(&written.group, health::own_account);
     match (&user, &group) {

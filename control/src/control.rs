@@ -37,7 +37,6 @@ use crate::socket::ControlSocket;
 use crate::sources::{PortSource, Sources};
 use crate::standing::Standing;
 use crate::supervisor::Supervisor;
-use crate::threads::Threads;
 use crate::vrrp::Vrrp;
 
 /// How often control looks at what workers left for it.
@@ -161,7 +160,7 @@ impl Control {
         };
         self.config.renews(keys.clone());
         let mut certificate = certificate::Watch::new(keys.clone(), self.http.sources().http.clone());
-        let pages = self.http.clone().with_threads(flags.threads.clone()).with_keys(keys);
+        let pages = self.http.clone().with_flags(flags.clone()).with_keys(keys);
         let http = tokio::spawn(http::serve(listener, pages.clone(), until(stopped.clone())));
         let control = match socket.as_ref().map(ControlSocket::listener).transpose()? {
             Some(socket) => tokio::spawn(http::serve_control(socket, pages, until(stopped))),
@@ -173,9 +172,13 @@ impl Control {
         let mut is_ready = false;
         let mut overlay = self.health.overlay();
         let mut quorums = self.health.quorums();
-        while !flags.stop.load(SeqCst) {
+        let mut left: Option<Instant> = None;
+        while !flags.is_stopping() && left.is_none_or(|left| left.elapsed() < flags.linger()) {
+            flags.wishes.linger_for(self.config.file().linger());
             tokio::select! {
-                () = flags.wishes.stop.notified() => break,
+                () = flags.wishes.stop.notified() => {
+                    left.get_or_insert_with(|| leave(flags, &supervisor));
+                }
                 () = flags.wishes.reload.notified() => self.config.begin(),
                 step = self.config.next() => self.go_on(step),
                 Ok(()) = overlay.changed(), if self.config.takes_orders() => {
@@ -192,7 +195,7 @@ impl Control {
                         supervisor.tell(NotifyState::Ready);
                     }
                     let now = Instant::now();
-                    self.look(is_ready, &flags.threads, now);
+                    self.look(is_ready, flags, now);
                     certificate.look(SystemTime::now());
                     if is_ready && self.http.sources().stuck.roles().next().is_none() {
                         supervisor.feed(now);
@@ -200,11 +203,10 @@ impl Control {
                 }
             }
         }
-        signals::bound(flags, true);
-        supervisor.tell(NotifyState::Stopping);
+        left.get_or_insert_with(|| leave(flags, &supervisor));
         self.proc_files.end();
         // While the workers still send.
-        self.vrrp.stop();
+        self.vrrp.resigned(&flags.threads);
         self.vrrp.log();
         flags.stop();
         // Whoever waits for an answer hears that there will be none.
@@ -218,7 +220,7 @@ impl Control {
     }
 
     /// What is looked at all the time.
-    fn look(&mut self, is_ready: bool, threads: &Threads, now: Instant) {
+    fn look(&mut self, is_ready: bool, flags: &Flags, now: Instant) {
         self.config.reclaim();
         if let Some((counts, since)) = self.config.edits() {
             self.reloads.edited(counts, since);
@@ -226,18 +228,22 @@ impl Control {
         self.look_at_files(now);
         self.watch.run(&self.shared, now);
         if is_ready {
-            self.standing.look(&self.shared, threads, now);
+            self.standing.look(&self.shared, &flags.threads, now);
         }
         let snapshot = self.config.current();
         self.sampler.run(&snapshot, now);
         self.passive.run(&self.config.file(), &snapshot, &self.health, now);
         drop(snapshot);
+        self.vrrp.log();
+        if flags.is_leaving() {
+            // Others have the addresses now, and say so.
+            return;
+        }
         self.log_events();
         if self.links.look(&self.http.sources().ports, now) {
             self.config.announce();
         }
         self.track();
-        self.vrrp.log();
     }
 
     /// Those that are being read, if they come.
@@ -326,4 +332,15 @@ impl Control {
             }
         }
     }
+}
+
+/// weir leaves: the stop has its bound from now on. Returns when that was.
+fn leave(flags: &Flags, supervisor: &Supervisor) -> Instant {
+    signals::bound(flags, true);
+    supervisor.tell(NotifyState::Stopping);
+    let linger = flags.linger();
+    if !linger.is_zero() {
+        info!("what still comes is forwarded for {} s", linger.as_secs_f64());
+    }
+    Instant::now()
 }

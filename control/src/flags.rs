@@ -1,11 +1,13 @@
 //! What all threads share: whether to stop, who runs, and what is asked of control.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 use tokio::sync::Notify;
 
+use crate::signals;
 use crate::threads::{Role, Threads};
 
 /// Exit status of a process that could not start, or failed.
@@ -16,6 +18,8 @@ pub(crate) const BAD_INPUT: u8 = 2;
 /// The flags that all threads share.
 #[derive(Clone, Default)]
 pub(crate) struct Flags {
+    /// Set once: weir is going to stop. VRRP lets go and `/ready` says no, while workers go on forwarding.
+    pub(crate) leaving: Arc<AtomicBool>,
     /// Set once: everything stops. On a line of its own, since workers read it with every poll.
     pub(crate) stop: Arc<CachePadded<AtomicBool>>,
     /// Set with `stop` when the reason is a failure.
@@ -38,9 +42,33 @@ impl Flags {
         self.stop.load(SeqCst)
     }
 
+    /// From now on weir leaves; control sees to the rest.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, SeqCst);
+        self.wishes.stop.notify_one();
+    }
+
+    /// Whether it leaves.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(SeqCst)
+    }
+
+    /// How long workers forward while it leaves: not at all after a failure.
+    pub(crate) fn linger(&self) -> Duration {
+        match self.failed.load(SeqCst) {
+            true => Duration::ZERO,
+            false => Duration::from_millis(self.wishes.linger_ms.load(SeqCst)),
+        }
+    }
+
+    /// The end, for a failure. Where weir serves, VRRP lets go first.
     pub(crate) fn fail(&self) {
         self.failed.store(true, SeqCst);
-        self.stop();
+        self.leave();
+        match self.wishes.control_runs.load(SeqCst) {
+            true => signals::bound(self, true),
+            false => self.stop(),
+        }
     }
 }
 
@@ -53,6 +81,8 @@ pub(crate) struct Wishes {
     pub(crate) reload: Notify,
     /// Control waits for both.
     pub(crate) control_runs: AtomicBool,
+    /// Milliseconds that workers forward after somebody wants weir to stop.
+    linger_ms: AtomicU64,
     /// The stop has its bound.
     pub(crate) is_bounded: AtomicBool,
     /// What the stop waits for.
@@ -64,6 +94,11 @@ impl Wishes {
     pub(crate) fn control_runs(&self) {
         self.waiting_for(Role::Control.to_string());
         self.control_runs.store(true, SeqCst);
+    }
+
+    /// Workers forward for so long after somebody wants weir to stop.
+    pub(crate) fn linger_for(&self, linger: Duration) {
+        self.linger_ms.store(u64::try_from(linger.as_millis()).unwrap_or(u64::MAX), SeqCst);
     }
 
     /// The stop waits for this.

@@ -278,7 +278,7 @@ pub(crate) fn run(
     let host = host.transpose()?;
     // One that fails ends weir, so that no addresses are held by half of it.
     let run = move |flags: &Flags, pulse: &Pulse| {
-        vrrp.run(&flags.stop, &flags.polling, pulse);
+        vrrp.run(flags, pulse);
         Ok(())
     };
     let vrrp = spawner.spawn(Role::Vrrp, AtEnd::GoOn, run)?;

@@ -113,6 +113,7 @@ mod tests {
             ("control", "user") => "\"daemon\"",
             ("control", "group") => "\"daemon\"\nuser = \"daemon\"",
             ("control", "core_dumps") => "true",
+            ("control", "linger") => "5",
             ("http", "listen") => "\"127.0.0.1:9999\"",
             ("http", "hosts") => "[\"weir.example.org\"]",
             ("http", "tls_certificate") => "\"/etc/weir/cert.pem\"",

@@ -4,7 +4,8 @@
 //!
 //! | signal | meaning |
 //! |---|---|
-//! | SIGTERM, SIGINT | stop; while weir starts, after the step that is under way |
+//! | SIGTERM, SIGINT | stop, after `linger` of `[control]`; while weir starts, after the step that is under way |
+//! | SIGTERM once more | nothing |
 //! | SIGINT after one of them | end at once |
 //! | SIGHUP | read the file again; while weir starts, as soon as it has |
 //! | SIGUSR1, SIGUSR2 | nothing, and the log says so |
@@ -18,7 +19,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGURG, SIGUSR1, SIGUSR2, SIGXFSZ};
@@ -30,10 +31,12 @@ use crate::rights::Early;
 use crate::threads::Role;
 use crate::{log, rights};
 
-/// A stop that takes longer is ended by force.
+/// A stop that takes longer than `linger` and this is ended by force.
 const STOP_MAX: Duration = Duration::from_secs(9);
-/// Control that has not begun to stop by then hangs, and the workers are told without it.
+/// Control that has not stopped the workers by then hangs, and they are told without it.
 const CONTROL_MAX: Duration = Duration::from_secs(1);
+/// How often a stop is looked at that is under way.
+const LOOK: Duration = Duration::from_millis(10);
 /// What an end by force takes to end hooks and checks.
 const PROGRAMS_MAX: Duration = Duration::from_millis(500);
 
@@ -100,7 +103,7 @@ pub(crate) fn nudge() {
 }
 
 fn stop(flags: &Flags) {
-    flags.wishes.stop.notify_one();
+    flags.leave();
     let runs = flags.wishes.control_runs.load(SeqCst);
     if !runs {
         flags.stop();
@@ -108,7 +111,7 @@ fn stop(flags: &Flags) {
     bound(flags, runs);
 }
 
-/// From now on the stop has so much time and no more. What hangs then is named, and the process ends: with status 1, or with 0 if nobody
+/// From now on the stop has so much time, behind `linger`, and no more. What hangs then is named, and the process ends: with status 1, or with 0 if nobody
 /// was served yet.
 pub(crate) fn bound(flags: &Flags, is_served: bool) {
     if flags.wishes.is_bounded.swap(true, SeqCst) {
@@ -116,10 +119,16 @@ pub(crate) fn bound(flags: &Flags, is_served: bool) {
     }
     let theirs = flags.clone();
     let wait = move || {
-        thread::sleep(CONTROL_MAX);
-        if !theirs.stop.load(SeqCst) {
-            warn!("control does not stop; the workers stop without it");
-            theirs.stop();
+        let begun = Instant::now();
+        while !theirs.is_stopping() {
+            thread::sleep(LOOK);
+            let hangs = begun.elapsed() >= theirs.linger() + CONTROL_MAX;
+            if hangs && !theirs.is_stopping() {
+                warn!("control does not stop; the workers stop without it");
+            }
+            if hangs || is_deserted(&theirs) {
+                theirs.stop();
+            }
         }
         thread::sleep(STOP_MAX - CONTROL_MAX);
         error!("stopping takes too long: {}; ended by force", hanging(&theirs));
@@ -128,6 +137,12 @@ pub(crate) fn bound(flags: &Flags, is_served: bool) {
     if let Err(problem) = thread::Builder::new().name("weir-stop".to_owned()).spawn(wait) {
         error!("the stop has no bound in time, for lack of a thread: {problem}");
     }
+}
+
+/// Whether nobody is left who would stop the workers, or has something to send before that.
+fn is_deserted(flags: &Flags) -> bool {
+    let roles = flags.threads.roles();
+    !roles.contains(&Role::Control) && !roles.contains(&Role::Vrrp)
 }
 
 /// Who does not end. All but the health checks' thread are told at once, that one after the others.

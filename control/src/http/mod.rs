@@ -14,7 +14,7 @@
 //! | `/api/v1/openapi.json` | JSON: the API as an OpenAPI document |
 //! | `/api/v1/workers` | JSON: what each worker has done, how long its passes take |
 //! | `/live` | 200 as long as control runs and no worker or thread of control's is stuck, else 503 or no answer: a supervisor may restart weir then |
-//! | `/ready` | 200 when every worker polls and every port's link is up, else 503 and one line that says what is missing |
+//! | `/ready` | 200 when every worker polls, every port's link is up and nobody has told weir to stop, else 503 and one line that says what is missing |
 //!
 //! All of it is read-only and `GET` (or `HEAD`). Anything else is answered 404 or 405 in plain text, 421 what was
 //! asked of another host's name, and 400 what names no host or several ([`hosts`]). Where other machines reach the listener
@@ -83,10 +83,10 @@ use tracing::error;
 use weir_config::model::Http;
 
 use crate::capture::Captures;
+use crate::flags::Flags;
 use crate::metrics::Metrics;
 use crate::orders::Orders;
 use crate::sources::Sources;
-use crate::threads::Threads;
 
 pub(crate) use explain::Asking;
 
@@ -142,7 +142,7 @@ pub(crate) struct HttpState {
     hosts: Arc<Hosts>,
     guard: Arc<Guard>,
     orders: Orders,
-    threads: Threads,
+    flags: Flags,
     captures: Captures,
 }
 
@@ -158,7 +158,7 @@ impl HttpState {
             hosts,
             guard,
             orders,
-            threads: Threads::default(),
+            flags: Flags::default(),
             captures: Captures::default(),
         }
     }
@@ -168,9 +168,9 @@ impl HttpState {
         Self { guard: Arc::new(self.guard.with_keys(keys)), ..self }
     }
 
-    /// Asks the kernel about these where a worker does not poll.
-    pub(crate) fn with_threads(self, threads: Threads) -> Self {
-        Self { threads, ..self }
+    /// Looks there whether weir leaves, and asks the kernel about its threads where a worker does not poll.
+    pub(crate) fn with_flags(self, flags: Flags) -> Self {
+        Self { flags, ..self }
     }
 }
 
@@ -307,7 +307,7 @@ async fn live(State(state): State<HttpState>) -> Response {
 }
 
 async fn ready(State(state): State<HttpState>) -> Response {
-    match readiness::missing(state.metrics.sources(), &state.threads).await.as_slice() {
+    match readiness::missing(state.metrics.sources(), &state.flags).await.as_slice() {
         [] => plain(StatusCode::OK, "ready\n"),
         missing => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join("; "))),
     }
@@ -353,7 +353,7 @@ async fn listed_connections(State(state): State<HttpState>, visit: Visit, uri: U
 
 async fn director_status(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {
     let metrics = state.metrics.clone();
-    let not_ready = readiness::missing(metrics.sources(), &state.threads).await;
+    let not_ready = readiness::missing(metrics.sources(), &state.flags).await;
     make(state, visit, JSON, move || director::status(&metrics, not_ready)).await
 }
 

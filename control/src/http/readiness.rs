@@ -1,9 +1,10 @@
-//! Whether weir can do its work: every worker polls, control's threads go on, every port has a link.
+//! Whether weir can do its work: every worker polls, control's threads go on, every port has a link, and it is to go on.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::flags::Flags;
 use crate::sources::Sources;
 use crate::standing::condition::Condition;
 use crate::threads::{Role, Threads};
@@ -15,7 +16,11 @@ const POLL_DEADLINE: Duration = Duration::from_millis(250);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What is missing, a phrase each; empty: weir is ready. Takes up to a quarter of a second if a worker stands still.
-pub(super) async fn missing(sources: &Sources, threads: &Threads) -> Vec<String> {
+pub(super) async fn missing(sources: &Sources, flags: &Flags) -> Vec<String> {
+    if flags.is_leaving() {
+        return vec!["weir is stopping".to_owned()];
+    }
+    let threads = &flags.threads;
     let mut missing = Vec::new();
     let before: Vec<_> = (0..sources.workers.len()).map(|number| condition(threads, number)).collect();
     let begun = Instant::now();

@@ -1,19 +1,13 @@
 //! What control and VRRP's thread tell each other, besides [`super::orders`].
 
 use std::net::IpAddr;
-use std::sync::mpsc::SyncSender;
 
 use weir_vrrp::discard::Discard;
 use weir_vrrp::machine::{Cause, State};
 use weir_vrrp::track::Tracked;
 
-/// What control tells the thread.
-pub(super) enum Update {
-    /// Another host on this port claims this address.
-    Claimed(usize, IpAddr),
-    /// Resign, say when that is sent, and end.
-    Stop(SyncSender<()>),
-}
+/// What control tells the thread: another host on this port claims this address.
+pub(super) struct Claim(pub(super) usize, pub(super) IpAddr);
 
 /// What the thread has to say.
 #[derive(Debug)]

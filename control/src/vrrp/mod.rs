@@ -25,7 +25,8 @@ mod thread;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -43,7 +44,7 @@ use weir_vrrp::track::{Reading, Tracked};
 
 use control::VrrpControl;
 use files::Files;
-use messages::{Note, Update};
+use messages::{Claim, Note};
 use orders::Orders;
 use port_end::PortEnd;
 use sequence::Sequences;
@@ -51,9 +52,10 @@ use status::{Status, fault_of};
 pub(crate) use thread::Thread;
 
 use crate::lasting::Lasts;
+use crate::threads::{Role, Threads};
 
 /// Claims that wait for the thread at most: it takes all of them every millisecond.
-const UPDATES_MAX: usize = 1_024;
+const CLAIMS_MAX: usize = 1_024;
 /// Notes for the log that wait for control at most.
 const NOTES_MAX: usize = 1_024;
 /// The same refusal is logged this often at most.
@@ -62,12 +64,14 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 const REFUSALS_MAX: usize = 1_024;
 /// How long a clean stop waits for the last advertisements.
 const RESIGN_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often it looks whether they are sent.
+const RESIGN_LOOK: Duration = Duration::from_millis(1);
 
 /// Control's end.
 pub(crate) struct Vrrp {
     ports: Arc<[PortEnd]>,
     orders: Orders,
-    updates: SyncSender<Update>,
+    claims: SyncSender<Claim>,
     /// There are notes that should not wait.
     news: Arc<Notify>,
     notes: Arc<ArrayQueue<Note>>,
@@ -91,14 +95,14 @@ impl Vrrp {
     ) -> (Self, VrrpControl, Thread) {
         let ports: Arc<[PortEnd]> = ports.into();
         let (orders, taker) = Orders::new();
-        let (updates, inbox) = sync_channel(UPDATES_MAX);
+        let (claims, claimed) = sync_channel(CLAIMS_MAX);
         let news = Arc::new(Notify::new());
         let notes = Arc::new(ArrayQueue::new(NOTES_MAX));
         let status = Arc::new(ArcSwap::from_pointee(Status::default()));
         let ends = thread::Ends {
             channel: Channel::connect(Owner::Vrrp, workers),
             orders: taker,
-            inbox,
+            claimed,
             masters,
             news: news.clone(),
             notes: notes.clone(),
@@ -113,7 +117,7 @@ impl Vrrp {
         let mut vrrp = Self {
             ports,
             orders,
-            updates,
+            claims,
             news,
             notes,
             status,
@@ -168,7 +172,7 @@ impl Vrrp {
 
     /// Another host claims an address.
     pub(crate) fn claimed(&self, port: usize, address: IpAddr) {
-        let _ = self.updates.try_send(Update::Claimed(port, address));
+        let _ = self.claims.try_send(Claim(port, address));
     }
 
     /// Looks at everything that is tracked. `link_up` by port number; what does not say is taken to be up. `quorums` are
@@ -211,11 +215,11 @@ impl Vrrp {
         self.sequences.keep(numbers);
     }
 
-    /// Has the masters resign, and waits until that is sent.
-    pub(crate) fn stop(&self) {
-        let (done, wait): (_, Receiver<()>) = sync_channel(1);
-        if self.updates.try_send(Update::Stop(done)).is_ok() {
-            let _ = wait.recv_timeout(RESIGN_TIMEOUT);
+    /// Waits until the masters have resigned, as they do by themselves when weir leaves.
+    pub(crate) fn resigned(&self, threads: &Threads) {
+        let begun = Instant::now();
+        while threads.pulse(Role::Vrrp).is_some() && begun.elapsed() < RESIGN_TIMEOUT {
+            sleep(RESIGN_LOOK);
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::mpsc::Receiver;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -23,9 +23,10 @@ use weir_vrrp::settings::Mac;
 use weir_vrrp::time::Micros;
 use weir_vrrp::track::{Reading, Tracked};
 
-use super::messages::{Note, Update};
+use super::messages::{Claim, Note};
 use super::orders::{Taker, Wanted};
 use super::status::{Status, key_of};
+use crate::flags::Flags;
 use crate::threads::Pulse;
 
 /// Between two looks at the ring and the timers.
@@ -50,6 +51,8 @@ const FRAMES_PER_TURN: usize = 256;
 const REAL_TIME_PRIORITY: u8 = 50;
 /// Where a peer of IPv6 is looked for that was not heard yet.
 const ALL_NODES: Mac = [0x33, 0x33, 0, 0, 0, 1];
+/// Workers end a little later than they were to: control looks ten times a second.
+const LINGER_MORE: Duration = Duration::from_secs(1);
 /// A last advertisement is given to the worker for this long.
 const RESIGN_WAIT: Duration = Duration::from_millis(200);
 
@@ -57,7 +60,7 @@ const RESIGN_WAIT: Duration = Duration::from_millis(200);
 pub(super) struct Ends {
     pub(super) channel: Channel,
     pub(super) orders: Taker,
-    pub(super) inbox: Receiver<Update>,
+    pub(super) claimed: Receiver<Claim>,
     pub(super) masters: Masters,
     /// Has control look at the notes.
     pub(super) news: Arc<Notify>,
@@ -77,6 +80,8 @@ pub(crate) struct Thread {
     readings: HashMap<Tracked, Reading>,
     /// The data plane does not know yet who is master now.
     owes_masters: bool,
+    /// The data plane goes on serving those that were master, until the end.
+    lingers: bool,
     /// Frames that wait for the data plane to serve what they announce: port and frame.
     announcements: VecDeque<(usize, Vec<u8>)>,
     last_turn: Micros,
@@ -102,6 +107,7 @@ impl Thread {
             begin: Instant::now(),
             readings: HashMap::new(),
             owes_masters: false,
+            lingers: false,
             announcements: VecDeque::new(),
             last_turn: Micros(0),
             stuck_since: None,
@@ -116,21 +122,23 @@ impl Thread {
         }
     }
 
-    /// Runs until it is told to stop, or `stop` is set. Waits until `polling` says that all workers poll: before that
-    /// nobody could send.
-    pub(crate) fn run(mut self, stop: &AtomicBool, polling: &AtomicUsize, pulse: &Pulse) {
-        while !stop.load(SeqCst) && polling.load(SeqCst) < self.ends.workers {
+    /// Runs until weir leaves, whether or not control knows of that; then its masters resign. Waits until all workers poll: before
+    /// that nobody could send.
+    pub(crate) fn run(mut self, flags: &Flags, pulse: &Pulse) {
+        while !flags.is_leaving() && flags.polling.load(SeqCst) < self.ends.workers {
             pulse.beat();
             sleep(TURN);
         }
         self.last_turn = self.now();
-        while !stop.load(SeqCst) {
-            pulse.beat();
-            if let Some(done) = self.turn() {
-                return self.resign(&done);
+        while !flags.is_leaving() {
+            if flags.is_stopping() {
+                return;
             }
+            pulse.beat();
+            self.turn();
             self.rest();
         }
+        self.resign(flags.linger());
     }
 
     /// Sleeps until the next turn; without instances only a reload brings something to do.
@@ -158,15 +166,12 @@ impl Thread {
         let _ = self.ends.notes.push(note);
     }
 
-    /// Everything that is due. Returns who wants it to end.
-    fn turn(&mut self) -> Option<SyncSender<()>> {
+    /// Everything that is due.
+    fn turn(&mut self) {
         let now = self.now();
         if self.is_worker_stuck(now) {
-            // It may be the end of weir that it does not run any more. Orders wait until it does.
-            return self.ends.inbox.try_iter().find_map(|update| match update {
-                Update::Stop(done) => Some(done),
-                Update::Claimed(..) => None,
-            });
+            // Orders wait until it goes on.
+            return;
         }
         let mut out = Vec::new();
         let gap = now.since(self.last_turn);
@@ -174,7 +179,7 @@ impl Thread {
             self.stalled(gap, now, &mut out);
         }
         self.last_turn = now;
-        let stop = self.take_updates(now, &mut out);
+        self.take_updates(now, &mut out);
         for _ in 0..FRAMES_PER_TURN {
             let Some(punted) = self.ends.channel.pop(&mut self.frame) else { break };
             self.learn_peer(punted.class);
@@ -191,7 +196,6 @@ impl Thread {
         if now.since(self.status_at) >= STATUS_INTERVAL {
             self.show(now);
         }
-        stop
     }
 
     /// Remembers where an IPv6 peer is: workers know no neighbours of IPv6.
@@ -228,7 +232,7 @@ impl Thread {
         self.router.stalled(gap, now, out);
     }
 
-    fn take_updates(&mut self, now: Micros, out: &mut Vec<Output>) -> Option<SyncSender<()>> {
+    fn take_updates(&mut self, now: Micros, out: &mut Vec<Output>) {
         let Wanted { setups, readings } = self.ends.orders.take(Instant::now());
         let are_new = readings.is_some();
         self.readings = readings.unwrap_or_else(|| std::mem::take(&mut self.readings));
@@ -238,13 +242,9 @@ impl Thread {
         } else if are_new {
             self.router.track(&mut |tracked| read(readings, tracked), now, out);
         }
-        while let Ok(update) = self.ends.inbox.try_recv() {
-            match update {
-                Update::Claimed(port, address) => self.router.claimed(port, address, now, out),
-                Update::Stop(done) => return Some(done),
-            }
+        while let Ok(Claim(port, address)) = self.ends.claimed.try_recv() {
+            self.router.claimed(port, address, now, out);
         }
-        None
     }
 
     fn carry_out(&mut self, out: Vec<Output>, now: Micros) {
@@ -278,8 +278,12 @@ impl Thread {
         }
     }
 
+    fn masters(&self) -> impl Iterator<Item = &Instance> {
+        self.router.instances().iter().filter(|instance| instance.state() == State::Master)
+    }
+
     fn send(&mut self, port: usize, frame: &[u8]) {
-        let expires = dpdk::tsc().saturating_add(dpdk::tsc_hz() / 1_000 * FRESH.as_millis() as u64);
+        let expires = dpdk::tsc().saturating_add(cycles(FRESH));
         if self.ends.channel.push_until(port, frame, expires).is_err() {
             self.note(Note::Unsent { port, why: "the worker does not take it" });
         }
@@ -287,9 +291,8 @@ impl Thread {
 
     /// Has the data plane serve who is master, unless control puts something in force right now: next turn then.
     fn tell_masters(&mut self) {
-        if self.owes_masters {
-            let masters = self.router.instances().iter().filter(|instance| instance.state() == State::Master);
-            let keys: HashSet<RouterKey> = masters.map(|instance| key_of(instance.settings())).collect();
+        if self.owes_masters && !self.lingers {
+            let keys: HashSet<RouterKey> = self.masters().map(|its| key_of(its.settings())).collect();
             self.owes_masters = !self.ends.masters.try_set(&keys);
         }
     }
@@ -305,12 +308,11 @@ impl Thread {
 
     /// Lets the workers serve masters until others may take over.
     fn renew_leases(&self, now: Micros) {
-        let cycles = dpdk::tsc();
+        let begin = dpdk::tsc();
         for instance in self.router.instances() {
             let settings = instance.settings();
             if let Some(end) = instance.lease_end() {
-                let left = end.since(now).as_micros() * u128::from(dpdk::tsc_hz()) / 1_000_000;
-                let until = cycles.saturating_add(u64::try_from(left).unwrap_or(u64::MAX));
+                let until = begin.saturating_add(cycles(end.since(now)));
                 self.ends.fences[settings.port].renew(settings.is_ipv6(), settings.virtual_router_id, until);
             }
         }
@@ -328,9 +330,20 @@ impl Thread {
         self.ends.status.store(Arc::new(status));
     }
 
-    /// Stops all instances and waits until the worker has sent that.
-    fn resign(mut self, done: &SyncSender<()>) {
+    /// Stops all instances and waits until the worker has sent that. What still comes to their addresses is served for `linger`, and nobody
+    /// is told any more that they are here.
+    fn resign(mut self, linger: Duration) {
         let now = self.now();
+        if !linger.is_zero() {
+            self.lingers = true;
+            self.ends.fences.iter().for_each(|fence| fence.be_silent());
+            let until = dpdk::tsc().saturating_add(cycles(linger + LINGER_MORE));
+            for instance in self.masters() {
+                let settings = instance.settings();
+                let fence = &self.ends.fences[settings.port];
+                fence.renew(settings.is_ipv6(), settings.virtual_router_id, until);
+            }
+        }
         let mut out = Vec::new();
         self.router.stop(now, &mut out);
         self.announcements.clear();
@@ -340,7 +353,6 @@ impl Thread {
         }
         // The worker takes a frame a little before the device does.
         sleep(TURN);
-        let _ = done.try_send(());
     }
 }
 
@@ -350,6 +362,12 @@ impl Thread {
     pub(crate) fn ordered(&self) -> Option<Vec<weir_vrrp::router::Setup>> {
         self.ends.orders.take(Instant::now()).setups
     }
+}
+
+/// So many of the time stamp counter.
+fn cycles(time: Duration) -> u64 {
+    let cycles = time.as_micros() * u128::from(dpdk::tsc_hz()) / 1_000_000;
+    u64::try_from(cycles).unwrap_or(u64::MAX)
 }
 
 /// What nobody has looked at yet is taken to be up.

@@ -183,9 +183,9 @@ impl Snapshot {
         self.held = held;
     }
 
-    /// What is known of an IPv6 address that this director serves on `port` as master of its virtual router.
+    /// What is known of an IPv6 address that this director has on `port` as master of its virtual router, for those who ask where it is.
     pub fn held6(&self, port: usize, address: Ipv6Addr) -> Option<&Held6> {
         let held = self.held.v6.get(&address).filter(|held| held.port == port)?;
-        (!self.ports[port].virtual_macs.is_fenced(true, held.router.id)).then_some(held)
+        self.ports[port].virtual_macs.is_told_of(true, held.router.id).then_some(held)
     }
 }

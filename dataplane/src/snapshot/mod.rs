@@ -661,7 +661,7 @@ impl Snapshot {
         let is_ours = local.is_some_and(|local| {
             let router = local.router.map(|router| router.id);
             local.arp_ports & 1 << port != 0
-                && router.is_none_or(|id| !self.ports[port].virtual_macs.is_fenced(false, id))
+                && router.is_none_or(|id| self.ports[port].virtual_macs.is_told_of(false, id))
         });
         let is_proxied =
             || self.ports[port].proxy_arp.iter().any(|net| net.contains(&Ipv4Addr::from(address)));

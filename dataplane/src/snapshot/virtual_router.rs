@@ -6,8 +6,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use weir_config::model::Vrrp;
 
@@ -78,6 +78,7 @@ impl Ids {
 pub struct Fence {
     v4: Leases,
     v6: Leases,
+    is_silent: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -131,6 +132,11 @@ impl Fence {
     #[inline]
     fn leases(&self, is_v6: bool) -> &Leases {
         if is_v6 { &self.v6 } else { &self.v4 }
+    }
+
+    /// From now on frames to masters are taken as before, and nobody is told that their addresses are here: this director lets go of them.
+    pub fn be_silent(&self) {
+        self.is_silent.store(true, Relaxed);
     }
 
     /// Lets a master be served until its lease ends, in cycles of the time stamp counter.
@@ -220,6 +226,12 @@ impl VirtualMacs {
         self.fence.leases(is_v6).is_over(id)
     }
 
+    /// Whether others are told that a master's addresses are here.
+    #[inline]
+    pub fn is_told_of(&self, is_v6: bool, id: u8) -> bool {
+        !self.is_fenced(is_v6, id) && !self.fence.is_silent.load(Relaxed)
+    }
+
     /// Fences masters whose lease is over at this cycle, and lets those that were renewed go on. Returns how many were
     /// fenced just now.
     pub fn watch(&self, cycles: u64) -> u64 {
@@ -260,6 +272,19 @@ mod tests {
         assert!(!macs.receives(&frame(200)) && macs.is_for_another(&frame(200)));
         assert!(!macs.receives(&frame(52)) && !macs.is_for_another(&frame(52)));
         assert!(!macs.receives(&[0, 0, 0x5e, 0, 1]));
+    }
+
+    #[test]
+    fn who_lets_go_receives_and_tells_nobody() {
+        let fence = Arc::new(Fence::default());
+        let mut macs = VirtualMacs::new(fence.clone());
+        macs.insert(false, 51, true, true);
+        fence.renew(false, 51, 1_000);
+        let frame = [mac(51).0.as_slice(), &[0; 54]].concat();
+        assert!(macs.receives(&frame) && macs.is_told_of(false, 51));
+        fence.be_silent();
+        assert!(macs.receives(&frame) && !macs.is_told_of(false, 51) && !macs.is_for_another(&frame));
+        assert_eq!((macs.watch(1_001), macs.receives(&frame), macs.is_told_of(false, 51)), (1, false, false));
     }
 
     #[test]
