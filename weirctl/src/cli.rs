@@ -186,6 +186,8 @@ pub(crate) enum Command {
         #[arg(long)]
         keep_edits: bool,
     },
+    /// Have systemd start weir again, unless its file is not accepted; says what to do where systemd does not run it
+    Restart,
     /// Look for mistakes in a file, wherever it is; `weir --check` looks at this machine too
     Check {
         /// The file

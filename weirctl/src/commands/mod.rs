@@ -10,6 +10,7 @@ mod list;
 mod machine;
 mod neighbors;
 mod proc_files;
+mod restart;
 mod save;
 mod status;
 mod top;
@@ -111,6 +112,7 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
         Command::Reload { dry_run, keep_edits } => {
             change::reload(&mut asked, Reload { dry_run: *dry_run, keep_edits: *keep_edits })
         }
+        Command::Restart => restart::run(&mut asked, common),
         Command::Check { file } => check(file, &asked),
         Command::Save { file, dry_run } => save::run(&mut asked, file.as_deref(), *dry_run),
         Command::Proc { directory: Some(directory), interval, .. } => {
