@@ -125,9 +125,9 @@ impl Snapshot {
         self.ipv6.is_served
     }
 
-    /// Whether any IPv6 address is ours.
+    /// Whether any IPv6 address is ours, or one that clients talk to.
     pub fn has_ipv6(&self) -> bool {
-        !self.ipv6.names.numbers.is_empty()
+        self.ipv6.is_served || !self.ipv6.names.numbers.is_empty()
     }
 
     /// The number of an IPv6 address of ours.
