@@ -24,6 +24,9 @@ const RX_QUEUES_MAX: i64 = 128;
 /// Ethernet header and checksum, or one 802.1Q tag instead of the checksum that devices strip.
 const FRAME_OVERHEAD_BYTES: u16 = 18;
 
+/// What every link of IPv6 takes at least.
+const MTU_MIN_V6: u16 = 1280;
+
 /// A port as read; what did not parse is absent, and the report says so.
 pub(crate) struct ReadPort {
     /// `None`: the table is wrong in some way.
@@ -94,6 +97,7 @@ pub(crate) fn port(
         unique_mac(&mut taken.macs, mac, table);
     }
     fits(&mtu, room, table);
+    takes_ipv6(&mtu, &addresses, table);
     let own_networks = in_order(&addresses);
     for proxied in &proxy_arp {
         if let Some(own) = first_within(proxied.get_ref(), &own_networks) {
@@ -168,6 +172,17 @@ fn fits(mtu: &Spanned<u16>, room: &MbufDataBytes, table: &mut Table<'_>) {
         default if default.is_empty() => problem,
         written => problem.related(written, format!("room for {} bytes", room.get_ref())),
     };
+    table.report(problem);
+}
+
+/// Every link of IPv6 takes packets of [`MTU_MIN_V6`] bytes, and nobody who uses it asks for less (RFC 8200 section 5).
+fn takes_ipv6(mtu: &Spanned<u16>, addresses: &[Spanned<IpNet>], table: &mut Table<'_>) {
+    let of_ipv6 = addresses.iter().find(|address| address.get_ref().addr().is_ipv6());
+    let Some(address) = of_ipv6.filter(|_| *mtu.get_ref() < MTU_MIN_V6) else { return };
+    let problem = Problem::error("the MTU is too small for IPv6")
+        .at(mtu.span(), format!("a link of IPv6 takes packets of {MTU_MIN_V6} bytes"))
+        .related(address.span(), "an IPv6 address of this port")
+        .help(format!("write `mtu = {MTU_MIN_V6}` or more, or take the port's IPv6 addresses out"));
     table.report(problem);
 }
 
