@@ -57,12 +57,16 @@ impl Network {
             if port.complete && of_ipv6.peek().is_some() && of_ipv6.all(values::is_link_local_v6) {
                 network.only_link_local.insert(index);
             }
+            let mut on_port = HashSet::new();
             for address in &port.addresses {
                 let net = *address.get_ref();
+                // One of a link means something else on each.
+                let is_of_another_link = on_port.insert(net.addr()) && values::is_link_local_v6(net.addr());
                 match network.own.entry(net.addr()) {
                     Entry::Vacant(free) => {
                         free.insert(address.span());
                     }
+                    Entry::Occupied(_) if is_of_another_link => {}
                     Entry::Occupied(first) => problems.push(
                         Problem::error("duplicate address")
                             .at(address.span(), "given again here")

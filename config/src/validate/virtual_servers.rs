@@ -1,7 +1,7 @@
 //! `[[virtual_server]]`
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use toml::Spanned;
 
@@ -174,6 +174,10 @@ fn vips(traffic: &Traffic, real_servers: &[RealServer], around: &Around<'_>, tab
         let has_nat = real_servers.iter().any(|rs| rs.forwarding == Forwarding::Nat);
         if let Some(wide) = around.marks.wide_network(*mark.get_ref(), family).filter(|_| has_nat) {
             let addresses = Mark::NUMBERED_ADDRESSES;
+            let shortest = match family {
+                Family::V4 => Ipv4Addr::BITS - addresses.ilog2(),
+                Family::V6 => Ipv6Addr::BITS - addresses.ilog2(),
+            };
             let problem = Problem::error("nat for a network that is too wide")
                 .at(
                     mark.span(),
@@ -183,7 +187,7 @@ fn vips(traffic: &Traffic, real_servers: &[RealServer], around: &Around<'_>, tab
                     wide,
                     format!("weir tells at most {addresses} addresses of a network from each other"),
                 )
-                .help("write networks of /20 or longer, or forward by \"dr\" or \"tun\"");
+                .help(format!("write networks of /{shortest} or longer, or forward by \"dr\" or \"tun\""));
             table.report(problem);
         }
     }

@@ -1,6 +1,6 @@
 //! Where files are, and where weir listens.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Component, PathBuf};
 
 use crate::validate::fault::Fault;
@@ -75,6 +75,13 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, Fault> {
         Err(_) => {
             let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
             Err(match (text.parse::<IpAddr>(), host, port_of(port)) {
+                // A port behind an address without brackets is read as the address's end.
+                (Ok(address @ IpAddr::V6(_)), host, Some(port)) if host.parse::<Ipv6Addr>().is_ok() => {
+                    let whole = SocketAddr::from((address, 9292));
+                    invalid("the port is missing, or the address is not in brackets").help(format!(
+                        "write \"[{host}]:{port}\", or \"{whole}\" if all of it is the address"
+                    ))
+                }
                 (Ok(address), ..) => invalid("the port is missing")
                     .help(format!("write \"{}\"", SocketAddr::from((address, 9292)))),
                 (_, "", Some(port)) => {
@@ -112,6 +119,11 @@ mod tests {
         }
         assert_eq!(proc_directory("/run/weir/proc/").unwrap(), PathBuf::from("/run/weir/proc"));
         assert_eq!(label(listen("127.0.0.1")), "the port is missing");
+        assert_eq!(label(listen("2001:db8::1")), "the port is missing");
+        let said = listen("::1:9292").unwrap_err();
+        assert_eq!(said.label, "the port is missing, or the address is not in brackets");
+        let help = "write \"[::1]:9292\", or \"[::1:9292]:9292\" if all of it is the address";
+        assert_eq!(said.help.as_deref(), Some(help));
         assert_eq!(label(listen(":9292")), "the address is missing");
         assert_eq!(label(listen("localhost:9292")), "host names are not looked up");
         assert_eq!(label(listen("director:9292")), "not an address and a port");
