@@ -68,16 +68,19 @@ pub(crate) struct Identity {
     core_dumps: bool,
     /// The file, which has to be read again at a reload.
     file: PathBuf,
-    /// What becomes its own: the control socket with its lock, and their folder if that is weir's.
+    /// What becomes its own: the control socket with its lock if it has one, and their folder if that is weir's.
     own: Vec<PathBuf>,
 }
 
 impl Identity {
-    /// As this file says.
-    pub(crate) fn of(config: &Config, file: &Path) -> Self {
+    /// As this file says. Where there is no control socket of this weir's, what is in its place is another's.
+    pub(crate) fn of(config: &Config, file: &Path, has_socket: bool) -> Self {
         let control = &config.control;
-        let mut own = vec![control.socket.clone(), crate::socket::lock_of(&control.socket)];
-        own.extend(control.socket.parent().filter(|_| !control.is_socket_written).map(Path::to_owned));
+        let mut own = Vec::new();
+        if has_socket {
+            own.extend([control.socket.clone(), crate::socket::lock_of(&control.socket)]);
+            own.extend(control.socket.parent().filter(|_| !control.is_socket_written).map(Path::to_owned));
+        }
         Self {
             user: control.user.clone().zip(control.account),
             core_dumps: control.core_dumps,

@@ -130,8 +130,8 @@ fn run(
 ) -> anyhow::Result<()> {
     let listener = http::bind(config.http.listen)?;
     let doors = Doors { http: listener, keys, control: ControlSocket::of(&config.control)? };
+    let identity = Identity::of(&config, &line.own.config, doors.control.is_some());
     let offer = kept::Offer::of(&config);
-    let identity = Identity::of(&config, &line.own.config);
     let arguments = line.eal_arguments();
     let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
     for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {
