@@ -254,25 +254,27 @@ impl<F: Frame> Director<F> {
     /// A frame of the host: out of its port, unless it is a matter between the host and weir.
     fn send_for_host<W: Wire<Frame = F>>(&mut self, frame: F, pass: &mut Pass<'_, W>) {
         let Context { snapshot, now, port } = pass.context;
-        match headers::read(frame.bytes()) {
-            (Vlan::NONE, Content::Arp(Arp::REQUEST, address)) if address.is_of_ipv6() => {}
-            (Vlan::NONE, Content::Arp(Arp::REQUEST, address)) => match snapshot.local(address) {
+        let (vlan, content) = headers::read(frame.bytes());
+        match content {
+            _ if vlan.network() != 0 => {}
+            Content::Arp(Arp::REQUEST, address) if address.is_of_ipv6() => {}
+            Content::Arp(Arp::REQUEST, address) => match snapshot.local(address) {
                 Some(local) if local.is_vip => {
-                    self.tell_host_of_vip(&frame, pass.context);
+                    self.tell_host_of_vip(&frame, vlan, pass.context);
                     return pass.wire.release(frame);
                 }
                 Some(_) => {}
                 // The answer teaches weir as well as the host.
                 None => self.neighbors.expect(Hop::at(address, port as u16, 0), now),
             },
-            (Vlan::NONE, Content::Ip(ip)) if (ip.protocol, ip.detail) == (ICMPV6, kind::SOLICITATION) => {
+            Content::Ip(ip) if (ip.protocol, ip.detail) == (ICMPV6, kind::SOLICITATION) => {
                 if let Some(answer) = nd::tell_host(frame.bytes(), port, snapshot) {
                     // One that is lost is asked for again.
                     let _ = self.punt.offer(PuntClass::Neighbor, port, &answer, now);
                     return pass.wire.release(frame);
                 }
             }
-            (Vlan::NONE, Content::Ip(ip)) => {
+            Content::Ip(ip) => {
                 let probed = self.punt.host().and_then(|host| host.probes.server(ip.source_port));
                 if let Some(server) = probed {
                     if let Err((frame, reason)) = self.send_probe(frame, server, pass) {
@@ -287,9 +289,9 @@ impl<F: Frame> Director<F> {
     }
 
     /// The host asks who has a VIP: nobody on the wire does, weir has it.
-    fn tell_host_of_vip(&mut self, frame: &F, context: Context<'_>) {
+    fn tell_host_of_vip(&mut self, frame: &F, vlan: Vlan, context: Context<'_>) {
         let mac = context.snapshot.ports[context.port].mac;
-        let asked = frame.bytes().get(HEADER_LEN..).and_then(|bytes| Arp::ref_from_prefix(bytes).ok());
+        let asked = frame.bytes().get(vlan.header_len()..).and_then(|bytes| Arp::ref_from_prefix(bytes).ok());
         let Some((asked, _)) = asked else { return };
         let mut answer = [0; HEADER_LEN + Arp::LEN];
         let arp = Arp::new(

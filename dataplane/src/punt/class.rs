@@ -8,7 +8,7 @@ use crate::address::Addr4;
 use crate::parse::Packet;
 use crate::snapshot::Port;
 use crate::stats::PuntClass;
-use crate::wire::ethernet::{BROADCAST, Ethernet, HEADER_LEN, MacAddress, TYPE_IPV6, Vlan};
+use crate::wire::ethernet::{BROADCAST, Ethernet, MacAddress, TYPE_IPV6, TYPE_VLAN, Tag, Vlan};
 use crate::wire::icmp6::ICMPV6;
 use crate::wire::ipv4;
 use crate::wire::ipv6;
@@ -25,14 +25,14 @@ const VRRP_GROUP_V6_MAC: MacAddress = MacAddress([0x33, 0x33, 0x00, 0x00, 0x00, 
 
 /// Whether an IPv4 packet is an advertisement for the VRRP routers of `port`: protocol 112, or that behind an
 /// authentication header, to the group or, from a unicast peer, to an address of the port. The link's own network
-/// only: routers are per port, not per VLAN.
+/// only, with a tag that tells a priority or without one: routers are per port, not per VLAN.
 pub fn vrrp(bytes: &[u8], packet: &Packet, port: &Port) -> Option<PuntClass> {
     let is_vrrp = match packet.protocol {
         ipv4::VRRP => true,
         ipv4::AH => packet.l4_bytes(bytes).first() == Some(&ipv4::VRRP),
         _ => false,
     };
-    if !is_vrrp || packet.vlan != Vlan::NONE {
+    if !is_vrrp || packet.vlan.network() != 0 {
         return None;
     }
     if packet.destination == VRRP_GROUP_V4 {
@@ -45,9 +45,17 @@ pub fn vrrp(bytes: &[u8], packet: &Packet, port: &Port) -> Option<PuntClass> {
 /// As [`vrrp`], for an IPv6 packet, of which nothing has been read yet.
 pub fn vrrp_v6(bytes: &[u8], port: &Port) -> Option<PuntClass> {
     let (link, rest) = Ethernet::ref_from_prefix(bytes).ok()?;
-    let (header, _) = ipv6::Ipv6::ref_from_prefix(rest).ok()?;
-    let is_whole = HEADER_LEN + ipv6::HEADER_LEN + usize::from(header.payload_len.get()) <= bytes.len();
-    let is_vrrp = link.ether_type.get() == TYPE_IPV6
+    let (ether_type, rest) = match link.ether_type.get() {
+        TYPE_VLAN => {
+            let (tag, rest) = Tag::ref_from_prefix(rest).ok()?;
+            let is_untagged = Vlan::tagged(tag.control.get()).network() == 0;
+            is_untagged.then_some((tag.ether_type.get(), rest))?
+        }
+        ether_type => (ether_type, rest),
+    };
+    let (header, behind) = ipv6::Ipv6::ref_from_prefix(rest).ok()?;
+    let is_whole = usize::from(header.payload_len.get()) <= behind.len();
+    let is_vrrp = ether_type == TYPE_IPV6
         && header.version() == 6
         && header.next_header == ipv4::VRRP
         && header.source[0] != 0xff

@@ -3,7 +3,7 @@
 //!
 //! As with ARP, the answer is made in the buffer of the question, nobody else can have an address of ours or that of a static
 //! neighbour, and a backup, or a master whose lease is over, says nothing. Every other IPv6 packet is left as it is. Virtual
-//! routers are on the port's untagged network, so what has a tag is none of theirs. Where a port has a host interface, the
+//! routers are on the port's untagged network, so what has the tag of another is none of theirs. Where a port has a host interface, the
 //! host answers for the port's own addresses.
 //!
 //! What stands behind extension headers is as good as what does not, as in the kernel; but discovery that came in pieces, or says that it
@@ -212,7 +212,7 @@ fn is_to_router(to: &[u8; 6], port: &Port) -> bool {
 
 /// What an address is to this director, for others on `port`.
 fn ours(port: usize, vlan: Vlan, address: Ipv6Addr, snapshot: &Snapshot) -> Option<Ours> {
-    let held = snapshot.held6(port, address).filter(|_| vlan == Vlan::NONE);
+    let held = snapshot.held6(port, address).filter(|_| vlan.network() == 0);
     if let Some(held) = held {
         return Some(Ours { mac: held.mac, is_virtual: true, accepts: held.router.accept, is_hosts: false });
     }
@@ -362,7 +362,7 @@ pub(super) fn announce<W: Wire>(wire: &mut W, port: usize, mac: MacAddress, addr
 /// The answer to a solicitation of the host's for a VIP: nobody on the wire has it, weir does. `None`: it is something else, or
 /// looks whether an address is taken.
 pub fn tell_host(frame: &[u8], port: usize, snapshot: &Snapshot) -> Option<[u8; TOLD_LEN]> {
-    let headers = headers(frame).filter(|headers| headers.vlan == Vlan::NONE)?;
+    let headers = headers(frame).filter(|headers| headers.vlan.network() == 0)?;
     let (body, _) = Discovery::ref_from_prefix(frame.get(headers.l4..)?).ok()?;
     let (source, target) = (Ipv6Addr::from(headers.ip.source), Ipv6Addr::from(body.target));
     let is_vip = snapshot.local6(port, target).is_some_and(|local| local.is_vip);

@@ -415,8 +415,13 @@ fn the_host_is_told_who_has_an_ipv6_vip_and_left_alone_when_it_looks_for_another
         packet6(OWN, (source, "ff02::1:ff00:100"), 58, &body)
     };
     assert_eq!(host_sends(&mut hosted, &solicitation("2001:db8::2", VIP6)).len(), 0);
-    let mut answer = Vec::new();
+    let (mut answer, mut same) = (Vec::new(), Vec::new());
     hosted.channel.pop(&mut answer).expect("an answer");
+    let mut prioritized = solicitation("2001:db8::2", VIP6);
+    prioritized.splice(12..12, [0x81, 0, 0xe0, 0]);
+    assert_eq!(host_sends(&mut hosted, &prioritized).len(), 0);
+    hosted.channel.pop(&mut same).expect("an answer");
+    assert_eq!(same, answer);
     assert_eq!((&answer[..12], answer[54], answer[58]), (&[OWN.0, OWN.0].concat()[..], 136, 0x60));
     assert_eq!(
         (&answer[22..38], &answer[62..78]),

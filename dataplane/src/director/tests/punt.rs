@@ -103,6 +103,12 @@ fn tagged(mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
+/// With a tag that tells a priority alone.
+fn prioritized(mut frame: Vec<u8>) -> Vec<u8> {
+    frame.splice(12..12, [0x81, 0, 0xe0, 0]);
+    frame
+}
+
 #[test]
 fn advertisements_of_every_kind_reach_vrrp_as_they_came() {
     let (mut lab, mut channel) = lab(&format!("{VRRP}{UNICAST}"), 2);
@@ -113,6 +119,9 @@ fn advertisements_of_every_kind_reach_vrrp_as_they_came() {
         (PuntClass::VrrpUnicast, unicast(52)),
         (PuntClass::VrrpUnicast, authenticated(OWN, OWN_ADDRESS)),
         (PuntClass::VrrpUnicast, packet_v6(OWN, 112, [0x20; 16])),
+        (PuntClass::VrrpMulticast, prioritized(advertisement())),
+        (PuntClass::VrrpUnicast, prioritized(unicast(52))),
+        (PuntClass::VrrpMulticast, prioritized(packet_v6(GROUP_MAC_V6, 112, group_v6(0x12)))),
     ];
     let mut taken = Vec::new();
     for worker in [0, 1] {
@@ -125,8 +134,8 @@ fn advertisements_of_every_kind_reach_vrrp_as_they_came() {
     }
     assert_eq!(channel.pop(&mut taken), None);
     let punted: u64 = lab.counters.iter().map(|it| it.punted(PuntClass::VrrpUnicast)).sum();
-    assert_eq!(punted, 6);
-    assert_eq!(lab.wire.released, 12);
+    assert_eq!(punted, 8);
+    assert_eq!(lab.wire.released, 18);
 }
 
 #[test]
@@ -147,6 +156,7 @@ fn what_only_looks_like_vrrp_is_dropped_as_ever() {
         (DropReason::ForeignMac, [packet(GROUP_MAC, 51, GROUP, &[]), vec![112; 44]].concat()),
         (DropReason::ForeignAddress, packet(OWN, 112, OWN_ADDRESS.plus(1), &[0x21; 20])),
         (DropReason::EtherType, packet_v6(GROUP_MAC_V6, 112, group_v6(0x13))),
+        (DropReason::EtherType, tagged(packet_v6(GROUP_MAC_V6, 112, group_v6(0x12)))),
         (DropReason::EtherType, packet_v6(GROUP_MAC_V6, 89, group_v6(0x12))),
         (DropReason::EtherType, packet_v6(OWN, 112, group_v6(0x12))),
         (DropReason::EtherType, cut),

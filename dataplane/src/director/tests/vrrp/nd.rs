@@ -98,6 +98,25 @@ fn who_asks_for_reachability_or_before_it_has_an_address_is_answered() {
     assert_eq!(lab.send(probe), [answer((everybody, ALL_NODES), 0xa0, mac6())]);
 }
 
+fn tagged(mut frame: Vec<u8>, control: u16) -> Vec<u8> {
+    let [a, b] = control.to_be_bytes();
+    frame.splice(12..12, [0x81, 0, a, b]);
+    frame
+}
+
+#[test]
+fn a_tag_that_tells_a_priority_alone_is_of_the_ports_own_network() {
+    let mut lab = lab6("", true);
+    let answer = answer((CLIENT_MAC, CLIENT6), 0xe0, mac6());
+    assert_eq!(lab.send(tagged(who_has6(), 0xa000)), [tagged(answer, 0xa000)]);
+    let ping = icmp6((CLIENT_MAC, mac6()), (CLIENT6, VIP6), 64, &[128, 0, 0, 0, 1, 2, 3, 4, 5]);
+    let pong = icmp6((mac6(), CLIENT_MAC), (VIP6, CLIENT6), 64, &[129, 0, 0, 0, 1, 2, 3, 4, 5]);
+    assert_eq!(lab.send(tagged(ping.clone(), 0xa000)), [tagged(pong, 0xa000)]);
+    for frame in [who_has6(), ping] {
+        assert_eq!(lab.send(tagged(frame, 0xa007)), Vec::<Vec<u8>>::new(), "another network");
+    }
+}
+
 #[test]
 fn without_a_virtual_mac_it_is_the_ports_own() {
     let mut lab = lab6("virtual_mac = false\n", true);
