@@ -82,7 +82,7 @@ pub fn receive<F: Frame>(
     }
     // A router of our group that was master a moment ago has its addresses at the virtual MAC as well.
     let senders = snapshot.local(sender);
-    if sender_mac == mac || sender_mac == snapshot.mac_of(port, senders) {
+    if snapshot.is_own_mac(port, false, sender_mac) || sender_mac == snapshot.mac_of(port, senders) {
         return Err(Refused::Drop(DropReason::ForeignArp));
     }
     if senders.is_some() || snapshot.bound_mac(sender).is_some_and(|bound| bound != sender_mac) {

@@ -246,7 +246,7 @@ fn discovery<F: Frame>(frame: &mut F, headers: &Headers, port: usize, snapshot: 
     let (asked, its) = (ours(port, *vlan, target, snapshot), ours(port, *vlan, source, snapshot));
     let station = MacAddress(link.source);
     // A router of our group that was master a moment ago has the addresses at the virtual MAC as well.
-    if station == snapshot.ports[port].mac
+    if snapshot.is_own_mac(port, true, station)
         || [asked, its].into_iter().flatten().any(|ours| ours.mac == station)
     {
         return Outcome::Foreign;
@@ -267,6 +267,10 @@ fn discovery<F: Frame>(frame: &mut F, headers: &Headers, port: usize, snapshot: 
     }
     let heard = if is_advertised { advertised(target, &body, &links) } else { told(source, &links) };
     let heard = heard.filter(|_| is_for_us(link, snapshot.ports[port].mac));
+    // Nobody else is where this director is.
+    if [links.source, links.target].into_iter().flatten().any(|mac| snapshot.is_own_mac(port, true, mac)) {
+        return asked.map_or(Outcome::Foreign, |_| Outcome::Drop(DropReason::BadNd));
+    }
     if let Some((address, Heard { mac: Some(mac), .. })) = heard
         && snapshot.bound_mac6(address).is_some_and(|bound| bound != mac)
     {

@@ -188,4 +188,12 @@ impl Snapshot {
         let held = self.held.v6.get(&address).filter(|held| held.port == port)?;
         self.ports[port].virtual_macs.is_told_of(true, held.router.id).then_some(held)
     }
+
+    /// Whether `mac` is where this director itself is: a port's, or on `port` that of a virtual router of the family whose master it
+    /// is.
+    pub fn is_own_mac(&self, port: usize, is_v6: bool, mac: MacAddress) -> bool {
+        let virtual_macs = &self.ports[port].virtual_macs;
+        let is_virtual = if is_v6 { virtual_macs.receives6(&mac.0) } else { virtual_macs.receives(&mac.0) };
+        is_virtual || self.ports.iter().any(|port| port.mac == mac)
+    }
 }

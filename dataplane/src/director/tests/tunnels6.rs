@@ -404,3 +404,33 @@ fn families_may_stand_side_by_side_in_one_virtual_server() {
     assert_eq!(kinds.iter().filter(|kind| **kind == 0x86).count(), 3, "{kinds:?}");
     lab.assert_counts_equal_a_recount();
 }
+
+/// A neighbour tells that `target` is at a MAC.
+fn advertisement(target: &str, mac: MacAddress) -> Vec<u8> {
+    let mut message = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
+    message.extend(v6(target).octets());
+    message.extend([2, 1]);
+    message.extend(mac.0);
+    let ends = (v6(target), v6(OWN6));
+    let pseudo = Sum::default().bytes(&ends.0.octets()).bytes(&ends.1.octets());
+    let sum = pseudo.long(message.len() as u32).word(ICMPV6.into()).bytes(&message).finish();
+    message[2..4].copy_from_slice(sum.as_bytes());
+    on_wire(&packet6(ends, (ICMPV6, 255), &message))
+}
+
+#[test]
+fn no_neighbour_is_believed_to_be_where_weir_is_or_where_nobody_can_be() {
+    let mut config = file(SERVERS[0], "", 1_500);
+    config.neighbors.retain(|neighbor| neighbor.address != IpAddr::from(v6(SERVERS[0])));
+    let mut lab = Lab::new(&config, 1);
+    let asked = lab.send(on_wire(&segment(SYN, 60)));
+    assert_eq!((asked.len(), asked[0][54]), (1, 135), "who has the real server's address?");
+    let wrong = [OWN, MacAddress([0; 6]), MacAddress([0xff; 6]), MacAddress([0x33, 0x33, 0, 0, 0, 1])];
+    for mac in wrong {
+        assert_eq!(lab.send(advertisement(SERVERS[0], mac)), Vec::<Vec<u8>>::new(), "{mac:?}");
+    }
+    assert_eq!(lab.counters[0].drops(DropReason::EtherType), 4);
+    let right = MacAddress([2, 0, 0, 0, 0, 0x11]);
+    let sent = lab.send(advertisement(SERVERS[0], right));
+    assert_eq!((sent.len(), &sent[0][..6]), (1, &right.0[..]));
+}

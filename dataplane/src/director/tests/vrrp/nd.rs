@@ -143,6 +143,9 @@ fn what_is_not_valid_is_refused() {
         ("from an address of IPv4", ask(link, ("::ffff:10.0.0.7", GROUP), 255, &source)),
         ("from the loopback address", ask(link, ("::1", GROUP), 255, &source)),
         ("MAC of a group", ask(link, (CLIENT6, GROUP), 255, &option(1, GROUP_MAC))),
+        ("no MAC", ask(link, (CLIENT6, GROUP), 255, &option(1, MacAddress([0; 6])))),
+        ("MAC of weir's", ask(link, (CLIENT6, GROUP), 255, &option(1, OWN))),
+        ("virtual MAC", ask(link, (CLIENT6, GROUP), 255, &option(1, mac6()))),
         ("code", icmp6(link, (CLIENT6, GROUP), 255, &code)),
         ("checksum", checksum),
     ];
