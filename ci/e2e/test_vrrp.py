@@ -251,6 +251,23 @@ class Vrrp(VrrpCase):
                 self.assertSoon("service by the first again", lambda: served() and taken(again) > 0, 10, again, second)
                 self.assertEqual(self.neighbor6(net.VIP6), "00:00:5e:00:02:39")
 
+    def test_two_weirs_advertise_to_each_other_over_ipv6(self):
+        link_local = {"a": "fe80::a", "b": "fe80::b"}
+        for peers in net.NODES6, link_local:
+            def director(name, priority, peers=peers):
+                lines = f'version = 3\nadvertisement_interval = 0.2\nunicast_peers = ["{peers["ab".replace(name, "")]}"]'
+                return net.Weir(name, weir(priority, [("v6", 57, "", lines)]), "ab".index(name),
+                                [f"{net.NODES6[name]}/64", f"{link_local[name]}/64"])
+            with self.subTest(peers=peers["a"]), director("b", 100) as second:
+                self.assertWeir(second, MASTER, 8)
+                with director("a", 200) as first:
+                    self.assertWeir(first, MASTER, 8, second)
+                    self.assertWeir(second, BACKUP, 5, first)
+                    time.sleep(1)
+                    self.assertEqual((first.states(), second.states()), ({"v6": MASTER}, {"v6": BACKUP}))
+                    first.end(signal.SIGKILL)
+                    self.assertWeir(second, MASTER, 5)
+
     def failover(self, how, limit_ms):
         """Two weirs; `how` takes the master down. Returns what the client noticed."""
         text = net.virtual_server() + weir(0, [("vi", 51, "", "version = 3\nadvertisement_interval = 0.2")])

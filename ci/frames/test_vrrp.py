@@ -1,10 +1,11 @@
 """Addresses of virtual routers: what a backup leaves alone, what a master answers, what is too old to be sent."""
 
+import socket
 import time
 import unittest
 
 from scapy.layers.inet6 import (ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr,
-                                ICMPv6NDOptSrcLLAddr, IPv6)
+                                ICMPv6NDOptSrcLLAddr, IPv6, in6_chksum)
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vrrp import VRRPv3
@@ -246,6 +247,35 @@ class Master(unittest.TestCase):
         self.assertDropped("ether_type", {
             "another address": solicitation(destination="ff02::1:ff01:101", target="2001:db8::1:101", link="33:33:ff:01:01:01"),
             "to another MAC": solicitation(destination=VIP6, link=EVIL)})
+
+    def test_a_unicast_peer_of_ipv6_is_where_its_binding_says_whoever_sends_from_its_address(self):
+        peer, link = "fe80::b", "02:00:00:00:01:0b"
+        made = with_ipv6(Setup())
+        made.port_options["c0"]["addresses"].append("fe80::a/64")
+        made.neighbors[peer] = link
+        made.vrrp = [{"name": "v6", "port": "c0", "virtual_router_id": 51, "advertisement_interval": 0.1,
+                      "priority": 200, "unicast_peers": [peer], "addresses": ["fe80::1:100", VIP6]}]
+        self.live.start(made)
+        self.live.wait_for("master", lambda metrics: metrics.total("weir_vrrp_state", instance="v6") == 2)
+
+        def assert_goes_to_the_peer():
+            self.live.drain()
+            frames = [frame for _, frame in self.live.receive(0.5) if frame[12:14] == b"\x86\xdd" and frame[20] == 112]
+            self.assertEqual({(Ether(frame).dst, Ether(frame)[IPv6].dst) for frame in frames}, {(link, peer)})
+
+        def from_a_stranger(wrong):
+            body = bytes([0x31, 51, 100, 2, 0, 10, 0, 0]) + b"".join(
+                socket.inet_pton(socket.AF_INET6, address) for address in ("fe80::1:100", VIP6))
+            head = IPv6(src=peer, dst="fe80::a", nh=112, hlim=255)
+            checksum = in6_chksum(112, head, body) ^ wrong
+            return bytes(Ether(src=EVIL, dst=C0_MAC) / head / (body[:6] + checksum.to_bytes(2, "big") + body[8:]))
+        assert_goes_to_the_peer()
+        for wrong in 1, 0:
+            self.live.send("c0", from_a_stranger(wrong))
+            assert_goes_to_the_peer()
+        found = self.live.director.metrics()
+        self.assertEqual(found.by(REFUSED, "reason"), {"checksum": 1})
+        self.assertEqual(found.total("weir_vrrp_advertisements_received_total"), 1)
 
     def test_a_claim_to_its_address_is_a_conflict_and_answered_once_a_second(self):
         self.start()

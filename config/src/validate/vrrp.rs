@@ -102,7 +102,8 @@ pub(crate) fn vrrp(
     let version = version(&written.version, is_ipv6, table);
     let timing = timing(written, *priority.get_ref(), *version.get_ref(), table);
     let virtual_mac = table.boolean(&written.virtual_mac, true);
-    let unicast_peers = peers(&written.unicast_peers, &addresses, network, table);
+    let read_port = port.as_ref().map(|port| &read_ports[*port.get_ref()]);
+    let unicast_peers = peers(&written.unicast_peers, &addresses, (network, read_port), table);
     let ttls = ttls(&written.ttl_min, &written.ttl_max, unicast_peers.is_empty(), table);
     let (authentication, sequence_file) =
         authentication(&written.authentication, &version, taken, table).unzip();
@@ -316,7 +317,7 @@ fn preemption(preempt: &Spanned<bool>, delay: &Spanned<f64>, priority: u8, table
 fn peers(
     field: &Field<List<Text>>,
     addresses: &[Spanned<IpAddr>],
-    network: &Network,
+    (network, port): (&Network, Option<&ReadPort>),
     table: &mut Table<'_>,
 ) -> Vec<IpAddr> {
     let mut first: HashMap<IpAddr, Span> = HashMap::new();
@@ -329,6 +330,8 @@ fn peers(
         } else if addresses.first().is_some_and(|first| first.get_ref().is_ipv4() != address.is_ipv4()) {
             let label = format!("the virtual addresses are not {}", family(address));
             table.report(Problem::error("address families differ").at(peer.span(), label));
+        } else if let Some(port) = port.filter(|port| !has_source_for(peer, &peers, port)) {
+            table.report(no_source_for(peer, &peers, port));
         } else if network.is_unreachable(address) {
             let problem = Problem::error("no way to this peer")
                 .at(peer.span(), "it is on no connected network and no [[route]] leads to it");
@@ -346,6 +349,38 @@ fn peers(
         }
     }
     peers.into_iter().map(Spanned::into_inner).collect()
+}
+
+/// Whether advertisements come from an address that an IPv6 peer can know: all of an instance's come from one, which is link-local if
+/// the first peer's is, and of a wider scope else.
+fn has_source_for(peer: &Spanned<IpAddr>, peers: &[Spanned<IpAddr>], port: &ReadPort) -> bool {
+    let is_link_local = values::is_link_local_v6(*peer.get_ref());
+    let is_of_scope = |own: IpAddr| own.is_ipv6() && values::is_link_local_v6(own) == is_link_local;
+    let has_own = || port.addresses.iter().any(|own| is_of_scope(own.get_ref().addr()));
+    peer.get_ref().is_ipv4() || scope_of(peers) == Some(is_link_local) && (!port.complete || has_own())
+}
+
+/// Whether the first peer of IPv6 is link-local.
+fn scope_of(peers: &[Spanned<IpAddr>]) -> Option<bool> {
+    let first = peers.iter().find(|peer| peer.get_ref().is_ipv6())?;
+    Some(values::is_link_local_v6(*first.get_ref()))
+}
+
+fn no_source_for(peer: &Spanned<IpAddr>, peers: &[Spanned<IpAddr>], port: &ReadPort) -> Problem {
+    let is_link_local = values::is_link_local_v6(*peer.get_ref());
+    if scope_of(peers) != Some(is_link_local) {
+        return Problem::error("peers of different scopes")
+            .at(peer.span(), "all advertisements come from one address: link-local, or not")
+            .help("write either the link-local addresses of all peers, or none of them");
+    }
+    let (label, help) = match is_link_local {
+        true => ("the port has no link-local address that this peer could name", "fe80::2/64"),
+        false => ("the port has no IPv6 address that this peer could name", "2001:db8::2/64"),
+    };
+    Problem::error("no address to advertise from to this peer")
+        .at(peer.span(), label)
+        .related(port.at.clone(), "this port")
+        .help(format!("give the port an address: addresses = [\"{help}\"]"))
 }
 
 /// How far away unicast peers may be. keepalived's default: anywhere.

@@ -82,19 +82,21 @@ fn tracker(track: &VrrpTrack) -> Tracker {
     Tracker { what, effect: track.weight.map_or(Effect::Fault, Effect::Weight) }
 }
 
-/// Where advertisements come from: IPv6 from the port's link-local address, IPv4 from the own address in the network of
-/// the peers or the virtual addresses, else the first.
+/// Where advertisements come from: those to the group of IPv6 and to link-local peers from the port's link-local address, others
+/// from the own address in the network of the peers or the virtual addresses, else the first, of IPv6 the first of a wider scope.
 fn source(vrrp: &Vrrp, port: &Port, mac: MacAddress) -> IpAddr {
+    let is_link_local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let towards = vrrp.unicast_peers.first().or(vrrp.addresses.first());
-    if towards.is_some_and(IpAddr::is_ipv6) {
+    let is_ipv6 = towards.is_some_and(IpAddr::is_ipv6);
+    if is_ipv6 && vrrp.unicast_peers.first().is_none_or(|peer| is_link_local(*peer)) {
         let mut own = port.addresses.iter().map(|net| net.addr());
-        let is_link_local =
-            |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        return own.find(is_link_local).unwrap_or_else(|| link_local(mac).into());
+        return own.find(|own| is_link_local(*own)).unwrap_or_else(|| link_local(mac).into());
     }
-    let own = || port.addresses.iter().filter(|net| net.addr().is_ipv4());
+    let fits = |own: IpAddr| own.is_ipv6() == is_ipv6 && !is_link_local(own);
+    let own = || port.addresses.iter().filter(|net| fits(net.addr()));
     let near = own().find(|net| towards.is_some_and(|address| net.contains(address)));
-    near.or_else(|| own().next()).map_or(IpAddr::from([0; 4]), |net| net.addr())
+    let none = || if is_ipv6 { link_local(mac).into() } else { IpAddr::from([0; 4]) };
+    near.or_else(|| own().next()).map_or_else(none, |net| net.addr())
 }
 
 /// The address that a port gives itself (RFC 4291 appendix A).
@@ -112,7 +114,7 @@ mod tests {
 [[port]]
 name = "lan"
 device = "net_null0"
-addresses = ["10.1.0.2/24", "10.0.0.2/24"]
+addresses = ["10.1.0.2/24", "10.0.0.2/24", "2001:db8:1::2/64", "fe80::2/64", "2001:db8::2/64"]
 [[vrrp]]
 name = "v4"
 port = "lan"
@@ -130,8 +132,22 @@ weight = -2
 "#;
 
     #[test]
+    fn unicast_over_ipv6_comes_from_where_its_peers_look_for_it() {
+        let source = |peers: &str| {
+            let text = FILE.replace("virtual_mac = false", &format!("unicast_peers = [{peers}]"));
+            let config = weir_config::parse("weir.toml", &text).unwrap().config;
+            setups(&config, &[MacAddress([2, 0, 0, 0, 0, 1])], &Numbers::new())[1].settings.source.to_string()
+        };
+        assert_eq!(source(""), "fe80::2");
+        assert_eq!(source("\"fe80::3\""), "fe80::2");
+        assert_eq!(source("\"2001:db8::3\""), "2001:db8::2");
+        assert_eq!(source("\"2001:db8:1::3\", \"2001:db8::3\""), "2001:db8:1::2");
+    }
+
+    #[test]
     fn sources_and_macs_follow_the_port() {
-        let config = weir_config::parse("weir.toml", FILE).unwrap().config;
+        let text = FILE.replace(", \"fe80::2/64\"", "");
+        let config = weir_config::parse("weir.toml", &text).unwrap().config;
         let setups = setups(&config, &[MacAddress([2, 0, 0, 0, 0, 1])], &Numbers::new());
         let [v4, v6] = &setups[..] else { panic!("two instances") };
         assert_eq!(v4.settings.source, "10.0.0.2".parse::<IpAddr>().unwrap());

@@ -1,7 +1,6 @@
 //! The thread that runs the routers.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::Receiver;
@@ -15,11 +14,9 @@ use tokio::sync::Notify;
 use weir_dataplane::punt::Channel;
 use weir_dataplane::snapshot::publish::Masters;
 use weir_dataplane::snapshot::virtual_router::{Fence, RouterKey};
-use weir_dataplane::stats::PuntClass;
 use weir_vrrp::instance::Instance;
 use weir_vrrp::machine::State;
 use weir_vrrp::router::{Output, Router};
-use weir_vrrp::settings::Mac;
 use weir_vrrp::time::Micros;
 use weir_vrrp::track::{Reading, Tracked};
 
@@ -49,8 +46,6 @@ const LATENESS_WINDOW: Duration = Duration::from_secs(10);
 const FRAMES_PER_TURN: usize = 256;
 /// Among those below the kernel's own threads, above all that other programs usually take.
 const REAL_TIME_PRIORITY: u8 = 50;
-/// Where a peer of IPv6 is looked for that was not heard yet.
-const ALL_NODES: Mac = [0x33, 0x33, 0, 0, 0, 1];
 /// Workers end a little later than they were to: control looks ten times a second.
 const LINGER_MORE: Duration = Duration::from_secs(1);
 /// A last advertisement is given to the worker for this long.
@@ -94,8 +89,6 @@ pub(crate) struct Thread {
     lateness: [Duration; 2],
     window_began: Micros,
     status_at: Micros,
-    /// Ethernet addresses of unicast peers of IPv6, as they were heard.
-    peers6: HashMap<Ipv6Addr, Mac>,
     frame: Vec<u8>,
 }
 
@@ -117,7 +110,6 @@ impl Thread {
             lateness: [Duration::ZERO; 2],
             window_began: Micros(0),
             status_at: Micros(0),
-            peers6: HashMap::new(),
             frame: Vec::new(),
         }
     }
@@ -182,7 +174,6 @@ impl Thread {
         self.take_updates(now, &mut out);
         for _ in 0..FRAMES_PER_TURN {
             let Some(punted) = self.ends.channel.pop(&mut self.frame) else { break };
-            self.learn_peer(punted.class);
             self.router.receive(punted.port, &self.frame, now, &mut out);
         }
         if let Some(deadline) = self.router.deadline() {
@@ -195,20 +186,6 @@ impl Thread {
         self.renew_leases(now);
         if now.since(self.status_at) >= STATUS_INTERVAL {
             self.show(now);
-        }
-    }
-
-    /// Remembers where an IPv6 peer is: workers know no neighbours of IPv6.
-    fn learn_peer(&mut self, class: PuntClass) {
-        let (mac, source) = (self.frame.get(6..12), self.frame.get(22..38));
-        let source = source.and_then(|bytes| bytes.first_chunk::<16>()).map(|bytes| Ipv6Addr::from(*bytes));
-        let mac = mac.and_then(|bytes| bytes.first_chunk::<6>()).copied();
-        let is_ipv6 = self.frame.get(12..14) == Some(&[0x86, 0xdd]);
-        if let (PuntClass::VrrpUnicast, true, Some(source), Some(mac)) = (class, is_ipv6, source, mac) {
-            let is_peer = |i: &Instance| i.settings().unicast_peers.contains(&IpAddr::V6(source));
-            if self.router.instances().iter().any(is_peer) {
-                self.peers6.insert(source, mac);
-            }
         }
     }
 
@@ -251,12 +228,8 @@ impl Thread {
         let has_transition = out.iter().any(|output| matches!(output, Output::Transition { .. }));
         for output in out {
             match output {
-                Output::Advertise { port, peer, mut frame } => {
-                    if let Some(IpAddr::V6(peer)) = peer {
-                        frame[..6].copy_from_slice(self.peers6.get(&peer).unwrap_or(&ALL_NODES));
-                    }
-                    self.send(port, &frame);
-                }
+                // The worker knows where a unicast peer is, or finds it out.
+                Output::Advertise { port, frame, .. } => self.send(port, &frame),
                 Output::Announce { port, frame } => self.announcements.push_back((port, frame)),
                 Output::Transition { instance, from, to, cause, fault } => {
                     self.note(Note::Transition { instance, from, to, cause, fault });

@@ -12,7 +12,7 @@ use crate::address::Addr4;
 use crate::classify::Class;
 use crate::clock::Now;
 use crate::conn::record::ServerId;
-use crate::neighbor::Hop;
+use crate::neighbor::{Hop, Hop6};
 use crate::packet::{Frame, Wire};
 use crate::parse::{self, Packet, parse, v6};
 use crate::punt::headers::{self, Content};
@@ -20,7 +20,7 @@ use crate::punt::{Owner, class};
 use crate::reply::nd;
 use crate::snapshot::server::Gauge;
 use crate::snapshot::{Ends, Port, Snapshot};
-use crate::stats::{DropReason, PuntClass};
+use crate::stats::{DropReason, PuntClass, WorkerCounters};
 use crate::wire::ethernet::{self, Arp, FRAME_LEN_MIN, HEADER_LEN, MacAddress, Vlan};
 use crate::wire::icmp6::{ICMPV6, kind};
 use crate::wire::ipv4::Ipv4;
@@ -236,8 +236,11 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// Sends an IPv4 packet of control's to its next hop, whose MAC control left to the worker.
+    /// Sends a packet of control's to its next hop, whose MAC control left to the worker.
     fn address_and_send<W: Wire<Frame = F>>(&mut self, frame: F, pass: &mut Pass<'_, W>) {
+        if frame.bytes().get(12..14) == Some(&ethernet::TYPE_IPV6.to_be_bytes()) {
+            return self.address_and_send6(frame, pass);
+        }
         /// Where an untagged frame has the destination of its IPv4 packet.
         const DESTINATION: std::ops::Range<usize> = 30..34;
         let destination = frame.bytes().get(DESTINATION).and_then(|bytes| bytes.first_chunk::<4>());
@@ -247,6 +250,24 @@ impl<F: Frame> Director<F> {
         let hint = Gauge::default();
         let hop = Hop::new(next_hop, 0);
         if let Err((frame, reason)) = self.send(frame, Vlan::NONE, &hint, hop, pass) {
+            self.drop(frame, reason, pass.wire);
+        }
+    }
+
+    /// As [`Director::address_and_send`], of IPv6.
+    fn address_and_send6<W: Wire<Frame = F>>(&mut self, frame: F, pass: &mut Pass<'_, W>) {
+        let Context { snapshot, port, .. } = pass.context;
+        let ends = v6::ends(frame.bytes(), HEADER_LEN);
+        let hop =
+            ends.ok().map(|ends| ends.destination).and_then(|peer| match peer.is_unicast_link_local() {
+                true => Some(Hop6::at(peer, port as u16, 0)),
+                false => snapshot.routes.next_hop6(peer),
+            });
+        let Some(hop) = hop else { return self.drop(frame, DropReason::NoRoute, pass.wire) };
+        let forwarded = |counters: &WorkerCounters| counters.forwarded.add(1);
+        let way = (hop, (true, snapshot.binding6(hop)), forwarded);
+        if let Err((frame, reason)) = self.resolve_and_send6(frame, Vlan::NONE, &Gauge::default(), way, pass)
+        {
             self.drop(frame, reason, pass.wire);
         }
     }
@@ -337,7 +358,7 @@ impl<F: Frame> Director<F> {
     }
 }
 
-/// Whether a frame holds an IPv4 packet and no MAC to send it to.
+/// Whether a frame holds an IP packet and no MAC to send it to.
 fn is_unaddressed(frame: &[u8]) -> bool {
-    frame.starts_with(&[0; 6]) && frame.get(12..14) == Some(&[8, 0])
+    frame.starts_with(&[0; 6]) && matches!(frame.get(12..14), Some([8, 0] | [0x86, 0xdd]))
 }

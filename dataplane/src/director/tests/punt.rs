@@ -27,7 +27,8 @@ const UNICAST: &str = "[[vrrp]]\nname = \"peers\"\nport = \"lan\"\nvirtual_route
 /// A lab whose workers are connected with VRRP.
 fn lab(more: &str, workers: usize) -> (Lab, Channel) {
     let text = format!(
-        "[connections]\ncapacity = 1024\n[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n{more}"
+        "[connections]\ncapacity = 1024\n[[port]]\nname = \"lan\"\ndevice = \"x\"\n\
+         addresses = [\"10.0.0.2/24\", \"2001:db8::2/64\"]\n{more}"
     );
     let config = weir_config::parse("test", &text).expect("a valid file").config;
     let mut lab = Lab::new(&config, workers);
@@ -316,4 +317,33 @@ fn a_packet_without_a_mac_goes_to_its_next_hop() {
     let sent = lab.wire.sent.pop().expect("a frame").1;
     assert_eq!(sent.bytes()[..12], [2, 0, 0, 0, 0, 0x33, 2, 0, 0, 0, 0, 1]);
     assert_eq!(sent.bytes()[14..34], unicast[14..34]);
+}
+
+#[test]
+fn a_packet_of_ipv6_without_a_mac_goes_to_its_next_hop() {
+    let bound = "[[neighbor]]\naddress = \"2001:db8::3\"\nmac = \"02:00:00:00:00:33\"\n";
+    let wide = [&[0x20, 1, 0x0d, 0xb8][..], &[0; 11], &[3]].concat();
+    let near = [&[0xfe, 0x80][..], &[0; 13], &[3]].concat();
+    let no_mac = MacAddress([0; 6]);
+    let send = |more: &str, peer: &[u8]| {
+        let (mut lab, mut channel) = lab(&format!("{VRRP}{more}"), 1);
+        let peer = *peer.first_chunk::<16>().expect("an address");
+        channel.push(0, &packet_v6(no_mac, 112, peer)).expect("room");
+        lab.directors[0].inject(&lab.snapshot, lab.now, &mut lab.wire);
+        let sent = lab.wire.sent.drain(..).map(|(_, frame)| frame.bytes().to_vec()).collect::<Vec<_>>();
+        (sent, lab)
+    };
+    let (sent, _) = send(bound, &wide);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0][..12], [2, 0, 0, 0, 0, 0x33, 2, 0, 0, 0, 0, 1]);
+    // Who is not bound is asked for, and what a stranger sends from its address changes nothing.
+    for peer in [wide, near] {
+        let (asked, mut lab) = send("", &peer);
+        assert_eq!(asked.len(), 1);
+        assert_eq!(asked[0][..6], [0x33, 0x33, 0xff, 0, 0, 3]);
+        assert_eq!((asked[0][54], &asked[0][62..78]), (135, &peer[..]));
+        let mut stranger = packet_v6(OWN, 112, [0x20; 16]);
+        stranger[22..38].copy_from_slice(&peer);
+        assert_eq!(lab.send(stranger), Vec::<Vec<u8>>::new());
+    }
 }
