@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import subprocess
 import time
 import unittest
 
@@ -250,6 +251,35 @@ class Vrrp(VrrpCase):
                 self.assertWeir(second, BACKUP, 5, again)
                 self.assertSoon("service by the first again", lambda: served() and taken(again) > 0, 10, again, second)
                 self.assertEqual(self.neighbor6(net.VIP6), "00:00:5e:00:02:39")
+
+    def test_two_weirs_are_heard_behind_a_switch_that_snoops_mld(self):
+        net.ip("-n", net.SWITCH, "link", "set", "br0", "type", "bridge", "mcast_query_interval", "100",
+               "mcast_query_response_interval", "50", "mcast_membership_interval", "300", "mcast_querier_interval", "300",
+               "mcast_startup_query_interval", "100", "mcast_snooping", "1", "mcast_querier", "1")
+        net.ip("-n", net.node("c"), "addr", "add", f"{net.NODES6['c']}/64", "dev", "eth0", "nodad")
+        virtual_server = (f'[[virtual_server]]\nname = "web"\naddress = "2001:db8::100"\nport = 80\n'
+                          f'[[virtual_server.real_server]]\naddress = "{net.NODES6["s"]}"\n')
+
+        def director(name, priority, more=""):
+            return net.Weir(name, more + weir(priority, GROUPS[-1:]), "ab".index(name), [f"{net.NODES6[name]}/64"])
+
+        def reached(address):
+            net.ip("-n", net.node("c"), "neigh", "flush", "dev", "eth0")
+            return net.run("c", "ping", "-6", "-n", "-c", "1", "-W", "1", address).returncode == 0
+        with director("a", 200, virtual_server) as first, director("b", 100) as second:
+            self.assertWeir(first, MASTER, 8)
+            # Longer than the switch believes anybody without a report.
+            time.sleep(4)
+            self.assertEqual((first.states(), second.states()), ({"v6": MASTER}, {"v6": BACKUP}))
+            groups = subprocess.run(["bridge", "-n", net.SWITCH, "mdb", "show"], capture_output=True, text=True,
+                                    check=True).stdout
+            for port, group in (("p-a", "ff02::12"), ("p-b", "ff02::12"), ("p-a", "ff02::1:ff00:57"), ("p-a", "ff02::1:ff00:2")):
+                self.assertRegex(groups, rf"port {port} grp {group} ")
+            for address in (net.NODES6["a"], net.VIP6, "2001:db8::100"):
+                self.assertTrue(reached(address), f"{address}\n{groups}\n{first.log()}")
+            first.end(signal.SIGKILL)
+            self.assertWeir(second, MASTER, 5)
+            self.assertSoon("the virtual router's address at the second", lambda: reached(net.VIP6), 5, second)
 
     def test_two_weirs_advertise_to_each_other_over_ipv6(self):
         link_local = {"a": "fe80::a", "b": "fe80::b"}

@@ -12,7 +12,7 @@ import time
 from scapy.layers.l2 import Ether
 
 from frames import is_own_arp_request
-from harness import replay
+from harness import is_listener_report, replay
 
 # Metrics that say how frames ended.
 FORWARDED = "weir_forwarded_packets_total"
@@ -81,7 +81,8 @@ class Batch:
     def output_problems(self, result):
         """Frames that are missing, and frames nobody asked for."""
         problems = []
-        left = {port: [frame for frame in out if not is_own_arp_request(frame)] for port, out in result.out.items()}
+        left = {port: [frame for frame in out if not (is_own_arp_request(frame) or is_listener_report(frame[12:]))]
+                for port, out in result.out.items()}
         for item in self.items:
             if not item.out:
                 continue

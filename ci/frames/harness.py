@@ -62,14 +62,19 @@ class Replayed:
 
 
 def is_arp(frame):
-    """An ARP frame, or one of IPv6's neighbour discovery, tagged or not."""
+    """An ARP frame, or one of IPv6's neighbour discovery or a report of multicast listener discovery, tagged or not."""
     at = 16 if frame[12:14] == ETHERTYPE_VLAN.to_bytes(2, "big") else 12
-    return frame[at:at + 2] == ETHERTYPE_ARP or is_discovery(frame[at:])
+    return frame[at:at + 2] == ETHERTYPE_ARP or is_discovery(frame[at:]) or is_listener_report(frame[at:])
 
 
 def is_discovery(packet):
     """From the type of an Ethernet frame on: a neighbour solicitation or advertisement."""
     return packet[:2] == ETHERTYPE_IPV6 and packet[8] == ICMPV6 and packet[42] in (135, 136)
+
+
+def is_listener_report(packet):
+    """From the type of an Ethernet frame on: a report of multicast listener discovery."""
+    return packet[:2] == ETHERTYPE_IPV6 and packet[8] == 0 and packet[42] == ICMPV6 and packet[50] in (131, 143)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from scapy.utils import checksum
 
 from batch import unaccounted
 from frames import CLIENT, ether, forwarded, link_length, mac, tcp, udp
-from harness import Live
+from harness import Live, is_listener_report
 from topology import (GATEWAY_MAC, OWN_ADDRESS6, R0_MAC, VIP, RealServer, Setup, VirtualServer, rip6, server_mac,
                       with_ipv6)
 
@@ -103,7 +103,7 @@ class Discovery(unittest.TestCase):
     def exchange(self, port, frame):
         """As the harness's, with what is of neighbour discovery, too."""
         out = self.live.exchange(port, frame, keep_arp=True)
-        return [(port, frame) for port, frame in out if frame[12:14] != ARP]
+        return [(port, frame) for port, frame in out if frame[12:14] != ARP and not is_listener_report(frame[12:])]
 
     def conflicts(self):
         """Conflicts counted so far."""

@@ -12,7 +12,7 @@ from scapy.layers.vrrp import VRRPv3
 
 from batch import DROPS, Batch
 from frames import BROADCAST, arp, arp_answer, dr, echo, ether, tcp, udp
-from harness import Live, replay
+from harness import Live, is_listener_report, replay
 from services import DR_VIP, setup
 from stopped import Stopped
 from topology import C0_MAC, OWN_ADDRESS, R0_MAC, RealServer, Setup, VirtualServer, rip6, server_mac, with_ipv6
@@ -173,7 +173,7 @@ class Master(unittest.TestCase):
             arp_of = Ether(out).getlayer(ARP)
             return arp_of is not None and Ether(out).src != VIRTUAL_MAC and arp_of.psrc == arp_of.pdst
         return [(port, out) for port, out in self.live.exchange("c0", frame, keep_arp=True)
-                if not is_vrrp(out) and not is_announcement(out)]
+                if not is_vrrp(out) and not is_announcement(out) and not is_listener_report(out[12:])]
 
     def drops(self):
         """Drops by reason."""

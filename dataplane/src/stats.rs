@@ -227,6 +227,12 @@ pub struct WorkerCounters {
     pub arp_requests: Counter,
     /// Neighbour solicitations sent for next hops.
     pub nd_solicitations: Counter,
+    /// Reports of multicast listener discovery sent.
+    pub mld_reports: Counter,
+    /// Queries of it heard.
+    pub mld_queries: Counter,
+    /// Of those, the ones that got no answer, as there were too many.
+    pub mld_unanswered: Counter,
     /// Another host claimed an address of ours or a bound one.
     pub arp_conflicts: Counter,
     /// Masters of VRRP that were fenced, their lease being over.
@@ -269,6 +275,9 @@ impl WorkerCounters {
             waiting: Counter::default(),
             arp_requests: Counter::default(),
             nd_solicitations: Counter::default(),
+            mld_reports: Counter::default(),
+            mld_queries: Counter::default(),
+            mld_unanswered: Counter::default(),
             arp_conflicts: Counter::default(),
             vrrp_fenced: Counter::default(),
             captured: Counter::default(),

@@ -380,6 +380,12 @@ families! {
         |it, to| to.count(&[], it.arp_requests);
     COUNTER "weir_nd_solicitations_total" [] "Neighbour solicitations sent for IPv6 next hops."
         |it, to| to.count(&[], it.nd_solicitations);
+    COUNTER "weir_mld_reports_total" [] "Reports of multicast listener discovery sent."
+        |it, to| to.count(&[], it.mld_reports);
+    COUNTER "weir_mld_queries_total" [] "Valid queries of multicast listener discovery heard."
+        |it, to| to.count(&[], it.mld_queries);
+    COUNTER "weir_mld_unanswered_queries_total" [] "Of those, the ones that got no answer, as there were too many."
+        |it, to| to.count(&[], it.mld_unanswered);
     COUNTER "weir_arp_conflicts_total" [] "ARP packets and messages of neighbour discovery in which another host claimed a VIP, an own address or a bound neighbour's address."
         |it, to| to.count(&[], it.arp_conflicts);
 

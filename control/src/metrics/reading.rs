@@ -109,6 +109,12 @@ pub(crate) struct Reading {
     pub(crate) arp_requests: u64,
     /// Neighbour solicitations sent.
     pub(crate) nd_solicitations: u64,
+    /// Reports of multicast listener discovery sent.
+    pub(crate) mld_reports: u64,
+    /// Queries of it heard.
+    pub(crate) mld_queries: u64,
+    /// Of those, the ones without an answer.
+    pub(crate) mld_unanswered: u64,
     /// ARP packets in which another host claimed an address that it can't have.
     pub(crate) arp_conflicts: u64,
     /// Masters of VRRP that workers fenced.
@@ -378,6 +384,9 @@ impl Reading {
             waiting: sum(workers, |counters| counters.waiting.get()),
             arp_requests: sum(workers, |counters| counters.arp_requests.get()),
             nd_solicitations: sum(workers, |counters| counters.nd_solicitations.get()),
+            mld_reports: sum(workers, |counters| counters.mld_reports.get()),
+            mld_queries: sum(workers, |counters| counters.mld_queries.get()),
+            mld_unanswered: sum(workers, |counters| counters.mld_unanswered.get()),
             arp_conflicts: sum(workers, |counters| counters.arp_conflicts.get()),
             vrrp_fenced: sum(workers, |counters| counters.vrrp_fenced.get()),
             vrrp: sources.vrrp.load_full(),

@@ -305,6 +305,9 @@ fn what_workers_count_is_summed() {
         counters.waiting.set(n);
         counters.arp_requests.add(n * 4);
         counters.nd_solicitations.add(n * 8);
+        counters.mld_reports.add(n * 3);
+        counters.mld_queries.add(n * 2);
+        counters.mld_unanswered.add(n);
         counters.arp_conflicts.add(n * 5);
         counters.busy_cycles.add(n);
         counters.idle_cycles.add(n * 10);
@@ -353,6 +356,9 @@ fn what_workers_count_is_summed() {
         ("weir_neighbor_waiting_packets", 43.0),
         ("weir_arp_requests_total", 172.0),
         ("weir_nd_solicitations_total", 344.0),
+        ("weir_mld_reports_total", 129.0),
+        ("weir_mld_queries_total", 86.0),
+        ("weir_mld_unanswered_queries_total", 43.0),
         ("weir_arp_conflicts_total", 215.0),
         ("weir_drops_total{reason=\"too_big\"}", 43.0),
         ("weir_answers_total{kind=\"echo\"}", 43.0),

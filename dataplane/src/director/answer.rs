@@ -15,7 +15,7 @@ use crate::neighbor::{Heard, Hop, Hop6, NextHop};
 use crate::packet::{Frame, Wire};
 use crate::parse::{Packet, Quoted, Within, parse_quoted};
 use crate::reply::tunnel6::AboutTunnel;
-use crate::reply::{self, arp, nd};
+use crate::reply::{self, arp, mld, nd};
 use crate::rewrite::{ipv4_mut, quoted};
 use crate::snapshot::server::{Gauge, Server};
 use crate::snapshot::{Ends, Snapshot, protocol};
@@ -602,7 +602,10 @@ impl<F: Frame> Director<F> {
     ) -> Result<Passed<F>, F> {
         let mut frame = frame;
         match nd::receive(&mut frame, pass.context.port, pass.context.snapshot) {
-            nd::Outcome::Foreign => Err(frame),
+            nd::Outcome::Foreign => match mld::Query::read(frame.bytes()) {
+                Some(query) => self.take_query(frame, &query, pass),
+                None => Err(frame),
+            },
             nd::Outcome::Answer(answer, heard) => {
                 if let Some((hop, heard)) = heard {
                     self.take_in_heard(hop, heard, pass);
@@ -632,6 +635,26 @@ impl<F: Frame> Director<F> {
             nd::Outcome::Refused(refused, vlan) => Ok(self.refuse(frame, vlan, Some(refused), pass)),
             nd::Outcome::Drop(reason) => Ok(Err((frame, reason))),
         }
+    }
+
+    /// Somebody asks which groups are heard.
+    fn take_query<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        query: &mld::Query,
+        pass: &mut Pass<'_, W>,
+    ) -> Result<Passed<F>, F> {
+        let Context { snapshot, now, port } = pass.context;
+        let counters = &self.shared.counters;
+        counters.mld_queries.add(1);
+        counters.mld_unanswered.add(u64::from(!self.reporter.asked(query, port, now)));
+        // The host has groups of its own.
+        if snapshot.ports[port].has_host {
+            return Err(frame);
+        }
+        counters.absorbed.add(1);
+        pass.wire.release(frame);
+        Ok(Ok(()))
     }
 
     /// Returns whether the next hop is known.

@@ -57,7 +57,7 @@ use crate::packet::{BURST, Burst, Frame, Wire};
 use crate::parse::v6::Ends6;
 use crate::parse::{Content, Packet, Plain, Station, parse};
 use crate::punt::Punt;
-use crate::reply::arp;
+use crate::reply::{arp, mld};
 use crate::rewrite;
 use crate::snapshot::server::Gauge;
 use crate::snapshot::{Port, Snapshot};
@@ -186,9 +186,12 @@ pub struct Director<F> {
     icmp_errors: ErrorLimits,
     resets: RateLimit,
     announcer: arp::Announcer,
+    reporter: Box<mld::Reporter>,
     punt: Punt,
     generation: u64,
     edition: u64,
+    /// Generation and edition of which the groups that are heard were looked at.
+    reported: (u64, u64),
     bindings_generation: u64,
     /// While this lies ahead, segments of unknown flows are taken for flows that got no record. Seconds.
     untracked_until: u32,
@@ -310,9 +313,11 @@ impl<F: Frame> Director<F> {
             icmp_errors: ErrorLimits::new(),
             resets: RateLimit::per_second(RESETS_PER_SECOND),
             announcer: arp::Announcer::default(),
+            reporter: Box::default(),
             punt: Punt::default(),
             generation: 0,
             edition: 0,
+            reported: (0, 0),
             bindings_generation: 0,
             untracked_until: 0,
             has_one_place: false,

@@ -10,6 +10,7 @@ mod host;
 mod ipv6;
 mod kept;
 mod locality;
+mod mld;
 mod punt;
 mod shared_servers;
 mod short_way;

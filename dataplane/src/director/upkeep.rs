@@ -80,6 +80,14 @@ impl<F: Frame> Director<F> {
         if self.shared.worker == 0 {
             self.allow_template_sweep(passed);
             self.announcer.tick(snapshot, now);
+            let snapshot_of = (snapshot.generation, snapshot.edition);
+            if std::mem::replace(&mut self.reported, snapshot_of) != snapshot_of {
+                self.reporter.look(snapshot, now);
+            }
+        }
+        if self.reporter.is_busy() {
+            let reports = self.reporter.tick(wire, snapshot, now);
+            self.shared.counters.mld_reports.add(reports as u64);
         }
         self.shared.counters.seconds.set(u64::from(now.seconds));
         self.shared.counters.connections.set(self.table.len() as u64);

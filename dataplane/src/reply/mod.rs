@@ -4,6 +4,7 @@
 //! limited in rate by the caller.
 
 pub mod arp;
+pub mod mld;
 pub mod nd;
 pub mod tunnel6;
 pub mod v6;

@@ -237,6 +237,11 @@ fn pinged(port: usize, vlan: Vlan, address: Ipv6Addr, snapshot: &Snapshot) -> Op
     ours(port, vlan, address, snapshot).or_else(elsewhere)
 }
 
+/// Whether an address is ours, so that its group is heard. Where the host answers, its own reports may not name all of them.
+pub(super) fn answers_for(port: usize, vlan: Vlan, address: Ipv6Addr, snapshot: &Snapshot) -> bool {
+    ours(port, vlan, address, snapshot).is_some()
+}
+
 fn discovery<F: Frame>(frame: &mut F, headers: &Headers, port: usize, snapshot: &Snapshot) -> Outcome {
     let Headers { link, vlan, ip, .. } = headers;
     let message = frame.bytes().get(headers.l4..headers.end()).unwrap_or_default();
@@ -415,7 +420,7 @@ fn write_message(
 }
 
 /// Where frames to a group go (RFC 2464 section 7).
-fn group_mac(group: Ipv6Addr) -> MacAddress {
+pub(super) fn group_mac(group: Ipv6Addr) -> MacAddress {
     let [.., a, b, c, d] = group.octets();
     MacAddress([0x33, 0x33, a, b, c, d])
 }
@@ -457,7 +462,7 @@ fn is_addressed(
 }
 
 /// The group that whoever has an address listens to (RFC 4291 section 2.7.1).
-fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+pub(super) fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., g, h] = address.segments();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | g & 0xff, h)
 }

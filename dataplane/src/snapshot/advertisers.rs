@@ -212,7 +212,7 @@ impl Instance {
 }
 
 /// The address that a port with this MAC gives itself (RFC 4291 appendix A), from which VRRP over IPv6 is sent.
-fn link_local(mac: MacAddress) -> Ipv6Addr {
+pub(crate) fn link_local(mac: MacAddress) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.0;
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }

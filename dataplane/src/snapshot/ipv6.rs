@@ -157,6 +157,21 @@ impl Snapshot {
         if self.ipv6.marks.is_some() { None } else { self.nat_server6(address, port, protocol) }
     }
 
+    /// All IPv6 addresses that are ours, or were, by number.
+    pub fn numbered6(&self) -> &[Ipv6Addr] {
+        &self.ipv6.names.addresses
+    }
+
+    /// Tells apart the groups of IPv6 that are heard: another one says that some may have come.
+    pub fn hearing_mark(&self) -> u64 {
+        let announced = self.announcements_first + self.announcements.len() as u64;
+        let counts = [announced, self.numbered6().len() as u64];
+        let ports = self.ports.iter().map(|port| u64::from(port.hears_vrrp6) + 2);
+        let own = self.ports.iter().flat_map(|port| port.addresses6.iter().flat_map(|net| words(net.addr())));
+        let parts = counts.into_iter().chain(ports).chain(own).chain(self.held.words().iter().copied());
+        parts.fold(1, |mark, part| (mark ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+    }
+
     /// The IPv6 address of ours that goes by a number.
     pub fn address6(&self, number: Addr4) -> Option<Ipv6Addr> {
         let address = self.ipv6.names.addresses.get(number.place_named6()?).copied();

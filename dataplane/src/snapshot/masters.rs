@@ -128,6 +128,11 @@ pub struct Held6 {
 }
 
 impl Held {
+    /// Tells apart who is master.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.away
+    }
+
     /// Whether another director is master of this address, or may be.
     #[inline]
     pub(super) fn is_elsewhere(&self, address: Addr4) -> bool {
@@ -165,6 +170,7 @@ impl Snapshot {
             let number = *port;
             let port = &mut self.ports[number];
             port.has_vrrp = true;
+            port.hears_vrrp6 |= key.is_ipv6;
             let is_master = masters.contains(key);
             let bit = at + 1;
             held.away[bit / 64] |= u64::from(!is_master) << (bit % 64);

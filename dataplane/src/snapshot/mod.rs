@@ -206,6 +206,8 @@ pub struct Port {
     pub proxy_arp: Box<[Ipv4Net]>,
     /// Whether a VRRP router runs on it.
     pub has_vrrp: bool,
+    /// Whether one of IPv6 runs on it.
+    pub hears_vrrp6: bool,
     /// Whose advertisements its VRRP routers hear.
     pub advertisers: Advertisers,
     /// Whether it has a host interface.

@@ -126,6 +126,7 @@ pub(super) fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Por
         addresses6: v6_nets(&port.addresses).collect(),
         proxy_arp: port.proxy_arp.iter().filter_map(v4_net).collect(),
         has_vrrp: false,
+        hears_vrrp6: false,
         advertisers: Advertisers::default(),
         has_host: port.host_interface.is_some(),
         virtual_macs: VirtualMacs::default(),

@@ -254,7 +254,12 @@ fn judge_ipv6(came: Option<&[u8]>, packet: &[u8], mtu: usize) -> Result<(), Stri
     if packet[6] == 44 {
         return Ok(());
     }
-    let pseudo = folded(&(len as u16).to_be_bytes(), u16::from(packet[6]));
+    // A report of multicast listener discovery has a header of options before it.
+    let (protocol, message) = match message {
+        [next, 0, _, _, _, _, _, _, message @ ..] if packet[6] == 0 => (*next, message),
+        message => (packet[6], message),
+    };
+    let pseudo = folded(&(message.len() as u16).to_be_bytes(), u16::from(protocol));
     match folded(message, folded(&packet[8..40], pseudo)) {
         0xffff => Ok(()),
         sum => Err(format!("the message of IPv6 sums to {sum:04x}")),

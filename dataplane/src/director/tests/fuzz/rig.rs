@@ -200,7 +200,13 @@ impl Rig {
 
         let answers = self.count(|counters| Answer::ALL.iter().map(|answer| counters.answers(*answer)).sum());
         let sent = self.count(|counters| {
-            counters.forwarded.get() + counters.arp_requests.get() + counters.nd_solicitations.get()
+            let sent = [
+                &counters.forwarded,
+                &counters.arp_requests,
+                &counters.nd_solicitations,
+                &counters.mld_reports,
+            ];
+            sent.into_iter().map(|sent| sent.get()).sum()
         });
         let counted = sent + answers + books.announced + books.echo_pieces;
         assert_eq!(books.transmitted, counted, "frames sent, and those counted");
