@@ -51,7 +51,14 @@ pub fn ip_vs(virtual_servers: &[VirtualServer<'_>]) -> String {
         .to_owned();
     for it in virtual_servers {
         let (scheduler, ops) = (&it.scheduler, if it.one_packet { "ops " } else { "" });
+        let is_ipv6 = match &it.traffic {
+            Served::Address { address, .. } => address.is_ipv6(),
+            Served::Mark { family, .. } => family == "ipv6",
+        };
         text += &match &it.traffic {
+            Served::Address { address, port, protocol } if is_ipv6 => {
+                format!("{}  {} {scheduler} ", protocol.to_uppercase(), endpoint(*address, *port))
+            }
             Served::Address { address, port, protocol } => {
                 let protocol = protocol.to_uppercase();
                 format!("{protocol}  {} {scheduler} {ops} ", endpoint(*address, *port))
@@ -59,7 +66,12 @@ pub fn ip_vs(virtual_servers: &[VirtualServer<'_>]) -> String {
             Served::Mark { mark, .. } => format!("FWM  {mark:08X} {scheduler} {ops}"),
         };
         if it.persistence_timeout > 0 {
-            let mask = u32::MAX.checked_shl(32 - u32::from(it.persistence_netmask.min(32))).unwrap_or(0);
+            // Of IPv6 the kernel keeps the length of the prefix as it is, and writes it as a mask that comes from the network.
+            let length = u32::from(it.persistence_netmask);
+            let mask = match is_ipv6 {
+                true => length.swap_bytes(),
+                false => u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0),
+            };
             let ticks = u64::from(it.persistence_timeout) * TICKS_PER_SECOND;
             text += &format!("persistent {ticks} {mask:08X}");
         }

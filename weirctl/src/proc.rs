@@ -1,10 +1,12 @@
 //! What the files of IPVS in /proc/net would say of weir: `ip_vs` and `ip_vs_stats` are [`weir_api::proc`]'s, `ip_vs_conn` is here
 //! (ip_vs_conn.c).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use weir_api::connections::Connection;
 pub(crate) use weir_api::proc::{ip_vs, ip_vs_stats, keep, remove};
+
+use crate::ipvsadm::unspecified;
 
 /// The first line of `ip_vs_conn`.
 pub(crate) const CONNECTION_TITLE: &str =
@@ -17,7 +19,7 @@ pub(crate) fn connection(it: &Connection<'_>) -> String {
         it.protocol.to_uppercase(),
         digits(it.client),
         it.client_port,
-        digits(it.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())),
+        digits(it.address.unwrap_or_else(|| unspecified(it.client))),
         it.port,
         digits(it.real_server),
         it.real_server_port,
@@ -37,6 +39,8 @@ fn digits(address: IpAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::ipvsadm::tests::after;
 
@@ -71,6 +75,25 @@ mod tests {
         let line =
             "  -> [fd99:0000:0000:0000:0000:0000:0000:0012]:0050      Tunnel  1      0          0         ";
         assert_eq!(ip_vs(&weir.services).lines().last(), Some(line));
+    }
+
+    /// By ip_vs_info_seq_show: no `ops`, and the prefix length stands where IPv4 has a mask in the network's order.
+    #[test]
+    fn services_of_ipv6_are_as_the_kernel_has_them() {
+        let weir = after(&[
+            "-A -t [2001:db8::1]:80 -s rr -p 60",
+            "-A -t [2001:db8::1]:81 -s rr -p 60 -M 64",
+            "-A -u [2001:db8::1]:53 -s rr -o",
+            "-A -f 7 -6 -s rr -p 60 -M 56",
+        ]);
+        let address = "[2001:0db8:0000:0000:0000:0000:0000:0001]";
+        let lines = [
+            format!("TCP  {address}:0050 rr persistent 15000 80000000"),
+            format!("TCP  {address}:0051 rr persistent 15000 40000000"),
+            format!("UDP  {address}:0035 rr "),
+            "FWM  00000007 rr persistent 15000 38000000".to_owned(),
+        ];
+        assert_eq!(ip_vs(&weir.services).lines().skip(3).collect::<Vec<_>>(), lines);
     }
 
     #[test]
@@ -114,5 +137,7 @@ mod tests {
             "TCP 2001:0db8:0000:0000:0000:0000:0000:0009 9C41 2001:0db8:0000:0000:0000:0000:0000:0001 0050 \
              fd99:0000:0000:0000:0000:0000:0000:0011 0050 ESTABLISHED     896\n"
         );
+        let wide = connection(&Connection { address: None, ..it });
+        assert!(wide.contains(" 9C41 0000:0000:0000:0000:0000:0000:0000:0000 0050 "), "{wide}");
     }
 }

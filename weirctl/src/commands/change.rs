@@ -1,7 +1,7 @@
 //! `weirctl add`, `set`, `remove`, `drain`, `enable` and `reload`: what changes a running weir.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -48,7 +48,9 @@ pub(crate) struct Server {
 
 /// Reads a [`Server`].
 pub(crate) fn server(text: &str) -> Result<Server, String> {
-    if let Ok(address) = text.parse() {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let bracketed = bare.and_then(|text| text.parse::<Ipv6Addr>().ok()).map(IpAddr::V6);
+    if let Some(address) = bracketed.or_else(|| text.parse().ok()) {
         return Ok(Server { address, port: None });
     }
     let socket: SocketAddr = text.parse().map_err(|_| format!("{text} is no ADDRESS[:PORT]"))?;
@@ -384,6 +386,14 @@ mod tests {
         make(&Change::RemoveReal(&web, server("10.0.0.12:8081").unwrap())).unwrap();
         make(&Change::SetReal(&web, server("10.0.0.12").unwrap(), &weight)).unwrap();
         assert!(model.services[0].real_servers.iter().all(|it| it.weight == 7));
+    }
+
+    #[test]
+    fn an_address_of_ipv6_may_stand_in_brackets() {
+        let alone = Server { address: "fd99::17".parse().unwrap(), port: None };
+        assert_eq!(["[fd99::17]", "fd99::17"].map(server), [Ok(alone), Ok(alone)]);
+        assert_eq!(server("[fd99::17]:80"), Ok(Server { port: Some(80), ..alone }));
+        assert!(["[10.0.0.1]", "[fd99::17", "[]", "fd99::17]"].iter().all(|text| server(text).is_err()));
     }
 
     #[test]

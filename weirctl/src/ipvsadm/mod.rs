@@ -29,6 +29,7 @@ use command::{Command, Format, What, Which};
 use names::Names;
 use parse::{Refusal, parse};
 use show::Show;
+pub(crate) use show::unspecified;
 use table::Service;
 
 /// ipvsadm's status for what the kernel refuses: its -1.

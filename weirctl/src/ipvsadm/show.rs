@@ -1,6 +1,6 @@
 //! What `-L` and `-S` print: the columns of ipvsadm 1.31, blanks at the ends of lines included, since scripts count them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use weir_api::connections::Connection;
 use weir_api::edits::Timeouts;
@@ -165,7 +165,7 @@ impl Show<'_> {
         let secs = connection.expires.saturating_sub(1);
         let expires = format!("{:02}:{:02}", secs / 60, secs % 60);
         // One of a wide network has no address of its own in the table.
-        let address = connection.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let address = connection.address.unwrap_or_else(|| unspecified(connection.client));
         let client = end(connection.client, connection.client_port);
         let virtual_server = end(address, connection.port);
         let real_server = end(connection.real_server, connection.real_server_port);
@@ -213,6 +213,14 @@ pub(super) fn timeouts(timeouts: &Timeouts) -> String {
 fn columns(figures: &Figures) -> [u64; 5] {
     let Figures { connections, in_packets, out_packets, in_bytes, out_bytes } = *figures;
     [connections, in_packets, out_packets, in_bytes, out_bytes]
+}
+
+/// No address, of the same family.
+pub(crate) fn unspecified(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 /// What stands behind the scheduler.
