@@ -39,4 +39,5 @@ pub use file::read_file;
 pub use keys::keys_of;
 pub use parse::{FILE_BYTES_MAX, Loaded, load, load_any, parse};
 pub use source::Source;
+pub use suggest::nearest;
 pub use validate::Way;

@@ -149,7 +149,7 @@ impl Problem {
     }
 
     /// What is wrong, why, and what to write instead, on one line: `message: label (help: ...)`.
-    pub(crate) fn sentence(&self) -> String {
+    pub fn sentence(&self) -> String {
         let mut line = self.message.clone();
         match &self.place {
             Some(place) if !place.label.is_empty() => line += &format!(": {}", place.label),

@@ -2,7 +2,7 @@
 
 /// The candidate nearest to what was written, if it is near enough that a slip of the finger explains it:
 /// at most one edit in three characters. Case and the two dashes do not count.
-pub(crate) fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     // Nobody mistypes a word this long; the distance takes time proportional to its length.
     if written.len() > 64 {
         return None;

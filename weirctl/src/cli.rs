@@ -15,6 +15,7 @@ use weir_api::edits::Id;
 
 use crate::client::Door;
 use crate::commands::change;
+use crate::import;
 use crate::usual_socket;
 use crate::web::{Url, Web};
 use crate::weir::Problem;
@@ -194,6 +195,13 @@ pub(crate) enum Command {
         #[arg(default_value = FILE)]
         file: PathBuf,
     },
+    /// Make a file of weir's of keepalived's, or of what ipvsadm -S prints
+    ///
+    /// The file goes to stdout, what is to be known of it to stderr. Exit status: 0 made, with remarks or without; 1 nothing can be made; 2 bad usage.
+    Import {
+        #[command(subcommand)]
+        what: Import,
+    },
     /// What keeps weir from working well on this machine, and what mends it; changes nothing
     ///
     /// A line for each check: ok, warn (weir works, not as well or not for long), or fail. With a running weir it asks that one, else it looks at the machine, weir's file and its unit. Exit status: 0 nothing fails, 1 something fails.
@@ -319,6 +327,30 @@ pub(crate) enum Remove {
     /// `weirctl remove real-server web 10.0.0.11`
     #[command(visible_alias = "rs")]
     RealServer(Named),
+}
+
+/// What is imported.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Import {
+    /// `weirctl import keepalived /etc/keepalived/keepalived.conf --interface eth0=0000:03:00.0 > weir.toml`
+    Keepalived {
+        /// keepalived.conf, or - for stdin
+        file: PathBuf,
+        /// An interface's device, and its own addresses; may be given again
+        #[arg(long = "interface", value_name = "NAME=DEVICE[,ADDRESS/LENGTH]", value_parser = import::device)]
+        interfaces: Vec<import::Device>,
+        /// The node whose lines behind @ are meant, as keepalived's --config-id
+        #[arg(long, value_name = "NAME")]
+        config_id: Option<String>,
+    },
+    /// `ipvsadm -S -n | weirctl import ipvsadm-save - > weir.toml`
+    IpvsadmSave {
+        /// What ipvsadm -S has printed, or - for stdin
+        file: PathBuf,
+        /// A port's device, and its own addresses; may be given again
+        #[arg(long = "interface", value_name = "NAME=DEVICE[,ADDRESS/LENGTH]", value_parser = import::device)]
+        interfaces: Vec<import::Device>,
+    },
 }
 
 /// A file of IPVS's.

@@ -6,6 +6,7 @@ mod cli;
 pub mod client;
 mod commands;
 mod doctor;
+mod import;
 pub mod ipvsadm;
 #[cfg(test)]
 mod model;
@@ -78,6 +79,9 @@ pub fn main(arguments: &[String]) -> ExitCode {
             Ok(()) => ExitCode::from(if fails { FAILED } else { 0 }),
             problem => ended(problem),
         };
+    }
+    if let Command::Import { what } = &cli.command {
+        return ExitCode::from(import::run(what));
     }
     if let Some(text) = shell::text(&cli.command) {
         return ended(commands::print(&text));

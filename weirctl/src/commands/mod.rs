@@ -124,6 +124,7 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
         }),
         // They have their own ways in.
         Command::Doctor { .. }
+        | Command::Import { .. }
         | Command::Ipvsadm { .. }
         | Command::Completions { .. }
         | Command::Man { .. } => Ok(()),

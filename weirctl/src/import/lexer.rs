@@ -1,0 +1,531 @@
+//! keepalived's language up to words: comments, continued lines, definitions, conditions, sequences, included files.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::glob;
+use super::source::{Fate, Kind, Line, Note, Place, Plain, Source, Word};
+
+/// Bytes of a file, and of all that its lines become.
+pub(super) const BYTES_MAX: u64 = 16 << 20;
+const MADE_MAX: usize = 64 << 20;
+/// Of one line after definitions are put in.
+const LINE_MAX: usize = 4 << 20;
+/// Files within files, and definitions within definitions.
+const DEPTH_MAX: usize = 32;
+/// Files in all.
+const FILES_MAX: usize = 10_000;
+
+/// Reads a file with all that it includes.
+///
+/// # Errors
+/// A sentence: nothing can be made of it.
+pub(super) fn read(path: &Path, node: Option<&str>) -> Result<Source, String> {
+    let mut lexer = Lexer::new(node);
+    let bytes = weir_config::read_file(path, BYTES_MAX)
+        .map_err(|problem| format!("{} can't be read: {problem}", path.display()))?;
+    lexer.open.extend(path.canonicalize().ok());
+    lexer.text(path, &bytes)?;
+    Ok(lexer.source)
+}
+
+/// Reads a text that comes from somewhere else than a file.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_text(name: &Path, bytes: &[u8], node: Option<&str>) -> Result<Source, String> {
+    let mut lexer = Lexer::new(node);
+    lexer.text(name, bytes)?;
+    Ok(lexer.source)
+}
+
+struct Lexer<'a> {
+    /// keepalived's `--config-id`.
+    node: Option<&'a str>,
+    definitions: HashMap<String, String>,
+    source: Source,
+    /// Files being read, by their real names.
+    open: Vec<PathBuf>,
+    made: usize,
+    /// Braces of a block that belongs to another node and was not closed yet.
+    skipped: usize,
+}
+
+impl<'a> Lexer<'a> {
+    fn new(node: Option<&'a str>) -> Self {
+        let definitions =
+            [("_HASH", "#"), ("_BANG", "!")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self {
+            node,
+            definitions: definitions.into(),
+            source: Source::default(),
+            open: Vec::new(),
+            made: 0,
+            skipped: 0,
+        }
+    }
+
+    fn note(&mut self, place: Place, fate: Fate, text: String) {
+        self.source.notes.push(Note { place, fate, text });
+    }
+
+    /// A whole file.
+    fn text(&mut self, path: &Path, bytes: &[u8]) -> Result<(), String> {
+        let file = self.source.files.len();
+        self.source.files.push(path.display().to_string());
+        let file = u16::try_from(file).unwrap_or(u16::MAX);
+        if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+            let line = bytes[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            let name = path.display();
+            return Err(format!(
+                "{name}: line {line} holds a byte of 0: this is no text, and no keepalived.conf"
+            ));
+        }
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text.trim_start_matches('\u{feff}').to_owned(),
+            Err(problem) => {
+                let line = bytes[..problem.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
+                let place = Place { file, line: line as u32 };
+                let text = "the file is not UTF-8 here; it was read as Latin-1".to_owned();
+                self.note(place, Fate::Remark, text);
+                bytes.iter().map(|&byte| char::from(byte)).collect()
+            }
+        };
+        let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
+        let mut lines = text.split('\n').zip(1_u32..);
+        while let Some((line, number)) = lines.next() {
+            let place = Place { file, line: number };
+            let mut line = uncommented(line).trim().to_owned();
+            if line.is_empty() {
+                continue;
+            }
+            // Of a definition each line stays one.
+            let between = if definition(&line).is_some() { '\n' } else { ' ' };
+            while line.ends_with('\\') {
+                line.pop();
+                let Some((more, _)) = lines.next() else { break };
+                line.truncate(line.trim_end().len());
+                line.push(between);
+                line += uncommented(more).trim();
+            }
+            if let Some(mark) = ["{{", "{%"].into_iter().find(|mark| line.contains(mark)) {
+                return Err(template(&self.source, place, mark));
+            }
+            if line.split("${").skip(1).any(|rest| rest.split('}').next().is_some_and(|it| it.contains(":-")))
+            {
+                return Err(template(&self.source, place, "${...:-...}"));
+            }
+            self.line(&line, place, (&directory, 0))?;
+        }
+        Ok(())
+    }
+
+    /// One line, continued ones joined.
+    fn line(&mut self, line: &str, place: Place, at: (&Path, usize)) -> Result<(), String> {
+        let (directory, depth) = at;
+        self.made += line.len() + 16;
+        if self.made > MADE_MAX {
+            let told = self.source.told(place);
+            return Err(format!(
+                "{told}: definitions and sequences make more than {} MiB of it",
+                MADE_MAX >> 20
+            ));
+        }
+        if self.skipped > 0 {
+            self.skipped = balance(line, self.skipped);
+            return Ok(());
+        }
+        if depth > DEPTH_MAX {
+            let text = "definitions refer to each other without end".to_owned();
+            self.note(place, Fate::LeftOut, text);
+            return Ok(());
+        }
+        if let Some(rest) = line.strip_prefix('@') {
+            return self.condition(rest, place, at);
+        }
+        if let Some((name, value)) = definition(line) {
+            self.definitions.insert(name.to_owned(), value.to_owned());
+            return Ok(());
+        }
+        if line.starts_with("~SEQ") || line.starts_with("~LST") {
+            return self.sequence(line, place, at);
+        }
+        let replaced = self.replaced(line, directory).map_err(|problem| {
+            let told = self.source.told(place);
+            format!("{told}: {problem}")
+        })?;
+        if let Some(replaced) = replaced {
+            for line in replaced.split('\n').map(str::trim).filter(|line| !line.is_empty()) {
+                self.line(line, place, (directory, depth + 1))?;
+            }
+            return Ok(());
+        }
+        let word = line.split_ascii_whitespace().next().unwrap_or_default();
+        if matches!(word, "include" | "includer" | "includem" | "includew" | "includeb" | "includea") {
+            let pattern = line[word.len()..].trim().trim_matches('"').to_owned();
+            return self.include(&pattern, place, directory);
+        }
+        if let Some(name) = names_in(line).next() {
+            let text = format!("`${}` is not defined; it is taken as it stands", Plain(name));
+            self.note(place, Fate::Remark, text);
+        }
+        let (words, is_closed) = words(line);
+        if !is_closed {
+            let text = "a quotation mark is not closed; the rest of the line is taken as quoted".to_owned();
+            self.note(place, Fate::Remark, text);
+        }
+        self.source.lines.push(Line { place, words });
+        Ok(())
+    }
+
+    /// `@id line`, `@^id line`: for the node of this name, or for all others.
+    fn condition(&mut self, rest: &str, place: Place, at: (&Path, usize)) -> Result<(), String> {
+        let (is_others, rest) = rest.strip_prefix('^').map_or((false, rest), |rest| (true, rest));
+        let (name, line) = rest.split_once(|it: char| it.is_whitespace()).unwrap_or((rest, ""));
+        let is_ours = match self.node {
+            Some(node) => (node == name) != is_others,
+            None => {
+                let left = if is_others { "taken" } else { "left out" };
+                let name = Plain(name);
+                let text = format!(
+                    "lines of `@{}{name}` are {left}; --config-id says for which node the file is",
+                    if is_others { "^" } else { "" }
+                );
+                self.note(place, if is_others { Fate::Remark } else { Fate::LeftOut }, text);
+                is_others
+            }
+        };
+        if is_ours {
+            return self.line(line.trim(), place, (at.0, at.1 + 1));
+        }
+        self.skipped = balance(line, 0);
+        Ok(())
+    }
+
+    /// `~SEQ(var, start, step, end) line`, `~SEQx`, `~LST(var, a, b) line`: the line once for each value.
+    fn sequence(&mut self, line: &str, place: Place, at: (&Path, usize)) -> Result<(), String> {
+        let Some((head, rest)) = line.split_once('(').and_then(|(head, rest)| {
+            let (arguments, rest) = closing(rest)?;
+            Some(((head.trim(), arguments), rest.trim()))
+        }) else {
+            self.note(place, Fate::LeftOut, "a sequence without its parentheses".to_owned());
+            return Ok(());
+        };
+        let (head, arguments) = head;
+        let arguments = self.replaced(arguments, at.0)?.unwrap_or_else(|| arguments.to_owned());
+        let arguments = split_list(&arguments);
+        let Some((names, values)) = sequence_values(head, &arguments) else {
+            self.note(place, Fate::LeftOut, format!("`{}` is no sequence that can be counted", Plain(line)));
+            return Ok(());
+        };
+        let before: Vec<Option<String>> =
+            names.iter().map(|name| self.definitions.get(name).cloned()).collect();
+        for value in values {
+            for (name, value) in names.iter().zip(value) {
+                self.definitions.insert(name.clone(), value);
+            }
+            self.line(rest, place, (at.0, at.1 + 1))?;
+        }
+        for (name, value) in names.into_iter().zip(before) {
+            match value {
+                Some(value) => self.definitions.insert(name, value),
+                None => self.definitions.remove(&name),
+            };
+        }
+        Ok(())
+    }
+
+    /// The line with the values of its definitions; `None`: it has none.
+    fn replaced(&self, line: &str, directory: &Path) -> Result<Option<String>, String> {
+        if !line.contains('$') {
+            return Ok(None);
+        }
+        let (mut made, mut rest, mut is_other) = (String::new(), line, false);
+        while let Some(at) = rest.find('$') {
+            made += &rest[..at];
+            let (name, behind) = reference(&rest[at..]);
+            match name.and_then(|name| self.value(name, directory)) {
+                Some(value) => {
+                    made += &value;
+                    is_other = true;
+                }
+                None => made += &rest[at..rest.len() - behind.len()],
+            }
+            if made.len() > LINE_MAX {
+                return Err(format!("definitions make more than {} MiB of this line", LINE_MAX >> 20));
+            }
+            rest = behind;
+        }
+        made += rest;
+        Ok(is_other.then_some(made))
+    }
+
+    fn value(&self, name: &str, directory: &Path) -> Option<String> {
+        if let Some(value) = self.definitions.get(name) {
+            return Some(value.clone());
+        }
+        if name == "_PWD" {
+            return Some(directory.display().to_string());
+        }
+        if name == "_INSTANCE" {
+            return Some(String::new());
+        }
+        if let Some(bounds) = name.strip_prefix("_RANDOM") {
+            let least = bounds.split_ascii_whitespace().next().unwrap_or("0");
+            return Some(least.to_owned());
+        }
+        std::env::var(name.strip_prefix("_ENV")?.trim()).ok()
+    }
+
+    fn include(&mut self, pattern: &str, place: Place, directory: &Path) -> Result<(), String> {
+        let (found, shown) = (glob::files(directory, pattern), Plain(pattern).to_string());
+        if found.is_empty() {
+            let text = format!("no file `{shown}` is there to be included");
+            self.note(place, Fate::LeftOut, text);
+        }
+        for path in found {
+            let name = path.display().to_string();
+            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+            if self.open.contains(&real) {
+                let text = format!("{} includes itself; it is not read again", Plain(&name));
+                self.note(place, Fate::LeftOut, text);
+                continue;
+            }
+            if self.open.len() > DEPTH_MAX || self.source.files.len() >= FILES_MAX {
+                let text = format!("{} is not read: too many files include each other", Plain(&name));
+                self.note(place, Fate::LeftOut, text);
+                continue;
+            }
+            match weir_config::read_file(&path, BYTES_MAX) {
+                Ok(bytes) => {
+                    self.open.push(real);
+                    self.text(&path, &bytes)?;
+                    self.open.pop();
+                }
+                Err(problem) => {
+                    let text = format!("{} can't be read: {problem}", Plain(&name));
+                    self.note(place, Fate::LeftOut, text);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn template(source: &Source, place: Place, mark: &str) -> String {
+    let told = source.told(place);
+    format!(
+        "{told} holds `{mark}`: this is a template of a keepalived.conf. Have the program that it is for fill it in, and import what that writes"
+    )
+}
+
+/// Up to `!` or `#` outside of double quotes.
+fn uncommented(line: &str) -> &str {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for (at, byte) in line.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            b'!' | b'#' if !is_quoted => return &line[..at],
+            _ => {}
+        }
+    }
+    line
+}
+
+/// `$NAME=value`
+fn definition(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.strip_prefix('$')?.split_once('=')?;
+    let name = name.trim_end();
+    is_name(name).then(|| (name, value.trim_start()))
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// What a text that begins with `$` names, and what is behind it.
+fn reference(text: &str) -> (Option<&str>, &str) {
+    if let Some(rest) = text.strip_prefix("${") {
+        return match rest.split_once('}') {
+            Some((name, behind)) => (Some(name.trim()), behind),
+            None => (None, rest),
+        };
+    }
+    let rest = &text[1..];
+    let end = rest.bytes().position(|byte| !(byte.is_ascii_alphanumeric() || byte == b'_'));
+    let (name, behind) = rest.split_at(end.unwrap_or(rest.len()));
+    ((!name.is_empty()).then_some(name), behind)
+}
+
+fn names_in(line: &str) -> impl Iterator<Item = &str> {
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        loop {
+            rest = &rest[rest.find('$')?..];
+            let (name, behind) = reference(rest);
+            rest = behind;
+            if let Some(name) = name.filter(|name| !name.starts_with(|it: char| it.is_ascii_digit())) {
+                return Some(name);
+            }
+        }
+    })
+}
+
+/// Braces open behind a line, of so many before it.
+fn balance(line: &str, before: usize) -> usize {
+    let mut open = before;
+    for word in words(line).0 {
+        match word.kind {
+            Kind::Open => open += 1,
+            Kind::Close => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    open
+}
+
+/// Up to the parenthesis that closes, and behind it.
+fn closing(text: &str) -> Option<(&str, &str)> {
+    let mut depth = 1;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some((&text[..at], &text[at + 1..]));
+        }
+    }
+    None
+}
+
+/// At commas outside of braces.
+fn split_list(text: &str) -> Vec<String> {
+    let (mut parts, mut depth) = (vec![String::new()], 0_usize);
+    for letter in text.chars() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(last) = parts.last_mut() {
+            last.push(letter);
+        }
+    }
+    parts.into_iter().map(|part| part.trim().to_owned()).collect()
+}
+
+/// Variables, and what they are one time after the other.
+type Values = (Vec<String>, Vec<Vec<String>>);
+
+/// Times that a sequence repeats its line.
+const TIMES_MAX: usize = 100_000;
+
+fn sequence_values(head: &str, arguments: &[String]) -> Option<Values> {
+    let (names, rest) = arguments.split_first()?;
+    let several = |text: &str| -> Vec<String> {
+        let inner = text.strip_prefix('{').and_then(|it| it.strip_suffix('}'));
+        inner.map_or_else(|| vec![text.to_owned()], split_list)
+    };
+    let names: Vec<String> =
+        several(names).iter().map(|name| name.trim_start_matches('$').to_owned()).collect();
+    if names.iter().any(|name| !is_name(name)) {
+        return None;
+    }
+    if head == "~LST" {
+        return Some((names, rest.iter().map(|value| several(value)).collect()));
+    }
+    let is_hex = head == "~SEQx";
+    let number = |text: &String| {
+        let text = text.trim();
+        let digits = text.strip_prefix("0x");
+        digits.map_or_else(
+            || if is_hex { i64::from_str_radix(text, 16) } else { text.parse() },
+            |digits| i64::from_str_radix(digits, 16),
+        )
+    };
+    let numbers: Vec<i64> = rest.iter().map(number).collect::<Result<_, _>>().ok()?;
+    let (start, step, end) = match numbers[..] {
+        [end] => (1, 1, end),
+        [start, end] => (start, if end < start { -1 } else { 1 }, end),
+        [start, step, end] => (start, step, end),
+        _ => return None,
+    };
+    if step == 0 {
+        return None;
+    }
+    let mut values = Vec::new();
+    let mut now = start;
+    while if step > 0 { now <= end } else { now >= end } {
+        values.push(vec![if is_hex { format!("{now:x}") } else { now.to_string() }]);
+        if values.len() > TIMES_MAX {
+            return None;
+        }
+        now = now.checked_add(step)?;
+    }
+    Some((names, values))
+}
+
+/// A line as words, and whether its last quotation mark is closed.
+pub(super) fn words(line: &str) -> (Vec<Word>, bool) {
+    let mut words = Vec::new();
+    let mut letters = line.chars().peekable();
+    let mut is_closed = true;
+    while let Some(letter) = letters.next() {
+        let single = |kind| Word { text: letter.to_string(), kind };
+        match letter {
+            _ if letter.is_whitespace() => {}
+            '{' => words.push(single(Kind::Open)),
+            '}' => words.push(single(Kind::Close)),
+            '"' => {
+                let mut text = String::new();
+                is_closed = false;
+                while let Some(letter) = letters.next() {
+                    match letter {
+                        '"' => {
+                            is_closed = true;
+                            break;
+                        }
+                        '\\' => match letters.next() {
+                            Some('n') => text.push('\n'),
+                            Some('t') => text.push('\t'),
+                            Some('r') => text.push('\r'),
+                            Some(other) => text.push(other),
+                            None => {}
+                        },
+                        _ => text.push(letter),
+                    }
+                }
+                words.push(Word { text, kind: Kind::Quoted });
+            }
+            _ => {
+                let mut text = String::from(letter);
+                let mut last = letter;
+                // `${name}` that nothing is known of stays whole.
+                let mut is_name = false;
+                while let Some(&next) = letters.peek() {
+                    is_name = is_name && next != '}' || last == '$' && next == '{';
+                    let is_end = next.is_whitespace()
+                        || next == '"'
+                        || next == '{'
+                        || next == '}' && !text.contains("${");
+                    if is_end && !is_name {
+                        break;
+                    }
+                    text.push(next);
+                    letters.next();
+                    last = next;
+                }
+                words.push(Word { text, kind: Kind::Plain });
+            }
+        }
+    }
+    (words, is_closed)
+}

@@ -1,0 +1,216 @@
+//! From keepalived's blocks to weir's tables. What all rooms share: notes, numbers, and what is known from other blocks.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use super::blocks::Node;
+use super::ports::Ports;
+use super::source::{Fate, Note, Place, Plain};
+use super::words::{self, Absent};
+use super::write::Item;
+
+/// What is made, and how each line ended.
+#[derive(Default)]
+pub(super) struct Map {
+    pub(super) notes: Vec<Note>,
+    /// Lines that are in the file as they are.
+    pub(super) carried: usize,
+    pub(super) ports: Ports,
+    pub(super) global: Global,
+    /// Groups of addresses by name.
+    pub(super) groups: HashMap<String, Vec<Node>>,
+    /// Those of them that virtual servers name.
+    pub(super) used_groups: HashSet<String>,
+    /// Sync groups by member.
+    pub(super) sync: HashMap<String, String>,
+    /// Tracked files by name.
+    pub(super) files: HashMap<String, TrackedFile>,
+    /// Marks with the family of their virtual servers.
+    pub(super) marks: BTreeMap<(u32, bool), Place>,
+    /// Names that are taken.
+    pub(super) names: HashSet<String>,
+    /// Virtual servers by who they serve, as the source has them.
+    pub(super) served: HashMap<String, String>,
+    pub(super) tables: Tables,
+}
+
+/// Tables, in the order in which they are written.
+#[derive(Default)]
+pub(super) struct Tables {
+    pub(super) timeouts: Option<Item>,
+    pub(super) health: Option<Item>,
+    pub(super) routes: Vec<Item>,
+    pub(super) servers: Vec<Item>,
+    pub(super) vrrp: Vec<Item>,
+}
+
+/// What `global_defs` says for all instances.
+#[derive(Default)]
+pub(super) struct Global {
+    pub(super) version: Option<i64>,
+    pub(super) startup_delay: Option<f64>,
+    pub(super) garp: Vec<(&'static str, f64)>,
+    pub(super) v3_checksum_as_v2: bool,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct TrackedFile {
+    pub(super) path: String,
+    pub(super) weight: Option<i64>,
+    pub(super) is_reverse: bool,
+}
+
+impl Map {
+    pub(super) fn note(&mut self, place: Place, fate: Fate, text: impl Into<String>) {
+        self.notes.push(Note { place, fate, text: text.into() });
+    }
+
+    /// The line is in the file, or nothing is lost without it.
+    pub(super) fn carry(&mut self, _node: &Node) {
+        self.carried += 1;
+    }
+
+    /// The line is in the file, and something is to be known: there too.
+    pub(super) fn remark(&mut self, node: &Node, item: &mut Item, text: impl Into<String>) {
+        let text = text.into();
+        item.remark(format!("{}: {text}", Plain(&node.word)));
+        self.note(node.place, Fate::Remark, format!("`{}`: {text}", Plain(&node.word)));
+    }
+
+    /// The line is not in the file: which is said there.
+    pub(super) fn leave(&mut self, node: &Node, item: &mut Item, text: impl Into<String>) {
+        let text = text.into();
+        item.remark(format!("left out: {}: {text}", Plain(&node.word)));
+        self.note(node.place, Fate::LeftOut, format!("`{}`: {text}", Plain(&node.word)));
+    }
+
+    /// A word that has no key of weir's, with its block.
+    pub(super) fn other(&mut self, node: &Node, item: &mut Item) {
+        match words::absent(&node.word) {
+            Some(Absent::Nothing) => self.carry(node),
+            Some(Absent::Instead(instead)) => self.leave(node, item, instead),
+            None => {
+                let lines = if node.block.is_some() { ", with its block" } else { "" };
+                let text = match words::meant(&node.word) {
+                    Some(meant) if meant == node.word => {
+                        format!("this word means nothing in this place{lines}")
+                    }
+                    Some(meant) => format!(
+                        "keepalived does not know this word and ignores it{lines}; was `{meant}` meant?"
+                    ),
+                    None => format!("keepalived does not know this word and ignores it{lines}"),
+                };
+                self.leave(node, item, text);
+            }
+        }
+    }
+
+    /// The first value, read as this; else a remark, and what keepalived has by default.
+    pub(super) fn number<T: FromStr>(
+        &mut self,
+        node: &Node,
+        item: &mut Item,
+        is_good: impl Fn(&T) -> bool,
+    ) -> Option<T> {
+        let number = node.value(0).and_then(|text| text.parse().ok()).filter(is_good);
+        match number {
+            Some(_) => self.carry(node),
+            None => {
+                let text = format!(
+                    "`{}` is no number that is possible here",
+                    Plain(node.value(0).unwrap_or_default())
+                );
+                self.leave(node, item, text);
+            }
+        }
+        number
+    }
+
+    /// A switch: on without a value.
+    pub(super) fn switch(&mut self, node: &Node) -> bool {
+        self.carry(node);
+        !matches!(node.value(0), Some("off" | "false" | "no"))
+    }
+
+    /// A name that nothing has yet.
+    pub(super) fn name(&mut self, kind: &str, wanted: &str) -> String {
+        let letters = wanted.chars().map(|letter| match letter {
+            letter if letter.is_ascii_alphanumeric() || "-_.:@".contains(letter) => letter,
+            _ => '_',
+        });
+        let mut name: String = letters.take(56).collect();
+        if name.is_empty() {
+            name = kind.to_owned();
+        }
+        let first = name.clone();
+        let mut number = 2;
+        while !self.names.insert(format!("{kind} {name}")) {
+            name = format!("{first}-{number}");
+            number += 1;
+        }
+        name
+    }
+}
+
+/// `ADDRESS[/LENGTH]`
+pub(super) fn network(text: &str) -> Option<(IpAddr, Option<u8>)> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length.parse().ok()?)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    length.is_none_or(|length| length <= most).then_some((address, length))
+}
+
+/// A script as the words that a shell would make of it.
+pub(super) fn command(text: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, quote) {
+            ('\\', None | Some('"')) => word.get_or_insert_default().extend(letters.next()),
+            (letter, Some(open)) if letter == open => quote = None,
+            (letter, Some(_)) => word.get_or_insert_default().push(letter),
+            ('"' | '\'', None) => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (letter, None) if letter.is_whitespace() => words.extend(word.take()),
+            (letter, None) => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    (quote.is_none() && !words.is_empty()).then_some(words)
+}
+
+impl Map {
+    /// A program of keepalived's, which is its first value, as weir's array.
+    pub(super) fn program(&mut self, node: &Node, item: &mut Item) -> Option<toml_edit::Value> {
+        let Some(text) = node.value(0).filter(|text| !text.trim().is_empty()) else {
+            self.leave(node, item, "no program");
+            return None;
+        };
+        let is_shell = text.contains(['|', ';', '&', '<', '>', '`', '$', '*', '?']);
+        let words = match command(text) {
+            Some(_) if is_shell => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()],
+            Some(words) if words[0].starts_with('/') => words,
+            Some(words) => std::iter::once("/usr/bin/env".to_owned()).chain(words).collect(),
+            None => {
+                self.leave(node, item, "a quotation mark within it is not closed");
+                return None;
+            }
+        };
+        match words[0].as_str() {
+            "/bin/sh" if is_shell => self.remark(node, item, "it needs a shell, and gets /bin/sh"),
+            "/usr/bin/env" => self.remark(node, item, "it has no absolute path; /usr/bin/env looks for it"),
+            _ => self.carry(node),
+        }
+        if node.values.len() > 1 {
+            let text = "words behind the first were left out, as keepalived leaves them (or takes them for a user): quote a program with its arguments";
+            self.remark(node, item, text);
+        }
+        Some(super::write::texts(words))
+    }
+}

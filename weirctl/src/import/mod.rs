@@ -1,0 +1,312 @@
+//! `weirctl import`: a file of keepalived's, or what `ipvsadm -S` prints, as a file of weir's.
+//!
+//! `lexer` and `blocks` read keepalived's language, `map` and its rooms make weir's tables of it, `write` prints them. weir's own parser
+//! looks at what was made: a table that it would refuse is left out, with its sentence.
+
+mod blocks;
+mod checks;
+mod glob;
+mod global;
+mod ipvsadm;
+mod lexer;
+mod map;
+mod ports;
+mod servers;
+mod source;
+#[cfg(test)]
+mod tests;
+mod vrrp;
+mod words;
+mod write;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::cli::Import;
+use crate::ipvsadm::names::Local;
+use crate::{FAILED, commands};
+use blocks::Node;
+use lexer::BYTES_MAX;
+use map::Map;
+use source::{Fate, Note, Source};
+use write::Item;
+
+/// Times that what weir refuses is left out; each time there is less.
+const ROUNDS_MAX: usize = 20;
+/// Lines of one kind that are named.
+const LINES_TOLD: usize = 8;
+
+/// An interface with its device, and addresses.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    interface: String,
+    device: String,
+    addresses: Vec<(std::net::IpAddr, u8)>,
+}
+
+/// `eth0=0000:03:00.0[,192.0.2.2/24]...`
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn device(text: &str) -> Result<Device, String> {
+    let form = "write such as eth0=0000:03:00.0 or eth0=0000:03:00.0,192.0.2.2/24";
+    let (interface, rest) = text.split_once('=').ok_or(form)?;
+    let mut parts = rest.split(',');
+    let device = parts.next().unwrap_or_default();
+    if interface.is_empty() || device.is_empty() {
+        return Err(form.to_owned());
+    }
+    let addresses = parts.map(|part| match map::network(part) {
+        Some((address, Some(length))) => Ok((address, length)),
+        _ => Err(format!("`{part}` is no address with its prefix length, such as 192.0.2.2/24")),
+    });
+    let addresses = addresses.collect::<Result<_, _>>()?;
+    Ok(Device { interface: interface.to_owned(), device: device.to_owned(), addresses })
+}
+
+/// What was made.
+struct Made {
+    /// weir's file.
+    text: String,
+    /// What is to be known, for stderr.
+    report: String,
+    /// Whether something is served.
+    is_something: bool,
+}
+
+/// Imports; the file goes to stdout, the report to stderr. Returns the exit status.
+pub(crate) fn run(what: &Import) -> u8 {
+    let made = match what {
+        Import::Keepalived { file, interfaces, config_id } => {
+            keepalived(file, interfaces, config_id.as_deref())
+        }
+        Import::IpvsadmSave { file, interfaces } => {
+            read(file).and_then(|bytes| ipvsadm::import(&shown(file), &bytes, interfaces, &Local::new()))
+        }
+    };
+    match made {
+        Ok(made) => {
+            let _ = write!(io::stderr(), "{}", made.report);
+            if !made.is_something {
+                return FAILED;
+            }
+            match commands::print(&made.text) {
+                Ok(()) => 0,
+                Err(problem) => {
+                    let _ = writeln!(io::stderr(), "weirctl: {problem}");
+                    FAILED
+                }
+            }
+        }
+        Err(problem) => {
+            let _ = writeln!(io::stderr(), "weirctl: {problem}");
+            FAILED
+        }
+    }
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+fn shown(file: &Path) -> PathBuf {
+    if is_stdin(file) { PathBuf::from("stdin") } else { file.to_owned() }
+}
+
+/// A file, or stdin.
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    if !is_stdin(file) {
+        return weir_config::read_file(file, BYTES_MAX)
+            .map_err(|problem| format!("{} can't be read: {problem}", file.display()));
+    }
+    let mut bytes = Vec::new();
+    let done = io::stdin().lock().take(BYTES_MAX + 1).read_to_end(&mut bytes);
+    done.map_err(|problem| format!("stdin can't be read: {problem}"))?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(format!("stdin holds more than {} MiB", BYTES_MAX >> 20));
+    }
+    Ok(bytes)
+}
+
+fn keepalived(file: &Path, devices: &[Device], node: Option<&str>) -> Result<Made, String> {
+    let mut source = match is_stdin(file) {
+        true => lexer::read_text(&shown(file), &read(file)?, node)?,
+        false => lexer::read(file, node)?,
+    };
+    let tree = blocks::tree(&mut source)?;
+    let mut map = Map::default();
+    map.devices(devices);
+    let mut head = Item::new("", String::new(), None);
+    map.whole(&tree, &mut head);
+    Ok(finish(source, map, head))
+}
+
+impl Map {
+    /// What the command line says of interfaces.
+    fn devices(&mut self, devices: &[Device]) {
+        for Device { interface, device, addresses } in devices {
+            let place = self.ports.place(interface);
+            self.ports.interfaces[place].device = Some(device.clone());
+            for (address, length) in addresses {
+                self.ports.own(interface, *address, Some(*length), None);
+            }
+        }
+    }
+
+    /// All blocks: first those that others refer to.
+    fn whole(&mut self, tree: &[Node], head: &mut Item) {
+        for node in tree {
+            match node.word.as_str() {
+                "global_defs" => {
+                    self.carry(node);
+                    self.global_defs(node, head);
+                }
+                "vrrp_sync_group" => self.sync_group(node, head),
+                "vrrp_track_file" | "track_file" => self.track_file(node, head),
+                "static_ipaddress" => self.static_addresses(node, head),
+                "static_routes" => self.static_routes(node, head),
+                "virtual_server_group" => {
+                    self.carry(node);
+                    let entries = node.below().iter().map(|entry| Node {
+                        word: entry.word.clone(),
+                        values: entry.values.clone(),
+                        place: entry.place,
+                        block: None,
+                    });
+                    self.groups.insert(node.value(0).unwrap_or_default().to_owned(), entries.collect());
+                }
+                "vrrp_instance" | "virtual_server" => {}
+                _ => self.other(node, head),
+            }
+        }
+        for node in tree {
+            match node.word.as_str() {
+                "vrrp_instance" => self.vrrp_instance(node),
+                "virtual_server" => self.virtual_server(node),
+                _ => {}
+            }
+        }
+        for node in tree.iter().filter(|node| node.word == "virtual_server_group") {
+            if !self.used_groups.contains(node.value(0).unwrap_or_default()) {
+                self.leave(
+                    node,
+                    head,
+                    "no virtual server is of this group, so keepalived makes nothing of it",
+                );
+            }
+        }
+    }
+}
+
+/// weir's file, without what weir would refuse.
+fn finish(mut source: Source, mut map: Map, head: Item) -> Made {
+    let mut items =
+        map.tables.timeouts.take().into_iter().chain(map.tables.health.take()).collect::<Vec<_>>();
+    items.extend(map.ports.finish());
+    items.append(&mut map.tables.routes);
+    items.extend(map.marks());
+    items.append(&mut map.tables.servers);
+    items.append(&mut map.tables.vrrp);
+    source.notes.append(&mut map.notes);
+    let named = source.files.first().cloned().unwrap_or_default();
+    let mut first = vec![
+        format!(
+            "Made by weirctl import of {named}. What had to be made up says FILL IN, what is not here says LEFT OUT or left out."
+        ),
+        "Timeouts, weights and checks are written out where keepalived's default is not weir's.".to_owned(),
+    ];
+    first.extend(head.remarks);
+    let mut text = String::new();
+    for _ in 0..ROUNDS_MAX {
+        let (made, places) = write::text(&first, &items);
+        text = made;
+        let Err(report) = weir_config::parse("weir.toml", &text) else { break };
+        let mut is_less = false;
+        for problem in
+            report.problems().iter().filter(|it| it.severity == weir_config::report::Severity::Error)
+        {
+            let at = problem.place.as_ref().map_or(0, |place| place.span.start);
+            let next = places.partition_point(|(range, _)| range.end <= at);
+            let Some((_, way)) = places.get(next).filter(|(range, _)| range.contains(&at)) else { continue };
+            let Some(item) = Item::at(&mut items, way) else { continue };
+            if item.refused.is_none() && item.head != "[[port]]" {
+                let why = format!("weir refuses it: {}", problem.sentence());
+                if let Some(place) = item.place {
+                    let text = format!("`{}`: {why}", item.told);
+                    source.notes.push(Note { place, fate: Fate::LeftOut, text });
+                }
+                item.refused = Some(why);
+                is_less = true;
+            }
+        }
+        if !is_less {
+            let problems = report.errors();
+            first.push(format!(
+                "FILL IN: weir refuses {problems} things of this file, which `weir --check` names."
+            ));
+            text = write::text(&first, &items).0;
+            break;
+        }
+    }
+    let report = report(&source, &map, &items, &text);
+    Made { text, report, is_something: items.iter().any(is_served) }
+}
+
+fn is_served(item: &Item) -> bool {
+    item.refused.is_none() && matches!(item.head, "[[virtual_server]]" | "[[vrrp]]")
+}
+
+/// What stderr gets.
+fn report(source: &Source, map: &Map, items: &[Item], text: &str) -> String {
+    let mut report = String::new();
+    let count = |head: &str| items.iter().filter(|item| item.refused.is_none() && item.head == head).count();
+    let (servers, instances) = (count("[[virtual_server]]"), count("[[vrrp]]"));
+    let real = items.iter().filter(|item| item.refused.is_none()).flat_map(|item| &item.below);
+    let real =
+        real.filter(|item| item.refused.is_none() && item.head == "[[virtual_server.real_server]]").count();
+    let name = source.files.first().map_or("", String::as_str);
+    if servers == 0 && instances > 0 {
+        let _ = writeln!(
+            report,
+            "{name} has no virtual servers. weir owns its ports: addresses of VRRP answer ping there, and reach no daemon of this machine, such as nginx or haproxy. Without virtual servers weir is not what moves an address for a daemon: keep keepalived for that."
+        );
+    }
+    if servers == 0 && instances == 0 {
+        let _ = writeln!(report, "{name}: nothing that weir serves can be made of it");
+    }
+    let of = |fate| source.notes.iter().filter(|note| note.fate == fate).count();
+    let _ = writeln!(
+        report,
+        "{name}: {servers} virtual servers, {real} real servers, {instances} instances of VRRP; lines carried: {}, remarks: {}, left out: {}",
+        map.carried,
+        of(Fate::Remark),
+        of(Fate::LeftOut)
+    );
+    for (fate, title) in [(Fate::LeftOut, "left out"), (Fate::Remark, "remarks")] {
+        let mut groups: BTreeMap<(usize, &str), Vec<source::Place>> = BTreeMap::new();
+        let mut order: std::collections::HashMap<&str, usize> = std::collections::HashMap::new();
+        for note in source.notes.iter().filter(|note| note.fate == fate) {
+            let next = order.len();
+            let at = *order.entry(&note.text).or_insert(next);
+            groups.entry((at, &note.text)).or_default().push(note.place);
+        }
+        if !groups.is_empty() {
+            let _ = writeln!(report, "{title}:");
+        }
+        for ((_, text), places) in groups {
+            let mut told: Vec<String> =
+                places.iter().take(LINES_TOLD).map(|place| source.told(*place)).collect();
+            if places.len() > LINES_TOLD {
+                told.push(format!("{} more", places.len() - LINES_TOLD));
+            }
+            let _ = writeln!(report, "  {}: {text}", told.join(", "));
+        }
+    }
+    if text.contains("FILL IN:") {
+        let _ =
+            writeln!(report, "the file has places to be filled in: look for FILL IN, then run weir --check");
+    }
+    report
+}

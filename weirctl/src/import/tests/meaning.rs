@@ -1,0 +1,295 @@
+//! What keepalived's words are in weir's file; above all those that mean something else in the two.
+
+use weir_config::model::{Config, Forwarding, Scheduler};
+
+use super::*;
+
+fn of(server: &str, real: &str) -> (Made, Config) {
+    let made = imported(&with(server, real)).unwrap();
+    let model = model(&made);
+    (made, model)
+}
+
+#[test]
+fn without_lb_kind_and_lb_algo_it_is_nat_and_wlc() {
+    let made = imported("virtual_server 192.0.2.1 80 {\n real_server 10.0.0.11 80 {\n }\n}\n").unwrap();
+    let server = &model(&made).virtual_servers[0];
+    assert_eq!(server.scheduler, Scheduler::Wlc);
+    assert_eq!(server.real_servers[0].forwarding, Forwarding::Nat);
+    contains(&made.text, "# as keepalived without lb_kind; weir's default is dr");
+}
+
+#[test]
+fn words_that_keepalived_ignores_are_told() {
+    for kind in ["dr", "FNAT"] {
+        let made =
+            imported(&format!("virtual_server 192.0.2.1 80 {{\n lb_kind {kind}\n lb_algo loadbalance\n}}\n"))
+                .unwrap();
+        contains(&made.text, "forwarding = \"nat\"");
+        contains(&made.report, &format!("keepalived does not know `{kind}` and takes NAT"));
+        contains(&made.report, "keepalived does not know `loadbalance` and takes wlc");
+    }
+}
+
+#[test]
+fn direct_routing_and_tunnels_keep_the_port() {
+    for kind in ["DR", "TUN"] {
+        let text = format!(
+            "virtual_server 192.0.2.1 80 {{\n lb_kind {kind}\n real_server 10.0.0.11 8080 {{\n }}\n}}\n"
+        );
+        let made = imported(&text).unwrap();
+        model(&made);
+        lacks(&made.text, "port = 8080");
+        contains(&made.report, &format!("{kind} does not change ports"));
+    }
+}
+
+#[test]
+fn times_of_checks_are_keepaliveds() {
+    let (made, _) = of("", "TCP_CHECK {\n}");
+    for line in ["interval = 60.0", "fall = 2", "retry_interval = 1.0", "timeout = 5.0"] {
+        contains(&made.text, line);
+    }
+    contains(&made.text, "# as keepalived without delay_loop; weir's default is 2 s");
+    let (made, _) =
+        of("delay_loop 6", "HTTP_GET {\n url {\n path /\n }\n nb_get_retry 3\n connect_timeout 3\n}");
+    for line in [
+        "interval = 6.0",
+        "fall = 4",
+        "retry_interval = 3.0",
+        "connect_timeout = 3.0",
+        "response_timeout = 3.0",
+        "timeout = 6.0",
+    ] {
+        contains(&made.text, line);
+    }
+    // A word that TCP_CHECK does not have.
+    let (made, _) = of("delay_loop 6", "TCP_CHECK {\n nb_get_retry 3\n retry 4\n}");
+    contains(&made.text, "fall = 5");
+    contains(&made.report, "`nb_get_retry`: keepalived does not know it in TCP_CHECK");
+    let (made, _) = of("delay_loop 6", "MISC_CHECK {\n misc_path \"/bin/check -a 'b c'\"\n}");
+    contains(&made.text, "fall = 1");
+    contains(&made.text, "command = [\"/bin/check\", \"-a\", \"b c\"]");
+    let (made, _) = of("delay_loop 6", "DNS_CHECK {\n type a\n name www.example.com\n}");
+    contains(&made.text, "fall = 4");
+    lacks(&made.text, "retry_interval");
+}
+
+#[test]
+fn inner_times_go_before_outer_ones() {
+    let (made, _) =
+        of("delay_loop 6\nretry 5\nconnect_timeout 9", "retry 2\nTCP_CHECK {\n connect_timeout 4\n}");
+    for line in ["interval = 6.0", "fall = 3", "timeout = 4.0"] {
+        contains(&made.text, line);
+    }
+}
+
+#[test]
+fn persistence_without_a_value_is_six_minutes() {
+    contains(&of("persistence_timeout", "").0.text, "persistence_timeout = 360");
+    contains(
+        &of("persistence_timeout 50\npersistence_granularity 255.255.255.0", "").0.text,
+        "persistence_netmask = 24",
+    );
+    lacks(&of("persistence_timeout 0", "").0.text, "persistence_timeout =");
+}
+
+#[test]
+fn programs_need_a_shell_or_a_path() {
+    let (made, _) =
+        of("quorum_up \"ip addr add 192.0.2.1/32 dev lo | cat\"", "MISC_CHECK {\n misc_path check.sh -x\n}");
+    contains(&made.text, "quorum_up = [\"/bin/sh\", \"-c\", \"ip addr add 192.0.2.1/32 dev lo | cat\"]");
+    contains(&made.text, "command = [\"/usr/bin/env\", \"check.sh\"]");
+    contains(&made.report, "words behind the first were left out");
+    let made = imported(&format!("global_defs {{\n script_user root\n}}\n{}", with("", ""))).unwrap();
+    contains(&made.report, "weir runs no programs as root");
+    lacks(&made.text, "\"root\"");
+}
+
+#[test]
+fn checks_that_all_real_servers_share_stand_once() {
+    let check = "TCP_CHECK {\n connect_timeout 3\n}";
+    let text = format!(
+        "virtual_server 192.0.2.1 80 {{\n lb_kind DR\n real_server 10.0.0.11 80 {{\n{check}\n}}\n real_server 10.0.0.12 80 {{\n{check}\n}}\n}}\n"
+    );
+    let made = imported(&text).unwrap();
+    assert_eq!(made.text.matches("health_check]").count(), 1, "{}", made.text);
+    let text = text.replacen("connect_timeout 3", "connect_timeout 4", 1);
+    assert_eq!(imported(&text).unwrap().text.matches("health_check]").count(), 2);
+}
+
+#[test]
+fn several_pages_are_one_check_and_several_hosts_several() {
+    let (made, model) = of(
+        "",
+        "SSL_GET {\n url {\n path /a\n status_code 200 301-302\n }\n url {\n path b\n digest 0123456789abcdef0123456789abcdef\n }\n}",
+    );
+    assert_eq!(model.virtual_servers[0].real_servers[0].health_checks.len(), 1);
+    contains(&made.text, "path = \"/b\"");
+    let (_, model) =
+        of("virtualhost a", "HTTP_GET {\n url {\n path /a\n }\n url {\n path /b\n virtualhost b\n }\n}");
+    assert_eq!(model.virtual_servers[0].real_servers[0].health_checks.len(), 2);
+}
+
+#[test]
+fn a_group_is_a_virtual_server_for_each_address() {
+    let text = "virtual_server_group G {\n 192.0.2.1 80\n 192.0.2.10-12 443\n 2001:db8::1 80\n fwmark 7\n}\n\
+        virtual_server group G {\n lb_kind TUN\n real_server 10.0.0.11 80 {\n }\n}\n";
+    let made = imported(text).unwrap();
+    let model = model(&made);
+    assert_eq!(model.virtual_servers.len(), 6, "{}", made.text);
+    contains(&made.text, "FILL IN: netfilter's rules that give the mark 7");
+}
+
+#[test]
+fn a_mark_has_to_be_filled_in_and_its_checks_have_a_port() {
+    let text =
+        "virtual_server fwmark 3 {\n lb_kind DR\n real_server 10.0.0.11 80 {\n TCP_CHECK {\n }\n }\n}\n";
+    let made = imported(text).unwrap();
+    let model = model(&made);
+    assert_eq!(model.virtual_servers[0].mark, Some(3));
+    assert_eq!(model.virtual_servers[0].real_servers[0].health_checks.len(), 1);
+    contains(&made.text, "port = 80");
+    contains(&made.report, "FILL IN: netfilter's rules that give the mark 3");
+}
+
+#[test]
+fn a_group_that_nothing_uses_is_told() {
+    let made =
+        imported("virtual_server_group 192.0.2.1 80 {\n lb_algo rr\n real_server 10.0.0.11 80 {\n }\n}\n")
+            .unwrap();
+    assert!(!made.is_something);
+    contains(&made.report, "nothing that weir serves can be made of it");
+    contains(&made.report, "line 1: `virtual_server_group`: no virtual server is of this group");
+}
+
+#[test]
+fn what_weir_refuses_is_left_out_with_its_sentence() {
+    // The virtual server as its own real server, another family by NAT, no port without persistence.
+    let text = "virtual_server 192.0.2.1 80 {\n lb_kind NAT\n real_server 192.0.2.1 80 {\n }\n real_server 2001:db8::1 80 {\n }\n \
+        real_server 10.0.0.11 80 {\n }\n sorry_server 127.0.0.1 80\n}\nvirtual_server 192.0.2.2 {\n real_server 10.0.0.11 {\n }\n}\n\
+        virtual_server 192.0.2.1 80 {\n real_server 10.0.0.12 80 {\n }\n}\n";
+    let made = imported(text).unwrap();
+    model(&made);
+    contains(&made.report, "1 virtual servers, 1 real servers");
+    contains(&made.report, "line 3: `real_server 192.0.2.1 80`: weir refuses it: ");
+    contains(&made.report, "different address family is allowed only for tunneling servers");
+    contains(&made.report, "zero port specified for non-persistent service");
+    contains(&made.report, "a sorry server on the director itself");
+    contains(&made.report, "the same virtual server as `virtual_server 192.0.2.1 80`");
+}
+
+const INSTANCE: &str = "vrrp_instance VI_1 {\n interface eth0\n virtual_router_id 51\n virtual_ipaddress {\n 192.0.2.1/24 dev eth0\n }\n";
+
+fn instance(lines: &str) -> (Made, Config) {
+    let made = imported(&format!("{INSTANCE}{lines}\n}}\n")).unwrap();
+    let model = model(&made);
+    (made, model)
+}
+
+#[test]
+fn an_instance_has_keepaliveds_defaults() {
+    let (made, model) = instance("");
+    let vrrp = &model.vrrp[0];
+    assert!(!vrrp.virtual_mac && vrrp.preempt && vrrp.priority == 100 && vrrp.version == 2);
+    contains(&made.report, "has no virtual servers. weir owns its ports");
+    contains(&made.report, "FILL IN");
+    contains(&made.text, "is made up; write this director's own address there");
+    let (_, model) = instance("use_vmac");
+    assert!(model.vrrp[0].virtual_mac);
+    let (_, model) = instance("state SLAVE\nnopreempt\npriority 150\nadvert_int 3");
+    assert!(!model.vrrp[0].preempt && model.vrrp[0].advertisement_interval.as_secs() == 3);
+}
+
+#[test]
+fn the_state_master_takes_nopreempt_back() {
+    let (made, model) = instance("state MASTER\nnopreempt\npreempt_delay 5");
+    assert!(model.vrrp[0].preempt && model.vrrp[0].preempt_delay.is_zero());
+    contains(&made.report, "`nopreempt`: keepalived takes it back where the state is MASTER");
+}
+
+#[test]
+fn a_long_password_is_cut_and_not_told() {
+    let (made, _) = instance("authentication {\n auth_type PASS\n auth_pass secretsecret\n}");
+    contains(&made.text, "password = \"secretse\"");
+    contains(&made.report, "keepalived uses its first 8 bytes");
+    lacks(&made.report, "secret");
+}
+
+#[test]
+fn versions_times_and_families_are_made_to_fit() {
+    let (made, model) = instance("advert_int 0.4");
+    assert_eq!(model.vrrp[0].advertisement_interval.as_secs(), 1);
+    contains(&made.report, "version 2 counts whole seconds");
+    let made = imported(&format!("global_defs {{\n vrrp_version 3\n vrrp_garp_master_delay 7\n}}\n{INSTANCE} authentication {{\n auth_type PASS\n auth_pass x\n }}\n}}\n")).unwrap();
+    contains(&made.text, "version = 3");
+    contains(&made.text, "garp_master_delay = 7.0");
+    contains(&made.report, "version 3 has no authentication");
+    self::model(&made);
+    let made = imported("vrrp_instance V6 {\n interface eth0\n virtual_router_id 6\n virtual_ipaddress {\n 2001:db8::1/64\n 192.0.2.1\n }\n}\n").unwrap();
+    contains(&made.text, "addresses = [\"fe80::5:6\", \"2001:db8::1\"]");
+    contains(&made.report, "an instance has addresses of one family");
+    self::model(&made);
+}
+
+#[test]
+fn groups_peers_and_trackers_are_carried() {
+    let text = format!(
+        "vrrp_sync_group G {{\n group {{\n VI_1\n }}\n notify_master /bin/x\n}}\nvrrp_track_file f {{\n file /run/f\n weight 5\n}}\n{INSTANCE} unicast_src_ip 192.0.2.5\n \
+        unicast_peer {{\n 192.0.2.6\n }}\n track_interface {{\n eth0\n eth1 weight -20\n }}\n track_file {{\n f weight 2\n }}\n track_script {{\n chk\n }}\n}}\n"
+    );
+    let made = imported(&text).unwrap();
+    let vrrp = &model(&made).vrrp[0];
+    assert_eq!(vrrp.sync_group.as_deref(), Some("G"));
+    assert_eq!(vrrp.unicast_peers.len(), 1);
+    assert_eq!(vrrp.track.len(), 2, "{}", made.text);
+    contains(&made.text, "192.0.2.5/24");
+    contains(&made.report, "`notify_master`: weir runs no programs when VRRP changes");
+    contains(&made.report, "`track_script`: weir runs no scripts for VRRP");
+}
+
+#[test]
+fn interfaces_are_those_of_the_command_line() {
+    let text = format!("{INSTANCE}}}\n{}", with("", ""));
+    let made =
+        imported_for(&text, &["eth0=0000:03:00.0,192.0.2.2/24", "eth1=0000:03:00.1,10.0.0.1/24"], None)
+            .unwrap();
+    model(&made);
+    lacks(&made.text, "FILL IN:");
+    contains(&made.text, "device = \"0000:03:00.0\"");
+    for bad in ["eth0", "eth0=", "=x", "eth0=x,1.2.3.4", "eth0=x,1.2.3.4/33"] {
+        assert!(device(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn rules_of_ipvsadm_are_carried() {
+    let text = "-A -t 192.0.2.1:http -s wrr -p 300 -M 255.255.255.0\n-a -t 192.0.2.1:80 -r 10.0.0.11:8080 -m -w 3 -x 10 -y 5\n\
+        -A -t [2001:db8::1]:443 -s sh -b sh-fallback,sh-port\n-a -t [2001:db8::1]:443 -r [2001:db8:1::1]:443 -i -w 1 --tun-type gue --tun-port 6080\n\
+        -A -f 5 -s rr\n-a -f 5 -r 10.0.0.12:0 -g -w 1\n-A -t 192.0.2.3:80 rr\n-a -t 192.0.2.9:80 -r 10.0.0.1:80\n# comment\n";
+    struct Book;
+    impl crate::ipvsadm::names::Names for Book {
+        fn host(&self, _: std::net::IpAddr) -> Option<String> {
+            None
+        }
+        fn address(&self, _: &str) -> Option<std::net::Ipv4Addr> {
+            None
+        }
+        fn service(&self, _: u16, _: crate::ipvsadm::command::Protocol) -> Option<String> {
+            None
+        }
+        fn port(&self, name: &str, _: crate::ipvsadm::command::Protocol) -> Option<u16> {
+            (name == "http").then_some(80)
+        }
+    }
+    let made = ipvsadm::import(Path::new("rules"), text.as_bytes(), &[], &Book).unwrap();
+    let model = model(&made);
+    assert_eq!(model.virtual_servers.len(), 3, "{}", made.text);
+    contains(&made.text, "upper_threshold = 10");
+    contains(&made.text, "tunnel = \"gue\"");
+    contains(&made.text, "scheduler_flags = [\"sh-fallback\", \"sh-port\"]");
+    contains(&made.report, "line 7: `-A -t 192.0.2.3:80 rr`: ipvsadm says: unexpected argument rr");
+    contains(&made.report, "no rule before it adds this service");
+    assert!(ipvsadm::import(Path::new("rules"), b"a\0", &[], &Book).is_err());
+    assert!(!ipvsadm::import(Path::new("rules"), b"", &[], &Book).unwrap().is_something);
+}

@@ -1,0 +1,468 @@
+//! `vrrp_instance`
+
+use std::net::IpAddr;
+
+use super::blocks::Node;
+use super::global::{device_of, is_of_host};
+use super::map::{Map, network};
+use super::ports::is_link_local;
+use super::source::Plain;
+use super::write::{Item, texts};
+
+/// Bytes of a password that keepalived uses.
+const PASSWORD_BYTES: usize = 8;
+const GARP: [&str; 6] = [
+    "garp_master_delay",
+    "garp_master_repeat",
+    "garp_master_refresh",
+    "garp_master_refresh_repeat",
+    "garp_lower_prio_delay",
+    "garp_lower_prio_repeat",
+];
+
+/// What has to be known as a whole before it can be written.
+#[derive(Default)]
+struct Draft<'a> {
+    interface: Option<&'a str>,
+    version: Option<i64>,
+    advert: Option<(&'a Node, f64)>,
+    nopreempt: Option<&'a Node>,
+    preempt_delay: Option<(&'a Node, f64)>,
+    is_master: bool,
+    virtual_mac: bool,
+    addresses: Vec<IpAddr>,
+    own: Option<(&'a Node, IpAddr)>,
+    authentication: Option<&'a Node>,
+    peers: Option<&'a Node>,
+    excluded: Vec<&'a Node>,
+    garp: Vec<(&'static str, f64)>,
+    v3_checksum_as_v2: bool,
+}
+
+impl Map {
+    pub(super) fn vrrp_instance(&mut self, block: &Node) {
+        let told = block.value(0).unwrap_or("instance").to_owned();
+        let mut item = Item::new("[[vrrp]]", format!("vrrp_instance {}", Plain(&told)), Some(block.place));
+        self.carry(block);
+        let name = self.name("vrrp", &told);
+        item.set("name", name);
+        let mut draft = Draft { version: self.global.version, ..Draft::default() };
+        draft.v3_checksum_as_v2 = self.global.v3_checksum_as_v2;
+        draft.garp = self.global.garp.clone();
+        let interface =
+            block.below().iter().find(|node| node.word == "interface").and_then(|node| node.value(0));
+        draft.interface = interface;
+        let port = self.ports.port(interface.unwrap_or("lan"));
+        item.set("port", port);
+        for node in block.below() {
+            self.instance_word(node, &mut draft, &mut item);
+        }
+        if interface.is_none() {
+            self.remark(block, &mut item, "no interface is named; a port of the name lan was made for it");
+        }
+        if let Some(group) = self.sync.get(&told) {
+            item.set("sync_group", group.as_str());
+        }
+        self.finish_instance(draft, &mut item);
+        if let Some(delay) = self.global.startup_delay {
+            item.set("startup_delay", delay);
+        }
+        self.tables.vrrp.push(item);
+    }
+
+    fn instance_word<'a>(&mut self, node: &'a Node, draft: &mut Draft<'a>, item: &mut Item) {
+        if let Some(key) = GARP.iter().find(|key| **key == node.word) {
+            if let Some(number) = self.number::<f64>(node, item, |it| (0.0..=86_400.0).contains(it)) {
+                draft.garp.push((key, number));
+            }
+            return;
+        }
+        match node.word.as_str() {
+            "interface" => self.carry(node),
+            "virtual_router_id" => {
+                if let Some(id) = self.number::<i64>(node, item, |it| (1..=255).contains(it)) {
+                    item.set("virtual_router_id", id);
+                }
+            }
+            "priority" => {
+                if let Some(priority) = self.number::<i64>(node, item, |it| (1..=255).contains(it)) {
+                    item.set("priority", priority);
+                }
+            }
+            "state" => {
+                self.carry(node);
+                draft.is_master = node.value(0) == Some("MASTER");
+            }
+            "version" => draft.version = self.number(node, item, |it| (2..=3).contains(it)).or(draft.version),
+            "advert_int" => {
+                let secs = self.number(node, item, |it| (0.01..=255.0).contains(it));
+                draft.advert = secs.map(|secs| (node, secs));
+            }
+            "nopreempt" => {
+                if self.switch(node) {
+                    draft.nopreempt = Some(node);
+                }
+            }
+            "preempt" => self.carry(node),
+            "preempt_delay" => {
+                let secs = self.number(node, item, |it| (0.0..=1000.0).contains(it));
+                draft.preempt_delay = secs.map(|secs| (node, secs));
+            }
+            "accept" => self.carry(node),
+            "no_accept" => {
+                self.carry(node);
+                item.set("accept", false);
+            }
+            "use_vmac" => {
+                draft.virtual_mac = true;
+                match node.value(0) {
+                    Some(_) => {
+                        self.remark(node, item, "the virtual MAC address needs no interface of a name")
+                    }
+                    None => self.carry(node),
+                }
+            }
+            "v3_checksum_as_v2" => draft.v3_checksum_as_v2 = self.switch(node),
+            "authentication" => draft.authentication = Some(node),
+            "virtual_ipaddress" => self.addresses(node, draft, item),
+            "virtual_ipaddress_excluded" => draft.excluded.push(node),
+            "unicast_peer" => draft.peers = Some(node),
+            "unicast_src_ip" | "mcast_src_ip" => match node.value(0).and_then(|text| text.parse().ok()) {
+                Some(address) => draft.own = Some((node, address)),
+                None => self.leave(node, item, "it names no address"),
+            },
+            "track_interface" => self.track_interface(node, draft, item),
+            "track_file" => self.track_files(node, item),
+            _ => self.other(node, item),
+        }
+    }
+
+    fn addresses(&mut self, block: &Node, draft: &mut Draft<'_>, item: &mut Item) {
+        self.carry(block);
+        for node in block.below() {
+            let Some((address, length)) = network(&node.word) else {
+                self.leave(node, item, "this is no address");
+                continue;
+            };
+            let interface = draft.interface.unwrap_or("lan");
+            if let Some(length) = length {
+                self.ports.hint(
+                    address,
+                    length,
+                    device_of(node).filter(|it| !is_of_host(it)).unwrap_or(interface),
+                );
+            }
+            if draft.addresses.first().is_some_and(|first| first.is_ipv4() != address.is_ipv4()) {
+                let text = "an instance has addresses of one family, in keepalived too: write a second instance for this one";
+                self.leave(node, item, text);
+                continue;
+            }
+            self.ports.takes(address);
+            if draft.addresses.contains(&address) {
+                self.leave(node, item, "the instance has this address already");
+                continue;
+            }
+            draft.addresses.push(address);
+            match device_of(node) {
+                Some(device) if device != interface => {
+                    let text = format!(
+                        "it stands on {} there; here it is served on the instance's port",
+                        Plain(device)
+                    );
+                    self.remark(node, item, text);
+                }
+                _ if node.values.iter().any(|value| value.text == "label") => {
+                    self.remark(
+                        node,
+                        item,
+                        "labels have no place: the address is on no interface of the kernel",
+                    );
+                }
+                _ => self.carry(node),
+            }
+        }
+    }
+
+    /// `NAME [weight N] [reverse]`, a line each.
+    fn tracked(&mut self, node: &Node, item: &mut Item) -> (Option<i64>, bool) {
+        let at = node.values.iter().position(|value| value.text == "weight");
+        let weight = at.and_then(|at| node.value(at + 1)).and_then(|text| text.parse::<i64>().ok());
+        let is_reverse = node.values.iter().any(|value| value.text == "reverse");
+        if at.is_some() && weight.is_none() {
+            self.leave(node, item, "its weight is no number");
+        }
+        (weight.map(|weight| weight.clamp(-253, 253)), is_reverse)
+    }
+
+    fn track_interface(&mut self, block: &Node, draft: &Draft<'_>, item: &mut Item) {
+        self.carry(block);
+        for node in block.below() {
+            let name = node.word.as_str();
+            let (weight, is_reverse) = self.tracked(node, item);
+            let weight = weight.filter(|weight| *weight != 0);
+            if is_reverse {
+                self.leave(node, item, "a link that counts when it is down can't be said");
+                continue;
+            }
+            if is_of_host(name) {
+                self.leave(node, item, "this interface is none of weir's");
+                continue;
+            }
+            if draft.interface == Some(name) && weight.is_none() {
+                self.carry(node);
+                continue;
+            }
+            let mut track = Item::new("[[vrrp.track]]", node.told(), Some(node.place));
+            match self.ports.interfaces.iter().any(|it| it.name == name) {
+                true => self.carry(node),
+                false => self.remark(
+                    node,
+                    &mut track,
+                    "only links of weir's own ports can be tracked; a [[port]] was made for it",
+                ),
+            }
+            let port = self.ports.port(name);
+            track.set("port", port);
+            if let Some(weight) = weight {
+                track.set("weight", weight);
+            }
+            item.below.push(track);
+        }
+    }
+
+    fn track_files(&mut self, block: &Node, item: &mut Item) {
+        self.carry(block);
+        for node in block.below() {
+            let (weight, is_reverse) = self.tracked(node, item);
+            let Some(file) = self.files.get(&node.word).cloned() else {
+                self.leave(node, item, "no track_file of this name tells where it is");
+                continue;
+            };
+            if is_reverse || file.is_reverse {
+                self.leave(
+                    node,
+                    item,
+                    "a file that counts the other way round can't be said: give it the opposite weight",
+                );
+                continue;
+            }
+            self.carry(node);
+            let mut track = Item::new("[[vrrp.track]]", node.told(), Some(node.place));
+            track.set("file", file.path);
+            if let Some(weight) = weight.or(file.weight).filter(|weight| *weight != 0) {
+                track.set("weight", weight);
+            }
+            item.below.push(track);
+        }
+    }
+
+    fn finish_instance(&mut self, draft: Draft<'_>, item: &mut Item) {
+        let interface = draft.interface.unwrap_or("lan");
+        let mut addresses = draft.addresses;
+        for block in &draft.excluded {
+            self.carry(block);
+            for node in block.below() {
+                match network(&node.word) {
+                    Some((address, _))
+                        if addresses.first().is_some_and(|first| first.is_ipv4() == address.is_ipv4())
+                            && !addresses.contains(&address) =>
+                    {
+                        let text = "it is in the advertisements here; every director of the group has to list it so";
+                        self.remark(node, item, text);
+                        self.ports.takes(address);
+                        addresses.push(address);
+                    }
+                    _ => self.leave(node, item, "write an instance of its own for it: an instance has addresses of one family, each once"),
+                }
+            }
+        }
+        let is_ipv6 = addresses.first().is_some_and(IpAddr::is_ipv6);
+        let version = if is_ipv6 { 3 } else { draft.version.unwrap_or(2) };
+        item.set("version", version);
+        if let Some((node, secs)) = draft.advert {
+            self.advert(node, secs, version, item);
+        }
+        self.preemption(draft.nopreempt, draft.preempt_delay, draft.is_master, item);
+        match draft.virtual_mac {
+            true => item.set("virtual_mac", true),
+            false => item.set_remarked(
+                "virtual_mac",
+                false,
+                "as keepalived without use_vmac; weir's default is true",
+            ),
+        }
+        if is_ipv6 && addresses.first().is_some_and(|first| !is_link_local(*first)) {
+            let link_local = addresses.iter().position(|it| is_link_local(*it));
+            let first = match link_local {
+                Some(at) => addresses.remove(at),
+                None => {
+                    let id = item.keys.iter().find(|key| key.name == "virtual_router_id");
+                    let id = id.and_then(|key| key.value.as_integer()).unwrap_or(1);
+                    let made = format!("fe80::5:{id:x}");
+                    item.remark(format!(
+                        "FILL IN: the first address of an IPv6 instance is link-local (RFC 9568); {made} is made up, and every director of the group has to list it"
+                    ));
+                    made.parse().unwrap_or(addresses[0])
+                }
+            };
+            addresses.insert(0, first);
+        }
+        item.set("addresses", texts(addresses.iter().map(IpAddr::to_string)));
+        if draft.v3_checksum_as_v2 && version == 3 && !is_ipv6 {
+            item.set("v3_checksum_as_v2", true);
+        }
+        for (key, number) in draft.garp {
+            let most = match key {
+                _ if key.ends_with("repeat") => 60.0,
+                "garp_master_refresh" => 86_400.0,
+                _ => 1000.0,
+            };
+            let least = if key == "garp_master_refresh_repeat" { 1.0 } else { 0.0 };
+            let made = number.clamp(least, most);
+            if made != number {
+                item.remark(format!("{key}: {number} there; {least} to {most} are possible"));
+            }
+            match key.ends_with("repeat") {
+                true => item.set(key, made as i64),
+                false => item.set(key, made),
+            }
+        }
+        if let Some((node, address)) = draft.own {
+            self.remark(node, item, "the port's first address is the source; it was given this one");
+            self.ports.own(interface, address, None, None);
+        }
+        if let Some(like) = addresses.iter().find(|it| !is_link_local(**it)) {
+            self.ports.sends(interface, *like);
+        }
+        if let Some(node) = draft.peers {
+            self.peers(node, interface, item);
+        }
+        if let Some(node) = draft.authentication {
+            self.authentication(node, version, item);
+        }
+    }
+
+    fn advert(&mut self, node: &Node, secs: f64, version: i64, item: &mut Item) {
+        let made = if version == 2 {
+            secs.round().max(1.0)
+        } else {
+            (secs * 100.0).round().clamp(1.0, 4095.0) / 100.0
+        };
+        if (made - secs).abs() > 1e-9 {
+            let unit = if version == 2 { "whole seconds" } else { "hundredths of a second, up to 40.95 s" };
+            self.remark(node, item, format!("version {version} counts {unit}: {made} was written"));
+        }
+        item.set("advertisement_interval", made);
+    }
+
+    fn preemption(
+        &mut self,
+        nopreempt: Option<&Node>,
+        delay: Option<(&Node, f64)>,
+        is_master: bool,
+        item: &mut Item,
+    ) {
+        if is_master {
+            let text = "keepalived takes it back where the state is MASTER, so it has no effect there either";
+            for node in nopreempt.into_iter().chain(delay.map(|(node, _)| node)) {
+                self.leave(node, item, text);
+            }
+            return;
+        }
+        if nopreempt.is_some() {
+            item.set("preempt", false);
+        }
+        match delay {
+            Some((node, _)) if nopreempt.is_some() => {
+                self.leave(node, item, "without preemption there is nothing to delay")
+            }
+            Some((_, secs)) if secs > 0.0 => item.set("preempt_delay", secs),
+            _ => {}
+        }
+    }
+
+    fn peers(&mut self, block: &Node, interface: &str, item: &mut Item) {
+        self.carry(block);
+        let (mut peers, mut least, mut most) = (Vec::new(), None, None);
+        for node in block.below() {
+            let Ok(address) = node.word.parse::<IpAddr>() else {
+                self.leave(node, item, "this is no address");
+                continue;
+            };
+            let behind = |name: &str| {
+                let at = node.values.iter().position(|value| value.text == name)?;
+                node.value(at + 1)?.parse::<i64>().ok()
+            };
+            // One bound for all: the widest.
+            least = Some(behind("min_ttl").unwrap_or(0).min(least.unwrap_or(255)));
+            most = Some(behind("max_ttl").unwrap_or(255).max(most.unwrap_or(0)));
+            self.carry(node);
+            self.ports.needs(address, Some(interface), true);
+            peers.push(address.to_string());
+        }
+        if peers.is_empty() {
+            return;
+        }
+        item.set("unicast_peers", texts(peers));
+        if let Some(least) = least.filter(|least| *least > 0) {
+            item.set("ttl_min", least);
+        }
+        if let Some(most) = most.filter(|most| *most < 255) {
+            item.set("ttl_max", most);
+        }
+    }
+
+    fn authentication(&mut self, block: &Node, version: i64, item: &mut Item) {
+        if version != 2 {
+            self.leave(block, item, "version 3 has no authentication; keepalived leaves it away, too");
+            return;
+        }
+        self.carry(block);
+        let mut table = Item::new("[vrrp.authentication]", "authentication".to_owned(), Some(block.place));
+        let (mut kind, mut password) = (None, None);
+        for node in block.below() {
+            match node.word.as_str() {
+                "auth_type" => {
+                    kind = match node.value(0) {
+                        Some("PASS" | "pass") => Some("pass"),
+                        Some("AH" | "ah") => Some("ah"),
+                        _ => None,
+                    };
+                    match kind {
+                        Some(_) => self.carry(node),
+                        None => self.leave(node, item, "the types are PASS and AH"),
+                    }
+                }
+                "auth_pass" => {
+                    let text = node.value(0).unwrap_or_default();
+                    let end =
+                        (0..=text.len().min(PASSWORD_BYTES)).rev().find(|end| text.is_char_boundary(*end));
+                    let cut = &text[..end.unwrap_or(0)];
+                    match cut.len() == text.len() {
+                        true => self.carry(node),
+                        false => self.remark(
+                            node,
+                            &mut table,
+                            "keepalived uses its first 8 bytes, and those were written",
+                        ),
+                    }
+                    password = Some(cut.to_owned());
+                }
+                _ => self.other(node, item),
+            }
+        }
+        let password = password.filter(|it| !it.is_empty());
+        match kind.zip(password) {
+            Some((kind, password)) => {
+                table.set("type", kind);
+                table.set("password", password);
+                item.below.push(table);
+            }
+            None => self.leave(
+                block,
+                item,
+                "a type and a password are needed; without them there is no authentication",
+            ),
+        }
+    }
+}

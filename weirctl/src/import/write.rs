@@ -1,0 +1,146 @@
+//! weir's file as it is made: tables with their keys, and a comment for what is to be known.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use toml_edit::{Array, Value};
+
+use super::source::{Place, Plain};
+
+/// A table.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    /// With its brackets.
+    pub(super) head: &'static str,
+    /// What of the source it is.
+    pub(super) told: String,
+    /// Where that stands.
+    pub(super) place: Option<Place>,
+    pub(super) remarks: Vec<String>,
+    pub(super) keys: Vec<Key>,
+    pub(super) below: Vec<Item>,
+    /// Why weir does not take it.
+    pub(super) refused: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) value: Value,
+    pub(super) remark: Option<String>,
+}
+
+impl Item {
+    pub(super) fn new(head: &'static str, told: String, place: Option<Place>) -> Self {
+        Self { head, told, place, remarks: Vec::new(), keys: Vec::new(), below: Vec::new(), refused: None }
+    }
+
+    pub(super) fn set(&mut self, name: &'static str, value: impl Into<Value>) {
+        let value = value.into();
+        match self.keys.iter_mut().find(|key| key.name == name) {
+            Some(key) => key.value = value,
+            None => self.keys.push(Key { name, value, remark: None }),
+        }
+    }
+
+    pub(super) fn set_remarked(
+        &mut self,
+        name: &'static str,
+        value: impl Into<Value>,
+        remark: impl Into<String>,
+    ) {
+        self.set(name, value);
+        if let Some(key) = self.keys.iter_mut().find(|key| key.name == name) {
+            key.remark = Some(remark.into());
+        }
+    }
+
+    pub(super) fn remark(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        if !self.remarks.contains(&text) {
+            self.remarks.push(text);
+        }
+    }
+
+    /// The table at this way through tables and those below them.
+    pub(super) fn at<'a>(items: &'a mut [Item], way: &[usize]) -> Option<&'a mut Item> {
+        let (first, rest) = way.split_first()?;
+        let item = items.get_mut(*first)?;
+        if rest.is_empty() { Some(item) } else { Self::at(&mut item.below, rest) }
+    }
+
+    /// Whether both say the same.
+    pub(super) fn is_like(&self, other: &Item) -> bool {
+        let keys = |item: &Item| -> Vec<(&'static str, String)> {
+            item.keys.iter().map(|key| (key.name, key.value.to_string())).collect()
+        };
+        self.head == other.head
+            && keys(self) == keys(other)
+            && self.below.len() == other.below.len()
+            && self.below.iter().zip(&other.below).all(|(one, other)| one.is_like(other))
+    }
+}
+
+/// An array of texts.
+pub(super) fn texts(texts: impl IntoIterator<Item = impl Into<String>>) -> Value {
+    Value::Array(texts.into_iter().map(Into::into).collect::<Array>())
+}
+
+/// Where tables stand in the text.
+pub(super) type Places = Vec<(Range<usize>, Vec<usize>)>;
+
+/// The text of all tables, behind what is said first.
+pub(super) fn text(first: &[String], items: &[Item]) -> (String, Places) {
+    let (mut text, mut places) = (String::new(), Places::new());
+    for line in first {
+        comment(&mut text, "", line);
+    }
+    for (at, item) in items.iter().enumerate() {
+        write_item(item, &mut vec![at], &mut text, &mut places);
+    }
+    (text, places)
+}
+
+fn write_item(item: &Item, way: &mut Vec<usize>, text: &mut String, places: &mut Places) {
+    let indent = if way.len() > 1 { "  " } else { "" };
+    text.push('\n');
+    for remark in &item.remarks {
+        comment(text, indent, remark);
+    }
+    if let Some(why) = &item.refused {
+        comment(text, indent, &format!("LEFT OUT: {}: {why}", item.told));
+        return;
+    }
+    let from = text.len();
+    let _ = writeln!(text, "{indent}{}", item.head);
+    for key in &item.keys {
+        if let Some(remark) = &key.remark {
+            comment(text, indent, remark);
+        }
+        let _ = writeln!(text, "{indent}{} = {}", key.name, key.value.to_string().trim());
+    }
+    places.push((from..text.len(), way.clone()));
+    for (at, below) in item.below.iter().enumerate() {
+        way.push(at);
+        write_item(below, way, text, places);
+        way.pop();
+    }
+}
+
+/// Letters of a line of comment.
+const COLUMNS: usize = 110;
+
+fn comment(text: &mut String, indent: &str, comment: &str) {
+    let mut line = String::new();
+    for word in comment.split_whitespace() {
+        if !line.is_empty() && indent.len() + 3 + line.len() + word.len() > COLUMNS {
+            let _ = writeln!(text, "{indent}# {line}");
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        let _ = write!(line, "{}", Plain(word));
+    }
+    let _ = writeln!(text, "{indent}#{}{line}", if line.is_empty() { "" } else { " " });
+}
