@@ -18,8 +18,6 @@ use crate::wire::l4::flags;
 pub const VRRP_GROUP_V4: Addr4 = Addr4::new(224, 0, 0, 18);
 /// The MAC of that group.
 const VRRP_GROUP_V4_MAC: MacAddress = MacAddress([0x01, 0x00, 0x5e, 0x00, 0x00, 0x12]);
-/// The group of VRRP routers, ff02::12 (RFC 9568 section 5.1.2.2).
-pub const VRRP_GROUP_V6: [u8; 16] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12];
 /// The MAC of that group.
 const VRRP_GROUP_V6_MAC: MacAddress = MacAddress([0x33, 0x33, 0x00, 0x00, 0x00, 0x12]);
 
@@ -63,7 +61,7 @@ pub fn vrrp_v6(bytes: &[u8], port: &Port) -> Option<PuntClass> {
     if !is_vrrp || !is_whole {
         return None;
     }
-    if header.destination == VRRP_GROUP_V6 {
+    if header.destination == ipv6::VRRP_GROUP {
         return (link.destination == VRRP_GROUP_V6_MAC.0).then_some(PuntClass::VrrpMulticast);
     }
     let is_unicast = header.destination[0] != 0xff && link.destination == port.mac.0;

@@ -18,7 +18,6 @@ use super::nd::{self, group_mac, solicited_node};
 use crate::clock::Now;
 use crate::limit::Bucket;
 use crate::packet::{Frame, Wire};
-use crate::punt::class::VRRP_GROUP_V6;
 use crate::snapshot::advertisers::link_local;
 use crate::snapshot::{Port, Snapshot};
 use crate::wire::ethernet::{self, Ethernet, TYPE_IPV6, Tag, Vlan};
@@ -171,7 +170,7 @@ impl Walk {
     /// The group that it is at, if it is heard.
     fn group(&self, snapshot: &Snapshot, port: &Port) -> Option<Ipv6Addr> {
         let group = match self.at.checked_sub(1) {
-            None => (port.hears_vrrp6 && self.vlan == Vlan::NONE).then(|| VRRP_GROUP_V6.into()),
+            None => (port.hears_vrrp6 && self.vlan == Vlan::NONE).then(|| ipv6::VRRP_GROUP.into()),
             Some(place) => {
                 let address = *snapshot.numbered6().get(place)?;
                 nd::answers_for(self.port, self.vlan, address, snapshot).then(|| solicited_node(address))

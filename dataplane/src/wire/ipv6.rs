@@ -13,6 +13,9 @@ pub const HEADER_LEN: usize = 40;
 /// Every way takes packets of this size, in bytes (RFC 8200 section 5).
 pub const MTU_MIN: u16 = 1_280;
 
+/// The group that VRRP routers listen to, ff02::12 (RFC 9568 section 5.1.2.2).
+pub const VRRP_GROUP: [u8; 16] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12];
+
 /// The protocol of an outer header: an IPv6 packet is inside (RFC 2473, RFC 4213).
 pub const IN_IP: u8 = 41;
 /// Next header: a fragment.
