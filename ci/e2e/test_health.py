@@ -95,15 +95,21 @@ class Faults(unittest.TestCase):
                 healed = time.monotonic()
             back = health.wait_until_up(self.weir, "nat", ALL, 10)
             self.assertLess(back, INTERVAL + TIMEOUT + NOTICED_WITHIN + busy.allowance)
-            time.sleep(0.7)
+            returned = time.monotonic()
+            until = returned + 5 + busy.allowance
+            while "A" not in traffic.since(returned) and time.monotonic() < until:
+                time.sleep(0.05)
             answers = traffic.since(out)
-            late = traffic.since(time.monotonic() - 0.6)
+            late = traffic.since(returned)
         # curl takes some time to begin, and a check that is under way at that moment succeeds at once.
         out += busy.allowance
         during = [who for begun, who in traffic.seen if out < begun < healed - 0.1]
         self.assertGreater(len(during), 2)
         self.assertEqual(set(during), {"B", "C"})
-        self.assertLessEqual(set(answers), {"A", "B", "C"})
+        # A server whose cable has just come back may miss a SYN, which a kernel repeats after a second.
+        missed = [who for begun, who in traffic.seen if begun > healed and "(28)" in who]
+        self.assertLessEqual(len(missed), 1)
+        self.assertLessEqual(set(answers) - set(missed), {"A", "B", "C"})
         self.assertIn("A", late)
         print(f"out after {took:.2f} s, back after {back:.2f} s, {len(answers)} requests answered meanwhile")
 
