@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::address::Addr4;
 use crate::packet::Frame;
 use crate::stats::DropReason;
-use crate::wire::ethernet::{self, Ethernet, MacAddress, Tag, Vlan};
+use crate::wire::ethernet::{self, Ethernet, MacAddress, Vlan};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::l4::{self, Icmp, Ports, Tcp, Udp, flags};
 use crate::wire::sctp::{self, Chunk, Sctp};
@@ -357,14 +357,7 @@ fn parse_any<F: Frame>(frame: &F, packet: &mut Packet) -> Content {
 
 fn parse_link<F: Frame>(frame: &F, packet: &mut Packet) -> Result<Content, DropReason> {
     let bytes = frame.bytes();
-    let (header, rest) = Ethernet::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
-    let (ether_type, vlan) = match header.ether_type.get() {
-        ethernet::TYPE_VLAN => {
-            let (tag, _) = Tag::ref_from_prefix(rest).map_err(|_| DropReason::Truncated)?;
-            (tag.ether_type.get(), Vlan::tagged(tag.control.get()))
-        }
-        other => (other, Vlan::NONE),
-    };
+    let (_, vlan, ether_type, _) = ethernet::read(bytes).ok_or(DropReason::Truncated)?;
     packet.vlan = vlan;
     match ether_type {
         ethernet::TYPE_IPV4 => {

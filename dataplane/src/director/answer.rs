@@ -647,7 +647,8 @@ impl<F: Frame> Director<F> {
         let Context { snapshot, now, port } = pass.context;
         let counters = &self.shared.counters;
         counters.mld_queries.add(1);
-        counters.mld_unanswered.add(u64::from(!self.reporter.asked(query, port, now)));
+        let is_answered = self.reporter.asked(query, port, &self.shared.old_queriers, now);
+        counters.mld_unanswered.add(u64::from(!is_answered));
         // The host has groups of its own.
         if snapshot.ports[port].has_host {
             return Err(frame);

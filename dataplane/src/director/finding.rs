@@ -101,10 +101,10 @@ impl Finding {
         if self.unusual == Unusual::Opening { Some(&self.reading.lookup) } else { None }
     }
 
-    /// Whether it is of a frame of IPv6 that is or was on its short way. Asked of frames without a key alone.
+    /// Whether it is of a frame of IPv6 that is or was on its short way.
     #[inline]
     pub(super) fn is_short6(&self) -> bool {
-        !matches!(self.unusual, Unusual::Opening | Unusual::PutOff | Unusual::Other)
+        !self.key.is_some() && !matches!(self.unusual, Unusual::Opening | Unusual::PutOff | Unusual::Other)
     }
 
     /// Whether it is of a frame of IPv6 that was not looked at yet.

@@ -122,6 +122,8 @@ pub struct Shared {
     /// While this one lies ahead, there may be connections of IPv6 with a worker that gets their packets behind extension headers
     /// and no others.
     pub extended_until: Arc<AtomicU32>,
+    /// Those who ask on each port which groups are heard as RFC 2710 has it.
+    pub old_queriers: Arc<mld::OldQueriers>,
     /// Flows that found no room in their chain, of all workers.
     pub turned_away: Arc<TurnedAway>,
     /// Where control asks it what would become of a packet.
@@ -138,6 +140,7 @@ impl Shared {
         let untracked_until = Arc::<AtomicU32>::default();
         let untracked6_until = Arc::<AtomicU32>::default();
         let extended_until = Arc::<AtomicU32>::default();
+        let old_queriers = Arc::<mld::OldQueriers>::default();
         let turned_away = Arc::<TurnedAway>::default();
         let shared = |worker| Shared {
             worker,
@@ -148,6 +151,7 @@ impl Shared {
             untracked_until: untracked_until.clone(),
             untracked6_until: untracked6_until.clone(),
             extended_until: extended_until.clone(),
+            old_queriers: old_queriers.clone(),
             turned_away: turned_away.clone(),
             questions: Arc::default(),
             desk: Arc::default(),

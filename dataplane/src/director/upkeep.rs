@@ -86,7 +86,7 @@ impl<F: Frame> Director<F> {
             }
         }
         if self.reporter.is_busy() {
-            let reports = self.reporter.tick(wire, snapshot, now);
+            let reports = self.reporter.tick(wire, snapshot, &self.shared.old_queriers, now);
             self.shared.counters.mld_reports.add(reports as u64);
         }
         self.shared.counters.seconds.set(u64::from(now.seconds));

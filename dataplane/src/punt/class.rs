@@ -8,7 +8,7 @@ use crate::address::Addr4;
 use crate::parse::Packet;
 use crate::snapshot::Port;
 use crate::stats::PuntClass;
-use crate::wire::ethernet::{BROADCAST, Ethernet, MacAddress, TYPE_IPV6, TYPE_VLAN, Tag, Vlan};
+use crate::wire::ethernet::{self, BROADCAST, MacAddress, TYPE_IPV6};
 use crate::wire::icmp6::ICMPV6;
 use crate::wire::ipv4;
 use crate::wire::ipv6;
@@ -42,18 +42,11 @@ pub fn vrrp(bytes: &[u8], packet: &Packet, port: &Port) -> Option<PuntClass> {
 
 /// As [`vrrp`], for an IPv6 packet, of which nothing has been read yet.
 pub fn vrrp_v6(bytes: &[u8], port: &Port) -> Option<PuntClass> {
-    let (link, rest) = Ethernet::ref_from_prefix(bytes).ok()?;
-    let (ether_type, rest) = match link.ether_type.get() {
-        TYPE_VLAN => {
-            let (tag, rest) = Tag::ref_from_prefix(rest).ok()?;
-            let is_untagged = Vlan::tagged(tag.control.get()).network() == 0;
-            is_untagged.then_some((tag.ether_type.get(), rest))?
-        }
-        ether_type => (ether_type, rest),
-    };
+    let (link, vlan, ether_type, rest) = ethernet::read(bytes)?;
     let (header, behind) = ipv6::Ipv6::ref_from_prefix(rest).ok()?;
     let is_whole = usize::from(header.payload_len.get()) <= behind.len();
     let is_vrrp = ether_type == TYPE_IPV6
+        && vlan.network() == 0
         && header.version() == 6
         && header.next_header == ipv4::VRRP
         && header.source[0] != 0xff

@@ -4,7 +4,7 @@
 use zerocopy::FromBytes;
 
 use crate::address::{Addr4, Wire4};
-use crate::wire::ethernet::{self, Arp, Ethernet, Tag, Vlan};
+use crate::wire::ethernet::{self, Arp, Vlan};
 use crate::wire::icmp6::ICMPV6;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
@@ -53,12 +53,8 @@ pub const ECHO_V4: [u8; 2] = [8, 0];
 
 /// Reads a frame: its tag and what it holds.
 pub fn read(bytes: &[u8]) -> (Vlan, Content) {
-    let Ok((link, rest)) = Ethernet::ref_from_prefix(bytes) else { return (Vlan::NONE, Content::Other) };
-    let (ether_type, vlan, rest) = match (link.ether_type.get(), Tag::ref_from_prefix(rest)) {
-        (ethernet::TYPE_VLAN, Ok((tag, rest))) => {
-            (tag.ether_type.get(), Vlan::tagged(tag.control.get()), rest)
-        }
-        (other, _) => (other, Vlan::NONE, rest),
+    let Some((_, vlan, ether_type, rest)) = ethernet::read(bytes) else {
+        return (Vlan::NONE, Content::Other);
     };
     let content = match ether_type {
         ethernet::TYPE_ARP => Arp::ref_from_prefix(rest)

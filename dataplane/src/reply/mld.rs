@@ -9,6 +9,8 @@
 //! few each millisecond, as there may be thousands.
 
 use std::net::Ipv6Addr;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use arrayvec::ArrayVec;
 use zerocopy::byteorder::network_endian::{U16, U32};
@@ -20,7 +22,7 @@ use crate::limit::Bucket;
 use crate::packet::{Frame, Wire};
 use crate::snapshot::advertisers::link_local;
 use crate::snapshot::{Port, Snapshot};
-use crate::wire::ethernet::{self, Ethernet, TYPE_IPV6, Tag, Vlan};
+use crate::wire::ethernet::{self, TYPE_IPV6, Vlan};
 use crate::wire::icmp6::{self, ICMPV6};
 use crate::wire::ipv6::{self, Ipv6, next};
 
@@ -66,8 +68,8 @@ const WALKS_MAX: usize = 192;
 const LOOKS_PER_MILLI: usize = 256;
 /// Reports in a millisecond.
 const REPORTS_PER_MILLI: usize = 8;
-/// How long a querier of version 1 is believed to be there after its query (RFC 3810 section 9.12).
-const OLD_MS: u64 = 260_000;
+/// How long a querier of version 1 is believed to be there after its query, in seconds (RFC 3810 section 9.12).
+const OLD_SECS: u32 = 260;
 /// As many ports as DPDK has room for.
 const PORTS_MAX: usize = 32;
 
@@ -86,14 +88,7 @@ pub struct Query {
 impl Query {
     /// Reads a frame that is no message of neighbour discovery. `None`: it is no query, or not a valid one (RFC 3810 sections 5.1.14 and 6.2).
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let (link, rest) = Ethernet::ref_from_prefix(bytes).ok()?;
-        let (vlan, ether_type, rest) = match link.ether_type.get() {
-            ethernet::TYPE_VLAN => {
-                let (tag, rest) = Tag::ref_from_prefix(rest).ok()?;
-                (Vlan::tagged(tag.control.get()), tag.ether_type.get(), rest)
-            }
-            ether_type => (Vlan::NONE, ether_type, rest),
-        };
+        let (link, vlan, ether_type, rest) = ethernet::read(bytes)?;
         let (header, rest) = Ipv6::ref_from_prefix(rest).ok()?;
         let is_local = Ipv6Addr::from(header.source).is_unicast_link_local();
         let is_it =
@@ -115,7 +110,8 @@ impl Query {
         let code = u16::from_be_bytes([message[4], message[5]]);
         let group = Ipv6Addr::from(*message.get(8..24)?.first_chunk::<16>()?);
         Some(Self {
-            vlan,
+            // A tag of priority alone names no network (IEEE 802.1Q).
+            vlan: Vlan::of_network(vlan.network()),
             is_old,
             group: (!group.is_unspecified()).then_some(group),
             delay: if is_old { u64::from(code) } else { delay(code) }.min(DELAY_MAX_MS),
@@ -180,6 +176,25 @@ impl Walk {
     }
 }
 
+/// Where queriers of version 1 are, whichever worker has heard them.
+#[derive(Debug, Default)]
+pub struct OldQueriers {
+    /// By port: until when, in seconds of the workers' clock.
+    until: [AtomicU32; PORTS_MAX],
+}
+
+impl OldQueriers {
+    fn heard(&self, port: usize, now: Now) {
+        if let Some(until) = self.until.get(port) {
+            until.fetch_max(now.seconds.saturating_add(OLD_SECS), Relaxed);
+        }
+    }
+
+    fn are_there(&self, port: usize, now: Now) -> bool {
+        self.until.get(port).is_some_and(|until| now.seconds < until.load(Relaxed))
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Reporter {
@@ -190,8 +205,6 @@ pub struct Reporter {
     mark: u64,
     rounds: u8,
     next_round: u64,
-    /// By port: until when a querier of version 1 is there.
-    old_until: [u64; PORTS_MAX],
     /// By port: when the next answer about all groups may come.
     next_answer: [u64; PORTS_MAX],
 }
@@ -205,7 +218,6 @@ impl Default for Reporter {
             mark: 0,
             rounds: 0,
             next_round: 0,
-            old_until: [0; PORTS_MAX],
             next_answer: [0; PORTS_MAX],
         }
     }
@@ -213,23 +225,25 @@ impl Default for Reporter {
 
 impl Reporter {
     /// A query came in on `port`. False: it gets no answer, as there are too many.
-    pub fn asked(&mut self, query: &Query, port: usize, now: Now) -> bool {
+    pub fn asked(&mut self, query: &Query, port: usize, old: &OldQueriers, now: Now) -> bool {
         let Query { vlan, is_old, group, delay } = *query;
-        if let Some(until) = self.old_until.get_mut(port).filter(|_| is_old && vlan == Vlan::NONE) {
-            *until = now.millis + OLD_MS;
+        if is_old && vlan == Vlan::NONE {
+            old.heard(port, now);
         }
         let next_answer = self.next_answer.get_mut(port).filter(|_| vlan == Vlan::NONE && group.is_none());
         let not_before = next_answer.as_deref().copied().unwrap_or_default();
         // Answers of many hosts come one after the other.
         let spread = (now.cycles ^ port as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let due = (now.millis + spread % (delay + 1)).max(not_before);
+        let wanted = now.millis + spread % (delay + 1);
+        let due = wanted.max(not_before);
         let walk = Walk { port, vlan, is_old, only: group, is_news: false, due, not_before, at: 0 };
         if let Some(pending) = self.walks.iter_mut().find(|pending| pending.answers_as(&walk)) {
-            pending.due = pending.due.min(due).max(pending.not_before);
+            // The earlier time wins (RFC 3810 section 6.2).
+            pending.due = pending.due.min(wanted).max(pending.not_before);
             return true;
         }
         match next_answer {
-            Some(next) => *next = due + ANSWER_INTERVAL_MS,
+            Some(next) => *next = now.millis.max(not_before) + ANSWER_INTERVAL_MS,
             None if !self.answers.take(now) => return false,
             None => {}
         }
@@ -253,11 +267,11 @@ impl Reporter {
     }
 
     /// A millisecond has passed. Returns how many reports were sent.
-    pub fn tick<W: Wire>(&mut self, wire: &mut W, snapshot: &Snapshot, now: Now) -> usize {
+    pub fn tick<W: Wire>(&mut self, wire: &mut W, snapshot: &Snapshot, old: &OldQueriers, now: Now) -> usize {
         if self.rounds != 0 && now.millis >= self.next_round {
             self.rounds -= 1;
             self.next_round = now.millis + ROUND_INTERVAL_MS;
-            self.begin_round(snapshot, now);
+            self.begin_round(snapshot, old, now);
         }
         let (mut looks, mut reports) = (LOOKS_PER_MILLI, REPORTS_PER_MILLI);
         self.walks
@@ -265,11 +279,11 @@ impl Reporter {
         REPORTS_PER_MILLI - reports
     }
 
-    fn begin_round(&mut self, snapshot: &Snapshot, now: Now) {
+    fn begin_round(&mut self, snapshot: &Snapshot, old: &OldQueriers, now: Now) {
         // Those that are not at their end are made anew.
         self.walks.retain(|walk| !walk.is_news);
         for port in 0..snapshot.ports.len() {
-            let has_old = self.old_until.get(port).is_some_and(|until| now.millis < *until);
+            let has_old = old.are_there(port, now);
             for is_old in [false, true].into_iter().take(1 + usize::from(has_old)) {
                 let (vlan, due) = (Vlan::NONE, now.millis);
                 let walk =

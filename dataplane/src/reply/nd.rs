@@ -24,7 +24,7 @@ use crate::rewrite::trim;
 use crate::snapshot::{Port, Snapshot};
 use crate::stats::{Answer, DropReason};
 use crate::wire::checksum::Delta;
-use crate::wire::ethernet::{self, Ethernet, FRAME_LEN_MIN, MacAddress, TYPE_IPV6, Tag, Vlan};
+use crate::wire::ethernet::{self, Ethernet, FRAME_LEN_MIN, MacAddress, TYPE_IPV6, Vlan};
 use crate::wire::icmp6::{self, Discovery, ICMPV6, Icmp6, LinkOption, Links, flags, kind};
 use crate::wire::ipv6::{self, Ipv6};
 
@@ -159,14 +159,7 @@ pub fn receive<F: Frame>(frame: &mut F, port: usize, snapshot: &Snapshot) -> Out
 
 /// The headers of an ICMPv6 message that is whole, behind one tag at most.
 fn headers(bytes: &[u8]) -> Option<Headers> {
-    let (link, rest) = Ethernet::ref_from_prefix(bytes).ok()?;
-    let (vlan, ether_type, rest) = match link.ether_type.get() {
-        ethernet::TYPE_VLAN => {
-            let (tag, rest) = Tag::ref_from_prefix(rest).ok()?;
-            (Vlan::tagged(tag.control.get()), tag.ether_type.get(), rest)
-        }
-        ether_type => (Vlan::NONE, ether_type, rest),
-    };
+    let (link, vlan, ether_type, rest) = ethernet::read(bytes)?;
     let (ip, _) = Ipv6::ref_from_prefix(rest).ok()?;
     if ether_type != TYPE_IPV6 || ip.version() != 6 {
         return None;

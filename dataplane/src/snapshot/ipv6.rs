@@ -168,7 +168,7 @@ impl Snapshot {
         let counts = [announced, self.numbered6().len() as u64];
         let ports = self.ports.iter().map(|port| u64::from(port.hears_vrrp6) + 2);
         let own = self.ports.iter().flat_map(|port| port.addresses6.iter().flat_map(|net| words(net.addr())));
-        let parts = counts.into_iter().chain(ports).chain(own).chain(self.held.words().iter().copied());
+        let parts = counts.into_iter().chain(ports).chain(own).chain(self.held.words());
         parts.fold(1, |mark, part| (mark ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
     }
 

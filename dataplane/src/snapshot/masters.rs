@@ -14,6 +14,7 @@ use super::ipv6::Numbers6;
 use super::virtual_router::{self, Fence, RouterKey, VirtualMacs};
 use super::{Local, Router, Snapshot};
 use crate::address::Addr4;
+use crate::parse::plain6::words;
 
 /// The virtual routers of the file.
 pub(super) struct VirtualRouters {
@@ -128,9 +129,15 @@ pub struct Held6 {
 }
 
 impl Held {
-    /// Tells apart who is master.
-    pub(super) fn words(&self) -> &[u64] {
-        &self.away
+    /// Tells apart who is master, and of which IPv6 addresses; these in any order.
+    pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        let mixed = |address: &Ipv6Addr| {
+            let [upper, lower] = words(*address);
+            let mixed = (upper.rotate_left(29) ^ lower).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed ^ mixed >> 32
+        };
+        let addresses = self.v6.keys().map(mixed).fold(0, u64::wrapping_add);
+        self.away.iter().copied().chain([addresses])
     }
 
     /// Whether another director is master of this address, or may be.

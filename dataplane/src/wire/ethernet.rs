@@ -88,6 +88,20 @@ impl Vlan {
     }
 }
 
+/// Reads a link header and its tag: the header, the tag, the type of what follows, and what follows. `None`: the frame is too short
+/// for them.
+#[inline]
+pub fn read(bytes: &[u8]) -> Option<(&Ethernet, Vlan, u16, &[u8])> {
+    let (link, rest) = Ethernet::ref_from_prefix(bytes).ok()?;
+    match link.ether_type.get() {
+        TYPE_VLAN => {
+            let (tag, rest) = Tag::ref_from_prefix(rest).ok()?;
+            Some((link, Vlan::tagged(tag.control.get()), tag.ether_type.get(), rest))
+        }
+        ether_type => Some((link, Vlan::NONE, ether_type, rest)),
+    }
+}
+
 /// Writes a link header and returns its length. `bytes` must hold 18 bytes.
 pub fn write_header(
     bytes: &mut [u8],

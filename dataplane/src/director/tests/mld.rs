@@ -16,11 +16,16 @@ const IS_EXCLUDE: u8 = 2;
 const TO_EXCLUDE: u8 = 4;
 
 fn config(vips: u16) -> Config {
+    config_of_router(vips, "57")
+}
+
+/// With this address of the virtual router.
+fn config_of_router(vips: u16, last: &str) -> Config {
     let mut text = "[connections]\ncapacity = 1024\n[[port]]\nname = \"lan\"\ndevice = \"x\"\n\
                     addresses = [\"10.0.0.2/24\", \"2001:db8::2/64\"]\n\
                     [[vrrp]]\nname = \"vi\"\nport = \"lan\"\nvirtual_router_id = 57\n\
-                    addresses = [\"fe80::5:57\", \"2001:db8::57\"]\n"
-        .to_owned();
+                    addresses = [\"fe80::5:57\", \"2001:db8::LAST\"]\n"
+        .replace("LAST", last);
     for number in 0..vips {
         text += &format!(
             "[[virtual_server]]\nname = \"v{number}\"\naddress = \"2001:db8::{:x}\"\nport = 80\n\
@@ -173,6 +178,55 @@ fn queries_are_answered_in_their_own_version_and_in_time() {
     let said = lab.reports(500);
     assert_eq!(said.iter().filter(|(kind, _)| *kind == 0).count(), 4);
     assert_eq!(said.iter().filter(|(kind, _)| *kind == TO_EXCLUDE).count(), 1);
+}
+
+#[test]
+fn a_query_with_a_priority_alone_is_one_on_the_ports_own_network() {
+    let mut lab = settled(1);
+    let mut tagged = query(28, "::", 100);
+    tagged.splice(12..12, [0x81, 0x00, 0xe0, 0x00]);
+    lab.send(tagged);
+    assert_eq!(sorted(lab.reports(101)), [all(IS_EXCLUDE, &[])]);
+}
+
+#[test]
+fn an_address_of_a_virtual_router_that_takes_the_place_of_another_is_news() {
+    let mut lab = settled(1);
+    let files = ["57", "58", "57", "59"].map(|last| config_of_router(1, last));
+    lab.masters = files[0].vrrp.iter().map(RouterKey::of).collect();
+    for (file, last) in files.iter().zip(["57", "58", "57", "59"]) {
+        lab.change(file);
+        let group = format!("ff02::1:ff00:{last}");
+        let said = lab.reports(5_000);
+        assert!(
+            said.iter().any(|(kind, groups)| *kind == TO_EXCLUDE && groups.contains(&group)),
+            "{last}: {said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_query_that_allows_much_time_holds_up_no_urgent_one() {
+    for number in 0..20 {
+        let mut lab = settled(1);
+        // Decides how long the answer is put off.
+        lab.now.cycles += number * 2_000_001;
+        lab.send(query(28, "::", 10_000));
+        lab.reports(3);
+        lab.send(query(28, "::", 1_000));
+        assert_eq!(sorted(lab.reports(1_300)), [all(IS_EXCLUDE, &[])]);
+        assert!(lab.reports(10_000).is_empty(), "both share the answer");
+    }
+}
+
+#[test]
+fn an_old_querier_that_another_worker_has_heard_is_there_for_all() {
+    let mut lab = Lab::new(&config(1), 2);
+    lab.reports(5_000);
+    lab.send_to(1, query(24, "::", 100));
+    lab.change(&config(2));
+    let said = lab.reports(500);
+    assert_eq!(said.iter().filter(|(kind, _)| *kind == 0).count(), 4, "{said:?}");
 }
 
 #[test]
