@@ -260,8 +260,9 @@ impl Standing {
         let servers = servers
             .into_iter()
             .filter_map(|(id, counts)| Some(Resumed { id, named: *numbers.servers.get(&id)?, counts }));
+        let shares_numbers = vips.iter().any(|vip| vip.0 >= OWN);
         let vips = vips.into_iter().filter_map(|vip| Some((vip, *numbers.vips.get(&vip)?)));
         let ties = numbers.ties.values().copied().collect();
-        Self { vips: vips.collect(), servers: servers.collect(), ties, hashes }
+        Self { vips: vips.collect(), servers: servers.collect(), ties, hashes, shares_numbers }
     }
 }

@@ -283,6 +283,7 @@ fn numbers_stay_with_what_they_mean_when_the_file_is_another_one() {
         servers: vec![standing(12), standing(13)],
         ties: Vec::new(),
         hashes: [true, false],
+        shares_numbers: false,
     };
     // Others in front of it, and one is gone; another method, too.
     let text = service("10.0.0.90", "dr", &["10.0.0.11", "10.0.0.14"])
@@ -291,6 +292,7 @@ fn numbers_stay_with_what_they_mean_when_the_file_is_another_one() {
     let mut next = Registry::new(1, Options::default());
     next.resume(&after, &standing);
     let resumed = next.snapshot(&after, &macs, Progress::default()).expect("served");
+    assert!(!resumed.may_share_numbers, "nothing is looked up once more");
     let (twelve, thirteen) = (number_of(&snapshot, 12), number_of(&snapshot, 13));
     let stays = resumed.server(twelve);
     assert!(stays.is_present && stays.address.octets()[3] == 12 && stays.current == twelve);

@@ -62,6 +62,8 @@ pub struct Standing {
     pub ties: Vec<Ties>,
     /// Kinds of hash that connections have: by the client, by the client and the port.
     pub hashes: [bool; 2],
+    /// Some connections go by a number that addresses of a wide network share.
+    pub shares_numbers: bool,
 }
 
 impl Registry {
@@ -70,8 +72,7 @@ impl Registry {
         if let Ok(numbers6) = self.numbers6.next(config, 0, 0) {
             self.numbers6 = numbers6;
         }
-        // Nobody knows what networks there were.
-        self.had_wide_marks = true;
+        self.had_wide_marks = standing.shares_numbers;
         let vips = standing.vips.iter().filter_map(|(number, vip)| Some((self.numbers6.of(*vip)?, *number)));
         self.addresses.resume(vips);
         self.hashes = standing.hashes;
