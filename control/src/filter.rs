@@ -2,7 +2,8 @@
 //! have: other programs, other processes' memory, the kernel, other accounts. They are refused (`EPERM`), so that a slip here ends
 //! nothing.
 //!
-//! The thread of health checks has no such filter: it starts programs, which would inherit it.
+//! The thread of health checks has no such filter: it starts programs, which would inherit it. Nor have the first thread, which starts
+//! that one, and EAL's for interrupts.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -10,7 +11,7 @@ use std::env::consts::ARCH;
 use seccompiler::{BpfProgram, Error, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
 /// By their numbers.
-const REFUSED: [i64; 37] = [
+const REFUSED: [i64; 38] = [
     // Programs.
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -45,6 +46,7 @@ const REFUSED: [i64; 37] = [
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
     libc::SYS_reboot,
     libc::SYS_bpf,
     libc::SYS_perf_event_open,

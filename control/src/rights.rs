@@ -64,7 +64,7 @@ static SETTLED: OnceLock<bool> = OnceLock::new();
 
 /// Who weir becomes, and what it says of itself after that.
 pub(crate) struct Identity {
-    user: Option<(String, Account)>,
+    user: Option<(String, Option<Account>)>,
     core_dumps: bool,
     /// The file, which has to be read again at a reload.
     file: PathBuf,
@@ -82,7 +82,7 @@ impl Identity {
             own.extend(control.socket.parent().filter(|_| !control.is_socket_written).map(Path::to_owned));
         }
         Self {
-            user: control.user.clone().zip(control.account),
+            user: control.user.clone().map(|name| (name, control.account)),
             core_dumps: control.core_dumps,
             file: file.to_owned(),
             own,
@@ -91,7 +91,13 @@ impl Identity {
 
     /// Becomes it, on all threads.
     fn assume(&self) -> Result<()> {
-        let Some((name, Account { user, group })) = &self.user else { return Ok(()) };
+        let Some((name, account)) = &self.user else { return Ok(()) };
+        let Account { user, group } = account.as_ref().with_context(|| {
+            format!(
+                "weir can't become user {name} ([control]): its account can't be looked up, or its own group is root's; \
+                 write another as `group`"
+            )
+        })?;
         if !geteuid().is_root() {
             ensure!(
                 geteuid().as_raw() == *user,
@@ -100,7 +106,8 @@ impl Identity {
             return Ok(());
         }
         for place in self.own.iter().filter(|place| place.exists()) {
-            std::os::unix::fs::chown(place, Some(*user), Some(*group))
+            // The folder may be that user's since the last start: what lies there may point elsewhere.
+            std::os::unix::fs::lchown(place, Some(*user), Some(*group))
                 .with_context(|| format!("{} can't be given to user {name}", place.display()))?;
         }
         let (user, group) = (Uid::from_raw(*user), Gid::from_raw(*group));
@@ -209,6 +216,9 @@ impl Early {
             self.is_over = true;
             keep_or_say(self.keeps, "a thread");
             let _ = set_keep_capabilities(false);
+            if let Err(problem) = filter::refuse() {
+                warn!("a thread may make system calls that it does not need: {problem}");
+            }
         }
     }
 }
@@ -279,6 +289,18 @@ mod tests {
             assert_eq!(capabilities(None).unwrap().permitted, NONE);
         });
         tried.join().unwrap();
+    }
+
+    #[test]
+    fn a_user_without_an_account_of_its_own_is_refused_and_weir_does_not_stay_root() {
+        let identity = Identity {
+            user: Some(("operator".to_owned(), None)),
+            core_dumps: false,
+            file: PathBuf::from("/dev/null"),
+            own: Vec::new(),
+        };
+        let refused = identity.assume().unwrap_err().to_string();
+        assert!(refused.starts_with("weir can't become user operator ([control])"), "{refused}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tracing::warn;
 use weir_config::model::Control;
@@ -117,8 +117,13 @@ pub(crate) fn lock_of(socket: &Path) -> PathBuf {
 /// The lock of a socket.
 fn lock(path: &Path) -> Result<File, String> {
     let at = lock_of(path);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&at);
-    let file = file.map_err(|problem| format!("{} can't be made: {}", at.display(), reason(&problem)))?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    // The folder may be of the user that weir becomes, and what lies there may point elsewhere.
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    let file = options
+        .open(&at)
+        .map_err(|problem| format!("{} can't be made: {}", at.display(), reason(&problem)))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err("another weir has it: give each its own path".to_owned()),
@@ -166,6 +171,19 @@ mod tests {
         assert!(said.unwrap_err().starts_with("another program listens there"));
         assert!(path.exists());
         drop((clients, other));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// The folder may be of the user that weir became.
+    #[test]
+    fn a_lock_that_points_elsewhere_is_not_followed() {
+        let folder = std::env::temp_dir().join(format!("weir-socket-link-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (path, elsewhere) = (folder.join("weir.sock"), folder.join("elsewhere"));
+        std::os::unix::fs::symlink(&elsewhere, lock_of(&path)).unwrap();
+        let refused = ControlSocket::bind(&path, true).unwrap_err();
+        assert!(refused.contains("weir.sock.lock can't be made"), "{refused}");
+        assert!(!elsewhere.exists());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
