@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::fstat;
 use tracing::{info, warn};
 use weir_keeper::Keeper;
 
@@ -60,13 +61,20 @@ fn look(keeper: &Keeper, files: &[OwnedFd; 2], is_kept: &AtomicBool, pause: Dura
     }
 }
 
-/// Has the keeper keep these if it has nothing of ours. Whether it had.
+/// Has the keeper keep these if it does not. Whether it did.
 fn ensure(keeper: &Keeper, files: &[OwnedFd; 2]) -> io::Result<bool> {
-    if keeper.take()?.is_some() {
+    if keeper.take()?.is_some_and(|kept| are_same(&kept, files)) {
         return Ok(true);
     }
     keeper.keep(&files.each_ref().map(AsFd::as_fd))?;
     Ok(false)
+}
+
+/// Whether these are our files, and not those of a process before.
+fn are_same(kept: &[OwnedFd], files: &[OwnedFd; 2]) -> bool {
+    let of = |file: &OwnedFd| fstat(file).ok().map(|found| (found.st_dev, found.st_ino));
+    kept.len() == files.len()
+        && kept.iter().zip(files).all(|(kept, own)| of(kept).is_some() && of(kept) == of(own))
 }
 
 #[cfg(test)]
@@ -107,6 +115,11 @@ mod tests {
             is_kept.load(Relaxed) && keeper.take().expect("a keeper").is_some_and(|files| files.len() == 2)
         );
         assert!(ensure(&keeper, &files).expect("a keeper"), "it has them");
+        let others = [File::open("/dev/zero"), File::open("/dev/null")];
+        let others = others.map(|file| OwnedFd::from(file.expect("a file")));
+        keeper.keep(&others.each_ref().map(AsFd::as_fd)).expect("a keeper");
+        assert!(!ensure(&keeper, &files).expect("a keeper"), "it had those of a process before");
+        assert!(ensure(&keeper, &files).expect("a keeper"), "it has ours");
         keeper.forget().expect("a keeper");
         assert!(!ensure(&keeper, &files).expect("a keeper"), "it had nothing");
         std::fs::remove_file(place).expect("its socket");

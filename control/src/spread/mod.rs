@@ -11,10 +11,11 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use dpdk::port::{DeviceInfo, RssConfig, RssState};
+use siphasher::sip::SipHasher24;
 use weir_config::model::{Config, Family, Forwarding, Port, RealServer, VirtualServer};
 use weir_dataplane::snapshot::routes::Routes;
 
@@ -133,7 +134,8 @@ impl Spread {
 
 /// A print of where the ports of so many workers send flows, for the next process; 0: one of them does not say.
 pub(crate) fn print(workers: usize, ports: impl Iterator<Item = Option<RssState>>) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    // One whose outcome is the same with any toolchain.
+    let mut hasher = SipHasher24::new();
     workers.hash(&mut hasher);
     for port in ports {
         let Some(RssState { key, types, reta }) =
