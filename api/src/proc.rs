@@ -21,7 +21,13 @@ const NAMES: [&str; 2] = ["ip_vs", "ip_vs_stats"];
 /// The file system's.
 pub fn keep(directory: &Path, virtual_servers: &[VirtualServer<'_>]) -> io::Result<()> {
     let net = directory.join("net");
-    DirBuilder::new().recursive(true).mode(0o755).create(&net)?;
+    for place in [directory, &net] {
+        if !place.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o755).create(place)?;
+            // Whatever the umask is.
+            fs::set_permissions(place, Permissions::from_mode(0o755))?;
+        }
+    }
     for (name, text) in NAMES.into_iter().zip([ip_vs(virtual_servers), ip_vs_stats(virtual_servers)]) {
         let new = net.join(format!(".{name}.new"));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
