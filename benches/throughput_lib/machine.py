@@ -32,6 +32,12 @@ class Failed(Exception):
     """Something could not be measured; the text says why."""
 
 
+def free_port() -> int:
+    """One of this machine's that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
 def mbuf_footprint(data_bytes: int) -> int:
     """Bytes of memory that one mbuf with `data_bytes` of room, headroom aside, takes in a pool."""
     whole = _POOL_OBJECT_BYTES + _MBUF_BYTES + HEADROOM_BYTES + data_bytes

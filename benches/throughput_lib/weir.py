@@ -2,13 +2,12 @@
 
 import http.client
 import re
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import traffic
-from .machine import EAL_OPTIONS, Child, Failed, Sample
+from .machine import EAL_OPTIONS, Child, Failed, Sample, free_port
 from .testpmd import SPARE_MBUFS
 
 # Kinds of TUN that have a name of their own; "tun" is ipip.
@@ -89,8 +88,7 @@ class Weir:
 
     def __init__(self, binary: Path, case: Case, files: list[Path], lcores: str, folder: Path):
         self.case = case
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         name = f"weir-{case.method}"
         file = folder / f"{name}.toml"
         file.write_text(case.file(folder, self.port))
