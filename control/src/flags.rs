@@ -85,6 +85,8 @@ pub(crate) struct Wishes {
     linger_ms: AtomicU64,
     /// The stop has its bound.
     pub(crate) is_bounded: AtomicBool,
+    /// Somebody was served before the stop.
+    pub(crate) is_served: AtomicBool,
     /// What the stop waits for.
     waits_for: Mutex<String>,
 }

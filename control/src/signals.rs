@@ -69,12 +69,16 @@ pub(crate) fn start(flags: Flags) -> io::Result<()> {
         if let Err(problem) = taken().thread_unblock() {
             error!("signals have no effect: {problem}");
         }
-        let mut is_stopping = false;
+        let (mut is_stopping, mut is_watched) = (false, false);
         for signal in signals.forever() {
             rights.look();
             match signal {
                 // Its own: see `nudge`.
-                SIGURG => {}
+                SIGURG => {
+                    if flags.wishes.is_bounded.load(SeqCst) && !std::mem::replace(&mut is_watched, true) {
+                        watch_stop(&flags);
+                    }
+                }
                 SIGINT if is_stopping => {
                     error!("SIGINT again: ended at once");
                     end(FAILED);
@@ -97,7 +101,8 @@ pub(crate) fn start(flags: Flags) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the thread look whether it may do more than it needs. SIGURG, since whoever sends it by mistake expects nothing of it.
+/// Has the thread look whether it may do more than it needs, and whether a stop has begun. SIGURG, since whoever sends it by mistake
+/// expects nothing of it.
 pub(crate) fn nudge() {
     let _ = nix::sys::signal::raise(Signal::SIGURG);
 }
@@ -114,9 +119,15 @@ fn stop(flags: &Flags) {
 /// From now on the stop has so much time, behind `linger`, and no more. What hangs then is named, and the process ends: with status 1, or with 0 if nobody
 /// was served yet.
 pub(crate) fn bound(flags: &Flags, is_served: bool) {
-    if flags.wishes.is_bounded.swap(true, SeqCst) {
-        return;
+    if !flags.wishes.is_bounded.swap(true, SeqCst) {
+        flags.wishes.is_served.store(is_served, SeqCst);
+        nudge();
     }
+}
+
+/// Ends the process by force if the stop takes too long. On a thread that may end programs of other users: whoever has begun the stop may
+/// not, but the one that takes signals may, and so what it starts.
+fn watch_stop(flags: &Flags) {
     let theirs = flags.clone();
     let wait = move || {
         let begun = Instant::now();
@@ -132,7 +143,8 @@ pub(crate) fn bound(flags: &Flags, is_served: bool) {
         }
         thread::sleep(STOP_MAX - CONTROL_MAX);
         error!("stopping takes too long: {}; ended by force", hanging(&theirs));
-        end(if is_served || theirs.failed.load(SeqCst) { FAILED } else { 0 });
+        let has_failed = theirs.wishes.is_served.load(SeqCst) || theirs.failed.load(SeqCst);
+        end(if has_failed { FAILED } else { 0 });
     };
     if let Err(problem) = thread::Builder::new().name("weir-stop".to_owned()).spawn(wait) {
         error!("the stop has no bound in time, for lack of a thread: {problem}");
