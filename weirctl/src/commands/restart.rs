@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use weir_api::director::Status;
 
@@ -31,7 +31,8 @@ pub(super) fn run(asked: &mut Asked, common: &Common) -> Result<(), Problem> {
         let file = file.display();
         return failed(&format!("{file} is not accepted, and weir goes on as it is\n{report}"));
     }
-    restart(OsStr::new("systemctl"), pid)?;
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    restart(OsStr::new("systemctl"), pid, &cgroups)?;
     let mut again = Asked::new(common)?;
     if !again.is_json {
         print("restarted\n")?;
@@ -39,19 +40,16 @@ pub(super) fn run(asked: &mut Asked, common: &Common) -> Result<(), Problem> {
     again.show("/api/v1/status", status::text)
 }
 
-/// Asks systemd.
-fn restart(systemctl: &OsStr, pid: u32) -> Result<(), Problem> {
-    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let unit = unit_of(&cgroups).filter(|unit| is_main(systemctl, unit, pid));
-    let Some(unit) = unit else { return failed(&alone(pid)) };
-    let done = Command::new(systemctl).args(["restart", &unit]).output();
-    match done {
-        Ok(done) if done.status.success() => Ok(()),
-        Ok(done) => {
-            let why = String::from_utf8_lossy(&done.stderr);
-            failed(&format!("systemd has not restarted {unit}: {}", why.trim()))
-        }
-        Err(problem) => failed(&format!("systemctl can't be run: {problem}")),
+/// Asks systemd, if the process is one of its services by its lines of /proc/PID/cgroup.
+fn restart(systemctl: &OsStr, pid: u32, cgroups: &str) -> Result<(), Problem> {
+    let Some(unit) = unit_of(cgroups) else { return failed(&alone(pid)) };
+    if !is_main(systemctl, &unit, pid).map_err(Problem::Failed)? {
+        return failed(&alone(pid));
+    }
+    let done = output(systemctl, &["restart", &unit]).map_err(Problem::Failed)?;
+    match done.status.success() {
+        true => Ok(()),
+        false => failed(&format!("systemd has not restarted {unit}: {}", why(&done))),
     }
 }
 
@@ -78,9 +76,29 @@ fn unit_of(cgroups: &str) -> Option<String> {
 }
 
 /// Whether the process is what the unit runs, and not something that another unit's has started.
-fn is_main(systemctl: &OsStr, unit: &str, pid: u32) -> bool {
-    let shown = Command::new(systemctl).args(["show", "--property=MainPID", "--value", unit]).output();
-    shown.is_ok_and(|shown| String::from_utf8_lossy(&shown.stdout).trim() == pid.to_string())
+///
+/// # Errors
+/// A sentence: systemd does not say.
+fn is_main(systemctl: &OsStr, unit: &str, pid: u32) -> Result<bool, String> {
+    let shown = output(systemctl, &["show", "--property=MainPID", "--value", unit])?;
+    match shown.status.success() {
+        true => Ok(String::from_utf8_lossy(&shown.stdout).trim() == pid.to_string()),
+        false => Err(format!("systemd does not say what {unit} runs: {}", why(&shown))),
+    }
+}
+
+fn output(systemctl: &OsStr, words: &[&str]) -> Result<Output, String> {
+    let done = Command::new(systemctl).args(words).output();
+    done.map_err(|problem| format!("systemctl can't be run: {problem}"))
+}
+
+/// What a program that failed has said, or how it ended.
+fn why(done: &Output) -> String {
+    let said = String::from_utf8_lossy(&done.stderr);
+    match said.trim() {
+        "" => done.status.to_string(),
+        said => said.to_owned(),
+    }
 }
 
 fn failed(text: &str) -> Result<(), Problem> {
@@ -105,7 +123,28 @@ mod tests {
     #[test]
     fn what_systemd_does_not_run_is_told_how_to_be_restarted() {
         let own = std::process::id();
-        let Err(Problem::Failed(text)) = restart(OsStr::new("/bin/false"), own) else { panic!("restarted") };
-        assert!(text.contains(&format!("`kill -TERM {own}`")), "{text}");
+        // It is of no service, or the service's main process is another one: echo says no number.
+        for (systemctl, cgroups) in [("/bin/false", "0::/\n"), ("/bin/echo", SERVICE)] {
+            let text = refused(systemctl, own, cgroups);
+            assert!(text.contains(&format!("`kill -TERM {own}`")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_systemd_does_not_say_is_not_taken_for_a_no() {
+        let own = std::process::id();
+        let text = refused("/bin/false", own, SERVICE);
+        assert!(text.starts_with("systemd does not say what weir.service runs: "), "{text}");
+        let text = refused("/nonexistent/systemctl", own, SERVICE);
+        assert!(text.starts_with("systemctl can't be run: "), "{text}");
+    }
+
+    const SERVICE: &str = "0::/system.slice/weir.service\n";
+
+    fn refused(systemctl: &str, pid: u32, cgroups: &str) -> String {
+        match restart(OsStr::new(systemctl), pid, cgroups) {
+            Err(Problem::Failed(text)) => text,
+            other => panic!("{:?}", other.is_ok()),
+        }
     }
 }
