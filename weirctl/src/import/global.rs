@@ -5,8 +5,8 @@ use super::map::{Map, TrackedFile, network};
 use super::source::{Fate, Plain};
 use super::write::Item;
 
-/// What the instances' keys are called there.
-const GARP: [(&str, &str); 6] = [
+/// What the instances' keys are called there, and their names in an instance.
+pub(super) const GARP: [(&str, &str); 6] = [
     ("vrrp_garp_master_delay", "garp_master_delay"),
     ("vrrp_garp_master_repeat", "garp_master_repeat"),
     ("vrrp_garp_master_refresh", "garp_master_refresh"),

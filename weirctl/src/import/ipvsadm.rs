@@ -8,8 +8,9 @@ use super::source::{Fate, Place, Plain, Source};
 use super::write::{Item, texts};
 use super::{Device, Made, finish};
 use crate::ipvsadm::command::{
-    Command, Flags, Forwarding, Netmask, ServerKeys, ServiceKeys, TunnelChecksum, TunnelKind, Which,
+    Command, Forwarding, Netmask, ServerKeys, ServiceKeys, TunnelChecksum, TunnelKind, Which,
 };
+use crate::ipvsadm::flags;
 use crate::ipvsadm::names::Names;
 use crate::ipvsadm::parse::parse;
 
@@ -142,16 +143,6 @@ fn service(map: &mut Map, which: Which, keys: &ServiceKeys, told: String, place:
         map.note(place, Fate::LeftOut, format!("`--pe`: {text}"));
     }
     item
-}
-
-fn flags(flags: Flags, scheduler: &str) -> Vec<&'static str> {
-    let names = match scheduler {
-        "sh" => ["sh-fallback", "sh-port", "flag-3"],
-        "mh" => ["mh-fallback", "mh-port", "flag-3"],
-        _ => ["flag-1", "flag-2", "flag-3"],
-    };
-    let all = [Flags::FIRST, Flags::SECOND, Flags::THIRD];
-    all.into_iter().zip(names).filter(|(flag, _)| flags.has(*flag)).map(|(_, name)| name).collect()
 }
 
 fn real_server(

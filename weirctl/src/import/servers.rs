@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use weir_config::model::Scheduler;
+
 use super::blocks::Node;
 use super::checks::Timing;
 use super::map::{Map, network};
 use super::source::{Fate, Plain};
 use super::write::Item;
 
-const SCHEDULERS: [&str; 14] =
-    ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
 const FLAGS: [&str; 7] = ["flag-1", "flag-2", "flag-3", "sh-port", "sh-fallback", "mh-port", "mh-fallback"];
 /// Addresses of a range of a group.
 const RANGE_MAX: u32 = 1024;
@@ -198,7 +198,8 @@ impl Map {
         for node in block.below() {
             match node.word.as_str() {
                 "lb_algo" | "lvs_sched" => {
-                    match SCHEDULERS.iter().find(|name| Some(**name) == node.value(0)) {
+                    let known = Scheduler::ALL.map(Scheduler::name);
+                    match known.into_iter().find(|name| Some(*name) == node.value(0)) {
                         Some(name) => {
                             self.carry(node);
                             scheduler = name;

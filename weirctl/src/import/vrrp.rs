@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::blocks::Node;
-use super::global::{device_of, is_of_host};
+use super::global::{GARP, device_of, is_of_host};
 use super::map::{Map, network};
 use super::ports::is_link_local;
 use super::source::Plain;
@@ -11,14 +11,6 @@ use super::write::{Item, texts};
 
 /// Bytes of a password that keepalived uses.
 const PASSWORD_BYTES: usize = 8;
-const GARP: [&str; 6] = [
-    "garp_master_delay",
-    "garp_master_repeat",
-    "garp_master_refresh",
-    "garp_master_refresh_repeat",
-    "garp_lower_prio_delay",
-    "garp_lower_prio_repeat",
-];
 
 /// What has to be known as a whole before it can be written.
 #[derive(Default)]
@@ -71,7 +63,7 @@ impl Map {
     }
 
     fn instance_word<'a>(&mut self, node: &'a Node, draft: &mut Draft<'a>, item: &mut Item) {
-        if let Some(key) = GARP.iter().find(|key| **key == node.word) {
+        if let Some((_, key)) = GARP.iter().find(|(_, key)| *key == node.word) {
             if let Some(number) = self.number::<f64>(node, item, |it| (0.0..=86_400.0).contains(it)) {
                 draft.garp.push((key, number));
             }

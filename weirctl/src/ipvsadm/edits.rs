@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 use weir_api::edits::{ByAddress, ByMark, Edit, Id, Keys, Kind, Refusal, Socket};
+use weir_config::model::Scheduler;
 
 use super::command::{
     Command, Flags, Forwarding, Netmask, ServerKeys, ServiceKeys, Tunnel, TunnelKind, Which,
@@ -13,9 +14,6 @@ use super::command::{
 const INVALID: &str = "Invalid operation.  Possibly wrong module version, address not unicast, ...";
 const NO_SCHEDULER: &str = "Scheduler or persistence engine not found";
 const OUT_OF_RANGE: &str = "Numerical result out of range";
-/// Scheduling methods that weir has.
-const SCHEDULERS: [&str; 14] =
-    ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
 
 /// The edit that a command is; `None`: it is none. Or what the kernel says of it, once it has found the service.
 pub(super) fn edit(command: &Command) -> Result<Option<Edit>, String> {
@@ -137,7 +135,9 @@ fn new_service(which: Which, keys: &ServiceKeys) -> Result<Keys, String> {
 
 /// Everything that `-E` sets: what is left out goes back to its default, as with ipvsadm.
 fn service_keys(keys: &ServiceKeys) -> Result<Keys, String> {
-    if !SCHEDULERS.contains(&keys.scheduler.as_str()) || !matches!(keys.engine.as_str(), "" | "sip") {
+    if !Scheduler::ALL.iter().any(|it| it.name() == keys.scheduler)
+        || !matches!(keys.engine.as_str(), "" | "sip")
+    {
         return Err(NO_SCHEDULER.to_owned());
     }
     if !keys.engine.is_empty() {
@@ -173,7 +173,8 @@ fn service_keys(keys: &ServiceKeys) -> Result<Keys, String> {
     Ok(object(table))
 }
 
-fn flags(flags: Flags, scheduler: &str) -> Vec<String> {
+/// Flags by their names in weir's file.
+pub(crate) fn flags(flags: Flags, scheduler: &str) -> Vec<String> {
     let first_two = match scheduler {
         "sh" | "mh" => [format!("{scheduler}-fallback"), format!("{scheduler}-port")],
         _ => ["flag-1".to_owned(), "flag-2".to_owned()],

@@ -26,6 +26,7 @@ use std::io::{self, BufRead, Write};
 
 use crate::weir::{Problem, Weir};
 use command::{Command, Format, What, Which};
+pub(crate) use edits::flags;
 use names::Names;
 use parse::{Refusal, parse};
 use show::Show;
