@@ -1,6 +1,7 @@
 //! What `ipvsadm -S` and `ipvsadm -S -n` print.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use super::map::Map;
@@ -128,6 +129,14 @@ fn service(map: &mut Map, which: Which, keys: &ServiceKeys, told: String, place:
         item.set("persistence_timeout", i64::from(secs));
     }
     match keys.netmask {
+        Netmask::V4(bits) if bits.leading_ones() != bits.count_ones() => {
+            let text = format!(
+                "the mask {} is no prefix of a network, such as 255.255.255.0, and weir keeps no others together: each client is kept alone",
+                Ipv4Addr::from_bits(bits)
+            );
+            item.remark(format!("left out: -M: {text}"));
+            map.note(place, Fate::LeftOut, format!("`-M`: {text}"));
+        }
         Netmask::V4(bits) if bits != u32::MAX => {
             item.set("persistence_netmask", i64::from(bits.count_ones()))
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::glob;
 use super::source::{Fate, Kind, Line, Note, Place, Plain, Source, Word};
+use crate::patiently;
 
 /// Bytes of a file, and of all that its lines become.
 pub(super) const BYTES_MAX: u64 = 16 << 20;
@@ -22,7 +23,7 @@ const FILES_MAX: usize = 10_000;
 /// A sentence: nothing can be made of it.
 pub(super) fn read(path: &Path, node: Option<&str>) -> Result<Source, String> {
     let mut lexer = Lexer::new(node);
-    let bytes = weir_config::read_file(path, BYTES_MAX)
+    let bytes = patiently(path, || weir_config::read_file(path, BYTES_MAX))
         .map_err(|problem| format!("{} can't be read: {problem}", path.display()))?;
     lexer.open.extend(path.canonicalize().ok());
     lexer.text(path, &bytes)?;
@@ -278,7 +279,8 @@ impl<'a> Lexer<'a> {
     }
 
     fn include(&mut self, pattern: &str, place: Place, directory: &Path) -> Result<(), String> {
-        let (found, shown) = (glob::files(directory, pattern), Plain(pattern).to_string());
+        let found = patiently(Path::new(pattern), || glob::files(directory, pattern));
+        let shown = Plain(pattern).to_string();
         if found.is_empty() {
             let text = format!("no file `{shown}` is there to be included");
             self.note(place, Fate::LeftOut, text);
@@ -296,7 +298,7 @@ impl<'a> Lexer<'a> {
                 self.note(place, Fate::LeftOut, text);
                 continue;
             }
-            match weir_config::read_file(&path, BYTES_MAX) {
+            match patiently(&path, || weir_config::read_file(&path, BYTES_MAX)) {
                 Ok(bytes) => {
                     self.open.push(real);
                     self.text(&path, &bytes)?;

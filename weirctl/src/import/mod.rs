@@ -24,18 +24,20 @@ use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use weir_config::report::{Problem, Severity};
+
 use crate::cli::Import;
 use crate::ipvsadm::names::Local;
-use crate::{FAILED, commands};
+use crate::{FAILED, commands, patiently};
 use blocks::Node;
 use lexer::BYTES_MAX;
 use map::Map;
 use source::{Fate, Note, Source};
 use write::Item;
 
-/// Times that what weir refuses is left out; each time there is less.
-const ROUNDS_MAX: usize = 20;
-/// Lines of one kind that are named.
+/// Bytes that weir's parser looks at in all: again each time that something was left out. Those of a large file take seconds.
+const PARSED_MAX: usize = 256 << 20;
+/// Lines of one kind that are named, and refusals that stay.
 const LINES_TOLD: usize = 8;
 
 /// An interface with its device, and addresses.
@@ -118,11 +120,11 @@ fn shown(file: &Path) -> PathBuf {
 /// A file, or stdin.
 fn read(file: &Path) -> Result<Vec<u8>, String> {
     if !is_stdin(file) {
-        return weir_config::read_file(file, BYTES_MAX)
+        return patiently(file, || weir_config::read_file(file, BYTES_MAX))
             .map_err(|problem| format!("{} can't be read: {problem}", file.display()));
     }
     let mut bytes = Vec::new();
-    let done = io::stdin().lock().take(BYTES_MAX + 1).read_to_end(&mut bytes);
+    let done = patiently(&shown(file), || io::stdin().lock().take(BYTES_MAX + 1).read_to_end(&mut bytes));
     done.map_err(|problem| format!("stdin can't be read: {problem}"))?;
     if bytes.len() as u64 > BYTES_MAX {
         return Err(format!("stdin holds more than {} MiB", BYTES_MAX >> 20));
@@ -167,6 +169,10 @@ impl Map {
                 "vrrp_track_file" | "track_file" => self.track_file(node, head),
                 "static_ipaddress" => self.static_addresses(node, head),
                 "static_routes" => self.static_routes(node, head),
+                "virtual_server_group" if self.groups.contains_key(node.value(0).unwrap_or_default()) => {
+                    let text = "a group of this name stands before it, and that one is taken: give this one a name of its own, or write one group of both";
+                    self.leave(node, head, text);
+                }
                 "virtual_server_group" => {
                     self.carry(node);
                     let entries = node.below().iter().map(|entry| Node {
@@ -218,40 +224,58 @@ fn finish(mut source: Source, mut map: Map, head: Item) -> Made {
         "Timeouts, weights and checks are written out where keepalived's default is not weir's.".to_owned(),
     ];
     first.extend(head.remarks);
-    let mut text = String::new();
-    for _ in 0..ROUNDS_MAX {
-        let (made, places) = write::text(&first, &items);
-        text = made;
-        let Err(report) = weir_config::parse("weir.toml", &text) else { break };
-        let mut is_less = false;
-        for problem in
-            report.problems().iter().filter(|it| it.severity == weir_config::report::Severity::Error)
-        {
-            let at = problem.place.as_ref().map_or(0, |place| place.span.start);
-            let next = places.partition_point(|(range, _)| range.end <= at);
-            let Some((_, way)) = places.get(next).filter(|(range, _)| range.contains(&at)) else { continue };
-            let Some(item) = Item::at(&mut items, way) else { continue };
-            if item.refused.is_none() && item.head != "[[port]]" {
-                let why = format!("weir refuses it: {}", problem.sentence());
-                if let Some(place) = item.place {
-                    let text = format!("`{}`: {why}", item.told);
-                    source.notes.push(Note { place, fate: Fate::LeftOut, text });
-                }
-                item.refused = Some(why);
-                is_less = true;
-            }
+    let refused = leave_refused(&first, &mut items, &mut source.notes, PARSED_MAX);
+    if !refused.is_empty() {
+        first.push(format!(
+            "FILL IN: weir refuses {} things of this file, which `weir --check` names.",
+            refused.len()
+        ));
+    }
+    let text = write::text(&first, &items).0;
+    let report = report(&source, &map, &items, &text, &refused);
+    Made { text, report, is_something: items.iter().any(is_served) }
+}
+
+/// Leaves out what weir's parser refuses, all that it names at once, and asks it again. Returns what it still refuses: what stands in no
+/// table that could be left out, or what it names once it has looked at so many bytes.
+fn leave_refused(
+    first: &[String],
+    items: &mut [Item],
+    notes: &mut Vec<Note>,
+    parsed_max: usize,
+) -> Vec<String> {
+    let mut parsed = 0;
+    loop {
+        let (text, places) = write::text(first, items);
+        let Err(report) = weir_config::parse("weir.toml", &text) else { return Vec::new() };
+        let is_error = |it: &&Problem| it.severity == Severity::Error;
+        let errors: Vec<&Problem> = report.problems().iter().filter(is_error).collect();
+        parsed += text.len();
+        let mut left = 0;
+        if parsed <= parsed_max {
+            left = errors.iter().filter(|problem| leave(problem, &places, items, notes)).count();
         }
-        if !is_less {
-            let problems = report.errors();
-            first.push(format!(
-                "FILL IN: weir refuses {problems} things of this file, which `weir --check` names."
-            ));
-            text = write::text(&first, &items).0;
-            break;
+        if left == 0 {
+            return errors.iter().map(|problem| problem.sentence()).collect();
         }
     }
-    let report = report(&source, &map, &items, &text);
-    Made { text, report, is_something: items.iter().any(is_served) }
+}
+
+/// Leaves out the table that this is about. Whether there was one.
+fn leave(problem: &Problem, places: &write::Places, items: &mut [Item], notes: &mut Vec<Note>) -> bool {
+    let Some(at) = problem.place.as_ref().map(|place| place.span.start) else { return false };
+    let next = places.partition_point(|(range, _)| range.end <= at);
+    let Some((_, way)) = places.get(next).filter(|(range, _)| range.contains(&at)) else { return false };
+    let Some(item) = Item::at(items, way) else { return false };
+    if item.refused.is_some() || item.head == "[[port]]" {
+        return false;
+    }
+    let why = format!("weir refuses it: {}", problem.sentence());
+    if let Some(place) = item.place {
+        notes.push(Note { place, fate: Fate::LeftOut, text: format!("`{}`: {why}", item.told) });
+    }
+    item.refused = Some(why);
+    true
 }
 
 fn is_served(item: &Item) -> bool {
@@ -259,7 +283,7 @@ fn is_served(item: &Item) -> bool {
 }
 
 /// What stderr gets.
-fn report(source: &Source, map: &Map, items: &[Item], text: &str) -> String {
+fn report(source: &Source, map: &Map, items: &[Item], text: &str, refused: &[String]) -> String {
     let mut report = String::new();
     let count = |head: &str| items.iter().filter(|item| item.refused.is_none() && item.head == head).count();
     let (servers, instances) = (count("[[virtual_server]]"), count("[[vrrp]]"));
@@ -303,6 +327,15 @@ fn report(source: &Source, map: &Map, items: &[Item], text: &str) -> String {
             }
             let _ = writeln!(report, "  {}: {text}", told.join(", "));
         }
+    }
+    if !refused.is_empty() {
+        let _ = writeln!(report, "weir refuses the file as it is:");
+    }
+    for sentence in refused.iter().take(LINES_TOLD) {
+        let _ = writeln!(report, "  {sentence}");
+    }
+    if refused.len() > LINES_TOLD {
+        let _ = writeln!(report, "  {} more, which weir --check names", refused.len() - LINES_TOLD);
     }
     if text.contains("FILL IN:") {
         let _ =

@@ -462,21 +462,18 @@ impl Map {
 
     fn sorry_server(&mut self, block: &Node, shared: &Shared, item: &mut Item) {
         let mut forwarding = shared.forwarding;
-        let mut wants = None;
-        for node in block.below() {
-            match node.word.as_str() {
-                "sorry_server_lvs_method" => {
-                    forwarding = self.method(node, item).unwrap_or(forwarding);
-                    wants = Some(node);
-                }
-                "sorry_server" => wants = Some(node),
-                _ => {}
-            }
+        for node in block.below().iter().filter(|node| node.word == "sorry_server_lvs_method") {
+            forwarding = self.method(node, item).unwrap_or(forwarding);
         }
-        if wants.is_none() {
-            return;
+        let mut all = block.below().iter().filter(|node| node.word == "sorry_server");
+        let Some(node) = all.next() else { return };
+        for other in all {
+            self.leave(
+                other,
+                item,
+                "a virtual server has one sorry server, and the one that stands before it was taken",
+            );
         }
-        let Some(node) = block.below().iter().find(|node| node.word == "sorry_server") else { return };
         let Some(address) = node.value(0).and_then(|text| text.parse::<IpAddr>().ok()) else {
             self.leave(node, item, "no address of a host");
             return;

@@ -25,7 +25,8 @@ struct Draft<'a> {
     addresses: Vec<IpAddr>,
     own: Option<(&'a Node, IpAddr)>,
     authentication: Option<&'a Node>,
-    peers: Option<&'a Node>,
+    /// Blocks, which add up.
+    peers: Vec<&'a Node>,
     excluded: Vec<&'a Node>,
     garp: Vec<(&'static str, f64)>,
     v3_checksum_as_v2: bool,
@@ -118,7 +119,7 @@ impl Map {
             "authentication" => draft.authentication = Some(node),
             "virtual_ipaddress" => self.addresses(node, draft, item),
             "virtual_ipaddress_excluded" => draft.excluded.push(node),
-            "unicast_peer" => draft.peers = Some(node),
+            "unicast_peer" => draft.peers.push(node),
             "unicast_src_ip" | "mcast_src_ip" => match node.value(0).and_then(|text| text.parse().ok()) {
                 Some(address) => draft.own = Some((node, address)),
                 None => self.leave(node, item, "it names no address"),
@@ -326,9 +327,7 @@ impl Map {
         if let Some(like) = addresses.iter().find(|it| !is_link_local(**it)) {
             self.ports.sends(interface, *like);
         }
-        if let Some(node) = draft.peers {
-            self.peers(node, interface, item);
-        }
+        self.peers(&draft.peers, interface, item);
         if let Some(node) = draft.authentication {
             self.authentication(node, version, item);
         }
@@ -373,10 +372,10 @@ impl Map {
         }
     }
 
-    fn peers(&mut self, block: &Node, interface: &str, item: &mut Item) {
-        self.carry(block);
+    fn peers(&mut self, blocks: &[&Node], interface: &str, item: &mut Item) {
+        blocks.iter().for_each(|block| self.carry(block));
         let (mut peers, mut least, mut most) = (Vec::new(), None, None);
-        for node in block.below() {
+        for node in blocks.iter().flat_map(|block| block.below()) {
             let Ok(address) = node.word.parse::<IpAddr>() else {
                 self.leave(node, item, "this is no address");
                 continue;

@@ -179,6 +179,50 @@ fn what_weir_refuses_is_left_out_with_its_sentence() {
     contains(&made.report, "the same virtual server as `virtual_server 192.0.2.1 80`");
 }
 
+#[test]
+fn what_weir_names_one_at_a_time_is_left_out_as_well() {
+    // A page of each host is a check, a real server has eight, and weir's parser names the first that is too many.
+    let urls: String = (0..60).map(|host| format!("url {{\n path /\n virtualhost h{host}\n}}\n")).collect();
+    let (made, model) = of("", &format!("HTTP_GET {{\n{urls}}}"));
+    assert_eq!(model.virtual_servers[0].real_servers[0].health_checks.len(), 8);
+    assert_eq!(made.text.matches("LEFT OUT").count(), 52, "{}", made.text);
+}
+
+#[test]
+fn what_weir_still_refuses_is_said() {
+    // No table is left out for a port.
+    let made =
+        imported_for(&with("", ""), &["eth0=0000:03:00.0,192.0.2.2/24", "eth1=0000:03:00.0"], None).unwrap();
+    let Err(report) = weir_config::parse("weir.toml", &made.text) else { panic!("{}", made.text) };
+    contains(&made.text, "# FILL IN: weir refuses 1 things of this file");
+    contains(
+        &made.report,
+        &format!("weir refuses the file as it is:\n  {}\n", report.problems()[0].sentence()),
+    );
+}
+
+#[test]
+fn what_would_take_too_long_to_leave_out_stays_and_is_said() {
+    let mut items = vec![Item::new("[[virtual_server]]", "x".to_owned(), None)];
+    let refused = leave_refused(&[], &mut items, &mut Vec::new(), 0);
+    assert!(!refused.is_empty() && items[0].refused.is_none(), "{refused:?}");
+    leave_refused(&[], &mut items, &mut Vec::new(), PARSED_MAX);
+    assert!(items[0].refused.is_some());
+}
+
+#[test]
+fn a_second_group_or_sorry_server_is_left_out_with_a_sentence() {
+    let text = "virtual_server_group G {\n 192.0.2.1 80\n}\nvirtual_server_group G {\n 192.0.2.2 80\n}\n\
+        virtual_server group G {\n sorry_server 10.0.0.20 80\n sorry_server 10.0.0.21 80\n}\n";
+    let made = imported(text).unwrap();
+    let model = model(&made);
+    assert_eq!(model.virtual_servers.len(), 1);
+    contains(&made.text, "address = \"192.0.2.1\"");
+    contains(&made.text, "address = \"10.0.0.20\"");
+    contains(&made.report, "line 4: `virtual_server_group`: a group of this name stands before it");
+    contains(&made.report, "line 9: `sorry_server`: a virtual server has one sorry server");
+}
+
 const INSTANCE: &str = "vrrp_instance VI_1 {\n interface eth0\n virtual_router_id 51\n virtual_ipaddress {\n 192.0.2.1/24 dev eth0\n }\n";
 
 fn instance(lines: &str) -> (Made, Config) {
@@ -249,6 +293,12 @@ fn groups_peers_and_trackers_are_carried() {
 }
 
 #[test]
+fn blocks_of_peers_add_up() {
+    let (made, model) = instance("unicast_peer {\n 192.0.2.6\n}\nunicast_peer {\n 192.0.2.7\n}");
+    assert_eq!(model.vrrp[0].unicast_peers.len(), 2, "{}", made.text);
+}
+
+#[test]
 fn interfaces_are_those_of_the_command_line() {
     let text = format!("{INSTANCE}}}\n{}", with("", ""));
     let made =
@@ -262,26 +312,38 @@ fn interfaces_are_those_of_the_command_line() {
     }
 }
 
+/// Knows one service.
+struct Book;
+
+impl crate::ipvsadm::names::Names for Book {
+    fn host(&self, _: std::net::IpAddr) -> Option<String> {
+        None
+    }
+    fn address(&self, _: &str) -> Option<std::net::Ipv4Addr> {
+        None
+    }
+    fn service(&self, _: u16, _: crate::ipvsadm::command::Protocol) -> Option<String> {
+        None
+    }
+    fn port(&self, name: &str, _: crate::ipvsadm::command::Protocol) -> Option<u16> {
+        (name == "http").then_some(80)
+    }
+}
+
+#[test]
+fn a_mask_that_is_no_prefix_is_left_out() {
+    let text = "-A -t 192.0.2.1:80 -s rr -p 300 -M 255.0.255.0\n";
+    let made = ipvsadm::import(Path::new("rules"), text.as_bytes(), &[], &Book).unwrap();
+    model(&made);
+    lacks(&made.text, "persistence_netmask");
+    contains(&made.report, "line 1: `-M`: the mask 255.0.255.0 is no prefix of a network");
+}
+
 #[test]
 fn rules_of_ipvsadm_are_carried() {
     let text = "-A -t 192.0.2.1:http -s wrr -p 300 -M 255.255.255.0\n-a -t 192.0.2.1:80 -r 10.0.0.11:8080 -m -w 3 -x 10 -y 5\n\
         -A -t [2001:db8::1]:443 -s sh -b sh-fallback,sh-port\n-a -t [2001:db8::1]:443 -r [2001:db8:1::1]:443 -i -w 1 --tun-type gue --tun-port 6080\n\
         -A -f 5 -s rr\n-a -f 5 -r 10.0.0.12:0 -g -w 1\n-A -t 192.0.2.3:80 rr\n-a -t 192.0.2.9:80 -r 10.0.0.1:80\n# comment\n";
-    struct Book;
-    impl crate::ipvsadm::names::Names for Book {
-        fn host(&self, _: std::net::IpAddr) -> Option<String> {
-            None
-        }
-        fn address(&self, _: &str) -> Option<std::net::Ipv4Addr> {
-            None
-        }
-        fn service(&self, _: u16, _: crate::ipvsadm::command::Protocol) -> Option<String> {
-            None
-        }
-        fn port(&self, name: &str, _: crate::ipvsadm::command::Protocol) -> Option<u16> {
-            (name == "http").then_some(80)
-        }
-    }
     let made = ipvsadm::import(Path::new("rules"), text.as_bytes(), &[], &Book).unwrap();
     let model = model(&made);
     assert_eq!(model.virtual_servers.len(), 3, "{}", made.text);
