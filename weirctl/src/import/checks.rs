@@ -1,5 +1,7 @@
 //! `TCP_CHECK` and its kin.
 
+use std::collections::HashMap;
+
 use toml_edit::Value;
 
 use super::blocks::Node;
@@ -259,24 +261,28 @@ impl Map {
             item.remark("keepalived has no `url` here; the check asks for /");
             pages.push(Page { host: made.host.clone(), path: "/".to_owned(), keys: Vec::new() });
         }
-        let mut hosts: Vec<Option<String>> = Vec::new();
+        let mut hosts: Vec<(&Option<String>, Vec<&Page>)> = Vec::new();
+        let mut known = HashMap::new();
         for page in &pages {
-            if !hosts.contains(&page.host) {
-                hosts.push(page.host.clone());
-            }
+            let at = *known.entry(&page.host).or_insert_with(|| {
+                hosts.push((&page.host, Vec::new()));
+                hosts.len() - 1
+            });
+            hosts[at].1.push(page);
         }
         let mut checks = Vec::new();
-        for host in hosts {
+        for (host, of_host) in hosts {
             let mut check = item.clone();
-            if let Some(host) = &host {
+            // They stand at the first one.
+            item = item.without_remarks();
+            if let Some(host) = host {
                 check.set("host", host.as_str());
             }
-            match (&made.sni_name, &host) {
+            match (&made.sni_name, host) {
                 (Some(name), _) => check.set("tls_server_name", name.as_str()),
                 (None, Some(host)) if made.has_sni => check.set("tls_server_name", host.as_str()),
                 _ => {}
             }
-            let of_host: Vec<&Page> = pages.iter().filter(|page| page.host == host).collect();
             match of_host[..] {
                 [page] => {
                     check.set("path", page.path.as_str());

@@ -2,13 +2,31 @@
 
 use std::path::{Path, PathBuf};
 
-/// Names that one pattern becomes, and files that it finds.
-const MANY: usize = 10_000;
+/// Names that one pattern becomes, files that it finds, and directories that it looks into.
+pub(super) const MANY: usize = 10_000;
+/// Bytes of a pattern: PATH_MAX of Linux. Longer ones find nothing.
+const PATTERN_BYTES_MAX: usize = 4096;
+
+/// What a pattern finds.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) paths: Vec<PathBuf>,
+    /// Not all of them are here.
+    pub(super) is_more: bool,
+    /// Names that were looked at.
+    pub(super) looked: usize,
+}
 
 /// The files of this pattern, in the order of their names. A pattern that does not begin with a slash begins in the directory.
-pub(super) fn files(directory: &Path, pattern: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for pattern in alternatives(pattern) {
+pub(super) fn files(directory: &Path, pattern: &str) -> Found {
+    let mut found = Found::default();
+    if pattern.len() > PATTERN_BYTES_MAX {
+        return found;
+    }
+    let mut directories = 0;
+    let patterns = alternatives(pattern);
+    found.is_more = patterns.len() >= MANY;
+    for pattern in patterns {
         let whole = directory.join(&pattern);
         let mut paths = vec![PathBuf::new()];
         for part in whole.components() {
@@ -17,19 +35,34 @@ pub(super) fn files(directory: &Path, pattern: &str) -> Vec<PathBuf> {
                 paths.iter_mut().for_each(|path| path.push(&part));
                 continue;
             }
-            paths = paths.iter().flat_map(|path| entries(path, &part)).take(MANY).collect();
+            let mut below = Vec::new();
+            for path in paths {
+                if below.len() > MANY || directories >= MANY {
+                    found.is_more = true;
+                    break;
+                }
+                directories += 1;
+                below.extend(entries(&path, &part, &mut found.looked));
+            }
+            paths = below;
         }
-        found.extend(paths.into_iter().filter(|path| path.exists()));
+        found.looked += paths.len();
+        found.paths.extend(paths.into_iter().filter(|path| path.exists()));
+        if found.paths.len() > MANY {
+            found.paths.truncate(MANY);
+            found.is_more = true;
+            break;
+        }
     }
-    found.truncate(MANY);
     found
 }
 
-fn entries(directory: &Path, pattern: &str) -> Vec<PathBuf> {
+fn entries(directory: &Path, pattern: &str, looked: &mut usize) -> Vec<PathBuf> {
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let pattern: Vec<char> = pattern.chars().collect();
     let mut names: Vec<String> = entries
+        .inspect(|_| *looked += 1)
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| !name.starts_with('.') || pattern.first() == Some(&'.'))
         .filter(|name| fits(&pattern, &name.chars().collect::<Vec<_>>()))
@@ -38,7 +71,7 @@ fn entries(directory: &Path, pattern: &str) -> Vec<PathBuf> {
     names.into_iter().map(|name| directory.join(name)).collect()
 }
 
-/// `a{b,c}d` is `abd` and `acd`.
+/// `a{b,c}d` is `abd` and `acd`. From [`MANY`] on braces stay.
 fn alternatives(pattern: &str) -> Vec<String> {
     let mut done = Vec::new();
     let mut open = vec![pattern.to_owned()];
@@ -118,5 +151,20 @@ mod tests {
         }
         assert_eq!(alternatives("a{b,c}{d,e}"), ["abd", "abe", "acd", "ace"]);
         assert_eq!(alternatives("a{b"), ["a{b"]);
+    }
+
+    #[test]
+    fn what_finds_too_much_says_that_there_is_more() {
+        let root = Path::new("/");
+        assert_eq!(files(root, "proc/self").paths, [Path::new("/proc/self")]);
+        // The same name as often as there is a choice.
+        let found = files(root, &format!("{{{}}}{{,,,,,,}}", "proc,".repeat(600) + "proc"));
+        assert!(!found.is_more && found.paths.len() == 4207, "{}", found.paths.len());
+        let found = files(root, &format!("{{{}proc}}{{{}}}", "proc,".repeat(600), ",".repeat(40)));
+        assert!(found.is_more && found.paths.len() <= MANY, "{}", found.paths.len());
+        for groups in [200, 800, 100_000] {
+            let found = files(root, &"{a,b}".repeat(groups));
+            assert!(found.paths.is_empty() && found.looked < 2 * MANY, "{groups}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use super::map::Map;
+use super::servers::{TABLES_MAX, too_many};
 use super::source::{Fate, Place, Plain, Source};
 use super::write::{Item, texts};
 use super::{Device, Made, finish};
@@ -43,6 +44,15 @@ pub(super) fn import(
             continue;
         }
         let told = Plain(line.trim()).to_string();
+        if map.made >= TABLES_MAX {
+            let why = too_many();
+            map.note(
+                place,
+                Fate::LeftOut,
+                format!("`{told}`: {why}: this rule and those behind it are left out"),
+            );
+            break;
+        }
         match parse(&words, names) {
             Ok(Command::AddService(which, keys)) => {
                 if places.contains_key(&which) {
@@ -51,11 +61,13 @@ pub(super) fn import(
                 }
                 places.insert(which, items.len());
                 let item = service(&mut map, which, &keys, told, place);
+                map.made += 1;
                 items.push(item);
             }
             Ok(Command::AddServer(which, server, keys)) => match places.get(&which) {
                 Some(&at) => {
                     let item = real_server(&mut map, which, server, &keys, told, place);
+                    map.made += 1;
                     items[at].below.push(item);
                 }
                 None => {

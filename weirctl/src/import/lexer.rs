@@ -10,11 +10,13 @@ use crate::patiently;
 /// Bytes of a file, and of all that its lines become.
 pub(super) const BYTES_MAX: u64 = 16 << 20;
 const MADE_MAX: usize = 64 << 20;
+/// What each line, note and name of a directory counts besides.
+const APIECE: usize = 16;
 /// Of one line after definitions are put in.
 const LINE_MAX: usize = 4 << 20;
 /// Files within files, and definitions within definitions.
 const DEPTH_MAX: usize = 32;
-/// Files in all.
+/// Files in all, and lines that include some.
 const FILES_MAX: usize = 10_000;
 
 /// Reads a file with all that it includes.
@@ -48,6 +50,7 @@ struct Lexer<'a> {
     /// Files being read, by their real names.
     open: Vec<PathBuf>,
     made: usize,
+    includes: usize,
     /// Braces of a block that belongs to another node and was not closed yet.
     skipped: usize,
 }
@@ -62,12 +65,25 @@ impl<'a> Lexer<'a> {
             source: Source::default(),
             open: Vec::new(),
             made: 0,
+            includes: 0,
             skipped: 0,
         }
     }
 
     fn note(&mut self, place: Place, fate: Fate, text: String) {
+        self.made += text.len() + APIECE;
         self.source.notes.push(Note { place, fate, text });
+    }
+
+    /// Counts what was read or made.
+    fn count(&mut self, bytes: usize, place: Place) -> Result<(), String> {
+        self.made += bytes;
+        if self.made <= MADE_MAX {
+            return Ok(());
+        }
+        let told = self.source.told(place);
+        let most = MADE_MAX >> 20;
+        Err(format!("{told}: definitions, sequences and included files make more than {most} MiB of it"))
     }
 
     /// A whole file.
@@ -75,6 +91,8 @@ impl<'a> Lexer<'a> {
         let file = self.source.files.len();
         self.source.files.push(path.display().to_string());
         let file = u16::try_from(file).unwrap_or(u16::MAX);
+        // Comments and empty lines, too.
+        self.count(bytes.len(), Place { file, line: 1 })?;
         if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
             let line = bytes[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
             let name = path.display();
@@ -124,14 +142,7 @@ impl<'a> Lexer<'a> {
     /// One line, continued ones joined.
     fn line(&mut self, line: &str, place: Place, at: (&Path, usize)) -> Result<(), String> {
         let (directory, depth) = at;
-        self.made += line.len() + 16;
-        if self.made > MADE_MAX {
-            let told = self.source.told(place);
-            return Err(format!(
-                "{told}: definitions and sequences make more than {} MiB of it",
-                MADE_MAX >> 20
-            ));
-        }
+        self.count(line.len() + APIECE, place)?;
         if self.skipped > 0 {
             self.skipped = balance(line, self.skipped);
             return Ok(());
@@ -279,13 +290,28 @@ impl<'a> Lexer<'a> {
     }
 
     fn include(&mut self, pattern: &str, place: Place, directory: &Path) -> Result<(), String> {
+        self.includes += 1;
+        if self.includes > FILES_MAX {
+            let text = format!("more than {FILES_MAX} lines of `include`; this one is not looked for");
+            self.note(place, Fate::LeftOut, text);
+            return Ok(());
+        }
         let found = patiently(Path::new(pattern), || glob::files(directory, pattern));
         let shown = Plain(pattern).to_string();
-        if found.is_empty() {
+        self.count(found.looked * APIECE, place)?;
+        if found.is_more {
+            let many = glob::MANY;
+            let text = format!(
+                "`{shown}` finds more than {many} files or looks into more directories; the others are not read"
+            );
+            self.note(place, Fate::LeftOut, text);
+        }
+        if found.paths.is_empty() {
             let text = format!("no file `{shown}` is there to be included");
             self.note(place, Fate::LeftOut, text);
         }
-        for path in found {
+        for path in found.paths {
+            self.count(APIECE, place)?;
             let name = path.display().to_string();
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             if self.open.contains(&real) {
@@ -350,9 +376,10 @@ fn is_name(text: &str) -> bool {
 /// What a text that begins with `$` names, and what is behind it.
 fn reference(text: &str) -> (Option<&str>, &str) {
     if let Some(rest) = text.strip_prefix("${") {
-        return match rest.split_once('}') {
-            Some((name, behind)) => (Some(name.trim()), behind),
-            None => (None, rest),
+        // No name holds what begins another.
+        return match rest.find(['$', '{', '}']).map(|end| (end, rest.as_bytes()[end])) {
+            Some((end, b'}')) => (Some(rest[..end].trim()), &rest[end + 1..]),
+            _ => (None, rest),
         };
     }
     let rest = &text[1..];
@@ -511,13 +538,13 @@ pub(super) fn words(line: &str) -> (Vec<Word>, bool) {
                 let mut text = String::from(letter);
                 let mut last = letter;
                 // `${name}` that nothing is known of stays whole.
-                let mut is_name = false;
+                let (mut is_name, mut has_name) = (false, false);
                 while let Some(&next) = letters.peek() {
-                    is_name = is_name && next != '}' || last == '$' && next == '{';
-                    let is_end = next.is_whitespace()
-                        || next == '"'
-                        || next == '{'
-                        || next == '}' && !text.contains("${");
+                    let begins = last == '$' && next == '{';
+                    is_name = is_name && next != '}' || begins;
+                    has_name |= begins;
+                    let is_end =
+                        next.is_whitespace() || next == '"' || next == '{' || next == '}' && !has_name;
                     if is_end && !is_name {
                         break;
                     }

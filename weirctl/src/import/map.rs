@@ -6,9 +6,13 @@ use std::str::FromStr;
 
 use super::blocks::Node;
 use super::ports::Ports;
+use super::servers::Who;
 use super::source::{Fate, Note, Place, Plain};
 use super::words::{self, Absent};
 use super::write::Item;
+
+/// Unknown words that are compared with all known ones: a file may be full of them.
+const MEANT_MAX: usize = 1000;
 
 /// What is made, and how each line ended.
 #[derive(Default)]
@@ -19,7 +23,7 @@ pub(super) struct Map {
     pub(super) ports: Ports,
     pub(super) global: Global,
     /// Groups of addresses by name.
-    pub(super) groups: HashMap<String, Vec<Node>>,
+    pub(super) groups: HashMap<String, Group>,
     /// Those of them that virtual servers name.
     pub(super) used_groups: HashSet<String>,
     /// Sync groups by member.
@@ -29,10 +33,24 @@ pub(super) struct Map {
     /// Marks with the family of their virtual servers.
     pub(super) marks: BTreeMap<(u32, bool), Place>,
     /// Names that are taken.
-    pub(super) names: HashSet<String>,
+    names: HashSet<String>,
+    /// The last number of those that are wanted again.
+    numbers: HashMap<String, usize>,
+    /// What unknown words were meant for.
+    meant: HashMap<String, Option<&'static str>>,
+    /// Tables of virtual and real servers, with those below them.
+    pub(super) made: usize,
     /// Virtual servers by who they serve, as the source has them.
     pub(super) served: HashMap<String, String>,
     pub(super) tables: Tables,
+}
+
+/// `virtual_server_group`
+pub(super) enum Group {
+    /// No virtual server has named it yet.
+    Lines(Vec<Node>),
+    /// What its lines say, which is looked at once.
+    Read(Vec<Who>),
 }
 
 /// Tables, in the order in which they are written.
@@ -92,7 +110,7 @@ impl Map {
             Some(Absent::Instead(instead)) => self.leave(node, item, instead),
             None => {
                 let lines = if node.block.is_some() { ", with its block" } else { "" };
-                let text = match words::meant(&node.word) {
+                let text = match self.meant(&node.word) {
                     Some(meant) if meant == node.word => {
                         format!("this word means nothing in this place{lines}")
                     }
@@ -104,6 +122,19 @@ impl Map {
                 self.leave(node, item, text);
             }
         }
+    }
+
+    /// The word that somebody meant.
+    fn meant(&mut self, word: &str) -> Option<&'static str> {
+        if let Some(meant) = self.meant.get(word) {
+            return *meant;
+        }
+        if self.meant.len() >= MEANT_MAX {
+            return None;
+        }
+        let meant = words::meant(word);
+        self.meant.insert(word.to_owned(), meant);
+        meant
     }
 
     /// The first value, read as this; else a remark, and what keepalived has by default.
@@ -144,10 +175,10 @@ impl Map {
             name = kind.to_owned();
         }
         let first = name.clone();
-        let mut number = 2;
         while !self.names.insert(format!("{kind} {name}")) {
+            let number = self.numbers.entry(format!("{kind} {first}")).or_insert(1);
+            *number += 1;
             name = format!("{first}-{number}");
-            number += 1;
         }
         name
     }

@@ -19,11 +19,13 @@ mod vrrp;
 mod words;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+use weir_config::FILE_BYTES_MAX;
 use weir_config::report::{Problem, Severity};
 
 use crate::cli::Import;
@@ -31,7 +33,7 @@ use crate::ipvsadm::names::Local;
 use crate::{FAILED, commands, patiently};
 use blocks::Node;
 use lexer::BYTES_MAX;
-use map::Map;
+use map::{Group, Map};
 use source::{Fate, Note, Source};
 use write::Item;
 
@@ -181,7 +183,8 @@ impl Map {
                         place: entry.place,
                         block: None,
                     });
-                    self.groups.insert(node.value(0).unwrap_or_default().to_owned(), entries.collect());
+                    let group = Group::Lines(entries.collect());
+                    self.groups.insert(node.value(0).unwrap_or_default().to_owned(), group);
                 }
                 "vrrp_instance" | "virtual_server" => {}
                 _ => self.other(node, head),
@@ -217,37 +220,48 @@ fn finish(mut source: Source, mut map: Map, head: Item) -> Made {
     items.append(&mut map.tables.vrrp);
     source.notes.append(&mut map.notes);
     let named = source.files.first().cloned().unwrap_or_default();
-    let mut first = vec![
+    let mut first: Vec<Rc<str>> = vec![
         format!(
             "Made by weirctl import of {named}. What had to be made up says FILL IN, what is not here says LEFT OUT or left out."
-        ),
-        "Timeouts, weights and checks are written out where keepalived's default is not weir's.".to_owned(),
+        )
+        .into(),
+        "Timeouts, weights and checks are written out where keepalived's default is not weir's.".into(),
     ];
-    first.extend(head.remarks);
-    let refused = leave_refused(&first, &mut items, &mut source.notes, PARSED_MAX);
+    first.extend(head.remarks.list);
+    let (mut text, refused) = leave_refused(&first, &mut items, &mut source.notes, PARSED_MAX);
     if !refused.is_empty() {
-        first.push(format!(
-            "FILL IN: weir refuses {} things of this file, which `weir --check` names.",
-            refused.len()
-        ));
+        let many = refused.len();
+        let mut line = String::new();
+        write::comment(
+            &mut line,
+            "",
+            &format!("FILL IN: weir refuses {many} things of this file, which `weir --check` names."),
+        );
+        text.insert_str(0, &line);
     }
-    let text = write::text(&first, &items).0;
     let report = report(&source, &map, &items, &text, &refused);
     Made { text, report, is_something: items.iter().any(is_served) }
 }
 
-/// Leaves out what weir's parser refuses, all that it names at once, and asks it again. Returns what it still refuses: what stands in no
-/// table that could be left out, or what it names once it has looked at so many bytes.
+/// Leaves out what weir's parser refuses, all that it names at once, and asks it again. Returns the text, and what is still refused:
+/// what stands in no table that could be left out, or what is named once so many bytes were parsed.
 fn leave_refused(
-    first: &[String],
+    first: &[Rc<str>],
     items: &mut [Item],
     notes: &mut Vec<Note>,
     parsed_max: usize,
-) -> Vec<String> {
+) -> (String, Vec<String>) {
     let mut parsed = 0;
     loop {
         let (text, places) = write::text(first, items);
-        let Err(report) = weir_config::parse("weir.toml", &text) else { return Vec::new() };
+        if text.len() as u64 > FILE_BYTES_MAX {
+            let (long, most) = (text.len().div_ceil(1 << 20), FILE_BYTES_MAX >> 20);
+            let refused = format!(
+                "it has {long} MiB, and weir loads none of more than {most} MiB: import a part of the source at a time"
+            );
+            return (text, vec![refused]);
+        }
+        let Err(report) = weir_config::parse("weir.toml", &text) else { return (text, Vec::new()) };
         let is_error = |it: &&Problem| it.severity == Severity::Error;
         let errors: Vec<&Problem> = report.problems().iter().filter(is_error).collect();
         parsed += text.len();
@@ -256,7 +270,8 @@ fn leave_refused(
             left = errors.iter().filter(|problem| leave(problem, &places, items, notes)).count();
         }
         if left == 0 {
-            return errors.iter().map(|problem| problem.sentence()).collect();
+            let refused = errors.iter().map(|problem| problem.sentence()).collect();
+            return (text, refused);
         }
     }
 }
@@ -309,17 +324,19 @@ fn report(source: &Source, map: &Map, items: &[Item], text: &str, refused: &[Str
         of(Fate::LeftOut)
     );
     for (fate, title) in [(Fate::LeftOut, "left out"), (Fate::Remark, "remarks")] {
-        let mut groups: BTreeMap<(usize, &str), Vec<source::Place>> = BTreeMap::new();
-        let mut order: std::collections::HashMap<&str, usize> = std::collections::HashMap::new();
+        let mut groups: Vec<(&str, Vec<source::Place>)> = Vec::new();
+        let mut known: HashMap<&str, usize> = HashMap::new();
         for note in source.notes.iter().filter(|note| note.fate == fate) {
-            let next = order.len();
-            let at = *order.entry(&note.text).or_insert(next);
-            groups.entry((at, &note.text)).or_default().push(note.place);
+            let at = *known.entry(&note.text).or_insert(groups.len());
+            if at == groups.len() {
+                groups.push((&note.text, Vec::new()));
+            }
+            groups[at].1.push(note.place);
         }
         if !groups.is_empty() {
             let _ = writeln!(report, "{title}:");
         }
-        for ((_, text), places) in groups {
+        for (text, places) in groups {
             let mut told: Vec<String> =
                 places.iter().take(LINES_TOLD).map(|place| source.told(*place)).collect();
             if places.len() > LINES_TOLD {

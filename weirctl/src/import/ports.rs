@@ -1,7 +1,7 @@
 //! `[[port]]`: interfaces become devices of DPDK, and get addresses. keepalived's file holds neither, so what the command line does
 //! not say is made up, and said to be.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::write::{Item, texts};
@@ -12,15 +12,21 @@ pub(super) struct Interface {
     pub(super) name: String,
     /// `--interface NAME=DEVICE`
     pub(super) device: Option<String>,
-    pub(super) addresses: Vec<Address>,
+    addresses: Vec<Address>,
+    /// Networks of its addresses.
+    near: Networks,
+    /// Networks that prefix lengths tell of.
+    hints: Networks,
+    /// Whether it has an address that is not link-local, of IPv6 and of IPv4.
+    has_address: [bool; 2],
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Address {
-    pub(super) address: IpAddr,
-    pub(super) length: u8,
+struct Address {
+    address: IpAddr,
+    length: u8,
     /// What is to be said of it; `None`: somebody wrote it.
-    pub(super) remark: Option<String>,
+    remark: Option<String>,
 }
 
 /// Somebody who has to be reached.
@@ -34,11 +40,14 @@ struct Need {
 #[derive(Default)]
 pub(super) struct Ports {
     pub(super) interfaces: Vec<Interface>,
+    /// Their places by their names.
+    places: HashMap<String, usize>,
     needs: Vec<Need>,
-    /// Networks that prefix lengths tell of.
-    hints: Vec<(IpAddr, u8, usize)>,
+    /// Networks that prefix lengths tell of, and those of own addresses.
+    hints: Networks,
+    near: Networks,
     /// Destinations of routes.
-    routes: Vec<(IpAddr, u8)>,
+    routes: Networks,
     /// Addresses that somebody has.
     taken: HashSet<IpAddr>,
     /// Interfaces that have to have an address of this family.
@@ -48,11 +57,16 @@ pub(super) struct Ports {
 impl Ports {
     /// The place of an interface, new or not.
     pub(super) fn place(&mut self, name: &str) -> usize {
-        if let Some(place) = self.interfaces.iter().position(|it| it.name == name) {
-            return place;
+        if let Some(place) = self.places.get(name) {
+            return *place;
         }
+        self.places.insert(name.to_owned(), self.interfaces.len());
         self.interfaces.push(Interface { name: name.to_owned(), ..Interface::default() });
         self.interfaces.len() - 1
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.places.contains_key(name)
     }
 
     /// The name of the port that an interface becomes.
@@ -73,7 +87,8 @@ impl Ports {
         let place = self.place(interface);
         let useful = if address.is_ipv4() { 8..=30 } else { 16..=126 };
         if useful.contains(&length) && !is_link_local(address) {
-            self.hints.push((address, length, place));
+            self.hints.add(address, length, place);
+            self.interfaces[place].hints.add(address, length, place);
         }
     }
 
@@ -84,7 +99,7 @@ impl Ports {
     }
 
     pub(super) fn routed(&mut self, address: IpAddr, length: u8) {
-        self.routes.push((address, length));
+        self.routes.add(address, length, 0);
     }
 
     /// The interface sends from an address of this one's family, best of its network.
@@ -102,19 +117,23 @@ impl Ports {
         remark: Option<String>,
     ) {
         let place = self.place(interface);
-        if self.interfaces[place].addresses.iter().any(|own| own.address == address)
-            || self.taken.contains(&address)
-        {
+        let there = &self.interfaces[place];
+        if self.taken.contains(&address) || there.near.of(address).is_some() {
             return;
         }
-        if self.interfaces[place].addresses.iter().any(|own| covers(own.address, own.length, address)) {
-            return;
-        }
-        let hint =
-            self.hints.iter().find(|(near, length, at)| *at == place && covers(*near, *length, address));
-        let length = length.or(hint.map(|it| it.1)).unwrap_or(usual(address));
+        let hint = there.hints.of(address).map(|(length, _)| length);
+        let length = length.or(hint).unwrap_or(usual(address));
+        self.put(place, Address { address, length, remark });
+    }
+
+    fn put(&mut self, place: usize, own: Address) {
+        let Address { address, length, .. } = own;
         self.takes(address);
-        self.interfaces[place].addresses.push(Address { address, length, remark });
+        self.near.add(address, length, place);
+        let there = &mut self.interfaces[place];
+        there.near.add(address, length, place);
+        there.has_address[usize::from(address.is_ipv4())] |= !is_link_local(address);
+        there.addresses.push(own);
     }
 
     /// Makes up what is missing, and the tables.
@@ -123,19 +142,17 @@ impl Ports {
             self.place("lan");
         }
         for (place, is_ipv4, like) in std::mem::take(&mut self.sources) {
-            let has = |own: &Address| own.address.is_ipv4() == is_ipv4 && !is_link_local(own.address);
-            if !self.interfaces[place].addresses.iter().any(has) {
+            if !self.interfaces[place].has_address[usize::from(is_ipv4)] {
                 self.make_up(like, place);
             }
         }
         for Need { address, interface, is_far } in std::mem::take(&mut self.needs) {
-            let is_here = |own: &Address| covers(own.address, own.length, address);
-            let is_routed = is_far && self.routes.iter().any(|(to, length)| covers(*to, *length, address));
-            if is_routed || self.interfaces.iter().flat_map(|it| &it.addresses).any(is_here) {
+            let is_routed = is_far && self.routes.of(address).is_some();
+            if is_routed || self.near.of(address).is_some() {
                 continue;
             }
-            let hinted = self.hints.iter().find(|(near, length, _)| covers(*near, *length, address));
-            let place = interface.or(hinted.map(|it| it.2)).unwrap_or(self.interfaces.len() - 1);
+            let hinted = self.hints.of(address).map(|(_, place)| place);
+            let place = interface.or(hinted).unwrap_or(self.interfaces.len() - 1);
             self.make_up(address, place);
         }
         self.interfaces.iter().map(item).collect()
@@ -143,7 +160,7 @@ impl Ports {
 
     /// An address beside this one.
     fn make_up(&mut self, like: IpAddr, place: usize) {
-        let hint = self.hints.iter().find(|(near, length, _)| covers(*near, *length, like)).map(|it| it.1);
+        let hint = self.hints.of(like).map(|(length, _)| length);
         let lengths: &[u8] = if like.is_ipv4() { &[24, 26, 28, 30] } else { &[64, 112, 120, 126] };
         let overlaps = |length: u8| {
             let others = self.interfaces.iter().enumerate().filter(|(at, _)| *at != place);
@@ -158,17 +175,47 @@ impl Ports {
         // From the end of the network on, where gateways are seldom.
         let free = (1_u32..=5000)
             .map(|back| from_end(like, length, back))
-            .find(|it| covers(*it, length, like) && !self.taken.contains(it));
+            .take_while(|it| covers(*it, length, like))
+            .find(|it| !self.taken.contains(it));
         let Some(address) = free else { return };
         let remark =
             format!("FILL IN: {address}/{length} is made up; write this director's own address there");
-        self.takes(address);
-        self.interfaces[place].addresses.push(Address { address, length, remark: Some(remark) });
+        self.put(place, Address { address, length, remark: Some(remark) });
     }
 }
 
+/// Networks, found by an address in them.
+#[derive(Debug, Clone, Default)]
+struct Networks {
+    /// By family, prefix length and the bits before its end: the number and the interface of the first one.
+    first: HashMap<(bool, u8, u128), (usize, usize)>,
+    lengths: BTreeSet<(bool, u8)>,
+}
+
+impl Networks {
+    fn add(&mut self, address: IpAddr, length: u8, interface: usize) {
+        let number = self.first.len();
+        self.lengths.insert((address.is_ipv4(), length));
+        self.first.entry(prefix(address, length)).or_insert((number, interface));
+    }
+
+    /// The length and interface of the first that was added of those that hold the address.
+    fn of(&self, address: IpAddr) -> Option<(u8, usize)> {
+        let lengths = self.lengths.range((address.is_ipv4(), 0)..=(address.is_ipv4(), u8::MAX));
+        let found = lengths.filter_map(|(_, length)| {
+            self.first.get(&prefix(address, *length)).map(|(number, place)| (*number, *length, *place))
+        });
+        found.min().map(|(_, length, place)| (length, place))
+    }
+}
+
+fn prefix(address: IpAddr, length: u8) -> (bool, u8, u128) {
+    let before = bits(address).checked_shr(128_u32.saturating_sub(length.into())).unwrap_or(0);
+    (address.is_ipv4(), length, before)
+}
+
 fn item(interface: &Interface) -> Item {
-    let Interface { name, device, addresses } = interface;
+    let Interface { name, device, addresses, .. } = interface;
     let mut item = Item::new("[[port]]", format!("interface {name}"), None);
     item.set("name", port_name(name));
     match device {

@@ -1,12 +1,13 @@
 //! `virtual_server`, `virtual_server_group`, `real_server`
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use weir_config::model::Scheduler;
 
 use super::blocks::Node;
 use super::checks::Timing;
-use super::map::{Map, network};
+use super::map::{Group, Map, network};
 use super::source::{Fate, Plain};
 use super::write::Item;
 
@@ -14,11 +15,23 @@ const FLAGS: [&str; 7] = ["flag-1", "flag-2", "flag-3", "sh-port", "sh-fallback"
 /// Addresses of a range of a group.
 const RANGE_MAX: u32 = 1024;
 
+/// Virtual and real servers with their checks: a group of some lines is each of its addresses with all real servers.
+pub(super) const TABLES_MAX: usize = 250_000;
+
 /// Who is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Who {
     Address(IpAddr, u16),
     Mark(u32, Option<bool>),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Address(address, port) => write!(f, "{address} {port}"),
+            Who::Mark(mark, _) => write!(f, "fwmark {mark}"),
+        }
+    }
 }
 
 /// What real servers have of their virtual server.
@@ -43,15 +56,9 @@ impl Map {
             .iter()
             .find(|node| node.word == "ip_family")
             .map(|node| node.value(0) == Some("inet6"));
-        let who = self.who(block, family, &mut item);
+        let mut who = self.who(block, family, &mut item);
         if who.is_empty() {
-            self.note(
-                block.place,
-                Fate::LeftOut,
-                format!("`{}`: {}", Plain(&told), "it says no address, mark or group that is known"),
-            );
-            item.refused = Some("it says no address, mark or group that is known".to_owned());
-            self.tables.servers.push(item);
+            self.refuse(item, "it says no address, mark or group that is known".to_owned());
             return;
         }
         self.carry(block);
@@ -64,26 +71,58 @@ impl Map {
         shared.is_mark = matches!(who[0], Who::Mark(..));
         shared.has_several_ports = who.iter().any(|other| port_of(other) != shared.port);
         let protocol = self.words_of_server(block, &mut item, &mut shared);
-        let mut servers = Vec::new();
-        for node in block.below().iter().filter(|node| node.word == "real_server") {
-            let server = self.real_server(node, &shared, &mut item);
-            servers.extend(server);
-        }
+        let mut servers = self.real_servers(block, &shared, &mut item);
         hoist_checks(&mut item, &mut servers);
         self.hooks(&mut item, &mut servers);
         self.sorry_server(block, &shared, &mut item);
         item.below.extend(servers);
-        for (at, who) in who.iter().enumerate() {
-            self.serve(*who, at, &protocol, item.clone());
+        let each = item.tables();
+        let room = TABLES_MAX.saturating_sub(self.made) / each;
+        if let Some(beyond) = who.get(room) {
+            let text = format!("{}: virtual servers from {beyond} on are left out", too_many());
+            if room == 0 {
+                item.below.clear();
+                self.refuse(item, text);
+                return;
+            }
+            self.leave(block, &mut item, text);
+            who.truncate(room);
+        }
+        self.made += each * who.len();
+        let others = &who[1..];
+        let like = (!others.is_empty()).then(|| item.without_remarks());
+        self.serve(who[0], &protocol, item);
+        if let Some(like) = like {
+            others.iter().for_each(|who| self.serve(*who, &protocol, like.clone()));
         }
     }
 
-    /// One virtual server of those that a block is.
-    fn serve(&mut self, who: Who, at: usize, protocol: &str, mut item: Item) {
-        if at > 0 {
-            // They stand at the first one.
-            item.remarks.clear();
+    /// Leaves out a virtual server.
+    fn refuse(&mut self, mut item: Item, why: String) {
+        if let Some(place) = item.place {
+            self.note(place, Fate::LeftOut, format!("`{}`: {why}", Plain(&item.told)));
         }
+        item.refused = Some(why);
+        self.tables.servers.push(item);
+    }
+
+    /// As many as there is room for.
+    fn real_servers(&mut self, block: &Node, shared: &Shared, item: &mut Item) -> Vec<Item> {
+        let (mut servers, mut made) = (Vec::new(), self.made + 1);
+        for node in block.below().iter().filter(|node| node.word == "real_server") {
+            if made >= TABLES_MAX {
+                self.leave(node, item, format!("{}: this one and those behind it are left out", too_many()));
+                break;
+            }
+            let server = self.real_server(node, shared, item);
+            made += server.as_ref().map_or(0, Item::tables);
+            servers.extend(server);
+        }
+        servers
+    }
+
+    /// One virtual server of those that a block is.
+    fn serve(&mut self, who: Who, protocol: &str, mut item: Item) {
         let mut keys = Item::new("", String::new(), None);
         let wanted = match who {
             Who::Address(address, port) => format!("{protocol}-{address}-{port}"),
@@ -132,18 +171,13 @@ impl Map {
         {
             None => {
                 self.served.insert(words, item.told.clone());
+                self.tables.servers.push(item);
             }
-            Some(text) => {
-                item.refused = Some(text.clone());
-                if let Some(place) = item.place {
-                    self.note(place, Fate::LeftOut, format!("`{}`: {text}", Plain(&item.told)));
-                }
-            }
+            Some(text) => self.refuse(item, text),
         }
-        self.tables.servers.push(item);
     }
 
-    /// The addresses or marks of a virtual server.
+    /// The addresses or marks of a virtual server, one more than there is room for at most.
     fn who(&mut self, block: &Node, family: Option<bool>, item: &mut Item) -> Vec<Who> {
         match block.value(0) {
             Some("fwmark") => {
@@ -152,10 +186,17 @@ impl Map {
             }
             Some("group") => {
                 let name = block.value(1).unwrap_or_default();
-                let entries = self.groups.remove(name).unwrap_or_default();
+                let most = TABLES_MAX.saturating_sub(self.made) + 1;
                 self.used_groups.insert(name.to_owned());
-                let who = entries.iter().flat_map(|entry| self.entry(entry, item)).collect();
-                self.groups.insert(name.to_owned(), entries);
+                let all: Vec<Who> = match self.groups.remove(name) {
+                    Some(Group::Lines(lines)) => {
+                        lines.iter().flat_map(|line| self.entry(line, item)).take(most).collect()
+                    }
+                    Some(Group::Read(all)) => all,
+                    None => return Vec::new(),
+                };
+                let who = all.iter().take(most).copied().collect();
+                self.groups.insert(name.to_owned(), Group::Read(all));
                 who
             }
             Some(text) => {
@@ -510,8 +551,8 @@ impl Map {
 
     /// `[[mark]]` for what netfilter marks there.
     pub(super) fn marks(&mut self) -> Vec<Item> {
-        let mut items = Vec::new();
-        for (number, ((mark, is_ipv6), place)) in std::mem::take(&mut self.marks).into_iter().enumerate() {
+        let (mut items, mut last) = (Vec::new(), 0);
+        for ((mark, is_ipv6), place) in std::mem::take(&mut self.marks) {
             let mut item = Item::new("[[mark]]", format!("fwmark {mark}"), Some(place));
             item.set("mark", i64::from(mark));
             let made = |back: u32| match is_ipv6 {
@@ -520,9 +561,9 @@ impl Map {
                 }
                 false => IpAddr::from(Ipv4Addr::from_bits(0xc633_6400 + back)),
             };
-            let Some(address) = (number as u32 + 1..).map(made).find(|it| !self.ports.is_taken(*it)) else {
-                continue;
-            };
+            let Some(number) = (last + 1..).find(|back| !self.ports.is_taken(made(*back))) else { continue };
+            last = number;
+            let address = made(number);
             self.ports.takes(address);
             let text = format!(
                 "FILL IN: netfilter's rules that give the mark {mark} are not in keepalived.conf (`iptables-save -t mangle`, `nft list ruleset`): write its addresses, and `ports` and `protocols`; {address} is made up"
@@ -533,6 +574,11 @@ impl Map {
         }
         items
     }
+}
+
+/// Why something is left out at the limit.
+pub(super) fn too_many() -> String {
+    format!("a file gets at most {TABLES_MAX} virtual and real servers with their checks")
 }
 
 /// `quorum` and `hysteresis` as keepalived corrects them.

@@ -70,11 +70,21 @@ impl Source {
 /// Text of a file for a terminal, which would obey what a file holds by mistake, and for a comment, which ends with its line.
 pub(super) struct Plain<'a>(pub(super) &'a str);
 
+impl Plain<'_> {
+    /// It is shown as it is.
+    pub(super) fn is_shown_whole(&self) -> bool {
+        self.0.len() <= SHOWN_MAX && !self.0.chars().any(char::is_control)
+    }
+}
+
 /// Letters of a word that are shown.
 const SHOWN_MAX: usize = 120;
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_shown_whole() {
+            return f.write_str(self.0);
+        }
         for letter in self.0.chars().take(SHOWN_MAX) {
             match letter.is_control() {
                 true => write!(f, "{}", letter.escape_default())?,

@@ -1,5 +1,6 @@
 //! `vrrp_instance`
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::blocks::Node;
@@ -23,6 +24,8 @@ struct Draft<'a> {
     is_master: bool,
     virtual_mac: bool,
     addresses: Vec<IpAddr>,
+    /// The same, to be found.
+    has: HashSet<IpAddr>,
     own: Option<(&'a Node, IpAddr)>,
     authentication: Option<&'a Node>,
     /// Blocks, which add up.
@@ -151,7 +154,7 @@ impl Map {
                 continue;
             }
             self.ports.takes(address);
-            if draft.addresses.contains(&address) {
+            if !draft.has.insert(address) {
                 self.leave(node, item, "the instance has this address already");
                 continue;
             }
@@ -206,7 +209,7 @@ impl Map {
                 continue;
             }
             let mut track = Item::new("[[vrrp.track]]", node.told(), Some(node.place));
-            match self.ports.interfaces.iter().any(|it| it.name == name) {
+            match self.ports.has(name) {
                 true => self.carry(node),
                 false => self.remark(
                     node,
@@ -251,14 +254,14 @@ impl Map {
 
     fn finish_instance(&mut self, draft: Draft<'_>, item: &mut Item) {
         let interface = draft.interface.unwrap_or("lan");
-        let mut addresses = draft.addresses;
+        let (mut addresses, mut has) = (draft.addresses, draft.has);
         for block in &draft.excluded {
             self.carry(block);
             for node in block.below() {
                 match network(&node.word) {
                     Some((address, _))
                         if addresses.first().is_some_and(|first| first.is_ipv4() == address.is_ipv4())
-                            && !addresses.contains(&address) =>
+                            && has.insert(address) =>
                     {
                         let text = "it is in the advertisements here; every director of the group has to list it so";
                         self.remark(node, item, text);

@@ -1,5 +1,8 @@
 //! keepalived's words: which open blocks, and what becomes of those that weir's file has nothing for.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// Blocks that stand in no other.
 const TOP: [&str; 14] = [
     "global_defs",
@@ -329,7 +332,6 @@ const WORDS: &[(Absent, &[&str])] = &[
             "lvs_netlink_monitor_rcv_bufs",
             "lvs_netlink_monitor_rcv_bufs_force",
             "process_monitor_rcv_bufs",
-            "rs_init_notifies",
             "vrrp_rx_bufs_policy",
             "vrrp_rx_bufs_multiplier",
             "kernel_rx_buf_size",
@@ -462,7 +464,11 @@ const CARRIED: &[&str] = &[
 
 /// What becomes of a word; `None`: keepalived does not know it, or not here.
 pub(super) fn absent(word: &str) -> Option<Absent> {
-    WORDS.iter().find(|(_, words)| words.contains(&word)).map(|(absent, _)| *absent)
+    static BY_WORD: LazyLock<HashMap<&str, Absent>> = LazyLock::new(|| {
+        let words = WORDS.iter().flat_map(|(absent, words)| words.iter().map(move |word| (*word, *absent)));
+        words.collect()
+    });
+    BY_WORD.get(word).copied()
 }
 
 /// The word that somebody meant.
@@ -480,6 +486,12 @@ mod tests {
         for word in CARRIED.iter().filter(|word| !["user", "type"].contains(word)) {
             assert_eq!(absent(word), None, "{word}");
         }
+        let all: Vec<&str> = WORDS.iter().flat_map(|(_, words)| *words).copied().collect();
+        assert_eq!(
+            all.iter().collect::<std::collections::HashSet<_>>().len(),
+            all.len(),
+            "a word stands twice"
+        );
         assert_eq!(meant("weigth"), Some("weight"));
         assert_eq!(meant("connetc_port"), Some("connect_port"));
         assert_eq!(meant("SMTP_CHEKC"), Some("SMTP_CHECK"));

@@ -1,7 +1,9 @@
 //! weir's file as it is made: tables with their keys, and a comment for what is to be known.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::rc::Rc;
 
 use toml_edit::{Array, Value};
 
@@ -16,7 +18,7 @@ pub(super) struct Item {
     pub(super) told: String,
     /// Where that stands.
     pub(super) place: Option<Place>,
-    pub(super) remarks: Vec<String>,
+    pub(super) remarks: Remarks,
     pub(super) keys: Vec<Key>,
     pub(super) below: Vec<Item>,
     /// Why weir does not take it.
@@ -32,7 +34,15 @@ pub(super) struct Key {
 
 impl Item {
     pub(super) fn new(head: &'static str, told: String, place: Option<Place>) -> Self {
-        Self { head, told, place, remarks: Vec::new(), keys: Vec::new(), below: Vec::new(), refused: None }
+        Self {
+            head,
+            told,
+            place,
+            remarks: Remarks::default(),
+            keys: Vec::new(),
+            below: Vec::new(),
+            refused: None,
+        }
     }
 
     pub(super) fn set(&mut self, name: &'static str, value: impl Into<Value>) {
@@ -56,10 +66,28 @@ impl Item {
     }
 
     pub(super) fn remark(&mut self, text: impl Into<String>) {
-        let text = text.into();
-        if !self.remarks.contains(&text) {
-            self.remarks.push(text);
+        let text: Rc<str> = text.into().into();
+        if self.remarks.said.insert(text.clone()) {
+            self.remarks.list.push(text);
         }
+    }
+
+    /// The table with those below it, and no remarks: they stand at another one that is like it.
+    pub(super) fn without_remarks(&self) -> Item {
+        Item {
+            remarks: Remarks::default(),
+            below: self.below.iter().map(Item::without_remarks).collect(),
+            told: self.told.clone(),
+            keys: self.keys.clone(),
+            refused: self.refused.clone(),
+            ..*self
+        }
+    }
+
+    /// How many tables it is with those below it; long values count as several.
+    pub(super) fn tables(&self) -> usize {
+        let bytes: usize = self.keys.iter().map(|key| key.value.to_string().len()).sum();
+        1 + bytes / TABLE_BYTES + self.below.iter().map(Item::tables).sum::<usize>()
     }
 
     /// The table at this way through tables and those below them.
@@ -81,6 +109,16 @@ impl Item {
     }
 }
 
+/// Bytes of values that count as one table more. Few tables have as many.
+const TABLE_BYTES: usize = 256;
+
+/// Sentences in their order, each once. There may be as many as the source has lines.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Remarks {
+    pub(super) list: Vec<Rc<str>>,
+    said: HashSet<Rc<str>>,
+}
+
 /// An array of texts.
 pub(super) fn texts(texts: impl IntoIterator<Item = impl Into<String>>) -> Value {
     Value::Array(texts.into_iter().map(Into::into).collect::<Array>())
@@ -90,7 +128,7 @@ pub(super) fn texts(texts: impl IntoIterator<Item = impl Into<String>>) -> Value
 pub(super) type Places = Vec<(Range<usize>, Vec<usize>)>;
 
 /// The text of all tables, behind what is said first.
-pub(super) fn text(first: &[String], items: &[Item]) -> (String, Places) {
+pub(super) fn text(first: &[Rc<str>], items: &[Item]) -> (String, Places) {
     let (mut text, mut places) = (String::new(), Places::new());
     for line in first {
         comment(&mut text, "", line);
@@ -104,7 +142,7 @@ pub(super) fn text(first: &[String], items: &[Item]) -> (String, Places) {
 fn write_item(item: &Item, way: &mut Vec<usize>, text: &mut String, places: &mut Places) {
     let indent = if way.len() > 1 { "  " } else { "" };
     text.push('\n');
-    for remark in &item.remarks {
+    for remark in &item.remarks.list {
         comment(text, indent, remark);
     }
     if let Some(why) = &item.refused {
@@ -130,7 +168,11 @@ fn write_item(item: &Item, way: &mut Vec<usize>, text: &mut String, places: &mut
 /// Letters of a line of comment.
 const COLUMNS: usize = 110;
 
-fn comment(text: &mut String, indent: &str, comment: &str) {
+pub(super) fn comment(text: &mut String, indent: &str, comment: &str) {
+    if !comment.is_empty() && comment.len() + indent.len() + 2 <= COLUMNS && Plain(comment).is_shown_whole() {
+        let _ = writeln!(text, "{indent}# {comment}");
+        return;
+    }
     let mut line = String::new();
     for word in comment.split_whitespace() {
         if !line.is_empty() && indent.len() + 3 + line.len() + word.len() > COLUMNS {

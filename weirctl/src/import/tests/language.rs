@@ -166,18 +166,62 @@ fn files_are_included_with_globs_and_no_loop() {
 }
 
 #[test]
-fn ten_megabytes_are_read_at_once() {
+fn what_includes_read_has_a_limit_also_of_comments() {
+    let directory = std::env::temp_dir().join(format!("weirctl-import-much-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let main = directory.join("keepalived.conf");
+    std::fs::write(directory.join("comments"), format!("#{}\n", "x".repeat(8 << 20))).unwrap();
+    std::fs::write(&main, "include comments\n".repeat(5)).unwrap();
+    assert!(keepalived(&main, &[], None).is_ok());
+    std::fs::write(&main, "include comments\n".repeat(9)).unwrap();
+    let problem = keepalived(&main, &[], None).err().unwrap();
+    // Notes of files that are not there count as well.
+    std::fs::write(&main, "include x\n".repeat(1_000_000)).unwrap();
+    let other = keepalived(&main, &[], None).err().unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    for problem in [problem, other] {
+        contains(&problem, "definitions, sequences and included files make more than 64 MiB of it");
+    }
+}
+
+#[test]
+fn ten_megabytes_of_unknown_words_are_imported_at_once() {
     let mut text = String::new();
-    for number in 0..2_000_u32 {
-        text += &format!(
-            "# {}\nvirtual_server 192.0.{}.{} 80 {{\n}}\n",
-            "x".repeat(5_000),
-            number / 250,
-            number % 250 + 1
-        );
+    for number in 0.. {
+        if text.len() > 10_000_000 {
+            break;
+        }
+        text += &format!("w{number} x\n");
     }
     let begun = std::time::Instant::now();
-    let source = lexer::read_text(Path::new("k"), text.as_bytes(), None).unwrap();
-    assert!(text.len() > 10_000_000 && source.lines.len() == 4_000);
-    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    let made = imported(&text).unwrap();
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    assert!(made.report.lines().count() > 900_000);
+    // One remark for each does not fit.
+    assert!(made.report.contains(" MiB, and weir loads none of more than 16 MiB"));
+    assert!(made.text.starts_with("# FILL IN: weir refuses 1 things of this file"));
+}
+
+#[test]
+fn long_lines_are_read_in_one_pass() {
+    let begun = std::time::Instant::now();
+    for line in ["${".repeat(1_000_000), format!("aaa${{{}", "}".repeat(2_000_000))] {
+        let _ = imported(&line);
+    }
+    // The same names, addresses and interfaces many times, and different ones.
+    let same = "vrrp_instance A {\n interface eth0\n}\n".repeat(20_000);
+    let many: String =
+        (0..20_000_u32).map(|it| format!("10.{}.{}.1 dev eth{it}\n", it / 200, it % 200)).collect();
+    let mut map = Map::default();
+    let mut head = Item::new("", String::new(), None);
+    for text in [
+        same,
+        format!("static_ipaddress {{\n{many}}}\nvrrp_instance B {{\n virtual_ipaddress {{\n{many}}}\n}}\n"),
+    ] {
+        let mut source = lexer::read_text(Path::new("k"), text.as_bytes(), None).unwrap();
+        let tree = blocks::tree(&mut source).unwrap();
+        map.whole(&tree, &mut head);
+    }
+    assert_eq!(map.tables.vrrp.len(), 20_001);
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
 }

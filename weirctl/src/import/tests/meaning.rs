@@ -202,9 +202,39 @@ fn what_weir_still_refuses_is_said() {
 }
 
 #[test]
+fn a_file_of_some_lines_does_not_become_millions_of_tables() {
+    let ranges: String = (0..400)
+        .map(|it| format!("10.{}.{}.0-10.{}.{}.255 80\n", it / 64, it % 64 * 4, it / 64, it % 64 * 4 + 3))
+        .collect();
+    let real: String = (1..250).map(|it| format!("real_server 192.0.2.{it} 80 {{\n}}\n")).collect();
+    let text = format!(
+        "virtual_server_group G {{\n x\n {ranges}}}\nvirtual_server group G {{\n weigth 1\n{real}}}\n\
+         virtual_server group G {{\n{real}}}\nvirtual_server 192.0.2.250 80 {{\n}}\n"
+    );
+    let mut source = lexer::read_text(Path::new("k"), text.as_bytes(), None).unwrap();
+    let tree = blocks::tree(&mut source).unwrap();
+    let mut map = Map::default();
+    map.whole(&tree, &mut Item::new("", String::new(), None));
+    let tables: usize = map.tables.servers.iter().map(Item::tables).sum();
+    assert!(map.tables.servers.len() == 1002 && tables < 251_000, "{} {tables}", map.tables.servers.len());
+    let told: Vec<&str> = map.notes.iter().map(|note| note.text.as_str()).collect();
+    let limit = "a file gets at most 250000 virtual and real servers with their checks";
+    for (words, many) in [
+        (format!("`virtual_server`: {limit}: virtual servers from 10.0.3.232 80 on are left out"), 1),
+        (format!("`virtual_server group G`: {limit}: virtual servers from 10.0.0.0 80 on are left out"), 1),
+        ("`x`: this is no address, and no range of at most 1024".to_owned(), 1),
+    ] {
+        assert_eq!(told.iter().filter(|it| **it == words).count(), many, "{words} in {told:?}");
+    }
+    // What is to be known stands at the first.
+    let remarks: Vec<usize> = map.tables.servers.iter().map(|it| it.remarks.list.len()).collect();
+    assert!(remarks[0] > 0 && remarks[1] == 0, "{remarks:?}");
+}
+
+#[test]
 fn what_would_take_too_long_to_leave_out_stays_and_is_said() {
     let mut items = vec![Item::new("[[virtual_server]]", "x".to_owned(), None)];
-    let refused = leave_refused(&[], &mut items, &mut Vec::new(), 0);
+    let (_, refused) = leave_refused(&[], &mut items, &mut Vec::new(), 0);
     assert!(!refused.is_empty() && items[0].refused.is_none(), "{refused:?}");
     leave_refused(&[], &mut items, &mut Vec::new(), PARSED_MAX);
     assert!(items[0].refused.is_some());
