@@ -185,18 +185,18 @@ fn what_includes_read_has_a_limit_also_of_comments() {
 }
 
 #[test]
-fn ten_megabytes_of_unknown_words_are_imported_at_once() {
+fn megabytes_of_unknown_words_take_no_longer_for_each_than_a_few() {
     let mut text = String::new();
     for number in 0.. {
-        if text.len() > 10_000_000 {
+        if text.len() > 4_000_000 {
             break;
         }
         text += &format!("w{number} x\n");
     }
     let begun = std::time::Instant::now();
     let made = imported(&text).unwrap();
-    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
-    assert!(made.report.lines().count() > 900_000);
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    assert!(made.report.lines().count() > 400_000);
     // One remark for each does not fit.
     assert!(made.report.contains(" MiB, and weir loads none of more than 16 MiB"));
     assert!(made.text.starts_with("# FILL IN: weir refuses 1 things of this file"));
