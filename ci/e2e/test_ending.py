@@ -1,11 +1,19 @@
-"""How weir ends: what it still does when it was told to stop."""
+"""How weir ends: what it still does when it was told to stop, and what becomes of a panic."""
 
+import json
+import os
+import pathlib
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 import unittest
 
 import lab
 import ptrace
+import test_kept
 
 VRRP = """
 [[vrrp]]
@@ -84,7 +92,7 @@ class Linger(unittest.TestCase):
                 lab.run("client", "ip", "neigh", "del", vip, "dev", "outer")
                 self.assertEqual(arp_answers(vip), 0)
                 self.assertEnds(weir, begin, 4, 8)
-            shown = lab.subprocess.run(["tcpdump", "-nnv", "-r", str(path), "vrrp"], capture_output=True, text=True, check=True)
+            shown = subprocess.run(["tcpdump", "-nnv", "-r", str(path), "vrrp"], capture_output=True, text=True, check=True)
             adverts = [line for line in shown.stdout.splitlines() if "Advertisement" in line]
             self.assertIn("prio 0", adverts[-1])
             self.assertNotIn("prio 0", "".join(adverts[:-1]))
@@ -112,6 +120,102 @@ class Linger(unittest.TestCase):
                 while time.monotonic() - begin < 1.5:
                     lab.answers(vip, 1)
                 self.assertEnds(weir, begin, 3, 12, status=1)
-            shown = lab.subprocess.run(["tcpdump", "-nnv", "-r", str(path), "vrrp"], capture_output=True, text=True, check=True)
+            shown = subprocess.run(["tcpdump", "-nnv", "-r", str(path), "vrrp"], capture_output=True, text=True, check=True)
             self.assertIn("prio 0", shown.stdout)
             self.assertIn("weir-control hangs", weir.said())
+
+
+# Sends a datagram at which a build with the feature panic-on panics, from this port.
+DEADLY = """
+import socket, sys
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.bind(("", int(sys.argv[2])))
+sender.sendto(b"weir, panic", (sys.argv[1], 9))
+"""
+
+
+def panicking():
+    """A build that panics at certain frames: `$WEIR_PANICS`, else where ci/test has it."""
+    target = os.environ.get("CARGO_TARGET_DIR", str(lab.ROOT / "target"))
+    return os.environ.get("WEIR_PANICS", f"{target}/panic-on/weir")
+
+
+class Panic(unittest.TestCase):
+    """A worker panics at a frame."""
+
+    def setUp(self):
+        if not os.access(panicking(), os.X_OK):
+            self.skipTest("no build with the feature panic-on; ci/test makes one")
+        self.crashes = pathlib.Path(tempfile.mkdtemp(prefix="crashes-", dir=lab.RUN))
+        self.addCleanup(shutil.rmtree, self.crashes, ignore_errors=True)
+
+    def weir(self, place, more="", where=None):
+        """One that panics, keeps connections, and has its notes in the test's folder."""
+        where = self.crashes if where is None else where
+        text = f'[control]\ncrash_directory = "{where}"\n\n' + test_kept.keeping(place, "capacity = 4096") + more
+        weir = lab.Weir(text, environment={"WEIR": panicking()})
+        weir.may_end_with = {0, 1}
+        return weir
+
+    def kill(self, weir, port=5555):
+        """It panics at a frame of the flow from this port of the client's, and ends."""
+        lab.run("client", sys.executable, "-c", DEADLY, lab.VIPS["nat"], str(port), check=True)
+        self.assertEqual(weir.process.wait(lab.BUSY_SECONDS), 1, weir.said())
+
+    def files(self):
+        """Names of the files with frames."""
+        return sorted(path.name for path in self.crashes.glob("crash-*.pcapng"))
+
+    def test_it_is_named_and_kept_and_the_flow_is_dropped_after_the_second_time(self):
+        addresses = list(lab.VIPS.values())
+        count = test_kept.COUNT * len(addresses)
+        with test_kept.keeper() as (place, _), self.weir(place) as weir, test_kept.Steady(*addresses) as steady:
+            self.kill(weir)
+            self.assertIn("worker 0 has panicked: VRRP lets go, and weir ends", weir.said())
+            self.assertEqual(len(self.files()), 1)
+            shown = subprocess.run(["tcpdump", "-nnA", "-r", str(self.crashes / self.files()[0])], capture_output=True, text=True)
+            self.assertIn("weir, panic", shown.stdout)
+            self.assertIsNone(json.loads((self.crashes / "crashes.json").read_text())[0]["flow"])
+            weir.start()
+            self.assertIn("bursts are taken frame by frame", weir.said())
+            self.assertEqual(steady.again(), {"answered": count, "failed": []})
+            self.kill(weir)
+            self.assertRegex(weir.said(), r"the frame that the worker panicked at is of the flow \S+ port 5555 to \S+ port 9")
+            weir.start()
+            self.assertRegex(weir.said(), "port 5555 to .* this flow is dropped for")
+            lab.run("client", sys.executable, "-c", DEADLY, lab.VIPS["nat"], "5555", check=True)
+            lab.wait_for("the drop", lambda: weir.metrics().total("weir_drops_total", reason="suspect") == 1, 5)
+            self.assertEqual(steady.again(), {"answered": count, "failed": []})
+            # Another flow is another one.
+            self.kill(weir, 5556)
+            weir.start()
+            for port in (5555, 5556):
+                lab.run("client", sys.executable, "-c", DEADLY, lab.VIPS["nat"], str(port), check=True)
+            lab.wait_for("the drops", lambda: weir.metrics().total("weir_drops_total", reason="suspect") == 2, 5)
+            self.assertEqual(steady.again(), {"answered": count, "failed": []})
+            self.assertEqual(len(self.files()), 3)
+            self.assertEqual({path.stat().st_mode & 0o777 for path in self.crashes.iterdir()}, {0o600})
+
+    def test_vrrp_lets_go_also_where_the_worker_sends_for_it(self):
+        vip = lab.VIPS["dr"]
+        with test_kept.keeper() as (place, _), self.weir(place, VRRP.format(vip)) as weir:
+            lab.wait_for("mastership", lambda: is_master(weir), 10)
+            with lab.capture("client", "outer") as path:
+                begin = time.monotonic()
+                self.kill(weir)
+                self.assertLess(time.monotonic() - begin, 3)
+            shown = subprocess.run(["tcpdump", "-nnv", "-r", str(path), "vrrp"], capture_output=True, text=True, check=True)
+            self.assertIn("prio 0", [line for line in shown.stdout.splitlines() if "Advertisement" in line][-1])
+
+    def test_without_a_directory_nothing_is_kept_and_one_that_can_not_be_made_is_said(self):
+        place_of_file = self.crashes / "file"
+        place_of_file.write_text("")
+        with test_kept.keeper() as (place, _), self.weir(place, where="") as weir:
+            for _ in range(2):
+                self.kill(weir)
+                weir.file.write_text(weir.file.read_text().replace('crash_directory = ""',
+                                                                   f'crash_directory = "{place_of_file / "folder"}"'))
+                weir.start()
+            self.assertIn("the panic is not kept in", weir.said())
+            self.assertNotIn("this flow is dropped", weir.said())
+        self.assertEqual(list(self.crashes.iterdir()), [place_of_file])

@@ -136,6 +136,8 @@ pub struct Control {
     pub core_dumps: bool,
     /// What the file says; see [`Config::linger`].
     pub linger: Option<Duration>,
+    /// Where panics and the frames of them are kept; `None`: nowhere.
+    pub crash_directory: Option<PathBuf>,
 }
 
 /// `[http]`: metrics, readiness, API.

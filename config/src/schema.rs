@@ -96,6 +96,7 @@ pub(crate) struct Control {
     pub(crate) group: Field<Text>,
     pub(crate) core_dumps: Field<Boolean>,
     pub(crate) linger: Field<Number>,
+    pub(crate) crash_directory: Field<Text>,
 }
 
 /// `[http]`

@@ -131,6 +131,7 @@ fn control(file: &File, root: &mut Table<'_>) -> Control {
         account: None,
         core_dumps: false,
         linger: None,
+        crash_directory: Some(PathBuf::from("/var/lib/weir")),
     };
     let Some((Tabular(written), at)) = root.value(&file.control) else { return control };
     let mut table = root.inner(at);
@@ -143,6 +144,9 @@ fn control(file: &File, root: &mut Table<'_>) -> Control {
     control.core_dumps = table.boolean(&written.core_dumps, false).into_inner();
     let linger = table.seconds(&written.linger, "linger", LINGER_SECS, 0.0).into_inner();
     control.linger = written.linger.is_some().then(|| Duration::from_secs_f64(linger));
+    if let Some(directory) = table.parsed(&written.crash_directory, values::crash_directory) {
+        control.crash_directory = directory.into_inner();
+    }
     let user = table.parsed(&written.user, health::own_account);
     let group = table.parsed(&written.group, health::own_account);
     match (&user, &group) {

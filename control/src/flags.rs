@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 use tokio::sync::Notify;
+use tracing::error;
 
 use crate::signals;
 use crate::threads::{Role, Threads};
@@ -59,6 +60,13 @@ impl Flags {
             true => Duration::ZERO,
             false => Duration::from_millis(self.wishes.linger_ms.load(SeqCst)),
         }
+    }
+
+    /// The end, since this thread has panicked. What the panic said is in the log.
+    pub(crate) fn panicked(&self, role: Role) {
+        self.threads.panicked(role);
+        error!("{role} has panicked: VRRP lets go, and weir ends");
+        self.fail();
     }
 
     /// The end, for a failure. Where weir serves, VRRP lets go first.

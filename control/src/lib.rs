@@ -7,6 +7,7 @@ mod certificate;
 mod cli;
 mod compare;
 mod control;
+mod crash;
 mod desired;
 mod early;
 mod examine;

@@ -28,6 +28,7 @@ use weir_health::checker::{Checker, Handle};
 use crate::apply::Apply;
 use crate::carrier::Carrier;
 use crate::control::{Control, Doors};
+use crate::crash::{Crashes, Lesson};
 use crate::flags::{FAILED, Flags};
 use crate::health::{ForwardingWays, HealthThread};
 use crate::host::Host;
@@ -98,7 +99,7 @@ pub(crate) fn prepare(
     path: &Path,
     (config, editor): (Config, Editor),
     ports: &mut Ports,
-    offer: Offer,
+    (offer, lesson): (Offer, &Lesson),
 ) -> Result<Prepared> {
     let count = ports.queues.len();
     ports.warn_of_distance(&config, &lcores.of_workers);
@@ -156,6 +157,7 @@ pub(crate) fn prepare(
             transmit: queues.transmit,
             sleep,
             epoch,
+            caution: lesson.caution.clone(),
         });
     }
     info!(
@@ -253,7 +255,7 @@ pub(crate) fn run(
     (eal, lcores): (&Eal, &Lcores),
     prepared: Prepared,
     doors: Doors,
-    identity: &Identity,
+    (identity, crash_directory): (&Identity, Option<&Path>),
     flags: Flags,
 ) -> Result<()> {
     let Prepared { workers, control, host, checker, health, vrrp, rights } = prepared;
@@ -264,6 +266,7 @@ pub(crate) fn run(
     if let Err(problem) = dpdk::files::close_on_exec() {
         warn!("programs started by weir will have its files open: {problem}");
     }
+    let crashes = Crashes::start(crash_directory, lcores.control_cpus(), &flags)?;
     let spawner = Spawner::new(flags.clone(), lcores.control.clone(), rights);
     let health = HealthThread::start(checker, health, &spawner)?;
     let control = move |flags: &Flags, _: &Pulse| control.run(doors, flags, count);
@@ -286,17 +289,17 @@ pub(crate) fn run(
     let mut running = Vec::new();
     if lcores.workers.is_empty() {
         for (number, worker) in workers.into_iter().enumerate() {
-            guarded(&flags, AtEnd::GoOn, || {
-                run_worker(number, worker, &flags);
+            guarded(&flags, Role::Worker(number), AtEnd::GoOn, || {
+                run_worker(number, worker, &crashes, &flags);
                 Ok(())
             });
         }
     } else {
         for ((number, worker), &lcore) in workers.into_iter().enumerate().zip(&lcores.workers) {
-            let theirs = flags.clone();
+            let (theirs, crashes) = (flags.clone(), crashes.clone());
             let work = move || {
                 rights.take(Role::Worker(number));
-                run_worker(number, worker, &theirs);
+                run_worker(number, worker, &crashes, &theirs);
             };
             let launched = eal.launch(lcore, Box::new(work));
             if let Err(problem) = launched {
@@ -319,6 +322,12 @@ pub(crate) fn run(
     // Hooks and checks are ended in time, by this thread.
     flags.wishes.waiting_for(Role::Health.to_string());
     health.stop();
+    flags.wishes.waiting_for("the notes of a panic");
+    crashes.finish();
+    if flags.threads.that_panicked().iter().any(|role| matches!(role, Role::Worker(_))) {
+        // What it held may be half changed, and EAL's memory with it: nothing is given back.
+        signals::end(FAILED);
+    }
     flags.wishes.waiting_for("the end of the devices and of EAL");
     if flags.failed.load(SeqCst) {
         bail!("stopped after a failure");
@@ -346,9 +355,10 @@ fn end_workers(eal: &Eal, running: &[LcoreId], flags: &Flags) {
     }
 }
 
-fn run_worker(number: usize, worker: Worker, flags: &Flags) {
+fn run_worker(number: usize, worker: Worker, crashes: &Crashes, flags: &Flags) {
     let _presence = flags.threads.enter(Role::Worker(number));
-    worker.run(&flags.stop, || {
+    let started = || {
         flags.polling.fetch_add(1, SeqCst);
-    });
+    };
+    worker.run(&flags.stop, started, |crash| crashes.note(number, crash));
 }

@@ -12,6 +12,9 @@ pub(crate) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     changed.compare("`user` of [control]", &old.control.user, &new.control.user);
     changed.compare("`group` of [control]", &old.control.group, &new.control.group);
     changed.compare("`core_dumps` of [control]", &old.control.core_dumps, &new.control.core_dumps);
+    let crashes =
+        |config: &Config| config.control.crash_directory.as_ref().map(|path| path.display().to_string());
+    changed.compare("`crash_directory` of [control]", &crashes(old), &crashes(new));
     changed.compare("`listen` of [http]", &old.http.listen, &new.http.listen);
     changed.compare("`hosts` of [http]", &old.http.hosts, &new.http.hosts);
     changed.compare("`mbufs` of [memory]", &old.memory.mbufs, &new.memory.mbufs);
@@ -114,6 +117,7 @@ mod tests {
             ("control", "group") => "\"daemon\"\nuser = \"daemon\"",
             ("control", "core_dumps") => "true",
             ("control", "linger") => "5",
+            ("control", "crash_directory") => "\"\"",
             ("http", "listen") => "\"127.0.0.1:9999\"",
             ("http", "hosts") => "[\"weir.example.org\"]",
             ("http", "tls_certificate") => "\"/etc/weir/cert.pem\"",

@@ -85,7 +85,7 @@ impl Spawner {
             let presence = flags.threads.enter(role);
             cores.take(role);
             rights.take(role);
-            guarded(&flags, at_end, || work(&flags, presence.pulse()));
+            guarded(&flags, role, at_end, || work(&flags, presence.pulse()));
         };
         let thread = thread::Builder::new().name(role.to_string()).spawn(run);
         // Those that run already are told.
@@ -94,7 +94,7 @@ impl Spawner {
 }
 
 /// Does work whose failure or panic is the end of weir.
-pub(crate) fn guarded(flags: &Flags, at_end: AtEnd, work: impl FnOnce() -> Result<()>) {
+pub(crate) fn guarded(flags: &Flags, role: Role, at_end: AtEnd, work: impl FnOnce() -> Result<()>) {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) if at_end == AtEnd::GoOn => {}
         Ok(Ok(())) => flags.stop(),
@@ -102,8 +102,7 @@ pub(crate) fn guarded(flags: &Flags, at_end: AtEnd, work: impl FnOnce() -> Resul
             error!("{problem:#}");
             flags.fail();
         }
-        // What it said is in the log.
-        Err(_) => flags.fail(),
+        Err(_) => flags.panicked(role),
     }
 }
 
@@ -143,16 +142,19 @@ mod tests {
 
     #[test]
     fn a_thread_that_fails_or_panics_ends_weir() {
-        let ends = |at_end, work: fn() -> Result<()>| {
+        let mut said = Vec::new();
+        let mut ends = |at_end, work: fn() -> Result<()>| {
             let flags = Flags::default();
             let spawner = Spawner::new(flags.clone(), Cores::Floating(allowed().into()), RIGHTS);
             spawner.spawn(Role::Host, at_end, move |_, _| work()).unwrap().join().unwrap();
             assert!(flags.threads.roles().is_empty());
+            said.push(flags.threads.that_panicked());
             (flags.is_stopping(), flags.failed.load(std::sync::atomic::Ordering::SeqCst))
         };
         assert_eq!(ends(AtEnd::GoOn, || Ok(())), (false, false));
         assert_eq!(ends(AtEnd::Stop, || Ok(())), (true, false));
         assert_eq!(ends(AtEnd::GoOn, || anyhow::bail!("no runtime")), (true, true));
         assert_eq!(ends(AtEnd::GoOn, || panic!("a fault")), (true, true));
+        assert_eq!(said, [vec![], vec![], vec![], vec![Role::Host]]);
     }
 }

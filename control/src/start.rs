@@ -18,7 +18,7 @@ use crate::flags::{BAD_INPUT, FAILED, Flags};
 use crate::http::{Keyring, Keys};
 use crate::rights::Identity;
 use crate::socket::ControlSocket;
-use crate::{early, http, kept, lasting, lifecycle, log, nodes, ports, rights, routes, signals};
+use crate::{crash, early, http, kept, lasting, lifecycle, log, nodes, ports, rights, routes, signals};
 
 /// Does what the command line says. Returns the exit status.
 pub fn weir(arguments: &[String]) -> ExitCode {
@@ -130,8 +130,10 @@ fn run(
 ) -> anyhow::Result<()> {
     let listener = http::bind(config.http.listen)?;
     let doors = Doors { http: listener, keys, control: ControlSocket::of(&config.control)? };
+    let crash_directory = config.control.crash_directory.clone();
+    let lesson = crash::learn(crash_directory.as_deref());
+    let offer = kept::Offer::of(&config, lesson.distrust);
     let identity = Identity::of(&config, &line.own.config, doors.control.is_some());
-    let offer = kept::Offer::of(&config);
     let arguments = line.eal_arguments();
     let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
     for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {
@@ -152,9 +154,14 @@ fn run(
         return Ok(());
     }
     let editor = Editor::new(source, &config);
-    let prepared =
-        lifecycle::prepare((&eal, &lcores), &line.own.config, (config, editor), &mut ports, offer)?;
-    lifecycle::run((&eal, &lcores), prepared, doors, &identity, flags)
+    let prepared = lifecycle::prepare(
+        (&eal, &lcores),
+        &line.own.config,
+        (config, editor),
+        &mut ports,
+        (offer, &lesson),
+    )?;
+    lifecycle::run((&eal, &lcores), prepared, doors, (&identity, crash_directory.as_deref()), flags)
     // Ports close, memory goes back and EAL ends as `ports` and `eal` are dropped.
 }
 

@@ -1,6 +1,7 @@
-//! The long-lived threads: which of them run, as a stop has to know, and whether they go on, as [`crate::standing`] has to.
+//! The long-lived threads: which of them run, as a stop has to know, whether they go on, as [`crate::standing`] has to,
+//! and which have panicked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +32,10 @@ impl fmt::Display for Role {
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Threads(Arc<Mutex<BTreeMap<Role, Arc<Pulse>>>>);
+pub(crate) struct Threads {
+    running: Arc<Mutex<BTreeMap<Role, Arc<Pulse>>>>,
+    panicked: Arc<Mutex<BTreeSet<Role>>>,
+}
 
 impl Threads {
     /// The calling thread is this one until what is returned is dropped.
@@ -51,8 +55,22 @@ impl Threads {
         self.running().get(&role).cloned()
     }
 
+    /// This one has panicked.
+    pub(crate) fn panicked(&self, role: Role) {
+        self.lost().insert(role);
+    }
+
+    /// Those that have.
+    pub(crate) fn that_panicked(&self) -> Vec<Role> {
+        self.lost().iter().copied().collect()
+    }
+
+    fn lost(&self) -> MutexGuard<'_, BTreeSet<Role>> {
+        self.panicked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn running(&self) -> MutexGuard<'_, BTreeMap<Role, Arc<Pulse>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -34,5 +34,6 @@ pub mod rewrite;
 pub mod sched;
 pub mod snapshot;
 pub mod stats;
+pub mod suspect;
 pub mod wire;
 pub mod worker;

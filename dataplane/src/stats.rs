@@ -109,6 +109,7 @@ labels! {
         TransmitFull "transmit_full" "The device's transmit queue was full.",
         PuntRateLimited "punt_rate_limited" "For VRRP or the host, but too many of its kind came of late.",
         PuntFull "punt_full" "For VRRP or the host, which has not taken the former ones yet.",
+        Suspect "suspect" "Of a flow at which weir has ended before; it is dropped for ten minutes.",
         Conflict "address_conflict" "ARP or neighbour discovery in which another host claims a VIP, an own address or a bound neighbour's address.",
     }
 }

@@ -3,11 +3,12 @@
 //! This is where DPDK and the data path meet. [`Worker`] is made by control and sent to its lcore, where
 //! [`Worker::run`] turns its queues into polling ones, which can't leave that thread any more.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use dpdk::mbuf::{Burst, Mbuf, free_bulk};
+use dpdk::mbuf::{Burst, Mbuf, dropped_by_panic, free_bulk};
 use dpdk::mempool::Mempool;
 use dpdk::queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle};
 
@@ -23,7 +24,10 @@ use crate::punt::Punt;
 use crate::snapshot::publish::Reader;
 use crate::stats::passes::Stopwatch;
 use crate::stats::{DropReason, WorkerCounters};
+use crate::suspect::{Care, Caution};
 
+/// Pause instructions between two looks of a worker that has panicked at what there is to send.
+const LAST_WORDS: usize = 1_000;
 /// Pause instructions between two polls of a worker that may rest: some hundreds of cycles.
 const PAUSES: usize = 16;
 
@@ -51,6 +55,17 @@ pub struct Worker {
     pub sleep: Option<Sleep>,
     /// The cycle at which the clocks of all workers begin, so that their seconds begin together.
     pub epoch: u64,
+    /// After a panic of the process before.
+    pub caution: Option<Caution>,
+}
+
+/// What is left of a panic on a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Crash {
+    /// The frame it was at, as it came in; known only with [`Caution`].
+    pub culprit: Option<Vec<u8>>,
+    /// Frames that it was at, as the panic left them, the first one probably at fault. None: it was at something else.
+    pub frames: Vec<Vec<u8>>,
 }
 
 /// How a worker's CPU rests; see [`crate::idle`].
@@ -64,7 +79,10 @@ pub struct Sleep {
 
 impl Worker {
     /// Polls until `stop` is set; then sends what is still queued. `started` is called when the first poll is done.
-    pub fn run(self, stop: &AtomicBool, started: impl FnOnce()) {
+    ///
+    /// After a panic it forwards nothing any more: `crashed` is called, and until `stop` is set it sends what control has to say, such as
+    /// the last advertisements of VRRP. It gives nothing back then, since what it holds may be half changed: the process has to end.
+    pub fn run(self, stop: &AtomicBool, started: impl FnOnce(), crashed: impl FnOnce(Crash)) {
         let hz = dpdk::tsc_hz();
         let begin = dpdk::tsc();
         let counters = self.shared.counters.clone();
@@ -97,14 +115,23 @@ impl Worker {
             stopwatch: Stopwatch::new(hz),
             was_busy: false,
             idle,
+            care: self.caution.map(|caution| Box::new(Care::new(caution, begin, hz))),
         };
-        polling.poll();
-        started();
-        while !stop.load(Relaxed) {
+        let forward = || {
             polling.poll();
-            polling.rest();
+            started();
+            while !stop.load(Relaxed) {
+                polling.poll();
+                polling.rest();
+            }
+            polling.ports.flush();
+        };
+        if catch_unwind(AssertUnwindSafe(forward)).is_err() {
+            crashed(polling.autopsy());
+            // What can't be sent stays unsaid.
+            let _ = catch_unwind(AssertUnwindSafe(|| polling.say_last_words(stop)));
+            std::mem::forget(polling);
         }
-        polling.ports.flush();
     }
 }
 
@@ -115,6 +142,20 @@ fn attend(desk: &Desk, ports: &mut Ports, director: &mut Director<Mbuf>) {
         Order::Capture(tap) => ports.capture = Some(tap),
         Order::EndCapture => ports.capture = None,
         Order::Neighbors(listing) => director.list_neighbors(listing),
+    });
+}
+
+/// Begins a burst after a panic of the process before.
+#[cold]
+#[inline(never)]
+fn take_care(careful: &mut Option<Box<Care<Mbuf>>>, burst: &mut Burst, now: Now, ports: &mut Ports) {
+    let Some(care) = careful.as_mut().filter(|care| !care.is_over(now.cycles)) else {
+        *careful = None;
+        return;
+    };
+    care.begin(burst, now.cycles, |frame| {
+        ports.counters.dropped(DropReason::Suspect);
+        ports.discard(frame, DropReason::Suspect);
     });
 }
 
@@ -140,6 +181,8 @@ struct Polling {
     was_busy: bool,
     /// `None`: it polls on.
     idle: Option<Idle>,
+    /// After a panic of the process before, for a while.
+    care: Option<Box<Care<Mbuf>>>,
 }
 
 impl Polling {
@@ -165,7 +208,15 @@ impl Polling {
             if let Some(capture) = &mut self.ports.capture {
                 note(&self.counters, capture.received(&self.burst, *port, dpdk::tsc()));
             }
-            self.director.process(&mut self.burst, *port, snapshot, now, &mut self.ports);
+            if self.care.is_some() {
+                take_care(&mut self.care, &mut self.burst, now, &mut self.ports);
+            }
+            loop {
+                self.director.process(&mut self.burst, *port, snapshot, now, &mut self.ports);
+                if self.care.as_mut().is_none_or(|care| !care.next(&mut self.burst)) {
+                    break;
+                }
+            }
         }
         if let Some(capture) = &mut self.ports.capture {
             capture.leaves_ports();
@@ -179,6 +230,28 @@ impl Polling {
         self.director.upkeep(snapshot, now, &mut self.ports);
         self.now = now;
         self.ports.flush();
+    }
+
+    /// What is known of the frames after a panic.
+    #[cold]
+    fn autopsy(&mut self) -> Crash {
+        let mut frames = dropped_by_panic();
+        frames.extend(self.burst.drain(..).map(|frame| frame.bytes().to_vec()));
+        Crash { culprit: self.care.as_mut().and_then(|care| care.culprit()), frames }
+    }
+
+    /// Sends what control has to say until `stop` is set.
+    #[cold]
+    fn say_last_words(&mut self, stop: &AtomicBool) {
+        while !stop.load(Relaxed) {
+            let now = self.clock.at(dpdk::tsc());
+            let snapshot = self.reader.load();
+            if self.director.has_injected() {
+                self.director.inject(snapshot, now, &mut self.ports);
+            }
+            self.ports.flush();
+            (0..LAST_WORDS).for_each(|_| std::hint::spin_loop());
+        }
     }
 
     /// Lets the CPU rest if there is nothing to do and the configuration allows it. The one place where a worker makes

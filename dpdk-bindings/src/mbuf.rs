@@ -5,8 +5,10 @@
 //! always are one. Fields are read and written in place, in the first cache line of `rte_mbuf`; calls into DPDK are
 //! made to free, to copy and to gather segments only.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::ptr::NonNull;
+use std::thread;
 
 use arrayvec::ArrayVec;
 use dpdk_sys as sys;
@@ -188,9 +190,36 @@ impl Mbuf {
     }
 }
 
+thread_local! {
+    /// See [`dropped_by_panic`].
+    static DROPPED: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What the frames held that a panic of this thread has dropped since this was asked last, the innermost function's first: what is
+/// left of those that it was at. At most [`BURST_MAX`].
+pub fn dropped_by_panic() -> Vec<Vec<u8>> {
+    DROPPED.take()
+}
+
+#[cold]
+#[inline(never)]
+fn remember(frame: &[u8]) {
+    // It is called while a thread ends that may hold it: then there is one frame less.
+    let _ = DROPPED.try_with(|dropped| {
+        if let Ok(mut dropped) = dropped.try_borrow_mut()
+            && dropped.len() < BURST_MAX
+        {
+            dropped.push(frame.to_vec());
+        }
+    });
+}
+
 impl Drop for Mbuf {
     #[inline]
     fn drop(&mut self) {
+        if thread::panicking() {
+            remember(self.bytes());
+        }
         // SAFETY: the Mbuf owns its packet, and nobody sees it after this. Its pool is alive: see `eal` for why.
         unsafe { sys::weir_mbuf_free(self.0.as_ptr()) }
     }

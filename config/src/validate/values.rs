@@ -11,7 +11,7 @@ pub(crate) use addresses::{
 };
 pub(crate) use durations::{is_in_seconds, seconds};
 pub(crate) use names::{device, host_name, interface, is_interface_of_the_kernel, name, pci_address};
-pub(crate) use places::{listen, path, proc_directory, socket_path};
+pub(crate) use places::{crash_directory, listen, path, proc_directory, socket_path};
 
 /// Types of health checks.
 pub(crate) const CHECKS: [&str; 8] = ["tcp", "http", "https", "udp", "dns", "smtp", "ping", "exec"];

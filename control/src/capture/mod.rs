@@ -4,7 +4,7 @@
 //! writes the file piece by piece. It never waits for the client: a client that does not read costs copies, which are
 //! counted as lost, and nothing else. Every capture ends by itself.
 
-mod pcapng;
+pub(crate) mod pcapng;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;

@@ -26,7 +26,7 @@ const FILTER_IS_TEXT: u8 = 0;
 
 /// Which way a frame goes; a dropped one goes nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     In,
     Out,
     Nowhere,
@@ -34,19 +34,19 @@ pub(super) enum Direction {
 
 /// What goes around a frame.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Packet<'a> {
+pub(crate) struct Packet<'a> {
     /// In the order of [`interface`].
-    pub(super) interface: u32,
+    pub(crate) interface: u32,
     /// Nanoseconds since 1970.
-    pub(super) nanos: u64,
+    pub(crate) nanos: u64,
     /// Length of the whole frame.
-    pub(super) whole: usize,
-    pub(super) direction: Direction,
-    pub(super) comment: &'a str,
+    pub(crate) whole: usize,
+    pub(crate) direction: Direction,
+    pub(crate) comment: &'a str,
 }
 
 /// Begins a file that `application` writes.
-pub(super) fn section(to: &mut Vec<u8>, application: &str) {
+pub(crate) fn section(to: &mut Vec<u8>, application: &str) {
     block(to, SECTION_HEADER, |to| {
         to.extend(BYTE_ORDER.to_le_bytes());
         // Version 1.0, and a length that is not known yet.
@@ -58,7 +58,7 @@ pub(super) fn section(to: &mut Vec<u8>, application: &str) {
 }
 
 /// The next interface. Of each frame `snap_len` bytes are kept at most.
-pub(super) fn interface(to: &mut Vec<u8>, name: &str, description: &str, snap_len: usize, filter: &str) {
+pub(crate) fn interface(to: &mut Vec<u8>, name: &str, description: &str, snap_len: usize, filter: &str) {
     block(to, INTERFACE, |to| {
         to.extend(ETHERNET.to_le_bytes());
         to.extend(0u16.to_le_bytes());
@@ -73,7 +73,7 @@ pub(super) fn interface(to: &mut Vec<u8>, name: &str, description: &str, snap_le
 }
 
 /// A frame.
-pub(super) fn packet(to: &mut Vec<u8>, packet: &Packet<'_>, bytes: &[u8]) {
+pub(crate) fn packet(to: &mut Vec<u8>, packet: &Packet<'_>, bytes: &[u8]) {
     block(to, PACKET, |to| {
         to.extend(packet.interface.to_le_bytes());
         time(to, packet.nanos);
@@ -92,7 +92,7 @@ pub(super) fn packet(to: &mut Vec<u8>, packet: &Packet<'_>, bytes: &[u8]) {
 }
 
 /// How it went at an interface: frames in the file, and frames lost.
-pub(super) fn statistics(
+pub(crate) fn statistics(
     to: &mut Vec<u8>,
     interface: u32,
     nanos: u64,

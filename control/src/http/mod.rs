@@ -13,7 +13,7 @@
 //! | `/api/v1/timeouts` | JSON: how long connections stay |
 //! | `/api/v1/openapi.json` | JSON: the API as an OpenAPI document |
 //! | `/api/v1/workers` | JSON: what each worker has done, how long its passes take |
-//! | `/live` | 200 as long as control runs and no worker or thread of control's is stuck, else 503 or no answer: a supervisor may restart weir then |
+//! | `/live` | 200 as long as control runs and no worker or thread of control's is stuck or has panicked, else 503 or no answer: a supervisor may restart weir then |
 //! | `/ready` | 200 when every worker polls, every port's link is up and nobody has told weir to stop, else 503 and one line that says what is missing |
 //!
 //! All of it is read-only and `GET` (or `HEAD`). Anything else is answered 404 or 405 in plain text, 421 what was
@@ -87,6 +87,7 @@ use crate::flags::Flags;
 use crate::metrics::Metrics;
 use crate::orders::Orders;
 use crate::sources::Sources;
+use crate::threads::Role;
 
 pub(crate) use explain::Asking;
 
@@ -299,10 +300,12 @@ async fn refuse_foreign_names(State(state): State<HttpState>, request: Request, 
 }
 
 async fn live(State(state): State<HttpState>) -> Response {
-    let stuck: Vec<_> = state.sources().stuck.roles().map(|role| role.to_string()).collect();
-    match stuck.as_slice() {
-        [] => plain(StatusCode::OK, "live\n"),
-        stuck => plain(StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {}\n", stuck.join(", "))),
+    let names = |roles: &[Role]| roles.iter().map(Role::to_string).collect::<Vec<_>>().join(", ");
+    let stuck: Vec<Role> = state.sources().stuck.roles().collect();
+    match (state.flags.threads.that_panicked().as_slice(), stuck.as_slice()) {
+        ([], []) => plain(StatusCode::OK, "live\n"),
+        ([], stuck) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {}\n", names(stuck))),
+        (lost, _) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("panicked: {}\n", names(lost))),
     }
 }
 

@@ -17,6 +17,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What is missing, a phrase each; empty: weir is ready. Takes up to a quarter of a second if a worker stands still.
 pub(super) async fn missing(sources: &Sources, flags: &Flags) -> Vec<String> {
+    let lost = flags.threads.that_panicked();
+    if !lost.is_empty() {
+        return lost.iter().map(|role| format!("{role} has panicked")).collect();
+    }
     if flags.is_leaving() {
         return vec!["weir is stopping".to_owned()];
     }

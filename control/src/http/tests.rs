@@ -131,6 +131,20 @@ fn metrics_are_served_in_the_text_format() {
 }
 
 #[test]
+fn whoever_leaves_is_live_and_not_ready_and_whoever_has_panicked_is_neither() {
+    let director = Director::usual();
+    let server = Server::usual(&director);
+    server.state.flags.leave();
+    assert_eq!(server.get("/ready"), (503, "not ready: weir is stopping\n".to_owned()));
+    assert_eq!(server.get("/live"), (200, "live\n".to_owned()));
+    server.state.flags.threads.panicked(Role::Vrrp);
+    server.state.flags.threads.panicked(Role::Worker(1));
+    assert_eq!(server.get("/live"), (503, "panicked: worker 1, weir-vrrp\n".to_owned()));
+    let lost = "not ready: worker 1 has panicked; weir-vrrp has panicked\n";
+    assert_eq!(server.get("/ready"), (503, lost.to_owned()));
+}
+
+#[test]
 fn ready_says_what_is_missing() {
     let director = Director::usual();
     *director.device.0.lock().unwrap() = (Some(PortStats::default()), Some(true));

@@ -7,6 +7,7 @@ mod watch;
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ pub(crate) struct Offer {
     holder: Option<Holder>,
     /// The book and the tables.
     left: Option<[OwnedFd; 2]>,
+    /// Why they are not taken over, whatever they are.
+    distrust: Option<&'static str>,
 }
 
 /// How large tables are to be.
@@ -106,6 +109,10 @@ enum Obstacle {
     Memory(#[from] KeptError),
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error("{0}")]
+    Distrusted(&'static str),
+    #[error("to read what was kept led to a panic")]
+    Panic,
 }
 
 /// What the process before has left, opened.
@@ -116,17 +123,17 @@ struct Former {
 
 impl Offer {
     /// Asks whoever keeps things, if the file wants it.
-    pub(crate) fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config, distrust: Option<&'static str>) -> Self {
         let passed = dpdk::files::passed_by_systemd();
         if !config.connections.keep {
             if !passed.is_empty() {
                 holder::forget_in_systemd();
             }
-            return Self { holder: None, left: None };
+            return Self { holder: None, left: None, distrust };
         }
         let holder = Holder::find(config);
         let left = holder.as_ref().and_then(|holder| holder.left(passed));
-        Self { holder, left }
+        Self { holder, left, distrust }
     }
 
     /// What devices' keys were drawn from, so that flows come to the workers that have their connections; else something new.
@@ -151,7 +158,13 @@ impl Offer {
         let Some(holder) = self.holder else { return Ok(None) };
         let (machine, begun) = (machine()?, Instant::now());
         let mut outcome = Outcome { by: holder.name(), ..Outcome::default() };
-        let former = match self.left.map(|files| Former::open(files, &machine, config)) {
+        let former = self.left.map(|files| match self.distrust {
+            Some(reason) => Err(Obstacle::Distrusted(reason)),
+            // A fault there would come again at each start.
+            None => catch_unwind(AssertUnwindSafe(|| Former::open(files, &machine, config)))
+                .unwrap_or(Err(Obstacle::Panic)),
+        });
+        let former = match former {
             None => None,
             Some(Ok(former)) => Some(former),
             Some(Err(Obstacle::Memory(problem @ KeptError::InUse))) => {

@@ -533,6 +533,8 @@ impl<F: Frame> Director<F> {
     /// First round of any frame.
     #[inline(never)]
     fn read_any(&mut self, frame: &F, reading: &mut Reading, context: Context<'_>) {
+        #[cfg(feature = "panic-on")]
+        panic_on(frame.bytes());
         let port = &context.snapshot.ports[context.port];
         reading.step = match parse(frame, &mut reading.packet) {
             Content::Ipv4 if !is_for(frame.bytes(), port) => Step::Drop(foreign(frame.bytes(), port)),
@@ -602,6 +604,13 @@ impl<F: Frame> Director<F> {
         self.shared.counters.dropped(reason);
         wire.discard(frame, reason);
     }
+}
+
+/// For tests of what a panic leads to.
+#[cfg(feature = "panic-on")]
+fn panic_on(frame: &[u8]) {
+    const WORDS: &[u8] = b"weir, panic";
+    assert!(!frame.windows(WORDS.len()).any(|words| words == WORDS), "a frame says so");
 }
 
 /// Takes away padding that no Ethernet asks for: it could make a frame longer than the MTU of the way out.

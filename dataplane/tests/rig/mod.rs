@@ -7,8 +7,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
 
 use std::net::Ipv6Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dpdk::{
@@ -25,9 +25,10 @@ use weir_dataplane::punt::Punt;
 use weir_dataplane::sched::Options;
 use weir_dataplane::snapshot::publish::Publisher;
 use weir_dataplane::snapshot::registry::{Progress, Registry};
+use weir_dataplane::suspect::Caution;
 use weir_dataplane::wire::ethernet::{TYPE_IPV4, TYPE_IPV6, Vlan, write_header};
 use weir_dataplane::wire::ipv4::{self, Ipv4};
-use weir_dataplane::worker::Worker;
+use weir_dataplane::worker::{Crash, Worker};
 use zerocopy::IntoBytes;
 
 pub const WORKERS: usize = 2;
@@ -250,6 +251,21 @@ impl Drop for Stop {
 
 /// Starts the workers, whose devices move flows or do not, and lets `talk` be the wire.
 pub fn with_workers(servers: &[u8], flows_move: bool, talk: impl FnOnce(&mut Rig, &[Shared])) {
+    let crashes = with_cautious_workers(servers, flows_move, None, |rig, shared, _| talk(rig, shared));
+    assert_eq!(crashes, []);
+}
+
+/// What workers have left that panicked.
+pub type Crashes = Arc<Mutex<Vec<Crash>>>;
+
+/// As [`with_workers`], after panics of a process before. Returns what is left of those of these workers.
+pub fn with_cautious_workers(
+    servers: &[u8],
+    flows_move: bool,
+    caution: Option<Caution>,
+    talk: impl FnOnce(&mut Rig, &[Shared], &Crashes),
+) -> Vec<Crash> {
+    let crashed = Crashes::default();
     let cpus = std::thread::available_parallelism().unwrap().get();
     let lcores = format!("0@0,1@0,2@{}", cpus.min(2) - 1);
     let arguments =
@@ -309,12 +325,14 @@ pub fn with_workers(servers: &[u8], flows_move: bool, talk: impl FnOnce(&mut Rig
             sleep: None,
             // Clocks of two threads differ: here by as much as if one had stood still.
             epoch: epoch + shared.worker as u64 * dpdk::tsc_hz() / 2,
+            caution: caution.clone(),
         };
-        let (stop, polling) = (stop.clone(), polling.clone());
+        let (stop, polling, crashed) = (stop.clone(), polling.clone(), crashed.clone());
         let run = move || {
-            worker.run(&stop, || {
+            let started = || {
                 polling.fetch_add(1, SeqCst);
-            });
+            };
+            worker.run(&stop, started, |crash| crashed.lock().unwrap().push(crash));
         };
         eal.launch(*lcore, Box::new(run)).unwrap();
     }
@@ -322,8 +340,9 @@ pub fn with_workers(servers: &[u8], flows_move: bool, talk: impl FnOnce(&mut Rig
         std::thread::yield_now();
     }
 
-    talk(&mut rig, &shared);
+    talk(&mut rig, &shared, &crashed);
     drop(stopping);
     let deadline = Instant::now() + Duration::from_secs(20);
     assert!(lcores.iter().all(|lcore| eal.wait_until(*lcore, deadline)), "every worker stops");
+    std::mem::take(&mut *crashed.lock().unwrap())
 }

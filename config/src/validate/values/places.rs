@@ -30,10 +30,18 @@ pub(crate) fn socket_path(text: &str) -> Result<PathBuf, Fault> {
 
 /// Where files of /proc are kept for those who read them elsewhere.
 pub(crate) fn proc_directory(text: &str) -> Result<PathBuf, Fault> {
-    let fault = |label: &str| {
-        Fault::new("invalid directory", label)
-            .help("write a directory of its own, such as \"/run/weir/proc\"")
-    };
+    directory(text, "write a directory of its own, such as \"/run/weir/proc\"")
+}
+
+/// Where panics are kept; none if it is empty.
+pub(crate) fn crash_directory(text: &str) -> Result<Option<PathBuf>, Fault> {
+    let help = "write a directory of its own, such as \"/var/lib/weir\", or \"\" to keep nothing";
+    (!text.is_empty()).then(|| directory(text, help)).transpose()
+}
+
+/// One that weir makes.
+fn directory(text: &str, help: &str) -> Result<PathBuf, Fault> {
+    let fault = |label: &str| Fault::new("invalid directory", label).help(help);
     let path = PathBuf::from(text);
     if !text.starts_with('/') {
         return Err(fault("the path must be absolute"));
@@ -117,6 +125,9 @@ mod tests {
         for wrong in ["proc", "/", "/run/../proc", "/proc", "/proc/weir", "/sys/weir", "/a\0b"] {
             assert!(proc_directory(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(crash_directory(""), Ok(None));
+        assert_eq!(crash_directory("/var/lib/w").unwrap(), Some(PathBuf::from("/var/lib/w")));
+        assert!(crash_directory("/").is_err() && crash_directory("crashes").is_err());
         assert_eq!(proc_directory("/run/weir/proc/").unwrap(), PathBuf::from("/run/weir/proc"));
         assert_eq!(label(listen("127.0.0.1")), "the port is missing");
         assert_eq!(label(listen("2001:db8::1")), "the port is missing");

@@ -1,0 +1,267 @@
+//! Panics of workers: what is kept of them in `[control] crash_directory`, and what the next process makes of that.
+//!
+//! `crashes.json` has the last panics, with the time since boot: a clock that is set does not matter, and what was before the boot does not
+//! count. `crash-*.pcapng` has the frames for whoever reports it. What is learned ([`lesson`]):
+//!
+//! | the last panic | this process |
+//! |---|---|
+//! | less than a minute ago | takes bursts frame by frame for a minute, so that the frame is known if it panics too |
+//! | then, with a frame that is known | drops the frame's flow for ten minutes |
+//! | less than a minute after another one, at something else than a frame | takes over no connections: the fault may be in what is kept |
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use tracing::{error, info, warn};
+use weir_dataplane::suspect::{Caution, Flow};
+use weir_dataplane::worker::Crash;
+
+use crate::capture::pcapng::{self, Direction, Packet};
+use crate::flags::Flags;
+use crate::lasting::at_start;
+use crate::rights::{self, Early};
+use crate::threads::Role;
+
+/// A panic that is so young has to do with the next one, and has the next process be careful for so long.
+const YOUNG_SECS: u64 = 60;
+/// A flow that was found out is dropped for so long.
+const DROPPED_SECS: u64 = 600;
+/// Panics that are kept in mind.
+const NOTES_MAX: usize = 16;
+/// Octets of the notes that are read at most.
+const NOTES_OCTETS_MAX: u64 = 64 << 10;
+/// Files with frames that are kept: the last ones, of 64 frames at most.
+const FILES_MAX: usize = 8;
+/// Octets of a frame in such a file at most.
+const FRAME_MAX: usize = 2_048;
+const NOTES: &str = "crashes.json";
+/// Panics that wait to be kept: of as many workers at once.
+const WAITING_MAX: usize = 64;
+/// How often a stop looks whether they are.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// A panic, as it is kept in mind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Noted {
+    /// The kernel's random number of the boot.
+    boot: String,
+    /// Since that boot.
+    seconds: u64,
+    /// Of the frame it was at, as [`Flow::to_digits`] writes it, if that is known.
+    flow: Option<String>,
+}
+
+/// What this process makes of the panics before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lesson {
+    /// How workers begin.
+    pub(crate) caution: Option<Caution>,
+    /// What was kept is not taken over, for this reason.
+    pub(crate) distrust: Option<&'static str>,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Crashes {
+    notes: SyncSender<(usize, Crash)>,
+    /// Those that are not kept in mind yet.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Crashes {
+    /// Sees to the end of weir from now on when a worker panics, and keeps that there; nowhere if there is no directory. On a thread of its own,
+    /// since a worker that has panicked has to send what there is to send, and may do no more than its work needs. It runs on these cores. To be
+    /// called when weir is who it is going to be.
+    pub(crate) fn start(directory: Option<&Path>, cpus: &[usize], flags: &Flags) -> Result<Self> {
+        let (notes, panics) = sync_channel::<(usize, Crash)>(WAITING_MAX);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (flags, left, directory) = (flags.clone(), waiting.clone(), directory.map(Path::to_owned));
+        let cpus = cpus.to_vec();
+        let attend = move || {
+            Early::begin(rights::NONE).look();
+            if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
+                warn!("the thread weir-crash may run on a worker's core: {problem}");
+            }
+            for (worker, crash) in panics {
+                flags.panicked(Role::Worker(worker));
+                if let Some(directory) = &directory
+                    && let Err(problem) = keep(directory, worker, &crash)
+                {
+                    error!("the panic is not kept in {}: {problem}", directory.display());
+                }
+                left.fetch_sub(1, SeqCst);
+            }
+        };
+        let thread = thread::Builder::new().name("weir-crash".to_owned()).spawn(attend);
+        thread.context("the thread weir-crash does not start")?;
+        Ok(Self { notes, waiting })
+    }
+
+    /// A worker has panicked.
+    pub(crate) fn note(&self, worker: usize, crash: Crash) {
+        self.waiting.fetch_add(1, SeqCst);
+        if self.notes.try_send((worker, crash)).is_err() {
+            self.waiting.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// Waits until all is kept. The bound of the stop holds.
+    pub(crate) fn finish(&self) {
+        while self.waiting.load(SeqCst) > 0 {
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+/// What is to be made of what is kept there.
+pub(crate) fn learn(directory: Option<&Path>) -> Lesson {
+    let Some((directory, (boot, now))) = directory.zip(moment()) else { return Lesson::default() };
+    let notes = directory.join(NOTES);
+    let lesson = lesson(&at_start(&notes, || read(&notes)), &boot, now);
+    if let Some(Caution { careful, flows, dropped }) = &lesson.caution {
+        if !careful.is_zero() {
+            warn!(
+                "a worker has panicked less than a minute ago: for {} s bursts are taken frame by frame, which is slower",
+                careful.as_secs()
+            );
+        }
+        for flow in flows {
+            warn!(
+                "{flow}: this flow is dropped for {} s, since a worker has panicked at a frame of it",
+                dropped.as_secs()
+            );
+        }
+    }
+    lesson
+}
+
+/// See the module.
+fn lesson(notes: &[Noted], boot: &str, now: u64) -> Lesson {
+    let of_now = notes.iter().filter(|note| note.boot == boot && note.seconds <= now);
+    let notes: Vec<&Noted> = of_now.filter(|note| now - note.seconds < DROPPED_SECS).collect();
+    let Some(last) = notes.last() else { return Lesson::default() };
+    let is_young = now - last.seconds < YOUNG_SECS;
+    let mut flows: Vec<Flow> = Vec::new();
+    for flow in notes.iter().filter_map(|note| Flow::from_digits(note.flow.as_ref()?)) {
+        if !flows.contains(&flow) {
+            flows.push(flow);
+        }
+    }
+    let is_again =
+        notes.iter().rev().nth(1).is_some_and(|it| last.seconds - it.seconds.min(last.seconds) < YOUNG_SECS);
+    let distrust = (is_young && is_again && last.flow.is_none()).then_some(
+        "a worker has panicked twice within a minute, the second time at no frame: the fault may be there",
+    );
+    if !is_young && flows.is_empty() {
+        return Lesson::default();
+    }
+    let careful = Duration::from_secs(if is_young { YOUNG_SECS } else { 0 });
+    let left = DROPPED_SECS - (now - last.seconds);
+    Lesson { caution: Some(Caution { careful, flows, dropped: Duration::from_secs(left) }), distrust }
+}
+
+/// The boot, and the seconds since.
+fn moment() -> Option<(String, u64)> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some((boot.trim().to_owned(), clock_gettime(ClockId::Boottime).tv_sec.unsigned_abs()))
+}
+
+/// What cannot be read is not there: it may be anybody's.
+fn read(path: &Path) -> Vec<Noted> {
+    let mut text = String::new();
+    // Not a FIFO, at which it would wait.
+    let is_file = fs::symlink_metadata(path).is_ok_and(|file| file.is_file());
+    let file = is_file.then(|| fs::File::open(path).ok()).flatten();
+    let octets = file.map(|file| file.take(NOTES_OCTETS_MAX).read_to_string(&mut text));
+    match octets {
+        Some(Ok(_)) => serde_json::from_str(&text).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+fn keep(directory: &Path, worker: usize, crash: &Crash) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let (boot, seconds) = moment().ok_or(io::ErrorKind::NotFound)?;
+    let flow = crash.culprit.as_deref().map(Flow::of);
+    let mut notes = read(&directory.join(NOTES));
+    notes.push(Noted { boot, seconds, flow: flow.as_ref().map(Flow::to_digits) });
+    notes.drain(..notes.len().saturating_sub(NOTES_MAX));
+    let text = serde_json::to_vec(&notes)?;
+    // First, since the next process needs it.
+    write(&directory.join(NOTES), &text)?;
+    if let Some(flow) = flow {
+        error!(worker, "the frame that the worker panicked at is of the flow {flow}");
+    }
+    let frames = frames(worker, crash);
+    if frames.is_empty() {
+        info!(worker, "the worker panicked at no frame");
+        return Ok(());
+    }
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let path = directory.join(format!("crash-{unix}-worker{worker}.pcapng"));
+    write(&path, &frames)?;
+    info!(worker, "the frames that the worker was at are in {}; please report it", path.display());
+    thin_out(directory)
+}
+
+/// In one step, so that there is the former text or this one.
+fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(octets)?;
+    fs::rename(new, path)
+}
+
+/// A file with the frames of a panic; empty if there are none.
+fn frames(worker: usize, crash: &Crash) -> Vec<u8> {
+    let mut file = Vec::new();
+    let all: Vec<(&str, &Vec<u8>)> = match &crash.culprit {
+        Some(culprit) => vec![("the frame that the worker panicked at, as it came in", culprit)],
+        None => {
+            let first =
+                "dropped first by the panic, and so probably the one at fault; it may be half rewritten";
+            let others = std::iter::repeat("in the same burst");
+            std::iter::once(first).chain(others).zip(&crash.frames).collect()
+        }
+    };
+    if all.is_empty() {
+        return file;
+    }
+    let version = concat!("weir ", env!("CARGO_PKG_VERSION"));
+    pcapng::section(&mut file, version);
+    pcapng::interface(&mut file, &format!("worker{worker}"), "frames of a panic", FRAME_MAX, "");
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    for (comment, octets) in all {
+        let nanos = u64::try_from(nanos).unwrap_or_default();
+        let packet = Packet { interface: 0, nanos, whole: octets.len(), direction: Direction::In, comment };
+        pcapng::packet(&mut file, &packet, &octets[..octets.len().min(FRAME_MAX)]);
+    }
+    file
+}
+
+/// Removes the oldest files with frames.
+fn thin_out(directory: &Path) -> io::Result<()> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(directory)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let is_ours = |name: &str| name.starts_with("crash-") && name.ends_with(".pcapng");
+    files.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_ours));
+    files.sort();
+    files.iter().rev().skip(FILES_MAX).try_for_each(fs::remove_file)
+}
