@@ -52,6 +52,14 @@ class Store:
         self.door = door
         self.files = {}
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        # A host interface is there as long as anybody has its file.
+        for file in self.files.values():
+            os.close(file)
+
     def listen(self):
         """Takes in what weir has said so far."""
         self.door.setblocking(False)
@@ -70,7 +78,7 @@ class Store:
 
     def launch(self, weir):
         """As weir.start(), with the files as systemd passes them."""
-        give = " ".join(f"{number}<&{file}" for number, file in enumerate(self.files.values(), 3))
+        give = " ".join(f"{number}<&{file} {file}<&-" for number, file in enumerate(self.files.values(), 3))
         names = ":".join(self.files)
         script = f'export LISTEN_PID=$$ LISTEN_FDS={len(self.files)} LISTEN_FDNAMES={names}; exec {give}; exec "$@"'
         with open(weir.log, "ab") as log:
@@ -248,8 +256,7 @@ class Kept(unittest.TestCase):
         text = re.sub(r"(?m)^keeper = .*\n", "", keeping("/nowhere"))
         addresses = list(lab.VIPS.values())
         with lab.systemd() as (door, environment), lab.Weir(text, environment=environment) as weir, \
-                Steady(*addresses) as steady:
-            store = Store(door)
+                Store(door) as store, Steady(*addresses) as steady:
             store.listen()
             self.assertEqual(sorted(store.files), ["weir-book", "weir-tables"])
             before = active(weir)

@@ -32,7 +32,7 @@ use crate::crash::{Crashes, Lesson};
 use crate::flags::{FAILED, Flags};
 use crate::health::{ForwardingWays, HealthThread};
 use crate::host::Host;
-use crate::kept::{Made, Offer, Sizes};
+use crate::kept::{Made, Offer, Sizes, Taps};
 use crate::memory::{Need, Shortage, Supply};
 use crate::ports::Ports;
 use crate::publish::Publish;
@@ -99,7 +99,7 @@ pub(crate) fn prepare(
     path: &Path,
     (config, editor): (Config, Editor),
     ports: &mut Ports,
-    (offer, lesson): (Offer, &Lesson),
+    (offer, taps, lesson): (Offer, Taps, &Lesson),
 ) -> Result<Prepared> {
     let count = ports.queues.len();
     ports.warn_of_distance(&config, &lcores.of_workers);
@@ -111,7 +111,7 @@ pub(crate) fn prepare(
     let (checker, health) = Checker::new(&config, random_u64()?);
     let links = ports.started.iter().map(|port| port.stats_reader());
     let mut punts: Vec<Punt> = (0..count).map(|_| Punt::default()).collect();
-    let (host, host_control) = Host::create(&config, &ports.macs, links, &mut punts)?.unzip();
+    let (host, host_control) = Host::create(&config, &ports.macs, links, &mut punts, taps)?.unzip();
     let ends = port_ends(&config, ports);
     let fences = ends.iter().map(|end| end.fence.clone()).collect();
     let file = config.clone();

@@ -132,7 +132,7 @@ fn run(
     let doors = Doors { http: listener, keys, control: ControlSocket::of(&config.control)? };
     let crash_directory = config.control.crash_directory.clone();
     let lesson = crash::learn(crash_directory.as_deref());
-    let offer = kept::Offer::of(&config, lesson.distrust);
+    let (offer, taps) = kept::Offer::of(&config, lesson.distrust);
     let identity = Identity::of(&config, &line.own.config, doors.control.is_some());
     let arguments = line.eal_arguments();
     let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
@@ -159,7 +159,7 @@ fn run(
         &line.own.config,
         (config, editor),
         &mut ports,
-        (offer, &lesson),
+        (offer, taps, &lesson),
     )?;
     lifecycle::run((&eal, &lcores), prepared, doors, (&identity, crash_directory.as_deref()), flags)
     // Ports close, memory goes back and EAL ends as `ports` and `eal` are dropped.

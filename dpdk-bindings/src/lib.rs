@@ -55,4 +55,4 @@ pub use port::{
     PortStats, PortStatsReader, RssConfig, RssState, RssTypes, Shortcoming, StartedPort,
 };
 pub use queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle, wait_for_frames};
-pub use tap::{Tap, TapError};
+pub use tap::{KeptTapError, Tap, TapError};

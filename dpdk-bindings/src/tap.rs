@@ -2,17 +2,22 @@
 //!
 //! Not DPDK's, but the kernel's: what the kernel sends out of the interface is read here, and what is written here it
 //! receives, whole Ethernet frames without FCS. It needs `/dev/net/tun` alone. The interface is gone when the [`Tap`]
-//! is dropped, or with the process.
+//! is dropped, or with the process; unless another process holds its file open as well, for the next one to go on with ([`Tap::adopt`]).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
 use crate::error::Errno;
 
 /// The kernel's device.
 const DEVICE: &str = "/dev/net/tun";
+
+/// Its numbers (Documentation/admin-guide/devices.txt).
+const DEVICE_NUMBER: libc::dev_t = libc::makedev(10, 200);
+/// Frames that wait in a tap at most: those of its queue, which has room for 500, and of the interface's.
+const WAITING_MAX: usize = 4_096;
 
 /// The longest name of an interface in bytes.
 pub const NAME_LEN_MAX: usize = libc::IFNAMSIZ - 1;
@@ -39,6 +44,26 @@ pub enum TapError {
     /// Anything else.
     #[error("the interface {0} could not be made: {1}")]
     Unknown(String, Errno),
+}
+
+/// Why a file can't be gone on with as a tap.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeptTapError {
+    /// It is something else.
+    #[error("it is no tap")]
+    NoTap,
+    /// Its interface has been removed.
+    #[error("its interface is gone")]
+    Gone,
+    /// It was made by somebody else.
+    #[error("the tap {0} is of another kind than weir's")]
+    OtherKind(String),
+    /// The interface is not in this process's network namespace.
+    #[error("the tap {0} is in another network namespace")]
+    Elsewhere(String),
+    /// Anything else.
+    #[error("the kernel does not say what it is: {0}")]
+    Unknown(Errno),
 }
 
 /// See the module. Reads and writes never wait.
@@ -83,6 +108,41 @@ impl Tap {
         Ok(Self { file })
     }
 
+    /// Goes on with a tap that a process before has made. The file is not trusted to be one. Returns its name as well. What has waited in
+    /// it meanwhile is lost.
+    ///
+    /// # Errors
+    /// As [`KeptTapError`] lists.
+    pub fn adopt(file: OwnedFd) -> Result<(String, Self), KeptTapError> {
+        let file = File::from(file);
+        let unknown =
+            |problem: io::Error| KeptTapError::Unknown(Errno::new(problem.raw_os_error().unwrap_or(0)));
+        let found = file.metadata().map_err(unknown)?;
+        if !found.file_type().is_char_device() || found.rdev() != DEVICE_NUMBER {
+            return Err(KeptTapError::NoTap);
+        }
+        let (name, flags) = interface_of(&file)?;
+        let kind =
+            libc::IFF_TUN | libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+        if flags & kind != libc::IFF_TAP | libc::IFF_NO_PI {
+            return Err(KeptTapError::OtherKind(name));
+        }
+        let own = std::fs::metadata("/proc/self/ns/net").map_err(unknown)?;
+        let its = namespace_of(&file).map_err(unknown)?.metadata().map_err(unknown)?;
+        if (its.dev(), its.ino()) != (own.dev(), own.ino()) {
+            return Err(KeptTapError::Elsewhere(name));
+        }
+        // SAFETY: takes and returns numbers; the descriptor is open, `file` holds it.
+        let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+        if done < 0 {
+            return Err(unknown(io::Error::last_os_error()));
+        }
+        let tap = Self { file };
+        let mut frame = [0; 64];
+        let _ = (0..WAITING_MAX).take_while(|_| tap.receive(&mut frame).is_ok()).count();
+        Ok((name, tap))
+    }
+
     /// Puts the next frame that the kernel has sent into `frame` and returns its length; what finds no room is cut off.
     ///
     /// # Errors
@@ -98,6 +158,37 @@ impl Tap {
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         (&self.file).write(frame).map(drop)
     }
+}
+
+/// The interface of a file of the tap device, and the flags that it was made with.
+fn interface_of(file: &File) -> Result<(String, libc::c_int), KeptTapError> {
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
+    };
+    // SAFETY: TUNGETIFF writes an `ifreq`, which `request` is. The descriptor is open, `file` holds it.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF, &raw mut request) };
+    if result < 0 {
+        return Err(match io::Error::last_os_error().raw_os_error() {
+            Some(libc::EBADFD) => KeptTapError::Gone,
+            code => KeptTapError::Unknown(Errno::new(code.unwrap_or(0))),
+        });
+    }
+    let name = request.ifr_name.iter().map(|c| *c as u8).take_while(|c| *c != 0).collect();
+    // SAFETY: TUNGETIFF has written the flags, and any number is one.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok((String::from_utf8(name).map_err(|_| KeptTapError::NoTap)?, flags.into()))
+}
+
+/// The network namespace of a tap's interface.
+fn namespace_of(file: &File) -> io::Result<File> {
+    // SAFETY: takes nothing and returns a new descriptor; the one given is open, `file` holds it.
+    let namespace = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETDEVNETNS) };
+    if namespace < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened it for this process, and nothing else knows of it.
+    Ok(unsafe { File::from_raw_fd(namespace) })
 }
 
 impl AsFd for Tap {

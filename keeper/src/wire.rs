@@ -11,8 +11,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
 };
 
-/// Files beside one packet at most.
-pub(crate) const FILES_MAX: usize = 4;
+/// Files beside one packet at most: a host interface for each port that a file can have.
+pub(crate) const FILES_MAX: usize = 32;
 /// Octets of a packet at most.
 pub(crate) const PACKET_MAX: usize = 512;
 /// How long the other side may take.

@@ -1,7 +1,7 @@
 //! The host interfaces: taps through which the kernel uses weir's ports, for ssh, routing daemons and all else on the
 //! director that is not a virtual server's.
 //!
-//! A tap has its port's MAC, MTU and addresses, and is gone with the process. One thread moves frames between all taps
+//! A tap has its port's MAC, MTU and addresses, and is gone with the process unless it is kept ([`crate::kept`]). One thread moves frames between all taps
 //! and the workers: what workers punted for the host goes into the tap of the port it came in on, what the kernel sends
 //! goes through the first worker out of the tap's port. Both ways are bounded: the rings and limits are those of
 //! [`weir_dataplane::punt`], and the kernel's queue in front of a tap is the kernel's.
@@ -21,7 +21,6 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use dpdk::Tap;
 use dpdk::port::PortStatsReader;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{debug, info};
@@ -36,6 +35,7 @@ use interface::{Interface, Kernel, TURN};
 use netlink::Netlink;
 
 use crate::flags::Flags;
+use crate::kept::Taps;
 use crate::random::random_u64;
 use crate::threads::Pulse;
 
@@ -59,14 +59,16 @@ pub(crate) struct Host {
 
 impl Host {
     /// Makes the interfaces that the file asks for; `None` if it asks for none. `macs` and `links` are by port number;
-    /// `workers` are connected.
+    /// `workers` are connected. Those of the process before go on.
     pub(crate) fn create(
         config: &Config,
         macs: &[MacAddress],
         links: impl Iterator<Item = PortStatsReader>,
         workers: &mut [Punt],
+        mut taps: Taps,
     ) -> Result<Option<(Self, HostControl)>> {
         if config.ports.iter().all(|port| port.host_interface.is_none()) {
+            taps.keep(&[]);
             return Ok(None);
         }
         let netlink = Netlink::open()?;
@@ -74,13 +76,17 @@ impl Host {
         for (number, ((port, &mac), link)) in config.ports.iter().zip(macs).zip(links).enumerate() {
             let Some(name) = &port.host_interface else { continue };
             let what = || format!("host_interface of port {}", port.name);
-            let tap = Tap::create(name).with_context(what)?;
+            let (tap, is_known) = taps.take(name).with_context(what)?;
             set_switches(name);
             let index = netlink.set_up(name, mac, port.mtu).with_context(what)?;
+            if is_known {
+                netlink.go_on(name, index, &port.addresses);
+            }
             for &net in &port.addresses {
                 netlink.add(name, index, net).with_context(what)?;
             }
-            info!(port = port.name, interface = name, mac = %dpdk::MacAddress(mac.0), mtu = port.mtu, "host interface ready");
+            let how = if is_known { "host interface goes on" } else { "host interface ready" };
+            info!(port = port.name, interface = name, mac = %dpdk::MacAddress(mac.0), mtu = port.mtu, "{how}");
             interfaces.push(Interface {
                 port: number,
                 name: name.clone(),
@@ -94,6 +100,8 @@ impl Host {
                 is_gone: false,
             });
         }
+        let files: Vec<_> = interfaces.iter().map(|interface| interface.tap.as_fd()).collect();
+        taps.keep(&files);
         let hosted = Arc::new(Hosted::new([random_u64()?, random_u64()?], dpdk::tsc_hz()));
         let channel = Channel::connect_host(workers, &hosted);
         let (control, requests) = HostControl::new();

@@ -3,10 +3,16 @@
 use std::io::ErrorKind;
 
 use anyhow::{Context, Result};
+use futures_util::TryStreamExt;
 use ipnet::IpNet;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
 use rtnetlink::{Handle, LinkUnspec};
 use tokio::runtime::Runtime;
+use tracing::{debug, info, warn};
 use weir_config::model::MacAddress;
+
+/// Says of an address that weir has given it (IFA_PROTO), for the next process. Below are the kernel's own; kernels before 5.18 forget it.
+const BY_WEIR: AddressProtocol = AddressProtocol::Other(0x77);
 
 /// A netlink socket, and what it takes to talk through it and wait for the answer.
 pub(super) struct Netlink {
@@ -44,9 +50,37 @@ impl Netlink {
         Ok(self.runtime.block_on(self.handle.link().set(link).execute()).map_err(said)?)
     }
 
+    /// An interface of the process before goes on: it has its wire again, and of the addresses that weir gave it those that are wanted.
+    pub(super) fn go_on(&self, name: &str, index: u32, wanted: &[IpNet]) {
+        if let Err(problem) = self.set_carrier(index, true) {
+            debug!(interface = name, "the kernel is not told about the link: {problem:#}");
+        }
+        let given = match self.given(index) {
+            Ok(given) => given,
+            Err(problem) => {
+                return warn!(interface = name, "addresses of a former file may have stayed: {problem}");
+            }
+        };
+        for net in given.into_iter().filter(|net| !wanted.contains(net)) {
+            match self.remove(index, net) {
+                Ok(()) => info!(interface = name, "address {net} removed: the file has it no more"),
+                Err(problem) => warn!(interface = name, "{problem:#}"),
+            }
+        }
+    }
+
+    /// The addresses that weir has given an interface.
+    fn given(&self, index: u32) -> std::io::Result<Vec<IpNet>> {
+        let request = self.handle.address().get().set_link_index_filter(index).execute();
+        let all: Vec<AddressMessage> = self.runtime.block_on(request.try_collect()).map_err(said)?;
+        let by_weir = |it: &&AddressMessage| it.attributes.contains(&AddressAttribute::Protocol(BY_WEIR));
+        Ok(all.iter().filter(by_weir).filter_map(net_of).collect())
+    }
+
     /// Gives an interface an address, which it may have already.
     pub(super) fn add(&self, name: &str, index: u32, net: IpNet) -> Result<()> {
-        let request = self.handle.address().add(index, net.addr(), net.prefix_len()).replace();
+        let mut request = self.handle.address().add(index, net.addr(), net.prefix_len()).replace();
+        request.message_mut().attributes.push(AddressAttribute::Protocol(BY_WEIR));
         self.runtime
             .block_on(request.execute())
             .map_err(said)
@@ -55,7 +89,8 @@ impl Netlink {
 
     /// Gives an interface an address; `false`: it has it already.
     pub(super) fn add_new(&self, name: &str, index: u32, net: IpNet) -> Result<bool> {
-        let request = self.handle.address().add(index, net.addr(), net.prefix_len());
+        let mut request = self.handle.address().add(index, net.addr(), net.prefix_len());
+        request.message_mut().attributes.push(AddressAttribute::Protocol(BY_WEIR));
         match self.runtime.block_on(request.execute()).map_err(said) {
             Ok(()) => Ok(true),
             Err(problem) if problem.kind() == ErrorKind::AlreadyExists => Ok(false),
@@ -73,6 +108,19 @@ impl Netlink {
             .map_err(said)
             .with_context(|| format!("address {net} is not removed"))
     }
+}
+
+/// The address that a message is about.
+fn net_of(message: &AddressMessage) -> Option<IpNet> {
+    let local = message.attributes.iter().find_map(|it| match it {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let remote = message.attributes.iter().find_map(|it| match it {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    IpNet::new(local.or(remote)?, message.header.prefix_len).ok()
 }
 
 /// What the kernel's answer does not say: it calls IPv6 being off a lack of permission.

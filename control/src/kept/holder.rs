@@ -1,13 +1,14 @@
-//! Who keeps memory while weir is away: systemd's store for files, or `weir-keeper`.
+//! Who keeps memory and host interfaces while weir is away: systemd's store for files, or `weir-keeper`.
 
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
@@ -18,13 +19,18 @@ use weir_keeper::{Keeper, SOCKET};
 /// What the two files are called: the book and the tables.
 pub(super) const NAMES: [&str; 2] = ["weir-book", "weir-tables"];
 
+/// What the files of host interfaces are called, all of them.
+const TAP: &str = "weir-tap";
+
 /// How long systemd may take to listen.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// See the module.
+#[derive(Clone)]
 pub(super) enum Holder {
     Systemd,
-    Keeper(Keeper),
+    /// For the tables, and for host interfaces.
+    Keeper(Keeper, Arc<TapShelf>),
 }
 
 impl Holder {
@@ -32,15 +38,18 @@ impl Holder {
     pub(super) fn find(config: &Config) -> Option<Self> {
         // Several processes of weir may share a keeper, but not a control socket.
         let name = config.control.socket.display().to_string();
+        let at = |socket: &Path| {
+            let taps = Keeper::new(socket, &format!("{name} host interfaces"));
+            Self::Keeper(Keeper::new(socket, &name), Arc::new(TapShelf::new(taps)))
+        };
         if let Some(socket) = &config.connections.keeper {
-            return Some(Self::Keeper(Keeper::new(socket, &name)));
+            return Some(at(socket));
         }
         if notify_socket().is_some() {
             return Some(Self::Systemd);
         }
-        let keeper = Keeper::new(Path::new(SOCKET), &name);
-        match keeper.take() {
-            Ok(_) => Some(Self::Keeper(keeper)),
+        match Keeper::new(Path::new(SOCKET), &name).take() {
+            Ok(_) => Some(at(Path::new(SOCKET))),
             Err(problem) => {
                 warn!(
                     "connections end with this process: it is not run by systemd, and weir-keeper at {SOCKET} does not \
@@ -55,22 +64,21 @@ impl Holder {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Systemd => "systemd",
-            Self::Keeper(_) => "weir-keeper",
+            Self::Keeper(..) => "weir-keeper",
         }
     }
 
     /// What it has; systemd has passed it.
-    pub(super) fn left(&self, passed: Vec<(String, OwnedFd)>) -> Option<[OwnedFd; 2]> {
+    pub(super) fn left(&self, passed: &mut Vec<(String, OwnedFd)>) -> Option<[OwnedFd; 2]> {
         match self {
             Self::Systemd => {
-                let mut passed = passed;
                 let mut take = |name: &str| {
                     let at = passed.iter().position(|(its, _)| its == name)?;
                     Some(passed.swap_remove(at).1)
                 };
                 Some([take(NAMES[0])?, take(NAMES[1])?])
             }
-            Self::Keeper(keeper) => match keeper.take() {
+            Self::Keeper(keeper, _) => match keeper.take() {
                 Ok(files) => <[OwnedFd; 2]>::try_from(files?).ok(),
                 Err(problem) => {
                     warn!("no connection is taken over: weir-keeper does not answer: {problem}");
@@ -80,24 +88,48 @@ impl Holder {
         }
     }
 
-    /// Has it keep these and nothing else of ours.
+    /// The host interfaces that it has; systemd has passed them.
+    pub(super) fn left_taps(&self, passed: Vec<(String, OwnedFd)>) -> Vec<OwnedFd> {
+        match self {
+            Self::Systemd => {
+                passed.into_iter().filter(|(name, _)| name == TAP).map(|(_, file)| file).collect()
+            }
+            // That it does not answer was said of the tables.
+            Self::Keeper(_, taps) => taps.keeper.take().ok().flatten().unwrap_or_default(),
+        }
+    }
+
+    /// Has it keep these host interfaces and no others.
+    pub(super) fn keep_taps(&self, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+        match self {
+            Self::Systemd => {
+                tell_systemd(&format!("FDSTOREREMOVE=1\nFDNAME={TAP}"), None)?;
+                let keep =
+                    |file: &BorrowedFd<'_>| tell_systemd(&format!("FDSTORE=1\nFDNAME={TAP}"), Some(*file));
+                files.iter().try_for_each(keep)
+            }
+            Self::Keeper(_, taps) => taps.keep(files),
+        }
+    }
+
+    /// Has it keep these tables and no others of ours.
     pub(super) fn keep(&self, files: &[BorrowedFd<'_>; 2]) -> io::Result<()> {
         match self {
             Self::Systemd => {
-                forget_in_systemd();
+                forget_in_systemd(&NAMES);
                 NAMES.into_iter().zip(files).try_for_each(|(name, file)| {
                     tell_systemd(&format!("FDSTORE=1\nFDNAME={name}"), Some(*file))
                 })
             }
-            Self::Keeper(keeper) => keeper.keep(files),
+            Self::Keeper(keeper, _) => keeper.keep(files),
         }
     }
 
-    /// Has it keep nothing of ours.
+    /// Has it keep no tables of ours.
     pub(super) fn forget(&self) {
         match self {
-            Self::Systemd => forget_in_systemd(),
-            Self::Keeper(keeper) => {
+            Self::Systemd => forget_in_systemd(&NAMES),
+            Self::Keeper(keeper, _) => {
                 if let Err(problem) = keeper.forget() {
                     debug!("weir-keeper keeps what it has: {problem}");
                 }
@@ -106,9 +138,63 @@ impl Holder {
     }
 }
 
-/// Has systemd keep nothing of ours.
-pub(super) fn forget_in_systemd() {
-    for name in NAMES {
+/// The host interfaces that a keeper is to have. One that begins anew has to be told again, so they are held here as well.
+pub(super) struct TapShelf {
+    keeper: Keeper,
+    held: Mutex<HeldTaps>,
+}
+
+#[derive(Default)]
+struct HeldTaps {
+    files: Vec<OwnedFd>,
+    /// The keeper has not heard of them.
+    is_news: bool,
+}
+
+impl TapShelf {
+    pub(super) fn new(keeper: Keeper) -> Self {
+        Self { keeper, held: Mutex::default() }
+    }
+
+    /// It is to have these and no others.
+    pub(super) fn keep(&self, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let own = files.iter().map(BorrowedFd::try_clone_to_owned).collect::<io::Result<_>>()?;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = HeldTaps { files: own, is_news: true };
+        held.tell(&self.keeper)
+    }
+
+    /// Tells it what it does not know: all if it has begun anew.
+    pub(super) fn look(&self, has_begun_anew: bool) -> io::Result<()> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.is_news |= has_begun_anew;
+        held.tell(&self.keeper)
+    }
+}
+
+impl HeldTaps {
+    fn tell(&mut self, keeper: &Keeper) -> io::Result<()> {
+        if !self.is_news {
+            return Ok(());
+        }
+        let files: Vec<BorrowedFd<'_>> = self.files.iter().map(AsFd::as_fd).collect();
+        match files.is_empty() {
+            true => keeper.forget()?,
+            false => keeper.keep(&files)?,
+        }
+        self.is_news = false;
+        Ok(())
+    }
+}
+
+/// Has systemd keep nothing at all of ours.
+pub(super) fn forget_all_in_systemd() {
+    forget_in_systemd(&NAMES);
+    forget_in_systemd(&[TAP]);
+}
+
+fn forget_in_systemd(names: &[&str]) {
+    for name in names {
         if let Err(problem) = tell_systemd(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), None) {
             debug!("systemd is not told: {problem}");
         }

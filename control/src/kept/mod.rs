@@ -1,8 +1,10 @@
-//! Connection tables that outlive this process: whether there are some, whether they can be taken over, who keeps those of now.
+//! Connection tables that outlive this process: whether there are some, whether they can be taken over, who keeps those of now. Host interfaces
+//! do so, too ([`taps`]).
 //!
 //! `weir_dataplane::kept` says what lies in them and why it may be trusted; here is where they come from and where they go.
 
 mod holder;
+mod taps;
 mod watch;
 
 use std::fs;
@@ -27,6 +29,8 @@ use weir_dataplane::snapshot::registry::Standing;
 
 use crate::random::random_u64;
 use holder::Holder;
+pub(crate) use taps::Taps;
+use watch::Watched;
 
 /// What the process before has left, and who had it.
 pub(crate) struct Offer {
@@ -122,18 +126,22 @@ struct Former {
 }
 
 impl Offer {
-    /// Asks whoever keeps things, if the file wants it.
-    pub(crate) fn of(config: &Config, distrust: Option<&'static str>) -> Self {
-        let passed = dpdk::files::passed_by_systemd();
+    /// Asks whoever keeps things, if the file wants it. Host interfaces that the file does not have are given up.
+    pub(crate) fn of(config: &Config, distrust: Option<&'static str>) -> (Self, Taps) {
+        let mut passed = dpdk::files::passed_by_systemd();
         if !config.connections.keep {
             if !passed.is_empty() {
-                holder::forget_in_systemd();
+                holder::forget_all_in_systemd();
             }
-            return Self { holder: None, left: None, distrust };
+            return (Self { holder: None, left: None, distrust }, Taps::default());
         }
         let holder = Holder::find(config);
-        let left = holder.as_ref().and_then(|holder| holder.left(passed));
-        Self { holder, left, distrust }
+        let left = holder.as_ref().and_then(|holder| holder.left(&mut passed));
+        let taps = holder.as_ref().map(|holder| holder.left_taps(passed)).unwrap_or_default();
+        let names: Vec<&str> =
+            config.ports.iter().filter_map(|port| port.host_interface.as_deref()).collect();
+        let taps = Taps::new(holder.clone(), taps, &names);
+        (Self { holder, left, distrust }, taps)
     }
 
     /// What devices' keys were drawn from, so that flows come to the workers that have their connections; else something new.
@@ -356,9 +364,15 @@ impl Kept {
             warn!("connections end with this process, since nobody keeps them: {problem}");
         }
         self.is_kept.store(done.is_ok(), Relaxed);
-        let Holder::Keeper(keeper) = &self.holder else { return done.is_ok() };
+        let Holder::Keeper(keeper, taps) = &self.holder else { return done.is_ok() };
+        let watched = |files| Watched {
+            keeper: keeper.clone(),
+            files,
+            taps: taps.clone(),
+            is_kept: self.is_kept.clone(),
+        };
         match files.map(|file| file.try_clone_to_owned()) {
-            [Ok(book), Ok(tables)] => watch::begin(keeper.clone(), [book, tables], self.is_kept.clone()),
+            [Ok(book), Ok(tables)] => watched([book, tables]).begin(),
             _ => warn!(
                 "a weir-keeper that begins anew will not be told of connections, for lack of descriptors"
             ),
