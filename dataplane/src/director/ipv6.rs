@@ -54,7 +54,7 @@ impl<F: Frame> Director<F> {
         if !(snapshot.serves_ipv6() && snapshot.is_vip6(ends.destination)) {
             let own = snapshot.number6(ends.destination).and_then(|number| snapshot.local(number));
             return match own {
-                Some(_) => others,
+                Some(_) => self.read_own6(frame, packet, ends, context).unwrap_or(others),
                 None => self.read_back6(frame, packet, ends, context).unwrap_or(others),
             };
         }
@@ -81,6 +81,34 @@ impl<F: Frame> Director<F> {
                 None => self.read_back6(frame, packet, ends, context).unwrap_or(others),
             },
         }
+    }
+
+    /// First round of a frame to an own address, or to one that no virtual server has, on a port without a host interface: answered as a
+    /// host answers where nothing listens. `None`: it is for VRRP or discovery, or for nobody.
+    #[cold]
+    pub(super) fn read_own6(
+        &self,
+        frame: &impl Frame,
+        packet: &mut Packet,
+        ends: Ends6,
+        Context { snapshot, port: number, .. }: Context<'_>,
+    ) -> Option<Step> {
+        let port = &snapshot.ports[number];
+        let read = v6::parse(frame.bytes(), frame.len(), packet.vlan).ok()?;
+        // Those of a link are ours on that link alone.
+        let is_here =
+            !ends.destination.is_unicast_link_local() || snapshot.local6(number, ends.destination).is_some();
+        let is_answered = is_here
+            && !port.has_host
+            && is_for6(frame.bytes(), port)
+            && !matches!(read.protocol, ICMPV6 | ipv4::VRRP);
+        if !is_answered {
+            return None;
+        }
+        *packet = read;
+        packet.source = self.number6(ends.source);
+        packet.destination = number_of_vip6(ends.destination, snapshot);
+        Some(Step::Ipv6(Class::Local))
     }
 
     /// First round of a frame to none of our addresses: a NAT real server's packet to its client, or an error about a client's to

@@ -5,6 +5,7 @@ use crate::classify::{Class, Lookup};
 use crate::director::ipv6::number_of_vip6;
 use crate::director::{Context, Director};
 use crate::packet::Frame;
+use crate::parse::Packet;
 use crate::parse::v6::{self, Ends6};
 use crate::snapshot::Ends;
 use crate::stats::DropReason;
@@ -23,7 +24,7 @@ impl<F: Frame> Director<F> {
             let is_own =
                 snapshot.number6(ends.destination).is_some_and(|number| snapshot.local(number).is_some());
             return match is_own {
-                true => self.explain_others6(&frame, ends.destination, story, context),
+                true => self.explain_own6(frame, ends, story, context),
                 false => self.explain_back_or_others6(&frame, ends, story, context),
             };
         }
@@ -51,6 +52,29 @@ impl<F: Frame> Director<F> {
                 self.explain_rest(&asked, Class::Local, story)
             }
             None => self.explain_back_or_others6(&frame, ends, story, context),
+        }
+    }
+
+    /// As [`Director::read_own6`].
+    fn explain_own6(
+        &mut self,
+        frame: Sketch,
+        ends: Ends6,
+        story: &mut Story,
+        context: Context<'_>,
+    ) -> Outcome {
+        let mut reading = Packet::default();
+        match self.read_own6(&frame, &mut reading, ends, context) {
+            Some(_) => {
+                self.ends6 = ends;
+                let packet = Packet { source: self.table.clients.peek(ends.source), ..reading };
+                self.explain_rest(
+                    &Asked { frame, packet, lookup: Lookup::default(), context },
+                    Class::Local,
+                    story,
+                )
+            }
+            None => self.explain_others6(&frame, ends.destination, story, context),
         }
     }
 

@@ -95,7 +95,7 @@ fn who_is_nobody_and_who_finds_no_room_is_told() {
         directors[0].explain(&question, snapshot, *now)
     };
     assert_eq!(told(&to(&mut lab, "2001:db8::77", 80)), (vec!["Foreign".to_owned()], None));
-    assert_eq!(told(&to(&mut lab, OWN6, 80)), (vec!["Local".to_owned()], None));
+    assert_eq!(told(&to(&mut lab, OWN6, 80)), (vec!["Local".to_owned()], Some((0, RST))));
     assert_eq!(told(&to(&mut lab, VIP6, 81)), (vec!["Local".to_owned()], Some((0, RST))));
     let outcome = to(&mut lab, &client(1).to_string(), 80).outcome;
     assert_eq!(outcome, Outcome::Dropped(DropReason::EtherType));
@@ -105,4 +105,21 @@ fn who_is_nobody_and_who_finds_no_room_is_told() {
     assert!(explained.steps.contains(&Step::Unrecorded(Unrecorded::ClientsFull)), "{explained:?}");
     let seen = fate(&lab.send(segment6(1, 1_000, SYN)));
     assert_eq!((told(&explained).1, lab.counters[0].ipv6_clients_full.get()), (seen, 1));
+}
+
+#[test]
+fn what_is_to_an_own_address_is_explained_as_it_is_answered() {
+    let mut lab = Lab::new(&both("rr", ""), 1);
+    let question = Question {
+        port: 0,
+        protocol: Protocol::Tcp,
+        source: (client(1).into(), 1_000),
+        destination: (v6(OWN6).into(), 80),
+        segment: Segment::Syn,
+        total_len: 0,
+    };
+    let Lab { directors, snapshot, now, .. } = &mut lab;
+    let explained = directors[0].explain(&question, snapshot, *now);
+    assert_eq!(explained.outcome, Outcome::Answered(Answer::TcpReset));
+    assert_eq!(explained.steps[..], [Step::Local]);
 }

@@ -60,3 +60,24 @@ fn what_comes_from_no_host_is_neither_served_nor_answered() {
     }
     assert_eq!(lab.directors[0].table.len(), 0);
 }
+
+#[test]
+fn an_own_address_answers_as_a_host_does_where_nothing_listens() {
+    let mut lab = Lab::new(&both("rr", ""), 1);
+    let own = |protocol, bytes: &[u8]| packet6(client(1), v6(OWN6), (protocol, 64), bytes);
+    let reset = lab.send(own(ipv4::TCP, &tcp(1_000, SYN, 0)));
+    assert_eq!(fate(&reset), Some((0, RST | ACK)));
+    assert_eq!((&reset[0][22..38], &reset[0][38..54]), (&v6(OWN6).octets()[..], &client(1).octets()[..]));
+    let init = [&[3, 232, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 20][..], &[0; 16]].concat();
+    for (protocol, bytes, said) in
+        [(ipv4::UDP, &[3, 232, 0, 53, 0, 8, 0, 0][..], [1, 4]), (ipv4::SCTP, &init[..], [4, 1])]
+    {
+        let sent = lab.send(own(protocol, bytes));
+        assert_eq!((sent.len(), &sent[0][54..56]), (1, &said[..]), "protocol {protocol}");
+    }
+    assert_eq!(lab.send(own(ipv4::TCP, &tcp(1_000, RST, 0))), Vec::<Vec<u8>>::new());
+    assert_eq!(lab.dropped(DropReason::NotServed), 1);
+    let spoofed = packet6(v6(VIP6), v6(OWN6), (ipv4::TCP, 64), &tcp(1_000, SYN, 0));
+    assert_eq!(lab.send(spoofed), Vec::<Vec<u8>>::new());
+    assert_eq!(lab.dropped(DropReason::OwnSource), 1);
+}
