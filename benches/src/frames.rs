@@ -80,7 +80,11 @@ pub fn ipv6(protocol: u8, source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8
 
 /// A TCP segment without payload.
 pub fn tcp(source: End, destination: End, flags: u8) -> Vec<u8> {
-    ipv4(ipv4::TCP, source.0, destination.0, &segment(source.1, destination.1, flags))
+    let mut segment = segment(source.1, destination.1, flags);
+    let pseudo = Sum::default().address(source.0).address(destination.0);
+    let sum = pseudo.word(u16::from(ipv4::TCP)).word(segment.len() as u16).bytes(&segment).finish();
+    segment[16..18].copy_from_slice(sum.as_bytes());
+    ipv4(ipv4::TCP, source.0, destination.0, &segment)
 }
 
 /// The same of IPv6.

@@ -82,7 +82,7 @@ labels! {
         EtherType "ether_type" "Neither IP nor ARP, more than one 802.1Q tag, or a packet of IPv6 that is nobody's here: to no address of ours, or one that weir does not answer.",
         BadIpHeader "bad_ip_header" "The IP version, header length or total length is wrong, or the source can't be a host.",
         BadIpChecksum "bad_ip_checksum" "The IP header checksum is wrong.",
-        BadL4Header "bad_l4_header" "The TCP, UDP or ICMP header is wrong.",
+        BadL4Header "bad_l4_header" "The TCP, UDP or ICMP header is wrong, or the checksum of what weir itself would answer.",
         Fragment "fragment" "A piece of a fragmented packet; pieces are not put together.",
         ExtensionHeaders "extension_headers" "More IPv6 extension headers than are walked, or in an order that can't be, or options in them that can't be told apart.",
         UnknownOption "unknown_option" "An option of IPv6 says to drop the packet where it is not known: one for every hop, or one for the destination of a packet that weir would answer itself.",

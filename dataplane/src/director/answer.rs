@@ -13,6 +13,7 @@ use crate::conn::record::{Key, Record};
 use crate::limit::Asker;
 use crate::neighbor::{Heard, Hop, Hop6, NextHop};
 use crate::packet::{Frame, Wire};
+use crate::parse::v6::{self, Transport};
 use crate::parse::{Packet, Quoted, Within, parse_quoted};
 use crate::reply::tunnel6::AboutTunnel;
 use crate::reply::{self, arp, mld, nd};
@@ -112,6 +113,17 @@ impl<F: Frame> Director<F> {
         packet: &Packet,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
+        if packet.is_of_ipv6() {
+            // Here is its destination, so its options are looked at before what is behind them.
+            match v6::transport(frame.bytes(), packet.l3()) {
+                Ok(Transport { refused: None, .. }) => {}
+                Ok(Transport { refused, .. }) => return self.refuse(frame, packet.vlan, refused, pass),
+                Err(reason) => return Err((frame, reason)),
+            }
+        }
+        if !reply::is_intact(&frame, packet) {
+            return Err((frame, DropReason::BadL4Header));
+        }
         match packet.protocol {
             ipv4::TCP if packet.flags & flags::RST != 0 => Err((frame, DropReason::NotServed)),
             ipv4::TCP => {

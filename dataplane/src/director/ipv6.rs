@@ -94,7 +94,7 @@ impl<F: Frame> Director<F> {
         Context { snapshot, port: number, .. }: Context<'_>,
     ) -> Option<Step> {
         let port = &snapshot.ports[number];
-        let read = v6::parse(frame.bytes(), frame.len(), packet.vlan).ok()?;
+        let (read, refused) = v6::parse_all(frame.bytes(), frame.len(), packet.vlan).ok()?;
         // Those of a link are ours on that link alone.
         let is_here =
             !ends.destination.is_unicast_link_local() || snapshot.local6(number, ends.destination).is_some();
@@ -104,6 +104,9 @@ impl<F: Frame> Director<F> {
             && !matches!(read.protocol, ICMPV6 | ipv4::VRRP);
         if !is_answered {
             return None;
+        }
+        if refused.is_some() {
+            return Some(Step::Drop(DropReason::UnknownOption));
         }
         *packet = read;
         packet.source = self.number6(ends.source);

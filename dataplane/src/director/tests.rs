@@ -213,7 +213,22 @@ fn frame(to: MacAddress, source: (Addr4, u16), destination: (Addr4, u16), segmen
     frame.extend_from_slice(&source.1.to_be_bytes());
     frame.extend_from_slice(&destination.1.to_be_bytes());
     frame.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, 0x50, segment, 1, 0, 0, 0, 0, 0]);
+    let (ends, l4) = frame[26..].split_at_mut(8);
+    put_checksum(l4, ipv4::TCP, ends);
     frame
+}
+
+/// Puts its checksum into a segment or datagram that has none. `ends` are the addresses of its packet.
+fn put_checksum(l4: &mut [u8], protocol: u8, ends: &[u8]) {
+    let at = if protocol == ipv4::UDP { 6 } else { 16 };
+    if matches!(protocol, ipv4::TCP | ipv4::UDP) && l4.get(at..at + 2) == Some(&[0, 0]) {
+        let sum = crate::wire::checksum::Sum::default()
+            .bytes(ends)
+            .long(l4.len() as u32)
+            .word(protocol.into())
+            .bytes(l4);
+        l4[at..at + 2].copy_from_slice(sum.finish().as_bytes());
+    }
 }
 
 fn from_client(port: u16, segment: u8) -> Vec<u8> {

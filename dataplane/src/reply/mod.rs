@@ -14,14 +14,14 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::address::{Addr4, Wire4};
 use crate::packet::Frame;
-use crate::parse::Packet;
+use crate::parse::{self, Packet};
 use crate::rewrite::{ipv4_mut, no_room};
 use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::ethernet::{self, MacAddress};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6;
-use crate::wire::l4::{self, Icmp, Tcp, flags, icmp};
+use crate::wire::l4::{self, Icmp, Tcp, Udp, flags, icmp};
 
 /// TTL of what weir sends by itself.
 const TTL: u8 = 64;
@@ -95,6 +95,28 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Whether a host would look at a segment or datagram: its checksum is right. What is neither TCP nor UDP is not looked at, nor what
+/// lies in several buffers.
+pub fn is_intact<F: Frame>(frame: &F, packet: &Packet) -> bool {
+    let bytes = frame.bytes();
+    let segment = packet.l4_bytes(bytes);
+    let segment = match (packet.protocol, Udp::ref_from_prefix(segment)) {
+        (ipv4::TCP, _) => segment,
+        // Only IPv4 has datagrams without one (RFC 8200 section 8.1).
+        (ipv4::UDP, Ok((head, _))) if head.checksum == U16::ZERO => return !packet.is_of_ipv6(),
+        (ipv4::UDP, Ok((head, _))) => segment.get(..usize::from(head.len.get())).unwrap_or(segment),
+        _ => return true,
+    };
+    let pseudo = match parse::v6::ends(bytes, packet.l3()) {
+        Ok(ends) if packet.is_of_ipv6() => {
+            Sum::default().bytes(&ends.source.octets()).bytes(&ends.destination.octets())
+        }
+        _ => Sum::default().address(packet.source).address(packet.destination),
+    };
+    let pseudo = pseudo.long(segment.len() as u32).word(packet.protocol.into());
+    !frame.is_contiguous() || pseudo.bytes(segment).fold() == 0xffff
 }
 
 /// Sends a frame back to the station it came from.

@@ -400,7 +400,7 @@ fn frame_of(question: &Question) -> Vec<u8> {
         }
         Protocol::Udp => {
             l4.extend_from_slice(&(len as u16).to_be_bytes());
-            l4.extend_from_slice(&[0x12, 0x34]);
+            l4.extend_from_slice(&[0, 0]);
         }
         Protocol::Sctp => {
             l4.extend_from_slice(&[0; 8]);
@@ -416,6 +416,7 @@ fn frame_of(question: &Question) -> Vec<u8> {
         }
     }
     l4.resize(len, 0);
+    put_checksum(&mut l4, number, &frame[26..]);
     frame.extend_from_slice(&l4);
     frame.resize(frame.len().max(60), 0);
     frame

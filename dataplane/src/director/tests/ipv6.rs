@@ -64,6 +64,8 @@ pub(super) fn packet6(
     frame.extend(source.octets());
     frame.extend(destination.octets());
     frame.extend(payload);
+    let (ends, l4) = frame[22..].split_at_mut(32);
+    put_checksum(l4, next, ends);
     frame
 }
 

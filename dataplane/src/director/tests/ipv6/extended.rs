@@ -5,7 +5,9 @@ use super::*;
 
 /// The segment behind a header of eight bytes: hop-by-hop options, destination options or a routing header that is done.
 fn behind(header: u8, number: u8, port: u16, segment: u8) -> Vec<u8> {
-    let payload = [&[ipv4::TCP, 0, 1, 4, 0, 0, 0, 0][..], &tcp(port, segment, 0)].concat();
+    let mut l4 = tcp(port, segment, 0);
+    put_checksum(&mut l4, ipv4::TCP, &[client(number).octets(), v6(VIP6).octets()].concat());
+    let payload = [&[ipv4::TCP, 0, 1, 4, 0, 0, 0, 0][..], &l4].concat();
     packet6(client(number), v6(VIP6), (header, 64), &payload)
 }
 

@@ -244,3 +244,33 @@ fn a_ping_to_the_address_of_another_port_is_answered_as_of_ipv4_and_nobody_pings
     // To find the station is that port's affair alone.
     assert!(lab.send(solicitation("2001:db8:2::2", v6(OWN6), 58, &[])).is_empty());
 }
+
+#[test]
+fn what_a_host_would_answer_is_not_answered_behind_a_forbidden_option() {
+    let mut lab = Lab::new(&both("rr", ""), 1);
+    let udp = [3, 232, 0, 53, 0, 8, 0, 0];
+    for to in [VIP6, OWN6] {
+        for (protocol, l4) in [(ipv4::TCP, &tcp(1_000, ACK, 0)[..]), (ipv4::UDP, &udp[..])] {
+            let mut l4 = l4.to_vec();
+            put_checksum(&mut l4, protocol, &[client(9).octets(), v6(to).octets()].concat());
+            for first in [0, 60] {
+                let behind = |option: u8| {
+                    let header = options(protocol, &[option, 4, 0, 0, 0, 0]);
+                    packet6(client(9), v6(to), (first, 64), &[header, l4.clone()].concat())
+                };
+                let told = lab.send(behind(0x9e));
+                assert_eq!(
+                    (told.len(), &told[0][54..56], &told[0][58..62]),
+                    (1, &[4, 2][..], &[0, 0, 0, 42][..])
+                );
+                assert_eq!(lab.send(behind(0x5e)), Vec::<Vec<u8>>::new());
+                let answered = lab.send(behind(0x1e));
+                assert_eq!(
+                    (answered.len(), answered[0][20]),
+                    (1, if protocol == ipv4::TCP { 6 } else { 58 })
+                );
+            }
+        }
+    }
+    assert_eq!(lab.dropped(DropReason::UnknownOption), 8);
+}

@@ -81,3 +81,34 @@ fn an_own_address_answers_as_a_host_does_where_nothing_listens() {
     assert_eq!(lab.send(spoofed), Vec::<Vec<u8>>::new());
     assert_eq!(lab.dropped(DropReason::OwnSource), 1);
 }
+
+#[test]
+fn what_came_with_a_wrong_checksum_is_not_answered() {
+    let mut lab = Lab::new(&both("rr", ""), 1);
+    let udp = [3, 232, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4];
+    let mut of_ipv4 = [&OWN.0[..], &CLIENT_MAC.0, &[8, 0]].concat();
+    of_ipv4.extend(Ipv4::new(ipv4::UDP, CLIENT, VIP, udp.len(), 64).as_bytes());
+    of_ipv4.extend(udp);
+    // A datagram of IPv4 may have none.
+    assert_eq!(lab.send(of_ipv4.clone()).len(), 1);
+    let (ends, l4) = of_ipv4[26..].split_at_mut(8);
+    put_checksum(l4, ipv4::UDP, ends);
+    let syn = frame(OWN, (CLIENT, 1_000), (VIP, 81), SYN);
+    let mut syn6 = segment6(1, 1_000, SYN);
+    (syn6[57], syn6[71]) = (81, syn6[71] - 1);
+    let datagrams = [VIP6, OWN6].map(|to| packet6(client(1), v6(to), (ipv4::UDP, 64), &udp));
+    let [to_vip, to_own] = datagrams;
+    let strays = [segment4(9, 1_000, ACK), segment6(9, 1_000, ACK)];
+    let all = [of_ipv4, syn, syn6, to_vip, to_own].into_iter().chain(strays);
+    for (number, right) in (0..).zip(all) {
+        assert_eq!(lab.send(right.clone()).len(), 1, "{number}");
+        let mut wrong = right;
+        *wrong.last_mut().expect("it has bytes") ^= 1;
+        assert_eq!(lab.send(wrong), Vec::<Vec<u8>>::new(), "{number}");
+        assert_eq!(lab.dropped(DropReason::BadL4Header), number + 1);
+    }
+    let mut none = packet6(client(1), v6(VIP6), (ipv4::UDP, 64), &udp);
+    none[60..62].fill(0);
+    assert_eq!(lab.send(none), Vec::<Vec<u8>>::new(), "one of IPv6 has to have one");
+    assert_eq!(lab.dropped(DropReason::BadL4Header), 8);
+}

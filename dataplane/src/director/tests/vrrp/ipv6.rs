@@ -36,6 +36,8 @@ fn to6(link: MacAddress, destination: Ipv6Addr, ports: (u16, u16), segment: u8) 
     frame.extend(CLIENT6.octets().iter().chain(&destination.octets()));
     frame.extend([ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat());
     frame.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, segment, 1, 0, 0, 0, 0, 0]);
+    let (ends, l4) = frame[22..].split_at_mut(32);
+    put_checksum(l4, ipv4::TCP, ends);
     frame
 }
 
