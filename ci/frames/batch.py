@@ -11,7 +11,7 @@ import time
 
 from scapy.layers.l2 import Ether
 
-from frames import is_own_arp_request
+from frames import is_own_announcement, is_own_arp_request
 from harness import is_listener_report, replay
 
 # Metrics that say how frames ended.
@@ -81,8 +81,9 @@ class Batch:
     def output_problems(self, result):
         """Frames that are missing, and frames nobody asked for."""
         problems = []
-        left = {port: [frame for frame in out if not (is_own_arp_request(frame) or is_listener_report(frame[12:]))]
-                for port, out in result.out.items()}
+        def is_own(frame):
+            return is_own_arp_request(frame) or is_own_announcement(frame) or is_listener_report(frame[12:])
+        left = {port: [frame for frame in out if not is_own(frame)] for port, out in result.out.items()}
         for item in self.items:
             if not item.out:
                 continue

@@ -183,6 +183,11 @@ def arp_answer(request, port="c0"):
     return bytes(head / ARP(op=2, hwsrc=own, psrc=asked.pdst, hwdst=asked.hwsrc, pdst=asked.psrc))
 
 
+def is_own_announcement(frame):
+    """Whether weir tells all nodes of an IPv6 address of its own, which nobody has asked for."""
+    return frame.startswith(b"\x33\x33\0\0\0\1") and frame[12:14] == b"\x86\xdd" and frame[54:55] == b"\x88"
+
+
 def is_own_arp_request(frame):
     """A request that the director sends by itself: resolution or announcement."""
     link = link_length(frame)

@@ -73,8 +73,8 @@ def is_discovery(packet):
 
 
 def is_listener_report(packet):
-    """From the type of an Ethernet frame on: a report of multicast listener discovery."""
-    return packet[:2] == ETHERTYPE_IPV6 and packet[8] == 0 and packet[42] == ICMPV6 and packet[50] in (131, 143)
+    """From the type of an Ethernet frame on: a report of multicast listener discovery, or that a group is heard no more."""
+    return packet[:2] == ETHERTYPE_IPV6 and packet[8] == 0 and packet[42] == ICMPV6 and packet[50] in (131, 132, 143)
 
 
 @contextlib.contextmanager

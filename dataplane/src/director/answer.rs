@@ -551,7 +551,9 @@ impl<F: Frame> Director<F> {
     /// The way back to a client: to that of [`Director::ends6`], if it is one of IPv6.
     fn hop_to_client(&self, client: Addr4, snapshot: &Snapshot) -> Option<AnyNextHop> {
         if client.is_of_ipv6() {
-            return snapshot.routes.way6(self.ends6.source).map(|way| AnyNextHop::V6(way.hop));
+            // No tunnel had a packet from a link-local address in it.
+            let client = Some(self.ends6.source).filter(|client| !client.is_unicast_link_local());
+            return client.and_then(|client| snapshot.routes.next_hop6(client)).map(AnyNextHop::V6);
         }
         snapshot.routes.next_hop(client).map(AnyNextHop::V4)
     }

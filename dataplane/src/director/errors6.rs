@@ -117,7 +117,7 @@ impl<F: Frame> Director<F> {
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let snapshot = pass.context.snapshot;
-        let Some(hop) = snapshot.routes.next_hop6(client) else {
+        let Some(hop) = snapshot.routes.back6(client, pass.context.port) else {
             return Err((frame, DropReason::NoRoute));
         };
         if let Err(reason) = trim_surplus(&mut frame, packet) {

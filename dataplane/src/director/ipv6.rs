@@ -32,6 +32,7 @@ use crate::rewrite::far::{Outer6, ipv6_into_tunnel, ipv6_into_tunnel6};
 use crate::rewrite::{ipv6_mut, nat6};
 use crate::sched::PickKey;
 use crate::sched::untracked::FlowHash;
+use crate::snapshot::far::{Far, Way6};
 use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
 use crate::snapshot::{Ends, Local, Port, Snapshot};
@@ -288,6 +289,10 @@ impl<F: Frame> Director<F> {
         if server.exit().is_none() {
             return Err((frame, DropReason::NoRoute));
         }
+        let source = v6::ends(frame.bytes(), packet.l3()).map_or(self.ends6.source, |ends| ends.source);
+        if leaves_its_link(source, server, pass.context.port) {
+            return Err((frame, DropReason::LinkLocal));
+        }
         if let Err(reason) = trim_surplus(&mut frame, packet) {
             return Err((frame, reason));
         }
@@ -431,6 +436,17 @@ impl<F: Frame> Director<F> {
         let ends = [(source, packet.source_port), (destination, packet.destination_port)];
         owner.or_else(|| service.pick_untracked(FlowHash::of_ipv6(ends, packet.protocol)))
     }
+}
+
+/// Whether a packet from there would go to its real server by another link than its own, though its source means something there
+/// alone (RFC 4291 section 2.5.6): by another port, a router or a tunnel.
+pub(super) fn leaves_its_link(source: Ipv6Addr, server: &Server, port: usize) -> bool {
+    let is_on_link = |far: &Far| {
+        far.way
+            .is_some_and(|Way6 { hop, .. }| usize::from(hop.port()) == port && hop.address() == far.address)
+    };
+    source.is_unicast_link_local()
+        && (server.forwarding == Forwarding::Tun || !server.far.as_deref().is_some_and(is_on_link))
 }
 
 /// Whether there are links of IPv6 that do not take the packet in the tunnel to its real server.

@@ -18,7 +18,7 @@ use crate::classify::Lookup;
 use crate::conn::record::{Usual, UsualKey};
 use crate::packet::{BURST, Burst, Frame, Wire};
 use crate::parse::Station;
-use crate::parse::plain6::{Kind, Plain6, Words};
+use crate::parse::plain6::{Kind, Plain6, Words, is_for_link};
 use crate::parse::v6::may_be_source;
 use crate::snapshot::Port;
 
@@ -178,10 +178,11 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// The line where a client's number is, which is asked for. `None`: the client may be an address of ours.
+    /// The line where a client's number is, which is asked for. `None`: the client may be an address of ours, or it is one of its link
+    /// alone.
     #[inline(always)]
     fn home6(&self, client: Words, arrival: &Arrival<'_>) -> Option<usize> {
-        if !arrival.context.snapshot.is_surely_foreign6(client) {
+        if !arrival.context.snapshot.is_surely_foreign6(client) || is_for_link(client) {
             return None;
         }
         let home = self.table.clients.home(client);

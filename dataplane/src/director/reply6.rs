@@ -234,7 +234,7 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::StrayReply));
         };
         let server = snapshot.server(record.server());
-        let hop = match way_back6(&mut frame, packet, client, snapshot) {
+        let hop = match way_back6(&mut frame, packet, client, pass.context) {
             Ok(hop) => hop,
             Err(obstacle) => return self.end_at(obstacle, frame, packet, Asker::Known, pass),
         };
@@ -303,7 +303,7 @@ impl<F: Frame> Director<F> {
         let origin = origin.filter(|origin| may_pass(origin.one_packet));
         if let Some((origin, vip)) = origin.and_then(|origin| Some((origin, snapshot.address6(origin.vip)?)))
         {
-            let hop = match way_back6(&mut frame, packet, client, snapshot) {
+            let hop = match way_back6(&mut frame, packet, client, pass.context) {
                 Ok(hop) => hop,
                 Err(obstacle) => return self.end_at(obstacle, frame, packet, Asker::Stranger, pass),
             };
@@ -331,13 +331,13 @@ fn way_back6<F: Frame>(
     frame: &mut F,
     packet: &Packet,
     client: Ipv6Addr,
-    snapshot: &Snapshot,
+    Context { snapshot, port, .. }: Context<'_>,
 ) -> Result<Hop6, Obstacle> {
     let header = ipv6_mut(frame.bytes_mut(), packet.l3()).map_err(Obstacle::Drop)?;
     if header.hop_limit <= 1 {
         return Err(Obstacle::Tell(reply::Error::TIME_EXCEEDED));
     }
-    let hop = snapshot.routes.next_hop6(client).ok_or(Obstacle::Drop(DropReason::NoRoute))?;
+    let hop = snapshot.routes.back6(client, port).ok_or(Obstacle::Drop(DropReason::NoRoute))?;
     let mtu = snapshot.ports[usize::from(hop.port())].mtu;
     if packet.total_len > mtu {
         // Every way takes that much (RFC 8200 section 5).

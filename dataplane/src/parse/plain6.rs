@@ -44,6 +44,12 @@ pub fn words(address: Ipv6Addr) -> Words {
     [(bits >> 64) as u64, bits as u64]
 }
 
+/// Whether an address means something on its own link alone (RFC 4291 section 2.5.6).
+#[inline]
+pub fn is_for_link([upper, _]: Words) -> bool {
+    upper >> 54 == 0xfe80 >> 6
+}
+
 /// Where a plain packet goes to or comes from, as it stands in the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Socket6 {

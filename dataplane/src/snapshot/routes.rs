@@ -129,4 +129,12 @@ impl Routes {
         let route = self.v6.iter().find(leads_there)?;
         Some(Hop6::at(route.gateway.unwrap_or(destination), route.port, 0))
     }
+
+    /// The way to a client of a packet that came in on `port`: to one on a link alone it is the packet's own.
+    pub fn back6(&self, client: Ipv6Addr, port: usize) -> Option<Hop6> {
+        match client.is_unicast_link_local() {
+            true => Some(Hop6::at(client, port as u16, 0)),
+            false => self.next_hop6(client),
+        }
+    }
 }

@@ -104,7 +104,7 @@ impl<F: Frame> Director<F> {
         let Asked { packet, context, .. } = asked;
         let snapshot = context.snapshot;
         story.say(Step::Returned(vip, port));
-        let Some(hop) = snapshot.routes.next_hop6(client) else {
+        let Some(hop) = snapshot.routes.back6(client, context.port) else {
             story.say(Step::NoRoute);
             return Outcome::Dropped(DropReason::NoRoute);
         };

@@ -5,7 +5,7 @@ use weir_config::model::{Forwarding, Protocol};
 use super::{Asked, Barred, Flow, Lapse, Outcome, Step, Story, To, Unrecorded, outcome_at};
 use crate::classify::{Class, Lookup, classify_unasked};
 use crate::conn::record::{Record, ServerId};
-use crate::director::ipv6::is_cut;
+use crate::director::ipv6::{is_cut, leaves_its_link};
 use crate::director::request::{Course, FTP_DATA, course, may_open};
 use crate::director::untracked::{leaves_room, may_go_on_untracked};
 use crate::director::{Context, Director};
@@ -186,6 +186,9 @@ impl<F: Frame> Director<F> {
         if server.exit().is_none() {
             story.say(Step::NoRoute);
             return Outcome::Dropped(DropReason::NoRoute);
+        }
+        if packet.is_of_ipv6() && leaves_its_link(self.ends6.source, server, context.port) {
+            return Outcome::Dropped(DropReason::LinkLocal);
         }
         if packet.total_len > server.mtu {
             let is_cut = match packet.is_of_ipv6() {

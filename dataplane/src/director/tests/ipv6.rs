@@ -2,6 +2,7 @@
 
 mod explain;
 mod extended;
+mod link_local;
 mod marks;
 mod options;
 mod persistence;
