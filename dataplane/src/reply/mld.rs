@@ -3,7 +3,7 @@
 //!
 //! Reports are those of RFC 3810; a query of RFC 2710 is answered as RFC 2710 has it, and for as long as such a querier may be
 //! there, what nobody asked for is reported in that form too. Heard are the groups of the addresses that neighbour discovery answers for, and that of VRRP.
-//! All of them are reported, twice, when some come; when an address goes nobody is told, and the switch forgets the group in time.
+//! All of them are reported, twice, when some come or go and when a link returns, and with them those that are heard no more.
 //!
 //! A worker answers the queries that it receives; the first one reports what comes. A report is a walk through all addresses, a
 //! few each millisecond, as there may be thousands.
@@ -32,12 +32,18 @@ const QUERY: u8 = 130;
 const REPORT_OLD: u8 = 131;
 /// ICMPv6 type of a report of version 2.
 const REPORT: u8 = 143;
+/// ICMPv6 type that says, in version 1, that a group is heard no more.
+const DONE_OLD: u8 = 132;
+/// Record type: it is heard no more.
+const TO_INCLUDE: u8 = 3;
 /// Record type: everything to the group is heard.
 const IS_EXCLUDE: u8 = 2;
 /// Record type: it is from now on.
 const TO_EXCLUDE: u8 = 4;
 /// Where reports of version 2 go: ff02::16.
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
+/// Where version 1 says that a group is heard no more: ff02::2.
+const OLD_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// The hop-by-hop header of each message: the router alert of MLD, and padding (RFC 2711).
 const ALERT: [u8; 8] = [ICMPV6, 0, 5, 2, 0, 0, 1, 0];
 /// A report of version 2 without its records.
@@ -66,12 +72,16 @@ const ANSWERS: (u32, u32) = (4, 16);
 const WALKS_MAX: usize = 192;
 /// Addresses that are looked at in a millisecond.
 const LOOKS_PER_MILLI: usize = 256;
+/// So many addresses are compared with one in the time of a look.
+const COMPARED_PER_LOOK: usize = 32;
 /// Reports in a millisecond.
 const REPORTS_PER_MILLI: usize = 8;
 /// How long a querier of version 1 is believed to be there after its query, in seconds (RFC 3810 section 9.12).
 const OLD_SECS: u32 = 260;
 /// As many ports as DPDK has room for.
 const PORTS_MAX: usize = 32;
+/// Addresses whose groups are known to have been reported. What becomes of others a switch finds out in time.
+const TOLD_MAX: usize = 1 << 16;
 
 /// A valid query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,8 +163,17 @@ struct Walk {
     due: u64,
     /// It must not begin earlier.
     not_before: u64,
+    /// It is the last that tells of what has gone: those behind it know it no more.
+    is_last: bool,
     /// How far it is: the group of VRRP comes first, then the addresses by their numbers.
     at: usize,
+}
+
+/// A group, and what is said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Said {
+    group: Ipv6Addr,
+    is_heard: bool,
 }
 
 impl Walk {
@@ -163,16 +182,39 @@ impl Walk {
         of(self) == of(other) && (self.only.is_none() || self.only == other.only) && self.at == 0
     }
 
-    /// The group that it is at, if it is heard.
-    fn group(&self, snapshot: &Snapshot, port: &Port) -> Option<Ipv6Addr> {
-        let group = match self.at.checked_sub(1) {
-            None => (port.hears_vrrp6 && self.vlan == Vlan::NONE).then(|| ipv6::VRRP_GROUP.into()),
-            Some(place) => {
-                let address = *snapshot.numbered6().get(place)?;
-                nd::answers_for(self.port, self.vlan, address, snapshot).then(|| solicited_node(address))
-            }
+    /// What is to be said of the group that it is at.
+    fn say(&self, snapshot: &Snapshot, port: &Port, (told, looks): (&mut [u32], &mut usize)) -> Option<Said> {
+        let (group, is_heard) = self.group(snapshot, port)?;
+        let mut is_heard_alike = || {
+            *looks = looks.saturating_sub(snapshot.numbered6().len() / COMPARED_PER_LOOK);
+            let low = |address: &Ipv6Addr| address.to_bits() as u32 & 0xff_ffff;
+            let is_alike = |it: &&Ipv6Addr| low(it) == low(&group) && solicited_node(**it) == group;
+            let mut alike = snapshot.numbered6().iter().filter(is_alike);
+            alike.any(|address| nd::answers_for(self.port, self.vlan, *address, snapshot))
         };
-        group.filter(|group| self.only.is_none_or(|only| only == *group))
+        if !self.is_news {
+            return (is_heard && self.only.is_none_or(|only| only == group))
+                .then_some(Said { group, is_heard });
+        }
+        let (mut nowhere, bit) = (0, 1 << (self.port % PORTS_MAX));
+        let told = told.get_mut(self.at).unwrap_or(&mut nowhere);
+        let was_told = *told & bit != 0;
+        match is_heard {
+            true => *told |= bit,
+            false if self.is_last => *told &= !bit,
+            false => {}
+        }
+        (is_heard || was_told && !is_heard_alike()).then_some(Said { group, is_heard })
+    }
+
+    /// The group that it is at, and whether it is heard.
+    fn group(&self, snapshot: &Snapshot, port: &Port) -> Option<(Ipv6Addr, bool)> {
+        let Some(place) = self.at.checked_sub(1) else {
+            return Some((ipv6::VRRP_GROUP.into(), port.hears_vrrp6 && self.vlan == Vlan::NONE));
+        };
+        let address = *snapshot.numbered6().get(place)?;
+        let is_heard = nd::answers_for(self.port, self.vlan, address, snapshot);
+        Some((solicited_node(address), is_heard)).filter(|_| !address.is_unspecified())
     }
 }
 
@@ -207,6 +249,8 @@ pub struct Reporter {
     next_round: u64,
     /// By port: when the next answer about all groups may come.
     next_answer: [u64; PORTS_MAX],
+    /// By place of a walk: on which ports the group was reported without having been asked for.
+    told: Box<[u32]>,
 }
 
 impl Default for Reporter {
@@ -219,6 +263,7 @@ impl Default for Reporter {
             rounds: 0,
             next_round: 0,
             next_answer: [0; PORTS_MAX],
+            told: vec![0; TOLD_MAX].into(),
         }
     }
 }
@@ -236,7 +281,8 @@ impl Reporter {
         let spread = (now.cycles ^ port as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let wanted = now.millis + spread % (delay + 1);
         let due = wanted.max(not_before);
-        let walk = Walk { port, vlan, is_old, only: group, is_news: false, due, not_before, at: 0 };
+        let walk =
+            Walk { port, vlan, is_old, only: group, is_news: false, due, not_before, is_last: false, at: 0 };
         if let Some(pending) = self.walks.iter_mut().find(|pending| pending.answers_as(&walk)) {
             // The earlier time wins (RFC 3810 section 6.2).
             pending.due = pending.due.min(wanted).max(pending.not_before);
@@ -274,8 +320,10 @@ impl Reporter {
             self.begin_round(snapshot, old, now);
         }
         let (mut looks, mut reports) = (LOOKS_PER_MILLI, REPORTS_PER_MILLI);
-        self.walks
-            .retain(|walk| walk.due > now.millis || !go_on(walk, wire, snapshot, (&mut looks, &mut reports)));
+        let Self { walks, told, .. } = self;
+        walks.retain(|walk| {
+            walk.due > now.millis || !go_on(walk, wire, (snapshot, told), (&mut looks, &mut reports))
+        });
         REPORTS_PER_MILLI - reports
     }
 
@@ -286,8 +334,9 @@ impl Reporter {
             let has_old = old.are_there(port, now);
             for is_old in [false, true].into_iter().take(1 + usize::from(has_old)) {
                 let (vlan, due) = (Vlan::NONE, now.millis);
-                let walk =
-                    Walk { port, vlan, is_old, only: None, is_news: true, due, not_before: due, at: 0 };
+                let (only, not_before) = (None, due);
+                let is_last = self.rounds == 0 && is_old == has_old;
+                let walk = Walk { port, vlan, is_old, only, is_news: true, due, not_before, is_last, at: 0 };
                 // There is room: see the constant.
                 let _ = self.walks.try_push(walk);
             }
@@ -299,17 +348,17 @@ impl Reporter {
 fn go_on<W: Wire>(
     walk: &mut Walk,
     wire: &mut W,
-    snapshot: &Snapshot,
+    (snapshot, told): (&Snapshot, &mut [u32]),
     (looks, reports): (&mut usize, &mut usize),
 ) -> bool {
     let Some(port) = snapshot.ports.get(walk.port) else { return true };
     let fit = usize::from(port.mtu).saturating_sub(ipv6::HEADER_LEN + ALERT.len() + HEAD_LEN) / RECORD_LEN;
     let most = if walk.is_old { 1 } else { fit.clamp(1, RECORDS_MAX) };
     while *reports != 0 && *looks != 0 && walk.at <= snapshot.numbered6().len() {
-        let mut groups = ArrayVec::<Ipv6Addr, RECORDS_MAX>::new();
+        let mut groups = ArrayVec::<Said, RECORDS_MAX>::new();
         while *looks != 0 && groups.len() < most && walk.at <= snapshot.numbered6().len() {
             *looks -= 1;
-            groups.extend(walk.group(snapshot, port).filter(|group| groups.last() != Some(group)));
+            groups.extend(walk.say(snapshot, port, (told, looks)).filter(|said| groups.last() != Some(said)));
             walk.at += 1;
         }
         if !groups.is_empty() {
@@ -323,7 +372,7 @@ fn go_on<W: Wire>(
 }
 
 /// False: no buffer.
-fn report<W: Wire>(wire: &mut W, walk: &Walk, port: &Port, groups: &[Ipv6Addr]) -> bool {
+fn report<W: Wire>(wire: &mut W, walk: &Walk, port: &Port, groups: &[Said]) -> bool {
     let Some(mut frame) = wire.allocate() else { return false };
     let at = walk.vlan.header_len();
     let message_len = if walk.is_old { OLD_LEN } else { HEAD_LEN + groups.len() * RECORD_LEN };
@@ -333,7 +382,11 @@ fn report<W: Wire>(wire: &mut W, walk: &Walk, port: &Port, groups: &[Ipv6Addr]) 
         wire.release(frame);
         return false;
     };
-    let destination = if walk.is_old { *first } else { ALL_ROUTERS };
+    let destination = match (walk.is_old, first.is_heard) {
+        (true, true) => first.group,
+        (true, false) => OLD_ROUTERS,
+        (false, _) => ALL_ROUTERS,
+    };
     let own = port.addresses6.iter().map(|net| net.addr()).find(Ipv6Addr::is_unicast_link_local);
     let header = Ipv6 {
         version_class_flow: U32::new(6 << 28),
@@ -350,13 +403,18 @@ fn report<W: Wire>(wire: &mut W, walk: &Walk, port: &Port, groups: &[Ipv6Addr]) 
     front[ipv6::HEADER_LEN..].copy_from_slice(&ALERT);
     message.fill(0);
     if walk.is_old {
-        message[0] = REPORT_OLD;
-        message[8..24].copy_from_slice(&first.octets());
+        message[0] = if first.is_heard { REPORT_OLD } else { DONE_OLD };
+        message[8..24].copy_from_slice(&first.group.octets());
     } else {
         message[0] = REPORT;
         message[6..8].copy_from_slice(&(groups.len() as u16).to_be_bytes());
-        for (record, group) in message[HEAD_LEN..].chunks_exact_mut(RECORD_LEN).zip(groups) {
-            record[0] = if walk.is_news { TO_EXCLUDE } else { IS_EXCLUDE };
+        for (record, Said { group, is_heard }) in message[HEAD_LEN..].chunks_exact_mut(RECORD_LEN).zip(groups)
+        {
+            record[0] = match (is_heard, walk.is_news) {
+                (false, _) => TO_INCLUDE,
+                (true, true) => TO_EXCLUDE,
+                (true, false) => IS_EXCLUDE,
+            };
             record[4..].copy_from_slice(&group.octets());
         }
     }

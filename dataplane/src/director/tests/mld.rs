@@ -13,7 +13,10 @@ const VRRP_GROUP: &str = "ff02::12";
 const ROUTER_GROUPS: [&str; 2] = ["ff02::1:ff00:57", "ff02::1:ff05:57"];
 const ALL: [&str; 3] = [OWN_GROUP, VIP_GROUP, VRRP_GROUP];
 const IS_EXCLUDE: u8 = 2;
+const TO_INCLUDE: u8 = 3;
 const TO_EXCLUDE: u8 = 4;
+/// In place of a record's type: what says in version 1 that a group is heard no more.
+const DONE: u8 = 132;
 
 fn config(vips: u16) -> Config {
     config_of_router(vips, "57")
@@ -39,11 +42,11 @@ fn config_of_router(vips: u16, last: &str) -> Config {
 /// What a report says: the type of its records, and their groups. 0: of version 1.
 type Said = (u8, Vec<String>);
 
-/// Reads a report, of which everything else is as it has to be.
-fn read(frame: &[u8]) -> Option<Said> {
+/// Reads a report, of which everything else is as it has to be: what it says of each type of records.
+fn read(frame: &[u8]) -> Vec<Said> {
     let is_report = frame[12..14] == [0x86, 0xdd] && frame[20] == 0 && frame[62] != 130;
     if !is_report {
-        return None;
+        return Vec::new();
     }
     let address = |at: usize| Ipv6Addr::from(*frame[at..].first_chunk::<16>().expect("an address"));
     let message = &frame[62..];
@@ -56,15 +59,25 @@ fn read(frame: &[u8]) -> Option<Said> {
     assert_eq!(pseudo.bytes(message).fold(), 0xffff);
     if message[0] == 131 {
         assert_eq!((message.len(), address(38)), (24, address(70)));
-        return Some((0, vec![address(70).to_string()]));
+        return vec![(0, vec![address(70).to_string()])];
+    }
+    if message[0] == DONE {
+        assert_eq!((message.len(), address(38).to_string().as_str()), (24, "ff02::2"));
+        return vec![(DONE, vec![address(70).to_string()])];
     }
     assert_eq!((message[0], address(38).to_string().as_str()), (143, "ff02::16"));
     assert!(frame.len() <= 1_514);
     assert_eq!(message.len(), 8 + 20 * usize::from(u16::from_be_bytes([message[6], message[7]])));
-    let records = message[8..].chunks(20);
-    assert!(records.clone().all(|record| record[0] == message[8] && record[1..4] == [0; 3]));
-    let groups = records.map(|record| Ipv6Addr::from(*record[4..].first_chunk::<16>().expect("a group")));
-    Some((message[8], groups.map(|group| group.to_string()).collect()))
+    let mut said = Vec::<Said>::new();
+    for record in message[8..].chunks(20) {
+        assert_eq!(record[1..4], [0; 3]);
+        let group = Ipv6Addr::from(*record[4..].first_chunk::<16>().expect("a group")).to_string();
+        match said.iter_mut().find(|(kind, _)| *kind == record[0]) {
+            Some((_, groups)) => groups.push(group),
+            None => said.push((record[0], vec![group])),
+        }
+    }
+    said
 }
 
 /// A query without its checksum right away: `len` is that of the message, `delay` milliseconds.
@@ -107,7 +120,7 @@ impl Lab {
             self.now.seconds = (self.now.millis / 1000) as u32;
             self.directors[0].adopt(&self.snapshot);
             self.directors[0].upkeep(&self.snapshot, self.now, &mut self.wire);
-            said.extend(self.wire.sent.drain(..).filter_map(|(_, frame)| read(frame.bytes())));
+            said.extend(self.wire.sent.drain(..).flat_map(|(_, frame)| read(frame.bytes())));
         }
         said
     }
@@ -283,4 +296,92 @@ fn a_flood_of_queries_gets_few_answers() {
     assert!((4..=5).contains(&answers), "the one querier that matters is answered all the same: {answers}");
     assert_eq!(lab.counters[0].mld_unanswered.get(), 984);
     assert_eq!(lab.counters[0].mld_queries.get(), 2_000);
+}
+
+#[test]
+fn what_is_heard_no_more_is_told_twice() {
+    let gone = |group: &str| (TO_INCLUDE, vec![group.to_owned()]);
+    let second = "ff02::1:ff00:101";
+    let mut lab = settled(2);
+    lab.change(&config(1));
+    for millis in [5, 3_000] {
+        assert_eq!(sorted(lab.reports(millis)), [all(TO_EXCLUDE, &[]), gone(second)]);
+    }
+    assert!(lab.reports(20_000).is_empty());
+    // Somebody else is master now.
+    lab.masters = config(1).vrrp.iter().map(RouterKey::of).collect();
+    lab.change(&config(1));
+    lab.reports(5_000);
+    lab.masters.clear();
+    lab.change(&config(1));
+    let left = (TO_INCLUDE, ROUTER_GROUPS.map(str::to_owned).to_vec());
+    for millis in [5, 3_000] {
+        assert_eq!(sorted(lab.reports(millis)), [all(TO_EXCLUDE, &[]), left.clone()]);
+    }
+    // One that comes back meanwhile is heard.
+    lab.change(&config(2));
+    lab.reports(5_000);
+    lab.change(&config(1));
+    assert_eq!(sorted(lab.reports(5))[1], gone(second));
+    lab.change(&config(2));
+    assert!(lab.reports(5_000).iter().all(|(kind, _)| *kind == TO_EXCLUDE));
+    // Where there is a querier of version 1, in its form as well.
+    lab.send(query(24, "::", 0));
+    lab.reports(5_000);
+    lab.change(&config(1));
+    let said = lab.reports(5_000);
+    let told = |kind: u8| said.iter().filter(|said| **said == (kind, vec![second.to_owned()])).count();
+    assert_eq!((told(TO_INCLUDE), told(DONE)), (2, 2), "{said:?}");
+}
+
+#[test]
+fn a_group_that_another_address_has_is_heard_on() {
+    let text = |own: &str| {
+        format!(
+            "[connections]\ncapacity = 1024\n[[port]]\nname = \"lan\"\ndevice = \"x\"\n\
+             addresses = [\"2001:db8::2/64\"{own}]\n"
+        )
+    };
+    let config = |own: &str| weir_config::parse("test", &text(own)).expect("a valid file").config;
+    let mut lab = Lab::new(&config(", \"2001:db8:1::2/64\", \"2001:db8:1::3/64\""), 1);
+    lab.reports(5_000);
+    lab.change(&config(""));
+    let heard = (TO_EXCLUDE, vec![OWN_GROUP.to_owned()]);
+    let left = (TO_INCLUDE, vec!["ff02::1:ff00:3".to_owned()]);
+    assert_eq!(lab.reports(5), [heard, left]);
+}
+
+#[test]
+fn a_link_that_returns_hears_all_of_it_again() {
+    for text in ["", "[[virtual_server]]\nname = \"v\"\naddress = \"2001:db8::100\"\nport = 80\n"] {
+        let text = "[connections]\ncapacity = 1024\n[[port]]\nname = \"lan\"\ndevice = \"x\"\n\
+                    addresses = [\"2001:db8::2/64\"]\n"
+            .to_owned()
+            + text;
+        let config = weir_config::parse("test", &text).expect("a valid file").config;
+        let mut lab = Lab::new(&config, 1);
+        lab.reports(5_000);
+        lab.change(&config);
+        assert!(lab.reports(5_000).is_empty());
+        for _ in 0..2 {
+            lab.registry.announce();
+            lab.change(&config);
+            assert_eq!(lab.reports(5_000).len(), 2, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_port_of_the_hosts_hears_its_vips_too() {
+    let text = "[connections]\ncapacity = 1024\n[[port]]\nname = \"lan\"\ndevice = \"x\"\n\
+                addresses = [\"2001:db8::2/64\"]\nhost_interface = \"weir0\"\n\
+                [[virtual_server]]\nname = \"v\"\naddress = \"2001:db8::100\"\nport = 80\n";
+    let config = weir_config::parse("test", text).expect("a valid file").config;
+    let mut lab = Lab::new(&config, 1);
+    let groups = [OWN_GROUP, VIP_GROUP].map(str::to_owned).to_vec();
+    assert_eq!(lab.reports(5_000), [(TO_EXCLUDE, groups.clone())]);
+    lab.send(query(28, "::", 0));
+    assert_eq!(lab.reports(5), [(IS_EXCLUDE, groups)]);
+    lab.send(query(28, VIP_GROUP, 0));
+    assert_eq!(lab.reports(5), [(IS_EXCLUDE, vec![VIP_GROUP.to_owned()])]);
 }

@@ -47,7 +47,8 @@ pub(super) struct Announcements {
 impl Announcements {
     /// These and no others, in place of all that there were.
     fn replace(&mut self, list: Vec<(usize, Addr4)>) {
-        self.first += self.list.len() as u64;
+        // An empty list, too, is told from the same one once more.
+        self.first += (self.list.len() as u64).max(self.anew.into());
         (self.list, self.anew) = (list.into(), false);
     }
 
