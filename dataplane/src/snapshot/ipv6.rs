@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use ipnet::{IpNet, Ipv6Net};
-use weir_config::model::{Config, Family, Protocol};
+use weir_config::model::{Config, Family, Mark, Protocol};
 
 use super::destinations::{Destination, Destinations};
 use super::marks::{self, Marked, Marks};
@@ -41,7 +41,14 @@ impl Numbers6 {
     /// # Errors
     /// There are not enough numbers.
     pub(super) fn next(&self, config: &Config, generation: u64, swept: u64) -> Result<Self, RegistryError> {
-        let named: HashSet<Ipv6Addr> = named(config).collect();
+        let mut named: HashSet<Ipv6Addr> = named(config).collect();
+        let shares = marks::shares_numbers(config);
+        let has_left = |address: &&Ipv6Addr| !named.contains(*address) && shares(IpAddr::V6(**address));
+        let former: Vec<Ipv6Addr> = self.numbers.keys().filter(has_left).copied().collect();
+        // Those that come and go for years are not all kept.
+        if former.len() <= Mark::VIPS_MAX {
+            named.extend(former);
+        }
         let mut left = HashMap::new();
         let mut over = Vec::new();
         for &address in self.numbers.keys().filter(|address| !named.contains(*address)) {
@@ -91,6 +98,17 @@ impl Numbers6 {
             IpAddr::V4(address) => Some(address.into()),
             IpAddr::V6(address) => self.numbers.get(&address).copied(),
         }
+    }
+
+    /// The address that goes by a number of IPv6.
+    fn address(&self, number: Addr4) -> Option<Ipv6Addr> {
+        let address = self.addresses.get(number.place_named6()?).copied();
+        address.filter(|address| !address.is_unspecified())
+    }
+
+    /// What a number stands for, an IPv4 address for itself.
+    pub(super) fn ip(&self, number: Addr4) -> IpAddr {
+        self.address(number).map_or_else(|| number.into(), IpAddr::V6)
     }
 }
 
@@ -174,13 +192,12 @@ impl Snapshot {
 
     /// The IPv6 address of ours that goes by a number.
     pub fn address6(&self, number: Addr4) -> Option<Ipv6Addr> {
-        let address = self.ipv6.names.addresses.get(number.place_named6()?).copied();
-        address.filter(|address| !address.is_unspecified())
+        self.ipv6.names.address(number)
     }
 
     /// What the number of an IPv6 address stands for; an IPv4 address itself.
     pub fn ip(&self, address: Addr4) -> IpAddr {
-        self.address6(address).map_or_else(|| address.into(), IpAddr::V6)
+        self.ipv6.names.ip(address)
     }
 
     /// As [`Snapshot::target`], of an IPv6 packet between these addresses.

@@ -238,6 +238,14 @@ impl<N: Net> Marks<N> {
     }
 }
 
+/// Whether an address lies in a network of a mark that is so wide that its addresses share numbers. One that has had a number for itself
+/// keeps it there: its connections are known by that.
+pub(super) fn shares_numbers(config: &Config) -> impl Fn(IpAddr) -> bool {
+    let wide = config.marks.iter().flat_map(|mark| &mark.addresses).filter(|net| !Mark::is_numbered(net));
+    let wide: Vec<IpNet> = wide.copied().collect();
+    move |address| wide.iter().any(|net| net.contains(&address))
+}
+
 /// The addresses of one family of a mark that have a number of their own: those that the file writes, and all of networks that
 /// are not too wide.
 pub(super) fn numbered(mark: &Mark, family: Family) -> impl Iterator<Item = IpAddr> + '_ {

@@ -177,6 +177,12 @@ impl Numbering {
         Ok(Self { entries, end, has_left })
     }
 
+    /// The addresses whose numbers records may name, where no record names those any more that left by generation `swept`.
+    pub(super) fn known(&self, swept: u64) -> impl Iterator<Item = Addr4> + '_ {
+        let may_be_named = move |entry: &Entry| entry.removed.is_none_or(|removed| removed > swept);
+        self.entries.iter().filter(move |(_, entry)| may_be_named(entry)).map(|(vip, _)| *vip)
+    }
+
     /// Whether [`Numbering::add`] can be done so many times.
     pub(super) fn has_room(&self, count: usize) -> bool {
         usize::from(OWN - self.end) >= count

@@ -421,6 +421,32 @@ fn connections_go_on_when_their_address_gets_a_number_of_its_own() {
     }
 }
 
+#[test]
+fn connections_go_on_when_their_address_loses_its_number_to_a_wide_network() {
+    let host = Addr4::new(10, 7, 0, 1);
+    let head = |addresses: &str| format!("[[mark]]\nmark = 1\naddresses = [{addresses}]\n");
+    let wide = head("\"10.7.0.0/16\"");
+    for named in ["\"10.7.0.1\", \"10.7.0.0/16\"", "\"10.7.0.0/24\""].map(head) {
+        let layout = |head| Layout { head, servers: &["mark = 1"], ..DR }.config();
+        let mut lab = Lab::new(&layout(&named), 1);
+        let server = server_of(&mut lab, (CLIENT, 1000), (host, 80), SYN);
+        assert!(server.is_some());
+        let number = lab.snapshot.vips.own_number(host);
+        for _ in 0..2 {
+            lab.reload(&layout(&wide));
+            lab.sweep();
+            assert_eq!(lab.snapshot.vips.own_number(host), number);
+            assert_eq!(server_of(&mut lab, (CLIENT, 1000), (host, 80), ACK), server);
+            assert_eq!(lab.directors[0].table.len(), 1);
+        }
+        // Where no network holds it, it is nobody's in the end.
+        lab.reload(&layout(&wide.replace("10.7", "10.8")));
+        lab.sweep();
+        assert_eq!((lab.directors[0].table.len(), lab.snapshot.vips.own_number(host)), (0, None));
+        lab.assert_counts_equal_a_recount();
+    }
+}
+
 /// A virtual server by NAT at [`VIP`] with real server 11, and a mark that holds its clients and leads to 12; the port of the first.
 fn around_clients(server_port: u16, extra: &str) -> Config {
     let text = format!(

@@ -12,6 +12,7 @@ use crate::address::Addr4;
 use crate::conn::record::VipId;
 use crate::snapshot::addressing::{bits, ports_of_vip};
 use crate::snapshot::ipv6::Numbers6;
+use crate::snapshot::marks::shares_numbers;
 use crate::snapshot::vips::{Numbering, Vips};
 use crate::snapshot::{Local, Port, Snapshot};
 
@@ -96,8 +97,13 @@ impl Addresses {
         generation: u64,
         swept: u64,
     ) -> Result<(), RegistryError> {
-        let vips = vips(config).into_iter().filter_map(|vip| numbers6.of(vip)).collect();
-        self.numbering = self.numbering.next(&vips, generation, swept)?;
+        let vips: HashSet<_> = vips(config).into_iter().filter_map(|vip| numbers6.of(vip)).collect();
+        let shares = shares_numbers(config);
+        let mut with_former = vips.clone();
+        with_former.extend(self.numbering.known(swept).filter(|vip| shares(numbers6.ip(*vip))));
+        // There may be room for those that need one alone.
+        let next = self.numbering.next(&with_former, generation, swept);
+        self.numbering = next.or_else(|_| self.numbering.next(&vips, generation, swept))?;
         self.uses.clear();
         // One of IPv6 comes and goes with a whole snapshot.
         let plain = config.virtual_servers.iter().filter(|server| server.mark.is_none());

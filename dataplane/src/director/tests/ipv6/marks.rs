@@ -188,3 +188,24 @@ fn connections_go_on_when_their_address_gets_a_number_of_its_own() {
         lab.assert_counts_equal_a_recount();
     }
 }
+
+#[test]
+fn connections_go_on_when_their_address_loses_its_number_to_a_wide_network() {
+    let host = "2001:db8:9::1";
+    let other = mark(2, &[SMALL], "");
+    let mut lab = Lab::new(&marked(&(mark(1, &[host, WIDE], "") + &other), ""), 1);
+    let server = send_to(&mut lab, 1, (host, 80), SYN);
+    assert_eq!(server, Some((12, 0)));
+    for _ in 0..2 {
+        lab.reload(&marked(&(mark(1, &[WIDE], "") + &other), ""));
+        lab.sweep();
+        assert_eq!(send_to(&mut lab, 1, (host, 80), ACK), server);
+        assert_eq!(lab.directors[0].table.len(), 1);
+    }
+    lab.reload(&marked(&(mark(1, &["2001:db8:b::/64"], "") + &other), ""));
+    lab.sweep();
+    assert!(lab.directors[0].table.is_empty());
+    lab.reload(&marked(&(mark(1, &["2001:db8:b::/64"], "") + &other), ""));
+    assert_eq!(lab.snapshot.number6(v6(host)), None);
+    lab.assert_counts_equal_a_recount();
+}
