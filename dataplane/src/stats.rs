@@ -125,7 +125,7 @@ labels! {
         PortUnreachable "port_unreachable" "No real server, no such virtual server or protocol: ICMP port unreachable.",
         TimeExceeded "time_exceeded" "TTL ran out: ICMP time exceeded.",
         ParameterProblem "parameter_problem" "An option of IPv6 that weir does not know asks to tell the sender: ICMPv6 parameter problem.",
-        FragmentationNeeded "fragmentation_needed" "DF is set and the packet exceeds the MTU: ICMP fragmentation needed.",
+        FragmentationNeeded "fragmentation_needed" "The packet exceeds the MTU and must not be cut: ICMP fragmentation needed, of IPv6 packet too big.",
         TunnelError "tunnel_error" "A router's ICMP error about a tunnel packet, passed on to the client. One that waits for ARP first counts as forwarded.",
     }
 }

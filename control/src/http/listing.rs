@@ -49,7 +49,9 @@ struct End {
 
 impl End {
     fn parse(key: &str, text: &str) -> Result<Self, String> {
-        if let Ok(address) = text.parse() {
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        let bracketed = bare.and_then(|text| text.parse::<Ipv6Addr>().ok()).map(IpAddr::V6);
+        if let Some(address) = bracketed.or_else(|| text.parse().ok()) {
             return Ok(Self { address, port: None });
         }
         match text.parse::<SocketAddr>() {
@@ -333,6 +335,11 @@ mod tests {
             "real_server=[::1]:8080",
         ] {
             assert!(!wants(query), "{query}");
+        }
+        let bare = Query::parse("client=2001:db8::50").unwrap();
+        assert_eq!(Query::parse("client=[2001:db8::50]").unwrap(), bare);
+        for wrong in ["client=[192.0.2.1]", "client=[::1", "client=[]"] {
+            assert!(Query::parse(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use weir_api::connections::Connection;
 use weir_api::virtual_servers::Listing;
@@ -53,8 +53,29 @@ pub(super) fn run(asked: &mut Asked, wanted: &Connections) -> Result<(), Problem
     Ok(())
 }
 
-/// Whether there could be any: no connections of a virtual server that nobody knows mean a slip of the pen.
+/// What is meant by an address of IPv6 that seems to have a port behind it, without brackets: 2001:db8::1:80 is an address of its own.
+fn meant(end: &str) -> Option<SocketAddr> {
+    end.parse::<Ipv6Addr>().ok()?;
+    let (address, port) = end.rsplit_once(':')?;
+    // What was written without `::` in its midst is short of a group then.
+    Some(SocketAddr::new(IpAddr::V6(address.parse().ok()?), port.parse().ok()?))
+}
+
+/// Whether there could be any: no connections of a virtual server that nobody knows, or at an address that was meant to be another, mean
+/// a slip of the pen.
 fn is_there(asked: &mut Asked, wanted: &Connections) -> Result<(), Problem> {
+    for (option, end) in
+        [("client", &wanted.client), ("address", &wanted.address), ("real-server", &wanted.real_server)]
+    {
+        if let Some(socket) = end.as_deref().and_then(meant) {
+            let _ = writeln!(
+                io::stderr(),
+                "weirctl: --{option} {} is an address without a port; with port {} it is {socket}",
+                end.as_deref().unwrap_or_default(),
+                socket.port()
+            );
+        }
+    }
     let Some(name) = &wanted.virtual_server else { return Ok(()) };
     let listing: Listing<'static> =
         asked.client.get(&format!("/api/v1/virtual_servers?name={}", encoded(name)))?;
@@ -153,5 +174,14 @@ mod tests {
             "PROT  STATE        CONNECTIONS\ntcp   CLOSE                  1\ntcp   ESTABLISHED            1\n\
              all                          2\n"
         );
+    }
+
+    #[test]
+    fn a_port_behind_an_address_without_brackets_is_noticed() {
+        let meant = |end| meant(end).map(|socket| socket.to_string());
+        assert_eq!(meant("2001:db8::1:80").as_deref(), Some("[2001:db8::1]:80"));
+        for other in ["[2001:db8::1]:80", "2001:db8::80", "2001:db8::1:8f", "192.0.2.1:80", "::1"] {
+            assert_eq!(meant(other), None, "{other}");
+        }
     }
 }

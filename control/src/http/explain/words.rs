@@ -174,7 +174,11 @@ impl<'a> Words<'a> {
             }
             Step::TooBig { mtu, is_cut } => {
                 let length = self.question.total_len;
-                let then = if *is_cut { "it is cut, inside the tunnel" } else { "and DF is set" };
+                let then = match *is_cut {
+                    true => "it is cut, inside the tunnel",
+                    false if self.question.source.0.is_ipv6() => "no router cuts a packet of IPv6",
+                    false => "and DF is set",
+                };
                 say("size", format!("{length} bytes are more than the {mtu} that the way allows; {then}"));
             }
             Step::NoRoute => say("route", "no route leads there".to_owned()),
