@@ -243,7 +243,8 @@ impl<F: Frame> Director<F> {
         let (Ok((packet, of_hops)), Ok(ends)) = (read, ends) else {
             return Err((frame, DropReason::UnknownOption));
         };
-        if snapshot.number6(ends.source).is_some_and(|number| snapshot.local(number).is_some()) {
+        let is_own = snapshot.number6(ends.source).is_some_and(|number| snapshot.local(number).is_some());
+        if is_own || ends.source == ends.destination {
             return Err((frame, DropReason::OwnSource));
         }
         // What was to a group is answered from an address of the port's.

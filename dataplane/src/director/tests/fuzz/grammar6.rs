@@ -32,13 +32,14 @@ const CLIENTS: [Ipv6Addr; 4] = [
     Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 5),
     Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0xffff, 0, 0, 6),
 ];
-/// Nobody, this host, groups, a link-local one, weir itself, a VIP, one of a mark's network, IPv4 in IPv6's clothes.
-const OTHERS: [Ipv6Addr; 9] = [
+/// Nobody, this host, groups, link-local ones, weir itself, a VIP, one of a mark's network, IPv4 in IPv6's clothes.
+const OTHERS: [Ipv6Addr; 10] = [
     Ipv6Addr::UNSPECIFIED,
     Ipv6Addr::LOCALHOST,
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
     Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, 0x1_3),
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9),
+    Ipv6Addr::new(0xfebf, 1, 0, 0, 0, 0, 0, 9),
     lan(2),
     lan(0x100),
     Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 8),
@@ -252,9 +253,15 @@ fn extension(kind: u8, next: u8, chance: &mut Chance) -> Vec<u8> {
         _ => {
             let units = chance.of(&[0, 0, 0, 1, 3, 20]);
             header[1] = units;
-            header.resize(8 + usize::from(units) * 8, 0);
-            // One that pads all of it.
-            (header[2], header[3]) = (1, (header.len() - 4).min(255) as u8);
+            let len = 6 + usize::from(units) * 8;
+            match chance.once_in(3) {
+                // One that pads all of it.
+                true => {
+                    header.extend([1, (len - 2) as u8]);
+                    header.resize(2 + len, 0);
+                }
+                false => header.extend(options(len, chance)),
+            }
         }
     }
     if chance.once_in(12) {
@@ -264,6 +271,24 @@ fn extension(kind: u8, next: u8, chance: &mut Chance) -> Vec<u8> {
         header.truncate(chance.below(header.len()));
     }
     header
+}
+
+/// Options of all kinds, each of which says what to do with it, mostly as long as they say.
+fn options(len: usize, chance: &mut Chance) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < len {
+        let kind = chance.of(&[0, 0, 1, 1, 1, 1, 1, 4, 5, 7, 0x1e, 0x3e, 0x5e, 0x9e, 0xc2, 0xde]);
+        bytes.push(kind);
+        if kind == 0 || bytes.len() == len {
+            continue;
+        }
+        let room = len - bytes.len() - 1;
+        let wanted = chance.of(&[0, 2, 4, 4, 5, room]).min(room);
+        bytes.push(if chance.once_in(30) { chance.next() as u8 } else { wanted as u8 });
+        let is_padding = kind == 1 && !chance.once_in(20);
+        bytes.extend(if is_padding { vec![0; wanted] } else { chance.bytes(wanted) });
+    }
+    bytes
 }
 
 /// Puts the checksum in, extension headers in front, and the fixed header before them, with a length that is right or almost.

@@ -220,6 +220,12 @@ pub(super) fn judge(
     if came.and_then(link).is_some_and(|(_, _, came_on)| came_on != vlan) {
         return Err(format!("it goes out on VLAN {vlan}"));
     }
+    if let Some(came) = came
+        && is_from_link(came)
+        && OWN_MACS.iter().enumerate().any(|(number, mac)| number != port && came.starts_with(mac))
+    {
+        return Err("what came from a link-local address goes to another link".to_owned());
+    }
     match ether_type {
         0x0806 if out.len() < l3 + 28 || out[l3..l3 + 6] != [0, 1, 8, 0, 6, 4] => Err("bad ARP".to_owned()),
         0x0806 => judge_arp(&out[l3..], vips),
@@ -227,6 +233,14 @@ pub(super) fn judge(
         0x0800 => judge_ipv4(came, out, l3, mtu),
         other => Err(format!("the EtherType is {other:04x}")),
     }
+}
+
+/// Whether a frame holds a packet of IPv6 whose source means something on its link alone.
+fn is_from_link(frame: &[u8]) -> bool {
+    link(frame).is_some_and(|(l3, ether_type, _)| {
+        let source = frame.get(l3 + 8..l3 + 10).unwrap_or_default();
+        ether_type == 0x86dd && matches!(source, [0xfe, 0x80..=0xbf])
+    })
 }
 
 /// Nobody is asked for what is weir's. Who tells everybody of an address of its own has it as sender and target.

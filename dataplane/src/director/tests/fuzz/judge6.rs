@@ -61,6 +61,24 @@ impl<'a> Packet6<'a> {
         if at > self.payload.len() { Err("no transport".to_owned()) } else { Ok((protocol, at)) }
     }
 
+    /// An option for every hop that says to drop the packet: nobody on the way here knows one.
+    fn forbids(&self) -> Option<u8> {
+        if self.header[6] != 0 {
+            return None;
+        }
+        let len = 8 + usize::from(*self.payload.get(1)?) * 8;
+        let mut options = self.payload.get(2..len)?;
+        while let [kind, rest @ ..] = options {
+            options = match (kind, rest) {
+                (0, _) => rest,
+                _ if kind >> 6 != 0 => return Some(*kind),
+                (_, [len, rest @ ..]) => rest.get(usize::from(*len)..)?,
+                _ => return None,
+            };
+        }
+        None
+    }
+
     /// How far the transport checksum is from right: `None`, there is none. A wrong one of SCTP is just that.
     fn sum(&self, (protocol, at): Transport) -> Option<u16> {
         let l4 = &self.payload[at..];
@@ -197,6 +215,9 @@ fn judge_mtu(message: &[u8]) -> Result<(), String> {
 /// A packet that was sent on: one hop further, and with nothing changed but what its method changes.
 fn judge_on(sent: &Packet6<'_>, before: &Packet6<'_>) -> Result<(), String> {
     let is_same = |at: usize| at == 7 || sent.header[at] == before.header[at];
+    if let Some(kind) = before.forbids() {
+        return Err(format!("it went on with option {kind:#x}"));
+    }
     if sent.header[7].checked_add(1) != Some(before.header[7]) || sent.header[7] == 0 {
         return Err(format!("a hop limit of {}, came {}", sent.header[7], before.header[7]));
     }
