@@ -20,6 +20,7 @@ use crate::rewrite::far::{Outer6, into_tunnel6};
 use crate::rewrite::{self, Outer, ipv4_mut};
 use crate::snapshot::Snapshot;
 use crate::snapshot::server::Server;
+use crate::snapshot::vips::is_shared;
 use crate::stats::DropReason;
 use crate::wire::ipv6::MTU_MIN;
 
@@ -78,6 +79,7 @@ impl<F: Frame> Director<F> {
         let Context { snapshot, now, .. } = pass.context;
         let protocol = lookup.key.protocol();
         if snapshot.may_share_numbers
+            && !is_shared(lookup.key.vip())
             && let Some((slot, record)) = self.find_by_shared_number(packet, lookup, snapshot)
         {
             match course(packet, record, snapshot, now) {
@@ -104,7 +106,7 @@ impl<F: Frame> Director<F> {
         let Some(service) = snapshot.service(lookup.service) else {
             return self.unasked(frame, packet, pass);
         };
-        if service.mark.is_some() {
+        if service.mark.is_some() && snapshot.has_nat() {
             if let Some(record) = self.find_reply_to_marked(packet, pass.context) {
                 return self.reply_to_marked(frame, packet, record, pass);
             }

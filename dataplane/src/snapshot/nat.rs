@@ -105,6 +105,12 @@ impl Snapshot {
         !self.nat_servers.v6.is_empty()
     }
 
+    /// Whether there may be answers of any NAT real server.
+    #[inline]
+    pub(crate) fn has_nat(&self) -> bool {
+        self.has_nat6() || !self.nat_servers.v4.is_empty()
+    }
+
     /// As [`Snapshot::nat_server`], of IPv6.
     pub fn nat_server6(&self, address: Ipv6Addr, port: u16, protocol: u8) -> Option<Option<u16>> {
         let server = self.nat_socket6(address, port, protocol)?;

@@ -102,6 +102,12 @@ impl Vips {
     }
 }
 
+/// Whether an address has a number only with others.
+#[inline]
+pub(crate) fn is_shared(number: VipId) -> bool {
+    number.0 >= OWN
+}
+
 /// Fibonacci hashing of the address. It has to stay as it is while weir runs, and needs no secret: clients can only make
 /// connections of their own meet.
 pub fn shared_number(address: Addr4) -> VipId {
