@@ -1,5 +1,8 @@
 //! Lines as a tree of blocks. Braces that are missing or too many are found here, and told with their line.
 
+use std::cell::Cell;
+
+use super::ends::End;
 use super::source::{Fate, Kind, Note, Place, Plain, Source, Word};
 use super::words;
 
@@ -13,9 +16,20 @@ pub(super) struct Node {
     pub(super) values: Vec<Word>,
     pub(super) place: Place,
     pub(super) block: Option<Vec<Node>>,
+    /// What becomes of it.
+    pub(super) end: Cell<End>,
 }
 
 impl Node {
+    pub(super) fn new(word: String, values: Vec<Word>, place: Place) -> Self {
+        Self { word, values, place, block: None, end: Cell::new(End::Open) }
+    }
+
+    /// It ends so, unless it ended worse before.
+    pub(super) fn ends(&self, end: End) {
+        self.end.set(self.end.get().max(end));
+    }
+
     /// The value at this place behind the word.
     pub(super) fn value(&self, at: usize) -> Option<&str> {
         self.values.get(at).map(|value| value.text.as_str())
@@ -39,7 +53,8 @@ impl Node {
 /// A sentence: nothing can be made of it.
 pub(super) fn tree(source: &mut Source) -> Result<Vec<Node>, String> {
     let lines = std::mem::take(&mut source.lines);
-    let mut builder = Builder { roots: Vec::new(), open: Vec::new(), waiting: None, notes: Vec::new() };
+    let mut builder =
+        Builder { roots: Vec::new(), open: Vec::new(), waiting: None, closed: None, notes: Vec::new() };
     for line in lines {
         let mut words = line.words.into_iter().peekable();
         while let Some(word) = words.next() {
@@ -57,7 +72,7 @@ pub(super) fn tree(source: &mut Source) -> Result<Vec<Node>, String> {
                     {
                         values.push(value);
                     }
-                    builder.word(Node { word: word.text, values, place: line.place, block: None });
+                    builder.word(Node::new(word.text, values, line.place));
                 }
             }
         }
@@ -72,18 +87,37 @@ struct Builder {
     open: Vec<Node>,
     /// Its brace may still come, on the next line.
     waiting: Option<Node>,
+    /// The last brace that closed a block that stands in no other, with that block.
+    closed: Option<(Place, String)>,
     notes: Vec<Note>,
 }
 
 impl Builder {
     fn note(&mut self, place: Place, text: String) {
-        self.notes.push(Note { place, fate: Fate::Remark, text });
+        self.notes.push(Note { place, fate: Fate::Broken, text });
     }
 
     fn put(&mut self, node: Node) {
         match self.open.last_mut() {
             Some(around) => around.block.get_or_insert_default().push(node),
-            None => self.roots.push(node),
+            None => {
+                self.is_astray(&node);
+                self.roots.push(node);
+            }
+        }
+    }
+
+    /// Tells of the brace that closed too much, where a word stands behind it that belongs into its block.
+    fn is_astray(&mut self, node: &Node) {
+        match self.closed.take() {
+            Some((place, block)) if words::is_inner(&node.word) => {
+                let text = format!(
+                    "this `}}` closes `{block}`; `{}` and what else follows up to the next block is in none",
+                    node.told()
+                );
+                self.note(place, text);
+            }
+            closed => self.closed = closed.filter(|_| !words::is_top(&node.word)),
         }
     }
 
@@ -114,7 +148,7 @@ impl Builder {
             Some(node) => node,
             None => {
                 self.note(place, "a `{` with no word before it; the block is left out".to_owned());
-                Node { word: String::new(), values: Vec::new(), place, block: None }
+                Node::new(String::new(), Vec::new(), place)
             }
         };
         self.enter(node);
@@ -144,7 +178,13 @@ impl Builder {
     fn closes(&mut self, place: Place) {
         self.settle();
         match self.open.pop() {
-            Some(node) => self.put(node),
+            Some(node) => {
+                let told = node.told();
+                self.put(node);
+                if self.open.is_empty() {
+                    self.closed = Some((place, told));
+                }
+            }
             None => self.note(place, "a `}` that closes nothing".to_owned()),
         }
     }

@@ -327,7 +327,11 @@ impl Map {
                     self.carry(node);
                     let codes =
                         codes.map(|code| code.parse::<i64>().map_or_else(|_| Value::from(code), Value::from));
-                    page.keys.push(("status", Value::Array(codes.collect())));
+                    // Those of several lines add up.
+                    match page.keys.iter_mut().find(|(key, _)| *key == "status") {
+                        Some((_, Value::Array(there))) => there.extend(codes),
+                        _ => page.keys.push(("status", Value::Array(codes.collect()))),
+                    }
                 }
                 "digest" => match node.value(0) {
                     Some(digest) if digest.len() == 32 && digest.bytes().all(|it| it.is_ascii_hexdigit()) => {

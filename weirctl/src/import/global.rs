@@ -144,6 +144,10 @@ impl Map {
 
     /// `vrrp_track_file NAME { file PATH; weight N }`
     pub(super) fn track_file(&mut self, block: &Node, head: &mut Item) {
+        if self.files.contains_key(block.value(0).unwrap_or_default()) {
+            self.leave(block, head, "a file of this name stands before it, and that one is taken");
+            return;
+        }
         let mut file = TrackedFile { weight: Some(1), ..TrackedFile::default() };
         self.carry(block);
         for node in block.below() {

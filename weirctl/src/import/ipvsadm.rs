@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use super::ends::{End, Ends};
 use super::map::Map;
 use super::servers::{TABLES_MAX, too_many};
 use super::source::{Fate, Place, Plain, Source};
@@ -33,7 +34,7 @@ pub(super) fn import(
     }
     let mut map = Map::default();
     map.devices(devices);
-    let mut places = HashMap::new();
+    let (mut places, mut ends) = (HashMap::new(), Ends::default());
     let mut items: Vec<Item> = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         let place = Place { file: 0, line: number };
@@ -44,6 +45,7 @@ pub(super) fn import(
             continue;
         }
         let told = Plain(line.trim()).to_string();
+        ends.set(place, End::Carried);
         if map.made >= TABLES_MAX {
             let why = too_many();
             map.note(
@@ -81,10 +83,9 @@ pub(super) fn import(
                         item.set(key, i64::from(secs));
                     }
                 }
-                map.carried += 1;
                 map.tables.timeouts = Some(item);
             }
-            Ok(Command::Clear) => map.carried += 1,
+            Ok(Command::Clear) => {}
             Ok(_) => map.note(
                 place,
                 Fate::LeftOut,
@@ -102,17 +103,16 @@ pub(super) fn import(
         }
     }
     map.tables.servers = items;
-    let source = Source { files: vec![name.display().to_string()], ..Source::default() };
+    let source = Source { files: vec![name.display().to_string()], ends, ..Source::default() };
     let mut head = Item::new("", String::new(), None);
     head.remark(
         "Rules of ipvsadm hold no health checks: add a [virtual_server.health_check] to each virtual server.",
     );
-    Ok(finish(source, map, head))
+    Ok(finish(source, &[], map, head))
 }
 
 fn service(map: &mut Map, which: Which, keys: &ServiceKeys, told: String, place: Place) -> Item {
     let mut item = Item::new("[[virtual_server]]", told, Some(place));
-    map.carried += 1;
     match which {
         Which::Address { protocol, address, port } => {
             let name = map.name("server", &format!("{}-{address}-{port}", protocol.name()));
@@ -175,7 +175,6 @@ fn real_server(
     place: Place,
 ) -> Item {
     let mut item = Item::new("[[virtual_server.real_server]]", told, Some(place));
-    map.carried += 1;
     let usual = match which {
         Which::Address { port, .. } => port,
         Which::Mark { .. } => 0,

@@ -3,8 +3,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::ends::End;
 use super::glob;
-use super::source::{Fate, Kind, Line, Note, Place, Plain, Source, Word};
+use super::letters::{
+    balance, closing, definition, names_in, reference, sequence_values, split_list, uncommented, words,
+};
+use super::source::{Fate, Kind, Line, Note, Place, Plain, Source};
 use crate::patiently;
 
 /// Bytes of a file, and of all that its lines become.
@@ -53,6 +57,10 @@ struct Lexer<'a> {
     includes: usize,
     /// Braces of a block that belongs to another node and was not closed yet.
     skipped: usize,
+    /// Only its head was read: that of the same block for this node may follow.
+    is_head: bool,
+    /// The head of a block was taken because it is this node's: those of others may follow.
+    has_head: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -67,6 +75,8 @@ impl<'a> Lexer<'a> {
             made: 0,
             includes: 0,
             skipped: 0,
+            is_head: false,
+            has_head: false,
         }
     }
 
@@ -114,18 +124,19 @@ impl<'a> Lexer<'a> {
         let mut lines = text.split('\n').zip(1_u32..);
         while let Some((line, number)) = lines.next() {
             let place = Place { file, line: number };
-            let mut line = uncommented(line).trim().to_owned();
+            let (line, mut goes_on) = uncommented(line);
+            let mut line = line.trim().to_owned();
             if line.is_empty() {
                 continue;
             }
             // Of a definition each line stays one.
             let between = if definition(&line).is_some() { '\n' } else { ' ' };
-            while line.ends_with('\\') {
-                line.pop();
+            while goes_on {
                 let Some((more, _)) = lines.next() else { break };
-                line.truncate(line.trim_end().len());
+                let more = uncommented(more);
                 line.push(between);
-                line += uncommented(more).trim();
+                line += more.0.trim();
+                goes_on = more.1;
             }
             if let Some(mark) = ["{{", "{%"].into_iter().find(|mark| line.contains(mark)) {
                 return Err(template(&self.source, place, mark));
@@ -143,10 +154,13 @@ impl<'a> Lexer<'a> {
     fn line(&mut self, line: &str, place: Place, at: (&Path, usize)) -> Result<(), String> {
         let (directory, depth) = at;
         self.count(line.len() + APIECE, place)?;
-        if self.skipped > 0 {
+        if self.skipped > 0 && !(self.is_head && line.starts_with('@')) {
+            self.is_head = false;
             self.skipped = balance(line, self.skipped);
+            self.source.ends.set(place, End::LeftOut);
             return Ok(());
         }
+        self.has_head &= line.starts_with('@');
         if depth > DEPTH_MAX {
             let text = "definitions refer to each other without end".to_owned();
             self.note(place, Fate::LeftOut, text);
@@ -157,6 +171,7 @@ impl<'a> Lexer<'a> {
         }
         if let Some((name, value)) = definition(line) {
             self.definitions.insert(name.to_owned(), value.to_owned());
+            self.source.ends.set(place, End::Carried);
             return Ok(());
         }
         if line.starts_with("~SEQ") || line.starts_with("~LST") {
@@ -175,6 +190,7 @@ impl<'a> Lexer<'a> {
         let word = line.split_ascii_whitespace().next().unwrap_or_default();
         if matches!(word, "include" | "includer" | "includem" | "includew" | "includeb" | "includea") {
             let pattern = line[word.len()..].trim().trim_matches('"').to_owned();
+            self.source.ends.set(place, End::Carried);
             return self.include(&pattern, place, directory);
         }
         if let Some(name) = names_in(line).next() {
@@ -184,7 +200,10 @@ impl<'a> Lexer<'a> {
         let (words, is_closed) = words(line);
         if !is_closed {
             let text = "a quotation mark is not closed; the rest of the line is taken as quoted".to_owned();
-            self.note(place, Fate::Remark, text);
+            self.note(place, Fate::Broken, text);
+        }
+        if words.iter().any(|word| matches!(word.kind, Kind::Plain | Kind::Quoted)) {
+            self.source.ends.set(place, End::Open);
         }
         self.source.lines.push(Line { place, words });
         Ok(())
@@ -195,7 +214,12 @@ impl<'a> Lexer<'a> {
         let (is_others, rest) = rest.strip_prefix('^').map_or((false, rest), |rest| (true, rest));
         let (name, line) = rest.split_once(|it: char| it.is_whitespace()).unwrap_or((rest, ""));
         let is_ours = match self.node {
-            Some(node) => (node == name) != is_others,
+            Some(node) if (node == name) != is_others => true,
+            Some(node) => {
+                let text = format!("lines of other nodes than `{}`", Plain(node));
+                self.note(place, Fate::LeftOut, text);
+                false
+            }
             None => {
                 let left = if is_others { "taken" } else { "left out" };
                 let name = Plain(name);
@@ -207,10 +231,19 @@ impl<'a> Lexer<'a> {
                 is_others
             }
         };
-        if is_ours {
-            return self.line(line.trim(), place, (at.0, at.1 + 1));
+        let opens = balance(line, 0);
+        if self.skipped > 0 && opens == 0 {
+            // A line of the block that is left out.
+            self.is_head = false;
+            return Ok(());
         }
-        self.skipped = balance(line, 0);
+        if is_ours {
+            self.skipped = 0;
+            self.line(line.trim(), place, (at.0, at.1 + 1))?;
+            self.has_head = opens > 0;
+        } else if opens > 0 && !self.has_head {
+            (self.skipped, self.is_head) = (opens, true);
+        }
         Ok(())
     }
 
@@ -277,6 +310,7 @@ impl<'a> Lexer<'a> {
             return Some(value.clone());
         }
         if name == "_PWD" {
+            let directory = std::path::absolute(directory.join(".")).ok()?;
             return Some(directory.display().to_string());
         }
         if name == "_INSTANCE" {
@@ -345,216 +379,4 @@ fn template(source: &Source, place: Place, mark: &str) -> String {
     format!(
         "{told} holds `{mark}`: this is a template of a keepalived.conf. Have the program that it is for fill it in, and import what that writes"
     )
-}
-
-/// Up to `!` or `#` outside of double quotes.
-fn uncommented(line: &str) -> &str {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    for (at, byte) in line.bytes().enumerate() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            b'"' => is_quoted = !is_quoted,
-            b'!' | b'#' if !is_quoted => return &line[..at],
-            _ => {}
-        }
-    }
-    line
-}
-
-/// `$NAME=value`
-fn definition(line: &str) -> Option<(&str, &str)> {
-    let (name, value) = line.strip_prefix('$')?.split_once('=')?;
-    let name = name.trim_end();
-    is_name(name).then(|| (name, value.trim_start()))
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// What a text that begins with `$` names, and what is behind it.
-fn reference(text: &str) -> (Option<&str>, &str) {
-    if let Some(rest) = text.strip_prefix("${") {
-        // No name holds what begins another.
-        return match rest.find(['$', '{', '}']).map(|end| (end, rest.as_bytes()[end])) {
-            Some((end, b'}')) => (Some(rest[..end].trim()), &rest[end + 1..]),
-            _ => (None, rest),
-        };
-    }
-    let rest = &text[1..];
-    let end = rest.bytes().position(|byte| !(byte.is_ascii_alphanumeric() || byte == b'_'));
-    let (name, behind) = rest.split_at(end.unwrap_or(rest.len()));
-    ((!name.is_empty()).then_some(name), behind)
-}
-
-fn names_in(line: &str) -> impl Iterator<Item = &str> {
-    let mut rest = line;
-    std::iter::from_fn(move || {
-        loop {
-            rest = &rest[rest.find('$')?..];
-            let (name, behind) = reference(rest);
-            rest = behind;
-            if let Some(name) = name.filter(|name| !name.starts_with(|it: char| it.is_ascii_digit())) {
-                return Some(name);
-            }
-        }
-    })
-}
-
-/// Braces open behind a line, of so many before it.
-fn balance(line: &str, before: usize) -> usize {
-    let mut open = before;
-    for word in words(line).0 {
-        match word.kind {
-            Kind::Open => open += 1,
-            Kind::Close => open = open.saturating_sub(1),
-            _ => {}
-        }
-    }
-    open
-}
-
-/// Up to the parenthesis that closes, and behind it.
-fn closing(text: &str) -> Option<(&str, &str)> {
-    let mut depth = 1;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'(' => depth += 1,
-            b')' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some((&text[..at], &text[at + 1..]));
-        }
-    }
-    None
-}
-
-/// At commas outside of braces.
-fn split_list(text: &str) -> Vec<String> {
-    let (mut parts, mut depth) = (vec![String::new()], 0_usize);
-    for letter in text.chars() {
-        match letter {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        if let Some(last) = parts.last_mut() {
-            last.push(letter);
-        }
-    }
-    parts.into_iter().map(|part| part.trim().to_owned()).collect()
-}
-
-/// Variables, and what they are one time after the other.
-type Values = (Vec<String>, Vec<Vec<String>>);
-
-/// Times that a sequence repeats its line.
-const TIMES_MAX: usize = 100_000;
-
-fn sequence_values(head: &str, arguments: &[String]) -> Option<Values> {
-    let (names, rest) = arguments.split_first()?;
-    let several = |text: &str| -> Vec<String> {
-        let inner = text.strip_prefix('{').and_then(|it| it.strip_suffix('}'));
-        inner.map_or_else(|| vec![text.to_owned()], split_list)
-    };
-    let names: Vec<String> =
-        several(names).iter().map(|name| name.trim_start_matches('$').to_owned()).collect();
-    if names.iter().any(|name| !is_name(name)) {
-        return None;
-    }
-    if head == "~LST" {
-        return Some((names, rest.iter().map(|value| several(value)).collect()));
-    }
-    let is_hex = head == "~SEQx";
-    let number = |text: &String| {
-        let text = text.trim();
-        let digits = text.strip_prefix("0x");
-        digits.map_or_else(
-            || if is_hex { i64::from_str_radix(text, 16) } else { text.parse() },
-            |digits| i64::from_str_radix(digits, 16),
-        )
-    };
-    let numbers: Vec<i64> = rest.iter().map(number).collect::<Result<_, _>>().ok()?;
-    let (start, step, end) = match numbers[..] {
-        [end] => (1, 1, end),
-        [start, end] => (start, if end < start { -1 } else { 1 }, end),
-        [start, step, end] => (start, step, end),
-        _ => return None,
-    };
-    if step == 0 {
-        return None;
-    }
-    let mut values = Vec::new();
-    let mut now = start;
-    while if step > 0 { now <= end } else { now >= end } {
-        values.push(vec![if is_hex { format!("{now:x}") } else { now.to_string() }]);
-        if values.len() > TIMES_MAX {
-            return None;
-        }
-        now = now.checked_add(step)?;
-    }
-    Some((names, values))
-}
-
-/// A line as words, and whether its last quotation mark is closed.
-pub(super) fn words(line: &str) -> (Vec<Word>, bool) {
-    let mut words = Vec::new();
-    let mut letters = line.chars().peekable();
-    let mut is_closed = true;
-    while let Some(letter) = letters.next() {
-        let single = |kind| Word { text: letter.to_string(), kind };
-        match letter {
-            _ if letter.is_whitespace() => {}
-            '{' => words.push(single(Kind::Open)),
-            '}' => words.push(single(Kind::Close)),
-            '"' => {
-                let mut text = String::new();
-                is_closed = false;
-                while let Some(letter) = letters.next() {
-                    match letter {
-                        '"' => {
-                            is_closed = true;
-                            break;
-                        }
-                        '\\' => match letters.next() {
-                            Some('n') => text.push('\n'),
-                            Some('t') => text.push('\t'),
-                            Some('r') => text.push('\r'),
-                            Some(other) => text.push(other),
-                            None => {}
-                        },
-                        _ => text.push(letter),
-                    }
-                }
-                words.push(Word { text, kind: Kind::Quoted });
-            }
-            _ => {
-                let mut text = String::from(letter);
-                let mut last = letter;
-                // `${name}` that nothing is known of stays whole.
-                let (mut is_name, mut has_name) = (false, false);
-                while let Some(&next) = letters.peek() {
-                    let begins = last == '$' && next == '{';
-                    is_name = is_name && next != '}' || begins;
-                    has_name |= begins;
-                    let is_end =
-                        next.is_whitespace() || next == '"' || next == '{' || next == '}' && !has_name;
-                    if is_end && !is_name {
-                        break;
-                    }
-                    text.push(next);
-                    letters.next();
-                    last = next;
-                }
-                words.push(Word { text, kind: Kind::Plain });
-            }
-        }
-    }
-    (words, is_closed)
 }

@@ -5,21 +5,35 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::blocks::Node;
+use super::ends::End;
 use super::ports::Ports;
-use super::servers::Who;
 use super::source::{Fate, Note, Place, Plain};
+use super::who::Who;
 use super::words::{self, Absent};
 use super::write::Item;
 
 /// Unknown words that are compared with all known ones: a file may be full of them.
 const MEANT_MAX: usize = 1000;
 
+/// Programs that do little without root.
+const OF_ROOT: [&str; 11] = [
+    "ip",
+    "ifconfig",
+    "iptables",
+    "ip6tables",
+    "nft",
+    "ipvsadm",
+    "systemctl",
+    "service",
+    "sysctl",
+    "route",
+    "sudo",
+];
+
 /// What is made, and how each line ended.
 #[derive(Default)]
 pub(super) struct Map {
     pub(super) notes: Vec<Note>,
-    /// Lines that are in the file as they are.
-    pub(super) carried: usize,
     pub(super) ports: Ports,
     pub(super) global: Global,
     /// Groups of addresses by name.
@@ -85,14 +99,21 @@ impl Map {
     }
 
     /// The line is in the file, or nothing is lost without it.
-    pub(super) fn carry(&mut self, _node: &Node) {
-        self.carried += 1;
+    pub(super) fn carry(&mut self, node: &Node) {
+        node.ends(End::Carried);
+    }
+
+    /// The same with its block.
+    fn carry_whole(&mut self, node: &Node) {
+        self.carry(node);
+        node.below().iter().for_each(|below| self.carry_whole(below));
     }
 
     /// The line is in the file, and something is to be known: there too.
     pub(super) fn remark(&mut self, node: &Node, item: &mut Item, text: impl Into<String>) {
         let text = text.into();
         item.remark(format!("{}: {text}", Plain(&node.word)));
+        node.ends(End::Remark);
         self.note(node.place, Fate::Remark, format!("`{}`: {text}", Plain(&node.word)));
     }
 
@@ -100,13 +121,14 @@ impl Map {
     pub(super) fn leave(&mut self, node: &Node, item: &mut Item, text: impl Into<String>) {
         let text = text.into();
         item.remark(format!("left out: {}: {text}", Plain(&node.word)));
+        node.ends(End::LeftOut);
         self.note(node.place, Fate::LeftOut, format!("`{}`: {text}", Plain(&node.word)));
     }
 
     /// A word that has no key of weir's, with its block.
     pub(super) fn other(&mut self, node: &Node, item: &mut Item) {
         match words::absent(&node.word) {
-            Some(Absent::Nothing) => self.carry(node),
+            Some(Absent::Nothing) => self.carry_whole(node),
             Some(Absent::Instead(instead)) => self.leave(node, item, instead),
             None => {
                 let lines = if node.block.is_some() { ", with its block" } else { "" };
@@ -237,6 +259,12 @@ impl Map {
             "/bin/sh" if is_shell => self.remark(node, item, "it needs a shell, and gets /bin/sh"),
             "/usr/bin/env" => self.remark(node, item, "it has no absolute path; /usr/bin/env looks for it"),
             _ => self.carry(node),
+        }
+        let first = text.split_whitespace().next().and_then(|word| word.rsplit('/').next());
+        if first.is_some_and(|name| OF_ROOT.contains(&name)) {
+            let text =
+                "what it does takes root, and weir's programs have no rights of root: see docs/health.md";
+            self.remark(node, item, text);
         }
         if node.values.len() > 1 {
             let text = "words behind the first were left out, as keepalived leaves them (or takes them for a user): quote a program with its arguments";

@@ -5,17 +5,21 @@
 
 mod blocks;
 mod checks;
+mod ends;
 mod glob;
 mod global;
 mod ipvsadm;
+mod letters;
 mod lexer;
 mod map;
 mod ports;
+mod real;
 mod servers;
 mod source;
 #[cfg(test)]
 mod tests;
 mod vrrp;
+mod who;
 mod words;
 mod write;
 
@@ -32,6 +36,7 @@ use crate::cli::Import;
 use crate::ipvsadm::names::Local;
 use crate::{FAILED, commands, patiently};
 use blocks::Node;
+use ends::End;
 use lexer::BYTES_MAX;
 use map::{Group, Map};
 use source::{Fate, Note, Source};
@@ -140,11 +145,12 @@ fn keepalived(file: &Path, devices: &[Device], node: Option<&str>) -> Result<Mad
         false => lexer::read(file, node)?,
     };
     let tree = blocks::tree(&mut source)?;
+    ends::said_again(&tree, &mut source.notes);
     let mut map = Map::default();
     map.devices(devices);
     let mut head = Item::new("", String::new(), None);
     map.whole(&tree, &mut head);
-    Ok(finish(source, map, head))
+    Ok(finish(source, &tree, map, head))
 }
 
 impl Map {
@@ -177,13 +183,13 @@ impl Map {
                 }
                 "virtual_server_group" => {
                     self.carry(node);
-                    let entries = node.below().iter().map(|entry| Node {
-                        word: entry.word.clone(),
-                        values: entry.values.clone(),
-                        place: entry.place,
-                        block: None,
+                    let entries = node.below().iter().map(|entry| {
+                        // What is below it has no meaning.
+                        self.carry(entry);
+                        Node::new(entry.word.clone(), entry.values.clone(), entry.place)
                     });
-                    let group = Group::Lines(entries.collect());
+                    let entries: Vec<Node> = entries.collect();
+                    let group = Group::Lines(entries);
                     self.groups.insert(node.value(0).unwrap_or_default().to_owned(), group);
                 }
                 "vrrp_instance" | "virtual_server" => {}
@@ -210,7 +216,7 @@ impl Map {
 }
 
 /// weir's file, without what weir would refuse.
-fn finish(mut source: Source, mut map: Map, head: Item) -> Made {
+fn finish(mut source: Source, tree: &[Node], mut map: Map, head: Item) -> Made {
     let mut items =
         map.tables.timeouts.take().into_iter().chain(map.tables.health.take()).collect::<Vec<_>>();
     items.extend(map.ports.finish());
@@ -239,7 +245,8 @@ fn finish(mut source: Source, mut map: Map, head: Item) -> Made {
         );
         text.insert_str(0, &line);
     }
-    let report = report(&source, &map, &items, &text, &refused);
+    ends::close(&mut source, tree, &items);
+    let report = report(&source, &items, &text, &refused);
     Made { text, report, is_something: items.iter().any(is_served) }
 }
 
@@ -267,7 +274,7 @@ fn leave_refused(
         parsed += text.len();
         let mut left = 0;
         if parsed <= parsed_max {
-            left = errors.iter().filter(|problem| leave(problem, &places, items, notes)).count();
+            left = errors.iter().filter(|problem| leave(problem, &text, &places, items, notes)).count();
         }
         if left == 0 {
             let refused = errors.iter().map(|problem| problem.sentence()).collect();
@@ -276,8 +283,30 @@ fn leave_refused(
     }
 }
 
-/// Leaves out the table that this is about. Whether there was one.
-fn leave(problem: &Problem, places: &write::Places, items: &mut [Item], notes: &mut Vec<Note>) -> bool {
+/// Keys without which a table is still of use.
+const SPARED: [&str; 12] = [
+    "one_packet",
+    "scheduler_flags",
+    "persistence_netmask",
+    "upper_threshold",
+    "lower_threshold",
+    "quorum_up",
+    "quorum_down",
+    "notify_up",
+    "notify_down",
+    "helo",
+    "expect_body_regex",
+    "tls_server_name",
+];
+
+/// Leaves out the key or the table that this is about. Whether there was one.
+fn leave(
+    problem: &Problem,
+    text: &str,
+    places: &write::Places,
+    items: &mut [Item],
+    notes: &mut Vec<Note>,
+) -> bool {
     let Some(at) = problem.place.as_ref().map(|place| place.span.start) else { return false };
     let next = places.partition_point(|(range, _)| range.end <= at);
     let Some((_, way)) = places.get(next).filter(|(range, _)| range.contains(&at)) else { return false };
@@ -286,6 +315,18 @@ fn leave(problem: &Problem, places: &write::Places, items: &mut [Item], notes: &
         return false;
     }
     let why = format!("weir refuses it: {}", problem.sentence());
+    let line = text[..at].rfind('\n').map_or(text, |end| &text[end + 1..]);
+    let name = line.split_once('=').map_or("", |(name, _)| name.trim());
+    let key = item.keys.iter().position(|key| key.name == name);
+    if let Some(key) = key.filter(|_| SPARED.contains(&name)) {
+        item.keys.remove(key);
+        item.remark(format!("left out: {name}: {why}"));
+        notes.extend(item.place.map(|place| {
+            let text = format!("`{}`: `{name}` of it: {why}", item.told);
+            Note { place, fate: Fate::LeftOut, text }
+        }));
+        return true;
+    }
     if let Some(place) = item.place {
         notes.push(Note { place, fate: Fate::LeftOut, text: format!("`{}`: {why}", item.told) });
     }
@@ -298,7 +339,7 @@ fn is_served(item: &Item) -> bool {
 }
 
 /// What stderr gets.
-fn report(source: &Source, map: &Map, items: &[Item], text: &str, refused: &[String]) -> String {
+fn report(source: &Source, items: &[Item], text: &str, refused: &[String]) -> String {
     let mut report = String::new();
     let count = |head: &str| items.iter().filter(|item| item.refused.is_none() && item.head == head).count();
     let (servers, instances) = (count("[[virtual_server]]"), count("[[vrrp]]"));
@@ -315,15 +356,14 @@ fn report(source: &Source, map: &Map, items: &[Item], text: &str, refused: &[Str
     if servers == 0 && instances == 0 {
         let _ = writeln!(report, "{name}: nothing that weir serves can be made of it");
     }
-    let of = |fate| source.notes.iter().filter(|note| note.fate == fate).count();
     let _ = writeln!(
         report,
-        "{name}: {servers} virtual servers, {real} real servers, {instances} instances of VRRP; lines carried: {}, remarks: {}, left out: {}",
-        map.carried,
-        of(Fate::Remark),
-        of(Fate::LeftOut)
+        "{name}: {servers} virtual servers, {real} real servers, {instances} instances of VRRP; lines carried: {}, with remarks: {}, left out: {}",
+        source.ends.count(End::Carried),
+        source.ends.count(End::Remark),
+        source.ends.count(End::LeftOut)
     );
-    for (fate, title) in [(Fate::LeftOut, "left out"), (Fate::Remark, "remarks")] {
+    for (fate, title) in [(Fate::Broken, "broken"), (Fate::LeftOut, "left out"), (Fate::Remark, "remarks")] {
         let mut groups: Vec<(&str, Vec<source::Place>)> = Vec::new();
         let mut known: HashMap<&str, usize> = HashMap::new();
         for note in source.notes.iter().filter(|note| note.fate == fate) {

@@ -95,6 +95,14 @@ impl Ports {
     pub(super) fn needs(&mut self, address: IpAddr, interface: Option<&str>, is_far: bool) {
         let interface = interface.map(|name| self.place(name));
         self.taken.insert(address);
+        // Nobody is beside these; weir refuses them by themselves.
+        let is_none = match address {
+            IpAddr::V4(it) => it.is_loopback() || it.octets()[0] == 0 || it.octets()[0] >= 224,
+            IpAddr::V6(it) => it.is_loopback() || it.is_unspecified() || it.is_multicast(),
+        };
+        if is_none {
+            return;
+        }
         self.needs.push(Need { address, interface, is_far });
     }
 
@@ -161,14 +169,20 @@ impl Ports {
     /// An address beside this one.
     fn make_up(&mut self, like: IpAddr, place: usize) {
         let hint = self.hints.of(like).map(|(length, _)| length);
-        let lengths: &[u8] = if like.is_ipv4() { &[24, 26, 28, 30] } else { &[64, 112, 120, 126] };
+        let lengths: &[u8] =
+            if like.is_ipv4() { &[24, 23, 22, 20, 16, 26, 28, 30] } else { &[64, 112, 120, 126] };
         let overlaps = |length: u8| {
             let others = self.interfaces.iter().enumerate().filter(|(at, _)| *at != place);
             others
                 .flat_map(|(_, it)| &it.addresses)
                 .any(|own| covers(own.address, own.length.min(length), like))
         };
-        let Some(length) = hint.into_iter().chain(lengths.iter().copied()).find(|length| !overlaps(*length))
+        // Whose address would be that of the network, or its broadcast address, would be no host.
+        let is_edge = |length: u8| {
+            [first(like, length), from_end(like, length, 0)].iter().any(|edge| self.taken.contains(edge))
+        };
+        let mut lengths = hint.into_iter().chain(lengths.iter().copied());
+        let Some(length) = lengths.find(|length| !(overlaps(*length) || like.is_ipv4() && is_edge(*length)))
         else {
             return;
         };
@@ -265,6 +279,20 @@ pub(super) fn covers(network: IpAddr, length: u8, address: IpAddr) -> bool {
     let shift = 128 - u32::from(length);
     network.is_ipv4() == address.is_ipv4()
         && (bits(network) ^ bits(address)).checked_shr(shift).is_none_or(|differs| differs == 0)
+}
+
+/// The first address of the network.
+fn first(like: IpAddr, length: u8) -> IpAddr {
+    match like {
+        IpAddr::V4(address) => {
+            let host = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            Ipv4Addr::from_bits(address.to_bits() & !host).into()
+        }
+        IpAddr::V6(address) => {
+            let host = u128::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            Ipv6Addr::from_bits(address.to_bits() & !host).into()
+        }
+    }
 }
 
 /// So many addresses before the end of the network.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::ends::Ends;
+
 /// A line of a file, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
@@ -37,6 +39,8 @@ pub(super) struct Line {
 pub(super) enum Fate {
     /// It is in the file, and something is to be known.
     Remark,
+    /// It is read in some way, though the language has no such thing.
+    Broken,
     /// It is not in the file.
     LeftOut,
 }
@@ -54,6 +58,7 @@ pub(super) struct Source {
     pub(super) files: Vec<String>,
     pub(super) lines: Vec<Line>,
     pub(super) notes: Vec<Note>,
+    pub(super) ends: Ends,
 }
 
 impl Source {

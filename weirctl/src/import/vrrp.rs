@@ -27,8 +27,8 @@ struct Draft<'a> {
     /// The same, to be found.
     has: HashSet<IpAddr>,
     own: Option<(&'a Node, IpAddr)>,
-    authentication: Option<&'a Node>,
     /// Blocks, which add up.
+    authentication: Vec<&'a Node>,
     peers: Vec<&'a Node>,
     excluded: Vec<&'a Node>,
     garp: Vec<(&'static str, f64)>,
@@ -46,7 +46,7 @@ impl Map {
         draft.v3_checksum_as_v2 = self.global.v3_checksum_as_v2;
         draft.garp = self.global.garp.clone();
         let interface =
-            block.below().iter().find(|node| node.word == "interface").and_then(|node| node.value(0));
+            block.below().iter().rfind(|node| node.word == "interface").and_then(|node| node.value(0));
         draft.interface = interface;
         let port = self.ports.port(interface.unwrap_or("lan"));
         item.set("port", port);
@@ -119,7 +119,7 @@ impl Map {
                 }
             }
             "v3_checksum_as_v2" => draft.v3_checksum_as_v2 = self.switch(node),
-            "authentication" => draft.authentication = Some(node),
+            "authentication" => draft.authentication.push(node),
             "virtual_ipaddress" => self.addresses(node, draft, item),
             "virtual_ipaddress_excluded" => draft.excluded.push(node),
             "unicast_peer" => draft.peers.push(node),
@@ -331,9 +331,7 @@ impl Map {
             self.ports.sends(interface, *like);
         }
         self.peers(&draft.peers, interface, item);
-        if let Some(node) = draft.authentication {
-            self.authentication(node, version, item);
-        }
+        self.authentication(&draft.authentication, version, item);
     }
 
     fn advert(&mut self, node: &Node, secs: f64, version: i64, item: &mut Item) {
@@ -406,15 +404,24 @@ impl Map {
         }
     }
 
-    fn authentication(&mut self, block: &Node, version: i64, item: &mut Item) {
+    fn authentication(&mut self, blocks: &[&Node], version: i64, item: &mut Item) {
+        let Some(block) = blocks.last() else { return };
         if version != 2 {
-            self.leave(block, item, "version 3 has no authentication; keepalived leaves it away, too");
+            let text = "version 3 has no authentication; keepalived leaves it away, too";
+            blocks.iter().for_each(|block| self.leave(block, item, text));
             return;
         }
-        self.carry(block);
         let mut table = Item::new("[vrrp.authentication]", "authentication".to_owned(), Some(block.place));
+        for block in &blocks[..blocks.len() - 1] {
+            self.remark(
+                block,
+                &mut table,
+                "the instance has another one behind it, and what that says counts",
+            );
+        }
+        self.carry(block);
         let (mut kind, mut password) = (None, None);
-        for node in block.below() {
+        for node in blocks.iter().flat_map(|block| block.below()) {
             match node.word.as_str() {
                 "auth_type" => {
                     kind = match node.value(0) {

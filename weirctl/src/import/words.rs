@@ -1,6 +1,6 @@
 //! keepalived's words: which open blocks, and what becomes of those that weir's file has nothing for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 /// Blocks that stand in no other.
@@ -62,6 +62,13 @@ const INNER: [(&str, &[&str]); 5] = [
 /// Whether a block of this word stands in no other.
 pub(super) fn is_top(word: &str) -> bool {
     TOP.contains(&word)
+}
+
+/// Whether a word stands in blocks only.
+pub(super) fn is_inner(word: &str) -> bool {
+    !is_top(word)
+        && (INNER.iter().any(|(_, words)| words.contains(&word))
+            || CARRIED.contains(&word) && !NAMES.contains(&word))
 }
 
 /// Whether nothing but a block can be meant.
@@ -462,6 +469,47 @@ const CARRIED: &[&str] = &[
     "PING_CHECK",
 ];
 
+/// Words of which a block may have several, or which have a rule of their own.
+const SEVERAL: &[&str] = &[
+    "real_server",
+    "sorry_server",
+    "notify_up",
+    "notify_down",
+    "url",
+    "host",
+    "group",
+    "status_code",
+    "alpha",
+    "omega",
+    "inhibit_on_failure",
+    "virtual_ipaddress",
+    "virtual_ipaddress_excluded",
+    "unicast_peer",
+    "unicast_src_ip",
+    "mcast_src_ip",
+    "track_interface",
+    "track_file",
+    "authentication",
+    "script_user",
+    "user",
+];
+
+/// Whether the last value of this word is the one that counts.
+pub(super) fn is_said_once(word: &str) -> bool {
+    static ONCE: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+        let words = CARRIED.iter().copied().filter(|word| !SEVERAL.contains(word));
+        words
+            .filter(|word| {
+                word.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'_')
+            })
+            .collect()
+    });
+    ONCE.contains(word)
+}
+
+/// Words of blocks that mean something outside of them, too.
+const NAMES: &[&str] = &["track_file"];
+
 /// What becomes of a word; `None`: keepalived does not know it, or not here.
 pub(super) fn absent(word: &str) -> Option<Absent> {
     static BY_WORD: LazyLock<HashMap<&str, Absent>> = LazyLock::new(|| {
@@ -487,11 +535,7 @@ mod tests {
             assert_eq!(absent(word), None, "{word}");
         }
         let all: Vec<&str> = WORDS.iter().flat_map(|(_, words)| *words).copied().collect();
-        assert_eq!(
-            all.iter().collect::<std::collections::HashSet<_>>().len(),
-            all.len(),
-            "a word stands twice"
-        );
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len(), "a word stands twice");
         assert_eq!(meant("weigth"), Some("weight"));
         assert_eq!(meant("connetc_port"), Some("connect_port"));
         assert_eq!(meant("SMTP_CHEKC"), Some("SMTP_CHECK"));

@@ -45,6 +45,43 @@ fn direct_routing_and_tunnels_keep_the_port() {
 }
 
 #[test]
+fn a_virtual_server_of_every_port_keeps_the_port() {
+    let made = imported("virtual_server 192.0.2.1 {\n lb_kind NAT\n persistence_timeout 50\n real_server 10.0.0.11 81 {\n TCP_CHECK {\n }\n }\n sorry_server 10.0.0.12 82\n}\n").unwrap();
+    let server = &model(&made).virtual_servers[0];
+    assert_eq!(server.real_servers[0].health_checks.len(), 1);
+    contains(&made.text, "  port = 81");
+    contains(&made.report, "a connection keeps the one that its client chose, in LVS too: 81 was left out");
+    contains(&made.report, "in LVS too: 82 was left out");
+}
+
+#[test]
+fn real_servers_on_the_director_are_left_out_alone() {
+    let made = imported("virtual_server 192.0.2.1 80 {\n real_server 127.0.0.1 80 {\n }\n real_server 10.0.0.11 80 {\n }\n}\n").unwrap();
+    model(&made);
+    contains(&made.report, "1 virtual servers, 1 real servers");
+    contains(&made.report, "line 2: `real_server 127.0.0.1 80`: weir refuses it");
+}
+
+#[test]
+fn networks_are_made_up_so_that_all_are_hosts() {
+    for (vip, real) in
+        [("172.16.5.0", "172.16.5.10"), ("172.16.5.255", "172.16.5.10"), ("172.16.5.9", "172.16.5.0")]
+    {
+        let made =
+            imported(&format!("virtual_server {vip} 53 {{\n real_server {real} 53 {{\n }}\n}}\n")).unwrap();
+        model(&made);
+        contains(&made.report, "1 virtual servers, 1 real servers");
+        lacks(&made.text, "LEFT OUT:");
+    }
+}
+
+#[test]
+fn codes_of_several_lines_add_up() {
+    let (made, _) = of("", "HTTP_GET {\n url {\n path /\n status_code 200\n status_code 301-302\n }\n}");
+    contains(&made.text, "status = [200, \"301-302\"]");
+}
+
+#[test]
 fn times_of_checks_are_keepaliveds() {
     let (made, _) = of("", "TCP_CHECK {\n}");
     for line in ["interval = 60.0", "fall = 2", "retry_interval = 1.0", "timeout = 5.0"] {
@@ -101,6 +138,8 @@ fn programs_need_a_shell_or_a_path() {
     contains(&made.text, "quorum_up = [\"/bin/sh\", \"-c\", \"ip addr add 192.0.2.1/32 dev lo | cat\"]");
     contains(&made.text, "command = [\"/usr/bin/env\", \"check.sh\"]");
     contains(&made.report, "words behind the first were left out");
+    contains(&made.report, "`quorum_up`: what it does takes root");
+    lacks(&made.report, "`misc_path`: what it does takes root");
     let made = imported(&format!("global_defs {{\n script_user root\n}}\n{}", with("", ""))).unwrap();
     contains(&made.report, "weir runs no programs as root");
     lacks(&made.text, "\"root\"");
@@ -177,6 +216,20 @@ fn what_weir_refuses_is_left_out_with_its_sentence() {
     contains(&made.report, "zero port specified for non-persistent service");
     contains(&made.report, "a sorry server on the director itself");
     contains(&made.report, "the same virtual server as `virtual_server 192.0.2.1 80`");
+}
+
+#[test]
+fn a_key_that_weir_refuses_goes_alone_where_the_rest_is_of_use() {
+    let text = with("ops", "SMTP_CHECK {\n helo_name \"a b\"\n}").replace("weight", "");
+    let made = imported(&text).unwrap();
+    let server = &model(&made).virtual_servers[0];
+    assert!(!server.one_packet && server.real_servers[0].health_checks.len() == 1, "{}", made.text);
+    contains(
+        &made.report,
+        "line 1: `virtual_server 192.0.2.1 80`: `one_packet` of it: weir refuses it: one-packet scheduling is only for UDP",
+    );
+    contains(&made.report, "`helo` of it: weir refuses it: ");
+    contains(&made.text, "# left out: one_packet: weir refuses it");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Files of keepalived's as people write them, and what becomes of them.
 
+mod ends;
 mod language;
 mod meaning;
 mod property;
@@ -20,11 +21,12 @@ fn imported_for(text: &str, interfaces: &[&str], node: Option<&str>) -> Result<M
     let devices: Vec<Device> = interfaces.iter().map(|it| device(it).unwrap()).collect();
     let mut source = lexer::read_text(Path::new("keepalived.conf"), text.as_bytes(), node)?;
     let tree = blocks::tree(&mut source)?;
+    super::ends::said_again(&tree, &mut source.notes);
     let mut map = Map::default();
     map.devices(&devices);
     let mut head = Item::new("", String::new(), None);
     map.whole(&tree, &mut head);
-    Ok(finish(source, map, head))
+    Ok(finish(source, &tree, map, head))
 }
 
 /// weir's model of what was made.

@@ -1,5 +1,6 @@
 //! Whatever of weir's keepalived can express, written as keepalived.conf and imported, is the same.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::*;
@@ -37,12 +38,22 @@ impl Both {
 }
 
 fn server(chance: &mut Chance, number: u64, both: &mut Both) {
-    let (protocol, upper) = if chance.is() { ("tcp", "TCP") } else { ("udp", "UDP") };
+    let (protocol, upper) = [("tcp", "TCP"), ("udp", "UDP"), ("sctp", "SCTP")][chance.below(3) as usize];
     let (kind, forwarding) = [("NAT", "nat"), ("DR", "dr"), ("TUN", "tun")][chance.below(3) as usize];
     let scheduler = chance.of(&["rr", "wrr", "lc", "wlc", "sh", "mh", "fo"]);
     let (address, port) = (format!("192.0.2.{}", number + 1), 80 + chance.below(3));
-    both.put(&format!("virtual_server {address} {port} {{"), "[[virtual_server]]");
-    both.put("", &format!("name = \"{protocol}-{address}-{port}\"\naddress = \"{address}\"\nport = {port}"));
+    let is_group = chance.below(4) == 0;
+    match is_group {
+        true => {
+            let range = format!("192.0.2.{}-{}", 100 + 3 * number, 102 + 3 * number);
+            let group = format!("virtual_server_group G{number} {{\n{address} {port}\n{range} {port}\n}}");
+            let _ = writeln!(both.theirs, "{group}\nvirtual_server group G{number} {{");
+        }
+        false => {
+            let _ = writeln!(both.theirs, "virtual_server {address} {port} {{");
+        }
+    }
+    let before = std::mem::take(&mut both.ours);
     both.put(&format!(" lvs_method {kind}"), &format!("forwarding = \"{forwarding}\""));
     both.put(&format!(" lvs_sched {scheduler}"), &format!("scheduler = \"{scheduler}\""));
     both.put(&format!(" protocol {upper}"), &format!("protocol = \"{protocol}\""));
@@ -62,6 +73,9 @@ fn server(chance: &mut Chance, number: u64, both: &mut Both) {
         if chance.is() {
             both.put(theirs, ours);
         }
+    }
+    if protocol == "udp" && chance.is() {
+        both.put("ops", "one_packet = true");
     }
     if chance.is() {
         both.put("quorum 3\nhysteresis 2", "quorum = 3\nhysteresis = 2");
@@ -83,6 +97,16 @@ fn server(chance: &mut Chance, number: u64, both: &mut Both) {
             &format!("[[virtual_server.real_server]]\naddress = \"{address}\"\nport = {port}"),
         );
         both.put(&format!(" weight {weight}"), &format!("weight = {weight}"));
+        match chance.below(5) {
+            0 => both.put("inhibit_on_failure", "on_fail = \"quiesce\""),
+            1 => both.put("inhibit_on_failure off", "on_fail = \"remove\""),
+            2 if kind == "TUN" => both.put(
+                "lvs_method TUN type gue port 6080 csum",
+                "forwarding = \"tun\"\ntunnel = \"gue\"\ntunnel_port = 6080\ntunnel_checksum = \"csum\"",
+            ),
+            3 if kind == "DR" => both.put("lvs_method TUN", "forwarding = \"tun\""),
+            _ => {}
+        }
         if chance.is() {
             both.put("uthreshold 100\nlthreshold 50", "upper_threshold = 100\nlower_threshold = 50");
         }
@@ -90,6 +114,13 @@ fn server(chance: &mut Chance, number: u64, both: &mut Both) {
         both.put("}", "");
     }
     both.put("}", "");
+    let body = std::mem::replace(&mut both.ours, before);
+    let others = if is_group { 3 } else { 0 };
+    let range = (0..others).map(|it| format!("192.0.2.{}", 100 + 3 * number + it));
+    for address in std::iter::once(address).chain(range) {
+        let head = format!("name = \"{protocol}-{address}-{port}\"\naddress = \"{address}\"\nport = {port}");
+        let _ = writeln!(both.ours, "[[virtual_server]]\n{head}\n{body}");
+    }
 }
 
 fn check(chance: &mut Chance, delay: u64, both: &mut Both) {
@@ -97,7 +128,7 @@ fn check(chance: &mut Chance, delay: u64, both: &mut Both) {
     let head = "[virtual_server.real_server.health_check]";
     let times = format!("interval = {delay}.0\nretry_interval = {between}.0\nfall = {}", retry + 1);
     let theirs = format!("retry {retry}\ndelay_before_retry {between}\nconnect_timeout {limit}");
-    match chance.below(6) {
+    match chance.below(10) {
         0 => both.put(
             &format!("TCP_CHECK {{\n{theirs}\nconnect_port 9\nbindto 10.0.0.200\n}}"),
             &format!("{head}\ntype = \"tcp\"\n{times}\ntimeout = {limit}.0\nport = 9\nsource = \"10.0.0.200\""),
@@ -121,11 +152,39 @@ fn check(chance: &mut Chance, delay: u64, both: &mut Both) {
             &format!("MISC_CHECK {{\n{theirs}\nmisc_path \"/bin/check x\"\nmisc_timeout 3\nmisc_dynamic\n}}"),
             &format!("{head}\ntype = \"exec\"\n{times}\ntimeout = 3.0\ncommand = [\"/bin/check\", \"x\"]\ndynamic_weight = true"),
         ),
+        5 => both.put(
+            &format!("SSL_GET {{\n{theirs}\nenable_sni\nvirtualhost h.example\nurl {{\npath /s\nregex ^ok\n}}\n}}"),
+            &format!(
+                "{head}\ntype = \"https\"\n{times}\ntimeout = {}.0\nconnect_timeout = {limit}.0\ntls_timeout = {limit}.0\nresponse_timeout = {limit}.0\nhost = \"h.example\"\ntls_server_name = \"h.example\"\npath = \"/s\"\nexpect_body_regex = \"^ok\"",
+                3 * limit
+            ),
+        ),
+        6 => both.put(
+            &format!("SMTP_CHECK {{\n{theirs}\nhelo_name mx.example\nconnect_ip 10.0.0.99\n}}"),
+            &format!(
+                "{head}\ntype = \"smtp\"\n{times}\ntimeout = {}.0\nconnect_timeout = {limit}.0\nresponse_timeout = {limit}.0\nhelo = \"mx.example\"\naddress = \"10.0.0.99\"",
+                2 * limit
+            ),
+        ),
+        7 => both.put(
+            &format!("UDP_CHECK {{\n{theirs}\nwarmup 2\npayload aabb\nrequire_reply cc\n}}"),
+            &format!("{head}\ntype = \"udp\"\n{times}\ntimeout = {limit}.0\nwarmup = 2.0\nsend_hex = \"aabb\"\nrequire_reply = true\nexpect_hex = \"cc\""),
+        ),
+        8 => {
+            let digest = "0123456789abcdef0123456789abcdef";
+            both.put(
+                &format!("HTTP_GET {{\n{theirs}\nurl {{\npath /a\nstatus_code 200\n}}\nurl {{\npath /b\ndigest {digest}\n}}\n}}"),
+                &format!(
+                    "{head}\ntype = \"http\"\n{times}\ntimeout = {}.0\nconnect_timeout = {limit}.0\nresponse_timeout = {limit}.0\nurl = [{{ path = \"/a\", status = [200] }}, {{ path = \"/b\", expect_md5 = \"{digest}\" }}]",
+                    4 * limit
+                ),
+            );
+        }
         _ => {}
     }
 }
 
-fn instance(chance: &mut Chance, number: u64, both: &mut Both) {
+fn instance(chance: &mut Chance, number: u64, is_late: bool, both: &mut Both) {
     let id = number + 1;
     both.put(
         &format!("vrrp_instance VI_{id} {{\n interface eth0"),
@@ -161,7 +220,16 @@ fn instance(chance: &mut Chance, number: u64, both: &mut Both) {
         &format!("addresses = [\"198.51.100.{id}\"]"),
     );
     if chance.is() {
-        both.put(" unicast_peer {\n 198.51.100.99\n }", "unicast_peers = [\"198.51.100.99\"]");
+        both.put(
+            " unicast_peer {\n 198.51.100.99 min_ttl 250 max_ttl 254\n }",
+            "unicast_peers = [\"198.51.100.99\"]\nttl_min = 250\nttl_max = 254",
+        );
+    }
+    if is_late {
+        both.put("", "startup_delay = 9.0");
+    }
+    if number < 2 {
+        both.put("", "sync_group = \"S\"");
     }
     if version == 2 && chance.is() {
         both.put(
@@ -169,11 +237,18 @@ fn instance(chance: &mut Chance, number: u64, both: &mut Both) {
             "[vrrp.authentication]\ntype = \"ah\"\npassword = \"key\"",
         );
     }
+    if chance.is() {
+        both.put(" track_interface {\n eth1 weight -20\n }", "[[vrrp.track]]\nport = \"eth1\"\nweight = -20");
+    }
+    if chance.is() {
+        both.put(" track_file {\n f weight 3\n }", "[[vrrp.track]]\nfile = \"/run/f\"\nweight = 3");
+    }
     both.put("}", "");
 }
 
 #[test]
 fn what_keepalived_can_express_is_the_same_model() {
+    let mut wanted_words = BTreeMap::new();
     for seed in 0..300 {
         let mut chance = Chance(seed * 7919 + 1);
         let mut both = Both::default();
@@ -182,11 +257,28 @@ fn what_keepalived_can_express_is_the_same_model() {
             "[[port]]\nname = \"eth0\"\ndevice = \"0000:03:00.0\"\naddresses = [\"198.51.100.200/24\"]\n\
              [[port]]\nname = \"eth1\"\ndevice = \"0000:03:00.1\"\naddresses = [\"10.0.0.254/24\"]",
         );
+        let _ = writeln!(
+            both.theirs,
+            "vrrp_sync_group S {{\ngroup {{\nVI_1\nVI_2\n}}\n}}\nvrrp_track_file f {{\nfile /run/f\n}}"
+        );
+        let is_late = chance.is();
+        if is_late {
+            both.put(
+                "global_defs {\nlvs_timeouts tcp 900 tcpfin 120 udp 300\nvrrp_startup_delay 9\n}",
+                "[connections.timeouts]\ntcp_established = 900\ntcp_fin_wait = 120\nudp = 300",
+            );
+        }
+        if chance.is() {
+            both.put(
+                "static_routes {\n10.9.0.0/16 via 10.0.0.1 dev eth1\n}",
+                "[[route]]\ndestination = \"10.9.0.0/16\"\ngateway = \"10.0.0.1\"",
+            );
+        }
         for number in 0..chance.below(5) + 1 {
             server(&mut chance, number, &mut both);
         }
         for number in 0..chance.below(3) {
-            instance(&mut chance, number, &mut both);
+            instance(&mut chance, number, is_late, &mut both);
         }
         let Both { theirs, ours } = both;
         let interfaces = ["eth0=0000:03:00.0,198.51.100.200/24", "eth1=0000:03:00.1,10.0.0.254/24"];
@@ -195,5 +287,22 @@ fn what_keepalived_can_express_is_the_same_model() {
         let wanted = wanted.unwrap_or_else(|report| panic!("{}\n{ours}", report.render(false))).config;
         assert_eq!(model(&made), wanted, "{theirs}\n{}", made.text);
         contains(&made.report, "left out: 0");
+        wanted_by(&theirs, &interfaces, &made.text, &mut wanted_words);
+    }
+    let idle: Vec<_> =
+        wanted_words.iter().filter(|(_, is_wanted)| !**is_wanted).map(|(word, _)| word).collect();
+    assert!(idle.is_empty(), "carried, and never to be seen: {idle:?}");
+}
+
+/// Which words of a file change what is made of it when their line goes.
+fn wanted_by(theirs: &str, interfaces: &[&str], made: &str, words: &mut BTreeMap<String, bool>) {
+    let lines: Vec<&str> = theirs.lines().collect();
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| !line.contains(['{', '}'])) {
+        let Some(word) = line.split_ascii_whitespace().next() else { continue };
+        let is_wanted = words.entry(word.to_owned()).or_default();
+        if !*is_wanted {
+            let rest = [&lines[..at], &lines[at + 1..]].concat().join("\n");
+            *is_wanted = imported_for(&rest, interfaces, None).unwrap().text != made;
+        }
     }
 }

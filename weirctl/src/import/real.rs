@@ -1,0 +1,247 @@
+//! `real_server`, `sorry_server`
+
+use std::net::IpAddr;
+
+use super::blocks::Node;
+use super::map::Map;
+use super::servers::Shared;
+use super::source::{Fate, Plain};
+use super::write::Item;
+
+impl Map {
+    /// NAT, DR or TUN.
+    pub(super) fn method(&mut self, node: &Node, item: &mut Item) -> Option<&'static str> {
+        let method = match node.value(0) {
+            Some("NAT") => "nat",
+            Some("DR") => "dr",
+            Some("TUN") => "tun",
+            other => {
+                let text = format!(
+                    "keepalived does not know `{}` and takes NAT; if something else is meant, write it into `forwarding`",
+                    Plain(other.unwrap_or_default())
+                );
+                self.remark(node, item, text);
+                return None;
+            }
+        };
+        self.carry(node);
+        Some(method)
+    }
+
+    pub(super) fn real_server(&mut self, block: &Node, shared: &Shared, server: &mut Item) -> Option<Item> {
+        let mut item = Item::new("[[virtual_server.real_server]]", block.told(), Some(block.place));
+        let Some(address) = block.value(0).and_then(|text| text.parse::<IpAddr>().ok()) else {
+            let why = "this is no address of a host";
+            item.refused = Some(why.to_owned());
+            self.note(block.place, Fate::LeftOut, format!("`{}`: {why}", block.told()));
+            return Some(item);
+        };
+        self.carry(block);
+        if block.values.len() > 2 {
+            self.remark(block, &mut item, "words behind the port mean nothing, in keepalived either");
+        }
+        item.set("address", address.to_string());
+        let port = block.value(1).map(|text| text.parse::<u16>());
+        let (mut forwarding, mut outer) = (shared.forwarding, shared.tunnel.clone());
+        let is_method = |node: &&Node| matches!(node.word.as_str(), "lb_kind" | "lvs_method");
+        for node in block.below().iter().filter(is_method) {
+            forwarding = self.method(node, &mut item).unwrap_or(forwarding);
+            item.set("forwarding", forwarding);
+            outer = tunnel(node);
+        }
+        if forwarding == "tun" {
+            outer.into_iter().for_each(|(key, value)| item.set(key, value));
+        }
+        let usual = if shared.is_mark { 0 } else { shared.port };
+        // LVS keeps the client's port where the virtual server has none.
+        let changes = forwarding == "nat" && (shared.is_mark || shared.port != 0);
+        match port {
+            Some(Ok(port))
+                if port == 0 || port == usual && !(shared.has_several_ports && forwarding == "nat") => {}
+            Some(Ok(port)) if changes => item.set("port", i64::from(port)),
+            Some(Ok(port)) if forwarding == "nat" => self.remark(block, &mut item, keeps_port(port)),
+            Some(Ok(port)) => {
+                let text = format!(
+                    "{} does not change ports, and keepalived does not either: {port} was left out",
+                    forwarding.to_uppercase()
+                );
+                self.remark(block, &mut item, text);
+            }
+            Some(Err(_)) => {
+                self.remark(block, &mut item, "its port is no number; the virtual server's was taken")
+            }
+            None => {}
+        }
+        // Where checks look there, and where they would look here.
+        let asked = match port {
+            Some(Ok(port)) if port != 0 && (forwarding == "nat" || shared.is_mark) => port,
+            _ => shared.port,
+        };
+        let here = if changes { asked } else { usual };
+        let mut shared = Shared { port: here, ..shared.clone() };
+        let mut checks = Vec::new();
+        for node in block.below() {
+            self.word_of_real_server(node, &mut shared, &mut item, server);
+        }
+        for node in block.below() {
+            self.check(node, &shared, asked, &mut item, &mut checks);
+        }
+        item.below.extend(checks);
+        self.ports.needs(address, None, forwarding != "dr");
+        Some(item)
+    }
+
+    fn word_of_real_server(&mut self, node: &Node, shared: &mut Shared, item: &mut Item, server: &mut Item) {
+        match node.word.as_str() {
+            "weight" => {
+                if let Some(weight) = self.number::<i64>(node, item, |it| (0..=65_535).contains(it)) {
+                    item.set("weight", weight);
+                }
+            }
+            word @ ("uthreshold" | "lthreshold") => {
+                if let Some(many) = self.number::<i64>(node, item, |it| (0..=4_294_967_295).contains(it)) {
+                    item.set(if word == "uthreshold" { "upper_threshold" } else { "lower_threshold" }, many);
+                }
+            }
+            "inhibit_on_failure" => {
+                let is_on = self.switch(node);
+                item.set("on_fail", if is_on { "quiesce" } else { "remove" });
+            }
+            "alpha" => self.alpha(node, item, server),
+            "virtualhost" => {
+                self.carry(node);
+                shared.host = node.value(0).map(str::to_owned);
+            }
+            word @ ("notify_up" | "notify_down") => {
+                if let Some(program) = self.program(node, item) {
+                    item.set(if word == "notify_up" { "notify_up" } else { "notify_down" }, program);
+                }
+            }
+            "lb_kind" | "lvs_method" => {}
+            word if word.ends_with("_CHECK") || matches!(word, "HTTP_GET" | "SSL_GET") => {}
+            _ if self.timing_word(node, &mut shared.timing, item) => {}
+            _ => self.other(node, item),
+        }
+    }
+
+    /// Of one real server's checks there; of the whole virtual server here.
+    fn alpha(&mut self, node: &Node, item: &mut Item, server: &mut Item) {
+        let is_there = server.keys.iter().any(|key| key.name == "alpha" && key.value.as_bool() == Some(true));
+        match self.switch(node) {
+            true => {
+                server.set("alpha", true);
+                self.remark(node, item, "it holds for the whole virtual server here");
+            }
+            false if is_there => {
+                self.leave(node, item, "the virtual server has it on, and it holds for all of them here");
+            }
+            false => {}
+        }
+    }
+
+    /// Hooks of real servers become the virtual server's where all have the same.
+    pub(super) fn hooks(&mut self, item: &mut Item, servers: &mut [Item]) {
+        for name in ["notify_up", "notify_down"] {
+            let of = |server: &Item| {
+                server.keys.iter().find(|key| key.name == name).map(|key| key.value.to_string())
+            };
+            let Some(first) = servers.iter().find_map(of) else { continue };
+            let is_of_all = servers.iter().all(|server| of(server).as_ref() == Some(&first));
+            for (at, server) in servers.iter_mut().enumerate() {
+                let Some(place) = server.keys.iter().position(|key| key.name == name) else { continue };
+                let key = server.keys.remove(place);
+                if is_of_all && at == 0 {
+                    item.set_remarked(
+                        name,
+                        key.value,
+                        "of every real server there; it is told which one (docs/health.md)",
+                    );
+                } else if !is_of_all {
+                    let text = format!(
+                        "left out: {name}: hooks are the virtual server's, and are told which real server it is: write one for all"
+                    );
+                    server.remark(text);
+                    if let Some(place) = server.place {
+                        let text = format!(
+                            "`{name}`: hooks are the virtual server's, and its real servers have different ones"
+                        );
+                        self.note(place, Fate::LeftOut, text);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn sorry_server(&mut self, block: &Node, shared: &Shared, item: &mut Item) {
+        let mut forwarding = shared.forwarding;
+        for node in block.below().iter().filter(|node| node.word == "sorry_server_lvs_method") {
+            forwarding = self.method(node, item).unwrap_or(forwarding);
+        }
+        let mut all = block.below().iter().filter(|node| node.word == "sorry_server");
+        let Some(node) = all.next() else { return };
+        for other in all {
+            self.leave(
+                other,
+                item,
+                "a virtual server has one sorry server, and the one that stands before it was taken",
+            );
+        }
+        let Some(address) = node.value(0).and_then(|text| text.parse::<IpAddr>().ok()) else {
+            self.leave(node, item, "no address of a host");
+            return;
+        };
+        if address.is_loopback() {
+            self.leave(
+                node,
+                item,
+                "a sorry server on the director itself can't be reached from weir: give it a host of its own",
+            );
+            return;
+        }
+        let mut sorry = Item::new("[virtual_server.sorry_server]", node.told(), Some(node.place));
+        sorry.set("address", address.to_string());
+        if forwarding != shared.forwarding {
+            sorry.set("forwarding", forwarding);
+        }
+        let usual = if shared.is_mark { 0 } else { shared.port };
+        match node.value(1).and_then(|text| text.parse::<u16>().ok()) {
+            Some(port) if port != 0 && usual == 0 && !shared.is_mark && forwarding == "nat" => {
+                self.remark(node, &mut sorry, keeps_port(port));
+            }
+            Some(port) if port != usual && port != 0 && forwarding == "nat" => {
+                sorry.set("port", i64::from(port))
+            }
+            Some(port) if port != usual && port != 0 => {
+                let text =
+                    format!("{} does not change ports: {port} was left out", forwarding.to_uppercase());
+                self.remark(node, &mut sorry, text);
+            }
+            _ => {}
+        }
+        self.carry(node);
+        self.ports.needs(address, None, forwarding != "dr");
+        item.below.push(sorry);
+    }
+}
+
+fn keeps_port(port: u16) -> String {
+    format!(
+        "the virtual server has no port, so a connection keeps the one that its client chose, in LVS too: {port} was left out"
+    )
+}
+
+/// `TUN type gue port N csum`
+pub(super) fn tunnel(node: &Node) -> Vec<(&'static str, toml_edit::Value)> {
+    let words: Vec<&str> = node.values.iter().map(|value| value.text.as_str()).collect();
+    let behind = |name: &str| words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1));
+    let kind = behind("type").filter(|kind| ["gue", "gre"].contains(kind));
+    let (Some(&"TUN"), Some(kind)) = (words.first(), kind) else { return Vec::new() };
+    let mut keys = vec![("tunnel", (*kind).into())];
+    if let Some(port) = behind("port").and_then(|text| text.parse::<i64>().ok()) {
+        keys.push(("tunnel_port", port.into()));
+    }
+    if let Some(sum) = words.iter().find(|word| ["csum", "remcsum"].contains(word)) {
+        keys.push(("tunnel_checksum", (*sum).into()));
+    }
+    keys
+}
