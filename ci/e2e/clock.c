@@ -1,5 +1,6 @@
 /* A clock of day that can be set for one program: preloaded, it adds to the kernel's as many seconds as stand in the first eight
- * bytes of the file that WEIR_CLOCK names. Other clocks go on as they are. */
+ * bytes of the file that WEIR_CLOCK names. Other clocks go on as they are. The next eight bytes are a thread's number: when it looks at
+ * any clock it makes a system call, once, that no director needs (chroot, to where it is). */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -12,19 +13,25 @@
 #include <time.h>
 #include <unistd.h>
 
-static volatile int64_t *step;
+static volatile int64_t *step, *stray;
 
 __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("WEIR_CLOCK");
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *place = file < 0 ? MAP_FAILED : mmap(NULL, sizeof *step, PROT_READ, MAP_SHARED, file, 0);
+    int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    void *place = file < 0 ? MAP_FAILED : mmap(NULL, 2 * sizeof *step, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (file >= 0)
         close(file);
-    if (place != MAP_FAILED)
+    if (place != MAP_FAILED) {
         step = place;
+        stray = step + 1;
+    }
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
+    if (stray && *stray && *stray == syscall(SYS_gettid)) {
+        syscall(SYS_chroot, "/");
+        *stray = 0;
+    }
     int status = syscall(SYS_clock_gettime, clock, now);
     if (status == 0 && step && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
         now->tv_sec += *step;

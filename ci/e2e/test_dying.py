@@ -3,22 +3,20 @@ memory, and ends no connection. docs/dying.md has the table of all that was trie
 """
 
 import datetime
-import os
+import pathlib
 import re
 import resource
 import signal
-import struct
-import subprocess
 import time
 import unittest
 
 import lab
 import ptrace
+from clock import Clock
 from test_kept import COUNT, Steady, active, keeper, keeping
 from test_lifecycle_hostile import Hostile
 from test_liveness import VRRP, live, thread
 
-CLOCK = lab.ROOT / "ci/e2e/clock.c"
 DAY = 86_400
 
 
@@ -46,23 +44,17 @@ class Dying(Hostile):
         lab.run("client", "/usr/bin/python3", program, kind, "outer", lab.mac_of("director", "outer"), address, check=True)
 
 
-class Clock(Dying):
+class TimeOfDay(Dying):
     """The time of day."""
 
     def test_a_clock_that_is_set_forward_and_back_changes_nothing(self):
-        library, place = lab.RUN / "clock.so", lab.RUN / "clock"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, CLOCK], check=True)
-
-        def step(seconds):
-            with open(place, "r+b") as file:
-                file.write(struct.pack("=q", seconds))
-        place.write_bytes(bytes(8))
+        clock = Clock()
         addresses = list(lab.VIPS.values())
-        with lab.Weir(lab.config() + VRRP, environment={"LD_PRELOAD": str(library), "WEIR_CLOCK": str(place)}) as weir, \
+        with lab.Weir(lab.config() + VRRP, environment=clock.environment) as weir, \
                 Steady(*addresses) as steady:
             self.assertLivesOn(weir, steady, addresses)
             for number, days in enumerate((400, -400, 0), 1):
-                step(days * DAY)
+                clock.step(days * DAY)
                 # What it says now shows that it believes the clock.
                 weir.process.send_signal(signal.SIGUSR1)
                 lab.wait_for("a line", lambda number=number: weir.said().count("SIGUSR1 means nothing") == number, 5)
@@ -135,7 +127,7 @@ class Memory(Dying):
             more = "".join(f'\n[[virtual_server]]\nname = "more{number}"\naddress = "10.10.{number // 250 + 1}.{number % 250 + 1}"\n'
                            'port = 80\nprotocol = "tcp"\nforwarding = "dr"\nscheduler = "mh"\n'
                            '\n  [[virtual_server.real_server]]\n  address = "10.20.0.11"\n' for number in range(6000))
-            status = (lab.pathlib.Path(f"/proc/{weir.process.pid}/status")).read_text()
+            status = (pathlib.Path(f"/proc/{weir.process.pid}/status")).read_text()
             size = int(re.search(r"VmSize:\s+(\d+) kB", status).group(1)) * 1024
             resource.prlimit(weir.process.pid, resource.RLIMIT_AS, (size + (8 << 20), resource.RLIM_INFINITY))
             weir.file.write_text(text + more)

@@ -8,9 +8,10 @@ import unittest
 
 import health
 import lab
+from clock import Clock
 from test_kept import keeper, keeping
 from test_lifecycle_hostile import Hostile, reload
-from test_liveness import VRRP, live
+from test_liveness import VRRP, live, thread
 
 # By the kernel's numbers.
 DAC_READ_SEARCH, KILL, SETGID, SETUID, SETPCAP, NET_ADMIN, NET_RAW, SYS_PTRACE, SYS_NICE = (
@@ -75,9 +76,7 @@ class Rights(Hostile):
         self.assertEqual(kept(), expected)
         for name, lines in facts(weir).items():
             with self.subTest(thread=name):
-                self.assertEqual(lines["CapPrm"], lines["CapEff"])
-                if name.startswith(("worker", "weir-control", "weir-vrrp", "weir-host")):
-                    self.assertEqual(lines["Seccomp"], "2")
+                self.assertEqual((lines["CapPrm"], lines["Seccomp"]), (lines["CapEff"], "2"))
                 self.assertEqual((int(lines["CapInh"], 16), int(lines["CapAmb"], 16), lines["NoNewPrivs"]), (0, 0, "1"))
 
     def assertWorks(self, weir, user):
@@ -110,11 +109,24 @@ class Rights(Hostile):
         return f'{before}name = "nat"{head}\n{check}\n{servers}'
 
     def test_as_root_each_thread_keeps_what_it_needs(self):
-        with lab.systemd() as (_, environment), keeper() as (place, _), \
+        clock = Clock()
+        with lab.systemd(**clock.environment) as (_, environment), keeper() as (place, _), \
                 lab.Weir(self.checking(hosted(keeping(place))), environment=environment) as weir:
             self.assertKept(weir, more=[("weir-kept", 0)])
             self.assertWorks(weir, 0)
+            self.assertRefused(weir, clock)
             self.assertStops(weir)
+
+    def assertRefused(self, weir, clock):
+        """What a thread has no use for is refused, counted and said, and it goes on."""
+        for number, name in enumerate(("weir-control", "weir-vrrp", "weir-host"), 1):
+            clock.stray(thread(weir, name))
+            lab.wait_for(f"{name} to stray", clock.has_strayed, 5)
+            lab.wait_for("the call to be counted", lambda number=number: weir.metrics().total(
+                "weir_refused_system_calls_total") == number, 5)
+        self.assertIn("a thread made a system call that it has no use for", weir.said())
+        self.assertRegex(weir.said(), r'thread="weir-control" call=161 new=1')
+        self.assertEqual(live(weir), "live\n")
 
     def test_as_another_user_it_does_all_the_same(self):
         with lab.systemd() as (_, environment):

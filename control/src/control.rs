@@ -19,6 +19,7 @@ use weir_health::checker::Handle;
 
 use crate::apply::Apply;
 use crate::certificate;
+use crate::filter::Refusals;
 use crate::flags::Flags;
 use crate::health::PassiveSampler;
 use crate::http::{self, HttpState, Keyring};
@@ -83,6 +84,7 @@ pub(crate) struct Control {
     links: Links,
     standing: Standing,
     proc_files: ProcFiles,
+    refusals: Refusals,
 }
 
 impl Control {
@@ -131,6 +133,7 @@ impl Control {
             links,
             standing,
             proc_files,
+            refusals: Refusals::default(),
         })
     }
 
@@ -227,6 +230,7 @@ impl Control {
         }
         self.look_at_files(now);
         self.watch.run(&self.shared, now);
+        self.refusals.look(now);
         if is_ready {
             self.standing.look(&self.shared, &flags.threads, now);
         }

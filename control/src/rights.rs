@@ -21,8 +21,9 @@ use tracing::warn;
 use weir_config::model::Config;
 use weir_config::model::health::Account;
 
+use crate::filter::{self, Uses};
+use crate::signals;
 use crate::threads::Role;
-use crate::{filter, signals};
 
 /// Nothing.
 pub(crate) const NONE: CapabilitySet = CapabilitySet::empty();
@@ -159,16 +160,13 @@ impl Rights {
     /// The calling thread has this role from now on.
     pub(crate) fn take(self, role: Role) {
         keep_or_say(self.of(role), &role.to_string());
-        if role != Role::Health
-            && let Err(problem) = filter::refuse()
-        {
-            warn!("{role} may make system calls that it does not need: {problem}");
-        }
+        refuse_or_say(if role == Role::Health { Uses::Programs } else { Uses::Nothing }, &role.to_string());
     }
 
     /// The calling thread is the first, and has started all others.
     pub(crate) fn take_first(self) {
         keep_or_say(self.of_first(), "the first thread");
+        refuse_or_say(Uses::Devices, "the first thread");
     }
 
     /// Devices are up: weir becomes who it is to be, and what only the start takes goes, of the calling thread and of EAL's own, which
@@ -186,6 +184,7 @@ impl Rights {
         let of_interrupts = self.of_ports();
         let end = move || {
             keep_or_say(of_interrupts, "EAL's thread");
+            refuse_or_say(Uses::Devices, "EAL's thread");
             let _ = set_keep_capabilities(false);
         };
         if !(told && eal.on_interrupt_thread(Box::new(end))) {
@@ -216,9 +215,7 @@ impl Early {
             self.is_over = true;
             keep_or_say(self.keeps, "a thread");
             let _ = set_keep_capabilities(false);
-            if let Err(problem) = filter::refuse() {
-                warn!("a thread may make system calls that it does not need: {problem}");
-            }
+            refuse_or_say(Uses::Nothing, "a thread");
         }
     }
 }
@@ -259,6 +256,13 @@ pub(crate) fn keep(wanted: CapabilitySet) -> io::Result<()> {
 pub(crate) fn keep_or_say(wanted: CapabilitySet, who: &str) {
     if let Err(problem) = keep(wanted) {
         warn!("{who} may do more than it needs: {problem}");
+    }
+}
+
+/// System calls that it has no use for are refused from now on.
+fn refuse_or_say(uses: Uses, who: &str) {
+    if let Err(problem) = filter::refuse(uses) {
+        warn!("{who} may make system calls that it does not need: {problem}");
     }
 }
 

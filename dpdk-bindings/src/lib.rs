@@ -40,6 +40,7 @@ pub mod mempool;
 pub mod port;
 pub mod process;
 pub mod queue;
+pub mod refused;
 pub mod rss;
 pub mod tap;
 

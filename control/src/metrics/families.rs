@@ -475,6 +475,8 @@ families! {
         |it, to| for thread in &it.threads {
             to.count(&[&thread.name], thread.late);
         };
+    COUNTER "weir_refused_system_calls_total" [] "System calls that no thread of weir's has a use for, and that one made: they were refused."
+        |it, to| to.count(&[], it.refused_calls);
     COUNTER "weir_log_missing_lines_total" ["reason"] "Lines missing in the log: lost because it could not be written or was not read, or left out because there were too many."
         |it, to| {
             to.count(&["lost"], it.log.lost);

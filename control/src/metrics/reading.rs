@@ -73,6 +73,8 @@ pub(crate) struct Reading {
     pub(crate) generation: u64,
     /// What is missing in the log.
     pub(crate) log: log::Missing,
+    /// System calls that threads of weir's have no use for, and made.
+    pub(crate) refused_calls: u64,
     /// In the order of the file.
     pub(crate) ports: Vec<PortReading>,
     /// By number.
@@ -354,6 +356,7 @@ impl Reading {
             kept: sources.kept.clone(),
             generation: snapshot.generation,
             log: log::missing(),
+            refused_calls: dpdk::refused::refused().count,
             ports: ports(sources),
             workers: self::workers(sources),
             threads: threads(&sources.stuck),
