@@ -2,11 +2,14 @@
 memory, and ends no connection. docs/dying.md has the table of all that was tried.
 """
 
+import contextlib
 import datetime
 import pathlib
 import re
 import resource
 import signal
+import subprocess
+import tempfile
 import time
 import unittest
 
@@ -113,6 +116,56 @@ class Full(Dying):
             self.assertServes(weir)
             lab.wait_for("their end", lambda: self.drops(weir, "neighbor_failed") > 0, 10)
             self.assertServes(weir)
+
+
+class Ring(Dying):
+    """The device's own."""
+
+    @contextlib.contextmanager
+    def peer(self, socket):
+        """Another weir, at the other end of a shared ring; yields its process."""
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="peer-", dir=lab.RUN))
+        (folder / "weir.toml").write_text(f'[control]\nsocket = "{folder}/weir.sock"\n'
+                                          '[[port]]\nname = "inner"\ndevice = "net_memif0"\naddresses = ["10.20.0.11/24"]\n')
+        with open(folder / "log", "wb") as log:
+            process = subprocess.Popen(lab.inside(
+                "inner", lab.binary(), "-l", "0", "--no-pci", "--no-huge", "-m", "256", "--vdev",
+                f"net_memif0,role=server,socket={socket},socket-abstract=no", "--", "-c", str(folder / "weir.toml")),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            lab.wait_for("its socket", socket.exists, 10)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def sent(self, weir):
+        """Frames that its device has taken."""
+        return weir.metrics().total("weir_port_transmit_packets_total", port="inner")
+
+    def test_a_ring_that_nobody_empties_gets_full_and_holds_up_nothing(self):
+        place = lab.RUN / "memif.sock"
+        text = lab.config().replace('device = "net_af_packet1"', 'device = "net_memif0"')
+        text += "".join(f'\n[[neighbor]]\naddress = "{address}"\nmac = "02:00:00:00:00:0{number}"\n'
+                        for number, address in enumerate(lab.REAL_SERVERS.values(), 1))
+        eal = ("--vdev", f"net_memif0,role=client,socket={place},socket-abstract=no")
+        place.unlink(missing_ok=True)
+        # Whose link is up when there is a peer, and which is not ready before.
+        with self.peer(place) as peer, lab.Weir(text, eal) as weir:
+            peer.send_signal(signal.SIGSTOP)
+            self.flood("syn", lab.VIPS["dr"])
+            full, sent = self.drops(weir, "transmit_full"), self.sent(weir)
+            self.assertGreater(full, 1_000)
+            self.assertLess(sent, 5_000)
+            self.assertEqual(live(weir), "live\n")
+            self.assertEqual(lab.run("client", "arping", "-c1", "-w5", "-I", "outer", lab.VIPS["nat"]).returncode, 0)
+            peer.send_signal(signal.SIGCONT)
+            lab.wait_for("room", lambda: self.asks(lab.VIPS["dr"]) and self.sent(weir) > sent, 5)
+            self.assertEqual(live(weir), "live\n")
+
+    def asks(self, vip):
+        """A client sends a SYN, and does not wait for long."""
+        return lab.run("client", "curl", "--silent", "--max-time", "0.1", f"http://{vip}/")
 
 
 class Memory(Dying):
