@@ -205,7 +205,12 @@ fn talk(lab: &mut Lab, number: u8, segments: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn segment(number: u8, flags: u8) -> Vec<u8> {
-    let l4 = [0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 1, 0, 0xab, 0xcd, 0, 0];
+    segment_to(80, number, flags)
+}
+
+/// From another port for each: of those of one client's port that go to one address, one alone goes the short way.
+fn segment_to(port: u8, number: u8, flags: u8) -> Vec<u8> {
+    let l4 = [0x0f, port + 80, 0, port, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 1, 0, 0xab, 0xcd, 0, 0];
     packet6(client(number), v6(VIP6), (ipv4::TCP, 64), &l4)
 }
 
@@ -220,6 +225,26 @@ fn left_by_the_first_round(lab: &mut Lab, frames: &[Vec<u8>]) -> usize {
     director.read(&mut burst, &mut findings, context, wire);
     director.findings = findings;
     burst.len()
+}
+
+#[test]
+fn established_connections_of_several_virtual_servers_go_the_short_way_in_one_burst() {
+    let mut lab = Lab::new(&several("nat"), 1);
+    let mut frames = Vec::new();
+    for number in 0..8 {
+        for port in [80, 81, 83] {
+            lab.send(segment_to(port, number, SYN));
+            // One real server's MAC has to be asked for.
+            if lab.send(segment_to(port, number, ACK)).iter().any(|sent| sent[0] & 1 == 0) {
+                frames.push(segment_to(port, number, ACK));
+            }
+        }
+    }
+    assert!(frames.len() > 6, "{}", frames.len());
+    assert_eq!(left_by_the_first_round(&mut lab, &frames), 0);
+    assert_eq!(lab.wire.sent.len(), frames.len());
+    frames.push(segment(9, ACK));
+    assert_eq!(left_by_the_first_round(&mut lab, &frames), frames.len(), "one of them has no connection");
 }
 
 #[test]
