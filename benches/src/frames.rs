@@ -81,9 +81,7 @@ pub fn ipv6(protocol: u8, source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8
 /// A TCP segment without payload.
 pub fn tcp(source: End, destination: End, flags: u8) -> Vec<u8> {
     let mut segment = segment(source.1, destination.1, flags);
-    let pseudo = Sum::default().address(source.0).address(destination.0);
-    let sum = pseudo.word(u16::from(ipv4::TCP)).word(segment.len() as u16).bytes(&segment).finish();
-    segment[16..18].copy_from_slice(sum.as_bytes());
+    put_checksum(&mut segment, 16, (ipv4::TCP, source.0, destination.0));
     ipv4(ipv4::TCP, source.0, destination.0, &segment)
 }
 
@@ -104,12 +102,22 @@ fn segment(source: u16, destination: u16, flags: u8) -> Vec<u8> {
     segment
 }
 
-/// A UDP datagram with `len` bytes of payload and a checksum of its own making.
-pub fn udp(source: End, destination: End, len: usize) -> Vec<u8> {
-    ipv4(ipv4::UDP, source.0, destination.0, &datagram(source.1, destination.1, len))
+/// Puts the checksum of a segment or datagram of IPv4 in its place `at`.
+fn put_checksum(l4: &mut [u8], at: usize, (protocol, source, destination): (u8, Addr4, Addr4)) {
+    l4[at..at + 2].fill(0);
+    let pseudo = Sum::default().address(source).address(destination);
+    let sum = pseudo.word(protocol.into()).word(l4.len() as u16).bytes(l4).finish();
+    l4[at..at + 2].copy_from_slice(sum.as_bytes());
 }
 
-/// The same of IPv6.
+/// A UDP datagram with `len` bytes of payload.
+pub fn udp(source: End, destination: End, len: usize) -> Vec<u8> {
+    let mut datagram = datagram(source.1, destination.1, len);
+    put_checksum(&mut datagram, 6, (ipv4::UDP, source.0, destination.0));
+    ipv4(ipv4::UDP, source.0, destination.0, &datagram)
+}
+
+/// The same of IPv6, with a checksum of its own making.
 pub fn udp6(source: End6, destination: End6, len: usize) -> Vec<u8> {
     ipv6(ipv4::UDP, source.0, destination.0, &datagram(source.1, destination.1, len))
 }
