@@ -117,4 +117,6 @@ impl Table {
 }
 
 #[cfg(test)]
+mod interrupted;
+#[cfg(test)]
 mod tests;
