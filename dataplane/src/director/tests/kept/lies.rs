@@ -1,5 +1,7 @@
 //! A memory that is damaged, cut, or lies: it is refused, or what is taken over can be, and is counted right.
 
+mod recorded;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
