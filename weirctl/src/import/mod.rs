@@ -150,7 +150,10 @@ fn keepalived(file: &Path, devices: &[Device], node: Option<&str>) -> Result<Mad
     map.devices(devices);
     let mut head = Item::new("", String::new(), None);
     map.whole(&tree, &mut head);
-    Ok(finish(source, &tree, map, head))
+    let made = finish(source, &tree, map, head);
+    // The program is about to end, and large files leave millions of words behind.
+    std::mem::forget(tree);
+    Ok(made)
 }
 
 impl Map {
@@ -247,7 +250,9 @@ fn finish(mut source: Source, tree: &[Node], mut map: Map, head: Item) -> Made {
     }
     ends::close(&mut source, tree, &items);
     let report = report(&source, &items, &text, &refused);
-    Made { text, report, is_something: items.iter().any(is_served) }
+    let is_something = items.iter().any(is_served);
+    std::mem::forget((source, map, items));
+    Made { text, report, is_something }
 }
 
 /// Leaves out what weir's parser refuses, all that it names at once, and asks it again. Returns the text, and what is still refused:

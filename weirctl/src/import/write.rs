@@ -86,7 +86,7 @@ impl Item {
 
     /// How many tables it is with those below it; long values count as several.
     pub(super) fn tables(&self) -> usize {
-        let bytes: usize = self.keys.iter().map(|key| key.value.to_string().len()).sum();
+        let bytes: usize = self.keys.iter().map(|key| length(&key.value)).sum();
         1 + bytes / TABLE_BYTES + self.below.iter().map(Item::tables).sum::<usize>()
     }
 
@@ -99,13 +99,33 @@ impl Item {
 
     /// Whether both say the same.
     pub(super) fn is_like(&self, other: &Item) -> bool {
-        let keys = |item: &Item| -> Vec<(&'static str, String)> {
-            item.keys.iter().map(|key| (key.name, key.value.to_string())).collect()
-        };
+        let are_alike =
+            |(one, other): (&Key, &Key)| one.name == other.name && is_same(&one.value, &other.value);
         self.head == other.head
-            && keys(self) == keys(other)
+            && self.keys.len() == other.keys.len()
+            && self.keys.iter().zip(&other.keys).all(are_alike)
             && self.below.len() == other.below.len()
             && self.below.iter().zip(&other.below).all(|(one, other)| one.is_like(other))
+    }
+}
+
+/// About as many bytes as a value is written in.
+fn length(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.value().len(),
+        Value::Array(list) => list.iter().map(|it| length(it) + 4).sum(),
+        Value::InlineTable(_) => value.to_string().len(),
+        _ => 8,
+    }
+}
+
+/// Whether both are written in the same way.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::String(one), Value::String(other)) => one.value() == other.value(),
+        (Value::Integer(one), Value::Integer(other)) => one.value() == other.value(),
+        (Value::Boolean(one), Value::Boolean(other)) => one.value() == other.value(),
+        _ => one.to_string() == other.to_string(),
     }
 }
 
