@@ -182,8 +182,9 @@ impl Snapshot {
 
     /// Tells apart the groups of IPv6 that are heard: another one says that some may have come.
     pub fn hearing_mark(&self) -> u64 {
-        let announced = self.announcements_first + self.announcements.len() as u64;
-        let counts = [announced, self.numbered6().len() as u64];
+        // Each by itself: where all have gone, the sum of the first two is what it was.
+        let counts =
+            [self.announcements_first, self.announcements.len() as u64, self.numbered6().len() as u64];
         let ports = self.ports.iter().map(|port| u64::from(port.hears_vrrp6) + 2);
         let own = self.ports.iter().flat_map(|port| port.addresses6.iter().flat_map(|net| words(net.addr())));
         let parts = counts.into_iter().chain(ports).chain(own).chain(self.held.words());

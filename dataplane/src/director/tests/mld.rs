@@ -308,6 +308,12 @@ fn what_is_heard_no_more_is_told_twice() {
         assert_eq!(sorted(lab.reports(millis)), [all(TO_EXCLUDE, &[]), gone(second)]);
     }
     assert!(lab.reports(20_000).is_empty());
+    // The last one.
+    lab.change(&config(0));
+    let others = (TO_EXCLUDE, [VRRP_GROUP, OWN_GROUP].map(str::to_owned).to_vec());
+    for millis in [5, 3_000] {
+        assert_eq!(sorted(lab.reports(millis)), [others.clone(), gone(VIP_GROUP)]);
+    }
     // Somebody else is master now.
     lab.masters = config(1).vrrp.iter().map(RouterKey::of).collect();
     lab.change(&config(1));
