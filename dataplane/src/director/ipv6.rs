@@ -125,7 +125,8 @@ impl<F: Frame> Director<F> {
         context: Context<'_>,
     ) -> Option<Step> {
         let Context { snapshot, port: number, .. } = context;
-        let may_be_back = snapshot.has_nat6()
+        let may_be_back = ends.source != ends.destination
+            && snapshot.has_nat6()
             && v6::may_be_source(ends.destination)
             && is_for6(frame.bytes(), &snapshot.ports[number]);
         if !may_be_back {
