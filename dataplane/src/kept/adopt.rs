@@ -19,11 +19,18 @@ use crate::snapshot::vips::OWN;
 /// Which connections of the process before go on with a file, and which templates. Those whose virtual server, or whose address, it does
 /// not have end, as they do after a reload; and so does what can be no connection, whoever has written it.
 pub struct Judge {
-    /// Virtual servers of real servers, with their numbers.
-    servers: HashMap<ServerId, (Identity, ServiceId)>,
-    vips: HashMap<VipId, IpAddr>,
-    /// Of the virtual servers whose templates mean with this file what they meant.
-    ties: HashMap<ServiceId, Ties>,
+    /// By number, for those whose virtual server the file has: many millions of records ask.
+    servers: Vec<Option<Known>>,
+    vips: Vec<Option<IpAddr>>,
+    has_ties: bool,
+}
+
+/// What is known of a real server.
+#[derive(Clone, Copy)]
+struct Known {
+    service: Identity,
+    /// Whose templates tie to it and what they mean, if that is what they mean with this file.
+    ties: Option<(Owner, Ties)>,
 }
 
 impl Judge {
@@ -31,19 +38,28 @@ impl Judge {
     pub fn new(numbers: &Numbers, config: &Config) -> Self {
         let wanted: HashSet<Identity> =
             config.virtual_servers.iter().map(|server| server.identity()).collect();
-        let known = numbers.servers.iter();
-        let known = known.map(|(number, named)| (*number, (named.service, named.service_id)));
-        let addresses = vips(config);
-        let its = numbers.vips.iter().filter(|(_, vip)| addresses.contains(*vip));
         let netmasks = config.virtual_servers.iter();
         let netmasks: HashMap<Identity, u8> =
             netmasks.filter_map(|server| Some((server.identity(), server.persistence?.netmask))).collect();
-        let ties = numbers.ties.iter().filter(|(_, ties)| netmasks.get(&ties.service) == Some(&ties.netmask));
-        Self {
-            servers: known.filter(|(_, (service, _))| wanted.contains(service)).collect(),
-            vips: its.map(|(number, vip)| (*number, *vip)).collect(),
-            ties: ties.map(|(number, ties)| (*number, *ties)).collect(),
+        let ties_of = |service: ServiceId, identity: Identity| {
+            let ties = numbers.ties.get(&service).filter(|ties| ties.service == identity)?;
+            let means_the_same = netmasks.get(&identity) == Some(&ties.netmask);
+            means_the_same.then_some((Owner { service, epoch: ties.epoch }, *ties))
+        };
+        let mut servers = vec![None; numbers.servers_end()];
+        for (id, named) in numbers.servers.iter().filter(|(_, named)| wanted.contains(&named.service)) {
+            let ties = ties_of(named.service_id, named.service);
+            servers[id.index()] = Some(Known { service: named.service, ties });
         }
+        let addresses = vips(config);
+        let mut vips = vec![None; OWN.into()];
+        for (number, vip) in numbers.vips.iter().filter(|(_, vip)| addresses.contains(*vip)) {
+            if let Some(place) = vips.get_mut(usize::from(number.0)) {
+                *place = Some(*vip);
+            }
+        }
+        let has_ties = servers.iter().flatten().any(|known: &Known| known.ties.is_some());
+        Self { servers, vips, has_ties }
     }
 
     /// What becomes of a record. Whether it hangs on a template that goes on: [`Judge::tie`].
@@ -60,7 +76,7 @@ impl Judge {
     /// Counts in all connections that hang on a template. The others of those that say so hang on none from now on.
     pub fn tie(&self, tables: &mut [Table], templates: &Templates) {
         // Then none says so.
-        if self.ties.is_empty() {
+        if !self.has_ties {
             return;
         }
         for table in tables {
@@ -89,17 +105,19 @@ impl Judge {
 
     /// Whose templates tie to a real server, and what they mean.
     fn ties_of(&self, server: ServerId) -> Option<(Owner, Ties)> {
-        let (identity, service) = *self.servers.get(&server)?;
-        let ties = self.ties.get(&service).filter(|ties| ties.service == identity)?;
-        Some((Owner { service, epoch: ties.epoch }, *ties))
+        self.known(server)?.ties
+    }
+
+    fn known(&self, server: ServerId) -> Option<&Known> {
+        self.servers.get(server.index())?.as_ref()
     }
 
     fn goes_on(&self, record: Record) -> bool {
-        let Some((service, _)) = self.servers.get(&record.server()) else { return false };
-        let vip = self.vips.get(&record.vip());
-        match *service {
+        let Some(known) = self.known(record.server()) else { return false };
+        let vip = self.vips.get(usize::from(record.vip().0)).copied().flatten();
+        match known.service {
             Identity::Address { address, port, protocol } => {
-                vip == Some(&address)
+                vip == Some(address)
                     && protocol == record.protocol()
                     && (port == 0 || port == record.port())
                     && address.is_ipv6() == record.client().is_of_ipv6()
@@ -242,27 +260,49 @@ impl Census {
 impl Standing {
     /// What the connections of these tables name, and the templates, by these numbers.
     pub fn of(tables: &[Table], templates: &Templates, numbers: &Numbers) -> Self {
-        let mut servers: HashMap<ServerId, Vec<[u32; 2]>> = HashMap::new();
-        for (_, template) in templates.listed() {
-            servers.entry(template.server()).or_insert_with(|| vec![[0; 2]; tables.len()]);
+        let named: Vec<Counted> =
+            tables.iter().map(|table| Counted::of(table, numbers.servers_end())).collect();
+        let is_tied: HashSet<ServerId> = templates.listed().map(|(_, template)| template.server()).collect();
+        let servers = numbers.servers.iter().filter_map(|(id, its)| {
+            let counts: Vec<[u32; 2]> = named.iter().map(|named| named.counts[id.index()]).collect();
+            let is_named = is_tied.contains(id) || counts.iter().any(|count| *count != [0; 2]);
+            is_named.then_some(Resumed { id: *id, named: *its, counts })
+        });
+        let is_named = |vip: &VipId| named.iter().any(|named| named.vips[usize::from(vip.0)]);
+        let vips = numbers.vips.iter().filter(|(vip, _)| is_named(vip));
+        let hash = |which: usize| named.iter().any(|named| named.hashes[which]);
+        Self {
+            vips: vips.map(|(number, vip)| (*number, *vip)).collect(),
+            servers: servers.collect(),
+            ties: numbers.ties.values().copied().collect(),
+            hashes: [hash(0), hash(1)],
+            shares_numbers: (OWN..=u16::MAX).any(|number| is_named(&VipId(number))),
         }
-        let mut vips: HashSet<VipId> = HashSet::new();
-        let mut hashes = [false; 2];
-        for (worker, table) in tables.iter().enumerate() {
-            for record in table.iter() {
-                let counts = servers.entry(record.server()).or_insert_with(|| vec![[0; 2]; tables.len()]);
-                let is_inactive = !is_active(record.protocol(), record.state());
-                counts[worker][usize::from(is_inactive)] += 1;
-                vips.insert(record.vip());
-                hashes[usize::from(record.is_of_any_port())] = true;
+    }
+}
+
+/// What the connections of one table name.
+struct Counted {
+    /// Active and inactive ones by the number of their real server.
+    counts: Vec<[u32; 2]>,
+    /// By number.
+    vips: Vec<bool>,
+    hashes: [bool; 2],
+}
+
+impl Counted {
+    /// With real servers below `end`.
+    fn of(table: &Table, end: usize) -> Self {
+        let vips = vec![false; usize::from(u16::MAX) + 1];
+        let mut counted = Self { counts: vec![[0; 2]; end], vips, hashes: [false; 2] };
+        for record in table.iter() {
+            let is_inactive = !is_active(record.protocol(), record.state());
+            if let Some(counts) = counted.counts.get_mut(record.server().index()) {
+                counts[usize::from(is_inactive)] += 1;
             }
+            counted.vips[usize::from(record.vip().0)] = true;
+            counted.hashes[usize::from(record.is_of_any_port())] = true;
         }
-        let servers = servers
-            .into_iter()
-            .filter_map(|(id, counts)| Some(Resumed { id, named: *numbers.servers.get(&id)?, counts }));
-        let shares_numbers = vips.iter().any(|vip| vip.0 >= OWN);
-        let vips = vips.into_iter().filter_map(|vip| Some((vip, *numbers.vips.get(&vip)?)));
-        let ties = numbers.ties.values().copied().collect();
-        Self { vips: vips.collect(), servers: servers.collect(), ties, hashes, shares_numbers }
+        counted
     }
 }

@@ -48,6 +48,13 @@ pub struct Numbers {
     pub ties: HashMap<ServiceId, Ties>,
 }
 
+impl Numbers {
+    /// All numbers of real servers are below this.
+    pub(super) fn servers_end(&self) -> usize {
+        self.servers.keys().map(|id| id.index() + 1).max().unwrap_or(0)
+    }
+}
+
 impl Book {
     /// A new one in `lines`, zeroed, [`BOOK_LINES`] many, of tables that begin with `front`.
     pub fn begin(lines: Slab<Line>, front: &Line, header: &Header, clock: &Clock) -> Self {

@@ -41,11 +41,14 @@ impl Table {
         if rebuilt {
             table.rebuild();
         }
-        let shared = table.shared.clone();
-        for record in shared.records() {
-            table.clients.hold(record.client());
+        // Without clients of IPv6 no record names one.
+        if table.clients.known() != 0 {
+            let shared = table.shared.clone();
+            for record in shared.records() {
+                table.clients.hold(record.client());
+            }
+            table.clients.forget_unheld();
         }
-        table.clients.forget_unheld();
         // Records may move past the end, to where this began.
         let mut lines = table.lines() + OVERLAP;
         while lines > 0 {
