@@ -109,7 +109,8 @@ impl KeptMemory {
         if octets == 0 {
             return Err(KeptError::NotMemory);
         }
-        Self::map(file, octets, false)
+        // Huge pages are few, so that whoever reads them first need not wait for the kernel.
+        Self::map(file, octets, stat.st_blksize == HUGE_PAGE as libc::blksize_t)
     }
 
     fn map(file: OwnedFd, octets: usize, populate: bool) -> Result<Self, KeptError> {
