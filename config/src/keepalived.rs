@@ -114,8 +114,8 @@ const VRRP: &[Word] = &[
     ("vmac_xmit_base", "remove it: with `virtual_mac = false` everything comes from the port's MAC address"),
     ("track_interface", "write a [[vrrp.track]] with `port`"),
     ("track_file", "write a [[vrrp.track]] with `file`"),
-    ("track_script", "write a [[vrrp.track]] with `virtual_server`, or with a `file` that the script writes"),
-    ("track_process", "write a [[vrrp.track]] with a `file` that something writes"),
+    ("track_script", "write a [[vrrp.track]] with `script`"),
+    ("track_process", "write a [[vrrp.track]] with `process`"),
     ("unicast_peer", "write `unicast_peers`"),
     ("unicast_src_ip", "remove it: advertisements come from the port's first address"),
     ("mcast_src_ip", "remove it: advertisements come from the port's first address"),
@@ -134,11 +134,7 @@ const VRRP: &[Word] = &[
 
 const TRACK: &[Word] = &[
     ("interface", "write `port`, the name of a [[port]]"),
-    (
-        "script",
-        "write `virtual_server` with the name of one, or a `file` that the script writes its number into",
-    ),
-    ("process", "write a `file` that something writes"),
+    ("full_command", "remove it: `process` is compared with names alone"),
 ];
 
 const AUTHENTICATION: &[Word] = &[
@@ -151,7 +147,8 @@ const TOP: &[Word] = &[
     ("global_defs", "weir has no such table: see docs/configuration.md"),
     ("vrrp_instance", "write [[vrrp]] with a `name`"),
     ("vrrp_sync_group", "write `sync_group` with the same name in each [[vrrp]] of it"),
-    ("vrrp_script", "write a [[vrrp.track]] with `virtual_server`, or with a `file` that the script writes"),
+    ("vrrp_script", "write a [[vrrp.track]] with `script`, after each [[vrrp]] that has it"),
+    ("vrrp_track_process", "write a [[vrrp.track]] with `process`, after each [[vrrp]] that has it"),
     ("virtual_server_group", "write a [[mark]] that holds the addresses"),
     ("router_id", "remove it: weir does not need one"),
     ("real_server", "write [[virtual_server.real_server]], after the [[virtual_server]] that it belongs to"),

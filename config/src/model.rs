@@ -753,6 +753,40 @@ pub enum VrrpTracked {
     VirtualServer(String),
     /// The number in a file.
     File(PathBuf),
+    /// Whether a program ends with status 0.
+    Script(Arc<VrrpScript>),
+    /// Whether so many processes of a name run, zombies not counted.
+    Process {
+        /// Its name, as `ps -e` shows it.
+        name: String,
+        /// At least 1.
+        quorum: u32,
+    },
+}
+
+/// `script` of `[[vrrp.track]]` with what belongs to it. Equal ones are run once, however many instances have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VrrpScript {
+    /// Unique among those that are not equal. What logs and metrics call it: its arguments may be secrets.
+    pub name: String,
+    /// The program, by its absolute path, and its arguments. No shell is involved.
+    pub command: Vec<String>,
+    /// From the start of one run to the start of the next.
+    pub interval: Duration,
+    /// How long a run may take.
+    pub timeout: Duration,
+    /// Successes in a row that make it up after it was down: at least 1.
+    pub rise: u32,
+    /// Failures in a row that make it down after it was up: at least 1.
+    pub fall: u32,
+    /// It is down until it has succeeded `rise` times, instead of not being known until its first run.
+    pub init_fail: bool,
+    /// The user that it runs as instead of [`health::Health::script_user`].
+    pub user: Option<String>,
+    /// The group; `None`: that user's own.
+    pub group: Option<String>,
+    /// The numbers of both, once they were looked up.
+    pub account: Option<health::Account>,
 }
 
 /// `[vrrp.authentication]`

@@ -59,6 +59,8 @@ pub enum Need {
     Tokens(PathBuf),
     /// A program that the account of programs may run.
     Program(PathBuf),
+    /// A program that this user may run, with this group or its own.
+    ProgramOf(PathBuf, String, Option<String>),
     /// A user, by name or number, that is not root.
     User(String),
     /// A group of the same.
@@ -77,7 +79,7 @@ impl Need {
             Need::SystemAuthorities => "no authorities of this system".to_owned(),
             Need::Key(it) => format!("no key of {} in {}", it.certificate.display(), it.key.display()),
             Need::Tokens(path) => format!("no tokens in {}", path.display()),
-            Need::Program(path) => {
+            Need::Program(path) | Need::ProgramOf(path, ..) => {
                 let command = path.display().to_string();
                 match secret::program_of(&command) {
                     "" => "this program can't be run".to_owned(),
@@ -103,10 +105,12 @@ impl Need {
             Need::SystemAuthorities => "the file of this system's authorities".to_owned(),
             Need::Key(identity) => format!("the file {}", identity.key.display()),
             Need::Tokens(path) => format!("the file {}", path.display()),
-            Need::Program(path) => match secret::program_of(&path.display().to_string()) {
-                "" => "a program".to_owned(),
-                program => format!("the program {program}"),
-            },
+            Need::Program(path) | Need::ProgramOf(path, ..) => {
+                match secret::program_of(&path.display().to_string()) {
+                    "" => "a program".to_owned(),
+                    program => format!("the program {program}"),
+                }
+            }
             Need::User(name) | Need::OwnUser(name) => format!("the user {}", quoted(name)),
             Need::Group(name) | Need::OwnGroup(name) => format!("the group {}", quoted(name)),
         }

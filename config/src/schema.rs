@@ -321,7 +321,18 @@ pub(crate) struct VrrpTrack {
     pub(crate) port: Field<Text>,
     pub(crate) virtual_server: Field<Text>,
     pub(crate) file: Field<Text>,
+    pub(crate) script: Field<List<Text>>,
+    pub(crate) process: Field<Text>,
     pub(crate) weight: Field<Integer>,
+    pub(crate) name: Field<Text>,
+    pub(crate) interval: Field<Number>,
+    pub(crate) timeout: Field<Number>,
+    pub(crate) rise: Field<Integer>,
+    pub(crate) fall: Field<Integer>,
+    pub(crate) init_fail: Field<Boolean>,
+    pub(crate) user: Field<Text>,
+    pub(crate) group: Field<Text>,
+    pub(crate) quorum: Field<Integer>,
 }
 
 /// `[vrrp.authentication]`

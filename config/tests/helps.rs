@@ -397,8 +397,8 @@ fn words_of_keepalived() {
         assert!(said.contains(&format!("help: {help}")), "{said}");
     }
     let said = report(&edited(GOOD, &[(track, "[[vrrp.track]]\nscript = \"chk\"\n")])).to_string();
-    assert!(said.contains("write `virtual_server` with the name of one, or a `file`"), "{said}");
-    for followed in ["virtual_server = \"web\"", "file = \"/run/number\""] {
+    assert!(said.contains("write [\"chk\"], in brackets"), "{said}");
+    for followed in ["virtual_server = \"web\"", "file = \"/run/number\"", "process = \"nginx\""] {
         let text = edited(GOOD, &[(track, &format!("[[vrrp.track]]\n{followed}\n"))]);
         assert!(report(&text).is_empty(), "{}", report(&text));
     }

@@ -10,7 +10,7 @@ use weir_config::model::health::{
 };
 use weir_config::model::{
     Config, Forwarding, Identity, MacAddress, Protocol, Scheduler, Schedulers, SctpTimeouts, TcpTimeouts,
-    Tunnel, VrrpAuthentication,
+    Tunnel, VrrpAuthentication, VrrpTracked,
 };
 
 fn load(name: &str) -> Config {
@@ -137,6 +137,23 @@ fn vrrp_defaults_follow_the_family() {
     assert_eq!((v6.version, v6.priority, v6.virtual_mac, v6.preempt), (3, 100, true, true));
     assert_eq!(v6.advertisement_interval, Duration::from_millis(70));
     assert_eq!((owner.version, owner.priority), (2, 255));
+}
+
+#[test]
+fn scripts_and_processes_are_tracked() {
+    let config = load("vrrp_scripts.toml");
+    let [web, mail] = &config.vrrp[..] else { panic!("two instances") };
+    let VrrpTracked::Script(site) = &web.track[0].what else { panic!("a script") };
+    let whole = (site.name.as_str(), &site.command[..], site.rise, site.fall, site.init_fail);
+    assert_eq!(whole, ("site", &["/usr/lib/site/check".to_owned(), "-q".to_owned()][..], 2, 3, true));
+    assert_eq!((site.interval, site.timeout), (Duration::from_secs(2), Duration::from_millis(1500)));
+    assert_eq!((site.user.as_deref(), site.group.as_deref()), (Some("site"), Some("daemon")));
+    let VrrpTracked::Script(load) = &web.track[1].what else { panic!("a script") };
+    let usual = (load.name.as_str(), load.rise, load.fall, load.init_fail, web.track[1].weight);
+    assert_eq!(usual, ("/usr/lib/site/load", 1, 1, false, Some(-20)));
+    assert_eq!((load.interval, load.timeout), (Duration::from_secs(1), Duration::from_secs(1)));
+    assert_eq!(mail.track[0].what, web.track[1].what);
+    assert_eq!(web.track[2].what, VrrpTracked::Process { name: "nginx".into(), quorum: 2 });
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn mutated_files_never_panic() {
 }
 
 /// Keys whose values reports show, as they are. Under every other one, and under what is no key, a value may be a secret.
-const HARMLESS: [&str; 159] = [
+const HARMLESS: [&str; 166] = [
     "accept",
     "address",
     "addresses",
@@ -143,6 +143,7 @@ const HARMLESS: [&str; 159] = [
     "ejected_percent_max",
     "ejection",
     "ejection_max",
+    "excluded_addresses",
     "expect",
     "expect_body",
     "expect_body_regex",
@@ -156,6 +157,7 @@ const HARMLESS: [&str; 159] = [
     "family",
     "file",
     "forwarding",
+    "garp_interval",
     "garp_lower_prio_delay",
     "garp_lower_prio_repeat",
     "garp_master_delay",
@@ -163,6 +165,7 @@ const HARMLESS: [&str; 159] = [
     "garp_master_refresh_repeat",
     "garp_master_repeat",
     "gateway",
+    "gna_interval",
     "group",
     "helo",
     "host",
@@ -170,6 +173,7 @@ const HARMLESS: [&str; 159] = [
     "hosts",
     "hysteresis",
     "idle",
+    "init_fail",
     "interval",
     "jitter",
     "keep",
@@ -200,6 +204,7 @@ const HARMLESS: [&str; 159] = [
     "preempt_delay",
     "priority",
     "proc_directory",
+    "process",
     "protocol",
     "protocols",
     "proxy_arp",
@@ -238,6 +243,7 @@ const HARMLESS: [&str; 159] = [
     "socket",
     "sorry_mode",
     "source",
+    "source_address",
     "sources",
     "startup_delay",
     "status",
@@ -279,6 +285,7 @@ const HARMLESS: [&str; 159] = [
     "virtual_mac",
     "virtual_router_id",
     "virtual_server",
+    "vrrp_notify_fifo",
     "warmup",
     "weight",
     "weight_file",

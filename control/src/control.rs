@@ -101,7 +101,8 @@ impl Control {
         let links = Links::new(&ports, Instant::now());
         let sources =
             Sources::new(shared.clone(), tables, ports, apply.publish().shared(), health.clone(), capacity);
-        let sources = sources.with_vrrp(vrrp.status(), vrrp.reading(), vrrp.writing());
+        let sources =
+            sources.with_vrrp(vrrp.status(), vrrp.reading(), vrrp.writing()).with_processes(vrrp.processes());
         let sources = sources.with_templates(apply.publish().templates()).with_kept(kept);
         let reloads = sources.reload.clone();
         let lasting = Lasting::shown_by(sources.reload_lasts.clone());
@@ -175,6 +176,7 @@ impl Control {
         let mut is_ready = false;
         let mut overlay = self.health.overlay();
         let mut quorums = self.health.quorums();
+        let mut scripts = self.health.scripts();
         let mut left: Option<Instant> = None;
         while !flags.is_stopping() && left.is_none_or(|left| left.elapsed() < flags.linger()) {
             flags.wishes.linger_for(self.config.file().linger());
@@ -190,6 +192,7 @@ impl Control {
                 }
                 Some(order) = self.orders.recv(), if self.config.takes_orders() => self.config.order(order),
                 Ok(()) = quorums.changed() => self.track(),
+                Ok(()) = scripts.changed() => self.track(),
                 () = self.vrrp.changed() => self.vrrp.log(),
                 _ = tick.tick() => {
                     if !is_ready && flags.polling.load(SeqCst) == workers {
@@ -292,7 +295,8 @@ impl Control {
         let Sources { ports, stuck, .. } = self.http.sources();
         let is_up = |port: usize| ports.get(port).and_then(|port| port.device.link_up()).unwrap_or(true);
         let quorums = self.health.quorums().borrow().clone();
-        self.vrrp.track(&self.config.current(), &quorums, is_up, !stuck.has_worker());
+        let scripts = self.health.scripts().borrow().clone();
+        self.vrrp.track(&self.config.current(), (&quorums, &scripts), is_up, !stuck.has_worker());
     }
 
     fn log_events(&mut self) {

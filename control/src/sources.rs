@@ -18,6 +18,7 @@ use crate::lasting::Lasts;
 use crate::longest::Longest;
 use crate::reload_status::ReloadStatus;
 use crate::standing::Stuck;
+use crate::vrrp::processes::Processes;
 use crate::vrrp::status::Status;
 
 /// What a device says about itself.
@@ -90,6 +91,8 @@ pub(crate) struct Sources {
     pub(crate) cycles_per_second: u64,
     /// What VRRP's thread shows.
     pub(crate) vrrp: Arc<ArcSwap<Status>>,
+    /// Processes that VRRP tracks.
+    pub(crate) processes: Processes,
     /// How the last reload went.
     pub(crate) reload: Arc<ReloadStatus>,
     /// How long the one that is under way lasts.
@@ -139,6 +142,7 @@ impl Sources {
             capacity,
             cycles_per_second: dpdk::tsc_hz(),
             vrrp: Arc::new(ArcSwap::from_pointee(Status::default())),
+            processes: Processes::default(),
             reload: Arc::new(ReloadStatus::loaded(started)),
             reload_lasts: Lasts::default(),
             search_lasts: Lasts::default(),
@@ -163,6 +167,11 @@ impl Sources {
     /// With the table of persistence templates.
     pub(crate) fn with_templates(self, templates: Arc<Templates>) -> Self {
         Self { templates: Some(templates), ..self }
+    }
+
+    /// With the processes that VRRP tracks.
+    pub(crate) fn with_processes(self, processes: Processes) -> Self {
+        Self { processes, ..self }
     }
 
     /// With what VRRP's thread shows, and how long the files take that it tracks and that keep its numbers.

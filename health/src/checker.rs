@@ -14,7 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 use weir_config::model::health::{Account, Hooks, Probe};
-use weir_config::model::{Config, Identity, VirtualServer};
+use weir_config::model::{Config, Identity, VirtualServer, VrrpTrack, VrrpTracked};
 
 use crate::figures::Figures;
 use crate::hooks::HookRunner;
@@ -23,6 +23,7 @@ use crate::judge::{Answer, Change, Event, Judge, Moment, Outcome, ServiceListing
 use crate::local;
 use crate::overlay::{Limit, Overlay};
 use crate::probe::Probes;
+use crate::scripts::{ScriptListings, Scripts};
 use crate::way::{NoWay, Ways};
 
 /// From a change to the data plane hearing of it, when nothing changed shortly before.
@@ -101,6 +102,7 @@ pub struct Handle {
     stop: Arc<Notify>,
     overlay: watch::Receiver<Arc<Overlay>>,
     quorums: watch::Receiver<Quorums>,
+    scripts: watch::Receiver<ScriptListings>,
     figures: Arc<Figures>,
 }
 
@@ -150,6 +152,11 @@ impl Handle {
     /// The quorums by name, and when one changes. `borrow` needs no runtime.
     pub fn quorums(&self) -> watch::Receiver<Quorums> {
         self.quorums.clone()
+    }
+
+    /// What is known of the scripts that VRRP tracks, and when that changes.
+    pub fn scripts(&self) -> watch::Receiver<ScriptListings> {
+        self.scripts.clone()
     }
 
     /// What is known now, in the order of the file. The judge is asked for a few virtual servers at a time, so that checks go on
@@ -206,6 +213,7 @@ pub struct Checker {
     probes: Arc<Probes>,
     ways: Arc<dyn Ways>,
     hooks: HookRunner,
+    scripts: Scripts,
     under_way: JoinSet<(TargetId, Answer)>,
     /// Checks under way at most.
     room: usize,
@@ -229,6 +237,7 @@ impl Checker {
         let figures = Arc::new(Figures::new());
         let account = account(config);
         let stop = Arc::new(Notify::new());
+        let (scripts, scripts_receiver) = Scripts::new(config, account);
         let checker = Self {
             judge: judge.clone(),
             begun,
@@ -241,6 +250,7 @@ impl Checker {
             probes: Arc::new(Probes::new(account, Arc::new(NoWay))),
             ways: Arc::new(NoWay),
             hooks: HookRunner::new(account, runs_programs(config), figures.clone()),
+            scripts,
             under_way: JoinSet::new(),
             room: room(config.health.concurrent_max as usize),
             tell_at: None,
@@ -254,6 +264,7 @@ impl Checker {
             places: Arc::default(),
             overlay: overlay_receiver,
             quorums: quorums_receiver,
+            scripts: scripts_receiver,
             figures,
             stop,
         };
@@ -296,6 +307,7 @@ impl Checker {
                     }
                     None => break,
                 },
+                () = self.scripts.next() => {}
                 () = at(self.tell_at) => self.tell(),
                 Some(ended) = self.under_way.join_next() => self.take(ended),
                 () = self.hooks.next() => {}
@@ -372,6 +384,7 @@ impl Checker {
         self.probes = Arc::new(Probes::new(account, self.ways.clone()));
         self.hooks.run_as(account, runs_programs(config));
         self.hooks.try_account();
+        self.scripts.configure(config, account);
         self.room = room(config.health.concurrent_max as usize);
         lock(&self.judge).configure(config, self.begun.elapsed());
         self.follow(true);
@@ -420,6 +433,7 @@ impl Checker {
     /// Tells hooks of the end where the file wants it, and gives them a little time.
     async fn farewell(mut self) {
         self.under_way.shutdown().await;
+        self.scripts.shutdown().await;
         let events = lock(&self.judge).farewell(self.begun.elapsed());
         for event in &events {
             self.hooks.tell(event);
@@ -477,7 +491,9 @@ fn account(config: &Config) -> Option<Account> {
 
 /// Whether anything in the file is a program.
 fn runs_programs(config: &Config) -> bool {
+    let is_script = |track: &VrrpTrack| matches!(track.what, VrrpTracked::Script(_));
     config.virtual_servers.iter().any(has_programs)
+        || config.vrrp.iter().flat_map(|it| &it.track).any(is_script)
 }
 
 fn has_programs(server: &VirtualServer) -> bool {

@@ -20,6 +20,7 @@ pub mod judge;
 pub mod local;
 pub mod overlay;
 mod probe;
+pub mod scripts;
 pub mod validity;
 pub mod way;
 

@@ -5,14 +5,14 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use nix::unistd::{Group, User};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use weir_config::Loaded;
-use weir_config::model::Control;
 use weir_config::model::health::{Account, Health, TlsIdentity};
+use weir_config::model::{Control, VrrpTrack, VrrpTracked};
 use weir_config::report::{Need, Problem, Report};
 use weir_config::tokens::{self, Token};
 
@@ -34,6 +34,7 @@ pub fn examine(loaded: Loaded) -> Result<Loaded, Report> {
     let mut loaded = loaded.examine(|need| has(need, runner))?;
     loaded.config.health.account = account.ok();
     loaded.config.control.account = own_account(&loaded.config.control);
+    loaded.config.vrrp.iter_mut().flat_map(|vrrp| &mut vrrp.track).for_each(look_up);
     Ok(loaded)
 }
 
@@ -72,6 +73,15 @@ fn has(need: &Need, runner: Option<Account>) -> Result<(), String> {
         }
         Need::Tokens(path) => bearers(path).map(drop),
         Need::Program(path) => program(path, runner),
+        Need::ProgramOf(path, ..) if !is_root => program(path, runner),
+        // Who is not there is said at its own place.
+        Need::ProgramOf(path, user, group) => match account_of(user, group.as_deref()) {
+            Some(account) => program(path, Some(account)),
+            None if group.is_none() && self::user(user).is_ok() => {
+                Err("the user's own group is not known, or it is root's: write `group`".to_owned())
+            }
+            None => Ok(()),
+        },
         Need::User(_) | Need::Group(_) | Need::OwnUser(_) | Need::OwnGroup(_) if !is_root => Ok(()),
         Need::User(name) | Need::OwnUser(name) => user(name).map(drop),
         Need::Group(name) | Need::OwnGroup(name) => group(name).map(drop),
@@ -86,14 +96,29 @@ pub(crate) fn account(health: &Health) -> Result<Account, String> {
     Ok(Account { user: user(&health.script_user)?.0, group: group(&health.script_group)? })
 }
 
-/// The numbers of who weir becomes. Names that are none are errors of the file before that.
-fn own_account(control: &Control) -> Option<Account> {
-    let (number, own) = user(control.user.as_deref()?).ok()?;
-    let group = match &control.group {
+/// The numbers of a user, and of a group or that user's own.
+fn account_of(name: &str, group_name: Option<&str>) -> Option<Account> {
+    let (number, own) = user(name).ok()?;
+    let group = match group_name {
         Some(name) => group(name).ok(),
         None => own.filter(|own| *own != 0),
     };
     Some(Account { user: number, group: group? })
+}
+
+/// Notes the numbers of the account that a tracked script runs as.
+fn look_up(track: &mut VrrpTrack) {
+    if let VrrpTracked::Script(script) = &mut track.what
+        && let Some(user) = &script.user
+    {
+        let account = account_of(user, script.group.as_deref());
+        Arc::make_mut(script).account = account;
+    }
+}
+
+/// The numbers of who weir becomes. Names that are none are errors of the file before that.
+fn own_account(control: &Control) -> Option<Account> {
+    account_of(control.user.as_deref()?, control.group.as_deref())
 }
 
 /// The number of a user, and its own group if it is known.

@@ -47,6 +47,7 @@ impl Group {
             let own = &instances[index].condition;
             sum.weight += own.weight;
             sum.fault = sum.fault.or_else(|| own.fault.clone());
+            sum.is_unknown |= own.is_unknown;
         }
         sum
     }

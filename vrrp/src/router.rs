@@ -139,11 +139,6 @@ impl Router {
         let keys = self.instances.iter().enumerate().map(|(index, i)| (i.settings().key(), index));
         self.by_key = keys.collect();
         self.track(read, now, out);
-        for index in 0..self.instances.len() {
-            // Those that run already do nothing.
-            self.step(index, Event::Startup, now, out);
-        }
-        self.settle(now, out);
     }
 
     /// Looks at everything that is tracked.
@@ -154,7 +149,9 @@ impl Router {
         for index in 0..self.instances.len() {
             let condition = self.condition(index);
             let instance = &mut self.instances[index];
+            // What was in fault waits until everything is known.
             let is_faulted = condition.fault.is_some() || instance.is_exhausted;
+            let is_faulted = is_faulted || instance.is_faulted && condition.is_unknown;
             let was_faulted = std::mem::replace(&mut instance.is_faulted, is_faulted);
             let priority = condition.priority(instance.settings().priority);
             if priority != instance.priority() {
@@ -170,6 +167,10 @@ impl Router {
                 self.step(index, Event::Fault(cause), now, out);
             } else if was_faulted {
                 self.step(index, Event::Recovered, now, out);
+            }
+            if !condition.is_unknown {
+                // Those that run already do nothing.
+                self.step(index, Event::Startup, now, out);
             }
         }
         self.settle(now, out);

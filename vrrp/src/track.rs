@@ -1,4 +1,4 @@
-//! What an instance's right to be master hangs on besides the wire: links, virtual servers, files.
+//! What an instance's right to be master hangs on besides the wire: links, virtual servers, files, programs, processes.
 
 use crate::settings::OWNER;
 
@@ -16,6 +16,10 @@ pub enum Tracked {
     VirtualServer(String),
     /// The number in this file.
     File(String),
+    /// Whether the program of this name says so.
+    Script(String),
+    /// Whether so many processes of this name run.
+    Process(String, u32),
     /// Whether every worker of the data plane polls.
     Workers,
 }
@@ -47,6 +51,8 @@ pub enum Reading {
     Down,
     /// A file's number.
     Number(i64),
+    /// Nobody has looked yet.
+    Unknown,
 }
 
 /// What all trackers of an instance say together.
@@ -56,6 +62,8 @@ pub struct Condition {
     pub weight: i32,
     /// What is down, if it forbids being master.
     pub fault: Option<Tracked>,
+    /// Whether one that may forbid it is not known yet: an instance does not start before that.
+    pub is_unknown: bool,
 }
 
 impl Condition {
@@ -67,7 +75,9 @@ impl Condition {
         let mut condition = Condition::default();
         for Tracker { what, effect } in trackers {
             match (read(what), *effect) {
-                (Reading::Up | Reading::Number(0), Effect::Fault) => {}
+                (Reading::Up | Reading::Number(0), Effect::Fault) | (Reading::Unknown, Effect::Weight(_)) => {
+                }
+                (Reading::Unknown, Effect::Fault) => condition.is_unknown = true,
                 (Reading::Down | Reading::Number(_), Effect::Fault) => condition.fail(what),
                 (Reading::Up, Effect::Weight(weight)) => condition.weight += i32::from(weight.max(0)),
                 (Reading::Down, Effect::Weight(weight)) => condition.weight += i32::from(weight.min(0)),
@@ -123,11 +133,14 @@ mod tests {
         assert_eq!(condition(Weight(2), Number(-30)), (-60, false));
         assert_eq!(condition(Weight(1), Number(-254)), (0, true));
         assert_eq!(condition(Weight(-1), Number(i64::MIN)), (254, false));
+        assert_eq!(condition(Weight(20), Reading::Unknown), (0, false));
+        assert_eq!(condition(Weight(-20), Reading::Unknown), (0, false));
+        assert_eq!(condition(Fault, Reading::Unknown), (0, false));
     }
 
     #[test]
     fn priorities_stay_in_their_range_and_an_owner_stays_one() {
-        let at = |weight| Condition { weight, fault: None };
+        let at = |weight| Condition { weight, ..Condition::default() };
         assert_eq!([at(200).priority(100), at(-200).priority(100), at(-20).priority(100)], [254, 1, 80]);
         assert_eq!(at(-200).priority(255), 255);
     }

@@ -252,6 +252,40 @@ fn tracking_changes_the_priority_or_forbids() {
 }
 
 #[test]
+fn what_is_not_known_yet_keeps_an_instance_and_its_group_from_starting_and_stops_none_that_runs() {
+    let setup = |settings, effect| Setup {
+        settings,
+        trackers: vec![Tracker { what: Tracked::Script("check".into()), effect }],
+    };
+    let both = || {
+        vec![setup(grouped("in", 0, 100), Effect::Fault), setup(grouped("out", 1, 100), Effect::Weight(5))]
+    };
+    let mut unknown = |_: &Tracked| Reading::Unknown;
+    let (mut router, mut out) = (Router::new(), Vec::new());
+    router.configure(both(), &mut unknown, Micros(0), &mut out);
+    router.track(&mut unknown, Micros(SECOND), &mut out);
+    assert_eq!((&out[..], router.deadline()), (&[][..], None));
+    router.track(&mut all_up, Micros(2 * SECOND), &mut out);
+    let started = [("in", State::Backup, Cause::Started), ("out", State::Backup, Cause::Started)];
+    assert_eq!(transitions(&out), started);
+    assert_eq!(
+        run(&mut router, 6 * SECOND).iter().filter(|it| matches!(it, Output::Transition { .. })).count(),
+        2
+    );
+    // Other scripts after a reload.
+    out.clear();
+    router.configure(both(), &mut unknown, Micros(7 * SECOND), &mut out);
+    assert_eq!((transitions(&out), state(&router)), (Vec::new(), State::Master));
+    router.track(&mut |_| Reading::Down, Micros(8 * SECOND), &mut out);
+    assert_eq!(state(&router), State::Fault);
+    // In fault it waits for what is known.
+    router.track(&mut unknown, Micros(9 * SECOND), &mut out);
+    assert_eq!(state(&router), State::Fault);
+    router.track(&mut all_up, Micros(10 * SECOND), &mut out);
+    assert_eq!(state(&router), State::Backup);
+}
+
+#[test]
 fn a_raised_priority_shortens_the_wait() {
     let tracker = Tracker { what: Tracked::Port(1), effect: Effect::Weight(100) };
     let setup = Setup { settings: settings4("a", 1, 100), trackers: vec![tracker] };

@@ -15,7 +15,7 @@ use super::values;
 use crate::model::health::{Agent, Health, HealthCheck, OnFail, Timeouts};
 use crate::report::{Need, Problem};
 use crate::schema::{self, Field, Number, OneTable, Several, SeveralTables, Span, Tabular, Text};
-pub(super) use texts::{file, own_account};
+pub(super) use texts::{account, file, own_account};
 pub(super) use web::files_of;
 
 /// Checks of one real server at most.
@@ -26,8 +26,8 @@ pub(crate) fn health(field: &OneTable<schema::Health>, root: &mut Table<'_>) -> 
     let Some((Tabular(written), at)) = root.value(field) else { return Health::default() };
     let mut table = root.inner(at);
     let default = Health::default();
-    let user = table.parsed(&written.script_user, texts::account);
-    let group = table.parsed(&written.script_group, texts::account);
+    let user = table.parsed(&written.script_user, account);
+    let group = table.parsed(&written.script_group, account);
     for (account, need) in [(&user, Need::User as fn(String) -> Need), (&group, Need::Group)] {
         if let Some(account) = account {
             table.report(

@@ -1,7 +1,10 @@
 //! `[[vrrp]]`
 
+mod names;
+mod track;
+
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,15 +12,15 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use self::names::{Known, port_index};
 use super::fault::Fault;
 use super::network::Network;
 use super::ports::{self, ReadPort};
-use super::table::{Table, peek, peeked, tables, word};
+use super::table::{Table, peek, word};
 use super::values::{self, family};
-use crate::model::{Vrrp, VrrpAuthentication, VrrpGarp, VrrpTrack, VrrpTracked};
-use crate::report::{Problem, quoted};
-use crate::schema::{self, Field, List, Number, OneTable, Span, Tables, Tabular, Text};
-use crate::suggest::nearest;
+use crate::model::{Vrrp, VrrpAuthentication, VrrpGarp};
+use crate::report::Problem;
+use crate::schema::{self, Field, List, Number, OneTable, Span, Tabular, Text};
 
 /// Bytes of a version 2 password: the field of the packet.
 const PASSWORD_BYTES: usize = 8;
@@ -28,16 +31,10 @@ const ADDRESSES_MAX: usize = 255;
 /// Priority of the router that has the addresses as its own.
 const OWNER: u8 = 255;
 
-/// Trackers of an instance: each is looked at ten times a second.
-const TRACKERS_MAX: usize = 32;
-
-/// Names that are looked through in all for what somebody meant who wrote another: a file may have a hundred thousand, and as many slips.
-const MEANT_MAX: usize = 1_000_000;
-
 /// What is unique among instances, and what they may name.
 #[derive(Default)]
 pub(crate) struct Taken {
-    servers: Servers,
+    known: Known,
     names: HashMap<String, Span>,
     /// By port, family (IPv6 or not) and VRID.
     routers: HashMap<(usize, bool, u8), Span>,
@@ -48,37 +45,7 @@ pub(crate) struct Taken {
 impl Taken {
     /// Nothing yet, in this file.
     pub(crate) fn new(file: &schema::File) -> Self {
-        let names = peeked(&file.virtual_server).filter_map(|(server, _)| peek(&server.name));
-        let servers = Servers { names: names.map(|(name, _)| name.0.clone()).collect(), looked_through: 0 };
-        Self { servers, ..Self::default() }
-    }
-}
-
-/// Names of virtual servers.
-#[derive(Default)]
-struct Servers {
-    /// In an order, so that advice is the same each time.
-    names: BTreeSet<String>,
-    looked_through: usize,
-}
-
-impl Servers {
-    fn named(&mut self, text: &str) -> Result<String, Fault> {
-        if self.names.contains(text) {
-            return Ok(text.to_owned());
-        }
-        let fault = Fault::new(
-            format!("unknown virtual server {}", quoted(text)),
-            "no [[virtual_server]] has this name",
-        );
-        self.looked_through = self.looked_through.saturating_add(self.names.len());
-        if self.looked_through > MEANT_MAX {
-            return Err(fault);
-        }
-        Err(match nearest(text, self.names.iter().map(String::as_str)) {
-            Some(meant) => fault.help(format!("did you mean \"{meant}\"?")),
-            None => fault,
-        })
+        Self { known: Known::new(file), ..Self::default() }
     }
 }
 
@@ -111,7 +78,7 @@ pub(crate) fn vrrp(
     let sync_group = table.parsed(&written.sync_group, values::name);
     let checksum = checksum(&written.v3_checksum_as_v2, &version, is_ipv6, table);
     let garp = garp(written, table);
-    let track = track(&written.track, read_ports, &mut taken.servers, table);
+    let track = track::trackers(&written.track, read_ports, &mut taken.known, table);
     if let (Some(port), Some(router)) = (&port, &router) {
         unique_router(taken, *port.get_ref(), is_ipv6, router, table);
         source(port, &read_ports[*port.get_ref()], is_ipv6, table);
@@ -174,18 +141,6 @@ fn timing(written: &schema::Vrrp, priority: u8, version: u8, table: &mut Table<'
         preempt_delay: Duration::from_secs_f64(delay.into_inner()),
         startup_delay: Duration::from_secs_f64(startup_delay.into_inner()),
     }
-}
-
-fn port_index(text: &str, ports: &[ReadPort]) -> Result<usize, Fault> {
-    if let Some(index) = ports.iter().position(|port| port.name.as_deref() == Some(text)) {
-        return Ok(index);
-    }
-    let names = || ports.iter().filter_map(|port| port.name.as_deref());
-    let fault = Fault::new(format!("unknown port {}", quoted(text)), "no [[port]] has this name");
-    Err(match nearest(text, names()) {
-        Some(meant) => fault.help(format!("did you mean \"{meant}\"?")),
-        None => fault.help(format!("ports of this file: {}", names().collect::<Vec<_>>().join(", "))),
-    })
 }
 
 /// The virtual addresses: of one family, each in one instance only.
@@ -513,54 +468,6 @@ fn garp(written: &schema::Vrrp, table: &mut Table<'_>) -> VrrpGarp {
         lower_prio_delay: Duration::from_secs_f64(lower_delay.into_inner()),
         lower_prio_repeat: lower_repeat.into_inner(),
     }
-}
-
-fn track(
-    field: &Tables<schema::VrrpTrack>,
-    ports: &[ReadPort],
-    servers: &mut Servers,
-    table: &mut Table<'_>,
-) -> Vec<VrrpTrack> {
-    let written = tables(field, "vrrp.track", table);
-    if let Some((_, at)) = written.get(TRACKERS_MAX) {
-        let label = format!("{} of them; at most {TRACKERS_MAX}", written.len());
-        table.report(Problem::error("too many trackers").at(at.clone(), label));
-    }
-    let one = |(tracker, at)| tracker_of(tracker, ports, servers, &mut table.inner(at));
-    written.into_iter().take(TRACKERS_MAX).filter_map(one).collect()
-}
-
-fn tracker_of(
-    written: &schema::VrrpTrack,
-    ports: &[ReadPort],
-    servers: &mut Servers,
-    table: &mut Table<'_>,
-) -> Option<VrrpTrack> {
-    let port = table.parsed(&written.port, |text| port_index(text, ports));
-    let server = table.parsed(&written.virtual_server, |text| servers.named(text));
-    let file = table.parsed(&written.file, values::path);
-    let given = [written.port.is_some(), written.virtual_server.is_some(), written.file.is_some()];
-    if given.iter().filter(|given| **given).count() != 1 {
-        let problem = Problem::error("a tracker looks at one thing")
-            .at(table.at.clone(), "needs one of `port`, `virtual_server` and `file`")
-            .help("write a [[vrrp.track]] for each");
-        table.report(problem);
-    }
-    let weight =
-        written.weight.is_some().then(|| table.integer::<i16>(&written.weight, "weight", -253..=253, 1));
-    if let Some(zero) = weight.as_ref().filter(|weight| *weight.get_ref() == 0) {
-        let problem = Problem::error("a weight of 0 changes nothing")
-            .at(zero.span(), "must be -253 to -1 or 1 to 253")
-            .help("leave `weight` out to have the instance in fault while this is down");
-        table.report(problem);
-    }
-    let what = match (port, server, file) {
-        (Some(port), _, _) => VrrpTracked::Port(port.into_inner()),
-        (_, Some(server), _) => VrrpTracked::VirtualServer(server.into_inner()),
-        (_, _, Some(file)) => VrrpTracked::File(file.into_inner()),
-        (None, None, None) => return None,
-    };
-    Some(VrrpTrack { what, weight: weight.map(Spanned::into_inner) })
 }
 
 fn unique_router(taken: &mut Taken, port: usize, is_ipv6: bool, router: &Spanned<u8>, table: &mut Table<'_>) {

@@ -435,6 +435,17 @@ families! {
         |it, to| to.count(&[], it.vrrp.stalls);
     GAUGE "weir_vrrp_tracked_file_seconds" [] "For how long the read of a tracked file has been under way, the longest of all; 0 when none is."
         |it, to| to.add(&[], it.tracked_lasts);
+    GAUGE "weir_vrrp_script_up" ["script"] "Whether a script that VRRP tracks succeeds, by its rise and fall; absent before its first run."
+        |it, to| for (name, script) in it.scripts.iter() {
+            script.is_up.iter().for_each(|is_up| to.add(&[name], f64::from(u8::from(*is_up))));
+        };
+    COUNTER "weir_vrrp_script_runs_total" ["script", "result"] "Runs of a script that VRRP tracks: success, or failure, with those that took too long."
+        |it, to| for (name, script) in it.scripts.iter() {
+            to.count(&[name, "success"], script.successes);
+            to.count(&[name, "failure"], script.failures);
+        };
+    GAUGE "weir_vrrp_processes" ["process"] "Processes of a name that VRRP tracks."
+        |it, to| it.processes.iter().for_each(|(name, count)| to.add(&[name], f64::from(*count)));
     GAUGE "weir_vrrp_sequence_file_seconds" [] "For how long the write of a sequence file has been under way, the longest of all; 0 when none is."
         |it, to| to.add(&[], it.sequence_lasts);
     COUNTER "weir_vrrp_fenced_total" [] "Masters that a worker stopped serving by itself because their lease was over."

@@ -20,6 +20,7 @@ use weir_dataplane::wire::encap::Encap;
 use weir_health::checker::Handle;
 use weir_health::figures::Histogram;
 use weir_health::judge::ServiceListing;
+use weir_health::scripts::ScriptListings;
 
 use crate::host::counters::{HostCounters, HostDrop};
 use crate::http::{Handshake, Refusal};
@@ -30,6 +31,7 @@ use crate::reload_status::RefusedBy;
 use crate::sources::{PortSource, Sources};
 use crate::standing::Stuck;
 use crate::threads::Role;
+use crate::vrrp::processes::Counts;
 use crate::vrrp::status::Status;
 
 /// See the module.
@@ -123,6 +125,10 @@ pub(crate) struct Reading {
     pub(crate) vrrp_fenced: u64,
     /// VRRP.
     pub(crate) vrrp: Arc<Status>,
+    /// Scripts that it tracks.
+    pub(crate) scripts: ScriptListings,
+    /// Processes that it tracks.
+    pub(crate) processes: Counts,
     /// In the order of their numbers, which is that of the file at first.
     pub(crate) virtual_servers: Vec<VirtualServerReading>,
     /// What is known of health.
@@ -393,6 +399,8 @@ impl Reading {
             arp_conflicts: sum(workers, |counters| counters.arp_conflicts.get()),
             vrrp_fenced: sum(workers, |counters| counters.vrrp_fenced.get()),
             vrrp: sources.vrrp.load_full(),
+            scripts: sources.health.scripts().borrow().clone(),
+            processes: sources.processes.counts(),
             virtual_servers: virtual_servers(&snapshot),
             health: HealthReading::take(&sources.health),
         }

@@ -30,6 +30,7 @@ use crate::longest::Longest;
 use crate::reload_status::{RefusedBy, ReloadStatus};
 use crate::sources::{Device, PortSource, Sources};
 use crate::standing::Stuck;
+use crate::vrrp::processes::Processes;
 use crate::vrrp::status::Status;
 
 /// What the device of a test's port says.
@@ -114,6 +115,19 @@ forwarding = "dr"
 scheduler = "wlc"
 "#;
 
+/// What the checker runs for VRRP.
+const TRACKED: &str = r#"
+[[vrrp]]
+name = "vi"
+port = "lan"
+virtual_router_id = 51
+addresses = ["10.0.9.9"]
+[[vrrp.track]]
+script = ["/usr/lib/site/check"]
+name = "check"
+init_fail = true
+"#;
+
 const ONE_REAL_SERVER: &str = r#"
 [[virtual_server]]
 name = "web"
@@ -155,8 +169,9 @@ impl Director {
             workers: workers.clone(),
             ports: vec![PortSource::new("lan".to_owned(), device.clone()).with_host(Some(Arc::default()))],
             snapshot: publisher.shared(),
-            health: Checker::new(&parse(tables), 1).1,
+            health: Checker::new(&parse(&format!("{tables}{TRACKED}")), 1).1,
             vrrp: Arc::new(ArcSwap::from_pointee(vrrp())),
+            processes: Processes::counted([("nginx".to_owned(), 2)].into()),
             capacity: 1_048_576,
             cycles_per_second: 2_000_000_000,
             reload: Arc::new(ReloadStatus::loaded(started)),

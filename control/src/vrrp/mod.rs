@@ -17,12 +17,13 @@ mod files;
 mod messages;
 pub(crate) mod orders;
 pub(crate) mod port_end;
+pub(crate) mod processes;
 pub(crate) mod sequence;
 pub(crate) mod settings;
 pub(crate) mod status;
 mod thread;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -39,6 +40,7 @@ use weir_dataplane::punt::{Channel, Owner, Punt};
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::Masters;
 use weir_health::checker::Quorums;
+use weir_health::scripts::ScriptListings;
 use weir_vrrp::discard::Discard;
 use weir_vrrp::track::{Reading, Tracked};
 
@@ -47,6 +49,7 @@ use files::Files;
 use messages::{Claim, Note};
 use orders::Orders;
 use port_end::PortEnd;
+use processes::Processes;
 use sequence::Sequences;
 use status::{Status, fault_of};
 pub(crate) use thread::Thread;
@@ -78,6 +81,7 @@ pub(crate) struct Vrrp {
     status: Arc<ArcSwap<Status>>,
     tracked: Vec<Tracked>,
     files: Files,
+    processes: Processes,
     readings: HashMap<Tracked, Reading>,
     refusals: HashMap<(Option<String>, Discard), Instant>,
     sequences: Sequences,
@@ -123,6 +127,7 @@ impl Vrrp {
             status,
             tracked: Vec::new(),
             files: Files::new(),
+            processes: Processes::default(),
             readings: HashMap::new(),
             refusals: HashMap::new(),
             sequences: Sequences::new(),
@@ -134,6 +139,11 @@ impl Vrrp {
     /// For whoever shows it.
     pub(crate) fn status(&self) -> Arc<ArcSwap<Status>> {
         self.status.clone()
+    }
+
+    /// Tracked processes.
+    pub(crate) fn processes(&self) -> Processes {
+        self.processes.clone()
     }
 
     /// How long the read of a tracked file that is under way lasts.
@@ -158,11 +168,16 @@ impl Vrrp {
         self.tracked = config.vrrp.iter().flat_map(settings::trackers).map(|tracker| tracker.what).collect();
         self.tracked.sort_by_key(|tracked| format!("{tracked:?}"));
         self.tracked.dedup();
-        let paths = self.tracked.iter().filter_map(|tracked| match tracked {
-            Tracked::File(path) => Some(path.clone()),
-            Tracked::Port(_) | Tracked::VirtualServer(_) | Tracked::Workers => None,
-        });
-        self.files.watch(paths.collect());
+        let (mut paths, mut names) = (Vec::new(), BTreeSet::new());
+        for tracked in &self.tracked {
+            match tracked {
+                Tracked::File(path) => paths.push(path.clone()),
+                Tracked::Process(name, _) => drop(names.insert(name.clone())),
+                Tracked::Port(_) | Tracked::VirtualServer(_) | Tracked::Script(_) | Tracked::Workers => {}
+            }
+        }
+        self.files.watch(paths);
+        self.processes.watch(names);
     }
 
     /// Waits until an instance has changed its state.
@@ -176,15 +191,16 @@ impl Vrrp {
     }
 
     /// Looks at everything that is tracked. `link_up` by port number; what does not say is taken to be up. `quorums` are
-    /// what health checks say, `are_well` whether every worker polls.
+    /// what health checks say and `scripts` what their programs do, `are_well` whether every worker polls.
     pub(crate) fn track(
         &mut self,
         snapshot: &Snapshot,
-        quorums: &Quorums,
+        (quorums, scripts): (&Quorums, &ScriptListings),
         link_up: impl Fn(usize) -> bool,
         are_well: bool,
     ) {
         self.keep_sequences();
+        let counts = self.processes.look();
         let mut readings = HashMap::with_capacity(self.tracked.len());
         for tracked in &self.tracked {
             let up = |up| if up { Reading::Up } else { Reading::Down };
@@ -193,6 +209,12 @@ impl Vrrp {
                 Tracked::Workers => up(are_well),
                 Tracked::VirtualServer(name) => {
                     up(quorums.get(name).copied().unwrap_or_else(|| has_usable_server(snapshot, name)))
+                }
+                Tracked::Script(name) => {
+                    scripts.get(name).and_then(|script| script.is_up).map_or(Reading::Unknown, up)
+                }
+                Tracked::Process(name, quorum) => {
+                    counts.get(name).map_or(Reading::Unknown, |count| up(count >= quorum))
                 }
                 Tracked::File(path) => match self.files.number(path) {
                     Some(number) => Reading::Number(number),

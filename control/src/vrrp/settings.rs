@@ -78,6 +78,8 @@ fn tracker(track: &VrrpTrack) -> Tracker {
         VrrpTracked::Port(port) => Tracked::Port(*port),
         VrrpTracked::VirtualServer(name) => Tracked::VirtualServer(name.clone()),
         VrrpTracked::File(path) => Tracked::File(path.to_string_lossy().into_owned()),
+        VrrpTracked::Script(script) => Tracked::Script(script.name.clone()),
+        VrrpTracked::Process { name, quorum } => Tracked::Process(name.clone(), *quorum),
     };
     Tracker { what, effect: track.weight.map_or(Effect::Fault, Effect::Weight) }
 }

@@ -90,6 +90,9 @@ fn name_of(tracked: &Tracked, ports: &[String]) -> String {
         Tracked::Port(port) => format!("the link of port {}", name(ports, *port)),
         Tracked::VirtualServer(name) => format!("virtual server {name}"),
         Tracked::File(path) => format!("file {path}"),
+        Tracked::Script(name) => format!("script {name}"),
+        Tracked::Process(name, 1) => format!("process {name}"),
+        Tracked::Process(name, quorum) => format!("process {name} ({quorum} of them)"),
         Tracked::Workers => "one of the workers".to_owned(),
     }
 }
@@ -103,6 +106,9 @@ pub(super) fn key_of(settings: &Settings) -> RouterKey {
 pub(crate) fn fault_of(tracked: &Tracked, ports: &[String]) -> String {
     match tracked {
         Tracked::File(path) => format!("the number in file {path} is a fault"),
+        Tracked::Script(name) => format!("script {name} fails"),
+        Tracked::Process(name, 1) => format!("no process {name} runs"),
+        Tracked::Process(name, quorum) => format!("fewer than {quorum} processes {name} run"),
         other => format!("{} is down", name_of(other, ports)),
     }
 }

@@ -343,7 +343,11 @@ fn cycles(time: Duration) -> u64 {
     u64::try_from(cycles).unwrap_or(u64::MAX)
 }
 
-/// What nobody has looked at yet is taken to be up.
+/// What nobody has looked at yet is taken to be up, unless it takes its time.
 fn read(readings: &HashMap<Tracked, Reading>, tracked: &Tracked) -> Reading {
-    readings.get(tracked).copied().unwrap_or(Reading::Up)
+    let unread = match tracked {
+        Tracked::Script(_) | Tracked::Process(..) => Reading::Unknown,
+        Tracked::Port(_) | Tracked::VirtualServer(_) | Tracked::File(_) | Tracked::Workers => Reading::Up,
+    };
+    readings.get(tracked).copied().unwrap_or(unread)
 }

@@ -54,6 +54,11 @@ pub(super) async fn check(
         ("WEIR_PORT".to_owned(), target.at.port().to_string()),
     ];
     let (status, output) = run(command, &variables, account, target.limits).await?;
+    judge(status, &output, dynamic_weight)
+}
+
+/// What the status of a program, and what it said, mean.
+fn judge(status: ExitStatus, output: &[u8], dynamic_weight: bool) -> Found {
     let said = output.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let said = if said.is_empty() { String::new() } else { format!(": {}", shown(said)) };
     let detail = |code| format!("status {code}{said}");
@@ -68,12 +73,26 @@ pub(super) async fn check(
             weight: Some(Weight::Fixed(code as u16 - 2)),
             ..Success::default()
         }),
-        Some(code) if NOT_RUN.contains(&code) || is_of_setpriv(&output) => {
+        Some(code) if NOT_RUN.contains(&code) || is_of_setpriv(output) => {
             Err(Failure::new(Outcome::Error, format!("the program can't be run, {}", detail(code))))
         }
         Some(code) => Err(Failure::new(Outcome::Unexpected, detail(code))),
         None => Err(Failure::new(Outcome::Unexpected, format!("ended by a signal, {status}"))),
     }
+}
+
+/// Runs a tracked script to its end.
+///
+/// # Errors
+/// Why it did not end with status 0.
+pub(crate) async fn run_script(
+    command: &[String],
+    account: Option<&Account>,
+    limit: Duration,
+) -> Result<(), String> {
+    let ended = run(command, &[], account, Limits::new(limit)).await;
+    let judged = ended.and_then(|(status, output)| judge(status, &output, false));
+    judged.map(drop).map_err(|failure| failure.detail)
 }
 
 /// Runs a hook to its end.

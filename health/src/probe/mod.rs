@@ -34,7 +34,7 @@ use crate::judge::target::{Key, Place};
 use crate::judge::{Answer, Outcome};
 use crate::overlay::{Limit, Weight};
 use crate::way::Ways;
-pub(crate) use exec::run_hook;
+pub(crate) use exec::{run_hook, run_script};
 use matching::Patterns;
 pub use offspring::end_all;
 use tls::Connectors;

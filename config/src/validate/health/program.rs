@@ -1,5 +1,7 @@
 //! Programs that checks and hooks run.
 
+use std::path::PathBuf;
+
 use toml::Spanned;
 
 use super::texts;
@@ -12,6 +14,15 @@ const ARGUMENTS_MAX: usize = 64;
 
 /// A program with its arguments. `None`: not written, or not one.
 pub(crate) fn command(field: &Field<List<Text>>, table: &mut Table<'_>) -> Option<Spanned<Vec<String>>> {
+    command_of(field, None, table)
+}
+
+/// The same for a program that runs as this user and group instead of those of `[health]`.
+pub(crate) fn command_of(
+    field: &Field<List<Text>>,
+    account: Option<(&str, Option<&str>)>,
+    table: &mut Table<'_>,
+) -> Option<Spanned<Vec<String>>> {
     let (list, at) = table.value(field)?;
     let help = "write the program's absolute path and its arguments: [\"/usr/lib/site/check\", \"-q\"]";
     if list.0.is_empty() || list.0.len() > ARGUMENTS_MAX {
@@ -32,9 +43,15 @@ pub(crate) fn command(field: &Field<List<Text>>, table: &mut Table<'_>) -> Optio
         table.report(Problem::error("not a program").at(program.span(), label).help(help));
         return None;
     }
-    let need = Need::Program(program.get_ref().into());
-    table.report(
-        need.at(program.span()).help("programs are started as `script_user` of [health], without a shell"),
-    );
+    let path = PathBuf::from(program.get_ref());
+    let problem = match account {
+        None => Need::Program(path)
+            .at(program.span())
+            .help("programs are started as `script_user` of [health], without a shell"),
+        Some((user, group)) => Need::ProgramOf(path, user.to_owned(), group.map(str::to_owned))
+            .at(program.span())
+            .help("it is started as `user`, without a shell"),
+    };
+    table.report(problem);
     Some(Spanned::new(at, words.into_iter().map(Spanned::into_inner).collect()))
 }

@@ -14,7 +14,7 @@ pub(super) const TEXT_BYTES_MAX: usize = 4096;
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// The name or number of a user or group that programs run as.
-pub(super) fn account(text: &str) -> Result<String, Fault> {
+pub(in crate::validate) fn account(text: &str) -> Result<String, Fault> {
     let root = || Fault::new("scripts don't run as root", "give them a user of their own");
     someone(text, || root().help("write such as \"nobody\""))
 }
