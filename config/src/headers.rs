@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use crate::report::Problem;
 
 /// Tables that may occur more than once.
-const SEVERAL: [&str; 10] = [
+const SEVERAL: [&str; 11] = [
     "port",
     "route",
     "neighbor",
@@ -20,6 +20,7 @@ const SEVERAL: [&str; 10] = [
     "virtual_server.real_server.health_check.url",
     "vrrp",
     "vrrp.track",
+    "vrrp_sync_group",
 ];
 
 /// Of them, those that other tables belong to.

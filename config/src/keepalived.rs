@@ -125,10 +125,8 @@ const VRRP: &[Word] = &[
     ("auth_pass", "write [vrrp.authentication] with `type` and `password`"),
     ("dont_track_primary", "remove it: the link of the instance's own port always counts"),
     ("strict_mode", "remove it: weir keeps the RFC's rules"),
-    ("notify_master", "remove it: weir runs no programs for VRRP; watch `/api/v1/vrrp` or `weir_vrrp_state`"),
-    ("notify_backup", "remove it: weir runs no programs for VRRP; watch `/api/v1/vrrp` or `weir_vrrp_state`"),
-    ("notify_fault", "remove it: weir runs no programs for VRRP; watch `/api/v1/vrrp` or `weir_vrrp_state`"),
-    ("notify", "remove it: weir runs no programs for VRRP; watch `/api/v1/vrrp` or `weir_vrrp_state`"),
+    ("notify_fifo", "write `vrrp_notify_fifo` in [control]"),
+    ("vrrp_notify_fifo", "write `vrrp_notify_fifo` in [control]"),
     ("smtp_alert", "remove it: weir sends no mail; watch its metrics"),
 ];
 
@@ -146,7 +144,6 @@ const AUTHENTICATION: &[Word] = &[
 const TOP: &[Word] = &[
     ("global_defs", "weir has no such table: see docs/configuration.md"),
     ("vrrp_instance", "write [[vrrp]] with a `name`"),
-    ("vrrp_sync_group", "write `sync_group` with the same name in each [[vrrp]] of it"),
     ("vrrp_script", "write a [[vrrp.track]] with `script`, after each [[vrrp]] that has it"),
     ("vrrp_track_process", "write a [[vrrp.track]] with `process`, after each [[vrrp]] that has it"),
     ("virtual_server_group", "write a [[mark]] that holds the addresses"),

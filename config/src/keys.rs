@@ -18,8 +18,8 @@ use crate::keepalived;
 use crate::report::{Problem, quoted};
 use crate::schema::{
     Agent, Connections, Control, File, Health, HealthCheck, Http, Mark, Memory, Neighbor, Passive, Port,
-    RealServer, Route, Schedulers, Timeouts, Url, VirtualServer, Vrrp, VrrpAuthentication, VrrpTrack,
-    Workers,
+    RealServer, Route, Schedulers, Timeouts, Url, VirtualServer, Vrrp, VrrpAuthentication, VrrpSyncGroup,
+    VrrpTrack, Workers,
 };
 use crate::suggest::nearest;
 
@@ -80,6 +80,7 @@ fn sift_file(tables: &Tables, file: &mut DeTable<'_>, p: &mut Vec<Problem>) {
         below(t, "authentication", |t| tables.sift("[vrrp.authentication]", t, p));
         below(t, "track", |t| tables.sift("[[vrrp.track]]", t, p));
     });
+    below(file, "vrrp_sync_group", |t| tables.sift("[[vrrp_sync_group]]", t, p));
 }
 
 /// The keys of a table of the file, in the order of the reference: `keys_of("virtual_server.real_server")`.
@@ -138,6 +139,7 @@ static KINDS: LazyLock<Vec<(&str, &[&str])>> = LazyLock::new(|| {
         ("[[vrrp]]", fields_of::<Vrrp>()),
         ("[vrrp.authentication]", fields_of::<VrrpAuthentication>()),
         ("[[vrrp.track]]", fields_of::<VrrpTrack>()),
+        ("[[vrrp_sync_group]]", fields_of::<VrrpSyncGroup>()),
     ]
 });
 

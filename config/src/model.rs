@@ -50,6 +50,8 @@ pub struct Config {
     pub virtual_servers: Vec<VirtualServer>,
     /// `[[vrrp]]`
     pub vrrp: Vec<Vrrp>,
+    /// Sync groups that something is told of.
+    pub vrrp_groups: Vec<VrrpGroup>,
 }
 
 impl Config {
@@ -138,6 +140,8 @@ pub struct Control {
     pub linger: Option<Duration>,
     /// Where panics and the frames of them are kept; `None`: nowhere.
     pub crash_directory: Option<PathBuf>,
+    /// VRRP's changes of state are written into this FIFO.
+    pub vrrp_notify_fifo: Option<PathBuf>,
 }
 
 /// `[http]`: metrics, readiness, API.
@@ -712,10 +716,44 @@ pub struct Vrrp {
     pub garp: VrrpGarp,
     /// What else its right to be master hangs on.
     pub track: Vec<VrrpTrack>,
+    /// Programs that are told of its states.
+    pub hooks: Arc<VrrpHooks>,
     /// Version 2 only.
     pub authentication: Option<VrrpAuthentication>,
     /// With an authentication header: where its number is kept over a restart.
     pub sequence_file: Option<PathBuf>,
+}
+
+/// `[[vrrp_sync_group]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VrrpGroup {
+    /// What `sync_group` of its members says.
+    pub name: String,
+    /// Programs that are told of its states.
+    pub hooks: Arc<VrrpHooks>,
+}
+
+/// Programs that are told of the states of an instance or a sync group; an empty one is none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VrrpHooks {
+    /// It became master.
+    pub master: Arc<[String]>,
+    /// It became backup.
+    pub backup: Arc<[String]>,
+    /// It is in fault.
+    pub fault: Arc<[String]>,
+    /// It stopped.
+    pub stop: Arc<[String]>,
+    /// Any of that; it gets four arguments more.
+    pub any: Arc<[String]>,
+}
+
+impl VrrpHooks {
+    /// All that are there.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<[String]>> {
+        let Self { master, backup, fault, stop, any } = self;
+        [master, backup, fault, stop, any].into_iter().filter(|hook| !hook.is_empty())
+    }
 }
 
 /// The keys `garp_*` of `[[vrrp]]`: gratuitous ARP, and unsolicited neighbour advertisements of IPv6.

@@ -61,6 +61,8 @@ pub enum Need {
     Program(PathBuf),
     /// A program that this user may run, with this group or its own.
     ProgramOf(PathBuf, String, Option<String>),
+    /// A FIFO, or a place where one can be made.
+    Fifo(PathBuf),
     /// A user, by name or number, that is not root.
     User(String),
     /// A group of the same.
@@ -79,6 +81,7 @@ impl Need {
             Need::SystemAuthorities => "no authorities of this system".to_owned(),
             Need::Key(it) => format!("no key of {} in {}", it.certificate.display(), it.key.display()),
             Need::Tokens(path) => format!("no tokens in {}", path.display()),
+            Need::Fifo(path) => format!("{} can't be written to", path.display()),
             Need::Program(path) | Need::ProgramOf(path, ..) => {
                 let command = path.display().to_string();
                 match secret::program_of(&command) {
@@ -105,6 +108,7 @@ impl Need {
             Need::SystemAuthorities => "the file of this system's authorities".to_owned(),
             Need::Key(identity) => format!("the file {}", identity.key.display()),
             Need::Tokens(path) => format!("the file {}", path.display()),
+            Need::Fifo(path) => format!("the FIFO {}", path.display()),
             Need::Program(path) | Need::ProgramOf(path, ..) => {
                 match secret::program_of(&path.display().to_string()) {
                     "" => "a program".to_owned(),

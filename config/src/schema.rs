@@ -33,6 +33,7 @@ pub(crate) struct File {
     pub(crate) mark: Tables<Mark>,
     pub(crate) virtual_server: Tables<VirtualServer>,
     pub(crate) vrrp: Tables<Vrrp>,
+    pub(crate) vrrp_sync_group: Tables<VrrpSyncGroup>,
 }
 
 impl File {
@@ -52,6 +53,7 @@ impl File {
             mark,
             virtual_server,
             vrrp,
+            vrrp_sync_group,
         } = more;
         append_one(&mut self.control, control);
         append_one(&mut self.http, http);
@@ -66,6 +68,7 @@ impl File {
         append_many(&mut self.mark, mark);
         append_many(&mut self.virtual_server, virtual_server);
         append_many(&mut self.vrrp, vrrp);
+        append_many(&mut self.vrrp_sync_group, vrrp_sync_group);
     }
 }
 
@@ -97,6 +100,7 @@ pub(crate) struct Control {
     pub(crate) core_dumps: Field<Boolean>,
     pub(crate) linger: Field<Number>,
     pub(crate) crash_directory: Field<Text>,
+    pub(crate) vrrp_notify_fifo: Field<Text>,
 }
 
 /// `[http]`
@@ -310,8 +314,25 @@ pub(crate) struct Vrrp {
     pub(crate) garp_master_refresh_repeat: Field<Integer>,
     pub(crate) garp_lower_prio_delay: Field<Number>,
     pub(crate) garp_lower_prio_repeat: Field<Integer>,
+    pub(crate) notify_master: Field<List<Text>>,
+    pub(crate) notify_backup: Field<List<Text>>,
+    pub(crate) notify_fault: Field<List<Text>>,
+    pub(crate) notify_stop: Field<List<Text>>,
+    pub(crate) notify: Field<List<Text>>,
     pub(crate) authentication: OneTable<VrrpAuthentication>,
     pub(crate) track: Tables<VrrpTrack>,
+}
+
+/// `[[vrrp_sync_group]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VrrpSyncGroup {
+    pub(crate) name: Field<Text>,
+    pub(crate) notify_master: Field<List<Text>>,
+    pub(crate) notify_backup: Field<List<Text>>,
+    pub(crate) notify_fault: Field<List<Text>>,
+    pub(crate) notify_stop: Field<List<Text>>,
+    pub(crate) notify: Field<List<Text>>,
 }
 
 /// `[[vrrp.track]]`

@@ -28,7 +28,19 @@ const SECRET: [&str; 6] = ["password", "basic_auth", "request_body", "send", "se
 const FIELDS: [&str; 3] = ["request_header", "expect_header", "expect_header_regex"];
 /// Programs: shown without their arguments. One without its path is shown if it is a plain word, as is a path without its slash: it is
 /// what the report is about then.
-const PROGRAMS: [&str; 6] = ["command", "script", "notify_up", "notify_down", "quorum_up", "quorum_down"];
+const PROGRAMS: [&str; 11] = [
+    "command",
+    "script",
+    "notify_up",
+    "notify_down",
+    "quorum_up",
+    "quorum_down",
+    "notify_master",
+    "notify_backup",
+    "notify_fault",
+    "notify_stop",
+    "notify",
+];
 /// Paths of requests: shown up to their query. And the path in whose place a token may stand.
 const PATHS: [&str; 2] = ["path", "token_file"];
 

@@ -37,9 +37,9 @@ use self::marks::Marks;
 use self::network::Network;
 use self::ports::{MbufDataBytes, ReadPort};
 use self::table::{Table, peek, peeked, tables};
-use crate::model::{Config, Control, Memory, Timeouts};
+use crate::model::{Config, Control, Memory, Timeouts, Vrrp};
 use crate::report::{Need, Problem};
-use crate::schema::{File, Span, Tables, Tabular};
+use crate::schema::{Field, File, Span, Tables, Tabular, Text};
 
 /// Seconds that weir forwards after it was told to stop. With what the stop itself takes that is less than the 90 that systemd gives it.
 const LINGER_SECS: std::ops::RangeInclusive<f64> = 0.0..=60.0;
@@ -64,6 +64,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
     let marks = tables(&file.mark, "mark", &mut root);
     let servers = tables(&file.virtual_server, "virtual_server", &mut root);
     let instances = tables(&file.vrrp, "vrrp", &mut root);
+    let groups = tables(&file.vrrp_sync_group, "vrrp_sync_group", &mut root);
 
     let mut network = Network::new(&read_ports, vips(file), problems);
     let routes = network.routes(&routes, problems);
@@ -89,12 +90,13 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
     marks.compare(taken.identities(), &network, problems);
     marks.vips_fit(taken.identities(), problems);
     let mut taken = vrrp::Taken::new(file);
-    let vrrp = instances
+    let vrrp: Vec<Vrrp> = instances
         .into_iter()
         .filter_map(|(instance, at)| {
             vrrp::vrrp(instance, &read_ports, &network, &mut taken, &mut Table::new(at, problems))
         })
         .collect();
+    let vrrp_groups = vrrp::groups(&groups, &vrrp, problems);
     health::default_account(file, &health, problems);
     let config = Config {
         control,
@@ -110,6 +112,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
         marks: marks.into_model(),
         virtual_servers,
         vrrp,
+        vrrp_groups,
     };
     advice::shared_addresses(file, &config, &network, problems);
     let asked = advice::asked(file, &config, &network);
@@ -119,6 +122,14 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
 /// The timeouts of a file, those that are not written as in `others`.
 pub(crate) fn timeouts(file: &File, others: &Timeouts, problems: &mut Vec<Problem>) -> Timeouts {
     connections::timeouts_over(&file.connections, others, &mut Table::new(NOWHERE, problems))
+}
+
+/// A FIFO; whether it can be one the host says.
+fn fifo(field: &Field<Text>, table: &mut Table<'_>) -> Option<PathBuf> {
+    let path = table.parsed(field, values::path)?;
+    let help = "weir makes it if nothing is there; another program reads it";
+    table.report(Need::Fifo(path.get_ref().clone()).at(path.span()).help(help));
+    Some(path.into_inner())
 }
 
 fn control(file: &File, root: &mut Table<'_>) -> Control {
@@ -132,6 +143,7 @@ fn control(file: &File, root: &mut Table<'_>) -> Control {
         core_dumps: false,
         linger: None,
         crash_directory: Some(PathBuf::from("/var/lib/weir")),
+        vrrp_notify_fifo: None,
     };
     let Some((Tabular(written), at)) = root.value(&file.control) else { return control };
     let mut table = root.inner(at);
@@ -141,6 +153,7 @@ fn control(file: &File, root: &mut Table<'_>) -> Control {
     }
     control.proc_directory =
         table.parsed(&written.proc_directory, values::proc_directory).map(Spanned::into_inner);
+    control.vrrp_notify_fifo = fifo(&written.vrrp_notify_fifo, &mut table);
     control.core_dumps = table.boolean(&written.core_dumps, false).into_inner();
     let linger = table.seconds(&written.linger, "linger", LINGER_SECS, 0.0).into_inner();
     control.linger = written.linger.is_some().then(|| Duration::from_secs_f64(linger));

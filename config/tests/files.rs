@@ -133,6 +133,7 @@ fn the_reference_names_every_key() {
         "vrrp",
         "vrrp.authentication",
         "vrrp.track",
+        "vrrp_sync_group",
     ];
     for table in tables {
         let is_about = |section: &&&str| {

@@ -153,6 +153,11 @@ fn scripts_and_processes_are_tracked() {
     assert_eq!(usual, ("/usr/lib/site/load", 1, 1, false, Some(-20)));
     assert_eq!((load.interval, load.timeout), (Duration::from_secs(1), Duration::from_secs(1)));
     assert_eq!(mail.track[0].what, web.track[1].what);
+    assert_eq!((web.hooks.all().count(), mail.hooks.all().count()), (5, 0));
+    assert_eq!(web.hooks.master[..], ["/usr/lib/site/told", "web"]);
+    let [group] = &config.vrrp_groups[..] else { panic!("one group") };
+    assert_eq!((group.name.as_str(), &group.hooks.any[1..]), ("both", &["-g".to_owned()][..]));
+    assert_eq!(config.control.vrrp_notify_fifo, Some("/run/weir/vrrp.fifo".into()));
     assert_eq!(web.track[2].what, VrrpTracked::Process { name: "nginx".into(), quorum: 2 });
 }
 

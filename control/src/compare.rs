@@ -169,6 +169,7 @@ fn tables(former: &Config, next: &Config) -> Vec<String> {
         ("neighbor", former.neighbors != next.neighbors),
         ("mark", former.marks != next.marks),
         ("vrrp", former.vrrp != next.vrrp),
+        ("vrrp_sync_group", former.vrrp_groups != next.vrrp_groups),
     ];
     differ.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned()).collect()
 }

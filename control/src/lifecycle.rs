@@ -135,7 +135,8 @@ pub(crate) fn prepare(
     let workers = (shared.clone(), templates.clone());
     let publish = Publish::new(config, &health, ports.macs.clone(), fences, workers, (kept, &standing))?;
     let is_kept = publish.is_kept();
-    let (vrrp, vrrp_control, vrrp_thread) = Vrrp::new(&file, ends, &mut punts, &shared, publish.masters());
+    let told = (publish.masters(), health.notifier());
+    let (vrrp, vrrp_control, vrrp_thread) = Vrrp::new(&file, ends, &mut punts, &shared, told);
     let checker = match &host {
         Some(host) => {
             checker.with_ways(&file, Arc::new(ForwardingWays::new(publish.shared(), host.probes())))

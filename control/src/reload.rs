@@ -507,6 +507,7 @@ fn without_servers(config: &Config) -> Config {
         neighbors: config.neighbors.clone(),
         marks: config.marks.clone(),
         vrrp: config.vrrp.clone(),
+        vrrp_groups: config.vrrp_groups.clone(),
     }
 }
 

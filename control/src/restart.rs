@@ -118,6 +118,7 @@ mod tests {
             ("control", "core_dumps") => "true",
             ("control", "linger") => "5",
             ("control", "crash_directory") => "\"\"",
+            ("control", "vrrp_notify_fifo") => "\"/run/weir/vrrp.fifo\"",
             ("http", "listen") => "\"127.0.0.1:9999\"",
             ("http", "hosts") => "[\"weir.example.org\"]",
             ("http", "tls_certificate") => "\"/etc/weir/cert.pem\"",

@@ -14,13 +14,14 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 use weir_config::model::health::{Account, Hooks, Probe};
-use weir_config::model::{Config, Identity, VirtualServer, VrrpTrack, VrrpTracked};
+use weir_config::model::{Config, Identity, VirtualServer, VrrpHooks, VrrpTrack, VrrpTracked};
 
 use crate::figures::Figures;
 use crate::hooks::HookRunner;
 use crate::judge::passive::Sample;
 use crate::judge::{Answer, Change, Event, Judge, Moment, Outcome, ServiceListing, TargetId};
 use crate::local;
+use crate::notices::{Notices, Notifier};
 use crate::overlay::{Limit, Overlay};
 use crate::probe::Probes;
 use crate::scripts::{ScriptListings, Scripts};
@@ -103,6 +104,7 @@ pub struct Handle {
     overlay: watch::Receiver<Arc<Overlay>>,
     quorums: watch::Receiver<Quorums>,
     scripts: watch::Receiver<ScriptListings>,
+    notifier: Notifier,
     figures: Arc<Figures>,
 }
 
@@ -152,6 +154,16 @@ impl Handle {
     /// The quorums by name, and when one changes. `borrow` needs no runtime.
     pub fn quorums(&self) -> watch::Receiver<Quorums> {
         self.quorums.clone()
+    }
+
+    /// Where VRRP says what changes.
+    pub fn notifier(&self) -> Notifier {
+        self.notifier.clone()
+    }
+
+    /// How many of its changes found no room.
+    pub fn notices_lost(&self) -> u64 {
+        self.notifier.lost()
     }
 
     /// What is known of the scripts that VRRP tracks, and when that changes.
@@ -214,6 +226,7 @@ pub struct Checker {
     ways: Arc<dyn Ways>,
     hooks: HookRunner,
     scripts: Scripts,
+    notices: Notices,
     under_way: JoinSet<(TargetId, Answer)>,
     /// Checks under way at most.
     room: usize,
@@ -237,6 +250,7 @@ impl Checker {
         let figures = Arc::new(Figures::new());
         let account = account(config);
         let stop = Arc::new(Notify::new());
+        let (notices, notifier) = Notices::new(config, account, figures.clone());
         let (scripts, scripts_receiver) = Scripts::new(config, account);
         let checker = Self {
             judge: judge.clone(),
@@ -249,8 +263,9 @@ impl Checker {
             errors: Complaints::default(),
             probes: Arc::new(Probes::new(account, Arc::new(NoWay))),
             ways: Arc::new(NoWay),
-            hooks: HookRunner::new(account, runs_programs(config), figures.clone()),
+            hooks: HookRunner::new(account, runs_programs(config), figures.hooks.clone()),
             scripts,
+            notices,
             under_way: JoinSet::new(),
             room: room(config.health.concurrent_max as usize),
             tell_at: None,
@@ -265,6 +280,7 @@ impl Checker {
             overlay: overlay_receiver,
             quorums: quorums_receiver,
             scripts: scripts_receiver,
+            notifier,
             figures,
             stop,
         };
@@ -307,6 +323,7 @@ impl Checker {
                     }
                     None => break,
                 },
+                () = self.notices.next() => {}
                 () = self.scripts.next() => {}
                 () = at(self.tell_at) => self.tell(),
                 Some(ended) = self.under_way.join_next() => self.take(ended),
@@ -385,6 +402,7 @@ impl Checker {
         self.hooks.run_as(account, runs_programs(config));
         self.hooks.try_account();
         self.scripts.configure(config, account);
+        self.notices.configure(config, account);
         self.room = room(config.health.concurrent_max as usize);
         lock(&self.judge).configure(config, self.begun.elapsed());
         self.follow(true);
@@ -438,9 +456,16 @@ impl Checker {
         for event in &events {
             self.hooks.tell(event);
         }
+        self.notices.drain();
         let end = Instant::now() + FAREWELL;
-        while !self.hooks.is_idle() {
-            if timeout_at(end, self.hooks.next()).await.is_err() {
+        while !self.hooks.is_idle() || !self.notices.is_idle() {
+            let next = async {
+                tokio::select! {
+                    () = self.hooks.next() => {}
+                    () = self.notices.next() => {}
+                }
+            };
+            if timeout_at(end, next).await.is_err() {
                 warn!("hooks are still running; they are ended");
                 break;
             }
@@ -494,6 +519,12 @@ fn runs_programs(config: &Config) -> bool {
     let is_script = |track: &VrrpTrack| matches!(track.what, VrrpTracked::Script(_));
     config.virtual_servers.iter().any(has_programs)
         || config.vrrp.iter().flat_map(|it| &it.track).any(is_script)
+        || vrrp_hooks(config).any(|hooks| hooks.all().next().is_some())
+}
+
+fn vrrp_hooks(config: &Config) -> impl Iterator<Item = &VrrpHooks> {
+    let of_groups = config.vrrp_groups.iter().map(|group| &*group.hooks);
+    config.vrrp.iter().map(|vrrp| &*vrrp.hooks).chain(of_groups)
 }
 
 fn has_programs(server: &VirtualServer) -> bool {

@@ -1,5 +1,6 @@
 //! What the checker counts about itself. One writer, the checker's thread; whoever reads, reads whenever.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -20,12 +21,25 @@ pub struct Figures {
     pub errors: Count,
     /// Changes that the data plane was told of.
     pub overlays: Count,
-    /// Hooks that ended with status 0.
-    pub hooks_succeeded: Count,
-    /// Hooks that did not.
-    pub hooks_failed: Count,
-    /// Hooks that were not run because too many were waiting.
-    pub hooks_dropped: Count,
+    /// Hooks of virtual servers.
+    pub hooks: Arc<HookFigures>,
+    /// Hooks of VRRP.
+    pub vrrp_hooks: Arc<HookFigures>,
+    /// Lines that VRRP's FIFO has taken.
+    pub fifo_written: Count,
+    /// Lines that it has not.
+    pub fifo_lost: Count,
+}
+
+/// What became of hooks.
+#[derive(Debug, Default)]
+pub struct HookFigures {
+    /// Those that ended with status 0.
+    pub succeeded: Count,
+    /// Those that did not.
+    pub failed: Count,
+    /// Those that were not run because too many were waiting.
+    pub dropped: Count,
 }
 
 impl Figures {
@@ -39,9 +53,10 @@ impl Figures {
             crowded: Count::default(),
             errors: Count::default(),
             overlays: Count::default(),
-            hooks_succeeded: Count::default(),
-            hooks_failed: Count::default(),
-            hooks_dropped: Count::default(),
+            hooks: Arc::default(),
+            vrrp_hooks: Arc::default(),
+            fifo_written: Count::default(),
+            fifo_lost: Count::default(),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Programs that are told of changes. Those of one virtual server run one after the other, in the order of the changes, so
-//! that "up" never overtakes "down"; different virtual servers do not wait for each other.
+//! Programs that are told of changes. Those of one virtual server, or one instance of VRRP, run one after the other, in the order of
+//! the changes, so that "up" never overtakes "down"; different ones do not wait for each other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 use weir_config::model::health::Account;
 
-use crate::figures::Figures;
+use crate::figures::HookFigures;
 use crate::judge::{Change, Event};
 use crate::probe::run_hook;
 
@@ -23,9 +23,9 @@ const WAITING_MAX: usize = 4096;
 /// Hooks that run at a time.
 const RUNNING_MAX: usize = 32;
 
-struct Job {
-    command: Arc<[String]>,
-    variables: Vec<(String, String)>,
+pub(crate) struct Job {
+    pub(crate) command: Vec<String>,
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 /// See the module.
@@ -33,17 +33,17 @@ pub(crate) struct HookRunner {
     account: Option<Account>,
     /// Whether the file names any program.
     is_needed: bool,
-    figures: Arc<Figures>,
-    /// By virtual server. One that is here has a hook running, or waits for its turn in `ready`.
+    figures: Arc<HookFigures>,
+    /// By virtual server or the like. One that is here has a hook running, or waits for its turn in `ready`.
     waiting: HashMap<String, VecDeque<Job>>,
-    /// Virtual servers whose next hook may start.
+    /// Those whose next hook may start.
     ready: VecDeque<String>,
     count: usize,
     running: JoinSet<(String, Result<(), String>)>,
 }
 
 impl HookRunner {
-    pub(crate) fn new(account: Option<Account>, is_needed: bool, figures: Arc<Figures>) -> Self {
+    pub(crate) fn new(account: Option<Account>, is_needed: bool, figures: Arc<HookFigures>) -> Self {
         Self {
             account,
             is_needed,
@@ -86,15 +86,21 @@ impl HookRunner {
 
     /// Takes in the hook of a change, if there is one.
     pub(crate) fn tell(&mut self, event: &Event) {
-        let Some(job) = job(event) else { return };
+        if let Some(job) = job(event) {
+            self.add(&event.virtual_server, job);
+        }
+    }
+
+    /// Takes in a hook of somebody, to be run after the others of the same.
+    pub(crate) fn add(&mut self, of: &str, job: Job) {
         if self.count >= WAITING_MAX {
-            self.figures.hooks_dropped.add_one();
-            warn!(virtual_server = event.virtual_server, "too many hooks wait: one is not run");
+            self.figures.dropped.add_one();
+            warn!(of, "too many hooks wait: one is not run");
             return;
         }
         self.count += 1;
-        let queue = self.waiting.entry(event.virtual_server.clone()).or_insert_with(|| {
-            self.ready.push_back(event.virtual_server.clone());
+        let queue = self.waiting.entry(of.to_owned()).or_insert_with(|| {
+            self.ready.push_back(of.to_owned());
             VecDeque::new()
         });
         queue.push_back(job);
@@ -125,10 +131,10 @@ impl HookRunner {
         };
         if let Ok((name, done)) = ended {
             match done {
-                Ok(()) => self.figures.hooks_succeeded.add_one(),
+                Ok(()) => self.figures.succeeded.add_one(),
                 Err(problem) => {
-                    self.figures.hooks_failed.add_one();
-                    warn!(virtual_server = name, "a hook failed: {problem}");
+                    self.figures.failed.add_one();
+                    warn!(of = name, "a hook failed: {problem}");
                 }
             }
             self.ready.push_back(name);
@@ -162,5 +168,5 @@ fn job(event: &Event) -> Option<Job> {
         }
         Change::Weight { .. } | Change::Limit { .. } => return None,
     };
-    (!command.is_empty()).then(|| Job { command: command.clone(), variables })
+    (!command.is_empty()).then(|| Job { command: command.to_vec(), variables })
 }

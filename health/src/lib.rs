@@ -18,6 +18,7 @@ pub mod figures;
 mod hooks;
 pub mod judge;
 pub mod local;
+pub mod notices;
 pub mod overlay;
 mod probe;
 pub mod scripts;

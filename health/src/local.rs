@@ -3,7 +3,7 @@
 
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
@@ -73,6 +73,7 @@ fn has(need: &Need, runner: Option<Account>) -> Result<(), String> {
         }
         Need::Tokens(path) => bearers(path).map(drop),
         Need::Program(path) => program(path, runner),
+        Need::Fifo(path) => fifo(path),
         Need::ProgramOf(path, ..) if !is_root => program(path, runner),
         // Who is not there is said at its own place.
         Need::ProgramOf(path, user, group) => match account_of(user, group.as_deref()) {
@@ -144,6 +145,21 @@ fn group(name: &str) -> Result<u32, String> {
         },
     };
     if known == 0 { Err("it is root's".to_owned()) } else { Ok(known) }
+}
+
+/// Whether there is a FIFO, or a folder for one.
+fn fifo(path: &Path) -> Result<(), String> {
+    match path.symlink_metadata() {
+        Ok(found) if found.file_type().is_fifo() => Ok(()),
+        Ok(_) => Err("it is there and no FIFO".to_owned()),
+        Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
+            match path.parent().map(Path::metadata) {
+                Some(Ok(folder)) if folder.is_dir() => Ok(()),
+                _ => Err("there is no such folder".to_owned()),
+            }
+        }
+        Err(problem) => Err(says(&problem)),
+    }
 }
 
 /// Whether the account may run a program. Lists of access rights (ACL) say more than modes do, so a file or folder that has one

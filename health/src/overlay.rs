@@ -123,6 +123,7 @@ pub fn effective(file: &Config, overlay: &Overlay) -> Config {
         neighbors: file.neighbors.clone(),
         marks: file.marks.clone(),
         vrrp: file.vrrp.clone(),
+        vrrp_groups: file.vrrp_groups.clone(),
     }
 }
 

@@ -17,17 +17,22 @@ use crate::track::Condition;
 pub(crate) struct Group {
     pub(crate) name: String,
     pub(crate) members: Vec<usize>,
+    /// The state that it was last said to be in.
+    pub(crate) told: Option<State>,
 }
 
 impl Group {
-    /// The groups that the instances name.
-    pub(crate) fn all(instances: &[Instance]) -> Vec<Group> {
+    /// The groups that the instances name. `former` ones have been told of.
+    pub(crate) fn all(instances: &[Instance], former: &[Group]) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         for (index, instance) in instances.iter().enumerate() {
             let Some(name) = &instance.settings().group else { continue };
             match groups.iter_mut().find(|group| group.name == *name) {
                 Some(group) => group.members.push(index),
-                None => groups.push(Group { name: name.clone(), members: vec![index] }),
+                None => {
+                    let told = former.iter().find(|group| group.name == *name).and_then(|group| group.told);
+                    groups.push(Group { name: name.clone(), members: vec![index], told });
+                }
             }
         }
         groups

@@ -57,6 +57,15 @@ pub enum Output {
         cause: Cause,
         /// What is down, when the cause is tracking.
         fault: Option<Tracked>,
+        /// Its priority now.
+        priority: u8,
+    },
+    /// All members of a sync group are in one state now.
+    Group {
+        /// Its name.
+        group: String,
+        /// That state.
+        state: State,
     },
     /// A packet was refused.
     Discarded {
@@ -87,6 +96,8 @@ pub struct Router {
     /// By port, family (IPv6 or not) and VRID.
     by_key: HashMap<(usize, bool, u8), usize>,
     discarded: BTreeMap<usize, PortDiscards>,
+    /// All stop: groups do after their members.
+    stops: bool,
 }
 
 impl Router {
@@ -135,7 +146,8 @@ impl Router {
             self.instances.push(instance);
             self.trackers.push(trackers);
         }
-        self.groups = Group::all(&self.instances);
+        let groups = Group::all(&self.instances, &self.groups);
+        self.groups = groups;
         let keys = self.instances.iter().enumerate().map(|(index, i)| (i.settings().key(), index));
         self.by_key = keys.collect();
         self.track(read, now, out);
@@ -265,8 +277,21 @@ impl Router {
 
     /// Stops all instances; masters tell the others.
     pub fn stop(&mut self, now: Micros, out: &mut Vec<Output>) {
+        self.stops = true;
         for index in 0..self.instances.len() {
             self.step(index, Event::Shutdown, now, out);
+        }
+        let stopped = |group: &Group| Output::Group { group: group.name.clone(), state: State::Initialize };
+        out.extend(self.groups.iter().map(stopped));
+    }
+
+    /// Says so if an instance was the last of its group to get into a state.
+    fn tell_group(&mut self, index: usize, state: State, out: &mut Vec<Output>) {
+        let group = self.groups.iter_mut().find(|group| group.members.contains(&index));
+        let Some(group) = group.filter(|group| group.told != Some(state)) else { return };
+        if group.members.iter().all(|member| self.instances[*member].state() == state) {
+            group.told = Some(state);
+            out.push(Output::Group { group: group.name.clone(), state });
         }
     }
 
@@ -274,7 +299,7 @@ impl Router {
         let mut actions = Vec::new();
         let instance = &mut self.instances[index];
         instance.machine.step(event, now, &mut actions);
-        let (mut is_exhausted, mut takes_group_along) = (false, false);
+        let (mut is_exhausted, mut takes_group_along, mut became) = (false, false, None);
         let plan = instance.settings().announce;
         for action in actions {
             match action {
@@ -292,7 +317,9 @@ impl Router {
                     instance.transition(from, to, now);
                     let name = instance.settings().name.clone();
                     let fault = instance.condition.fault.clone().filter(|_| cause == Cause::Tracking);
-                    out.push(Output::Transition { instance: name, from, to, cause, fault });
+                    let priority = instance.priority();
+                    out.push(Output::Transition { instance: name, from, to, cause, fault, priority });
+                    became = Some(to);
                     // A fault of tracking is one of the whole group anyway.
                     takes_group_along = from == State::Master
                         && (to == State::Backup && cause != Cause::Group
@@ -300,6 +327,9 @@ impl Router {
                 }
                 Action::WantsMaster => {}
             }
+        }
+        if let Some(state) = became.filter(|state| *state != State::Initialize && !self.stops) {
+            self.tell_group(index, state, out);
         }
         if takes_group_along {
             self.demote_group(index, now, out);

@@ -317,6 +317,36 @@ fn a_group_waits_for_all_of_its_members() {
     assert_eq!(advertisements(&out).iter().map(|frame| frame[36]).collect::<Vec<_>>(), [100, 0]);
 }
 
+/// The states that groups are said to be in, among those of their members.
+fn told(out: &[Output]) -> String {
+    let letter = |state: &State| state.name().chars().next().unwrap().to_uppercase().to_string();
+    let one = |output: &Output| match output {
+        Output::Transition { instance, to, .. } => Some(format!("{instance}{}", letter(to))),
+        Output::Group { group, state } => Some(format!("{group}{}", letter(state))),
+        _ => None,
+    };
+    out.iter().filter_map(one).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_group_is_told_of_after_its_members() {
+    let (mut router, out) = started([grouped("in", 0, 100), grouped("out", 1, 100), settings4("x", 2, 100)]);
+    assert_eq!(told(&out), "inB outB gB xB");
+    assert_eq!(told(&run(&mut router, 4 * SECOND)), "xM inM outM gM");
+    let mut out = Vec::new();
+    router.receive(0, &advertisement(settings4("b", 2, 200)), Micros(5 * SECOND), &mut out);
+    assert_eq!(told(&out), "inB outB gB");
+    // A group that goes on is not told of again, and one that is taken away never.
+    let setup = |settings| Setup { settings, trackers: Vec::new() };
+    let both = [grouped("in", 0, 100), grouped("out", 1, 100)].map(setup);
+    out.clear();
+    router.configure(both.to_vec(), &mut all_up, Micros(6 * SECOND), &mut out);
+    assert_eq!(told(&out), "xI");
+    out.clear();
+    router.stop(Micros(7 * SECOND), &mut out);
+    assert_eq!(told(&out), "inI outI gI");
+}
+
 #[test]
 fn a_fault_of_one_is_a_fault_of_its_group() {
     let own_link = |settings: Settings| {

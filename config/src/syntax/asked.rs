@@ -11,8 +11,18 @@ use crate::validate::values;
 use crate::{schema, validate};
 
 /// Tables that are written more than once.
-const SEVERAL: [&str; 9] =
-    ["port", "route", "neighbor", "mark", "virtual_server", "real_server", "url", "vrrp", "track"];
+const SEVERAL: [&str; 10] = [
+    "port",
+    "route",
+    "neighbor",
+    "mark",
+    "virtual_server",
+    "real_server",
+    "url",
+    "vrrp",
+    "track",
+    "vrrp_sync_group",
+];
 
 /// The label and the help for a value without straight quotes, where the key takes something else than a text. `None`: it takes one,
 /// or weir does not know it.

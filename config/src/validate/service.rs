@@ -1,17 +1,16 @@
 //! What follows from health, for a virtual server as a whole.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
 
-use super::health::program::command;
+use super::health::program::hook;
 use super::real_servers::{self, Service};
 use super::table::{Table, word};
 use crate::model::RealServer;
 use crate::model::health::{Hooks, OnFail, Passive, Quorum, ServiceHealth, SorryMode};
 use crate::report::Problem;
-use crate::schema::{self, Field, List, OneTable, Tabular, Text, VirtualServer};
+use crate::schema::{self, OneTable, Tabular, VirtualServer};
 
 /// Everything but the checks themselves.
 pub(crate) fn service_health(
@@ -105,10 +104,6 @@ fn sorry_server(
         table.report(Problem::error("a sorry server without weight").at(at, label));
     }
     Some(server)
-}
-
-fn hook(field: &Field<List<Text>>, table: &mut Table<'_>) -> Arc<[String]> {
-    command(field, table).map(|words| words.into_inner().into()).unwrap_or_default()
 }
 
 fn passive(field: &OneTable<schema::Passive>, table: &mut Table<'_>) -> Option<Passive> {

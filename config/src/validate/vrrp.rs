@@ -8,18 +8,20 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
 
 use self::names::{Known, port_index};
 use super::fault::Fault;
+use super::health::program::hook;
 use super::network::Network;
 use super::ports::{self, ReadPort};
 use super::table::{Table, peek, word};
 use super::values::{self, family};
-use crate::model::{Vrrp, VrrpAuthentication, VrrpGarp};
-use crate::report::Problem;
+use crate::model::{Vrrp, VrrpAuthentication, VrrpGarp, VrrpGroup, VrrpHooks};
+use crate::report::{Problem, quoted};
 use crate::schema::{self, Field, List, Number, OneTable, Span, Tabular, Text};
 
 /// Bytes of a version 2 password: the field of the packet.
@@ -78,6 +80,13 @@ pub(crate) fn vrrp(
     let sync_group = table.parsed(&written.sync_group, values::name);
     let checksum = checksum(&written.v3_checksum_as_v2, &version, is_ipv6, table);
     let garp = garp(written, table);
+    let hooks = VrrpHooks {
+        master: hook(&written.notify_master, table),
+        backup: hook(&written.notify_backup, table),
+        fault: hook(&written.notify_fault, table),
+        stop: hook(&written.notify_stop, table),
+        any: hook(&written.notify, table),
+    };
     let track = track::trackers(&written.track, read_ports, &mut taken.known, table);
     if let (Some(port), Some(router)) = (&port, &router) {
         unique_router(taken, *port.get_ref(), is_ipv6, router, table);
@@ -106,7 +115,42 @@ pub(crate) fn vrrp(
         track,
         authentication,
         sequence_file: sequence_file.flatten(),
+        hooks: Arc::new(hooks),
     })
+}
+
+/// The groups that something is told of.
+pub(crate) fn groups(
+    written: &[(&schema::VrrpSyncGroup, Span)],
+    instances: &[Vrrp],
+    problems: &mut Vec<Problem>,
+) -> Vec<VrrpGroup> {
+    let mut first = HashMap::new();
+    let mut groups = Vec::new();
+    for (group, at) in written {
+        let mut table = Table::new(at.clone(), problems);
+        let schema::VrrpSyncGroup { name, notify_master, notify_backup, notify_fault, notify_stop, notify } =
+            group;
+        let hooks = VrrpHooks {
+            master: hook(notify_master, &mut table),
+            backup: hook(notify_backup, &mut table),
+            fault: hook(notify_fault, &mut table),
+            stop: hook(notify_stop, &mut table),
+            any: hook(notify, &mut table),
+        };
+        let Some(name) = table.required_parsed(name, "name", "name = \"g_1\"", values::name) else {
+            continue;
+        };
+        ports::unique(&mut first, Some(&name), "sync group", &mut table);
+        if !instances.iter().any(|instance| instance.sync_group.as_ref() == Some(name.get_ref())) {
+            let problem = Problem::error(format!("unknown sync group {}", quoted(name.get_ref())))
+                .at(name.span(), "no [[vrrp]] has this `sync_group`")
+                .help("write `sync_group` with this name in each [[vrrp]] of the group");
+            table.report(problem);
+        }
+        groups.push(VrrpGroup { name: name.into_inner(), hooks: Arc::new(hooks) });
+    }
+    groups
 }
 
 /// Version 2 by default, as by keepalived, where it will do.

@@ -100,7 +100,7 @@ impl Bench {
             Publish::new(config, &health, macs, fences, workers, (None, &Standing::default())).unwrap();
         let current = publish.shared();
         let (vrrp, vrrp_control, thread) =
-            Vrrp::new(&file, vec![end], &mut punts, &shared, publish.masters());
+            Vrrp::new(&file, vec![end], &mut punts, &shared, (publish.masters(), health.notifier()));
         thread.ordered().expect("the file's own");
         let answer = Arc::new(Mutex::new(Ok(())));
         let theirs = answer.clone();

@@ -446,6 +446,10 @@ families! {
         };
     GAUGE "weir_vrrp_processes" ["process"] "Processes of a name that VRRP tracks."
         |it, to| it.processes.iter().for_each(|(name, count)| to.add(&[name], f64::from(*count)));
+    COUNTER "weir_vrrp_hooks_total" ["result"] "Programs that were told of states of VRRP, by how that went: success, failure, or dropped because too many were waiting."
+        |it, to| it.health.vrrp_hooks.iter().for_each(|(result, count)| to.count(&[result], *count));
+    COUNTER "weir_vrrp_fifo_lines_total" ["result"] "Lines for `vrrp_notify_fifo`: written, or lost because nobody reads or it can't be opened."
+        |it, to| it.health.fifo_lines.iter().for_each(|(result, count)| to.count(&[result], *count));
     GAUGE "weir_vrrp_sequence_file_seconds" [] "For how long the write of a sequence file has been under way, the longest of all; 0 when none is."
         |it, to| to.add(&[], it.sequence_lasts);
     COUNTER "weir_vrrp_fenced_total" [] "Masters that a worker stopped serving by itself because their lease was over."

@@ -156,6 +156,9 @@ pub(crate) struct HealthReading {
     pub(crate) errors: u64,
     /// Hooks that succeeded, failed, and were not run.
     pub(crate) hooks: [(&'static str, u64); 3],
+    pub(crate) vrrp_hooks: [(&'static str, u64); 3],
+    /// Lines for VRRP's FIFO.
+    pub(crate) fifo_lines: [(&'static str, u64); 2],
 }
 
 /// A histogram.
@@ -187,9 +190,18 @@ impl HealthReading {
             crowded: figures.crowded.get(),
             errors: figures.errors.get(),
             hooks: [
-                ("success", figures.hooks_succeeded.get()),
-                ("failure", figures.hooks_failed.get()),
-                ("dropped", figures.hooks_dropped.get()),
+                ("success", figures.hooks.succeeded.get()),
+                ("failure", figures.hooks.failed.get()),
+                ("dropped", figures.hooks.dropped.get()),
+            ],
+            vrrp_hooks: [
+                ("success", figures.vrrp_hooks.succeeded.get()),
+                ("failure", figures.vrrp_hooks.failed.get()),
+                ("dropped", figures.vrrp_hooks.dropped.get() + handle.notices_lost()),
+            ],
+            fifo_lines: [
+                ("written", figures.fifo_written.get()),
+                ("lost", figures.fifo_lost.get() + handle.notices_lost()),
             ],
         }
     }

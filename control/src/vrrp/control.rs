@@ -7,10 +7,9 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 use weir_config::model::{Config, MacAddress};
-use weir_vrrp::router::Setup;
 use weir_vrrp::settings::Mac;
 
-use super::orders::{Orders, VrrpRefusal};
+use super::orders::{Instances, Orders, VrrpRefusal};
 use super::port_end::PortEnd;
 use super::settings::{self, Numbers};
 
@@ -24,7 +23,7 @@ pub(crate) struct VrrpControl {
 
 /// Instances that VRRP's thread is going to take.
 #[must_use]
-pub(crate) struct Prepared(Vec<Setup>);
+pub(crate) struct Prepared(Instances);
 
 impl VrrpControl {
     pub(super) fn new(ports: Arc<[PortEnd]>, orders: Orders) -> Self {
@@ -51,14 +50,14 @@ impl VrrpControl {
 
     pub(super) fn setups(&self, config: &Config, numbers: &Numbers) -> Prepared {
         let macs: Vec<MacAddress> = self.ports.iter().map(|port| port.mac).collect();
-        Prepared(settings::setups(config, &macs, numbers))
+        Prepared(settings::instances(config, &macs, numbers))
     }
 
     /// Has the thread run these instances, and the ports receive what is sent to them. Can't fail: a port that does not take a
     /// virtual MAC is logged, as at the start.
-    pub(crate) fn commit(&mut self, Prepared(setups): Prepared) {
-        setups.iter().for_each(|setup| self.receive(setup.settings.port, setup.settings.mac));
-        self.orders.set_up(setups);
+    pub(crate) fn commit(&mut self, Prepared(instances): Prepared) {
+        instances.setups.iter().for_each(|setup| self.receive(setup.settings.port, setup.settings.mac));
+        self.orders.set_up(instances);
     }
 
     /// Has a port receive an Ethernet address.

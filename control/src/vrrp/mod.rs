@@ -40,6 +40,7 @@ use weir_dataplane::punt::{Channel, Owner, Punt};
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::publish::Masters;
 use weir_health::checker::Quorums;
+use weir_health::notices::Notifier;
 use weir_health::scripts::ScriptListings;
 use weir_vrrp::discard::Discard;
 use weir_vrrp::track::{Reading, Tracked};
@@ -89,13 +90,14 @@ pub(crate) struct Vrrp {
 
 impl Vrrp {
     /// All ends, with the instances of the file, which start when the thread runs. `workers` are the ends of the
-    /// workers' channels, `masters` is where the thread says who is master.
+    /// workers' channels, `masters` is where the thread says who is master, and
+    /// `notifier` where it says what changes.
     pub(crate) fn new(
         config: &Config,
         ports: Vec<PortEnd>,
         workers: &mut [Punt],
         shared: &[Shared],
-        masters: Masters,
+        (masters, notifier): (Masters, Notifier),
     ) -> (Self, VrrpControl, Thread) {
         let ports: Arc<[PortEnd]> = ports.into();
         let (orders, taker) = Orders::new();
@@ -108,6 +110,7 @@ impl Vrrp {
             orders: taker,
             claimed,
             masters,
+            notifier,
             news: news.clone(),
             notes: notes.clone(),
             status: status.clone(),

@@ -6,16 +6,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use weir_config::model::VrrpHooks;
 use weir_vrrp::router::Setup;
 use weir_vrrp::track::{Reading, Tracked};
 
 /// A thread that has not looked for orders for so long hangs. It looks every 50 ms at least, on a busy machine somewhat later.
 const LOOK_MAX: Duration = Duration::from_secs(3);
 
+/// Instances, and the programs that are told of their states and of those of their groups, by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Instances {
+    pub(crate) setups: Vec<Setup>,
+    pub(super) hooks: HashMap<String, Arc<VrrpHooks>>,
+    pub(super) group_hooks: HashMap<String, Arc<VrrpHooks>>,
+}
+
 /// Orders that were not taken yet.
 #[derive(Default)]
 pub(super) struct Wanted {
-    pub(super) setups: Option<Vec<Setup>>,
+    pub(super) setups: Option<Instances>,
     pub(super) readings: Option<HashMap<Tracked, Reading>>,
 }
 
@@ -70,7 +79,7 @@ impl Orders {
     }
 
     /// Wants these instances.
-    pub(super) fn set_up(&self, setups: Vec<Setup>) {
+    pub(super) fn set_up(&self, setups: Instances) {
         self.wanted(|wanted| wanted.setups = Some(setups));
     }
 
@@ -117,11 +126,11 @@ mod tests {
         let later = |millis| begin + Duration::from_millis(millis);
         assert_eq!(orders.are_taken(later(60_000)), Ok(()), "it has not begun");
         let readings = |number| HashMap::from([(Tracked::Port(0), Reading::Number(number))]);
-        orders.set_up(Vec::new());
+        orders.set_up(Instances::default());
         orders.read(readings(1));
         orders.read(readings(2));
         let taken = taker.take(later(1_000));
-        assert_eq!((taken.setups, taken.readings), (Some(Vec::new()), Some(readings(2))));
+        assert_eq!((taken.setups, taken.readings), (Some(Instances::default()), Some(readings(2))));
         let taken = taker.take(later(2_000));
         assert_eq!((taken.setups, taken.readings), (None, None));
         assert_eq!(orders.are_taken(later(4_900)), Ok(()));

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::orders::Instances;
 use weir_config::model::{Config, MacAddress, Port, Vrrp, VrrpAuthentication, VrrpTrack, VrrpTracked};
 use weir_dataplane::snapshot::virtual_router::RouterKey;
 use weir_vrrp::auth::{Authentication, password};
@@ -13,6 +14,17 @@ use weir_vrrp::track::{Effect, Tracked, Tracker};
 
 /// The numbers that authentication headers go on with, by instance. What is not there is 0.
 pub(crate) type Numbers = HashMap<RouterKey, u32>;
+
+/// The instances of a file with their programs; the rest is as for [`setups`].
+pub(super) fn instances(config: &Config, macs: &[MacAddress], numbers: &Numbers) -> Instances {
+    let hooks = config.vrrp.iter().map(|vrrp| (vrrp.name.clone(), vrrp.hooks.clone()));
+    let group_hooks = config.vrrp_groups.iter().map(|group| (group.name.clone(), group.hooks.clone()));
+    Instances {
+        setups: setups(config, macs, numbers),
+        hooks: hooks.collect(),
+        group_hooks: group_hooks.collect(),
+    }
+}
 
 /// The instances of a file; `macs` by port number, `numbers` for those that are new.
 pub(crate) fn setups(config: &Config, macs: &[MacAddress], numbers: &Numbers) -> Vec<Setup> {

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use weir_dataplane::punt::Channel;
 use weir_dataplane::snapshot::publish::Masters;
 use weir_dataplane::snapshot::virtual_router::{Fence, RouterKey};
+use weir_health::notices::{self, Kind, Notice, Notifier};
 use weir_vrrp::instance::Instance;
 use weir_vrrp::machine::State;
 use weir_vrrp::router::{Output, Router};
@@ -21,7 +22,7 @@ use weir_vrrp::time::Micros;
 use weir_vrrp::track::{Reading, Tracked};
 
 use super::messages::{Claim, Note};
-use super::orders::{Taker, Wanted};
+use super::orders::{Instances, Taker, Wanted};
 use super::status::{Status, key_of};
 use crate::flags::Flags;
 use crate::threads::Pulse;
@@ -57,6 +58,8 @@ pub(super) struct Ends {
     pub(super) orders: Taker,
     pub(super) claimed: Receiver<Claim>,
     pub(super) masters: Masters,
+    /// Is told of every state.
+    pub(super) notifier: Notifier,
     /// Has control look at the notes.
     pub(super) news: Arc<Notify>,
     pub(super) notes: Arc<ArrayQueue<Note>>,
@@ -73,6 +76,10 @@ pub(crate) struct Thread {
     router: Router,
     begin: Instant,
     readings: HashMap<Tracked, Reading>,
+    /// What the instances of now are told by, and those of before the last reload.
+    hooks: [Instances; 2],
+    /// All stop, since weir does.
+    resigns: bool,
     /// The data plane does not know yet who is master now.
     owes_masters: bool,
     /// The data plane goes on serving those that were master, until the end.
@@ -99,6 +106,8 @@ impl Thread {
             router: Router::new(),
             begin: Instant::now(),
             readings: HashMap::new(),
+            hooks: Default::default(),
+            resigns: false,
             owes_masters: false,
             lingers: false,
             announcements: VecDeque::new(),
@@ -214,7 +223,11 @@ impl Thread {
         let are_new = readings.is_some();
         self.readings = readings.unwrap_or_else(|| std::mem::take(&mut self.readings));
         let readings = &self.readings;
-        if let Some(setups) = setups {
+        if let Some(mut instances) = setups {
+            let setups = std::mem::take(&mut instances.setups);
+            // Those that are gone are told as well.
+            self.hooks.swap(0, 1);
+            self.hooks[0] = instances;
             self.router.configure(setups, &mut |tracked| read(readings, tracked), now, out);
         } else if are_new {
             self.router.track(&mut |tracked| read(readings, tracked), now, out);
@@ -231,7 +244,9 @@ impl Thread {
                 // The worker knows where a unicast peer is, or finds it out.
                 Output::Advertise { port, frame, .. } => self.send(port, &frame),
                 Output::Announce { port, frame } => self.announcements.push_back((port, frame)),
-                Output::Transition { instance, from, to, cause, fault } => {
+                Output::Group { group, state } => self.tell(Kind::Group, &group, state, 0),
+                Output::Transition { instance, from, to, cause, fault, priority } => {
+                    self.tell(Kind::Instance, &instance, to, priority);
                     self.note(Note::Transition { instance, from, to, cause, fault });
                 }
                 Output::Discarded { port, instance, source, reason } => {
@@ -249,6 +264,23 @@ impl Thread {
             self.show(now);
             self.ends.news.notify_one();
         }
+    }
+
+    /// Has programs and the FIFO hear of a state.
+    fn tell(&self, kind: Kind, name: &str, state: State, priority: u8) {
+        let state = match state {
+            State::Master => notices::State::Master,
+            State::Backup => notices::State::Backup,
+            State::Fault => notices::State::Fault,
+            State::Initialize if self.resigns => notices::State::Stop,
+            State::Initialize => notices::State::Gone,
+        };
+        let of = |instances: &Instances| match kind {
+            Kind::Instance => instances.hooks.get(name).cloned(),
+            Kind::Group => instances.group_hooks.get(name).cloned(),
+        };
+        let hooks = self.hooks.iter().find_map(of).unwrap_or_default();
+        self.ends.notifier.tell(Notice { kind, name: name.to_owned(), state, priority, hooks });
     }
 
     fn masters(&self) -> impl Iterator<Item = &Instance> {
@@ -317,6 +349,7 @@ impl Thread {
                 fence.renew(settings.is_ipv6(), settings.virtual_router_id, until);
             }
         }
+        self.resigns = true;
         let mut out = Vec::new();
         self.router.stop(now, &mut out);
         self.announcements.clear();
@@ -333,7 +366,7 @@ impl Thread {
 impl Thread {
     /// The instances that it is to run from now on, if it was told others.
     pub(crate) fn ordered(&self) -> Option<Vec<weir_vrrp::router::Setup>> {
-        self.ends.orders.take(Instant::now()).setups
+        self.ends.orders.take(Instant::now()).setups.map(|instances| instances.setups)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Programs that checks and hooks run.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use toml::Spanned;
 
@@ -15,6 +16,11 @@ const ARGUMENTS_MAX: usize = 64;
 /// A program with its arguments. `None`: not written, or not one.
 pub(crate) fn command(field: &Field<List<Text>>, table: &mut Table<'_>) -> Option<Spanned<Vec<String>>> {
     command_of(field, None, table)
+}
+
+/// A program that is told of something; an empty one is none.
+pub(crate) fn hook(field: &Field<List<Text>>, table: &mut Table<'_>) -> Arc<[String]> {
+    command(field, table).map(|words| words.into_inner().into()).unwrap_or_default()
 }
 
 /// The same for a program that runs as this user and group instead of those of `[health]`.
