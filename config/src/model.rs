@@ -663,6 +663,8 @@ pub struct RealServer {
     pub agent: Option<Arc<Agent>>,
     /// A file of the director that holds its weight.
     pub weight_file: Option<PathBuf>,
+    /// Programs that are told when it comes up or goes down, instead of the virtual server's.
+    pub hooks: Option<Arc<health::ServerHooks>>,
 }
 
 impl RealServer {

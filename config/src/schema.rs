@@ -285,6 +285,8 @@ pub(crate) struct RealServer {
     pub(crate) on_fail: Field<Text>,
     pub(crate) agent: OneTable<Agent>,
     pub(crate) weight_file: Field<Text>,
+    pub(crate) notify_up: Field<List<Text>>,
+    pub(crate) notify_down: Field<List<Text>>,
 }
 
 /// `[[vrrp]]`
@@ -372,6 +374,6 @@ mod tests {
     #[test]
     fn a_key_that_is_not_there_takes_a_pointer_s_room() {
         assert_eq!(size_of::<SeveralTables<HealthCheck>>(), size_of::<usize>());
-        assert_eq!(size_of::<RealServer>(), 13 * size_of::<usize>());
+        assert_eq!(size_of::<RealServer>(), 15 * size_of::<usize>());
     }
 }

@@ -531,6 +531,7 @@ fn has_programs(server: &VirtualServer) -> bool {
     let Hooks { up, down, quorum_up, quorum_down } = &server.health.hooks;
     let mut checks = server.real_servers.iter().flat_map(|real| &real.health_checks);
     [up, down, quorum_up, quorum_down].iter().any(|hook| !hook.is_empty())
+        || server.real_servers.iter().any(|real| real.hooks.is_some())
         || checks.any(|check| matches!(check.probe, Probe::Exec { .. }))
 }
 

@@ -178,5 +178,6 @@ fn bare(real: &RealServer, weight: u16, limit: Limit) -> RealServer {
         on_fail: OnFail::default(),
         agent: None,
         weight_file: None,
+        hooks: None,
     }
 }

@@ -357,6 +357,15 @@ pub struct Hooks {
     pub quorum_down: Arc<[String]>,
 }
 
+/// `notify_up` and `notify_down` of one real server; one that is empty is the virtual server's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServerHooks {
+    /// It came up.
+    pub up: Arc<[String]>,
+    /// It went down.
+    pub down: Arc<[String]>,
+}
+
 /// `[virtual_server.passive]`: ejects real servers that leave clients' connections unanswered. NAT only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passive {

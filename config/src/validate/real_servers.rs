@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
+use super::health::program::hook;
 use super::network::Network;
 use super::table::{Table, tables, word};
 use super::{health, values};
-use crate::model::health::{Agent, HealthCheck, OnFail};
+use crate::model::health::{Agent, HealthCheck, OnFail, ServerHooks};
 use crate::model::{Family, Forwarding, RealServer, Tunnel, TunnelChecksum};
 use crate::report::Problem;
 use crate::schema::{self, Field, Integer, Span, Tables, Text};
@@ -99,6 +100,8 @@ fn real_server(
         on_fail,
         agent,
         weight_file,
+        notify_up,
+        notify_down,
     } = written;
     let address = table.required_parsed(address, "address", "address = \"10.0.0.11\"", values::routable_host);
     let forwarding = self::forwarding(forwarding, service.forwarding, table);
@@ -112,6 +115,7 @@ fn real_server(
     let on_fail = health::on_fail(on_fail, service.on_fail, table);
     let agent = health::agent(agent, table).or_else(|| service.agent.clone());
     let weight_file = table.parsed(weight_file, health::file);
+    let hooks = ServerHooks { up: hook(notify_up, table), down: hook(notify_down, table) };
     let address = address?;
     if knows_port {
         checks_have_ports(&health_checks, *port.get_ref(), &address, table);
@@ -141,6 +145,7 @@ fn real_server(
         on_fail,
         agent,
         weight_file: weight_file.map(Spanned::into_inner),
+        hooks: (hooks != ServerHooks::default()).then(|| Arc::new(hooks)),
     })
 }
 

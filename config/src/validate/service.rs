@@ -80,10 +80,12 @@ fn sorry_server(
 ) -> Option<RealServer> {
     let (Tabular(written), at) = table.value(field)?;
     let mut table = table.inner(at);
-    let idle: [(&str, Option<_>); 4] = [
+    let idle: [(&str, Option<_>); 6] = [
         ("health_check", written.health_check.as_deref().map(Spanned::span)),
         ("agent", written.agent.as_deref().map(Spanned::span)),
         ("weight_file", written.weight_file.as_deref().map(Spanned::span)),
+        ("notify_up", written.notify_up.as_deref().map(Spanned::span)),
+        ("notify_down", written.notify_down.as_deref().map(Spanned::span)),
         ("on_fail", written.on_fail.as_deref().map(Spanned::span)),
     ];
     for (key, span) in idle {
@@ -97,6 +99,7 @@ fn sorry_server(
     let mut server = real_servers::alone(written, service, &mut table)?;
     server.health_checks.clear();
     server.agent = None;
+    server.hooks = None;
     server.on_fail = OnFail::default();
     if server.weight == 0 {
         let label = "the sorry server would get no connections";

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
-use weir_config::model::health::{Hooks, ServiceHealth};
+use weir_config::model::health::{Hooks, ServerHooks, ServiceHealth};
 use weir_config::model::{Config, Identity};
 
 use crate::overlay::{Limit, Overlay, ServiceStanding, Weight};
@@ -449,5 +449,18 @@ impl Judge {
 impl Event {
     fn new(name: &str, health: &Arc<ServiceHealth>, after: Duration, change: Change) -> Self {
         Self { virtual_server: name.to_owned(), hooks: health.hooks.clone(), change, after }
+    }
+
+    /// With the hooks of the real server that it is about, where it has some.
+    fn told_by(mut self, own: Option<&ServerHooks>) -> Self {
+        if let Some(ServerHooks { up, down }) = own {
+            if !up.is_empty() {
+                self.hooks.up = up.clone();
+            }
+            if !down.is_empty() {
+                self.hooks.down = down.clone();
+            }
+        }
+        self
     }
 }

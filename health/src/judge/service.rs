@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use weir_config::model::health::ServiceHealth;
+use weir_config::model::health::{ServerHooks, ServiceHealth};
 use weir_config::model::{Identity, RealServer, VirtualServer};
 
 use super::listing::{CheckListing, ServerListing, ServiceListing};
@@ -33,6 +33,8 @@ pub(super) struct Member {
     pub(super) port: u16,
     /// Its weight in the file.
     configured: u16,
+    /// Told of it instead of those of all.
+    hooks: Option<Arc<ServerHooks>>,
     /// Numbers of its targets: checks, agent, file.
     pub(super) targets: Vec<usize>,
     pub(super) is_up: bool,
@@ -65,7 +67,13 @@ impl Service {
             .map(|member| ((member.address, member.port), member))
             .collect();
         let members = file.real_servers.iter().map(|real| match before.remove(&(real.address, real.port)) {
-            Some(old) => Member { configured: real.weight, targets: Vec::new(), is_known: true, ..old },
+            Some(old) => Member {
+                configured: real.weight,
+                hooks: real.hooks.clone(),
+                targets: Vec::new(),
+                is_known: true,
+                ..old
+            },
             None => Member::new(real, now),
         });
         Self {
@@ -128,7 +136,8 @@ impl Service {
         if member.is_up != down.is_none() {
             member.is_up = down.is_none();
             let change = Change::Server { server, is_up: member.is_up, reason: reason.clone() };
-            events.push(Event::new(&self.name, &self.health, now.saturating_sub(member.since), change));
+            let after = now.saturating_sub(member.since);
+            events.push(Event::new(&self.name, &self.health, after, change).told_by(member.hooks.as_deref()));
             member.since = now;
         }
         member.reason = reason;
@@ -205,7 +214,8 @@ impl Service {
         for member in self.members.iter().filter(|member| member.is_up) {
             let server = SocketAddr::new(member.address, member.port);
             let change = Change::Server { server, is_up: false, reason: "weir stops".to_owned() };
-            events.push(Event::new(&self.name, &self.health, now.saturating_sub(member.since), change));
+            let after = now.saturating_sub(member.since);
+            events.push(Event::new(&self.name, &self.health, after, change).told_by(member.hooks.as_deref()));
         }
         if self.has_quorum {
             let (weight, quorum) = (0, self.health.quorum.weight);
@@ -260,6 +270,7 @@ impl Member {
             address: real.address,
             port: real.port,
             configured: real.weight,
+            hooks: real.hooks.clone(),
             targets: Vec::new(),
             is_up: true,
             weight: Weight::Configured,

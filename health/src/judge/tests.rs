@@ -175,6 +175,32 @@ fn a_dead_server_leaves_every_virtual_server_after_fall_failures_and_returns_aft
 }
 
 #[test]
+fn a_real_server_s_own_hooks_stand_in_for_those_of_all() {
+    let all = "[[virtual_server]]\nnotify_up = [\"/all\"]\nnotify_down = [\"/all\"]\n";
+    let own = "address = \"10.0.0.11\"\nnotify_down = [\"/own\", \"x\"]\n";
+    let text = SHARED.replacen("[[virtual_server]]\n", all, 1).replacen("address = \"10.0.0.11\"\n", own, 1);
+    let mut bench = Bench::new(&text);
+    bench.run_until(4.5);
+    bench.kill("10.0.0.11:80");
+    bench.kill("10.0.0.12:80");
+    bench.run_until(10.0);
+    let mut told = |is_up: bool| {
+        let hook = |event: Event| {
+            let hooks = if is_up { event.hooks.up } else { event.hooks.down };
+            matches!(event.change, Change::Server { .. })
+                .then(|| format!("{}{}", event.virtual_server, hooks.join(" ")))
+        };
+        let mut told: Vec<String> = bench.events.drain(..).filter_map(hook).collect();
+        told.sort();
+        bench.dead.clear();
+        bench.run_until(20.0);
+        told
+    };
+    assert_eq!(told(false), ["admin", "web/all", "web/own x"]);
+    assert_eq!(told(true), ["admin", "web/all", "web/all"]);
+}
+
+#[test]
 fn a_check_that_can_not_be_made_changes_no_verdict_and_breaks_no_row() {
     let mut bench = Bench::new(SHARED);
     bench.run_until(4.5);
