@@ -700,8 +700,12 @@ pub struct Vrrp {
     pub startup_delay: Duration,
     /// 00:00:5e:00:01:{VRID} (or -02-) instead of the port's MAC.
     pub virtual_mac: bool,
-    /// The virtual addresses.
+    /// The virtual addresses: those that are advertised, then those that are not.
     pub addresses: Vec<IpAddr>,
+    /// How many of them are not.
+    pub excluded: usize,
+    /// Where advertisements come from; `None`: where the port's addresses say.
+    pub source_address: Option<IpAddr>,
     /// Advertisements go to these instead of the multicast group.
     pub unicast_peers: Vec<IpAddr>,
     /// The least TTL or hop limit of what they send, 0 to 255.
@@ -773,6 +777,8 @@ pub struct VrrpGarp {
     pub lower_prio_delay: Duration,
     /// As `master_repeat`, after that.
     pub lower_prio_repeat: u8,
+    /// Between two announcements, up to 60 s; zero: none but what a ring needs.
+    pub interval: Duration,
 }
 
 /// `[[vrrp.track]]`

@@ -256,10 +256,11 @@ fn vips(file: &File) -> HashMap<IpAddr, Span> {
         }
     }
     for (instance, _) in peeked(&file.vrrp) {
-        let list = peek(&instance.addresses).map(|(list, _)| list.0.as_slice()).unwrap_or_default();
-        for address in list {
+        let lists = [&instance.addresses, &instance.excluded_addresses];
+        for address in lists.into_iter().filter_map(peek).flat_map(|(list, _)| &list.0) {
             if let Ok(text) = &address.get_ref().0 {
-                add(text.0.parse().ok(), address.span());
+                let host = text.0.split_once('/').map_or(&text.0[..], |(host, _)| host);
+                add(host.parse().ok(), address.span());
             }
         }
     }

@@ -134,6 +134,16 @@ fn vrrp_defaults_follow_the_family() {
     assert_eq!(v4.advertisement_interval, Duration::from_secs(2));
     assert_eq!(v4.preempt_delay, Duration::from_millis(30_500));
     assert_eq!(v4.authentication, Some(VrrpAuthentication::Ah("eightbyt".into())));
+    let addresses: Vec<String> = v4.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!((addresses.join(" "), v4.excluded), ("10.0.0.100 10.0.0.101 10.0.0.102 10.0.0.103".into(), 2));
+    assert_eq!(
+        (v4.source_address, v4.garp.interval),
+        (Some([10, 0, 0, 2].into()), Duration::from_millis(100))
+    );
+    assert_eq!(
+        (v6.source_address, v6.garp.interval),
+        (Some("fe80::77".parse().unwrap()), Duration::from_millis(10))
+    );
     assert_eq!((v6.version, v6.priority, v6.virtual_mac, v6.preempt), (3, 100, true, true));
     assert_eq!(v6.advertisement_interval, Duration::from_millis(70));
     assert_eq!((owner.version, owner.priority), (2, 255));

@@ -97,9 +97,13 @@ impl Announcer {
         }
         let Some(burst) = self.burst.as_mut().filter(|burst| now >= burst.due) else { return &[] };
         let from = burst.next.min(addresses.len());
-        let to = (from + BATCH).min(addresses.len());
+        let (batch, pause) = match plan.interval.is_zero() {
+            true => (BATCH, BATCH_PAUSE),
+            false => (1, plan.interval),
+        };
+        let to = (from + batch).min(addresses.len());
         burst.next = to;
-        burst.due = now + BATCH_PAUSE;
+        burst.due = now + pause;
         if to == addresses.len() {
             burst.next = 0;
             burst.rounds = burst.rounds.saturating_sub(1);
@@ -143,6 +147,18 @@ mod tests {
         assert!(sent.iter().all(|(_, n)| *n <= BATCH));
         assert_eq!(sent.iter().map(|(_, n)| n).sum::<usize>(), 510);
         assert_eq!(sent.last().unwrap().0, 31);
+    }
+
+    #[test]
+    fn an_interval_keeps_announcements_apart() {
+        let plan = Announce {
+            repeat: 2,
+            delay: Duration::ZERO,
+            interval: Duration::from_millis(100),
+            ..Announce::default()
+        };
+        let sent = schedule(&plan, 3, 10_000);
+        assert_eq!(sent, [(0, 1), (100, 1), (200, 1), (300, 1), (400, 1), (500, 1)]);
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl Instance {
             virtual_router_id: self.settings.virtual_router_id,
             priority,
             interval: self.settings.interval,
-            addresses: &self.settings.addresses,
+            addresses: self.settings.advertised(),
             authentication: authentication.field(),
         };
         let message = advertisement.encode(source, destination, self.settings.checksum);

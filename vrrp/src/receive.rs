@@ -67,7 +67,7 @@ pub(crate) fn judge(
         return Err(Discard::Owner);
     }
     let mut listed: Vec<_> = message.addresses().collect();
-    let mut ours = settings.addresses.clone();
+    let mut ours = settings.advertised().to_vec();
     listed.sort_unstable();
     ours.sort_unstable();
     let heard = Heard { priority: message.priority(), from: packet.source, interval };

@@ -34,8 +34,10 @@ pub struct Settings {
     /// For how long it listens at least before it becomes master, from its start and from the moment its fault was
     /// mended: ports of switches may be deaf at first. It ends with the first advertisement that is accepted.
     pub startup_delay: Duration,
-    /// Virtual addresses, all of one family; at least one.
+    /// Virtual addresses, all of one family: at least one that is advertised, then those that are not.
     pub addresses: Vec<IpAddr>,
+    /// How many of them are not advertised.
+    pub excluded: usize,
     /// Where advertisements go instead of the group.
     pub unicast_peers: Vec<IpAddr>,
     /// The least TTL or hop limit of an advertisement from one of them.
@@ -74,6 +76,8 @@ pub struct Announce {
     pub lower_priority_repeat: u8,
     /// As `delay`, after that.
     pub lower_priority_delay: Duration,
+    /// Between two announcements; zero: a few are sent at a time.
+    pub interval: Duration,
 }
 
 impl Default for Announce {
@@ -85,6 +89,7 @@ impl Default for Announce {
             refresh_repeat: 1,
             lower_priority_repeat: 5,
             lower_priority_delay: Duration::from_secs(5),
+            interval: Duration::ZERO,
         }
     }
 }
@@ -93,6 +98,11 @@ impl Settings {
     /// Whether it is one of IPv6.
     pub fn is_ipv6(&self) -> bool {
         self.source.is_ipv6()
+    }
+
+    /// The addresses that stand in advertisements.
+    pub fn advertised(&self) -> &[IpAddr] {
+        &self.addresses[..self.addresses.len().saturating_sub(self.excluded)]
     }
 
     /// What tells it from all others: port, family (IPv6 or not) and VRID. Its name is a label.

@@ -317,6 +317,23 @@ fn a_group_waits_for_all_of_its_members() {
     assert_eq!(advertisements(&out).iter().map(|frame| frame[36]).collect::<Vec<_>>(), [100, 0]);
 }
 
+#[test]
+fn excluded_addresses_are_announced_and_not_advertised() {
+    let extra = "192.168.200.18".parse().unwrap();
+    let mut settings = settings4("a", 1, 100);
+    settings.addresses.push(extra);
+    settings.excluded = 1;
+    let (mut router, _) = started([settings.clone()]);
+    let out = run(&mut router, 4 * SECOND);
+    assert_eq!(advertisements(&out)[0], advertisement(settings4("a", 1, 100)));
+    let announced = out.iter().filter(|output| matches!(output, Output::Announce { .. })).count();
+    assert_eq!(announced, 2, "both");
+    // Nor are they missed in what others advertise.
+    let mut out = Vec::new();
+    router.receive(0, &advertisement(settings4("b", 2, 200)), Micros(4 * SECOND), &mut out);
+    assert!(!out.iter().any(|output| matches!(output, Output::AddressMismatch { .. })), "{out:?}");
+}
+
 /// The states that groups are said to be in, among those of their members.
 fn told(out: &[Output]) -> String {
     let letter = |state: &State| state.name().chars().next().unwrap().to_uppercase().to_string();
@@ -330,7 +347,11 @@ fn told(out: &[Output]) -> String {
 
 #[test]
 fn a_group_is_told_of_after_its_members() {
-    let (mut router, out) = started([grouped("in", 0, 100), grouped("out", 1, 100), settings4("x", 2, 100)]);
+    let (mut router, out) = started([
+        grouped("in", 0, 100),
+        grouped("out", 1, 100),
+        Settings { port: 2, ..settings4("x", 1, 100) },
+    ]);
     assert_eq!(told(&out), "inB outB gB xB");
     assert_eq!(told(&run(&mut router, 4 * SECOND)), "xM inM outM gM");
     let mut out = Vec::new();

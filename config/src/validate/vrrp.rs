@@ -30,6 +30,9 @@ const PASSWORD_BYTES: usize = 8;
 /// Addresses of an instance: the packet counts them in one byte.
 const ADDRESSES_MAX: usize = 255;
 
+/// Addresses of an instance that are not advertised: each is announced by itself.
+const EXCLUDED_MAX: usize = 4096;
+
 /// Priority of the router that has the addresses as its own.
 const OWNER: u8 = 255;
 
@@ -66,7 +69,9 @@ pub(crate) fn vrrp(
     let router =
         table.required_integer::<u8>(&written.virtual_router_id, "virtual_router_id", 1..=255, example);
     let priority = table.integer(&written.priority, "priority", 1..=255, 100);
-    let addresses = addresses(&written.addresses, *priority.get_ref(), network, taken, table);
+    let mut addresses = addresses(&written.addresses, *priority.get_ref(), network, taken, table);
+    let excluded =
+        excluded(&written.excluded_addresses, &addresses, *priority.get_ref(), network, taken, table);
     let is_ipv6 = addresses.first().is_some_and(|first| first.get_ref().is_ipv6());
     let version = version(&written.version, is_ipv6, table);
     let timing = timing(written, *priority.get_ref(), *version.get_ref(), table);
@@ -79,7 +84,7 @@ pub(crate) fn vrrp(
     let accept = table.boolean(&written.accept, true);
     let sync_group = table.parsed(&written.sync_group, values::name);
     let checksum = checksum(&written.v3_checksum_as_v2, &version, is_ipv6, table);
-    let garp = garp(written, table);
+    let garp = garp(written, is_ipv6, table);
     let hooks = VrrpHooks {
         master: hook(&written.notify_master, table),
         backup: hook(&written.notify_backup, table),
@@ -88,11 +93,15 @@ pub(crate) fn vrrp(
         any: hook(&written.notify, table),
     };
     let track = track::trackers(&written.track, read_ports, &mut taken.known, table);
+    let is_multicast = unicast_peers.is_empty();
+    let source_address = source_address(&written.source_address, (is_ipv6, is_multicast), read_port, table);
     if let (Some(port), Some(router)) = (&port, &router) {
         unique_router(taken, *port.get_ref(), is_ipv6, router, table);
         source(port, &read_ports[*port.get_ref()], is_ipv6, table);
     }
     let ((name, port), router) = name.zip(port).zip(router)?;
+    let excluded_count = excluded.len();
+    addresses.extend(excluded);
     Some(Vrrp {
         name: name.into_inner(),
         port: port.into_inner(),
@@ -105,6 +114,8 @@ pub(crate) fn vrrp(
         startup_delay: timing.startup_delay,
         virtual_mac: virtual_mac.into_inner(),
         addresses: addresses.into_iter().map(Spanned::into_inner).collect(),
+        excluded: excluded_count,
+        source_address,
         unicast_peers,
         ttl_min: *ttls.start(),
         ttl_max: *ttls.end(),
@@ -211,11 +222,7 @@ fn addresses(
         }
         None => return Vec::new(),
     };
-    let addresses = table.list(field, values::host);
-    for address in &addresses {
-        unique_address(taken, address, table);
-        ownership(address, priority, network, table);
-    }
+    let addresses = own_addresses(field, priority, network, taken, table);
     let first = addresses.first();
     for odd in
         addresses.iter().filter(|a| first.is_some_and(|f| f.get_ref().is_ipv4() != a.get_ref().is_ipv4()))
@@ -235,6 +242,107 @@ fn addresses(
         table.report(problem);
     }
     addresses
+}
+
+/// Those of one list, with what each must be.
+fn own_addresses(
+    field: &Field<List<Text>>,
+    priority: u8,
+    network: &Network,
+    taken: &mut Taken,
+    table: &mut Table<'_>,
+) -> Vec<Spanned<IpAddr>> {
+    let mut addresses = Vec::new();
+    for read in table.list(field, virtual_address) {
+        let (address, prefix) = *read.get_ref();
+        let address = Spanned::new(read.span(), address);
+        unique_address(taken, &address, table);
+        ownership(&address, priority, network, table);
+        if prefix.is_some()
+            && !values::is_link_local_v6(*address.get_ref())
+            && network.is_elsewhere(*address.get_ref())
+        {
+            let problem = Problem::warning("this prefix length connects no network")
+                .at(read.span(), "no port is in the network of this address")
+                .help("an address of VRRP's brings no network along: give the port an address in it, or leave the length out");
+            table.report(problem);
+        }
+        addresses.push(address);
+    }
+    addresses
+}
+
+/// An address, with a prefix length as keepalived's files have it. A whole one is none.
+fn virtual_address(text: &str) -> Result<(IpAddr, Option<u8>), Fault> {
+    let Some((host, length)) = text.split_once('/') else { return Ok((values::host(text)?, None)) };
+    let address = values::host(host)?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let plain = length.bytes().all(|byte| byte.is_ascii_digit());
+    match length.parse::<u8>() {
+        Ok(length) if plain && (1..=longest).contains(&length) => {
+            Ok((address, Some(length).filter(|length| *length < longest)))
+        }
+        _ => Err(Fault::new(
+            format!("invalid prefix length {}", quoted(length)),
+            format!("must be 1 to {longest}"),
+        )),
+    }
+}
+
+/// Addresses that are moved along and not advertised.
+fn excluded(
+    field: &Field<List<Text>>,
+    advertised: &[Spanned<IpAddr>],
+    priority: u8,
+    network: &Network,
+    taken: &mut Taken,
+    table: &mut Table<'_>,
+) -> Vec<Spanned<IpAddr>> {
+    let mut addresses = own_addresses(field, priority, network, taken, table);
+    if let Some(more) = addresses.get(EXCLUDED_MAX) {
+        let label = format!("{} of them; at most {EXCLUDED_MAX}", addresses.len());
+        table.report(Problem::error("too many excluded addresses").at(more.span(), label));
+        addresses.truncate(EXCLUDED_MAX);
+    }
+    let Some(first) = advertised.first() else { return addresses };
+    for odd in addresses.iter().filter(|it| it.get_ref().is_ipv4() != first.get_ref().is_ipv4()) {
+        let problem = Problem::error("addresses of both families in one instance")
+            .at(odd.span(), format!("`addresses` are not {}", family(*odd.get_ref())))
+            .help("write a [[vrrp]] of this family, and the same `sync_group` in both");
+        table.report(problem);
+    }
+    addresses
+}
+
+/// Where advertisements come from.
+fn source_address(
+    field: &Field<Text>,
+    (is_ipv6, is_multicast): (bool, bool),
+    port: Option<&ReadPort>,
+    table: &mut Table<'_>,
+) -> Option<IpAddr> {
+    let source = table.parsed(field, values::host)?;
+    let address = *source.get_ref();
+    let is_own = port.is_none_or(|port| {
+        !port.complete || port.addresses.iter().any(|own| own.get_ref().addr() == address)
+    });
+    let needs_link_local = is_ipv6 && is_multicast;
+    let problem = if address.is_ipv6() != is_ipv6 {
+        let label = format!("the virtual addresses are not {}", family(address));
+        Problem::error("address families differ").at(source.span(), label)
+    } else if needs_link_local && !values::is_link_local_v6(address) {
+        Problem::error("not a link-local address")
+            .at(source.span(), "RFC 9568: advertisements to the group of IPv6 come from a link-local address")
+            .help("write such as \"fe80::2\", or remove the line")
+    } else if !is_own && !needs_link_local {
+        Problem::error("the source is not an address of the port")
+            .at(source.span(), "the instance's port does not have it")
+            .help("add it to the `addresses` of the [[port]]")
+    } else {
+        return Some(address);
+    };
+    table.report(problem);
+    None
 }
 
 fn unique_address(taken: &mut Taken, address: &Spanned<IpAddr>, table: &mut Table<'_>) {
@@ -493,7 +601,7 @@ fn checksum(
     as_v2.into_inner()
 }
 
-fn garp(written: &schema::Vrrp, table: &mut Table<'_>) -> VrrpGarp {
+fn garp(written: &schema::Vrrp, is_ipv6: bool, table: &mut Table<'_>) -> VrrpGarp {
     let delay = table.seconds(&written.garp_master_delay, "garp_master_delay", 0.0..=1000.0, 5.0);
     let delay = delay.into_inner();
     let repeat = table.integer(&written.garp_master_repeat, "garp_master_repeat", 0..=60, 5).into_inner();
@@ -504,7 +612,19 @@ fn garp(written: &schema::Vrrp, table: &mut Table<'_>) -> VrrpGarp {
     let lower_delay = table.seconds(lower_delay, "garp_lower_prio_delay", 0.0..=1000.0, delay);
     let lower_repeat = &written.garp_lower_prio_repeat;
     let lower_repeat = table.integer(lower_repeat, "garp_lower_prio_repeat", 0..=60, repeat);
+    let intervals = [("garp_interval", &written.garp_interval), ("gna_interval", &written.gna_interval)];
+    let [of_ipv4, of_ipv6] = intervals.map(|(key, field)| {
+        let interval = table.seconds(field, key, 0.0..=60.0, 0.0);
+        if field.is_some() && is_ipv6 != (key == "gna_interval") {
+            let label =
+                format!("the addresses of this instance are {}", if is_ipv6 { "IPv6" } else { "IPv4" });
+            let problem = Problem::warning(format!("`{key}` has no effect")).at(interval.span(), label);
+            table.report(problem.help("remove the line"));
+        }
+        Duration::from_secs_f64(interval.into_inner())
+    });
     VrrpGarp {
+        interval: if is_ipv6 { of_ipv6 } else { of_ipv4 },
         master_delay: Duration::from_secs_f64(delay),
         master_repeat: repeat,
         master_refresh: Duration::from_secs_f64(refresh.into_inner()),

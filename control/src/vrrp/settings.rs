@@ -47,13 +47,14 @@ fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress, first_sequence: u32) -> Setu
         preempt_delay: vrrp.preempt_delay,
         startup_delay: vrrp.startup_delay,
         addresses: vrrp.addresses.clone(),
+        excluded: vrrp.excluded,
         unicast_peers: vrrp.unicast_peers.clone(),
         ttl_min: vrrp.ttl_min,
         ttl_max: vrrp.ttl_max,
         authentication: authentication(vrrp),
         first_sequence,
         checksum: if vrrp.v3_checksum_as_v2 { ChecksumForm::MessageOnly } else { ChecksumForm::PseudoHeader },
-        source: source(vrrp, port, mac),
+        source: vrrp.source_address.unwrap_or_else(|| source(vrrp, port, mac)),
         mac: if vrrp.virtual_mac { virtual_mac(is_ipv6, vrrp.virtual_router_id) } else { mac.0 },
         announce: Announce {
             repeat: garp.master_repeat,
@@ -62,6 +63,7 @@ fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress, first_sequence: u32) -> Setu
             refresh_repeat: garp.master_refresh_repeat,
             lower_priority_repeat: garp.lower_prio_repeat,
             lower_priority_delay: garp.lower_prio_delay,
+            interval: garp.interval,
         },
         group: vrrp.sync_group.clone(),
     };

@@ -32,6 +32,7 @@ pub fn settings4(name: &str, host: u8, priority: u8) -> Settings {
         preempt_delay: Duration::ZERO,
         startup_delay: Duration::ZERO,
         addresses: vec![IpAddr::V4(Ipv4Addr::new(192, 168, 200, 17))],
+        excluded: 0,
         unicast_peers: Vec::new(),
         ttl_min: 0,
         ttl_max: 255,
