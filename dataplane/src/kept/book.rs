@@ -35,6 +35,8 @@ pub struct Book {
     generation: u64,
     /// And epochs of persistence as of this one.
     epochs_since: u64,
+    /// Numbers of addresses from here on were never written.
+    vips_end: usize,
 }
 
 /// What a book says.
@@ -61,7 +63,7 @@ impl Book {
         header.write(&lines);
         clock.write(&lines);
         header.mark(front);
-        Self { lines, generation: 0, epochs_since: 0 }
+        Self { lines, generation: 0, epochs_since: 0, vips_end: 0 }
     }
 
     /// What the next process needs is there.
@@ -77,7 +79,7 @@ impl Book {
         let header = Header::read(&lines, machine)?;
         let clock = Clock::read(&lines)?;
         let next = clock.go_on(machine)?;
-        Ok((Self { lines, generation: 0, epochs_since: 0 }, header, next))
+        Ok((Self { lines, generation: 0, epochs_since: 0, vips_end: VIPS }, header, next))
     }
 
     /// This process counts time as told from now on.
@@ -109,20 +111,17 @@ impl Book {
 
     /// What it says. An entry that is not whole says nothing: no record can name it.
     pub fn numbers(&self) -> Numbers {
-        let end = |(line, word): (usize, usize), most: usize| {
-            self.lines[line].0[word].load(Relaxed).min(most as u64) as usize
-        };
         let vips = self.lines[header::LINES..][..VIPS].iter().enumerate();
         let vips = vips.filter(|(_, line)| line.0[0].load(Relaxed) != 0).filter_map(|(number, line)| {
             let words = load_sealed(line).filter(|words| words[0] == number as u64 + 1)?;
             Some((VipId(number as u16), address([words[1], words[2]], words[3])?))
         });
-        let servers = self.lines[FIRST_SERVER..][..end(END, SERVERS)].iter().enumerate();
+        let servers = self.lines[FIRST_SERVER..][..self.end(END, SERVERS)].iter().enumerate();
         let servers = servers.filter_map(|(number, line)| {
             let words = load_sealed(line).filter(|words| words[0] as u32 == number as u32)?;
             Some((ServerId(number as u32), named(words)?))
         });
-        let ties = self.lines[FIRST_SERVICE..][..end(SERVICES_END, SERVICES)].iter().enumerate();
+        let ties = self.lines[FIRST_SERVICE..][..self.end(SERVICES_END, SERVICES)].iter().enumerate();
         let ties = ties.filter_map(|(number, line)| {
             let words = load_sealed(line).filter(|words| words[0] as u32 == number as u32 + 1)?;
             Some((ServiceId(number as u16), ties_of(words)?))
@@ -136,12 +135,14 @@ impl Book {
             let (words, family) = words(snapshot.ip(vip));
             let wanted = [u64::from(number.0) + 1, words[0], words[1], family, 0, 0, 0];
             self.write(header::LINES + usize::from(number.0), wanted);
+            self.vips_end = self.vips_end.max(usize::from(number.0) + 1);
         }
         let now = (snapshot.numbers_generation, snapshot.epochs_since);
         if (self.generation, self.epochs_since) == now {
             return;
         }
         (self.generation, self.epochs_since) = now;
+        self.forget_free(snapshot);
         self.note_ties(snapshot);
         let end = snapshot.numbered().map(|server| u64::from(server.id.0) + 1).max().unwrap_or(0);
         self.note_end(END, end);
@@ -157,6 +158,33 @@ impl Book {
             };
             self.write(FIRST_SERVER + server.id.index(), words_of(server.id, &named));
         }
+    }
+
+    /// Numbers that no record names are free, and mean nothing.
+    fn forget_free(&self, snapshot: &Snapshot) {
+        let end = self.end(END, SERVERS);
+        let mut is_used = vec![false; end];
+        for server in snapshot.numbered() {
+            if let Some(place) = is_used.get_mut(server.id.index()) {
+                *place = true;
+            }
+        }
+        let servers =
+            is_used.into_iter().enumerate().map(|(number, is_used)| (FIRST_SERVER + number, is_used));
+        // Where an address has left, some record may still name its number.
+        let vips = 0..if snapshot.vips.have_left() { 0 } else { self.vips_end };
+        let is_vip = |number: usize| snapshot.vips.address(VipId(number as u16)).is_some();
+        let vips = vips.map(|number| (header::LINES + number, is_vip(number)));
+        for line in servers.chain(vips).filter(|(_, is_used)| !is_used).map(|(line, _)| &self.lines[line]) {
+            if line.0[7].load(Relaxed) != 0 {
+                line.0[7].store(0, Relaxed);
+                line.0.iter().for_each(|word| word.store(0, Release));
+            }
+        }
+    }
+
+    fn end(&self, (line, word): (usize, usize), most: usize) -> usize {
+        self.lines[line].0[word].load(Relaxed).min(most as u64) as usize
     }
 
     /// A line that is not whole, as when this was interrupted, costs the templates of a virtual server, which it has given up.

@@ -215,6 +215,27 @@ fn the_book_says_what_every_number_means_and_the_next_registry_gives_the_same() 
 }
 
 #[test]
+fn the_book_says_nothing_of_numbers_that_are_free() {
+    let macs = [MacAddress([2, 0, 0, 0, 0, 1])];
+    let both = service("10.0.0.100", "nat", &["10.0.0.11", "10.0.0.12"])
+        + &service("2001:db8::100", "tun", &["2001:db8::11"]);
+    let one = config(&service("10.0.0.100", "nat", &["10.0.0.11"]));
+    let mut registry = Registry::new(1, Options::default());
+    let (memory, _) = written();
+    let (mut book, ..) = Book::read(again(&memory), &MACHINE).expect("a book");
+    let mut known = |config: &Config, seen| {
+        let progress = Progress { seen, swept: seen, templates: None };
+        book.note(&registry.snapshot(config, &macs, progress).expect("served"));
+        let numbers = book.numbers();
+        (numbers.vips.len(), numbers.servers.len())
+    };
+    assert_eq!(known(&config(&both), 0), (2, 3));
+    assert_eq!(known(&one, 1), (2, 3), "some connection may name them");
+    assert_eq!(known(&one, 2), (1, 1));
+    assert_eq!(known(&config(&both), 3), (2, 3));
+}
+
+#[test]
 fn the_book_says_what_templates_mean_and_a_reload_gives_them_up_as_ever() {
     let macs = [MacAddress([2, 0, 0, 0, 0, 1])];
     let lasting = |netmask: Option<u8>| {

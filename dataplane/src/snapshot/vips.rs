@@ -95,6 +95,11 @@ impl Vips {
         self.has_left = has_left;
     }
 
+    /// Whether records may name numbers of addresses that are none of ours any more.
+    pub fn have_left(&self) -> bool {
+        self.has_left
+    }
+
     /// Whether the address with this number is no VIP any more, so that no packet can reach its connections.
     #[inline]
     pub fn has_left(&self, number: VipId) -> bool {
