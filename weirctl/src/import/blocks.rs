@@ -30,6 +30,12 @@ impl Node {
         self.end.set(self.end.get().max(end));
     }
 
+    /// The same for all that is below it.
+    pub(super) fn ends_whole(&self, end: End) {
+        self.ends(end);
+        self.below().iter().for_each(|below| below.ends_whole(end));
+    }
+
     /// The value at this place behind the word.
     pub(super) fn value(&self, at: usize) -> Option<&str> {
         self.values.get(at).map(|value| value.text.as_str())

@@ -42,6 +42,12 @@ impl Map {
                     }
                 }
                 "v3_checksum_as_v2" => self.global.v3_checksum_as_v2 = self.switch(node),
+                "vrrp_garp_interval" | "vrrp_gna_interval" => {
+                    let key = if word == "vrrp_garp_interval" { "garp_interval" } else { "gna_interval" };
+                    let secs = self.number::<f64>(node, head, |it| (0.0..=60.0).contains(it));
+                    self.global.pauses.extend(secs.map(|secs| (key, secs)));
+                }
+                "vrrp_notify_fifo" | "notify_fifo" => self.fifo(node, head),
                 "lvs_timeouts" => self.timeouts(node, head),
                 "script_user" => self.script_user(node),
                 _ => self.other(node, head),
@@ -118,6 +124,10 @@ impl Map {
     pub(super) fn sync_group(&mut self, block: &Node, head: &mut Item) {
         let name = self.name("sync", block.value(0).unwrap_or("group"));
         self.carry(block);
+        let mut item = Item::new("[[vrrp_sync_group]]", block.told(), Some(block.place));
+        item.set("name", name.as_str());
+        // Each member tracks what the group does.
+        let mut tracks = Item::new("", String::new(), None);
         for node in block.below() {
             match node.word.as_str() {
                 "group" => {
@@ -134,11 +144,20 @@ impl Map {
                         self.sync.insert(member.text.clone(), name.clone());
                     }
                 }
-                "track_interface" | "track_file" => {
-                    self.leave(node, head, "write it as a [[vrrp.track]] into the instances of the group");
+                "track_interface" => self.track_interface(node, None, &mut tracks),
+                "track_file" => self.track_files(node, &mut tracks),
+                "track_script" | "track_process" => {
+                    let watched = self.track_watched(node, &mut tracks);
+                    tracks.below.extend(watched);
                 }
+                _ if self.hook(node, &mut item) => {}
                 _ => self.other(node, head),
             }
+        }
+        head.remarks.list.append(&mut tracks.remarks.list);
+        self.sync_tracks.insert(name, tracks.below);
+        if item.keys.len() > 1 {
+            self.tables.sync.push(item);
         }
     }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use super::blocks::Node;
 use super::ends::End;
 use super::ports::Ports;
+use super::programs::Watched;
 use super::source::{Fate, Note, Place, Plain};
 use super::who::Who;
 use super::words::{self, Absent};
@@ -44,6 +45,9 @@ pub(super) struct Map {
     pub(super) sync: HashMap<String, String>,
     /// Tracked files by name.
     pub(super) files: HashMap<String, TrackedFile>,
+    /// What sync groups track, which each of their members does here.
+    pub(super) sync_tracks: HashMap<String, Vec<Item>>,
+    pub(super) watched: Watched,
     /// Marks with the family of their virtual servers.
     pub(super) marks: BTreeMap<(u32, bool), Place>,
     /// Names that are taken.
@@ -70,11 +74,13 @@ pub(super) enum Group {
 /// Tables, in the order in which they are written.
 #[derive(Default)]
 pub(super) struct Tables {
+    pub(super) control: Option<Item>,
     pub(super) timeouts: Option<Item>,
     pub(super) health: Option<Item>,
     pub(super) routes: Vec<Item>,
     pub(super) servers: Vec<Item>,
     pub(super) vrrp: Vec<Item>,
+    pub(super) sync: Vec<Item>,
 }
 
 /// What `global_defs` says for all instances.
@@ -83,6 +89,8 @@ pub(super) struct Global {
     pub(super) version: Option<i64>,
     pub(super) startup_delay: Option<f64>,
     pub(super) garp: Vec<(&'static str, f64)>,
+    /// Between announcements.
+    pub(super) pauses: Vec<(&'static str, f64)>,
     pub(super) v3_checksum_as_v2: bool,
 }
 
@@ -101,12 +109,6 @@ impl Map {
     /// The line is in the file, or nothing is lost without it.
     pub(super) fn carry(&mut self, node: &Node) {
         node.ends(End::Carried);
-    }
-
-    /// The same with its block.
-    fn carry_whole(&mut self, node: &Node) {
-        self.carry(node);
-        node.below().iter().for_each(|below| self.carry_whole(below));
     }
 
     /// The line is in the file, and something is to be known: there too.
@@ -128,7 +130,7 @@ impl Map {
     /// A word that has no key of weir's, with its block.
     pub(super) fn other(&mut self, node: &Node, item: &mut Item) {
         match words::absent(&node.word) {
-            Some(Absent::Nothing) => self.carry_whole(node),
+            Some(Absent::Nothing) => node.ends_whole(End::Carried),
             Some(Absent::Instead(instead)) => self.leave(node, item, instead),
             None => {
                 let lines = if node.block.is_some() { ", with its block" } else { "" };

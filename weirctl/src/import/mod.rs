@@ -13,6 +13,7 @@ mod letters;
 mod lexer;
 mod map;
 mod ports;
+mod programs;
 mod real;
 mod servers;
 mod source;
@@ -172,12 +173,19 @@ impl Map {
     fn whole(&mut self, tree: &[Node], head: &mut Item) {
         for node in tree {
             match node.word.as_str() {
+                "vrrp_script" => self.vrrp_script(node, head),
+                "vrrp_track_process" => self.vrrp_process(node, head),
+                "vrrp_track_file" | "track_file" => self.track_file(node, head),
+                _ => {}
+            }
+        }
+        for node in tree {
+            match node.word.as_str() {
                 "global_defs" => {
                     self.carry(node);
                     self.global_defs(node, head);
                 }
                 "vrrp_sync_group" => self.sync_group(node, head),
-                "vrrp_track_file" | "track_file" => self.track_file(node, head),
                 "static_ipaddress" => self.static_addresses(node, head),
                 "static_routes" => self.static_routes(node, head),
                 "virtual_server_group" if self.groups.contains_key(node.value(0).unwrap_or_default()) => {
@@ -196,6 +204,7 @@ impl Map {
                     self.groups.insert(node.value(0).unwrap_or_default().to_owned(), group);
                 }
                 "vrrp_instance" | "virtual_server" => {}
+                "vrrp_script" | "vrrp_track_process" | "vrrp_track_file" | "track_file" => {}
                 _ => self.other(node, head),
             }
         }
@@ -206,6 +215,7 @@ impl Map {
                 _ => {}
             }
         }
+        self.unwatched(tree, head);
         for node in tree.iter().filter(|node| node.word == "virtual_server_group") {
             if !self.used_groups.contains(node.value(0).unwrap_or_default()) {
                 self.leave(
@@ -220,13 +230,20 @@ impl Map {
 
 /// weir's file, without what weir would refuse.
 fn finish(mut source: Source, tree: &[Node], mut map: Map, head: Item) -> Made {
-    let mut items =
-        map.tables.timeouts.take().into_iter().chain(map.tables.health.take()).collect::<Vec<_>>();
+    let mut items = map
+        .tables
+        .control
+        .take()
+        .into_iter()
+        .chain(map.tables.timeouts.take())
+        .chain(map.tables.health.take())
+        .collect::<Vec<_>>();
     items.extend(map.ports.finish());
     items.append(&mut map.tables.routes);
     items.extend(map.marks());
     items.append(&mut map.tables.servers);
     items.append(&mut map.tables.vrrp);
+    items.append(&mut map.tables.sync);
     source.notes.append(&mut map.notes);
     let named = source.files.first().cloned().unwrap_or_default();
     let mut first: Vec<Rc<str>> = vec![

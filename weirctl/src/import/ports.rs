@@ -134,6 +134,11 @@ impl Ports {
         self.put(place, Address { address, length, remark });
     }
 
+    pub(super) fn is_own(&self, interface: &str, address: IpAddr) -> bool {
+        let place = self.places.get(interface);
+        place.is_some_and(|place| self.interfaces[*place].addresses.iter().any(|own| own.address == address))
+    }
+
     fn put(&mut self, place: usize, own: Address) {
         let Address { address, length, .. } = own;
         self.takes(address);

@@ -139,39 +139,6 @@ impl Map {
         }
     }
 
-    /// Hooks of real servers become the virtual server's where all have the same.
-    pub(super) fn hooks(&mut self, item: &mut Item, servers: &mut [Item]) {
-        for name in ["notify_up", "notify_down"] {
-            let of = |server: &Item| {
-                server.keys.iter().find(|key| key.name == name).map(|key| key.value.to_string())
-            };
-            let Some(first) = servers.iter().find_map(of) else { continue };
-            let is_of_all = servers.iter().all(|server| of(server).as_ref() == Some(&first));
-            for (at, server) in servers.iter_mut().enumerate() {
-                let Some(place) = server.keys.iter().position(|key| key.name == name) else { continue };
-                let key = server.keys.remove(place);
-                if is_of_all && at == 0 {
-                    item.set_remarked(
-                        name,
-                        key.value,
-                        "of every real server there; it is told which one (docs/health.md)",
-                    );
-                } else if !is_of_all {
-                    let text = format!(
-                        "left out: {name}: hooks are the virtual server's, and are told which real server it is: write one for all"
-                    );
-                    server.remark(text);
-                    if let Some(place) = server.place {
-                        let text = format!(
-                            "`{name}`: hooks are the virtual server's, and its real servers have different ones"
-                        );
-                        self.note(place, Fate::LeftOut, text);
-                    }
-                }
-            }
-        }
-    }
-
     pub(super) fn sorry_server(&mut self, block: &Node, shared: &Shared, item: &mut Item) {
         let mut forwarding = shared.forwarding;
         for node in block.below().iter().filter(|node| node.word == "sorry_server_lvs_method") {

@@ -56,7 +56,6 @@ impl Map {
         let protocol = self.words_of_server(block, &mut item, &mut shared);
         let mut servers = self.real_servers(block, &shared, &mut item);
         hoist_checks(&mut item, &mut servers);
-        self.hooks(&mut item, &mut servers);
         self.sorry_server(block, &shared, &mut item);
         item.below.extend(servers);
         let each = item.tables();

@@ -58,6 +58,7 @@ impl Map {
         }
         if let Some(group) = self.sync.get(&told) {
             item.set("sync_group", group.as_str());
+            item.below.extend(self.sync_tracks.get(group).into_iter().flatten().cloned());
         }
         self.finish_instance(draft, &mut item);
         if let Some(delay) = self.global.startup_delay {
@@ -127,8 +128,13 @@ impl Map {
                 Some(address) => draft.own = Some((node, address)),
                 None => self.leave(node, item, "it names no address"),
             },
-            "track_interface" => self.track_interface(node, draft, item),
+            "track_interface" => self.track_interface(node, draft.interface, item),
+            "track_script" | "track_process" => {
+                let tracks = self.track_watched(node, item);
+                item.below.extend(tracks);
+            }
             "track_file" => self.track_files(node, item),
+            _ if self.hook(node, item) => {}
             _ => self.other(node, item),
         }
     }
@@ -180,7 +186,7 @@ impl Map {
     }
 
     /// `NAME [weight N] [reverse]`, a line each.
-    fn tracked(&mut self, node: &Node, item: &mut Item) -> (Option<i64>, bool) {
+    pub(super) fn tracked(&mut self, node: &Node, item: &mut Item) -> (Option<i64>, bool) {
         let at = node.values.iter().position(|value| value.text == "weight");
         let weight = at.and_then(|at| node.value(at + 1)).and_then(|text| text.parse::<i64>().ok());
         let is_reverse = node.values.iter().any(|value| value.text == "reverse");
@@ -190,7 +196,7 @@ impl Map {
         (weight.map(|weight| weight.clamp(-253, 253)), is_reverse)
     }
 
-    fn track_interface(&mut self, block: &Node, draft: &Draft<'_>, item: &mut Item) {
+    pub(super) fn track_interface(&mut self, block: &Node, interface: Option<&str>, item: &mut Item) {
         self.carry(block);
         for node in block.below() {
             let name = node.word.as_str();
@@ -204,7 +210,7 @@ impl Map {
                 self.leave(node, item, "this interface is none of weir's");
                 continue;
             }
-            if draft.interface == Some(name) && weight.is_none() {
+            if interface == Some(name) && weight.is_none() {
                 self.carry(node);
                 continue;
             }
@@ -226,7 +232,7 @@ impl Map {
         }
     }
 
-    fn track_files(&mut self, block: &Node, item: &mut Item) {
+    pub(super) fn track_files(&mut self, block: &Node, item: &mut Item) {
         self.carry(block);
         for node in block.below() {
             let (weight, is_reverse) = self.tracked(node, item);
@@ -255,6 +261,7 @@ impl Map {
     fn finish_instance(&mut self, draft: Draft<'_>, item: &mut Item) {
         let interface = draft.interface.unwrap_or("lan");
         let (mut addresses, mut has) = (draft.addresses, draft.has);
+        let mut excluded = Vec::new();
         for block in &draft.excluded {
             self.carry(block);
             for node in block.below() {
@@ -263,10 +270,9 @@ impl Map {
                         if addresses.first().is_some_and(|first| first.is_ipv4() == address.is_ipv4())
                             && has.insert(address) =>
                     {
-                        let text = "it is in the advertisements here; every director of the group has to list it so";
-                        self.remark(node, item, text);
+                        self.carry(node);
                         self.ports.takes(address);
-                        addresses.push(address);
+                        excluded.push(address.to_string());
                     }
                     _ => self.leave(node, item, "write an instance of its own for it: an instance has addresses of one family, each once"),
                 }
@@ -304,6 +310,14 @@ impl Map {
             addresses.insert(0, first);
         }
         item.set("addresses", texts(addresses.iter().map(IpAddr::to_string)));
+        if !excluded.is_empty() {
+            item.set("excluded_addresses", texts(excluded));
+        }
+        for (key, secs) in self.global.pauses.clone() {
+            if secs > 0.0 {
+                item.set(key, secs);
+            }
+        }
         if draft.v3_checksum_as_v2 && version == 3 && !is_ipv6 {
             item.set("v3_checksum_as_v2", true);
         }
@@ -324,8 +338,18 @@ impl Map {
             }
         }
         if let Some((node, address)) = draft.own {
-            self.remark(node, item, "the port's first address is the source; it was given this one");
             self.ports.own(interface, address, None, None);
+            match self.ports.is_own(interface, address) && address.is_ipv6() == is_ipv6 {
+                true => {
+                    self.carry(node);
+                    item.set("source_address", address.to_string());
+                }
+                false => self.leave(
+                    node,
+                    item,
+                    "it is no address of the port: advertisements come from its first one",
+                ),
+            }
         }
         if let Some(like) = addresses.iter().find(|it| !is_link_local(**it)) {
             self.ports.sends(interface, *like);

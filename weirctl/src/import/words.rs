@@ -92,25 +92,22 @@ pub(super) enum Absent {
 }
 
 const MAIL: Absent = Absent::Instead("weir sends no mail: alert on its metrics (docs/metrics.md)");
-const SCRIPT: Absent = Absent::Instead(
-    "weir runs no scripts for VRRP: have what checks write 0 or 1 into a file, and track that with a [[vrrp.track]] `file`",
-);
 const HOOK: Absent = Absent::Instead(
-    "weir runs no programs when VRRP changes: what this started or stopped has to follow `weirctl events`, /api/v1/vrrp or `weir_vrrp_state`",
-);
-const PROCESS: Absent = Absent::Instead(
-    "weir watches no processes: have something write 0 or 1 into a file, and track that with a [[vrrp.track]] `file`",
+    "weir runs programs for states of VRRP alone: what this started or stopped has to follow `weirctl events` or be a service of its own",
 );
 const ROUTER: Absent = Absent::Instead(
     "weir is no router: routes and rules of the host stay with the host, weir's own are [[route]]",
 );
 const SYNC: Absent = Absent::Instead("connections are not synchronised between directors");
 const EXPORT: Absent = Absent::Instead("there is no SNMP and no D-Bus: use /metrics and /api/v1");
-const FIFO: Absent = Absent::Instead("weir writes no FIFO: follow `weirctl events`");
+const FIFO: Absent = Absent::Instead(
+    "weir writes VRRP's states into a FIFO, and starts nothing that reads it: virtual servers have hooks",
+);
 const BFD: Absent = Absent::Instead("weir speaks no BFD");
 const DPVS: Absent = Absent::Instead("this is of DPVS (FullNAT and the like), which weir has not");
 const GROUP: Absent = Absent::Instead("multicast goes to VRRP's own groups");
-const PAUSE: Absent = Absent::Instead("announcements go out without a pause between them");
+const PAUSE: Absent =
+    Absent::Instead("pauses between announcements are an instance's: `garp_interval`, `gna_interval`");
 const RULES: Absent = Absent::Instead("weir keeps the RFC's rules; there is no such switch");
 const SOURCE: Absent =
     Absent::Instead("advertisements and checks come from the port's and the host's own addresses");
@@ -136,16 +133,10 @@ const WORDS: &[(Absent, &[&str])] = &[
             "checker_alert_smtp",
         ],
     ),
-    (SCRIPT, &["vrrp_script", "track_script"]),
     (
         HOOK,
         &[
-            "notify_master",
-            "notify_backup",
-            "notify_fault",
-            "notify_stop",
             "notify_deleted",
-            "notify",
             "notify_master_rx_lower_pri",
             "vrrp_notify_priority_changes",
             "notify_priority_changes",
@@ -155,7 +146,6 @@ const WORDS: &[(Absent, &[&str])] = &[
             "shutdown_script_timeout",
         ],
     ),
-    (PROCESS, &["vrrp_track_process", "track_process"]),
     (
         ROUTER,
         &[
@@ -189,9 +179,7 @@ const WORDS: &[(Absent, &[&str])] = &[
     (
         FIFO,
         &[
-            "notify_fifo",
             "notify_fifo_script",
-            "vrrp_notify_fifo",
             "vrrp_notify_fifo_script",
             "lvs_notify_fifo",
             "lvs_notify_fifo_script",
@@ -214,10 +202,7 @@ const WORDS: &[(Absent, &[&str])] = &[
         ],
     ),
     (GROUP, &["vrrp_mcast_group4", "vrrp_mcast_group6", "mcast_dst_ip"]),
-    (
-        PAUSE,
-        &["vrrp_garp_interval", "vrrp_gna_interval", "garp_group", "vrrp_garp_extra_if", "garp_extra_if"],
-    ),
+    (PAUSE, &["garp_group", "vrrp_garp_extra_if", "garp_extra_if"]),
     (
         RULES,
         &[
@@ -445,6 +430,27 @@ const CARRIED: &[&str] = &[
     "group",
     "script_user",
     "lvs_timeouts",
+    "vrrp_garp_interval",
+    "vrrp_gna_interval",
+    "notify_fifo",
+    "vrrp_notify_fifo",
+    "notify_master",
+    "notify_backup",
+    "notify_fault",
+    "notify_stop",
+    "notify",
+    "track_script",
+    "track_process",
+    "script",
+    "interval",
+    "timeout",
+    "rise",
+    "fall",
+    "init_fail",
+    "process",
+    "terminate_delay",
+    "param_match",
+    "full_command",
     "vrrp_version",
     "vrrp_startup_delay",
     "vrrp_garp_master_delay",
@@ -489,6 +495,8 @@ const SEVERAL: &[&str] = &[
     "mcast_src_ip",
     "track_interface",
     "track_file",
+    "track_script",
+    "track_process",
     "authentication",
     "script_user",
     "user",

@@ -371,8 +371,72 @@ fn groups_peers_and_trackers_are_carried() {
     assert_eq!(vrrp.unicast_peers.len(), 1);
     assert_eq!(vrrp.track.len(), 2, "{}", made.text);
     contains(&made.text, "192.0.2.5/24");
-    contains(&made.report, "`notify_master`: weir runs no programs when VRRP changes");
-    contains(&made.report, "`track_script`: weir runs no scripts for VRRP");
+    contains(&made.text, "[[vrrp_sync_group]]\nname = \"G\"\nnotify_master = [\"/bin/x\"]");
+    contains(&made.text, "source_address = \"192.0.2.5\"");
+    contains(&made.report, "`chk`: no vrrp_script of this name is there");
+}
+
+#[test]
+fn scripts_and_processes_are_tracked() {
+    let blocks = "vrrp_script a {\n script \"/bin/check x\"\n interval 5\n timeout 3\n fall 2\n rise 4\n weight -20\n user web www\n init_fail\n}\n\
+        vrrp_script b {\n script \"killall -0 bird\"\n interval 2\n}\nvrrp_script none {\n script /bin/x\n}\n\
+        vrrp_track_process c {\n process /usr/sbin/named -f\n quorum 2\n delay 5\n weight 7\n}\n";
+    let text = format!(
+        "{blocks}{INSTANCE} track_script {{\n a\n b weight 3\n }}\n track_process {{\n c weight 9\n d\n }}\n}}\n"
+    );
+    let made = imported(&text).unwrap();
+    assert_eq!(model(&made).vrrp[0].track.len(), 3, "{}", made.text);
+    for line in [
+        "script = [\"/bin/check\", \"x\"]",
+        "interval = 5.0",
+        "timeout = 3.0",
+        "rise = 4",
+        "fall = 2",
+        "weight = -20",
+        "user = \"web\"",
+        "group = \"www\"",
+        "init_fail = true",
+        "name = \"a\"",
+        "process = \"bird\"",
+        "weight = 3",
+        "process = \"named\"",
+        "quorum = 2",
+        "weight = 9",
+    ] {
+        contains(&made.text, line);
+    }
+    contains(&made.report, "`script`: weir looks for the process itself");
+    contains(&made.report, "`vrrp_script`: no instance tracks it");
+    contains(&made.report, "`d`: no vrrp_track_process of this name is there");
+    contains(&made.report, "`delay`: weir looks twice a second");
+    // A group's are its members'.
+    let made = imported(&format!(
+        "vrrp_sync_group G {{\n group {{\n VI_1\n }}\n track_script {{\n a\n }}\n}}\n{blocks}{INSTANCE}}}\n"
+    ))
+    .unwrap();
+    assert_eq!(model(&made).vrrp[0].track.len(), 1, "{}", made.text);
+}
+
+#[test]
+fn programs_are_told_of_states() {
+    let (made, _) = instance(
+        "notify_master /bin/m\nnotify \"/bin/n x\"\nvirtual_ipaddress_excluded {\n 192.0.2.7/24\n 2001:db8::1\n}",
+    );
+    contains(&made.text, "notify_master = [\"/bin/m\"]");
+    contains(&made.text, "notify = [\"/bin/n\", \"x\"]");
+    contains(&made.text, "excluded_addresses = [\"192.0.2.7\"]");
+    contains(&made.report, "`2001:db8::1`: write an instance of its own");
+    let text = format!(
+        "global_defs {{\n vrrp_notify_fifo /run/f\n notify_fifo /run/g\n notify_fifo_script /bin/r\n vrrp_garp_interval 0.01\n vrrp_gna_interval 0\n}}\n{INSTANCE} unicast_src_ip 198.51.100.9\n}}\n"
+    );
+    let made = imported_for(&text, &["eth0=0000:03:00.0,198.51.100.2/24,192.0.2.2/24"], None).unwrap();
+    model(&made);
+    contains(&made.text, "[control]\nvrrp_notify_fifo = \"/run/f\"");
+    contains(&made.text, "garp_interval = 0.01");
+    lacks(&made.text, "gna_interval");
+    lacks(&made.text, "source_address");
+    contains(&made.report, "`notify_fifo`: weir writes one FIFO");
+    contains(&made.report, "`unicast_src_ip`: it is no address of the port");
 }
 
 #[test]

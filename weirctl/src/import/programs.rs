@@ -1,0 +1,239 @@
+//! What VRRP runs and watches: `vrrp_script`, `vrrp_track_process`, the `notify` words and the FIFO.
+
+use std::collections::{HashMap, HashSet};
+
+use super::blocks::Node;
+use super::ends::End;
+use super::map::{Map, command};
+use super::write::Item;
+
+/// Programs that are told of states.
+const HOOKS: [&str; 5] = ["notify_master", "notify_backup", "notify_fault", "notify_stop", "notify"];
+
+/// What `track_script` and `track_process` name.
+#[derive(Default)]
+pub(super) struct Watched {
+    /// By kind of block and name: the table, and the weight that it has by itself.
+    by_name: HashMap<(&'static str, String), (Item, Option<i64>)>,
+    used: HashSet<(&'static str, String)>,
+}
+
+impl Map {
+    /// `vrrp_script NAME { script PROGRAM; interval N; ... }`
+    pub(super) fn vrrp_script(&mut self, block: &Node, head: &mut Item) {
+        let Some(name) = self.new_watched("vrrp_script", block, head) else { return };
+        let mut item = Item::new("[[vrrp.track]]", block.told(), Some(block.place));
+        let mut weight = None;
+        for node in block.below() {
+            match node.word.as_str() {
+                "script" => self.script(node, &mut item),
+                word @ ("interval" | "timeout") => {
+                    if let Some(secs) =
+                        self.number::<f64>(node, &mut item, |it| (0.1..=86_400.0).contains(it))
+                    {
+                        item.set(if word == "interval" { "interval" } else { "timeout" }, secs);
+                    }
+                }
+                word @ ("rise" | "fall") => {
+                    if let Some(many) = self.number::<i64>(node, &mut item, |it| (1..=1_000_000).contains(it))
+                    {
+                        item.set(if word == "rise" { "rise" } else { "fall" }, many);
+                    }
+                }
+                "weight" => weight = self.weight(node, &mut item),
+                "init_fail" => {
+                    if self.switch(node) {
+                        item.set("init_fail", true);
+                    }
+                }
+                "user" => self.user_of_script(node, &mut item),
+                _ => self.other(node, &mut item),
+            }
+        }
+        let is_process = item.keys.iter().any(|key| key.name == "process");
+        if is_process {
+            item.keys.retain(|key| key.name == "process");
+        } else if !item.keys.iter().any(|key| key.name == "script") {
+            self.leave(block, head, "it names no program");
+            return;
+        } else {
+            let name = self.name("script", &name);
+            item.set("name", name);
+        }
+        self.watched.by_name.insert(("vrrp_script", name), (item, weight));
+    }
+
+    /// A program; or the process that it looks for.
+    fn script(&mut self, node: &Node, item: &mut Item) {
+        let words = node.value(0).and_then(command).unwrap_or_default();
+        let is_signal = |word: &String| word.rsplit('/').next() == Some("killall");
+        if let [first, zero, process] = &words[..]
+            && is_signal(first)
+            && zero == "-0"
+        {
+            let text = "weir looks for the process itself, twice a second: programs of weir's may not send signals to what others run";
+            self.remark(node, item, text);
+            item.set("process", process.as_str());
+        } else if let Some(program) = self.program(node, item) {
+            item.set("script", program);
+        }
+    }
+
+    fn user_of_script(&mut self, node: &Node, item: &mut Item) {
+        let is_root = |name: &str| name == "root" || name.parse::<u32>() == Ok(0);
+        match (node.value(0), node.value(1)) {
+            (Some(user), group) if !is_root(user) => {
+                self.carry(node);
+                item.set("user", user);
+                if let Some(group) = group.filter(|group| !is_root(group)) {
+                    item.set("group", group);
+                }
+            }
+            _ => self.remark(
+                node,
+                item,
+                "weir runs no programs as root: it runs as the script_user of [health]",
+            ),
+        }
+    }
+
+    /// `vrrp_track_process NAME { process NAME; quorum N; ... }`
+    pub(super) fn vrrp_process(&mut self, block: &Node, head: &mut Item) {
+        let Some(name) = self.new_watched("vrrp_track_process", block, head) else { return };
+        let mut item = Item::new("[[vrrp.track]]", block.told(), Some(block.place));
+        let mut weight = None;
+        for node in block.below() {
+            match node.word.as_str() {
+                "process" => {
+                    let process = node.value(0).and_then(|text| text.rsplit('/').next()).unwrap_or_default();
+                    match node.values.len() > 1 {
+                        true => self.remark(
+                            node,
+                            &mut item,
+                            "processes are found by their name alone, whatever their arguments",
+                        ),
+                        false => self.carry(node),
+                    }
+                    item.set("process", process);
+                }
+                "quorum" => {
+                    if let Some(many) = self.number::<i64>(node, &mut item, |it| (1..=4_194_304).contains(it))
+                    {
+                        item.set("quorum", many);
+                    }
+                }
+                "weight" => weight = self.weight(node, &mut item),
+                "delay" | "terminate_delay" | "fork_delay" => {
+                    self.leave(node, &mut item, "weir looks twice a second, and waits no longer");
+                }
+                "quorum_max" | "param_match" | "full_command" => {
+                    self.leave(
+                        node,
+                        &mut item,
+                        "processes are counted by their name, and so many have to run at least",
+                    );
+                }
+                _ => self.other(node, &mut item),
+            }
+        }
+        if item.keys.iter().all(|key| key.name != "process") {
+            self.leave(block, head, "it names no process");
+            return;
+        }
+        self.watched.by_name.insert(("vrrp_track_process", name), (item, weight));
+    }
+
+    /// The name of a block of this kind, if there is none before it.
+    fn new_watched(&mut self, kind: &'static str, block: &Node, head: &mut Item) -> Option<String> {
+        let name = block.value(0).unwrap_or_default().to_owned();
+        if self.watched.by_name.contains_key(&(kind, name.clone())) {
+            self.leave(block, head, "one of this name stands before it, and that one is taken");
+            return None;
+        }
+        self.carry(block);
+        Some(name)
+    }
+
+    fn weight(&mut self, node: &Node, item: &mut Item) -> Option<i64> {
+        if node.value(1) == Some("reverse") {
+            self.leave(node, item, "one that counts the other way round can't be said");
+            return None;
+        }
+        self.number::<i64>(node, item, |it| (-254..=254).contains(it)).map(|it| it.clamp(-253, 253))
+    }
+
+    /// `track_script`, `track_process`: a name a line, with a weight or without.
+    pub(super) fn track_watched(&mut self, block: &Node, item: &mut Item) -> Vec<Item> {
+        let kind = if block.word == "track_script" { "vrrp_script" } else { "vrrp_track_process" };
+        self.carry(block);
+        let mut tracks = Vec::new();
+        for node in block.below() {
+            let (weight, is_reverse) = self.tracked(node, item);
+            let key = (kind, node.word.clone());
+            let Some((track, own)) = self.watched.by_name.get(&key) else {
+                self.leave(
+                    node,
+                    item,
+                    format!("no {kind} of this name is there, so keepalived tracks nothing"),
+                );
+                continue;
+            };
+            let (mut track, own) = (track.clone(), *own);
+            self.watched.used.insert(key);
+            if is_reverse {
+                self.leave(node, item, "one that counts the other way round can't be said");
+                continue;
+            }
+            self.carry(node);
+            if let Some(weight) = weight.or(own).filter(|weight| *weight != 0) {
+                track.set("weight", weight);
+            }
+            tracks.push(track);
+        }
+        tracks
+    }
+
+    /// Whether the word is a program that is told of states.
+    pub(super) fn hook(&mut self, node: &Node, item: &mut Item) -> bool {
+        let Some(key) = HOOKS.into_iter().find(|hook| *hook == node.word) else { return false };
+        if let Some(program) = self.program(node, item) {
+            item.set(key, program);
+        }
+        true
+    }
+
+    /// `vrrp_notify_fifo PATH`, `notify_fifo PATH`
+    pub(super) fn fifo(&mut self, node: &Node, head: &mut Item) {
+        let Some(path) = node.value(0).filter(|path| path.starts_with('/')) else {
+            self.leave(node, head, "a FIFO needs an absolute path");
+            return;
+        };
+        if self.tables.control.is_some() {
+            self.leave(node, head, "weir writes one FIFO, and the one that stands before it was taken");
+            return;
+        }
+        let mut item = Item::new("[control]", node.told(), Some(node.place));
+        match node.word == "vrrp_notify_fifo" {
+            true => self.carry(node),
+            false => self.remark(node, &mut item, "it gets VRRP's lines; virtual servers have hooks"),
+        }
+        item.set("vrrp_notify_fifo", path);
+        self.tables.control = Some(item);
+    }
+
+    /// Scripts and processes that nobody tracks.
+    pub(super) fn unwatched(&mut self, tree: &[Node], head: &mut Item) {
+        for node in tree {
+            let kind = match node.word.as_str() {
+                "vrrp_script" => "vrrp_script",
+                "vrrp_track_process" => "vrrp_track_process",
+                _ => continue,
+            };
+            let key = (kind, node.value(0).unwrap_or_default().to_owned());
+            if self.watched.by_name.contains_key(&key) && !self.watched.used.contains(&key) {
+                node.ends_whole(End::LeftOut);
+                self.leave(node, head, "no instance tracks it, so keepalived does nothing with it");
+            }
+        }
+    }
+}
