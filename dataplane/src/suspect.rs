@@ -25,7 +25,7 @@ const TAGS_MAX: usize = 2;
 /// Octets that are copied of a frame at most.
 const COPY_MAX: usize = 2_048;
 
-/// What the frames of a flow have in common: addresses, protocol and ports; or how a frame begins, behind its MACs.
+/// What the frames of a flow have in common: addresses, protocol and ports, or the type of ICMP; or how a frame begins, behind its MACs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow(ArrayVec<u8, 64>);
 
@@ -43,6 +43,21 @@ impl Flow {
             _ => None,
         };
         ip.unwrap_or_else(|| Self::new(&[&[0], frame.get(MACS..).unwrap_or_default()]))
+    }
+
+    /// That of a frame that a worker panicked at. `None`: without such frames the director would lose its next hops or take itself for the
+    /// only one, so none is dropped: ARP, neighbour discovery, groups of multicast, VRRP. Nor is their sender always at fault: an answer
+    /// lets go of the packets that have waited for it.
+    pub fn to_be_dropped(frame: &[u8]) -> Option<Self> {
+        let flow = Self::of(frame);
+        let is_needed = match *flow.0 {
+            [4 | 6, 112, ..] | [0, 8, 6, ..] => true,
+            [6, 58, ref rest @ ..] => matches!(rest.get(32), Some(130..=137 | 143)),
+            // Behind a tag, or options of a hop before a report of groups.
+            [0, 0x81, 0, _, _, 8, 6, ..] | [0, 0x88, 0xa8, _, _, 8, 6, ..] | [6, 0, ..] => true,
+            _ => false,
+        };
+        (!is_needed).then_some(flow)
     }
 
     fn of_ipv4(packet: &[u8]) -> Option<Self> {
@@ -87,10 +102,12 @@ impl Flow {
     }
 }
 
-/// Where a protocol has them.
+/// Ports, where a protocol has them; of ICMP its type.
 fn ports(protocol: u8, rest: &[u8]) -> &[u8] {
     match protocol {
         6 | 17 | 132 => rest.get(..4).unwrap_or_default(),
+        // The type.
+        1 | 58 => rest.get(..1).unwrap_or_default(),
         _ => &[],
     }
 }
@@ -118,6 +135,7 @@ impl fmt::Display for Flow {
                 let (source, destination) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
                 write!(f, "{from} port {source} to {to} port {destination}, protocol {protocol}")
             }
+            [kind] => write!(f, "{from} to {to}, protocol {protocol} type {kind}"),
             _ => write!(f, "{from} to {to}, protocol {protocol}"),
         }
     }
@@ -128,17 +146,14 @@ impl fmt::Display for Flow {
 pub struct Caution {
     /// For so long they take bursts frame by frame.
     pub careful: Duration,
-    /// Flows that are dropped.
-    pub flows: Vec<Flow>,
-    /// For so long.
-    pub dropped: Duration,
+    /// Flows that are dropped, each for so long.
+    pub flows: Vec<(Flow, Duration)>,
 }
 
 /// A worker that is cautious.
 pub(crate) struct Care<F> {
-    flows: Vec<Flow>,
-    /// Up to this cycle.
-    dropped_until: u64,
+    /// Each up to this cycle.
+    flows: Vec<(Flow, u64)>,
     careful_until: u64,
     /// Frames of a burst that are to come, the last one first.
     waiting: ArrayVec<F, BURST>,
@@ -157,8 +172,7 @@ impl<F: Frame> Care<F> {
         };
         Self {
             careful_until: after(caution.careful),
-            dropped_until: after(caution.dropped),
-            flows: caution.flows,
+            flows: caution.flows.into_iter().map(|(flow, dropped)| (flow, after(dropped))).collect(),
             waiting: ArrayVec::new(),
             copy: None,
             spare: Vec::with_capacity(COPY_MAX),
@@ -167,16 +181,21 @@ impl<F: Frame> Care<F> {
 
     /// Whether there is nothing to be cautious about any more.
     pub(crate) fn is_over(&self, cycles: u64) -> bool {
-        cycles >= self.careful_until && (self.flows.is_empty() || cycles >= self.dropped_until)
+        cycles >= self.careful_until && self.flows.iter().all(|(_, until)| cycles >= *until)
     }
 
     /// Takes out of a burst what is to be dropped, and all but its first frame if it is to be taken frame by frame.
     pub(crate) fn begin(&mut self, burst: &mut Burst<F>, cycles: u64, mut drop: impl FnMut(F)) {
-        let (is_dropping, is_careful) = (cycles < self.dropped_until, cycles < self.careful_until);
+        let is_careful = cycles < self.careful_until;
+        self.flows.retain(|(_, until)| cycles < *until);
         let flows = &self.flows;
+        let is_dropped = |frame: &F| {
+            let flow = Flow::of(frame.bytes());
+            flows.iter().any(|(dropped, _)| *dropped == flow)
+        };
         let mut kept = ArrayVec::new();
         for frame in burst.drain(..) {
-            match is_dropping && !flows.is_empty() && flows.contains(&Flow::of(frame.bytes())) {
+            match !flows.is_empty() && is_dropped(&frame) {
                 true => drop(frame),
                 false => kept.push(frame),
             }
@@ -241,10 +260,44 @@ mod tests {
         assert_ne!(Flow::of(&ipv4(&[], 17, [0, 0], 7)), Flow::of(&tcp));
         assert_ne!(Flow::of(&ipv4(&[], 6, [0, 0], 8)), Flow::of(&tcp));
         assert_eq!(flow(&ipv4(&[], 6, [0, 5], 7)), "192.0.2.7 to 10.0.0.100, protocol 6");
-        assert_eq!(flow(&ipv4(&[], 1, [0, 0], 7)), "192.0.2.7 to 10.0.0.100, protocol 1");
+        assert_eq!(flow(&ipv4(&[], 1, [0, 0], 7)), "192.0.2.7 to 10.0.0.100, protocol 1 type 48");
         assert_eq!(flow(&ipv6(17)), "2001:db8::1 port 12345 to 2001:db8::64 port 80, protocol 17");
-        assert_eq!(flow(&ipv6(58)), "2001:db8::1 to 2001:db8::64, protocol 58");
+        assert_eq!(flow(&ipv6(58)), "2001:db8::1 to 2001:db8::64, protocol 58 type 48");
         assert!(flow(&[2; 60]).starts_with("frames that begin with 0202"));
+    }
+
+    #[test]
+    fn what_keeps_the_director_on_its_link_is_never_dropped() {
+        let is_dropped = |frame: &[u8]| Flow::to_be_dropped(frame).is_some();
+        let arp = |tag: &[u8]| [&[2; 12], tag, &[8, 6], &[1; 28]].concat();
+        let of58 = |kind: u8| {
+            let mut frame = ipv6(58);
+            frame[54] = kind;
+            frame
+        };
+        for needed in [
+            arp(&[]),
+            arp(&[0x81, 0, 0, 9]),
+            ipv4(&[], 112, [0, 0], 7),
+            ipv6(112),
+            ipv6(0),
+            of58(135),
+            of58(136),
+            of58(143),
+        ] {
+            assert!(!is_dropped(&needed), "{needed:?}");
+        }
+        for other in [
+            ipv4(&[], 6, [0, 0], 7),
+            ipv4(&[], 1, [0, 0], 7),
+            ipv6(17),
+            of58(128),
+            of58(2),
+            vec![2; 60],
+            Vec::new(),
+        ] {
+            assert!(is_dropped(&other), "{other:?}");
+        }
     }
 
     #[test]
@@ -270,9 +323,8 @@ mod tests {
 
     #[test]
     fn a_burst_is_taken_frame_by_frame_without_what_is_dropped() {
-        let flows = vec![Flow::of(&ipv4(&[], 6, [0, 0], 2))];
-        let [careful, dropped] = [Duration::from_secs(1), Duration::from_secs(2)];
-        let mut care = Care::new(Caution { careful, flows, dropped }, 0, 1_000);
+        let flows = vec![(Flow::of(&ipv4(&[], 6, [0, 0], 2)), Duration::from_secs(2))];
+        let mut care = Care::new(Caution { careful: Duration::from_secs(1), flows }, 0, 1_000);
         let mut frames = burst(&[1, 2, 3, 2]);
         let mut gone = 0;
         care.begin(&mut frames, 999, |_| gone += 1);

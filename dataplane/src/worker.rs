@@ -127,7 +127,7 @@ impl Worker {
             polling.ports.flush();
         };
         if catch_unwind(AssertUnwindSafe(forward)).is_err() {
-            crashed(polling.autopsy());
+            crashed(catch_unwind(AssertUnwindSafe(|| polling.autopsy())).unwrap_or_default());
             // What can't be sent stays unsaid.
             let _ = catch_unwind(AssertUnwindSafe(|| polling.say_last_words(stop)));
             std::mem::forget(polling);

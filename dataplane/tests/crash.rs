@@ -36,7 +36,7 @@ fn syn(number: u32) -> Vec<u8> {
 fn the_frame_is_found_out_and_its_flow_dropped_while_others_go_on() {
     let dropped = Flow::of(&deadly(3));
     let hour = Duration::from_secs(3_600);
-    let caution = Caution { careful: hour, flows: vec![dropped], dropped: hour };
+    let caution = Caution { careful: hour, flows: vec![(dropped, hour)] };
     let crashes = rig::with_cautious_workers(&[11], false, Some(caution), |rig, shared, crashes| {
         is_dropped(rig, shared);
         is_found_out(rig, crashes);

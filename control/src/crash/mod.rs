@@ -7,7 +7,9 @@
 //! |---|---|
 //! | less than a minute ago | takes bursts frame by frame for a minute, so that the frame is known if it panics too |
 //! | then, with a frame that is known | drops the frame's flow for ten minutes |
-//! | less than a minute after another one, at something else than a frame | takes over no connections: the fault may be in what is kept |
+//! | less than a minute after one of the process before, at something else than a frame | takes over no connections: the fault may be in what is kept |
+//!
+//! What several workers of one process panic at says no more than what one does.
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +17,7 @@ mod tests;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -23,6 +26,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
@@ -43,9 +47,11 @@ const DROPPED_SECS: u64 = 600;
 const NOTES_MAX: usize = 16;
 /// Octets of the notes that are read at most.
 const NOTES_OCTETS_MAX: u64 = 64 << 10;
-/// Files with frames that are kept: the last ones, of 64 frames at most.
+/// Files with frames that are kept: the last ones.
 const FILES_MAX: usize = 8;
-/// Octets of a frame in such a file at most.
+/// Frames in such a file at most.
+const FRAMES_MAX: usize = 64;
+/// Octets of each at most.
 const FRAME_MAX: usize = 2_048;
 const NOTES: &str = "crashes.json";
 /// Panics that wait to be kept: of as many workers at once.
@@ -60,8 +66,14 @@ struct Noted {
     boot: String,
     /// Since that boot.
     seconds: u64,
-    /// Of the frame it was at, as [`Flow::to_digits`] writes it, if that is known.
+    /// Tells the process from others.
+    #[serde(default)]
+    process: String,
+    /// Of the frame it was at, as [`Flow::to_digits`] writes it, if that is known and may be dropped.
     flow: Option<String>,
+    /// The frame is known.
+    #[serde(default)]
+    frame: bool,
 }
 
 /// What this process makes of the panics before it.
@@ -77,6 +89,7 @@ pub(crate) struct Lesson {
 #[derive(Clone)]
 pub(crate) struct Crashes {
     notes: SyncSender<(usize, Crash)>,
+    flags: Flags,
     /// Those that are not kept in mind yet.
     waiting: Arc<AtomicUsize>,
 }
@@ -88,17 +101,23 @@ impl Crashes {
     pub(crate) fn start(directory: Option<&Path>, cpus: &[usize], flags: &Flags) -> Result<Self> {
         let (notes, panics) = sync_channel::<(usize, Crash)>(WAITING_MAX);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let (flags, left, directory) = (flags.clone(), waiting.clone(), directory.map(Path::to_owned));
+        let (theirs, left, directory) = (flags.clone(), waiting.clone(), directory.map(Path::to_owned));
         let cpus = cpus.to_vec();
+        let process = format!("{}-{}", std::process::id(), moment().map_or(0, |(_, seconds)| seconds));
         let attend = move || {
             Early::begin(rights::NONE).look();
             if let Err(problem) = dpdk::lcore::run_on_cpus(&cpus) {
                 warn!("the thread weir-crash may run on a worker's core: {problem}");
             }
             for (worker, crash) in panics {
-                flags.panicked(Role::Worker(worker));
+                theirs.panicked(Role::Worker(worker));
+                // One that is not kept must not be the end of this thread.
+                let kept = |directory: &PathBuf| {
+                    catch_unwind(AssertUnwindSafe(|| keep(directory, worker, &process, &crash)))
+                        .unwrap_or_else(|_| Err(io::Error::other("a panic, too")))
+                };
                 if let Some(directory) = &directory
-                    && let Err(problem) = keep(directory, worker, &crash)
+                    && let Err(problem) = kept(directory)
                 {
                     error!("the panic is not kept in {}: {problem}", directory.display());
                 }
@@ -107,13 +126,15 @@ impl Crashes {
         };
         let thread = thread::Builder::new().name("weir-crash".to_owned()).spawn(attend);
         thread.context("the thread weir-crash does not start")?;
-        Ok(Self { notes, waiting })
+        Ok(Self { notes, flags: flags.clone(), waiting })
     }
 
     /// A worker has panicked.
     pub(crate) fn note(&self, worker: usize, crash: Crash) {
         self.waiting.fetch_add(1, SeqCst);
         if self.notes.try_send((worker, crash)).is_err() {
+            // It ends weir all the same.
+            self.flags.panicked(Role::Worker(worker));
             self.waiting.fetch_sub(1, SeqCst);
         }
     }
@@ -131,14 +152,14 @@ pub(crate) fn learn(directory: Option<&Path>) -> Lesson {
     let Some((directory, (boot, now))) = directory.zip(moment()) else { return Lesson::default() };
     let notes = directory.join(NOTES);
     let lesson = lesson(&at_start(&notes, || read(&notes)), &boot, now);
-    if let Some(Caution { careful, flows, dropped }) = &lesson.caution {
+    if let Some(Caution { careful, flows }) = &lesson.caution {
         if !careful.is_zero() {
             warn!(
                 "a worker has panicked less than a minute ago: for {} s bursts are taken frame by frame, which is slower",
                 careful.as_secs()
             );
         }
-        for flow in flows {
+        for (flow, dropped) in flows {
             warn!(
                 "{flow}: this flow is dropped for {} s, since a worker has panicked at a frame of it",
                 dropped.as_secs()
@@ -154,23 +175,27 @@ fn lesson(notes: &[Noted], boot: &str, now: u64) -> Lesson {
     let notes: Vec<&Noted> = of_now.filter(|note| now - note.seconds < DROPPED_SECS).collect();
     let Some(last) = notes.last() else { return Lesson::default() };
     let is_young = now - last.seconds < YOUNG_SECS;
-    let mut flows: Vec<Flow> = Vec::new();
-    for flow in notes.iter().filter_map(|note| Flow::from_digits(note.flow.as_ref()?)) {
-        if !flows.contains(&flow) {
-            flows.push(flow);
+    let mut flows: Vec<(Flow, Duration)> = Vec::new();
+    for note in notes.iter().rev() {
+        let Some(flow) = note.flow.as_ref().and_then(|digits| Flow::from_digits(digits)) else { continue };
+        if !flows.iter().any(|(known, _)| *known == flow) {
+            flows.push((flow, Duration::from_secs(DROPPED_SECS - (now - note.seconds))));
         }
     }
-    let is_again =
-        notes.iter().rev().nth(1).is_some_and(|it| last.seconds - it.seconds.min(last.seconds) < YOUNG_SECS);
-    let distrust = (is_young && is_again && last.flow.is_none()).then_some(
+    let (of_last, before) = match notes.iter().rposition(|note| note.process != last.process) {
+        Some(before) => (&notes[before + 1..], Some(notes[before])),
+        None => (&notes[..], None),
+    };
+    let is_again = before.is_some_and(|it| of_last[0].seconds.saturating_sub(it.seconds) < YOUNG_SECS);
+    let is_at_frame = of_last.iter().any(|note| note.frame || note.flow.is_some());
+    let distrust = (is_young && is_again && !is_at_frame).then_some(
         "a worker has panicked twice within a minute, the second time at no frame: the fault may be there",
     );
     if !is_young && flows.is_empty() {
         return Lesson::default();
     }
     let careful = Duration::from_secs(if is_young { YOUNG_SECS } else { 0 });
-    let left = DROPPED_SECS - (now - last.seconds);
-    Lesson { caution: Some(Caution { careful, flows, dropped: Duration::from_secs(left) }), distrust }
+    Lesson { caution: Some(Caution { careful, flows }), distrust }
 }
 
 /// The boot, and the seconds since.
@@ -183,8 +208,9 @@ fn moment() -> Option<(String, u64)> {
 fn read(path: &Path) -> Vec<Noted> {
     let mut text = String::new();
     // Not a FIFO, at which it would wait.
-    let is_file = fs::symlink_metadata(path).is_ok_and(|file| file.is_file());
-    let file = is_file.then(|| fs::File::open(path).ok()).flatten();
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok();
+    let file = file.filter(|file| file.metadata().is_ok_and(|file| file.is_file()));
     let octets = file.map(|file| file.take(NOTES_OCTETS_MAX).read_to_string(&mut text));
     match octets {
         Some(Ok(_)) => serde_json::from_str(&text).unwrap_or_default(),
@@ -192,12 +218,14 @@ fn read(path: &Path) -> Vec<Noted> {
     }
 }
 
-fn keep(directory: &Path, worker: usize, crash: &Crash) -> io::Result<()> {
+fn keep(directory: &Path, worker: usize, process: &str, crash: &Crash) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let (boot, seconds) = moment().ok_or(io::ErrorKind::NotFound)?;
-    let flow = crash.culprit.as_deref().map(Flow::of);
+    let flow = crash.culprit.as_deref().and_then(Flow::to_be_dropped);
+    let frame = crash.culprit.is_some();
     let mut notes = read(&directory.join(NOTES));
-    notes.push(Noted { boot, seconds, flow: flow.as_ref().map(Flow::to_digits) });
+    let digits = flow.as_ref().map(Flow::to_digits);
+    notes.push(Noted { boot, seconds, process: process.to_owned(), flow: digits, frame });
     notes.drain(..notes.len().saturating_sub(NOTES_MAX));
     let text = serde_json::to_vec(&notes)?;
     // First, since the next process needs it.
@@ -212,9 +240,10 @@ fn keep(directory: &Path, worker: usize, crash: &Crash) -> io::Result<()> {
     }
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let path = directory.join(format!("crash-{unix}-worker{worker}.pcapng"));
+    thin_out(directory, FILES_MAX - 1)?;
     write(&path, &frames)?;
     info!(worker, "the frames that the worker was at are in {}; please report it", path.display());
-    thin_out(directory)
+    Ok(())
 }
 
 /// In one step, so that there is the former text or this one.
@@ -225,8 +254,9 @@ fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(octets)?;
-    fs::rename(new, path)
+    let written = file.write_all(octets).and_then(|()| fs::rename(&new, path));
+    // On a full disk nothing is left of it.
+    written.inspect_err(|_| _ = fs::remove_file(&new))
 }
 
 /// A file with the frames of a panic; empty if there are none.
@@ -248,7 +278,7 @@ fn frames(worker: usize, crash: &Crash) -> Vec<u8> {
     pcapng::section(&mut file, version);
     pcapng::interface(&mut file, &format!("worker{worker}"), "frames of a panic", FRAME_MAX, "");
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    for (comment, octets) in all {
+    for (comment, octets) in all.into_iter().take(FRAMES_MAX) {
         let nanos = u64::try_from(nanos).unwrap_or_default();
         let packet = Packet { interface: 0, nanos, whole: octets.len(), direction: Direction::In, comment };
         pcapng::packet(&mut file, &packet, &octets[..octets.len().min(FRAME_MAX)]);
@@ -256,12 +286,16 @@ fn frames(worker: usize, crash: &Crash) -> Vec<u8> {
     file
 }
 
-/// Removes the oldest files with frames.
-fn thin_out(directory: &Path) -> io::Result<()> {
+/// Removes files with frames, of which so many stay, the newest, and what a process has left that was killed as it wrote one.
+fn thin_out(directory: &Path, stay: usize) -> io::Result<()> {
     let mut files: Vec<PathBuf> =
         fs::read_dir(directory)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    let is_ours = |name: &str| name.starts_with("crash-") && name.ends_with(".pcapng");
-    files.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_ours));
+    files.retain(|path| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("crash-"))
+    });
+    let ends_with = |path: &PathBuf, end: &str| path.extension().is_some_and(|it| it == end);
+    files.iter().filter(|path| ends_with(path, "new")).try_for_each(fs::remove_file)?;
+    files.retain(|path| ends_with(path, "pcapng"));
     files.sort();
-    files.iter().rev().skip(FILES_MAX).try_for_each(fs::remove_file)
+    files.iter().rev().skip(stay).try_for_each(fs::remove_file)
 }
