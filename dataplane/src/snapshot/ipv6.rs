@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use ipnet::{IpNet, Ipv6Net};
-use weir_config::model::{Config, Family, Mark, Protocol};
+use weir_config::model::{Config, Family, Protocol};
 
 use super::destinations::{Destination, Destinations};
 use super::marks::{self, Marked, Marks};
 use super::masters::VirtualRouters;
 use super::registry::RegistryError;
-use super::vips::shared_number6;
+use super::vips::{FORMER_MAX, shared_number6};
 use super::{Ends, Familiar, Local, Snapshot, Target};
 use crate::address::Addr4;
 use crate::conn::record::ServiceId;
@@ -46,7 +46,7 @@ impl Numbers6 {
         let has_left = |address: &&Ipv6Addr| !named.contains(*address) && shares(IpAddr::V6(**address));
         let former: Vec<Ipv6Addr> = self.numbers.keys().filter(has_left).copied().collect();
         // Those that come and go for years are not all kept.
-        if former.len() <= Mark::VIPS_MAX {
+        if former.len() <= FORMER_MAX {
             named.extend(former);
         }
         let mut left = HashMap::new();

@@ -22,6 +22,8 @@ use crate::conn::record::VipId;
 pub const OWN: u16 = Mark::VIPS_MAX as u16;
 /// Numbers that all other addresses share.
 pub const SHARED: u32 = (1 << 16) - OWN as u32;
+/// Addresses that keep a number of their own in a wide network though they need it no more, at most.
+pub(super) const FORMER_MAX: usize = 4_096;
 
 const _: () = assert!(SHARED.is_power_of_two());
 

@@ -447,6 +447,20 @@ fn connections_go_on_when_their_address_loses_its_number_to_a_wide_network() {
     }
 }
 
+#[test]
+fn networks_that_move_through_a_wide_one_always_find_numbers() {
+    let layout = |place: u32| {
+        let net = Addr4::new(172, 16 + (place >> 4) as u8, ((place & 15) << 4) as u8, 0);
+        let head = format!("[[mark]]\nmark = 1\naddresses = [\"{}/20\", \"172.16.0.0/12\"]\n", net);
+        Layout { head: &head, servers: &["mark = 1"], ..DR }.config()
+    };
+    let mut lab = Lab::new(&layout(0), 1);
+    for place in 1..40 {
+        lab.reload(&layout(place));
+        lab.sweep();
+    }
+}
+
 /// A virtual server by NAT at [`VIP`] with real server 11, and a mark that holds its clients and leads to 12; the port of the first.
 fn around_clients(server_port: u16, extra: &str) -> Config {
     let text = format!(

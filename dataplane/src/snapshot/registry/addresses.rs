@@ -13,7 +13,7 @@ use crate::conn::record::VipId;
 use crate::snapshot::addressing::{bits, ports_of_vip};
 use crate::snapshot::ipv6::Numbers6;
 use crate::snapshot::marks::shares_numbers;
-use crate::snapshot::vips::{Numbering, Vips};
+use crate::snapshot::vips::{FORMER_MAX, Numbering, Vips};
 use crate::snapshot::{Local, Port, Snapshot};
 
 /// Places of VIPs that have gone, beyond as many as there are VIPs. Then those that are there are announced once more, in a list of their
@@ -100,7 +100,13 @@ impl Addresses {
         let vips: HashSet<_> = vips(config).into_iter().filter_map(|vip| numbers6.of(vip)).collect();
         let shares = shares_numbers(config);
         let mut with_former = vips.clone();
-        with_former.extend(self.numbering.known(swept).filter(|vip| shares(numbers6.ip(*vip))));
+        let former =
+            self.numbering.known(swept).filter(|vip| !vips.contains(vip) && shares(numbers6.ip(*vip)));
+        let former: Vec<_> = former.take(FORMER_MAX + 1).collect();
+        // Those that come and go for years are not all kept: numbers that records name are free after a round of the sweep at the earliest.
+        if former.len() <= FORMER_MAX {
+            with_former.extend(former);
+        }
         // There may be room for those that need one alone.
         let next = self.numbering.next(&with_former, generation, swept);
         self.numbering = next.or_else(|_| self.numbering.next(&vips, generation, swept))?;
