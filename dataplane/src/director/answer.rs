@@ -121,15 +121,20 @@ impl<F: Frame> Director<F> {
                 Err(reason) => return Err((frame, reason)),
             }
         }
-        if !reply::is_intact(&frame, packet) {
-            return Err((frame, DropReason::BadL4Header));
-        }
         match packet.protocol {
             ipv4::TCP if packet.flags & flags::RST != 0 => Err((frame, DropReason::NotServed)),
+            // A sum over all octets is for what may be answered.
+            ipv4::TCP if !self.resets.has(pass.context.now) => Err((frame, DropReason::IcmpRateLimited)),
+            ipv4::UDP
+                if !self.icmp_errors.has(Answer::PortUnreachable, Asker::Stranger, pass.context.now) =>
+            {
+                Err((frame, DropReason::IcmpRateLimited))
+            }
+            ipv4::TCP | ipv4::UDP if !reply::is_intact(&frame, packet) => {
+                Err((frame, DropReason::BadL4Header))
+            }
             ipv4::TCP => {
-                if !self.resets.take(pass.context.now) {
-                    return Err((frame, DropReason::IcmpRateLimited));
-                }
+                self.resets.take(pass.context.now);
                 let mac = pass.context.snapshot.ports[pass.context.port].mac;
                 match reply::reset(&mut frame, packet, mac) {
                     Ok(()) => self.send_answer(frame, Answer::TcpReset, pass),
