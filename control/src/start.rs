@@ -132,7 +132,7 @@ fn run(
     let doors = Doors { http: listener, keys, control: ControlSocket::of(&config.control)? };
     let crash_directory = config.control.crash_directory.clone();
     let lesson = crash::learn(crash_directory.as_deref());
-    let (offer, taps) = kept::Offer::of(&config, lesson.distrust);
+    let (offer, taps) = kept::Offer::of(&config, doors.control.is_some(), lesson.distrust);
     let identity = Identity::of(&config, &line.own.config, doors.control.is_some());
     let arguments = line.eal_arguments();
     let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();

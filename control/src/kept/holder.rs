@@ -36,11 +36,9 @@ pub(super) enum Holder {
 impl Holder {
     /// The one that the file names; else systemd, if it runs this process; else a keeper where it usually is.
     pub(super) fn find(config: &Config) -> Option<Self> {
-        // Several processes of weir may share a keeper, but not a control socket.
-        let name = config.control.socket.display().to_string();
         let at = |socket: &Path| {
-            let taps = Keeper::new(socket, &format!("{name} host interfaces"));
-            Self::Keeper(Keeper::new(socket, &name), Arc::new(TapShelf::new(taps)))
+            let [tables, taps] = keepers(config, socket);
+            Self::Keeper(tables, Arc::new(TapShelf::new(taps)))
         };
         if let Some(socket) = &config.connections.keeper {
             return Some(at(socket));
@@ -48,7 +46,8 @@ impl Holder {
         if notify_socket().is_some() {
             return Some(Self::Systemd);
         }
-        match Keeper::new(Path::new(SOCKET), &name).take() {
+        let [tables, _] = keepers(config, Path::new(SOCKET));
+        match tables.take() {
             Ok(_) => Some(at(Path::new(SOCKET))),
             Err(problem) => {
                 warn!(
@@ -66,6 +65,18 @@ impl Holder {
             Self::Systemd => "systemd",
             Self::Keeper(..) => "weir-keeper",
         }
+    }
+
+    /// Whether it tells weirs apart by their control sockets. To be asked by one that has none, which is said.
+    pub(super) fn knows_by_socket(&self) -> bool {
+        let is_keeper = matches!(self, Self::Keeper(..));
+        if is_keeper {
+            warn!(
+                "connections end with this process: weir-keeper tells weirs apart by their control sockets, and this one has \
+                 none; write `socket` in [control]"
+            );
+        }
+        is_keeper
     }
 
     /// What it has; systemd has passed it.
@@ -185,6 +196,29 @@ impl HeldTaps {
         self.is_news = false;
         Ok(())
     }
+}
+
+/// The two names of this weir at a keeper: for tables, and for host interfaces. Several processes of weir may share a keeper, but not a
+/// control socket.
+fn keepers(config: &Config, socket: &Path) -> [Keeper; 2] {
+    let name = config.control.socket.display().to_string();
+    [Keeper::new(socket, &name), Keeper::new(socket, &format!("{name} host interfaces"))]
+}
+
+/// Has a keeper, if there is one, keep nothing of ours. Whether it had something.
+pub(super) fn forget_all_in_keeper(config: &Config) -> bool {
+    let socket = config.connections.keeper.as_deref().unwrap_or(Path::new(SOCKET));
+    if !socket.exists() {
+        return false;
+    }
+    let mut had = false;
+    for keeper in keepers(config, socket) {
+        had |= matches!(keeper.take(), Ok(Some(_)));
+        if let Err(problem) = keeper.forget() {
+            debug!("weir-keeper keeps what it has: {problem}");
+        }
+    }
+    had
 }
 
 /// Has systemd keep nothing at all of ours.

@@ -126,28 +126,37 @@ struct Former {
 }
 
 impl Offer {
-    /// Asks whoever keeps things, if the file wants it. Host interfaces that the file does not have are given up.
-    pub(crate) fn of(config: &Config, distrust: Option<&'static str>) -> (Self, Taps) {
+    /// Asks whoever keeps things, if the file wants it. Host interfaces that the file does not have are given up, and so is all that is with
+    /// somebody who is not to keep it any more. Who has no control socket of its own has no name of its own at a keeper either: what is there
+    /// is another weir's.
+    pub(crate) fn of(config: &Config, has_socket: bool, distrust: Option<&'static str>) -> (Self, Taps) {
         let mut passed = dpdk::files::passed_by_systemd();
-        if !config.connections.keep {
-            if !passed.is_empty() {
-                holder::forget_all_in_systemd();
-            }
-            return (Self { holder: None, left: None, distrust }, Taps::default());
+        let holder = match config.connections.keep {
+            true => Holder::find(config),
+            false => None,
+        };
+        let holder = holder.filter(|holder| has_socket || !holder.knows_by_socket());
+        let mut has_given_up = false;
+        if !matches!(holder, Some(Holder::Systemd)) && !passed.is_empty() {
+            holder::forget_all_in_systemd();
+            passed.clear();
+            has_given_up = true;
         }
-        let holder = Holder::find(config);
+        if has_socket && !matches!(holder, Some(Holder::Keeper(..))) {
+            has_given_up |= holder::forget_all_in_keeper(config);
+        }
         let left = holder.as_ref().and_then(|holder| holder.left(&mut passed));
         let taps = holder.as_ref().map(|holder| holder.left_taps(passed)).unwrap_or_default();
         let names: Vec<&str> =
             config.ports.iter().filter_map(|port| port.host_interface.as_deref()).collect();
-        let taps = Taps::new(holder.clone(), taps, &names);
+        let taps = Taps::new(holder.clone(), taps, (&names, has_given_up));
         (Self { holder, left, distrust }, taps)
     }
 
     /// What devices' keys were drawn from, so that flows come to the workers that have their connections; else something new.
     pub(crate) fn seed(&self) -> Result<[u64; 2]> {
         let before = || {
-            let [book, _] = self.left.as_ref()?;
+            let [book, _] = self.left.as_ref().filter(|_| self.distrust.is_none())?;
             let mut file = KeptMemory::adopt(book.try_clone().ok()?).ok()?;
             let (book, ..) = Book::read(file.cut(BOOK_LINES)?, &machine().ok()?).ok()?;
             Some(book.distribution()?.seed)

@@ -27,8 +27,12 @@ pub(crate) struct Taps {
 }
 
 impl Taps {
-    /// Of the taps of the process before those that have one of these names go on; the others are given up.
-    pub(super) fn new(holder: Option<Holder>, files: Vec<OwnedFd>, names: &[&str]) -> Self {
+    /// Of the taps of the process before those that have one of these names go on; the others are given up, as some may have been before.
+    pub(super) fn new(
+        holder: Option<Holder>,
+        files: Vec<OwnedFd>,
+        (names, has_given_up): (&[&str], bool),
+    ) -> Self {
         let found = files.len();
         let mut left: Vec<(String, Tap)> = Vec::new();
         for file in files {
@@ -46,9 +50,9 @@ impl Taps {
                 Err(problem) => warn!("a host interface that was kept is given up: {problem}"),
             }
         }
-        let has_given_up = left.len() < found;
-        let taps = Self { holder, left, has_given_up };
-        if has_given_up {
+        let is_less = left.len() < found;
+        let taps = Self { holder, left, has_given_up: has_given_up || is_less };
+        if is_less {
             // Before others may have their names.
             let files: Vec<BorrowedFd<'_>> = taps.left.iter().map(|(_, tap)| tap.as_fd()).collect();
             taps.keep(&files);
