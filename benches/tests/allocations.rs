@@ -221,8 +221,16 @@ fn icmp_in_all_its_roles() {
 fn packets_that_are_pieces_and_packets_that_are_cut() {
     let mut lab = one_service(TCP_RR, "tun");
     send_counted(&mut lab, 0, &segments(FLOWS, SYN));
-    let piece = with_fragment(tcp(client(0), WEB, ACK), MORE_FRAGMENTS);
-    send_counted(&mut lab, 0, &[piece]);
+    // In order; one that comes before the first, waits and follows it; one that there was; one of nobody's.
+    let first = [&tcp(client(0), WEB, ACK)[34..54], &[0; 4]].concat();
+    let piece = |payload: &[u8], fragment| with_fragment(ipv4(TCP, CLIENT, VIP, payload), fragment);
+    let (begin, more) = (piece(&first, MORE_FRAGMENTS), piece(&[0; 16], 3 | MORE_FRAGMENTS));
+    let before = lab.forwarded();
+    send_counted(&mut lab, 0, &[piece(&[0; 16], 7), begin, more.clone(), more]);
+    assert_eq!(lab.forwarded() - before, 3);
+    assert_eq!(lab.dropped(DropReason::FragmentDuplicate), 1);
+    let stray = with_fragment(ipv4(TCP, CLIENT, server(1), &[0; 16]), 3);
+    send_counted(&mut lab, 0, &[stray]);
     assert_eq!(lab.dropped(DropReason::Fragment), 1);
 
     let mut large = vec![0; 1_480];

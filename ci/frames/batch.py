@@ -21,6 +21,7 @@ DROPS = "weir_drops_total"
 ABSORBED = "weir_absorbed_packets_total"
 PUNTED = "weir_punted_packets_total"
 WAITING = "weir_neighbor_waiting_packets"
+PIECES_WAITING = "weir_fragments_waiting_packets"
 RECEIVED = "weir_port_receive_packets_total"
 
 
@@ -121,8 +122,9 @@ def verdicts(metrics):
 
 
 def accounting_problems(metrics):
-    """Every frame received must have ended in exactly one way, or wait for its next hop's answer."""
-    ended = sum(metrics.total(name) for name in (FORWARDED, ANSWERS, DROPS, ABSORBED, PUNTED, WAITING))
+    """Every frame received must have ended in exactly one way, or wait for its next hop's answer or its first piece."""
+    ended = sum(metrics.total(name) for name in (FORWARDED, ANSWERS, DROPS, ABSORBED, PUNTED, WAITING,
+                                                     PIECES_WAITING))
     received = metrics.total(RECEIVED)
     if ended != received:
         return [f"{received:.0f} frames received but {ended:.0f} accounted for"]

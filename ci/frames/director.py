@@ -70,7 +70,7 @@ class Metrics(dict):
 class Director:
     """weir in a namespace, with a file of its own and the given vdevs."""
 
-    def __init__(self, namespace, workdir, vdevs, config, cpu=None, binary_path=None):
+    def __init__(self, namespace, workdir, vdevs, config, cpu=None, binary_path=None, workers=1):
         self.namespace = namespace
         self.workdir = pathlib.Path(workdir)
         self.file = self.workdir / "weir.toml"
@@ -78,12 +78,15 @@ class Director:
         self.vdevs = vdevs
         self.cpu = os.environ.get("WEIR_CPU", "0") if cpu is None else cpu
         self.binary = binary_path or binary()
+        # Several workers, and control, all on one processor: none of these tests asks how quick they are.
+        self.lcores = ["-l", self.cpu] if workers == 1 else [
+            "--lcores", ",".join(f"{lcore}@{self.cpu}" for lcore in range(workers + 1))]
         self.process = None
         self.file.write_text(config)
 
     def start(self):
         """Starts weir and returns when `/ready` says 200."""
-        command = ["ip", "netns", "exec", self.namespace.name, self.binary, "-l", self.cpu, "--no-pci", "--no-huge",
+        command = ["ip", "netns", "exec", self.namespace.name, self.binary, *self.lcores, "--no-pci", "--no-huge",
                    "-m", "256", "--no-shconf", "--no-telemetry"]
         for vdev in self.vdevs:
             command += ["--vdev", vdev]

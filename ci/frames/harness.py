@@ -112,27 +112,31 @@ def read_pcap(path):
         return [frame for frame, _ in reader]
 
 
-def replay(setup, frames, before_stop=None):
+def replay(setup, frames, before_stop=None, workers=1):
     """Runs weir over `frames` (`{port: [frame, ...]}`) until each is received and nothing moves any more.
 
-    `before_stop` is called with the Director while weir still runs.
+    `before_stop` is called with the Director while weir still runs. With several workers each port has as many queues, which get its
+    frames in turn; what goes out has no order then.
     """
     with workdir() as path:
         vdevs = []
         devices = {}
         for index, port in enumerate(PORTS):
-            write_pcap(path / f"{port}-in.pcap", frames.get(port, []))
             devices[port] = f"net_pcap{index}"
-            vdevs.append(f"net_pcap{index},rx_pcap={path}/{port}-in.pcap,tx_pcap={path}/{port}-out.pcap")
+            vdevs.append(devices[port])
+            for queue in range(workers):
+                write_pcap(path / f"{port}-in{queue}.pcap", frames.get(port, [])[queue::workers])
+                vdevs[-1] += f",rx_pcap={path}/{port}-in{queue}.pcap,tx_pcap={path}/{port}-out{queue}.pcap"
         namespace = Namespace()
-        director = Director(namespace, path, vdevs, setup.text(devices, path / "weir.sock"))
+        director = Director(namespace, path, vdevs, setup.text(devices, path / "weir.sock"), workers=workers)
         try:
             director.start()
             metrics = wait_until_worked_off(director, {port: len(frames.get(port, [])) for port in PORTS})
             if before_stop:
                 before_stop(director)
             status = director.stop()
-            out = {port: read_pcap(path / f"{port}-out.pcap") for port in PORTS}
+            out = {port: [frame for queue in range(workers) for frame in read_pcap(path / f"{port}-out{queue}.pcap")]
+                   for port in PORTS}
             return Replayed(out, metrics, status, director.log(), frames)
         finally:
             director.kill()

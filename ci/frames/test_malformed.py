@@ -9,6 +9,7 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Raw
 from scapy.utils import checksum
 
+import pieces
 from batch import Batch, accounting_problems
 from frames import (ETHERNET, arp, dr, echo, ether, ip_packet, nat_request, tcp, tun, udp, with_header_checksum)
 from harness import is_arp, replay
@@ -149,12 +150,13 @@ class Malformed(unittest.TestCase):
             batch.drop("ether_type", f"type {number:#06x}", bytes(Ether(src=GATEWAY_MAC, dst=C0_MAC, type=number)) + ip)
         batch.run(self, setup())
 
-    def test_pieces_of_fragmented_packets_are_dropped(self):
+    def test_pieces_that_can_not_be_are_dropped(self):
         batch = Batch()
         for vip in (DR_VIP, TUN_VIP, NAT_VIP):
-            batch.drop("fragment", "first piece", udp(b"x" * 64, vip=vip, flags="MF"))
-            batch.drop("fragment", "middle piece", udp(b"x" * 64, vip=vip, flags="MF", frag=10))
-            batch.drop("fragment", "last piece", udp(b"x" * 64, vip=vip, flags=0, frag=20))
+            batch.drop("fragment_bad", "of 71 bytes, with more to come", udp(b"x" * 63, vip=vip, flags="MF", frag=10))
+            batch.drop("fragment_bad", "that ends behind the longest packet", udp(b"x" * 64, vip=vip, frag=8185))
+            batch.drop("fragment_tiny", "that begins within the TCP header", tcp("A", vip=vip, frag=1, payload=b"x" * 12))
+            batch.drop("fragment_tiny", "that ends within the TCP header", pieces.cut(tcp("A", vip=vip), 7, 16)[0])
         batch.drop("fragment", "echo request in pieces", echo(b"x" * 64, flags="MF"))
         batch.run(self, setup())
 

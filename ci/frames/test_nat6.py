@@ -210,9 +210,10 @@ class Nat6(unittest.TestCase):
         self.assert_dropped("bad_l4_header", "r0", bytes(spoilt))
 
     def test_pieces_and_strays_have_their_reasons(self):
-        for more in (0, 1):
+        # Its 20 bytes of TCP are no multiple of eight, or would begin within the first piece's.
+        for more, reason in ((0, "fragment_tiny"), (1, "fragment_bad")):
             piece = IPv6ExtHdrFragment(id=7, m=more, offset=1 - more)
-            self.assert_dropped("fragment", "c0", segment(cport=51400, headers=(piece,)))
+            self.assert_dropped(reason, "c0", segment(cport=51400, headers=(piece,)))
         self.assert_dropped("stray_reply", "r0", answer("A", 51401))
         # Of no socket that a virtual server has.
         self.assert_dropped("ether_type", "r0", answer("A", 51401, port=9999))

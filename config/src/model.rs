@@ -213,6 +213,12 @@ pub struct Connections {
     pub templates: u32,
     /// The same of IPv6 clients: see [`Config::ipv6_templates`].
     pub ipv6_templates: u32,
+    /// Packets in pieces that may be under way, of all workers; memory is taken at start. 1,024 to 16,777,216.
+    pub fragments: u32,
+    /// The pieces of an IPv4 packet are waited for so long, in seconds (1 to 864,000).
+    pub ipfrag_time: u32,
+    /// The same of IPv6.
+    pub ip6frag_time: u32,
     /// A TCP segment without SYN may open a connection (unless RST).
     pub sloppy_tcp: bool,
     /// An SCTP packet whose first chunk is not INIT may open a connection (unless ABORT).

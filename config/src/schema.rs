@@ -130,7 +130,8 @@ pub(crate) struct Memory {
     pub(crate) mbuf_data_bytes: Field<Integer>,
 }
 
-/// `[connections]`: apart from `keep`, `keeper`, `capacity`, `ipv6_clients`, `templates` and `ipv6_templates` the names are those of `net.ipv4.vs.*`.
+/// `[connections]`: apart from `keep`, `keeper`, `capacity`, `ipv6_clients`, `templates`, `ipv6_templates` and `fragments` the names are those of `net.ipv4.vs.*`, and of `net.ipv4` and
+/// `net.ipv6` those of fragments.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Connections {
@@ -140,6 +141,9 @@ pub(crate) struct Connections {
     pub(crate) ipv6_clients: Field<Integer>,
     pub(crate) templates: Field<Integer>,
     pub(crate) ipv6_templates: Field<Integer>,
+    pub(crate) fragments: Field<Integer>,
+    pub(crate) ipfrag_time: Field<Integer>,
+    pub(crate) ip6frag_time: Field<Integer>,
     pub(crate) sloppy_tcp: Field<Switch>,
     pub(crate) sloppy_sctp: Field<Switch>,
     pub(crate) expire_nodest_conn: Field<Switch>,

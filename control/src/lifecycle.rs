@@ -20,6 +20,7 @@ use weir_dataplane::conn::clients::Clients;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
+use weir_dataplane::pieces::Pieces;
 use weir_dataplane::punt::Punt;
 use weir_dataplane::snapshot::registry::Standing;
 use weir_dataplane::worker::Worker;
@@ -115,6 +116,7 @@ pub(crate) fn prepare(
     let ends = port_ends(&config, ports);
     let fences = ends.iter().map(|end| end.fence.clone()).collect();
     let file = config.clone();
+    let fragments = config.connections.fragments as usize;
     let table_lines = Table::lines_beside(capacity, templates);
     let client_lines = Clients::lines_for(config.ipv6_clients());
     let pages = if eal.has_hugepages() { Pages::Huge } else { Pages::Ordinary };
@@ -129,7 +131,11 @@ pub(crate) fn prepare(
     let Made { tables, templates, epoch, is_scattered, standing, kept, outcome } = made;
     let mut shared = Shared::new(count, config.ports.len());
     let flows_move = ports.flows_move || is_scattered;
-    shared.iter_mut().for_each(|shared| shared.flows_move = flows_move);
+    let pieces = Arc::new(Pieces::new(fragments, [random_u64()?, random_u64()?]));
+    shared.iter_mut().for_each(|shared| {
+        shared.flows_move = flows_move;
+        shared.pieces = pieces.clone();
+    });
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
     let templates = Arc::new(templates);
     let workers = (shared.clone(), templates.clone());

@@ -11,6 +11,7 @@ use weir_dataplane::conn::table::Table;
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::neighbor;
 use weir_dataplane::packet::BURST;
+use weir_dataplane::pieces;
 
 /// Descriptors per queue: a millisecond of 64-byte frames at a million a second.
 pub(crate) const DESCRIPTORS: u16 = 1024;
@@ -221,7 +222,7 @@ pub(crate) fn mbufs_needed(config: &Config, workers: usize) -> u32 {
         .map(|port| if port.rx_queues == 0 { workers } else { usize::from(port.rx_queues) } + workers)
         .sum();
     let held = 4 * BURST + neighbor::WAITING_MAX + 2 * POOL_CACHE as usize;
-    let mbufs = queues * usize::from(DESCRIPTORS) + workers * held + held;
+    let mbufs = queues * usize::from(DESCRIPTORS) + workers * (held + pieces::WAITING_MAX) + held;
     // One less than a power of two is what a mempool's ring holds without waste.
     (mbufs.next_power_of_two() - 1) as u32
 }

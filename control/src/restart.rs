@@ -48,6 +48,7 @@ pub(crate) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         &old.connections.ipv6_templates,
         &new.connections.ipv6_templates,
     );
+    changed.compare("`fragments` of [connections]", &old.connections.fragments, &new.connections.fragments);
     let names =
         |config: &Config| -> Vec<String> { config.ports.iter().map(|port| port.name.clone()).collect() };
     match names(old) == names(new) {
@@ -130,7 +131,10 @@ mod tests {
             ("connections", "keeper") => "\"/run/other.sock\"",
             ("connections", "conn_reuse_mode") => "0",
             ("connections", "pmtu_disc") => "false",
-            ("connections", "capacity" | "ipv6_clients" | "templates" | "ipv6_templates") => "65536",
+            ("connections", "ipfrag_time" | "ip6frag_time") => "5",
+            ("connections", "fragments" | "capacity" | "ipv6_clients" | "templates" | "ipv6_templates") => {
+                "65536"
+            }
             ("connections", _) => "true",
             ("schedulers", "mh_table_size") => "251",
             ("schedulers", _) => "5",

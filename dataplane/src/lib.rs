@@ -28,6 +28,7 @@ pub mod limit;
 pub mod neighbor;
 pub mod packet;
 pub mod parse;
+pub mod pieces;
 pub mod punt;
 pub mod reply;
 pub mod rewrite;

@@ -2,6 +2,8 @@
 //!
 //! The packet logic never names DPDK: in production the buffer is an mbuf, under `cargo test` a `Vec`.
 
+use std::net::IpAddr;
+
 use arrayvec::ArrayVec;
 
 use crate::stats::DropReason;
@@ -76,6 +78,19 @@ impl Frame for dpdk::mbuf::Mbuf {
     }
 }
 
+/// Where a packet is sent on to, for whoever follows the pieces of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Onward {
+    /// The number of the real server; `None`: it goes to a client.
+    pub server: Option<u32>,
+    /// The real server's address, or the one that the client sees it come from.
+    pub address: IpAddr,
+    /// Whether NAT gives it another address.
+    pub is_translated: bool,
+    /// And another port.
+    pub has_new_port: bool,
+}
+
 /// What the data path does with frames: the ports on one side, a buffer pool on the other.
 pub trait Wire {
     /// The kind of buffer.
@@ -96,6 +111,19 @@ pub trait Wire {
     }
     /// An empty frame, or none when the pool is empty.
     fn allocate(&mut self) -> Option<Self::Frame>;
+    /// A packet is about to be sent on, unless this says why it can't be. Nobody but who follows pieces wants to know, so for all
+    /// others it is nothing, down to the making of what it is told.
+    ///
+    /// # Errors
+    /// It is to be dropped for this reason.
+    #[inline(always)]
+    fn sends_on(&mut self, onward: impl FnOnce() -> Onward) -> Result<(), DropReason>
+    where
+        Self: Sized,
+    {
+        let _ = onward;
+        Ok(())
+    }
 }
 
 /// Test twins of mbuf and port.

@@ -5,6 +5,7 @@
 //! to the end hosts, as IPVS leaves them.
 
 pub mod options6;
+pub mod pieces;
 pub mod plain6;
 pub mod v6;
 

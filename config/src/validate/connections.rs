@@ -22,6 +22,9 @@ pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Tab
         ipv6_clients: None,
         templates: 0,
         ipv6_templates: 0,
+        fragments: 131_072,
+        ipfrag_time: 30,
+        ip6frag_time: 60,
         sloppy_tcp: false,
         sloppy_sctp: false,
         expire_nodest_conn: false,
@@ -51,6 +54,12 @@ pub(crate) fn connections(field: &OneTable<schema::Connections>, table: &mut Tab
     c.ipv6_clients = written.ipv6_clients.is_some().then(|| clients.into_inner());
     c.templates = templates(&written.templates, "templates", &mut table);
     c.ipv6_templates = templates(&written.ipv6_templates, "ipv6_templates", &mut table);
+    c.fragments = table.integer(&written.fragments, "fragments", 1024..=16_777_216, c.fragments).into_inner();
+    let mut secs = |field: &Field<Integer>, key: &str, secs: &mut u32| {
+        *secs = table.integer(field, key, TIMEOUT_SECS, *secs).into_inner();
+    };
+    secs(&written.ipfrag_time, "ipfrag_time", &mut c.ipfrag_time);
+    secs(&written.ip6frag_time, "ip6frag_time", &mut c.ip6frag_time);
     c.sloppy_tcp = table.switch(&written.sloppy_tcp, c.sloppy_tcp);
     c.sloppy_sctp = table.switch(&written.sloppy_sctp, c.sloppy_sctp);
     c.expire_nodest_conn = table.switch(&written.expire_nodest_conn, c.expire_nodest_conn);

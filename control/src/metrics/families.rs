@@ -376,6 +376,12 @@ families! {
 
     GAUGE "weir_neighbor_waiting_packets" [] "Packets that wait for their next hop's ARP answer."
         |it, to| to.count(&[], it.waiting);
+    GAUGE "weir_fragments_waiting_packets" [] "Pieces of packets that wait for the first piece of theirs."
+        |it, to| to.count(&[], it.pieces_waiting);
+    COUNTER "weir_fragments_full_total" [] "Packets in pieces that were forgotten for newer ones while pieces of theirs might still come."
+        |it, to| to.count(&[], it.pieces_full);
+    COUNTER "weir_fragments_incomplete_total" [] "Packets in pieces of which pieces were missing when their time was over."
+        |it, to| to.count(&[], it.pieces_incomplete);
     COUNTER "weir_arp_requests_total" [] "ARP requests sent for next hops."
         |it, to| to.count(&[], it.arp_requests);
     COUNTER "weir_nd_solicitations_total" [] "Neighbour solicitations sent for IPv6 next hops."

@@ -109,6 +109,12 @@ pub(crate) struct Reading {
     pub(crate) messages_lost: u64,
     /// Packets that wait for a neighbour's answer.
     pub(crate) waiting: u64,
+    /// Pieces that wait for the first one of their packet.
+    pub(crate) pieces_waiting: u64,
+    /// Packets in pieces that were forgotten too early.
+    pub(crate) pieces_full: u64,
+    /// Packets in pieces that did not become whole.
+    pub(crate) pieces_incomplete: u64,
     /// ARP requests sent.
     pub(crate) arp_requests: u64,
     /// Neighbour solicitations sent.
@@ -403,6 +409,9 @@ impl Reading {
             capture_lost: sum(workers, |counters| counters.capture_lost.get()),
             messages_lost: sum(workers, |counters| counters.messages_lost.get()),
             waiting: sum(workers, |counters| counters.waiting.get()),
+            pieces_waiting: sum(workers, |counters| counters.pieces_waiting.get()),
+            pieces_full: sum(workers, |counters| counters.pieces_full.get()),
+            pieces_incomplete: sum(workers, |counters| counters.pieces_incomplete.get()),
             arp_requests: sum(workers, |counters| counters.arp_requests.get()),
             nd_solicitations: sum(workers, |counters| counters.nd_solicitations.get()),
             mld_reports: sum(workers, |counters| counters.mld_reports.get()),

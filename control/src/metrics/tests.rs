@@ -318,6 +318,9 @@ fn what_workers_count_is_summed() {
         counters.capture_lost.add(n * 7);
         counters.messages_lost.add(n * 6);
         counters.waiting.set(n);
+        counters.pieces_waiting.set(n * 2);
+        counters.pieces_full.add(n * 7);
+        counters.pieces_incomplete.add(n * 9);
         counters.arp_requests.add(n * 4);
         counters.nd_solicitations.add(n * 8);
         counters.mld_reports.add(n * 3);
@@ -369,6 +372,9 @@ fn what_workers_count_is_summed() {
         ("weir_capture_lost_frames_total", 301.0),
         ("weir_worker_messages_lost_total", 258.0),
         ("weir_neighbor_waiting_packets", 43.0),
+        ("weir_fragments_waiting_packets", 86.0),
+        ("weir_fragments_full_total", 301.0),
+        ("weir_fragments_incomplete_total", 387.0),
         ("weir_arp_requests_total", 172.0),
         ("weir_nd_solicitations_total", 344.0),
         ("weir_mld_reports_total", 129.0),

@@ -13,6 +13,7 @@ use crate::conn::record::{Key, Record};
 use crate::limit::Asker;
 use crate::neighbor::{Heard, Hop, Hop6, NextHop};
 use crate::packet::{Frame, Wire};
+use crate::parse::pieces::LATER;
 use crate::parse::v6::{self, Transport};
 use crate::parse::{Packet, Quoted, Within, parse_quoted};
 use crate::reply::tunnel6::AboutTunnel;
@@ -179,8 +180,9 @@ impl<F: Frame> Director<F> {
             (_, icmp::FRAGMENTATION_NEEDED) => Answer::FragmentationNeeded,
             _ => Answer::PortUnreachable,
         };
-        // Of ICMP only echo requests are told: the types of either family are others in the other one.
+        // Of ICMP only echo requests are told: the types of either family are others in the other one. Of pieces the first.
         let is_told = match packet.protocol {
+            LATER => false,
             ipv4::ICMP => packet.flags == icmp::ECHO_REQUEST,
             ICMPV6 => packet.flags == kind::ECHO_REQUEST,
             _ => true,

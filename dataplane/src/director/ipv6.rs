@@ -132,7 +132,10 @@ impl<F: Frame> Director<F> {
         if !may_be_back {
             return None;
         }
-        let (mut read, refused) = v6::parse_all(frame.bytes(), frame.len(), packet.vlan).ok()?;
+        let (mut read, refused) = match v6::parse_all(frame.bytes(), frame.len(), packet.vlan) {
+            Err(DropReason::Fragment) => return Some(Step::Drop(DropReason::Fragment)),
+            read => read.ok()?,
+        };
         let class = match (read.protocol, read.flags) {
             (ICMPV6, ..kind::ECHO_REQUEST) => Class::IcmpError,
             _ => {
@@ -149,7 +152,12 @@ impl<F: Frame> Director<F> {
     }
 
     /// As [`crate::classify::classify`], of an IPv6 packet to a VIP or an address of a mark. `None`: it is nobody's here.
-    fn classify6(&self, packet: &Packet, lookup: &mut Lookup, snapshot: &Snapshot) -> Option<Class> {
+    pub(super) fn classify6(
+        &self,
+        packet: &Packet,
+        lookup: &mut Lookup,
+        snapshot: &Snapshot,
+    ) -> Option<Class> {
         let &Packet { source, destination, destination_port, protocol, .. } = packet;
         let ends = Ends { source, destination, destination_port, protocol };
         let Some(found) = self.lookup(&ends, packet.source_port, snapshot) else {

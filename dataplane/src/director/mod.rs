@@ -19,6 +19,7 @@ mod fresh6;
 mod ipv6;
 mod open;
 mod persist;
+mod pieces;
 mod punt;
 mod read6;
 mod reply;
@@ -56,6 +57,7 @@ use crate::neighbor::{Heard, Hop, Hop6, Link, Neighbors};
 use crate::packet::{BURST, Burst, Frame, Wire};
 use crate::parse::v6::Ends6;
 use crate::parse::{Content, Packet, Plain, Station, parse};
+use crate::pieces::Pieces;
 use crate::punt::Punt;
 use crate::reply::{arp, mld};
 use crate::rewrite;
@@ -124,6 +126,10 @@ pub struct Shared {
     pub extended_until: Arc<AtomicU32>,
     /// Those who ask on each port which groups are heard as RFC 2710 has it.
     pub old_queriers: Arc<mld::OldQueriers>,
+    /// While this one lies ahead, there may be connections with a worker that got a first piece of theirs, and not their whole packets.
+    pub displaced_until: Arc<AtomicU32>,
+    /// Where packets go whose pieces are under way, of all workers.
+    pub pieces: Arc<Pieces>,
     /// Flows that found no room in their chain, of all workers.
     pub turned_away: Arc<TurnedAway>,
     /// Where control asks it what would become of a packet.
@@ -132,14 +138,20 @@ pub struct Shared {
     pub desk: Arc<Desk>,
 }
 
+/// Packets in pieces that [`Shared::new`] has room for.
+const PIECES_DEFAULT: usize = 1_024;
+
 impl Shared {
-    /// For `workers` workers on `ports` ports, whose devices keep each flow with one worker.
+    /// For `workers` workers on `ports` ports, whose devices keep each flow with one worker. The room for packets in pieces is small, and
+    /// its hash no secret: who starts workers for good puts in another one.
     pub fn new(workers: usize, ports: usize) -> Vec<Shared> {
         let events = Arc::new(ArrayQueue::new(256));
         let inboxes: Arc<[ArrayQueue<Message>]> = (0..workers).map(|_| ArrayQueue::new(INBOX_MAX)).collect();
         let untracked_until = Arc::<AtomicU32>::default();
         let untracked6_until = Arc::<AtomicU32>::default();
         let extended_until = Arc::<AtomicU32>::default();
+        let displaced_until = Arc::<AtomicU32>::default();
+        let pieces = Arc::new(Pieces::new(PIECES_DEFAULT, [0; 2]));
         let old_queriers = Arc::<mld::OldQueriers>::default();
         let turned_away = Arc::<TurnedAway>::default();
         let shared = |worker| Shared {
@@ -151,6 +163,8 @@ impl Shared {
             untracked_until: untracked_until.clone(),
             untracked6_until: untracked6_until.clone(),
             extended_until: extended_until.clone(),
+            displaced_until: displaced_until.clone(),
+            pieces: pieces.clone(),
             old_queriers: old_queriers.clone(),
             turned_away: turned_away.clone(),
             questions: Arc::default(),
@@ -204,6 +218,10 @@ pub struct Director<F> {
     has_one_place: bool,
     /// Lines of the table that the sweep has visited since the start.
     swept: u64,
+    /// Whether connections may be with workers that do not get their whole packets: see [`Shared::displaced_until`].
+    displaced: bool,
+    /// Pieces that wait.
+    held: pieces::Held<F>,
     round: Round,
     findings: Box<[Finding]>,
     /// What is left to do for the burst in [`Director::read_further`]: [`SCATTERED`], [`PERSISTENT`], [`IPV6`].
@@ -325,6 +343,8 @@ impl<F: Frame> Director<F> {
             bindings_generation: 0,
             untracked_until: 0,
             has_one_place: false,
+            displaced: false,
+            held: pieces::Held::new(),
             swept: 0,
             round: Round { generation: 0, lines: 0, is_whole: true },
             ended_templated: Vec::with_capacity(upkeep::ENDED_TEMPLATED_MAX),

@@ -7,6 +7,7 @@
 use weir_config::model::Forwarding;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::pieces::left_reason;
 use super::{Context, Director, Pass, Passed};
 use crate::address::Addr4;
 use crate::classify::Class;
@@ -99,6 +100,26 @@ impl<F: Frame> Director<F> {
     /// and the tag if the reason lies in an IPv4 packet.
     #[cold]
     pub(super) fn punt_or_drop<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        reason: DropReason,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        if reason != DropReason::Fragment {
+            return self.punt_or_drop_rest(frame, packet, reason, pass);
+        }
+        match self.take_piece(frame, pass.context.now.millis, pass) {
+            Ok(passed) => passed,
+            Err(frame) => {
+                let reason = left_reason(&frame, packet.vlan, pass.context.snapshot);
+                self.punt_or_drop_rest(frame, packet, reason, pass)
+            }
+        }
+    }
+
+    /// As [`Director::punt_or_drop`], of what is no piece of a virtual server's packet.
+    pub(super) fn punt_or_drop_rest<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
         packet: &Packet,

@@ -1,5 +1,7 @@
 //! A NAT real server's packet: back to its client as the virtual server's.
 
+use std::net::IpAddr;
+
 use weir_config::model::Forwarding;
 
 use super::{Context, Director, Message, Pass, Passed, trim_surplus};
@@ -9,7 +11,7 @@ use crate::conn::record::{Record, reply_hash_input};
 use crate::conn::state::{self, Direction, tcp};
 use crate::limit::Asker;
 use crate::neighbor::{Hop, NextHop};
-use crate::packet::{Frame, Wire};
+use crate::packet::{Frame, Onward, Wire};
 use crate::parse::Packet;
 use crate::reply;
 use crate::rewrite::{self, ipv4_mut};
@@ -275,7 +277,7 @@ impl<F: Frame> Director<F> {
 
     /// Sends a real server's packet to its client as the virtual server's.
     #[inline]
-    fn return_to_client<W: Wire<Frame = F>>(
+    pub(super) fn return_to_client<W: Wire<Frame = F>>(
         &mut self,
         mut frame: F,
         packet: &Packet,
@@ -283,7 +285,8 @@ impl<F: Frame> Director<F> {
         hop: NextHop,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        if let Err(reason) = trim_surplus(&mut frame, packet) {
+        let told = pass.wire.sends_on(|| to_client(packet, vip.into(), port));
+        if let Err(reason) = told.and_then(|()| trim_surplus(&mut frame, packet)) {
             return Err((frame, reason));
         }
         let bytes = frame.bytes_mut();
@@ -380,9 +383,18 @@ pub(super) enum Obstacle {
     Tell(reply::Error),
 }
 
+/// What a client gets of a real server's packet.
+pub(super) fn to_client(packet: &Packet, vip: IpAddr, port: u16) -> Onward {
+    Onward { server: None, address: vip, is_translated: true, has_new_port: packet.source_port != port }
+}
+
 /// Where a real server's packet goes out to its client.
 #[inline]
-fn way_back<F: Frame>(frame: &mut F, packet: &Packet, snapshot: &Snapshot) -> Result<NextHop, Obstacle> {
+pub(super) fn way_back<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    snapshot: &Snapshot,
+) -> Result<NextHop, Obstacle> {
     let header = ipv4_mut(frame.bytes_mut(), packet.l3()).map_err(Obstacle::Drop)?;
     if header.ttl <= 1 {
         return Err(Obstacle::Tell(reply::Error::TIME_EXCEEDED));

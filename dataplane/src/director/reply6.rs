@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 use weir_config::model::Forwarding;
 
-use super::reply::{Obstacle, answers_a_syn, is_reset, is_told_from_first, may_be_answered};
+use super::reply::{Obstacle, answers_a_syn, is_reset, is_told_from_first, may_be_answered, to_client};
 use super::{Context, Director, Pass, Passed, trim_surplus};
 use crate::address::Addr4;
 use crate::clock::Now;
@@ -254,7 +254,8 @@ impl<F: Frame> Director<F> {
         hop: Hop6,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        if let Err(reason) = trim_surplus(&mut frame, packet) {
+        let told = pass.wire.sends_on(|| to_client(packet, vip.into(), port));
+        if let Err(reason) = told.and_then(|()| trim_surplus(&mut frame, packet)) {
             return Err((frame, reason));
         }
         let bytes = frame.bytes_mut();
@@ -327,7 +328,7 @@ impl<F: Frame> Director<F> {
 }
 
 /// Where a real server's packet goes out to its client.
-fn way_back6<F: Frame>(
+pub(super) fn way_back6<F: Frame>(
     frame: &mut F,
     packet: &Packet,
     client: Ipv6Addr,

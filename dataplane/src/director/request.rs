@@ -13,7 +13,7 @@ use crate::conn::state::{self, Direction};
 use crate::conn::table::Slot;
 use crate::limit::Asker;
 use crate::neighbor::Hop;
-use crate::packet::{Frame, Wire};
+use crate::packet::{Frame, Onward, Wire};
 use crate::parse::Packet;
 use crate::reply;
 use crate::rewrite::far::{Outer6, into_tunnel6};
@@ -150,7 +150,7 @@ impl<F: Frame> Director<F> {
     /// Whether other workers may get some packets of a packet's flow.
     #[inline]
     pub(super) fn may_be_moving(&self, packet: &Packet, now: Now) -> bool {
-        self.shared.flows_move || packet.is_of_ipv6() && self.may_be_moving6(packet, now)
+        self.shared.flows_move || self.displaced || packet.is_of_ipv6() && self.may_be_moving6(packet, now)
     }
 
     /// What becomes of another worker's connection with a client's packet, where flows move. That worker is told.
@@ -282,6 +282,9 @@ impl<F: Frame> Director<F> {
         server: &Server,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
+        if let Err(reason) = pass.wire.sends_on(|| onward(packet, server)) {
+            return Err((frame, reason));
+        }
         let tally = &server.tallies[self.shared.worker];
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(packet.total_len));
@@ -348,6 +351,16 @@ impl<F: Frame> Director<F> {
         }
         let hint = &server.tallies[self.shared.worker].neighbor;
         self.send_to_far(frame, packet, (hint, way, far.bound), pieces, pass)
+    }
+}
+
+/// Where a client's packet goes.
+fn onward(packet: &Packet, server: &Server) -> Onward {
+    Onward {
+        server: Some(server.id.0),
+        address: server.ip(),
+        is_translated: server.forwarding == Forwarding::Nat,
+        has_new_port: server.port_for(packet.destination_port) != packet.destination_port,
     }
 }
 

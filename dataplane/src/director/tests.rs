@@ -11,6 +11,7 @@ mod ipv6;
 mod kept;
 mod locality;
 mod mld;
+mod pieces;
 mod punt;
 mod shared_servers;
 mod short_way;

@@ -1,5 +1,7 @@
 //! What a director does between bursts: expire connections, let neighbours age, take in a new snapshot.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use weir_config::model::{MacAddress, Protocol};
 
 use super::persist::hangs_on_template;
@@ -75,6 +77,10 @@ impl<F: Frame> Director<F> {
         }
         self.age_neighbors(snapshot, now, wire);
         self.age_neighbors6(snapshot, now, wire);
+        if self.held.waiting() > 0 {
+            self.look_at_waiting(&mut Pass { context: Context { snapshot, now, port: 0 }, wire });
+        }
+        self.displaced = self.views.len() > 1 && now.seconds < self.shared.displaced_until.load(Relaxed);
         self.forget_destinations(snapshot, now);
         self.answer_questions(snapshot, now);
         if self.shared.worker == 0 {
@@ -95,6 +101,7 @@ impl<F: Frame> Director<F> {
         self.shared.counters.ipv6_clients_capacity.set(self.table.clients.capacity() as u64);
         let waiting = self.neighbors.waiting() + self.neighbors6.waiting();
         self.shared.counters.waiting.set(waiting as u64);
+        self.shared.counters.pieces_waiting.set(self.held.waiting() as u64);
         if let Some(listing) = &mut self.listing
             && listing.go_on(
                 (&self.neighbors, |hop| snapshot.binding(hop)),

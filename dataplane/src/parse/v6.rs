@@ -45,8 +45,10 @@ pub struct Transport {
     pub protocol: u8,
     /// Behind the IPv6 header, in bytes.
     pub offset: usize,
-    /// Whether there is a header for pieces, though it may say that the packet is whole.
-    pub has_fragment_header: bool,
+    /// Where a header for pieces is, behind the IPv6 header, though it may say that the packet is whole: of several the first.
+    pub fragment_header: Option<usize>,
+    /// Whether there are several.
+    pub is_cut_twice: bool,
     /// Whether it is one piece of a packet of several.
     pub is_fragment: bool,
     /// Whether it is one behind the first.
@@ -95,19 +97,8 @@ pub fn parse_all(
     frame_len: usize,
     vlan: Vlan,
 ) -> Result<(Packet, Option<Refused>), DropReason> {
-    let l3 = vlan.header_len();
-    let rest = bytes.get(l3..).ok_or(DropReason::Truncated)?;
-    let (header, rest) = Ipv6::ref_from_prefix(rest).map_err(|_| DropReason::Truncated)?;
-    let payload_len = usize::from(header.payload_len.get());
-    let total_len = u16::try_from(HEADER_LEN + payload_len).map_err(|_| DropReason::BadIpHeader)?;
-    if header.version() != 6 || !may_be_source(header.source.into()) {
-        return Err(DropReason::BadIpHeader);
-    }
-    if l3 + usize::from(total_len) > frame_len {
-        return Err(DropReason::Truncated);
-    }
-    let payload = &rest[..payload_len.min(rest.len())];
-    let transport = walk(header.next_header, payload, Options::OfHops)?;
+    let (payload, payload_len, transport) = walked(bytes, frame_len, vlan)?;
+    let (l3, total_len) = (vlan.header_len(), (HEADER_LEN + payload_len) as u16);
     if transport.is_fragment {
         return Err(DropReason::Fragment);
     }
@@ -134,6 +125,28 @@ pub fn parse_all(
         _ => parse_l4(message, payload_len - transport.offset, &mut packet)?,
     }
     Ok((packet, transport.refused))
+}
+
+/// Checks the header of the IPv6 packet behind the link header, and gives what the first segment holds of the rest, how long the rest
+/// is, and what comes behind its extension headers.
+pub(super) fn walked(
+    bytes: &[u8],
+    frame_len: usize,
+    vlan: Vlan,
+) -> Result<(&[u8], usize, Transport), DropReason> {
+    let l3 = vlan.header_len();
+    let rest = bytes.get(l3..).ok_or(DropReason::Truncated)?;
+    let (header, rest) = Ipv6::ref_from_prefix(rest).map_err(|_| DropReason::Truncated)?;
+    let payload_len = usize::from(header.payload_len.get());
+    let total_len = u16::try_from(HEADER_LEN + payload_len).map_err(|_| DropReason::BadIpHeader)?;
+    if header.version() != 6 || !may_be_source(header.source.into()) {
+        return Err(DropReason::BadIpHeader);
+    }
+    if l3 + usize::from(total_len) > frame_len {
+        return Err(DropReason::Truncated);
+    }
+    let payload = &rest[..payload_len.min(rest.len())];
+    Ok((payload, payload_len, walk(header.next_header, payload, Options::OfHops)?))
 }
 
 /// Reads an IPv6 packet quoted at offset `l3` of a frame: as much of it as there is, at least its headers and its ports. The
@@ -166,7 +179,7 @@ pub fn parse_quoted(packet: Within<'_>, l3: usize) -> Result<(Quoted, Ends6), Dr
 
 /// Walks the extension headers. `payload` begins with the first header, which is of type `protocol`.
 fn walk(mut protocol: u8, payload: &[u8], options: Options) -> Result<Transport, DropReason> {
-    let (mut offset, mut refused, mut has_fragment_header) = (0, None, false);
+    let (mut offset, mut refused, mut fragment_header, mut is_cut_twice) = (0, None, None, false);
     // Of any header for pieces: one that says so is not taken back by another behind it.
     let (mut is_fragment, mut is_later) = (false, false);
     for number in 0..=HEADERS_MAX {
@@ -181,7 +194,8 @@ fn walk(mut protocol: u8, payload: &[u8], options: Options) -> Result<Transport,
             return Ok(Transport {
                 protocol,
                 offset,
-                has_fragment_header,
+                fragment_header,
+                is_cut_twice,
                 is_fragment,
                 is_later_fragment,
                 refused,
@@ -196,7 +210,8 @@ fn walk(mut protocol: u8, payload: &[u8], options: Options) -> Result<Transport,
                 let control = u16::from_be_bytes([kind, left]);
                 is_later |= control >> 3 != 0;
                 is_fragment |= is_later || control & 1 != 0;
-                has_fragment_header = true;
+                is_cut_twice = fragment_header.is_some();
+                fragment_header = fragment_header.or(Some(offset));
                 8
             }
             // The packet is to go elsewhere first.

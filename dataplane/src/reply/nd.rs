@@ -170,7 +170,7 @@ fn headers(bytes: &[u8]) -> Option<Headers> {
         vlan,
         ip: *ip,
         l4: vlan.header_len() + ipv6::HEADER_LEN + transport.offset,
-        has_fragment_header: transport.has_fragment_header,
+        has_fragment_header: transport.fragment_header.is_some(),
         refused: transport.refused,
     })
 }

@@ -17,6 +17,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::address::Addr4;
 use crate::packet::Frame;
 use crate::parse::Packet;
+use crate::parse::pieces::LATER;
 use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::encap::{Encap, Flow, Inner};
@@ -44,11 +45,11 @@ pub fn ipv6_mut(bytes: &mut [u8], l3: usize) -> Result<&mut Ipv6, DropReason> {
 }
 
 /// NAT towards the real server: destination address and port. `port` 0: the client's choice stays. ICMP has no ports
-/// and no pseudo-header.
+/// and no pseudo-header, and a piece that is not the first has neither.
 #[inline]
 pub fn to_server(bytes: &mut [u8], packet: &Packet, address: Addr4, port: u16) -> Result<(), DropReason> {
     let delta = ipv4_mut(bytes, packet.l3())?.set_destination(address);
-    if packet.protocol == ipv4::ICMP {
+    if matches!(packet.protocol, ipv4::ICMP | LATER) {
         return Ok(());
     }
     let l4 = packet.l4_bytes_mut(bytes);
@@ -65,6 +66,9 @@ pub fn to_server(bytes: &mut [u8], packet: &Packet, address: Addr4, port: u16) -
 #[inline]
 pub fn to_client(bytes: &mut [u8], packet: &Packet, vip: Addr4, port: u16) -> Result<(), DropReason> {
     let delta = ipv4_mut(bytes, packet.l3())?.set_source(vip);
+    if packet.protocol == LATER {
+        return Ok(());
+    }
     let l4 = packet.l4_bytes_mut(bytes);
     if packet.protocol == ipv4::SCTP {
         return sctp::update(l4, packet.l4_len(), |ports| _ = ports.set_source(port));

@@ -10,6 +10,7 @@ use zerocopy::byteorder::network_endian::U16;
 
 use super::{ipv6_mut, not_zero, sctp};
 use crate::parse::Packet;
+use crate::parse::pieces::LATER;
 use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::icmp6::{ICMPV6, Icmp6};
@@ -36,6 +37,9 @@ fn change_transport(
     delta: Delta,
     change: impl FnOnce(&mut Ports) -> Delta,
 ) -> Result<(), DropReason> {
+    if packet.protocol == LATER {
+        return Ok(());
+    }
     let l4 = packet.l4_bytes_mut(bytes);
     if packet.protocol == ICMPV6 {
         let (icmp, _) = Icmp6::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;

@@ -40,6 +40,7 @@ use crate::address::Addr4;
 use crate::conn::record::{Key, ServerId, ServiceId, VipId};
 use crate::conn::state::Lifetimes;
 use crate::neighbor::{Hop, Hop6};
+use crate::pieces::Patience;
 use advertisers::Advertisers;
 use destinations::{Destination, Destinations};
 use ipv6::Ipv6;
@@ -269,6 +270,8 @@ pub struct Switches {
     pub sloppy_sctp: bool,
     /// See [`weir_config::model::Connections`].
     pub secure_tcp: bool,
+    /// `ipfrag_time` and `ip6frag_time`.
+    pub patience: Patience,
 }
 
 /// A static neighbour.

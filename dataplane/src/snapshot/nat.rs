@@ -111,6 +111,11 @@ impl Snapshot {
         self.has_nat6() || !self.nat_servers.v4.is_empty()
     }
 
+    /// Whether there are NAT real servers of IPv4.
+    pub fn has_nat4(&self) -> bool {
+        !self.nat_servers.v4.is_empty()
+    }
+
     /// As [`Snapshot::nat_server`], of IPv6.
     pub fn nat_server6(&self, address: Ipv6Addr, port: u16, protocol: u8) -> Option<Option<u16>> {
         let server = self.nat_socket6(address, port, protocol)?;

@@ -10,6 +10,7 @@ use super::{RegistryError, served};
 use crate::address::{Addr4, Wire4, v4_net};
 use crate::conn::record::{ServerId, ServiceId};
 use crate::neighbor::{Hop, NextHop};
+use crate::pieces::Patience;
 use crate::snapshot::advertisers::Advertisers;
 use crate::snapshot::far::{Far, v6_nets};
 use crate::snapshot::ranks::journal::Journal;
@@ -159,6 +160,7 @@ pub(super) fn make_switches(config: &Config) -> Switches {
         expire_quiescent_template: connections.expire_quiescent_template,
         sloppy_sctp: connections.sloppy_sctp,
         secure_tcp: connections.secure_tcp,
+        patience: Patience { v4: connections.ipfrag_time * 1_000, v6: connections.ip6frag_time * 1_000 },
     }
 }
 

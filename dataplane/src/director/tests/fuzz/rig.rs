@@ -28,8 +28,8 @@ use crate::stats::{Answer, DropReason, PuntClass, WorkerCounters};
 
 const PORTS: usize = 2;
 const HZ: u64 = 1 << 30;
-/// Longer than any next hop is asked for.
-const ASKED_MS: u64 = 10_000;
+/// Longer than any next hop is asked for, and than a piece waits for its first one.
+const ASKED_MS: u64 = 70_000;
 
 /// See the module.
 pub(super) struct Rig {
@@ -183,7 +183,9 @@ impl Rig {
     }
 
     fn waiting(&self) -> u64 {
-        let of = |director: &Director<Buffer>| director.neighbors.waiting() + director.neighbors6.waiting();
+        let of = |director: &Director<Buffer>| {
+            director.neighbors.waiting() + director.neighbors6.waiting() + director.held.waiting()
+        };
         self.directors.iter().map(|director| of(director) as u64).sum()
     }
 

@@ -1,0 +1,213 @@
+//! Pieces of packets that were cut on their way, or by their sender.
+//!
+//! What the first piece holds is read as of a whole packet, but that lengths which say how long the whole is are not compared
+//! with it. It has to hold all that may be looked at or changed (RFC 1858, RFC 7112), and no other piece may begin
+//! within that (RFC 3128).
+
+use zerocopy::FromBytes;
+
+use super::{Packet, has_source_route, parse_l4, v6};
+use crate::address::Addr4;
+use crate::stats::DropReason;
+use crate::wire::ethernet::Vlan;
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv6::{FRAGMENT_LEN, Fragment, HEADER_LEN};
+use crate::wire::l4::{TCP_LEN, Tcp};
+use crate::wire::sctp;
+
+/// What stands for the protocol of a piece that is not the first: its bytes are nobody's header. It is no protocol's number.
+pub const LATER: u8 = 255;
+
+/// One piece of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// As of a packet that is no longer than it. Of one that is not the first the protocol is [`LATER`].
+    pub packet: Packet,
+    /// The protocol.
+    pub protocol: u8,
+    /// The same in all pieces of a packet.
+    pub ident: u32,
+    /// Where it begins in the whole, in bytes behind the headers that each piece has.
+    pub start: u16,
+    /// Where it ends.
+    pub end: u16,
+    /// Whether the whole ends with it.
+    pub is_last: bool,
+}
+
+impl Piece {
+    /// Whether it has the ports.
+    pub fn is_first(&self) -> bool {
+        self.start == 0
+    }
+}
+
+/// Reads a piece of an IPv4 packet, whose header was found to be right.
+pub fn read4(bytes: &[u8], vlan: Vlan) -> Result<Piece, DropReason> {
+    let l3 = vlan.header_len();
+    let (header, _) =
+        Ipv4::ref_from_prefix(bytes.get(l3..).unwrap_or_default()).map_err(|_| DropReason::Truncated)?;
+    let (total_len, header_len) = (header.total_len.get(), header.header_len());
+    let options = bytes.get(l3 + ipv4::HEADER_LEN..l3 + header_len).unwrap_or_default();
+    if has_source_route(options) {
+        return Err(DropReason::SourceRoute);
+    }
+    let fragment = header.fragment.get();
+    let packet = Packet {
+        vlan,
+        l3: l3 as u8,
+        l4: (l3 + header_len) as u8,
+        protocol: header.protocol,
+        flags: 0,
+        total_len,
+        source_port: 0,
+        destination_port: 0,
+        source: header.source.get(),
+        destination: header.destination.get(),
+    };
+    let start = usize::from(fragment & ipv4::FRAGMENT_OFFSET) * 8;
+    let is_last = fragment & ipv4::MORE_FRAGMENTS == 0;
+    let payload_len = usize::from(total_len).saturating_sub(header_len);
+    let extent = (start, payload_len, is_last, header_len);
+    placed(packet, u32::from(header.ident.get()), extent, bytes)
+}
+
+/// Reads a piece of an IPv6 packet.
+pub fn read6(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Piece, DropReason> {
+    let (payload, payload_len, transport) = v6::walked(bytes, frame_len, vlan)?;
+    let at = transport.fragment_header.filter(|_| !transport.is_cut_twice).ok_or(DropReason::FragmentBad)?;
+    let (header, _) = Fragment::ref_from_prefix(payload.get(at..).unwrap_or_default())
+        .map_err(|_| DropReason::Truncated)?;
+    if transport.refused.is_some() {
+        return Err(DropReason::UnknownOption);
+    }
+    let l3 = vlan.header_len();
+    let l4 = u8::try_from(l3 + HEADER_LEN + transport.offset).map_err(|_| DropReason::ExtensionHeaders)?;
+    let control = header.offset_flags.get();
+    let packet = Packet {
+        vlan,
+        l3: l3 as u8,
+        l4,
+        protocol: transport.protocol,
+        flags: 0,
+        total_len: (HEADER_LEN + payload_len) as u16,
+        source_port: 0,
+        destination_port: 0,
+        source: Addr4::STRANGER6,
+        destination: Addr4::STRANGER6,
+    };
+    let front = at + FRAGMENT_LEN;
+    let extent = (usize::from(control & !7), payload_len.saturating_sub(front), control & 1 == 0, front);
+    placed(packet, header.ident.get(), extent, bytes)
+}
+
+/// A piece that begins at `start`, has `len` bytes, and has a header in front of it of `front` bytes that count towards the length of
+/// the whole.
+fn placed(
+    mut packet: Packet,
+    ident: u32,
+    (start, len, is_last, front): (usize, usize, bool, usize),
+    bytes: &[u8],
+) -> Result<Piece, DropReason> {
+    let is_odd = len == 0 || !is_last && len % 8 != 0;
+    if is_odd || front + start + len > usize::from(u16::MAX) {
+        return Err(DropReason::FragmentBad);
+    }
+    let protocol = packet.protocol;
+    if start == 0 {
+        read_ports(&mut packet, bytes)?;
+    } else if start < headers_of(protocol) {
+        return Err(DropReason::FragmentTiny);
+    } else {
+        packet.protocol = LATER;
+    }
+    Ok(Piece { packet, protocol, ident, start: start as u16, end: (start + len) as u16, is_last })
+}
+
+/// Bytes of a transport header that the first piece has to hold.
+fn headers_of(protocol: u8) -> usize {
+    match protocol {
+        ipv4::TCP => TCP_LEN,
+        ipv4::SCTP => sctp::HEADER_LEN + sctp::CHUNK_LEN,
+        _ => 0,
+    }
+}
+
+/// Reads ports and flags of a first piece.
+fn read_ports(packet: &mut Packet, bytes: &[u8]) -> Result<(), DropReason> {
+    let l4 = packet.l4_bytes(bytes);
+    let whole_header =
+        |reason| if reason == DropReason::Truncated { DropReason::FragmentTiny } else { reason };
+    // How long the whole is is not known.
+    parse_l4(l4, usize::from(u16::MAX), packet).map_err(whole_header)?;
+    if packet.protocol == ipv4::TCP
+        && let Ok((tcp, _)) = Tcp::ref_from_prefix(packet.l4_bytes(bytes))
+        && usize::from(tcp.data_offset >> 4) * 4 > packet.l4_len()
+    {
+        return Err(DropReason::FragmentTiny);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+    use zerocopy::byteorder::network_endian::U16;
+
+    use super::*;
+
+    fn piece(protocol: u8, offset: u16, more: bool, l4: &[u8]) -> Vec<u8> {
+        let mut header = Ipv4::new(protocol, Addr4::new(10, 0, 0, 1), Addr4::new(10, 0, 0, 2), l4.len(), 9);
+        header.fragment = U16::new((offset / 8) | if more { ipv4::MORE_FRAGMENTS } else { 0 });
+        header.ident = U16::new(77);
+        header.refresh_checksum();
+        [&[2; 12][..], &[8, 0], header.as_bytes(), l4].concat()
+    }
+
+    fn read(protocol: u8, offset: u16, more: bool, l4: &[u8]) -> Result<Piece, DropReason> {
+        read4(&piece(protocol, offset, more, l4), Vlan::NONE)
+    }
+
+    const UDP: [u8; 16] = [0x9c, 0x40, 0, 53, 7, 0xd0, 1, 2, 0, 1, 2, 3, 4, 5, 6, 7];
+
+    #[test]
+    fn a_first_piece_tells_the_ports_and_a_later_one_where_it_lies() {
+        let first = read(ipv4::UDP, 0, true, &UDP).expect("a piece");
+        assert_eq!((first.packet.source_port, first.packet.destination_port), (40_000, 53));
+        assert_eq!((first.ident, first.start, first.end, first.is_last), (77, 0, 16, false));
+        let last = read(ipv4::UDP, 16, false, &UDP[..13]).expect("a piece");
+        assert_eq!((last.start, last.end, last.is_last, last.packet.protocol), (16, 29, true, LATER));
+        assert_eq!(last.protocol, ipv4::UDP);
+    }
+
+    #[test]
+    fn what_can_not_be_a_piece_has_its_reason() {
+        let mut tcp = [&[0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 16][..], &[0; 10]].concat();
+        assert!(read(ipv4::TCP, 0, true, &tcp).is_ok());
+        assert_eq!(read(ipv4::TCP, 0, true, &tcp[..16]), Err(DropReason::FragmentTiny));
+        tcp[12] = 0x70;
+        assert_eq!(read(ipv4::TCP, 0, true, &tcp), Err(DropReason::FragmentTiny));
+        for offset in [8, 16] {
+            assert_eq!(read(ipv4::TCP, offset, true, &tcp), Err(DropReason::FragmentTiny));
+        }
+        assert!(read(ipv4::TCP, 24, true, &tcp).is_ok());
+        assert_eq!(read(ipv4::SCTP, 8, true, &tcp), Err(DropReason::FragmentTiny));
+        assert_eq!(read(ipv4::UDP, 8, true, &UDP[..15]), Err(DropReason::FragmentBad));
+        assert_eq!(read(ipv4::UDP, 8, true, &[]), Err(DropReason::FragmentBad));
+        assert_eq!(read(ipv4::UDP, 8, false, &[]), Err(DropReason::FragmentBad));
+        assert_eq!(read(ipv4::UDP, 65_504, false, &UDP), Err(DropReason::FragmentBad));
+        assert!(read(ipv4::UDP, 65_504, false, &UDP[..11]).is_ok());
+    }
+
+    #[test]
+    fn any_bytes_are_read_within_their_bounds() {
+        bolero::check!().with_type::<(u8, u16, Vec<u8>)>().for_each(|(protocol, fragment, bytes)| {
+            let bytes = &bytes[..bytes.len().min(1_400)];
+            if let Ok(piece) = read(*protocol, fragment << 3, fragment & 1 != 0, bytes) {
+                assert!(piece.start < piece.end && piece.packet.l4() <= piece.packet.end());
+            }
+            let frame = [&[2; 12][..], &[0x86, 0xdd], bytes].concat();
+            let _ = read6(&frame, frame.len(), Vlan::NONE);
+        });
+    }
+}

@@ -1,0 +1,126 @@
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::*;
+use crate::parse::Packet;
+
+const PATIENT: Patience = Patience { v4: 30_000, v6: 60_000 };
+const TO: Way = Way::Server(7, [1, 2]);
+
+fn at(millis: u64) -> Now {
+    Now { millis, ..Now::default() }
+}
+
+fn key(ident: u32) -> Key {
+    Key::v4(Addr4::new(10, 0, 0, 1), Addr4::new(10, 0, 0, 100), 17, ident)
+}
+
+fn piece(start: u16, end: u16, is_last: bool) -> Piece {
+    Piece { packet: Packet::default(), protocol: 17, ident: 0, start, end, is_last }
+}
+
+struct Table(Pieces);
+
+impl Table {
+    fn new(capacity: usize) -> Self {
+        Self(Pieces::new(capacity, [0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15]))
+    }
+
+    fn begin(&self, key: &Key, end: u16, way: Way, now: u64) -> Gone {
+        self.0.begin((key, self.0.hash(key)), &piece(0, end, false), way, at(now), PATIENT)
+    }
+
+    fn follow(&self, key: &Key, (start, end, is_last): (u16, u16, bool), now: u64) -> Course {
+        self.0.follow((key, self.0.hash(key)), &piece(start, end, is_last), at(now), PATIENT)
+    }
+}
+
+#[test]
+fn pieces_follow_the_first_until_the_packet_is_whole() {
+    let table = Table::new(64);
+    for way in [TO, Way::Client([3, 4]), Way::Left, Way::Refused] {
+        assert_eq!(table.follow(&key(1), (800, 1_000, true), 5), Course::Unknown);
+        assert_eq!(table.begin(&key(1), 400, way, 10), Gone::None);
+        assert!(table.0.may_have(table.0.hash(&key(1))));
+        assert_eq!(table.follow(&key(1), (800, 1_000, true), 11), Course::On(way));
+        assert_eq!(table.follow(&key(1), (800, 1_000, true), 11), Course::Duplicate);
+        assert_eq!(table.follow(&key(2), (400, 800, false), 11), Course::Unknown);
+        assert_eq!(table.follow(&key(1), (400, 800, false), 12), Course::On(way));
+        assert_eq!(table.follow(&key(1), (400, 800, false), 13), Course::Unknown);
+    }
+}
+
+#[test]
+fn who_overlaps_ends_the_packet_until_it_begins_anew() {
+    let table = Table::new(64);
+    table.begin(&key(1), 400, TO, 10);
+    assert_eq!(table.follow(&key(1), (392, 800, false), 10), Course::Overlap);
+    assert_eq!(table.follow(&key(1), (400, 800, false), 10), Course::Overlap);
+    table.begin(&key(1), 400, TO, 10);
+    assert_eq!(table.follow(&key(1), (400, 800, true), 10), Course::On(TO));
+}
+
+#[test]
+fn each_family_waits_for_its_time() {
+    let table = Table::new(64);
+    let six = Key::v6(1.into(), 2.into(), 77, None);
+    table.begin(&key(1), 400, TO, 1_000);
+    table.begin(&six, 400, TO, 1_000);
+    assert_eq!(table.follow(&key(1), (400, 800, false), 31_000), Course::On(TO));
+    assert_eq!(table.follow(&key(1), (800, 1_200, false), 31_001), Course::Unknown);
+    assert_eq!(table.follow(&six, (400, 800, false), 61_000), Course::On(TO));
+    assert_eq!(table.follow(&six, (800, 1_200, false), 61_001), Course::Unknown);
+    // A clock that is behind the one of who began it.
+    table.begin(&key(2), 400, TO, 1_000);
+    assert_eq!(table.follow(&key(2), (400, 800, false), 0), Course::On(TO));
+}
+
+#[test]
+fn a_flood_of_first_pieces_throws_out_the_oldest() {
+    let table = Table::new(64);
+    let (mut young, mut free) = (0, 0);
+    for ident in 0..1_000 {
+        match table.begin(&key(ident), 400, TO, u64::from(ident)) {
+            Gone::None => free += 1,
+            Gone::Young => young += 1,
+            gone => panic!("{gone:?}"),
+        }
+        assert_eq!(table.follow(&key(ident), (400, 800, false), u64::from(ident)), Course::On(TO));
+    }
+    assert!(free <= 64 && young >= 936, "{free} {young}");
+    let known = |ident: &u32| table.follow(&key(*ident), (800, 1_200, false), 1_000) != Course::Unknown;
+    let there: Vec<_> = (0..1_000).filter(known).collect();
+    assert!(there.len() > 48 && there.iter().all(|&ident| ident > 500), "{there:?}");
+    assert_eq!(table.begin(&key(5_000), 400, TO, 100_000), Gone::Incomplete);
+}
+
+#[test]
+fn two_threads_get_every_piece_on_its_way_and_each_duplicate_once() {
+    let table = Table::new(256);
+    let (on, twice, waits) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    const PACKETS: u32 = 64;
+    for ident in 0..PACKETS {
+        table.begin(&key(ident), 8, Way::Server(ident + 1, [u64::from(ident), 9]), 10);
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for part in 1..=10 {
+                    for ident in 0..PACKETS {
+                        match table.follow(&key(ident), (part * 8, part * 8 + 8, false), 10) {
+                            Course::On(way) => {
+                                assert_eq!(way, Way::Server(ident + 1, [u64::from(ident), 9]));
+                                on.fetch_add(1, Relaxed);
+                            }
+                            Course::Duplicate => _ = twice.fetch_add(1, Relaxed),
+                            Course::Unknown => _ = waits.fetch_add(1, Relaxed),
+                            Course::Overlap => panic!("none does"),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let [on, twice, waits] = [on, twice, waits].map(AtomicUsize::into_inner);
+    assert!(on <= 640 && on + waits >= 640 && on + twice + waits == 1_280, "{on} {twice} {waits}");
+}
