@@ -284,11 +284,11 @@ impl Place {
         }
     }
 
-    /// In milliseconds. One from a clock that is ahead is new.
+    /// In milliseconds. One from a clock that is ahead is new; no clock is far ahead, so what is nearly a whole turn old is just old.
     fn age(&self, now: Now) -> u32 {
         let begun = self.begun.load(Relaxed) >> 32;
         let age = (now.millis & MILLIS).wrapping_sub(begun) as u32;
-        if age > u32::MAX / 2 { 0 } else { age }
+        if age > u32::MAX - AHEAD_MAX { 0 } else { age }
     }
 
     fn extents(&self) -> Extents {
@@ -302,6 +302,8 @@ impl Place {
 
 /// Of the clock, as much as is kept.
 const MILLIS: u64 = !0 >> 32;
+/// Workers' clocks are apart by less, in milliseconds.
+const AHEAD_MAX: u32 = 60_000;
 /// In place of the number of a real server, which has fewer bits.
 const TO_CLIENT: u64 = MILLIS;
 const REFUSED: u64 = MILLIS - 1;

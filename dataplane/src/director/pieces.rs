@@ -188,7 +188,6 @@ impl<F: Frame> Director<F> {
         let mut following =
             Following { wire: &mut *pass.wire, needs_all: needs_all(frame.bytes(), &known.piece), way: None };
         // The device may give whole packets of its flow to another worker.
-        let known_before = self.table.len();
         let is_parted = self.views.len() > 1;
         let was_displaced = std::mem::replace(&mut self.displaced, is_parted);
         let to = &mut Pass { context, wire: &mut following };
@@ -203,7 +202,8 @@ impl<F: Frame> Director<F> {
             Err(_) => Way::Refused,
         };
         self.displaced = was_displaced;
-        if is_parted && self.table.len() > known_before && !packet.is_of_ipv6() {
+        // As long as first pieces come, and not only for what the first of them opened.
+        if is_parted && matches!(way, Way::Server(..)) && !packet.is_of_ipv6() {
             self.note_displaced(context);
         }
         self.remember(&known, way, context);
@@ -235,7 +235,7 @@ impl<F: Frame> Director<F> {
     }
 
     /// A connection was opened by a first piece: whole packets of its flow may come to another worker as long as it lives.
-    fn note_displaced(&self, Context { snapshot, now, .. }: Context<'_>) {
+    pub(super) fn note_displaced(&self, Context { snapshot, now, .. }: Context<'_>) {
         let until = now.seconds + snapshot.lifetimes.longest();
         // Written once a second at most.
         if self.shared.displaced_until.load(Relaxed) < until {

@@ -1,5 +1,7 @@
 //! A client's packet: to its connection's real server, or to one that is scheduled now; rewritten and sent.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use weir_config::model::{Forwarding, Protocol};
 
 use super::ipv6::exceeds_all_ways;
@@ -150,7 +152,14 @@ impl<F: Frame> Director<F> {
     /// Whether other workers may get some packets of a packet's flow.
     #[inline]
     pub(super) fn may_be_moving(&self, packet: &Packet, now: Now) -> bool {
-        self.shared.flows_move || self.displaced || packet.is_of_ipv6() && self.may_be_moving6(packet, now)
+        let is_displaced = self.displaced || self.may_be_displaced(now);
+        self.shared.flows_move || is_displaced || packet.is_of_ipv6() && self.may_be_moving6(packet, now)
+    }
+
+    /// Whether connections may be with workers that do not get their whole packets.
+    #[inline]
+    fn may_be_displaced(&self, now: Now) -> bool {
+        self.views.len() > 1 && now.seconds < self.shared.displaced_until.load(Relaxed)
     }
 
     /// What becomes of another worker's connection with a client's packet, where flows move. That worker is told.
@@ -167,6 +176,10 @@ impl<F: Frame> Director<F> {
             Course::GoesOn(server) => {
                 self.tell_owner(owner, record, packet.flags, direction_to(server), context);
                 self.note_extended(packet, (false, context));
+                // As long as whole packets come, too.
+                if !packet.is_of_ipv6() && !self.shared.flows_move && self.may_be_displaced(context.now) {
+                    self.note_displaced(context);
+                }
             }
             Course::ServerRemoved => {}
             Course::Over => self.shared.tell(owner, Message::Over(record)),

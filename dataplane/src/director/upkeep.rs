@@ -1,7 +1,5 @@
 //! What a director does between bursts: expire connections, let neighbours age, take in a new snapshot.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use weir_config::model::{MacAddress, Protocol};
 
 use super::persist::hangs_on_template;
@@ -80,7 +78,6 @@ impl<F: Frame> Director<F> {
         if self.held.waiting() > 0 {
             self.look_at_waiting(&mut Pass { context: Context { snapshot, now, port: 0 }, wire });
         }
-        self.displaced = self.views.len() > 1 && now.seconds < self.shared.displaced_until.load(Relaxed);
         self.forget_destinations(snapshot, now);
         self.answer_questions(snapshot, now);
         if self.shared.worker == 0 {

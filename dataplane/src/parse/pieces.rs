@@ -96,8 +96,9 @@ pub fn read6(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Piece, DropRe
         source: Addr4::STRANGER6,
         destination: Addr4::STRANGER6,
     };
-    let front = at + FRAGMENT_LEN;
-    let extent = (usize::from(control & !7), payload_len.saturating_sub(front), control & 1 == 0, front);
+    // The whole has no header for pieces (RFC 8200 section 4.5).
+    let len = payload_len.saturating_sub(at + FRAGMENT_LEN);
+    let extent = (usize::from(control & !7), len, control & 1 == 0, at);
     placed(packet, header.ident.get(), extent, bytes)
 }
 
@@ -197,6 +198,20 @@ mod tests {
         assert_eq!(read(ipv4::UDP, 8, false, &[]), Err(DropReason::FragmentBad));
         assert_eq!(read(ipv4::UDP, 65_504, false, &UDP), Err(DropReason::FragmentBad));
         assert!(read(ipv4::UDP, 65_504, false, &UDP[..11]).is_ok());
+    }
+
+    #[test]
+    fn a_packet_of_ipv6_may_have_65535_bytes_behind_its_header_without_that_of_pieces() {
+        let read = |start: u16, len: usize| {
+            let head = [0x60, 0, 0, 0, 0, 8 + len as u8, 44, 64];
+            let fragment = [&[17, 0][..], &start.to_be_bytes(), &[0, 0, 0, 9]].concat();
+            let ends = [[0x20; 16], [0x30; 16]].concat();
+            let frame = [&[2; 12][..], &[0x86, 0xdd], &head, &ends, &fragment, &vec![1; len]].concat();
+            read6(&frame, frame.len(), Vlan::NONE)
+        };
+        let last = read(65_520, 15).expect("a piece");
+        assert_eq!((last.start, last.end, last.is_last), (65_520, u16::MAX, true));
+        assert_eq!(read(65_520, 16), Err(DropReason::FragmentBad));
     }
 
     #[test]

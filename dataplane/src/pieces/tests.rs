@@ -70,6 +70,10 @@ fn each_family_waits_for_its_time() {
     assert_eq!(table.follow(&key(1), (800, 1_200, false), 31_001), Course::Unknown);
     assert_eq!(table.follow(&six, (400, 800, false), 61_000), Course::On(TO));
     assert_eq!(table.follow(&six, (800, 1_200, false), 61_001), Course::Unknown);
+    // Nearly a turn of the clock later it is not new.
+    let turn = u64::from(u32::MAX);
+    table.begin(&key(3), 400, TO, 1_000);
+    assert_eq!(table.follow(&key(3), (400, 800, false), turn - 100_000), Course::Unknown);
     // A clock that is behind the one of who began it.
     table.begin(&key(2), 400, TO, 1_000);
     assert_eq!(table.follow(&key(2), (400, 800, false), 0), Course::On(TO));

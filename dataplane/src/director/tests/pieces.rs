@@ -383,7 +383,6 @@ fn pieces_and_whole_datagrams_of_a_flow_go_to_one_server_whichever_worker_gets_t
                 sent.extend(lab.send_to(0, small.clone()));
             }
             large.into_iter().for_each(|piece| sent.extend(lab.send_to(1, piece)));
-            lab.settle(1);
             sent.extend(lab.send_to(0, small));
             let to: HashSet<u8> = sent.iter().map(|frame| frame[5]).collect();
             assert_eq!((sent.len(), to.len()), (if pieces_first { 3 } else { 4 }, 1), "{port} {is_v6}");
@@ -391,6 +390,27 @@ fn pieces_and_whole_datagrams_of_a_flow_go_to_one_server_whichever_worker_gets_t
         }
         assert_eq!(macs.len(), 2, "both servers have flows");
         lab.assert_counts_equal_a_recount();
+    }
+}
+
+#[test]
+fn whole_datagrams_stay_with_the_server_of_the_pieces_for_as_long_as_they_come() {
+    let mut lab = Lab::new(&file("dr", &[11, 12], 1500), 2);
+    let mut flows = Vec::new();
+    for port in 4_000..4_010 {
+        let flow = request(false, port);
+        let mut to = HashSet::new();
+        for piece in cut(&flow, port, &datagram(&flow, 1_000, 2), 504) {
+            to.extend(lab.send_to(1, piece).iter().map(|frame| frame[5]));
+        }
+        flows.push((raw_piece(&flow, (17, 0), &datagram(&flow, 20, 1), (0, false)), to));
+    }
+    for _ in 0..20 {
+        lab.pass_millis(100_000);
+        for (small, to) in &flows {
+            let sent: HashSet<u8> = lab.send_to(0, small.clone()).iter().map(|frame| frame[5]).collect();
+            assert_eq!(sent, *to);
+        }
     }
 }
 
