@@ -97,12 +97,16 @@ pub(super) fn said_again(nodes: &[Node], notes: &mut Vec<Note>) {
 /// Gives each line its end. What nobody looked at is left out, and that is said.
 pub(super) fn close(source: &mut Source, tree: &[Node], items: &[Item]) {
     let mut refused = HashSet::new();
-    places_of_refused(items, &mut refused);
+    // Without a tree each line is one item, and nothing else says what becomes of those below.
+    places_of_refused(items, tree.is_empty(), &mut refused);
     let is_left = |note: &&Note| note.fate == Fate::LeftOut;
     let told = source.notes.iter().filter(is_left).map(|note| note.place).collect();
     let mut closing = Closing { refused, told, ends: std::mem::take(&mut source.ends), notes: Vec::new() };
     for node in tree {
         closing.node(node, Way::default());
+    }
+    if tree.is_empty() {
+        closing.refused.iter().for_each(|place| closing.ends.set(*place, End::LeftOut));
     }
     source.notes.append(&mut closing.notes);
     for note in &source.notes {
@@ -114,12 +118,23 @@ pub(super) fn close(source: &mut Source, tree: &[Node], items: &[Item]) {
     source.ends = closing.ends;
 }
 
-fn places_of_refused(items: &[Item], places: &mut HashSet<Place>) {
+/// Where items stand that are refused, and those below them if wanted.
+fn places_of_refused(items: &[Item], with_below: bool, places: &mut HashSet<Place>) {
     for item in items {
-        if item.refused.is_some() {
-            places.extend(item.place);
+        let is_refused = item.refused.is_some();
+        places.extend(item.place.filter(|_| is_refused));
+        if is_refused && with_below {
+            all_places(&item.below, places);
+        } else {
+            places_of_refused(&item.below, with_below, places);
         }
-        places_of_refused(&item.below, places);
+    }
+}
+
+fn all_places(items: &[Item], places: &mut HashSet<Place>) {
+    for item in items {
+        places.extend(item.place);
+        all_places(&item.below, places);
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn import(
     let mut map = Map::default();
     map.devices(devices);
     let (mut places, mut ends) = (HashMap::new(), Ends::default());
-    let mut items: Vec<Item> = Vec::new();
+    let (mut items, mut is_full) = (Vec::<Item>::new(), false);
     for (line, number) in text.lines().zip(1..) {
         let place = Place { file: 0, line: number };
         let words =
@@ -45,15 +45,20 @@ pub(super) fn import(
             continue;
         }
         let told = Plain(line.trim()).to_string();
+        if is_full {
+            ends.set(place, End::LeftOut);
+            continue;
+        }
         ends.set(place, End::Carried);
         if map.made >= TABLES_MAX {
+            is_full = true;
             let why = too_many();
             map.note(
                 place,
                 Fate::LeftOut,
                 format!("`{told}`: {why}: this rule and those behind it are left out"),
             );
-            break;
+            continue;
         }
         match parse(&words, names) {
             Ok(Command::AddService(which, keys)) => {
@@ -83,7 +88,11 @@ pub(super) fn import(
                         item.set(key, i64::from(secs));
                     }
                 }
-                map.tables.timeouts = Some(item);
+                let former = map.tables.timeouts.replace(item);
+                if let Some(former) = former.and_then(|former| former.place) {
+                    let text = format!("line {number} sets the timeouts again, and the last one counts");
+                    map.note(former, Fate::LeftOut, text);
+                }
             }
             Ok(Command::Clear) => {}
             Ok(_) => map.note(

@@ -502,3 +502,15 @@ fn rules_of_ipvsadm_are_carried() {
     assert!(ipvsadm::import(Path::new("rules"), b"a\0", &[], &Book).is_err());
     assert!(!ipvsadm::import(Path::new("rules"), b"", &[], &Book).unwrap().is_something);
 }
+
+#[test]
+fn rules_below_a_service_that_weir_refuses_are_left_out_with_it() {
+    let text = "-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1:80 -r 10.0.0.11:80 -m\n\
+        -A -t 192.0.2.2:80 -s nosuch\n-a -t 192.0.2.2:80 -r 10.0.0.12:80 -m\n-a -t 192.0.2.2:80 -r 10.0.0.13:80 -m\n\
+        --set 1 2 3\n--set 4 5 6\n";
+    let made = ipvsadm::import(Path::new("rules"), text.as_bytes(), &[], &Book).unwrap();
+    lacks(&made.text, "\n  address = \"10.0.0.12\"");
+    contains(&made.report, "lines carried: 3");
+    contains(&made.report, "left out: 4");
+    contains(&made.report, "line 7 sets the timeouts again");
+}
