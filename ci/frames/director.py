@@ -174,6 +174,14 @@ class Director:
         """What weir wrote to standard output and standard error so far."""
         return self.log_path.read_text(errors="replace")
 
+    def wait_for_log(self, text, seconds=60.0):
+        """Returns when control has come to say this, however busy the machine is."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{text!r} is not in the log within {seconds} s\n{self.explain()}")
+            time.sleep(0.01)
+
     def explain(self):
         """File and log, for a message."""
         return f"--- {self.file}\n{self.file.read_text()}\n--- log\n{self.log()[-4000:]}"

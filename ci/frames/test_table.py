@@ -124,7 +124,8 @@ class FullTable(unittest.TestCase):
         virtual = VirtualServer(VIP6, servers=[RealServer(rip6(number), 80) for number in range(1, SERVERS + 1)])
         setup = with_ipv6(Setup(services=[virtual], connections={"ipv6_clients": CAPACITY}))
         segments = [segment6(flags, number) for flags in "SA" for number in range(FLOWS)]
-        result = replay(setup, {"c0": segments})
+        key = "`ipv6_clients` of [connections]"
+        result = replay(setup, {"c0": segments}, before_stop=lambda director: director.wait_for_log(key))
         self.assertEqual(result.exit_status, 0, result.log[-2000:])
         self.assertEqual(accounting_problems(result.metrics), [])
         self.assertEqual(result.metrics.total(FORWARDED), 2 * FLOWS)
@@ -134,7 +135,7 @@ class FullTable(unittest.TestCase):
         self.assertEqual(len(found), FLOWS)
         self.assertGreaterEqual(result.metrics.total("weir_ipv6_clients_full_total"), 2 * (FLOWS - 4 * CAPACITY))
         self.assertEqual(result.metrics.total("weir_untracked_packets_total"), 0)
-        self.assertEqual(result.log.count("`ipv6_clients` of [connections]"), 1, result.log[-2000:])
+        self.assertEqual(result.log.count(key), 1, result.log[-2000:])
 
     def test_a_persistent_client_keeps_its_server(self):
         persistent = service("dr", SERVERS)
