@@ -15,6 +15,9 @@
 //! once per burst and passed along. Apart from [`worker`] and the buffer trait of [`packet`] nothing here knows DPDK,
 //! so all of it runs under `cargo test`.
 
+#[cfg(all(feature = "panic-on", not(debug_assertions)))]
+compile_error!("`panic-on` lets a frame end the process: it is for tests of debug builds");
+
 pub mod address;
 pub mod capture;
 pub mod classify;

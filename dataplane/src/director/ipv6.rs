@@ -84,8 +84,8 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// First round of a frame to an own address, or to one that no virtual server has, on a port without a host interface: answered as a
-    /// host answers where nothing listens. `None`: it is for VRRP or discovery, or for nobody.
+    /// First round of a frame to an own address, at a port without a host interface: answered as a host answers where nothing listens.
+    /// `None`: it is for VRRP or discovery, or for nobody.
     #[cold]
     pub(super) fn read_own6(
         &self,
