@@ -1,5 +1,6 @@
 """The tests' own tools: a checker that can't fail proves nothing, so it is shown that it does."""
 
+import contextlib
 import io
 import threading
 import unittest
@@ -8,6 +9,7 @@ from unittest import mock
 import bounded
 import golden
 import ipvsadm
+import unsteady
 from batch import Batch
 from director import Metrics
 from frames import dr, echo, echo_reply, nat_request, tcp, tun, udp
@@ -42,6 +44,44 @@ class Tools(unittest.TestCase):
         self.assertEqual((result.passed, len(result.failures)), (1, 1), said.getvalue())
         self.assertIn("threading.Event().wait()", said.getvalue())
         self.assertIn("takes too long", said.getvalue())
+
+    def test_only_what_fails_twice_fails_and_what_failed_once_is_named(self):
+        tries = []
+
+        class Tests(unittest.TestCase):
+            """Run by the test around it alone."""
+
+            def fails_once(self):
+                tries.append(1)
+                self.assertGreater(len(tries), 1, "the first time")
+
+            def fails(self):
+                self.fail("each time")
+
+            def passes(self):
+                pass
+
+        def run(suite):
+            result = Result(io.StringIO())
+            suite.run(result)
+            return result
+
+        def find(ids):
+            return [test for test in map(Tests, ("fails_once", "fails", "passes")) if test.id() in ids]
+
+        said = io.StringIO()
+        with mock.patch("evidence.keep"), mock.patch("evidence.clear"), contextlib.redirect_stdout(said), workdir() as path, \
+                mock.patch.dict("os.environ", {"WEIR_VERDICTS": str(path / "verdicts")}):
+            result = run(unittest.TestSuite(map(Tests, ("fails_once", "fails", "passes"))))
+            passed_again = unsteady.again(result, find, run)
+            unsteady.tell(result, passed_again)
+            written = (path / "verdicts").read_text()
+            with mock.patch("unsteady.ALLOWED", 1):
+                self.assertEqual(unsteady.again(result, find, run), [])
+        self.assertEqual([name.rsplit(".", 1)[-1] for name in passed_again], ["fails_once"])
+        self.assertEqual(written, said.getvalue())
+        for line in ("unsteady (failed, then passed): ", "the first time", "FAILED: ", "each time"):
+            self.assertIn(line, written)
 
     def test_what_must_come_out_agrees_with_the_kernels_frames(self):
         methods = {"dr4": lambda frame: dr(frame), "tun4-ipip": lambda frame: tun(frame),
