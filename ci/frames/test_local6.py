@@ -110,6 +110,9 @@ class Local6(unittest.TestCase):
             batch.answer("tcp_reset", f"behind padding, {where}", frame, reset(frame))
             frame = syn(client(next(number)), 81, vip=vip, headers=[IPv6ExtHdrHopByHop(options=[HBHOptUnknown(otype=0x5E)])])
             batch.drop("unknown_option", f"behind an option for every hop, {where}", frame)
+            long = bytearray(bytes(syn(client(next(number)), 81, vip=vip)))
+            long[18:20] = b"\x0f\xff"
+            batch.drop("truncated", f"longer than its frame, {where}", bytes(long))
         # Of IPv4, too.
         batch.drop("bad_l4_header", "SYN of IPv4", tcp4("S", vport=81, segment={"chksum": 0x1234}))
         batch.drop("bad_l4_header", "UDP of IPv4", udp4(vport=54, datagram={"chksum": 0x1234}))

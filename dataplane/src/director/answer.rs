@@ -4,6 +4,7 @@
 use weir_config::model::{Family, Forwarding};
 use zerocopy::FromBytes;
 
+use super::ipv6::give_wide_source;
 use super::send::pieces_of;
 use super::untracked::Quotes;
 use super::{Context, Director, Event, Message, Pass, Passed, trim_surplus};
@@ -374,6 +375,11 @@ impl<F: Frame> Director<F> {
         (server, port): (&Server, u16),
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
+        if packet.is_of_ipv6()
+            && let Err(reason) = give_wide_source(&mut frame, packet, server, pass.context)
+        {
+            return Err((frame, reason));
+        }
         if server.forwarding == Forwarding::Nat {
             let (bytes, port) = (frame.bytes_mut(), server.port_for(port));
             let end = quoted::End::Source;

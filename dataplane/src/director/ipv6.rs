@@ -12,6 +12,7 @@
 use std::net::Ipv6Addr;
 use std::sync::atomic::Ordering::Relaxed;
 
+use ipnet::Ipv6Net;
 use weir_config::model::Forwarding;
 
 use super::request::outer;
@@ -29,7 +30,7 @@ use crate::parse::v6::{self, Ends6};
 use crate::parse::{Packet, Quoted, Within};
 use crate::reply;
 use crate::rewrite::far::{Outer6, ipv6_into_tunnel, ipv6_into_tunnel6};
-use crate::rewrite::{ipv6_mut, nat6};
+use crate::rewrite::{ipv6_mut, nat6, quoted};
 use crate::sched::PickKey;
 use crate::sched::untracked::FlowHash;
 use crate::snapshot::far::{Far, Way6};
@@ -95,15 +96,18 @@ impl<F: Frame> Director<F> {
         Context { snapshot, port: number, .. }: Context<'_>,
     ) -> Option<Step> {
         let port = &snapshot.ports[number];
-        let (read, refused) = v6::parse_all(frame.bytes(), frame.len(), packet.vlan).ok()?;
         // Those of a link are ours on that link alone.
         let is_here =
             !ends.destination.is_unicast_link_local() || snapshot.local6(number, ends.destination).is_some();
-        let is_answered = is_here
-            && !port.has_host
-            && is_for6(frame.bytes(), port)
-            && !matches!(read.protocol, ICMPV6 | ipv4::VRRP);
-        if !is_answered {
+        if !is_here || port.has_host || !is_for6(frame.bytes(), port) {
+            return None;
+        }
+        let (read, refused) = match v6::parse_all(frame.bytes(), frame.len(), packet.vlan) {
+            Ok(read) => read,
+            Err(DropReason::Fragment) => return None,
+            Err(reason) => return Some(Step::Drop(reason)),
+        };
+        if matches!(read.protocol, ICMPV6 | ipv4::VRRP) {
             return None;
         }
         if refused.is_some() {
@@ -457,6 +461,25 @@ pub(super) fn leaves_its_link(source: Ipv6Addr, server: &Server, port: usize) ->
     };
     source.is_unicast_link_local()
         && (server.forwarding == Forwarding::Tun || !server.far.as_deref().is_some_and(is_on_link))
+}
+
+/// Has an error of a router that has but a link-local address come from weir's own address on that link, where the real server is not on it:
+/// the connection needs what the error says, such as a smaller MTU, and the router's address means nothing there. Without an address of
+/// weir's that does, the error stays as it is, and on its link.
+#[cold]
+pub(super) fn give_wide_source<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    server: &Server,
+    context: Context<'_>,
+) -> Result<(), DropReason> {
+    let source = v6::ends(frame.bytes(), packet.l3())?.source;
+    if !leaves_its_link(source, server, context.port) {
+        return Ok(());
+    }
+    let addresses = &context.snapshot.ports[context.port].addresses6;
+    let wide = addresses.iter().map(Ipv6Net::addr).find(|address| !address.is_unicast_link_local());
+    wide.map_or(Ok(()), |wide| quoted::set_source6(frame.bytes_mut(), packet, wide))
 }
 
 /// Whether there are links of IPv6 that do not take the packet in the tunnel to its real server.

@@ -97,6 +97,15 @@ pub fn translate6(
     Ok(())
 }
 
+/// Has an ICMPv6 error come from `source`.
+pub fn set_source6(bytes: &mut [u8], packet: &Packet, source: Ipv6Addr) -> Result<(), DropReason> {
+    let addresses = ipv6_mut(bytes, packet.l3())?.set_source(source);
+    let icmp = bytes.get_mut(packet.l4()..).unwrap_or_default();
+    let (icmp, _) = Icmp6::mut_from_prefix(icmp).map_err(|_| DropReason::Truncated)?;
+    icmp.checksum = addresses.apply(icmp.checksum);
+    Ok(())
+}
+
 /// Offset of the packet that an ICMP error in `packet` quotes.
 pub fn quote_offset(packet: &Packet) -> usize {
     packet.l4() + l4::ICMP_LEN

@@ -100,20 +100,35 @@ fn what_goes_back_to_it_goes_out_where_it_came_in() {
 }
 
 #[test]
-fn no_error_from_a_link_leaves_it() {
+fn an_error_from_a_link_leaves_it_as_one_of_weirs() {
     let mut lab = lab("dr");
     lab.send_on(1, packet6(client(1), v6(VIP6), (ipv4::TCP, 64), &tcp(1_000, SYN, 0)));
     let mut quote = tcp(80, ACK, 0);
     quote[2..4].copy_from_slice(&1_000_u16.to_be_bytes());
     let quote = packet6(v6(VIP6), client(1), (ipv4::TCP, 60), &quote)[14..].to_vec();
-    for (source, sent) in [("fe80::1", &[][..]), ("2001:db8:1::1", &[(0, 11)])] {
-        let mut message = [&[1, 0, 0, 0, 0, 0, 0, 0][..], &quote].concat();
+    let error = |source: &str| {
+        let mut message = [&[2, 0, 0, 0, 0, 0, 5, 0][..], &quote].concat();
         let ends = [v6(source).octets(), v6(VIP6).octets()].concat();
         let sum = Sum::default().bytes(&ends).long(message.len() as u32).word(58).bytes(&message).finish();
         message[2..4].copy_from_slice(sum.as_bytes());
-        assert_eq!(lab.send_on(1, packet6(v6(source), v6(VIP6), (58, 64), &message)), sent, "{source}");
+        packet6(v6(source), v6(VIP6), (58, 64), &message)
+    };
+    // A router may have no other address on the link; the real server is on port 0.
+    for (port, source, as_from) in
+        [(1, "2001:db8:1::1", "2001:db8:1::1"), (1, "fe80::1", "2001:db8:1::2"), (0, "fe80::1", "fe80::1")]
+    {
+        let mut frame = error(source);
+        frame[..6].copy_from_slice(&lab.snapshot.ports[port].mac.0);
+        let mut burst = Burst::new();
+        burst.push(HeapFrame::new(&frame));
+        lab.directors[0].process(&mut burst, port, &lab.snapshot, lab.now, &mut lab.wire);
+        let sent: Vec<_> =
+            lab.wire.sent.drain(..).map(|(port, frame)| (port, frame.bytes()[14..].to_vec())).collect();
+        let mut expected = error(as_from)[14..].to_vec();
+        expected[7] -= 1;
+        assert_eq!(sent, [(0, expected)], "from {source} on port {port}");
     }
-    assert_eq!(lab.dropped(DropReason::LinkLocal), 1);
+    assert_eq!(lab.dropped(DropReason::LinkLocal), 0);
 }
 
 #[test]
