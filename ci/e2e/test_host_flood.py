@@ -83,14 +83,26 @@ class Flood(unittest.TestCase):
                                 stdout=subprocess.PIPE, text=True)
 
     @staticmethod
-    def cost(weir, seconds):
-        """Busy cycles of the worker for each frame it received, over some time, and frames a second."""
-        first = weir.metrics()
-        time.sleep(seconds)
-        last = weir.metrics()
-        grown = [last.total(name, **labels) - first.total(name, **labels) for name, labels in (
-            ("weir_worker_cycles_total", {"state": "busy"}), ("weir_port_receive_packets_total", {}))]
-        return grown[0] / max(grown[1], 1), grown[1] / seconds
+    def cost(weir, looks=8):
+        """Busy cycles of the worker for each frame it received, and frames a second: of so many looks the best of each.
+
+        Whoever takes the worker's core while it is busy only makes it more."""
+        def counted():
+            metrics = weir.metrics()
+            return (time.monotonic(), metrics.total("weir_worker_cycles_total", state="busy"),
+                    metrics.total("weir_port_receive_packets_total"))
+
+        costs, rates = [], []
+        last = counted()
+        for _ in range(looks):
+            time.sleep(0.25)
+            now = counted()
+            seconds, cycles, frames = (new - old for new, old in zip(now, last))
+            last = now
+            if frames:
+                costs.append(cycles / frames)
+                rates.append(frames / seconds)
+        return min(costs), max(rates)
 
     def test_sessions_and_virtual_servers_stay_up(self):
         with lab.Weir(config() + adverts.instance(ADVERT_SECONDS)) as weir:
@@ -112,7 +124,7 @@ class Flood(unittest.TestCase):
             requests = 0
             with adverts.listening(ADVERT_SECONDS) as heard:
                 time.sleep(1)
-                cost, rate = self.cost(weir, 2)
+                cost, rate = self.cost(weir)
                 while flood.poll() is None:
                     lab.answers(lab.VIPS["nat"], 1)
                     lab.answers(lab.VIPS["dr"], 1)
@@ -149,7 +161,7 @@ class Flood(unittest.TestCase):
                 address = lab.DIRECTOR_OUTER if name == "limited" else "10.10.0.55"
                 flood = self.flood(seconds=4, kinds=kinds, address=address)
                 time.sleep(1)
-                costs[name], rate = self.cost(weir, 2)
+                costs[name], rate = self.cost(weir)
                 flood.wait()
                 flood.stdout.close()
             self.assertGreater(rate, 4_000, "too slow a flood shows nothing")
