@@ -97,7 +97,13 @@ fn end() -> Value {
 
 /// Everything that weir answers but its status page.
 pub const OPERATIONS: &[Operation] = &[
-    get("/metrics", "Metrics in the text format of Prometheus.", Says::Text).for_anybody(),
+    get("/metrics", "Metrics in the text format of Prometheus, or in OpenMetrics.", Says::Text)
+        .with(&[Parameter {
+            name: "leave_out",
+            means: "Without the series of each real server, or of each virtual server and its real servers.",
+            is: || json!({"enum": ["real_servers", "virtual_servers"]}),
+        }])
+        .for_anybody(),
     get("/live", "Whether weir goes on.", Says::Text).for_anybody(),
     get("/ready", "Whether weir can do its work, and what is missing.", Says::Text).for_anybody(),
     get("/api/v1/openapi.json", "This document.", Says::Json),

@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/` | status page, HTML; `?page=N` for virtual servers beyond the first hundred, `?refresh=SECONDS` to reload |
-//! | `/metrics` | Prometheus text format 0.0.4; `docs/metrics.md` explains each metric |
+//! | `/metrics` | Prometheus text format 0.0.4, or OpenMetrics, gzip if asked for; `?leave_out=real_servers`; `docs/metrics.md` explains each metric |
 //! | `/api/v1/connections` | JSON: what the connection tables hold; filters on both ends and the state, `?limit=N`; `?stream=yes` for a line each |
 //! | `/api/v1/status`, `/api/v1/ports`, `/api/v1/counters` | JSON: the director as a whole, its ports, what it has counted |
 //! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one, `?templates=count` with clients that persistence ties |
@@ -33,6 +33,7 @@
 //! [`connections`] and [`room`] keep what clients can take within bounds. Pages that cost memory are made on tokio's
 //! blocking threads, [`PAGES_MAX`] at a time, so that control's own thread is never held up by them.
 
+mod accept;
 mod capture;
 mod connections;
 mod director;
@@ -69,10 +70,11 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFRESH, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFRESH, RETRY_AFTER,
+    VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -85,6 +87,7 @@ use weir_config::model::Http;
 use crate::capture::Captures;
 use crate::flags::Flags;
 use crate::metrics::Metrics;
+use crate::metrics::format::{Wanted, Without};
 use crate::orders::Orders;
 use crate::sources::Sources;
 use crate::threads::Role;
@@ -107,6 +110,8 @@ const PAGES_MAX: usize = 4;
 const PAGE_WAIT: Duration = Duration::from_secs(5);
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
@@ -316,9 +321,40 @@ async fn ready(State(state): State<HttpState>) -> Response {
     }
 }
 
-async fn metrics(State(state): State<HttpState>, visit: Visit) -> Response {
+async fn metrics(State(state): State<HttpState>, visit: Visit, headers: HeaderMap, uri: Uri) -> Response {
+    let without = match left_out(uri.query().unwrap_or_default()) {
+        Ok(without) => without,
+        Err(problem) => return plain(StatusCode::BAD_REQUEST, problem),
+    };
+    let wanted = Wanted {
+        is_open: accept::prefers_open_metrics(&headers),
+        is_gzip: accept::takes_gzip(&headers),
+        without,
+    };
     let metrics = state.metrics.clone();
-    make(state, visit, METRICS, move || metrics.text().map_err(|problem| problem.to_string())).await
+    let kind = if wanted.is_open { OPEN_METRICS } else { METRICS };
+    let page = move || metrics.page(wanted).map_err(|problem| problem.to_string());
+    let mut response = make(state, visit, kind, page).await;
+    let is_page = response.status() == StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+    if wanted.is_gzip && is_page {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+/// What a page of metrics goes without. Other keys mean nothing here and are left alone.
+fn left_out(query: &str) -> Result<Without, &'static str> {
+    let mut without = Without::Nothing;
+    for (_, value) in query::pairs(query).filter(|(key, _)| key == "leave_out") {
+        without = match (&*value, without) {
+            ("virtual_servers", _) | ("real_servers", Without::VirtualServers) => Without::VirtualServers,
+            ("real_servers", _) => Without::RealServers,
+            _ => return Err("leave_out is real_servers or virtual_servers\n"),
+        };
+    }
+    Ok(without)
 }
 
 async fn status(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {

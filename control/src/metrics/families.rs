@@ -102,6 +102,13 @@ impl Samples {
         self.metrics.push(metric);
     }
 
+    /// One sample without labels, if there is a figure.
+    fn known(&mut self, figure: Option<u64>) {
+        if let Some(figure) = figure {
+            self.count(&[], figure);
+        }
+    }
+
     /// As [`Samples::add`], for whole numbers.
     fn count(&mut self, values: &[&str], count: u64) {
         self.add(values, count as f64);
@@ -308,6 +315,21 @@ families! {
         };
     GAUGE "weir_proc_directory_seconds" [] "For how long the write of the files in proc_directory has been under way; 0 when none is."
         |it, to| to.add(&[], it.proc_lasts);
+
+    GAUGE "process_start_time_seconds" [] "As weir_start_time_seconds."
+        |it, to| to.add(&[], unix_seconds(it.started));
+    COUNTER "process_cpu_seconds_total" [] "CPU time of all of weir's threads. A worker that polls takes a second of it each second."
+        |it, to| to.add(&[], it.process.cpu_seconds);
+    GAUGE "process_resident_memory_bytes" [] "Memory in pages of the usual size; hugepages, which tables and packet buffers are in, do not count."
+        |it, to| to.known(it.process.resident_bytes);
+    GAUGE "process_virtual_memory_bytes" [] "Addresses that weir has taken, with or without memory behind them."
+        |it, to| to.known(it.process.virtual_bytes);
+    GAUGE "process_threads" [] "Threads of weir's."
+        |it, to| to.known(it.process.threads);
+    GAUGE "process_open_fds" [] "Open file descriptors."
+        |it, to| to.known(it.process.open_files);
+    GAUGE "process_max_fds" [] "As many as may be open; absent without a limit."
+        |it, to| to.known(it.process.files_max);
 
     GAUGE "weir_port_up" ["port"] "1 if the port's link is up, else 0; absent if the device does not say."
         |it, to| for port in &it.ports {

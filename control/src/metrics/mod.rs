@@ -1,7 +1,7 @@
 //! Metrics: what workers count, summed when somebody asks.
 //!
 //! [`reading`] adds up the counters of all workers with relaxed loads, so that workers never notice; [`families`] is
-//! the table of what becomes of them in Prometheus. [`Metrics`] is the `Collector` over both.
+//! the table of what becomes of them in Prometheus, and [`format`](mod@format) writes it down. [`Metrics`] is the `Collector` over all.
 //!
 //! Invariants:
 //! 1. Counters never go back while weir runs: a virtual server's totals keep the share of real servers that were
@@ -11,6 +11,8 @@
 //!    a fifth of one this way.
 
 pub(crate) mod families;
+pub(crate) mod format;
+pub(crate) mod process;
 pub(crate) mod reading;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -19,18 +21,18 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Encoder, TextEncoder};
 
 use crate::sources::Sources;
 use families::FAMILIES;
+use format::Wanted;
 use reading::Reading;
 
 /// See the module.
 pub(crate) struct Metrics {
     sources: Sources,
     descriptions: Vec<Desc>,
-    /// Length of the last page: the next one is about as long.
-    last_len: AtomicUsize,
+    /// Length of the last page of each kind: the next one is about as long.
+    last_len: [AtomicUsize; Wanted::LENGTHS],
 }
 
 impl Metrics {
@@ -41,7 +43,7 @@ impl Metrics {
     pub(crate) fn new(sources: Sources) -> prometheus::Result<Self> {
         let descriptions =
             FAMILIES.iter().map(families::Family::describe).collect::<prometheus::Result<_>>()?;
-        Ok(Self { sources, descriptions, last_len: AtomicUsize::new(0) })
+        Ok(Self { sources, descriptions, last_len: Default::default() })
     }
 
     /// Where the figures come from.
@@ -54,25 +56,24 @@ impl Metrics {
         Reading::take(&self.sources)
     }
 
-    /// The page for Prometheus, in its text format 0.0.4.
+    /// The page for Prometheus, in the form that is wanted.
     ///
     /// # Errors
     /// What the encoder says, which has no reason to.
-    pub(crate) fn text(&self) -> prometheus::Result<Vec<u8>> {
-        let last = self.last_len.load(Relaxed);
-        let mut text = Vec::with_capacity(last + last / 16 + 4096);
-        for family in self.families() {
-            TextEncoder::new().encode(std::slice::from_ref(&family), &mut text)?;
-        }
-        self.last_len.store(text.len(), Relaxed);
-        Ok(text)
+    pub(crate) fn page(&self, wanted: Wanted) -> prometheus::Result<Vec<u8>> {
+        let last_len = &self.last_len[wanted.length()];
+        let last = last_len.load(Relaxed);
+        let page = wanted.page(self.families(wanted), last + last / 16 + 4096)?;
+        last_len.store(page.len(), Relaxed);
+        Ok(page)
     }
 
     /// The families that have samples, of one reading, each made when its turn comes.
-    fn families(&self) -> impl Iterator<Item = MetricFamily> {
+    fn families(&self, wanted: Wanted) -> impl Iterator<Item = MetricFamily> {
         let reading = self.read();
         FAMILIES
             .iter()
+            .filter(move |family| !wanted.leaves_out(family))
             .map(move |family| family.collect(&reading))
             .filter(|family| !family.get_metric().is_empty())
     }
@@ -84,6 +85,6 @@ impl Collector for Metrics {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.families().collect()
+        self.families(Wanted::default()).collect()
     }
 }

@@ -27,6 +27,7 @@ use crate::http::{Handshake, Refusal};
 use crate::kept::Outcome;
 use crate::log;
 use crate::longest::Longest;
+use crate::metrics::process::ProcessReading;
 use crate::reload_status::RefusedBy;
 use crate::sources::{PortSource, Sources};
 use crate::standing::Stuck;
@@ -43,6 +44,8 @@ pub(crate) struct Reading {
     pub(crate) dpdk_version: String,
     /// When weir was started.
     pub(crate) started: SystemTime,
+    /// What it takes of the machine.
+    pub(crate) process: ProcessReading,
     /// Frequency of the counter behind the workers' cycles.
     pub(crate) cycles_per_second: u64,
     /// Whether the last attempt to load the configuration succeeded.
@@ -362,6 +365,7 @@ impl Reading {
         let workers = &sources.workers;
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            process: ProcessReading::take(),
             dpdk_version: sources.dpdk_version.clone(),
             started: sources.started,
             cycles_per_second: sources.cycles_per_second,

@@ -217,7 +217,7 @@ impl Director {
     }
 
     fn text(&self) -> String {
-        String::from_utf8(self.metrics.text().unwrap()).unwrap()
+        String::from_utf8(self.metrics.page(Wanted::default()).unwrap()).unwrap()
     }
 
     /// The value of a sample, by its name and labels as the page writes them.
