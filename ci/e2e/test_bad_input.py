@@ -163,7 +163,8 @@ class Questions(Refusal):
         servers = lab.config().count("[[virtual_server]]")
         status, out, err = self.check(lab.config())
         self.assertEqual((status, err), (0, ""))
-        self.assertRegex(out, rf"^FILE is good: 2 ports, {servers} virtual servers, \d+ real servers, 0 VRRP instances\n$")
+        self.assertRegex(out, rf"^FILE is good: 2 ports, {servers} virtual servers, \d+ real servers, 0 VRRP instances\n"
+                              r"one worker takes \d+ hugepages of 2 MiB, two take \d+\n$")
 
     def test_warnings_are_shown_and_counted_and_do_not_stop(self):
         empty = '[[virtual_server]]\nname = "empty"\naddress = "192.0.2.1"\nport = 80\n'

@@ -61,7 +61,7 @@ impl Need {
     }
 
     /// Huge pages of 2 MiB for all of it.
-    fn pages(self) -> u64 {
+    pub(crate) fn pages(self) -> u64 {
         (self.buffers + self.tables).div_ceil(HUGE_PAGE)
     }
 }

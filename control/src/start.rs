@@ -16,6 +16,7 @@ use crate::cli::CommandLine;
 use crate::control::Doors;
 use crate::flags::{BAD_INPUT, FAILED, Flags};
 use crate::http::{Keyring, Keys};
+use crate::memory::Need;
 use crate::rights::Identity;
 use crate::socket::ControlSocket;
 use crate::{crash, early, http, kept, lasting, lifecycle, log, nodes, ports, rights, routes, signals};
@@ -179,13 +180,16 @@ fn good(file: &Path, loaded: &Loaded) -> String {
     };
     let real_servers = config.virtual_servers.iter().map(|server| server.real_servers.len()).sum();
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let pages = |workers| Need::of(config, workers, 1).pages();
     format!(
-        "{} {verdict}: {}, {}, {}, {}",
+        "{} {verdict}: {}, {}, {}, {}\none worker takes {} hugepages of 2 MiB, two take {}",
         file.display(),
         count(config.ports.len(), "port"),
         count(config.virtual_servers.len(), "virtual server"),
         count(real_servers, "real server"),
         count(config.vrrp.len(), "VRRP instance"),
+        pages(1),
+        pages(2),
     )
 }
 
