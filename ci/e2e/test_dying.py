@@ -3,7 +3,9 @@ memory, and ends no connection. docs/dying.md has the table of all that was trie
 """
 
 import contextlib
+import ctypes
 import datetime
+import os
 import pathlib
 import re
 import resource
@@ -21,6 +23,7 @@ from test_lifecycle_hostile import Hostile
 from test_liveness import VRRP, live, thread
 
 DAY = 86_400
+MNT_DETACH = 2
 
 
 class Dying(Hostile):
@@ -192,6 +195,37 @@ class Memory(Dying):
             weir.start()
             self.assertEqual(active(weir), before)
             self.assertAllAnswer(steady, addresses)
+
+
+class Files(Dying):
+    """A file system that never answers."""
+
+    @contextlib.contextmanager
+    def silent_folder(self):
+        """One, of which nobody takes the requests."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        place = pathlib.Path(tempfile.mkdtemp(prefix="silent-", dir=lab.RUN))
+        fuse = os.open("/dev/fuse", os.O_RDWR)
+        options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0"
+        if libc.mount(b"silent", str(place).encode(), b"fuse", 0, options.encode()) != 0:
+            raise OSError(ctypes.get_errno(), "mount")
+        try:
+            yield place
+        finally:
+            libc.umount2(str(place).encode(), MNT_DETACH)
+            os.close(fuse)
+
+    def test_a_place_for_panics_that_does_not_answer_holds_up_no_start(self):
+        with self.silent_folder() as place:
+            weir = lab.Weir(f'[control]\nuser = "daemon"\ncrash_directory = "{place}"\n' + lab.config())
+            weir.folder.chmod(0o755)
+            lab.RUN.chmod(0o755)
+            begin = time.monotonic()
+            with weir:
+                self.assertLess(time.monotonic() - begin, 2 + lab.BUSY_SECONDS)
+                self.assertIn(f"{place} does not answer within 2 s: whether a worker has panicked before is not known", weir.said())
+                self.assertServes(weir)
+                self.assertStops(weir)
 
 
 if __name__ == "__main__":

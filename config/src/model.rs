@@ -148,6 +148,11 @@ pub struct Control {
     pub vrrp_notify_fifo: Option<PathBuf>,
 }
 
+impl Control {
+    /// Where panics are kept unless the file says otherwise: weir's own place.
+    pub const CRASH_DIRECTORY: &str = "/var/lib/weir";
+}
+
 /// `[http]`: metrics, readiness, API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {

@@ -142,7 +142,7 @@ fn control(file: &File, root: &mut Table<'_>) -> Control {
         account: None,
         core_dumps: false,
         linger: None,
-        crash_directory: Some(PathBuf::from("/var/lib/weir")),
+        crash_directory: Some(PathBuf::from(Control::CRASH_DIRECTORY)),
         vrrp_notify_fifo: None,
     };
     let Some((Tabular(written), at)) = root.value(&file.control) else { return control };

@@ -262,7 +262,7 @@ pub(crate) fn run(
     (eal, lcores): (&Eal, &Lcores),
     prepared: Prepared,
     doors: Doors,
-    (identity, crash_directory): (&Identity, Option<&Path>),
+    (identity, crashes): (&Identity, (Option<&Path>, &Lesson)),
     flags: Flags,
 ) -> Result<()> {
     let Prepared { workers, control, host, checker, health, vrrp, rights } = prepared;
@@ -273,7 +273,7 @@ pub(crate) fn run(
     if let Err(problem) = dpdk::files::close_on_exec() {
         warn!("programs started by weir will have its files open: {problem}");
     }
-    let crashes = Crashes::start(crash_directory, lcores.control_cpus(), &flags)?;
+    let crashes = Crashes::start(crashes, lcores.control_cpus(), &flags)?;
     let spawner = Spawner::new(flags.clone(), lcores.control.clone(), rights);
     let health = HealthThread::start(checker, health, &spawner)?;
     let control = move |flags: &Flags, _: &Pulse| control.run(doors, flags, count);

@@ -18,9 +18,10 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities, set_no_new_privs,
 };
 use tracing::warn;
-use weir_config::model::Config;
 use weir_config::model::health::Account;
+use weir_config::model::{Config, Control};
 
+use crate::crash;
 use crate::filter::{self, Uses};
 use crate::signals;
 use crate::threads::Role;
@@ -71,11 +72,14 @@ pub(crate) struct Identity {
     file: PathBuf,
     /// What becomes its own: the control socket with its lock if it has one, and their folder if that is weir's.
     own: Vec<PathBuf>,
+    /// Where panics are noted, if that is weir's own place.
+    notes: Option<PathBuf>,
 }
 
 impl Identity {
-    /// As this file says. Where there is no control socket of this weir's, what is in its place is another's.
-    pub(crate) fn of(config: &Config, file: &Path, has_socket: bool) -> Self {
+    /// As this file says. Where there is no control socket of this weir's, what is in its place is another's. The notes of panics may be where no
+    /// file system answers.
+    pub(crate) fn of(config: &Config, file: &Path, (has_socket, notes_are_away): (bool, bool)) -> Self {
         let control = &config.control;
         let mut own = Vec::new();
         if has_socket {
@@ -87,6 +91,10 @@ impl Identity {
             core_dumps: control.core_dumps,
             file: file.to_owned(),
             own,
+            notes: control
+                .crash_directory
+                .clone()
+                .filter(|directory| !notes_are_away && directory.as_os_str() == Control::CRASH_DIRECTORY),
         }
     }
 
@@ -110,6 +118,14 @@ impl Identity {
             // The folder may be that user's since the last start: what lies there may point elsewhere.
             std::os::unix::fs::lchown(place, Some(*user), Some(*group))
                 .with_context(|| format!("{} can't be given to user {name}", place.display()))?;
+        }
+        if let Some(notes) = &self.notes
+            && let Err(problem) = crash::give(notes, *user, *group)
+        {
+            warn!(
+                "a panic will perhaps not be noted: {} can't be given to user {name}: {problem}",
+                notes.display()
+            );
         }
         let (user, group) = (Uid::from_raw(*user), Gid::from_raw(*group));
         let change = || -> nix::Result<()> {
@@ -302,6 +318,7 @@ mod tests {
             core_dumps: false,
             file: PathBuf::from("/dev/null"),
             own: Vec::new(),
+            notes: None,
         };
         let refused = identity.assume().unwrap_err().to_string();
         assert!(refused.starts_with("weir can't become user operator ([control])"), "{refused}");

@@ -130,11 +130,12 @@ fn run(
     flags: Flags,
 ) -> anyhow::Result<()> {
     let listener = http::bind(config.http.listen)?;
-    let doors = Doors { http: listener, keys, control: ControlSocket::of(&config.control)? };
+    let control = lasting::at_start(&config.control.socket, || ControlSocket::of(&config.control))?;
+    let doors = Doors { http: listener, keys, control };
     let crash_directory = config.control.crash_directory.clone();
     let lesson = crash::learn(crash_directory.as_deref());
     let (offer, taps) = kept::Offer::of(&config, doors.control.is_some(), lesson.distrust);
-    let identity = Identity::of(&config, &line.own.config, doors.control.is_some());
+    let identity = Identity::of(&config, &line.own.config, (doors.control.is_some(), lesson.is_away));
     let arguments = line.eal_arguments();
     let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
     for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {
@@ -162,7 +163,8 @@ fn run(
         &mut ports,
         (offer, taps, &lesson),
     )?;
-    lifecycle::run((&eal, &lcores), prepared, doors, (&identity, crash_directory.as_deref()), flags)
+    let crashes = (crash_directory.as_deref(), &lesson);
+    lifecycle::run((&eal, &lcores), prepared, doors, (&identity, crashes), flags)
     // Ports close, memory goes back and EAL ends as `ports` and `eal` are dropped.
 }
 

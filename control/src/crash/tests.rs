@@ -1,8 +1,21 @@
+use std::os::unix::fs::symlink;
+use std::time::Instant;
+
 use super::*;
 
 fn noted(seconds: u64, flow: Option<&Flow>) -> Noted {
     let [boot, process] = ["a".to_owned(), seconds.to_string()];
-    Noted { boot, seconds, process, flow: flow.map(Flow::to_digits), frame: flow.is_some() }
+    Noted { boot, seconds, process, flow: flow.map(Flow::to_digits), frame: flow.is_some(), calm: false }
+}
+
+/// A process has run for a minute.
+fn calm(seconds: u64) -> Noted {
+    Noted { calm: true, ..noted(seconds, None) }
+}
+
+/// This alone.
+fn careful(seconds: u64) -> Lesson {
+    Lesson { caution: caution(seconds, &[]), ..Lesson::default() }
 }
 
 fn flow(number: u8) -> Flow {
@@ -16,20 +29,30 @@ fn caution(careful: u64, flows: &[(Flow, u64)]) -> Option<Caution> {
 }
 
 #[test]
-fn a_first_panic_has_the_next_process_be_careful_for_a_minute() {
+fn a_panic_has_the_next_process_be_careful_until_one_has_run_for_a_minute() {
     let notes = [noted(100, None)];
-    assert_eq!(lesson(&notes, "a", 103), Lesson { caution: caution(60, &[]), distrust: None });
-    assert_eq!(lesson(&notes, "a", 160), Lesson::default());
+    assert_eq!(lesson(&notes, "a", 103), careful(60));
+    assert_eq!(lesson(&notes, "a", 699), careful(60), "whatever the start takes");
+    assert_eq!(lesson(&notes, "a", 700), Lesson::default());
     assert_eq!(lesson(&notes, "b", 103), Lesson::default(), "another boot");
     assert_eq!(lesson(&notes, "a", 99), Lesson::default(), "of the future");
     assert_eq!(lesson(&[], "a", 99), Lesson::default());
+    let notes = [noted(100, None), calm(170)];
+    assert_eq!(lesson(&notes, "a", 171), Lesson::default());
+    assert_eq!(
+        lesson(&[&notes[..], &[noted(180, None)]].concat(), "a", 181),
+        careful(60),
+        "a first one again"
+    );
 }
 
 #[test]
 fn a_second_one_whose_frame_is_known_has_its_flow_dropped_for_ten_minutes() {
+    let of =
+        |careful, flows: &[(Flow, u64)]| Lesson { caution: caution(careful, flows), ..Lesson::default() };
     let notes = [noted(100, None), noted(110, Some(&flow(1)))];
-    assert_eq!(lesson(&notes, "a", 111), Lesson { caution: caution(60, &[(flow(1), 599)]), distrust: None });
-    assert_eq!(lesson(&notes, "a", 300), Lesson { caution: caution(0, &[(flow(1), 410)]), distrust: None });
+    assert_eq!(lesson(&notes, "a", 111), of(60, &[(flow(1), 599)]));
+    assert_eq!(lesson(&[&notes[..], &[calm(180)]].concat(), "a", 300), of(0, &[(flow(1), 410)]));
     assert_eq!(lesson(&notes, "a", 710), Lesson::default());
     let notes = [&notes[..], &[noted(120, Some(&flow(2))), noted(121, Some(&flow(1)))]].concat();
     assert_eq!(lesson(&notes, "a", 122).caution, caution(60, &[(flow(1), 599), (flow(2), 598)]));
@@ -37,20 +60,17 @@ fn a_second_one_whose_frame_is_known_has_its_flow_dropped_for_ten_minutes() {
 
 #[test]
 fn a_second_one_at_no_frame_casts_doubt_on_what_is_kept() {
-    assert!(lesson(&[noted(100, None), noted(159, None)], "a", 160).distrust.is_some());
-    assert!(lesson(&[noted(100, None), noted(160, None)], "a", 161).distrust.is_none());
-    assert!(lesson(&[noted(100, None), noted(159, None)], "a", 219).distrust.is_none());
-    // Not when it was one of several workers that were at no frame, or when the frame is none whose flow may be dropped.
-    assert!(
-        lesson(&[noted(100, None), noted(110, Some(&flow(1))), of(110, 111)], "a", 112).distrust.is_none()
-    );
+    let of = |notes: &[Noted], now| lesson(notes, "a", now).distrust.is_some();
+    assert!(of(&[noted(100, None), noted(159, None)], 160));
+    assert!(of(&[noted(100, None), noted(290, None)], 291), "the start has taken two minutes");
+    assert!(!of(&[noted(100, None), calm(165), noted(190, None)], 191), "it has run for a minute");
+    assert!(!of(&[noted(100, None), noted(159, None), calm(230)], 231), "and so has the next one");
+    assert!(!of(&[noted(100, None), noted(110, Some(&flow(1))), self::of(110, 111)], 112));
+    // Nor when the frame is none whose flow may be dropped.
     let kept = Noted { frame: true, ..noted(110, None) };
-    assert_eq!(
-        lesson(&[noted(100, None), kept], "a", 111),
-        Lesson { caution: caution(60, &[]), distrust: None }
-    );
+    assert_eq!(lesson(&[noted(100, None), kept], "a", 111), careful(60));
     let other = Noted { boot: "b".to_owned(), ..noted(100, None) };
-    assert!(lesson(&[other, noted(110, None)], "a", 111).distrust.is_none());
+    assert!(!of(&[other, noted(110, None)], 111));
 }
 
 /// One at no frame, of the process that has panicked before.
@@ -60,10 +80,7 @@ fn of(first: u64, seconds: u64) -> Noted {
 
 #[test]
 fn two_workers_that_panic_at_once_are_no_second_panic() {
-    assert_eq!(
-        lesson(&[noted(100, None), of(100, 101)], "a", 102),
-        Lesson { caution: caution(60, &[]), distrust: None }
-    );
+    assert_eq!(lesson(&[noted(100, None), of(100, 101)], "a", 102), careful(60));
     let third = [noted(100, None), of(100, 101), noted(110, None), of(110, 111)];
     assert!(lesson(&third, "a", 112).distrust.is_some(), "but the next process is");
 }
@@ -123,6 +140,49 @@ fn panics_are_kept_with_a_few_files_of_frames() {
     let learned = lesson(&notes, &boot, now);
     assert_eq!(learned.caution.unwrap().flows[0].0, flow(3));
     assert!(learned.distrust.is_some());
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn who_is_careful_notes_when_it_is_calm_and_a_panic_comes_first() {
+    let folder = folder("calm");
+    fs::create_dir(&folder).unwrap();
+    be_calm(Some(folder.clone()), "7".to_owned());
+    let notes = folder.join(NOTES);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while read(&notes).is_empty() {
+        assert!(Instant::now() < deadline);
+        thread::sleep(LOOK);
+    }
+    assert!(read(&notes)[0].calm);
+    fs::remove_dir_all(&folder).unwrap();
+    let (send, panics) = sync_channel(1);
+    assert_eq!(next(&panics, Some(LOOK)).unwrap_err(), RecvTimeoutError::Timeout);
+    send.send((3, Crash::default())).unwrap();
+    assert_eq!(next(&panics, Some(CAREFUL)).map(|(worker, _)| worker), Ok(3));
+    drop(send);
+    assert_eq!(next(&panics, None).unwrap_err(), RecvTimeoutError::Disconnected);
+}
+
+#[test]
+fn an_account_gets_the_notes_and_nothing_that_they_lead_to() {
+    let folder = folder("given");
+    // Nobody's but its own: as any user.
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    give(&folder, user, group).unwrap();
+    let of = |name: &str| folder.join(name);
+    fs::write(of(NOTES), "[]").unwrap();
+    fs::write(of("other"), "").unwrap();
+    fs::hard_link(of("other"), of("crash-1-worker0.pcapng")).unwrap();
+    symlink("/etc/passwd", of("crash-2-worker0.pcapng")).unwrap();
+    // Who may give files away sees which ones those are.
+    let is_root = user == 0;
+    let to = if is_root { 1 } else { user };
+    give(&folder, to, group).unwrap();
+    let owner = |name: &str| fs::symlink_metadata(of(name)).unwrap().uid();
+    assert_eq!([owner(""), owner(NOTES)], [to; 2]);
+    assert_eq!([owner("other"), owner("crash-1-worker0.pcapng"), owner("crash-2-worker0.pcapng")], [user; 3]);
+    assert_eq!(fs::metadata("/etc/passwd").unwrap().uid(), 0);
     fs::remove_dir_all(&folder).unwrap();
 }
 
