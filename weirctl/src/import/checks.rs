@@ -1,13 +1,14 @@
 //! `TCP_CHECK` and its kin.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use toml_edit::Value;
 
 use super::blocks::Node;
 use super::map::Map;
 use super::servers::Shared;
-use super::source::Plain;
+use super::source::{Place, Plain};
 use super::write::Item;
 
 /// What a virtual server, a real server or a check says of times; the inner goes before the outer.
@@ -22,6 +23,9 @@ pub(super) struct Timing {
 
 /// What `fall` may be, less one.
 const RETRIES_MAX: i64 = 254;
+/// Seconds between checks, and of one.
+const INTERVAL: RangeInclusive<f64> = 0.1..=86_400.0;
+const TIMEOUT: RangeInclusive<f64> = 0.01..=3600.0;
 
 /// A kind of check of keepalived's.
 struct Kind {
@@ -72,20 +76,24 @@ static KINDS: [Kind; 8] = [
 impl Map {
     /// Whether the word is one of times.
     pub(super) fn timing_word(&mut self, node: &Node, timing: &mut Timing, item: &mut Item) -> bool {
-        let secs = |it: &f64| (0.0..=86_400.0).contains(it);
-        match node.word.as_str() {
-            "delay_loop" => timing.delay_loop = self.number(node, item, secs).or(timing.delay_loop),
-            "connect_timeout" => {
-                timing.connect_timeout = self.number(node, item, secs).or(timing.connect_timeout)
+        let (key, bounds) = match node.word.as_str() {
+            "delay_loop" => (&mut timing.delay_loop, INTERVAL),
+            "connect_timeout" => (&mut timing.connect_timeout, TIMEOUT),
+            "delay_before_retry" => (&mut timing.delay_before_retry, INTERVAL),
+            "warmup" => (&mut timing.warmup, 0.0..=86_400.0),
+            "retry" => {
+                timing.retry = self.retries(node, item).or(timing.retry);
+                return true;
             }
-            "retry" => timing.retry = self.number(node, item, |it| *it >= 0).or(timing.retry),
-            "delay_before_retry" => {
-                timing.delay_before_retry = self.number(node, item, secs).or(timing.delay_before_retry);
-            }
-            "warmup" => timing.warmup = self.number(node, item, secs).or(timing.warmup),
             _ => return false,
-        }
+        };
+        let secs = self.within(node, item, bounds, |it: &f64| it.is_finite() && *it >= 0.0);
+        *key = secs.or(*key);
         true
+    }
+
+    fn retries(&mut self, node: &Node, item: &mut Item) -> Option<i64> {
+        self.within(node, item, 0..=RETRIES_MAX, |it| *it >= 0)
     }
 
     /// A check, if it is one.
@@ -103,7 +111,7 @@ impl Map {
             }
             return;
         };
-        self.carry(node);
+        self.carry_of(node, server, 0);
         let mut made = Made { host: shared.host.clone(), timing: shared.timing, ..Made::default() };
         let mut item = Item::new(
             "[virtual_server.real_server.health_check]",
@@ -131,7 +139,7 @@ impl Map {
         if port != shared.port && !has_port && !["exec", "ping"].contains(&kind.name) {
             item.set("port", i64::from(port));
         }
-        times(kind, &made, &mut item);
+        self.times(node, kind, &made, &mut item);
         checks.extend(self.by_url(made, item));
         if checks.len() > 1 {
             checks.iter_mut().for_each(|it| it.head = "[[virtual_server.real_server.health_check]]");
@@ -149,6 +157,12 @@ impl Map {
         for node in block.below() {
             let is_web = matches!(kind.name, "http" | "https");
             match node.word.as_str() {
+                "connect_port" | "connect_ip" | "connect_timeout" | "bindto" | "bind_to"
+                    if kind.name == "exec" =>
+                {
+                    self.leave(node, item, "keepalived does not know it in MISC_CHECK and ignores it");
+                }
+                "connect_port" if kind.name == "ping" => self.leave(node, item, "a ping goes to no port"),
                 "connect_port" => {
                     if let Some(number) = self.number::<i64>(node, item, |it| (1..=65_535).contains(it))
                         && number != i64::from(port)
@@ -159,7 +173,7 @@ impl Map {
                 "connect_ip" => self.address(node, "address", item),
                 "bindto" | "bind_to" => self.address(node, "source", item),
                 "nb_get_retry" if is_web => {
-                    made.timing.retry = self.number(node, item, |it| *it >= 0).or(made.timing.retry);
+                    made.timing.retry = self.retries(node, item).or(made.timing.retry);
                 }
                 "nb_get_retry" => self.leave(
                     node,
@@ -167,33 +181,41 @@ impl Map {
                     format!("keepalived does not know it in {} and ignores it: `retry` is meant", kind.word),
                 ),
                 "virtualhost" if is_web => {
-                    self.carry(node);
+                    self.carry_of(node, item, 1);
                     made.host = node.value(0).map(str::to_owned);
                 }
                 "url" if is_web => {
-                    self.carry(node);
+                    self.carry_of(node, item, 0);
                     made.urls.push(node);
                 }
                 "enable_sni" if kind.name == "https" => {
-                    made.has_sni = self.switch(node);
+                    made.sni = self.switch(node, item).then_some(node);
                 }
                 "sni_name" if kind.name == "https" => {
-                    self.carry(node);
-                    made.sni_name = node.value(0).map(str::to_owned);
+                    self.carry_of(node, item, 1);
+                    made.sni_name = node.value(0).map(|name| (node, name.to_owned()));
+                }
+                "host" if kind.name == "smtp" && made.has_host => {
+                    self.leave(
+                        node,
+                        item,
+                        "a check asks one host, and the one that stands before it was taken",
+                    );
                 }
                 "host" if kind.name == "smtp" => {
-                    self.carry(node);
+                    made.has_host = true;
+                    self.carry_of(node, item, 0);
                     self.words_of_check(node, kind, made, port, item);
                 }
                 "helo_name" if kind.name == "smtp" => self.text(node, "helo", item),
                 "name" if kind.name == "dns" => self.text(node, "query", item),
                 "type" if kind.name == "dns" => {
-                    self.carry(node);
+                    self.carry_of(node, item, 1);
                     item.set("record", node.value(0).unwrap_or("SOA").to_ascii_uppercase());
                 }
                 "payload" if kind.name == "udp" => self.text(node, "send_hex", item),
                 "require_reply" if kind.name == "udp" => {
-                    self.carry(node);
+                    self.carry_of(node, item, 1);
                     item.set("require_reply", true);
                     if let Some(pattern) = node.value(0) {
                         item.set("expect_hex", pattern);
@@ -205,10 +227,11 @@ impl Map {
                     }
                 }
                 "misc_timeout" if kind.name == "exec" => {
-                    made.program_timeout = self.number(node, item, |it| (0.01..=3600.0).contains(it));
+                    let secs = self.within(node, item, TIMEOUT, |it| it.is_finite() && *it >= 0.0);
+                    made.program_timeout = secs.or(made.program_timeout);
                 }
                 "misc_dynamic" if kind.name == "exec" => {
-                    if self.switch(node) {
+                    if self.switch(node, item) {
                         item.set("dynamic_weight", true);
                     }
                 }
@@ -226,7 +249,7 @@ impl Map {
     fn address(&mut self, node: &Node, key: &'static str, item: &mut Item) {
         match node.value(0).and_then(|text| text.parse::<std::net::IpAddr>().ok()) {
             Some(address) => {
-                self.carry(node);
+                self.carry_of(node, item, 1);
                 item.set(key, address.to_string());
             }
             None => self.leave(node, item, "this is no address"),
@@ -236,8 +259,8 @@ impl Map {
     fn text(&mut self, node: &Node, key: &'static str, item: &mut Item) {
         match node.value(0) {
             Some(text) => {
-                self.carry(node);
-                item.set(key, text);
+                self.carry_of(node, item, 1);
+                item.put(node, key, text);
             }
             None => self.leave(node, item, "it says nothing"),
         }
@@ -259,7 +282,10 @@ impl Map {
         }
         if pages.is_empty() {
             item.remark("keepalived has no `url` here; the check asks for /");
-            pages.push(Page { host: made.host.clone(), path: "/".to_owned(), keys: Vec::new() });
+            pages.push(Page { host: made.host.clone(), path: "/".to_owned(), ..Page::default() });
+        }
+        if let Some(node) = made.sni.filter(|_| pages.iter().all(|page| page.host.is_none())) {
+            self.remark(node, &mut item, "no virtualhost is there whose name could be sent");
         }
         let mut hosts: Vec<(&Option<String>, Vec<&Page>)> = Vec::new();
         let mut known = HashMap::new();
@@ -279,8 +305,12 @@ impl Map {
                 check.set("host", host.as_str());
             }
             match (&made.sni_name, host) {
-                (Some(name), _) => check.set("tls_server_name", name.as_str()),
-                (None, Some(host)) if made.has_sni => check.set("tls_server_name", host.as_str()),
+                (Some((node, name)), _) => check.put(node, "tls_server_name", name.as_str()),
+                (None, Some(host)) => {
+                    if let Some(node) = made.sni {
+                        check.put(node, "tls_server_name", host.as_str());
+                    }
+                }
                 _ => {}
             }
             match of_host[..] {
@@ -288,6 +318,9 @@ impl Map {
                     check.set("path", page.path.as_str());
                     for (key, value) in &page.keys {
                         check.set(key, value.clone());
+                    }
+                    if let Some(key) = check.keys.iter_mut().find(|key| key.name == "expect_body_regex") {
+                        key.places.extend(page.regex);
                     }
                 }
                 _ => {
@@ -308,11 +341,11 @@ impl Map {
     }
 
     fn page(&mut self, url: &Node, item: &mut Item) -> Page {
-        let mut page = Page { host: None, path: "/".to_owned(), keys: Vec::new() };
+        let mut page = Page { path: "/".to_owned(), ..Page::default() };
         for node in url.below() {
             match node.word.as_str() {
                 "path" => {
-                    self.carry(node);
+                    self.carry_of(node, item, 1);
                     page.path = node.value(0).unwrap_or("/").to_owned();
                 }
                 "status_code" => {
@@ -335,8 +368,8 @@ impl Map {
                 }
                 "digest" => match node.value(0) {
                     Some(digest) if digest.len() == 32 && digest.bytes().all(|it| it.is_ascii_hexdigit()) => {
-                        self.carry(node);
-                        page.keys.push(("expect_md5", digest.into()));
+                        self.carry_of(node, item, 1);
+                        page.set("expect_md5", digest);
                     }
                     _ => self.leave(node, item, "a digest is 32 hexadecimal digits"),
                 },
@@ -344,13 +377,14 @@ impl Map {
                     match node.value(0).filter(|text| !text.is_empty()) {
                         Some(regex) => {
                             self.remark(node, item, "its expressions are PCRE's; weir's have no look-around and no back references");
-                            page.keys.push(("expect_body_regex", regex.into()));
+                            page.set("expect_body_regex", regex);
+                            page.regex = Some(node.place);
                         }
                         None => self.leave(node, item, "it says nothing"),
                     }
                 }
                 "virtualhost" => {
-                    self.carry(node);
+                    self.carry_of(node, item, 1);
                     page.host = node.value(0).map(str::to_owned);
                 }
                 _ => self.other(node, item),
@@ -374,16 +408,29 @@ impl Map {
 struct Made<'a> {
     timing: Timing,
     host: Option<String>,
-    has_sni: bool,
-    sni_name: Option<String>,
+    /// A block `host` was read.
+    has_host: bool,
+    sni: Option<&'a Node>,
+    sni_name: Option<(&'a Node, String)>,
     urls: Vec<&'a Node>,
     program_timeout: Option<f64>,
 }
 
+#[derive(Default)]
 struct Page {
     host: Option<String>,
     path: String,
     keys: Vec<(&'static str, Value)>,
+    /// The line of its expression.
+    regex: Option<Place>,
+}
+
+impl Page {
+    /// The last one counts.
+    fn set(&mut self, name: &'static str, value: &str) {
+        self.keys.retain(|(key, _)| *key != name);
+        self.keys.push((name, value.into()));
+    }
 }
 
 /// Pages as an array of inline tables: the heads of their own would have to know where the check stands.
@@ -400,34 +447,47 @@ fn as_inline(mut check: Item) -> Item {
     check
 }
 
-fn times(kind: &Kind, made: &Made<'_>, item: &mut Item) {
-    let Timing { delay_loop, connect_timeout, retry, delay_before_retry, warmup } = made.timing;
-    let interval = delay_loop.unwrap_or(60.0).clamp(0.1, 86_400.0);
-    match delay_loop {
-        Some(_) => item.set("interval", interval),
-        None => {
-            item.set_remarked("interval", interval, "as keepalived without delay_loop; weir's default is 2 s")
+impl Map {
+    /// The keys of times.
+    fn times(&mut self, node: &Node, kind: &Kind, made: &Made<'_>, item: &mut Item) {
+        let Timing { delay_loop, connect_timeout, retry, delay_before_retry, warmup } = made.timing;
+        let interval = delay_loop.unwrap_or(60.0);
+        match delay_loop {
+            Some(_) => item.set("interval", interval),
+            None => item.set_remarked(
+                "interval",
+                interval,
+                "as keepalived without delay_loop; weir's default is 2 s",
+            ),
         }
-    }
-    let retries = retry.unwrap_or(kind.retry).min(RETRIES_MAX);
-    item.set("fall", retries + 1);
-    let between = delay_before_retry.or(kind.delay_before_retry).unwrap_or(interval);
-    if retries > 0 && (between - interval).abs() > 1e-9 {
-        item.set("retry_interval", between.clamp(0.1, 86_400.0));
-    }
-    let one = connect_timeout.unwrap_or(5.0).clamp(0.01, 3600.0);
-    let pages = made.urls.len().clamp(1, 16) as f64;
-    let whole = match kind.name {
-        "exec" => made.program_timeout.unwrap_or(interval),
-        _ => one * kind.stages.len().max(1) as f64 * pages,
-    };
-    item.set("timeout", whole.clamp(0.01, 3600.0));
-    if kind.stages.len() > 1 {
-        for stage in kind.stages {
-            item.set(stage, one);
+        let retries = retry.unwrap_or(kind.retry);
+        item.set("fall", retries + 1);
+        let between = delay_before_retry.or(kind.delay_before_retry).unwrap_or(interval);
+        if retries > 0 && (between - interval).abs() > 1e-9 {
+            item.set("retry_interval", between);
         }
-    }
-    if let Some(warmup) = warmup {
-        item.set("warmup", warmup);
+        let one = connect_timeout.unwrap_or(5.0);
+        let pages = made.urls.len().clamp(1, 16) as f64;
+        let whole = match kind.name {
+            "exec" => made.program_timeout.unwrap_or(interval),
+            _ => one * kind.stages.len().max(1) as f64 * pages,
+        };
+        let most = *TIMEOUT.end();
+        item.set("timeout", whole.min(most));
+        if whole > most {
+            self.remark(
+                node,
+                item,
+                format!("a check of weir's takes {most} s at most, where {whole} are allowed"),
+            );
+        }
+        if kind.stages.len() > 1 {
+            for stage in kind.stages {
+                item.set(stage, one);
+            }
+        }
+        if let Some(warmup) = warmup {
+            item.set("warmup", warmup);
+        }
     }
 }

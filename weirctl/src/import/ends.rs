@@ -55,6 +55,12 @@ impl Ends {
         }
     }
 
+    /// How a line ends.
+    #[cfg(test)]
+    pub(super) fn of(&self, line: usize) -> End {
+        self.0.first().and_then(|lines| lines.get(line)).copied().unwrap_or_default()
+    }
+
     /// How many lines end so.
     pub(super) fn count(&self, end: End) -> usize {
         self.0.iter().flatten().filter(|it| **it == end).count()
@@ -73,11 +79,11 @@ fn of_last(node: &Node) -> Option<&str> {
     })
 }
 
-/// Tells of words that the same block says again with another value.
+/// Tells of words that the same block says again with another value. Lines that are left out already say nothing.
 pub(super) fn said_again(nodes: &[Node], notes: &mut Vec<Note>) {
     let mut last: HashMap<&str, &Node> = HashMap::new();
     for node in nodes.iter().rev() {
-        if let Some(word) = of_last(node) {
+        if let Some(word) = of_last(node).filter(|_| node.end.get() != End::LeftOut) {
             match last.get(word) {
                 Some(later) if later.values != node.values => {
                     let line = later.place.line;
@@ -122,7 +128,9 @@ pub(super) fn close(source: &mut Source, tree: &[Node], items: &[Item]) {
 fn places_of_refused(items: &[Item], with_below: bool, places: &mut HashSet<Place>) {
     for item in items {
         let is_refused = item.refused.is_some();
-        places.extend(item.place.filter(|_| is_refused));
+        if is_refused {
+            places.extend(item.places());
+        }
         if is_refused && with_below {
             all_places(&item.below, places);
         } else {
@@ -133,7 +141,7 @@ fn places_of_refused(items: &[Item], with_below: bool, places: &mut HashSet<Plac
 
 fn all_places(items: &[Item], places: &mut HashSet<Place>) {
     for item in items {
-        places.extend(item.place);
+        places.extend(item.places());
         all_places(&item.below, places);
     }
 }
@@ -152,7 +160,7 @@ struct Closing {
 struct Way {
     /// A whole table is not in the file.
     is_refused: bool,
-    /// The block was left out; what was looked at in it all the same has its own end.
+    /// The block was left out, and with it what was looked at in it all the same.
     is_left: bool,
 }
 
@@ -161,7 +169,7 @@ impl Closing {
         let Way { is_refused, is_left } = way;
         let is_refused = is_refused || self.refused.contains(&node.place);
         let mut end = node.end.get();
-        if end == End::Open && (is_left || self.told.contains(&node.place)) {
+        if is_left || end == End::Open && self.told.contains(&node.place) {
             end = End::LeftOut;
         }
         if end == End::Open && !is_refused {
@@ -170,7 +178,7 @@ impl Closing {
             end = End::LeftOut;
         }
         self.ends.set(node.place, if is_refused { End::LeftOut } else { end });
-        let way = Way { is_refused, is_left: is_left || end == End::LeftOut };
+        let way = Way { is_refused, is_left: end == End::LeftOut };
         for below in node.below() {
             self.node(below, way);
         }

@@ -1,5 +1,7 @@
 //! `global_defs`, and what else concerns all: sync groups, tracked files, static addresses and routes.
 
+use toml_edit::Value;
+
 use super::blocks::Node;
 use super::map::{Map, TrackedFile, network};
 use super::source::{Fate, Plain};
@@ -21,27 +23,30 @@ impl Map {
         for node in block.below() {
             let word = node.word.as_str();
             if let Some((_, key)) = GARP.iter().find(|(theirs, _)| *theirs == word) {
-                if let Some(number) = self.number::<f64>(node, head, |it| (0.0..=86_400.0).contains(it)) {
-                    self.global.garp.push((key, number));
-                }
+                let number = self.garp(node, key, head);
+                self.global.garp.extend(number.map(|number| (*key, number)));
                 continue;
             }
             match word {
-                "vrrp_version" => self.global.version = self.number(node, head, |it| (2..=3).contains(it)),
+                "vrrp_version" => {
+                    let version = self.number(node, head, |it| (2..=3).contains(it));
+                    self.global.version = version.or(self.global.version);
+                }
                 "vrrp_startup_delay" => {
-                    self.global.startup_delay = self.number(node, head, |it| (0.0..=1000.0).contains(it));
+                    let delay = self.number(node, head, |it| (0.0..=1000.0).contains(it));
+                    self.global.startup_delay = delay.or(self.global.startup_delay);
                 }
                 "vrrp_min_garp" => {
-                    if self.switch(node) {
+                    if self.switch(node, head) {
                         let one = [
-                            ("garp_master_repeat", 1.0),
-                            ("garp_master_delay", 0.0),
-                            ("garp_lower_prio_repeat", 1.0),
+                            ("garp_master_repeat", Value::from(1_i64)),
+                            ("garp_master_delay", Value::from(0.0)),
+                            ("garp_lower_prio_repeat", Value::from(1_i64)),
                         ];
                         self.global.garp.extend(one);
                     }
                 }
-                "v3_checksum_as_v2" => self.global.v3_checksum_as_v2 = self.switch(node),
+                "v3_checksum_as_v2" => self.global.v3_checksum_as_v2 = self.switch(node, head),
                 "vrrp_garp_interval" | "vrrp_gna_interval" => {
                     let key = if word == "vrrp_garp_interval" { "garp_interval" } else { "gna_interval" };
                     let secs = self.number::<f64>(node, head, |it| (0.0..=60.0).contains(it));
@@ -55,30 +60,53 @@ impl Map {
         }
     }
 
-    /// `lvs_timeouts TCP TCPFIN UDP`, or pairs of a word and a number.
+    /// A number of announcements of gratuitous ARP, or of seconds.
+    pub(super) fn garp(&mut self, node: &Node, key: &str, item: &mut Item) -> Option<Value> {
+        if key.ends_with("repeat") {
+            let least = i64::from(key == "garp_master_refresh_repeat");
+            return self.within::<i64>(node, item, least..=60, |it| *it >= 0).map(Value::from);
+        }
+        let most = if key == "garp_master_refresh" { 86_400.0 } else { 1000.0 };
+        self.within(node, item, 0.0..=most, |it: &f64| it.is_finite() && *it >= 0.0).map(Value::from)
+    }
+
+    /// `lvs_timeouts TCP TCPFIN UDP`, or pairs of a word and a number. LVS leaves as it is what is 0.
     fn timeouts(&mut self, node: &Node, head: &mut Item) {
-        let words: Vec<&str> = node.values.iter().map(|value| value.text.as_str()).collect();
-        let named = |name: &str| words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1));
-        let of = |name: &str, at: usize| {
-            let text = if words.iter().any(|word| word.starts_with(|it: char| it.is_ascii_alphabetic())) {
-                named(name)
-            } else {
-                words.get(at)
-            };
-            text.and_then(|text| text.parse::<i64>().ok()).filter(|secs| (1..=864_000).contains(secs))
-        };
+        const KEYS: [(&str, &str); 3] =
+            [("tcp", "tcp_established"), ("tcpfin", "tcp_fin_wait"), ("udp", "udp")];
+        let mut words = node.values.iter().map(|value| value.text.as_str()).peekable();
         let mut item = Item::new("[connections.timeouts]", node.told(), Some(node.place));
-        for (key, name, at) in
-            [("tcp_established", "tcp", 0), ("tcp_fin_wait", "tcpfin", 1), ("udp", "udp", 2)]
-        {
-            if let Some(secs) = of(name, at) {
-                item.set(key, secs);
+        let (mut known, mut unknown) = (0, Vec::new());
+        let mut places = KEYS.into_iter();
+        while let Some(word) = words.next() {
+            let is_name = word.starts_with(|it: char| it.is_ascii_alphabetic());
+            let (key, secs) = match is_name {
+                true => (KEYS.into_iter().find(|(name, _)| *name == word), words.next().unwrap_or_default()),
+                false => (places.next(), word),
+            };
+            match (key, secs.parse::<i64>()) {
+                (Some(_), Ok(0)) => known += 1,
+                (Some((_, key)), Ok(secs)) if (1..=864_000).contains(&secs) => {
+                    known += 1;
+                    item.set(key, secs);
+                }
+                _ if is_name => unknown.push(format!("`{} {}`", Plain(word), Plain(secs))),
+                _ => unknown.push(format!("`{}`", Plain(word))),
             }
         }
-        if item.keys.is_empty() {
-            self.leave(node, head, "three numbers of seconds are needed");
-        } else {
-            self.carry(node);
+        if known == 0 {
+            self.leave(node, head, "numbers of seconds up to 864000 are needed, of TCP, TCP's end and UDP");
+            return;
+        }
+        self.carry(node);
+        if !unknown.is_empty() {
+            let text = format!(
+                "{} was left out: these are numbers of seconds up to 864000, of TCP, TCP's end and UDP",
+                unknown.join(" and ")
+            );
+            self.remark(node, head, text);
+        }
+        if !item.keys.is_empty() {
             self.tables.timeouts = Some(item);
         }
     }
@@ -103,7 +131,10 @@ impl Map {
                             "weir runs no programs as the group root: theirs is nogroup",
                         );
                     }
-                    Some(group) => item.set("script_group", group),
+                    Some(group) => {
+                        item.set("script_group", group);
+                        self.carry_of(node, &mut item, 2);
+                    }
                     None => {
                         let text = "their group is nogroup, where keepalived takes the user's own";
                         self.remark(node, &mut item, text);
@@ -123,7 +154,8 @@ impl Map {
 
     pub(super) fn sync_group(&mut self, block: &Node, head: &mut Item) {
         let name = self.name("sync", block.value(0).unwrap_or("group"));
-        self.carry(block);
+        self.carry_of(block, head, 1);
+        let mut many = 0;
         let mut item = Item::new("[[vrrp_sync_group]]", block.told(), Some(block.place));
         item.set("name", name.as_str());
         // Each member tracks what the group does.
@@ -132,16 +164,14 @@ impl Map {
             match node.word.as_str() {
                 "group" => {
                     self.carry(node);
-                    for member in node.below() {
-                        self.carry(member);
-                        let words =
-                            std::iter::once(&member.word).chain(member.values.iter().map(|it| &it.text));
-                        for word in words {
-                            self.sync.insert(word.clone(), name.clone());
-                        }
-                    }
-                    for member in &node.values {
-                        self.sync.insert(member.text.clone(), name.clone());
+                    let mut all =
+                        vec![(node, node.values.iter().map(|it| it.text.as_str()).collect::<Vec<_>>())];
+                    all.extend(node.below().iter().map(|member| {
+                        let words = member.values.iter().map(|it| it.text.as_str());
+                        (member, std::iter::once(member.word.as_str()).chain(words).collect())
+                    }));
+                    for (line, words) in all {
+                        many += self.members(line, &words, &name, head);
                     }
                 }
                 "track_interface" => self.track_interface(node, None, &mut tracks),
@@ -155,10 +185,40 @@ impl Map {
             }
         }
         head.remarks.list.append(&mut tracks.remarks.list);
+        if many == 0 {
+            self.leave(block, head, "no instance is of this group");
+            return;
+        }
         self.sync_tracks.insert(name, tracks.below);
         if item.keys.len() > 1 {
             self.tables.sync.push(item);
         }
+    }
+
+    /// Members of a sync group that a line names. Returns how many are instances.
+    fn members(&mut self, line: &Node, words: &[&str], group: &str, head: &mut Item) -> usize {
+        let mut many = 0;
+        for &word in words {
+            let text = match self.sync.get(word) {
+                _ if !self.instances.contains(word) => "no instance has this name",
+                Some(other) if other != group => {
+                    "the instance is in a group that stands before it, and has one"
+                }
+                _ => {
+                    many += 1;
+                    self.sync.insert(word.to_owned(), group.to_owned());
+                    continue;
+                }
+            };
+            match words.len() {
+                1 => self.leave(line, head, text),
+                _ => self.remark(line, head, format!("`{}` was left out: {text}", Plain(word))),
+            }
+        }
+        if !words.is_empty() {
+            self.carry(line);
+        }
+        many
     }
 
     /// `vrrp_track_file NAME { file PATH; weight N }`
@@ -167,18 +227,17 @@ impl Map {
             self.leave(block, head, "a file of this name stands before it, and that one is taken");
             return;
         }
-        let mut file = TrackedFile { weight: Some(1), ..TrackedFile::default() };
-        self.carry(block);
+        let mut file = TrackedFile { weight: Some(1), place: Some(block.place), ..TrackedFile::default() };
+        self.carry_of(block, head, 1);
         for node in block.below() {
             match node.word.as_str() {
                 "file" => {
-                    self.carry(node);
+                    self.carry_of(node, head, 1);
                     file.path = node.value(0).unwrap_or_default().to_owned();
                 }
                 "weight" => {
-                    let weight = self.number::<i64>(node, head, |it| (-254..=254).contains(it));
-                    file.weight = weight.map(|it| it.clamp(-253, 253)).or(file.weight);
                     file.is_reverse = node.value(1) == Some("reverse");
+                    file.weight = self.weight(node, head).or(file.weight);
                 }
                 "init_file" => {
                     self.leave(node, head, "weir makes no file; one that is not there counts as 0")
@@ -196,8 +255,14 @@ impl Map {
             match (network(&node.word), device) {
                 (Some((address, length)), Some(device)) if !is_of_host(device) => {
                     self.carry(node);
+                    if let Some(words) = placeless(node, &["dev"]) {
+                        self.remark(node, head, format!("{words} has no place at a port's address"));
+                    }
                     let most = if address.is_ipv4() { 32 } else { 128 };
                     self.ports.own(device, address, Some(length.unwrap_or(most)), None);
+                    if !self.ports.is_own(device, address) {
+                        self.leave(node, head, "the port has another address of this network already");
+                    }
                 }
                 _ => self.leave(node, head, "no address of an interface that weir could have"),
             }
@@ -232,6 +297,10 @@ impl Map {
                 continue;
             }
             self.carry(node);
+            if let Some(words) = placeless(node, &["dev", "via", "gw", "to"]) {
+                let text = format!("{words} has no place: a route of weir's is a destination and a gateway");
+                self.remark(node, head, text);
+            }
             let length = length.unwrap_or(if to.is_ipv4() { 32 } else { 128 });
             let mut item = Item::new("[[route]]", node.told(), Some(node.place));
             item.set("destination", format!("{to}/{length}"));
@@ -241,6 +310,37 @@ impl Map {
             self.tables.routes.push(item);
         }
     }
+}
+
+/// Words behind the first that are not these with what stands behind each (or are alone, as `reverse`), for people.
+pub(super) fn placeless(node: &Node, known: &[&str]) -> Option<String> {
+    const PAIRS: [&str; 12] = [
+        "label",
+        "brd",
+        "broadcast",
+        "scope",
+        "peer",
+        "preferred_lft",
+        "metric",
+        "src",
+        "mtu",
+        "proto",
+        "window",
+        "track_group",
+    ];
+    let is_first_name = node.word == "to";
+    let mut words = node.values.iter().skip(usize::from(is_first_name)).map(|value| value.text.as_str());
+    let mut others = Vec::new();
+    while let Some(word) = words.next() {
+        let is_known = known.contains(&word);
+        if !is_known {
+            others.push(format!("`{}`", Plain(word)));
+        }
+        if is_known && word != "reverse" || PAIRS.contains(&word) {
+            words.next();
+        }
+    }
+    (!others.is_empty()).then(|| others.join(" and "))
 }
 
 /// What stands behind `dev`.

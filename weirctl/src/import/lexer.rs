@@ -157,7 +157,9 @@ impl<'a> Lexer<'a> {
         if self.skipped > 0 && !(self.is_head && line.starts_with('@')) {
             self.is_head = false;
             self.skipped = balance(line, self.skipped);
-            self.source.ends.set(place, End::LeftOut);
+            if line.contains(|it: char| !it.is_whitespace() && !"{}".contains(it)) {
+                self.source.ends.set(place, End::LeftOut);
+            }
             return Ok(());
         }
         self.has_head &= line.starts_with('@');
@@ -220,6 +222,8 @@ impl<'a> Lexer<'a> {
                 self.note(place, Fate::LeftOut, text);
                 false
             }
+            // It is left out with its block.
+            None if self.skipped > 0 && balance(line, 0) == 0 => false,
             None => {
                 let left = if is_others { "taken" } else { "left out" };
                 let name = Plain(name);
@@ -235,10 +239,12 @@ impl<'a> Lexer<'a> {
         if self.skipped > 0 && opens == 0 {
             // A line of the block that is left out.
             self.is_head = false;
+            self.source.ends.set(place, End::LeftOut);
             return Ok(());
         }
         if is_ours {
             self.skipped = 0;
+            self.source.ends.set(place, End::Carried);
             self.line(line.trim(), place, (at.0, at.1 + 1))?;
             self.has_head = opens > 0;
         } else if opens > 0 && !self.has_head {
@@ -263,6 +269,10 @@ impl<'a> Lexer<'a> {
             self.note(place, Fate::LeftOut, format!("`{}` is no sequence that can be counted", Plain(line)));
             return Ok(());
         };
+        if values.is_empty() || rest.is_empty() {
+            let text = format!("`{}` repeats nothing", Plain(line));
+            self.note(place, Fate::LeftOut, text);
+        }
         let before: Vec<Option<String>> =
             names.iter().map(|name| self.definitions.get(name).cloned()).collect();
         for value in values {

@@ -1,7 +1,9 @@
 //! From keepalived's blocks to weir's tables. What all rooms share: notes, numbers, and what is known from other blocks.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Display;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use super::blocks::Node;
@@ -41,6 +43,8 @@ pub(super) struct Map {
     pub(super) groups: HashMap<String, Group>,
     /// Those of them that virtual servers name.
     pub(super) used_groups: HashSet<String>,
+    /// Names of all instances.
+    pub(super) instances: HashSet<String>,
     /// Sync groups by member.
     pub(super) sync: HashMap<String, String>,
     /// Tracked files by name.
@@ -68,7 +72,7 @@ pub(super) enum Group {
     /// No virtual server has named it yet.
     Lines(Vec<Node>),
     /// What its lines say, which is looked at once.
-    Read(Vec<Who>),
+    Read(Vec<(Who, Place)>),
 }
 
 /// Tables, in the order in which they are written.
@@ -88,7 +92,7 @@ pub(super) struct Tables {
 pub(super) struct Global {
     pub(super) version: Option<i64>,
     pub(super) startup_delay: Option<f64>,
-    pub(super) garp: Vec<(&'static str, f64)>,
+    pub(super) garp: Vec<(&'static str, toml_edit::Value)>,
     /// Between announcements.
     pub(super) pauses: Vec<(&'static str, f64)>,
     pub(super) v3_checksum_as_v2: bool,
@@ -99,6 +103,9 @@ pub(super) struct TrackedFile {
     pub(super) path: String,
     pub(super) weight: Option<i64>,
     pub(super) is_reverse: bool,
+    pub(super) place: Option<Place>,
+    /// An instance tracks it.
+    pub(super) is_used: bool,
 }
 
 impl Map {
@@ -109,6 +116,20 @@ impl Map {
     /// The line is in the file, or nothing is lost without it.
     pub(super) fn carry(&mut self, node: &Node) {
         node.ends(End::Carried);
+    }
+
+    /// The same for a line of so many values; those behind them mean nothing.
+    pub(super) fn carry_of(&mut self, node: &Node, item: &mut Item, many: usize) {
+        match node.value(many) {
+            None => self.carry(node),
+            Some(first) => {
+                let text = format!(
+                    "`{}` and what stands behind it mean nothing, in keepalived either",
+                    Plain(first)
+                );
+                self.remark(node, item, text);
+            }
+        }
     }
 
     /// The line is in the file, and something is to be known: there too.
@@ -170,7 +191,7 @@ impl Map {
     ) -> Option<T> {
         let number = node.value(0).and_then(|text| text.parse().ok()).filter(is_good);
         match number {
-            Some(_) => self.carry(node),
+            Some(_) => self.carry_of(node, item, 1),
             None => {
                 let text = format!(
                     "`{}` is no number that is possible here",
@@ -182,10 +203,47 @@ impl Map {
         number
     }
 
+    /// The same within bounds of weir's, where keepalived has others.
+    pub(super) fn within<T: FromStr + PartialOrd + Copy + Display>(
+        &mut self,
+        node: &Node,
+        item: &mut Item,
+        bounds: RangeInclusive<T>,
+        is_good: impl Fn(&T) -> bool,
+    ) -> Option<T> {
+        let number = self.number(node, item, is_good)?;
+        Some(self.bounded(node, item, number, bounds))
+    }
+
+    /// The nearest number that weir takes.
+    pub(super) fn bounded<T: PartialOrd + Copy + Display>(
+        &mut self,
+        node: &Node,
+        item: &mut Item,
+        number: T,
+        bounds: RangeInclusive<T>,
+    ) -> T {
+        let (least, most) = (*bounds.start(), *bounds.end());
+        if bounds.contains(&number) {
+            return number;
+        }
+        let made = if number < least { least } else { most };
+        self.remark(node, item, format!("weir has {least} to {most}, and {made} was written for {number}"));
+        made
+    }
+
     /// A switch: on without a value.
-    pub(super) fn switch(&mut self, node: &Node) -> bool {
-        self.carry(node);
-        !matches!(node.value(0), Some("off" | "false" | "no"))
+    pub(super) fn switch(&mut self, node: &Node, item: &mut Item) -> bool {
+        match node.value(0) {
+            Some(word @ ("on" | "true" | "yes" | "off" | "false" | "no")) => {
+                self.carry_of(node, item, 1);
+                matches!(word, "on" | "true" | "yes")
+            }
+            _ => {
+                self.carry_of(node, item, 0);
+                true
+            }
+        }
     }
 
     /// A name that nothing has yet.

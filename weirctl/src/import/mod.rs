@@ -84,6 +84,8 @@ struct Made {
     report: String,
     /// Whether something is served.
     is_something: bool,
+    #[cfg(test)]
+    ends: ends::Ends,
 }
 
 /// Imports; the file goes to stdout, the report to stderr. Returns the exit status.
@@ -141,16 +143,20 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn keepalived(file: &Path, devices: &[Device], node: Option<&str>) -> Result<Made, String> {
-    let mut source = match is_stdin(file) {
+    let source = match is_stdin(file) {
         true => lexer::read_text(&shown(file), &read(file)?, node)?,
         false => lexer::read(file, node)?,
     };
+    of_source(source, devices)
+}
+
+fn of_source(mut source: Source, devices: &[Device]) -> Result<Made, String> {
     let tree = blocks::tree(&mut source)?;
-    ends::said_again(&tree, &mut source.notes);
     let mut map = Map::default();
     map.devices(devices);
     let mut head = Item::new("", String::new(), None);
     map.whole(&tree, &mut head);
+    ends::said_again(&tree, &mut source.notes);
     let made = finish(source, &tree, map, head);
     // The program is about to end, and large files leave millions of words behind.
     std::mem::forget(tree);
@@ -171,6 +177,8 @@ impl Map {
 
     /// All blocks: first those that others refer to.
     fn whole(&mut self, tree: &[Node], head: &mut Item) {
+        let instances = tree.iter().filter(|node| node.word == "vrrp_instance");
+        self.instances.extend(instances.filter_map(|node| node.value(0)).map(str::to_owned));
         for node in tree {
             match node.word.as_str() {
                 "vrrp_script" => self.vrrp_script(node, head),
@@ -182,7 +190,7 @@ impl Map {
         for node in tree {
             match node.word.as_str() {
                 "global_defs" => {
-                    self.carry(node);
+                    self.carry_of(node, head, 0);
                     self.global_defs(node, head);
                 }
                 "vrrp_sync_group" => self.sync_group(node, head),
@@ -193,7 +201,7 @@ impl Map {
                     self.leave(node, head, text);
                 }
                 "virtual_server_group" => {
-                    self.carry(node);
+                    self.carry_of(node, head, 1);
                     let entries = node.below().iter().map(|entry| {
                         // What is below it has no meaning.
                         self.carry(entry);
@@ -268,8 +276,16 @@ fn finish(mut source: Source, tree: &[Node], mut map: Map, head: Item) -> Made {
     ends::close(&mut source, tree, &items);
     let report = report(&source, &items, &text, &refused);
     let is_something = items.iter().any(is_served);
+    #[cfg(test)]
+    let ends = std::mem::take(&mut source.ends);
     std::mem::forget((source, map, items));
-    Made { text, report, is_something }
+    Made {
+        text,
+        report,
+        is_something,
+        #[cfg(test)]
+        ends,
+    }
 }
 
 /// Leaves out what weir's parser refuses, all that it names at once, and asks it again. Returns the text, and what is still refused:
@@ -306,7 +322,7 @@ fn leave_refused(
 }
 
 /// Keys without which a table is still of use.
-const SPARED: [&str; 12] = [
+const SPARED: [&str; 17] = [
     "one_packet",
     "scheduler_flags",
     "persistence_netmask",
@@ -319,6 +335,11 @@ const SPARED: [&str; 12] = [
     "helo",
     "expect_body_regex",
     "tls_server_name",
+    "notify_master",
+    "notify_backup",
+    "notify_fault",
+    "notify_stop",
+    "notify",
 ];
 
 /// Leaves out the key or the table that this is about. Whether there was one.
@@ -341,17 +362,17 @@ fn leave(
     let name = line.split_once('=').map_or("", |(name, _)| name.trim());
     let key = item.keys.iter().position(|key| key.name == name);
     if let Some(key) = key.filter(|_| SPARED.contains(&name)) {
-        item.keys.remove(key);
+        let key = item.keys.remove(key);
         item.remark(format!("left out: {name}: {why}"));
-        notes.extend(item.place.map(|place| {
+        let places = if key.places.is_empty() { item.places().collect() } else { key.places };
+        notes.extend(places.into_iter().map(|place| {
             let text = format!("`{}`: `{name}` of it: {why}", item.told);
             Note { place, fate: Fate::LeftOut, text }
         }));
         return true;
     }
-    if let Some(place) = item.place {
-        notes.push(Note { place, fate: Fate::LeftOut, text: format!("`{}`: {why}", item.told) });
-    }
+    let text = format!("`{}`: {why}", item.told);
+    notes.extend(item.places().map(|place| Note { place, fate: Fate::LeftOut, text: text.clone() }));
     item.refused = Some(why);
     true
 }

@@ -5,7 +5,18 @@ use std::collections::{HashMap, HashSet};
 use super::blocks::Node;
 use super::ends::End;
 use super::map::{Map, command};
+use super::vrrp::WEIGHTS;
 use super::write::Item;
+
+/// The process that a script looks for by sending it no signal.
+fn looked_for(node: &Node) -> Option<String> {
+    let words = command(node.value(0)?)?;
+    let is_signal = |word: &String| word.rsplit('/').next() == Some("killall");
+    match &words[..] {
+        [first, zero, process] if is_signal(first) && zero == "-0" => Some(process.clone()),
+        _ => None,
+    }
+}
 
 /// Programs that are told of states.
 const HOOKS: [&str; 5] = ["notify_master", "notify_backup", "notify_fault", "notify_stop", "notify"];
@@ -24,9 +35,14 @@ impl Map {
         let Some(name) = self.new_watched("vrrp_script", block, head) else { return };
         let mut item = Item::new("[[vrrp.track]]", block.told(), Some(block.place));
         let mut weight = None;
+        let script = block.below().iter().rfind(|node| node.word == "script");
+        let process = script.and_then(looked_for);
         for node in block.below() {
             match node.word.as_str() {
                 "script" => self.script(node, &mut item),
+                "interval" | "timeout" | "rise" | "fall" | "init_fail" | "user" if process.is_some() => {
+                    self.leave(node, &mut item, "a process is looked for twice a second, and by no program");
+                }
                 word @ ("interval" | "timeout") => {
                     if let Some(secs) =
                         self.number::<f64>(node, &mut item, |it| (0.1..=86_400.0).contains(it))
@@ -40,9 +56,9 @@ impl Map {
                         item.set(if word == "rise" { "rise" } else { "fall" }, many);
                     }
                 }
-                "weight" => weight = self.weight(node, &mut item),
+                "weight" => weight = self.weight(node, &mut item).or(weight),
                 "init_fail" => {
-                    if self.switch(node) {
+                    if self.switch(node, &mut item) {
                         item.set("init_fail", true);
                     }
                 }
@@ -50,8 +66,7 @@ impl Map {
                 _ => self.other(node, &mut item),
             }
         }
-        let is_process = item.keys.iter().any(|key| key.name == "process");
-        if is_process {
+        if process.is_some() {
             item.keys.retain(|key| key.name == "process");
         } else if !item.keys.iter().any(|key| key.name == "script") {
             self.leave(block, head, "it names no program");
@@ -65,15 +80,10 @@ impl Map {
 
     /// A program; or the process that it looks for.
     fn script(&mut self, node: &Node, item: &mut Item) {
-        let words = node.value(0).and_then(command).unwrap_or_default();
-        let is_signal = |word: &String| word.rsplit('/').next() == Some("killall");
-        if let [first, zero, process] = &words[..]
-            && is_signal(first)
-            && zero == "-0"
-        {
+        if let Some(process) = looked_for(node) {
             let text = "weir looks for the process itself, twice a second: programs of weir's may not send signals to what others run";
             self.remark(node, item, text);
-            item.set("process", process.as_str());
+            item.set("process", process);
         } else if let Some(program) = self.program(node, item) {
             item.set("script", program);
         }
@@ -83,10 +93,18 @@ impl Map {
         let is_root = |name: &str| name == "root" || name.parse::<u32>() == Ok(0);
         match (node.value(0), node.value(1)) {
             (Some(user), group) if !is_root(user) => {
-                self.carry(node);
+                self.carry_of(node, item, 2);
                 item.set("user", user);
-                if let Some(group) = group.filter(|group| !is_root(group)) {
-                    item.set("group", group);
+                match group {
+                    Some(group) if is_root(group) => {
+                        self.remark(
+                            node,
+                            item,
+                            "weir runs no programs as the group root: it has the user's own",
+                        );
+                    }
+                    Some(group) => item.set("group", group),
+                    None => {}
                 }
             }
             _ => self.remark(
@@ -122,7 +140,7 @@ impl Map {
                         item.set("quorum", many);
                     }
                 }
-                "weight" => weight = self.weight(node, &mut item),
+                "weight" => weight = self.weight(node, &mut item).or(weight),
                 "delay" | "terminate_delay" | "fork_delay" => {
                     self.leave(node, &mut item, "weir looks twice a second, and waits no longer");
                 }
@@ -150,22 +168,22 @@ impl Map {
             self.leave(block, head, "one of this name stands before it, and that one is taken");
             return None;
         }
-        self.carry(block);
+        self.carry_of(block, head, 1);
         Some(name)
     }
 
-    fn weight(&mut self, node: &Node, item: &mut Item) -> Option<i64> {
+    pub(super) fn weight(&mut self, node: &Node, item: &mut Item) -> Option<i64> {
         if node.value(1) == Some("reverse") {
             self.leave(node, item, "one that counts the other way round can't be said");
             return None;
         }
-        self.number::<i64>(node, item, |it| (-254..=254).contains(it)).map(|it| it.clamp(-253, 253))
+        self.within(node, item, WEIGHTS, |_| true)
     }
 
     /// `track_script`, `track_process`: a name a line, with a weight or without.
     pub(super) fn track_watched(&mut self, block: &Node, item: &mut Item) -> Vec<Item> {
         let kind = if block.word == "track_script" { "vrrp_script" } else { "vrrp_track_process" };
-        self.carry(block);
+        self.carry_of(block, item, 0);
         let mut tracks = Vec::new();
         for node in block.below() {
             let (weight, is_reverse) = self.tracked(node, item);
@@ -179,6 +197,7 @@ impl Map {
                 continue;
             };
             let (mut track, own) = (track.clone(), *own);
+            track.also.push(node.place);
             self.watched.used.insert(key);
             if is_reverse {
                 self.leave(node, item, "one that counts the other way round can't be said");
@@ -197,7 +216,7 @@ impl Map {
     pub(super) fn hook(&mut self, node: &Node, item: &mut Item) -> bool {
         let Some(key) = HOOKS.into_iter().find(|hook| *hook == node.word) else { return false };
         if let Some(program) = self.program(node, item) {
-            item.set(key, program);
+            item.put(node, key, program);
         }
         true
     }
@@ -214,24 +233,25 @@ impl Map {
         }
         let mut item = Item::new("[control]", node.told(), Some(node.place));
         match node.word == "vrrp_notify_fifo" {
-            true => self.carry(node),
+            true => self.carry_of(node, &mut item, 1),
             false => self.remark(node, &mut item, "it gets VRRP's lines; virtual servers have hooks"),
         }
         item.set("vrrp_notify_fifo", path);
         self.tables.control = Some(item);
     }
 
-    /// Scripts and processes that nobody tracks.
+    /// Scripts, processes and files that nobody tracks.
     pub(super) fn unwatched(&mut self, tree: &[Node], head: &mut Item) {
-        for node in tree {
-            let kind = match node.word.as_str() {
-                "vrrp_script" => "vrrp_script",
-                "vrrp_track_process" => "vrrp_track_process",
+        for node in tree.iter().filter(|node| node.end.get() != End::LeftOut) {
+            let name = node.value(0).unwrap_or_default();
+            let key = |kind| (kind, name.to_owned());
+            let is_idle = match node.word.as_str() {
+                "vrrp_script" => !self.watched.used.contains(&key("vrrp_script")),
+                "vrrp_track_process" => !self.watched.used.contains(&key("vrrp_track_process")),
+                "vrrp_track_file" | "track_file" => !self.files.get(name).is_some_and(|file| file.is_used),
                 _ => continue,
             };
-            let key = (kind, node.value(0).unwrap_or_default().to_owned());
-            if self.watched.by_name.contains_key(&key) && !self.watched.used.contains(&key) {
-                node.ends_whole(End::LeftOut);
+            if is_idle {
                 self.leave(node, head, "no instance tracks it, so keepalived does nothing with it");
             }
         }

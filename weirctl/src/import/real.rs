@@ -24,8 +24,51 @@ impl Map {
                 return None;
             }
         };
-        self.carry(node);
+        match method {
+            "tun" => self.carry(node),
+            _ => self.carry_of(node, item, 1),
+        }
         Some(method)
+    }
+
+    /// `TUN type gue port N csum`
+    pub(super) fn tunnel(&mut self, node: &Node, item: &mut Item) -> Vec<(&'static str, toml_edit::Value)> {
+        let mut words = node.values.iter().map(|value| value.text.as_str());
+        if words.next() != Some("TUN") {
+            return Vec::new();
+        }
+        let (mut keys, mut has_type) = (Vec::<(&str, toml_edit::Value)>::new(), false);
+        while let Some(word) = words.next() {
+            let is_known = match word {
+                "type" => match words.next() {
+                    Some(kind @ ("gue" | "gre")) => {
+                        has_type = true;
+                        keys.push(("tunnel", kind.into()));
+                        true
+                    }
+                    kind => kind == Some("ipip"),
+                },
+                "port" => {
+                    let port = words.next().and_then(|text| text.parse::<i64>().ok());
+                    keys.extend(port.map(|port| ("tunnel_port", port.into())));
+                    port.is_some()
+                }
+                "csum" | "remcsum" => {
+                    keys.push(("tunnel_checksum", word.into()));
+                    true
+                }
+                word => word == "nocsum",
+            };
+            if !is_known {
+                let text = format!("what stands at `{}` is nothing that a tunnel has", Plain(word));
+                self.remark(node, item, text);
+            }
+        }
+        if !has_type && !keys.is_empty() {
+            self.remark(node, item, "a tunnel without `type` is IPIP, which has no port and no checksum");
+            keys.clear();
+        }
+        keys
     }
 
     pub(super) fn real_server(&mut self, block: &Node, shared: &Shared, server: &mut Item) -> Option<Item> {
@@ -47,7 +90,7 @@ impl Map {
         for node in block.below().iter().filter(is_method) {
             forwarding = self.method(node, &mut item).unwrap_or(forwarding);
             item.set("forwarding", forwarding);
-            outer = tunnel(node);
+            outer = self.tunnel(node, &mut item);
         }
         if forwarding == "tun" {
             outer.into_iter().for_each(|(key, value)| item.set(key, value));
@@ -100,21 +143,22 @@ impl Map {
             }
             word @ ("uthreshold" | "lthreshold") => {
                 if let Some(many) = self.number::<i64>(node, item, |it| (0..=4_294_967_295).contains(it)) {
-                    item.set(if word == "uthreshold" { "upper_threshold" } else { "lower_threshold" }, many);
+                    let key = if word == "uthreshold" { "upper_threshold" } else { "lower_threshold" };
+                    item.put(node, key, many);
                 }
             }
             "inhibit_on_failure" => {
-                let is_on = self.switch(node);
+                let is_on = self.switch(node, item);
                 item.set("on_fail", if is_on { "quiesce" } else { "remove" });
             }
             "alpha" => self.alpha(node, item, server),
             "virtualhost" => {
-                self.carry(node);
+                self.carry_of(node, item, 1);
                 shared.host = node.value(0).map(str::to_owned);
             }
             word @ ("notify_up" | "notify_down") => {
                 if let Some(program) = self.program(node, item) {
-                    item.set(if word == "notify_up" { "notify_up" } else { "notify_down" }, program);
+                    item.put(node, if word == "notify_up" { "notify_up" } else { "notify_down" }, program);
                 }
             }
             "lb_kind" | "lvs_method" => {}
@@ -127,7 +171,7 @@ impl Map {
     /// Of one real server's checks there; of the whole virtual server here.
     fn alpha(&mut self, node: &Node, item: &mut Item, server: &mut Item) {
         let is_there = server.keys.iter().any(|key| key.name == "alpha" && key.value.as_bool() == Some(true));
-        match self.switch(node) {
+        match self.switch(node, item) {
             true => {
                 server.set("alpha", true);
                 self.remark(node, item, "it holds for the whole virtual server here");
@@ -171,7 +215,11 @@ impl Map {
             sorry.set("forwarding", forwarding);
         }
         let usual = if shared.is_mark { 0 } else { shared.port };
-        match node.value(1).and_then(|text| text.parse::<u16>().ok()) {
+        let port = node.value(1).map(|text| text.parse::<u16>().ok());
+        if port == Some(None) {
+            self.remark(node, &mut sorry, "its port is no number; the virtual server's was taken");
+        }
+        match port.flatten() {
             Some(port) if port != 0 && usual == 0 && !shared.is_mark && forwarding == "nat" => {
                 self.remark(node, &mut sorry, keeps_port(port));
             }
@@ -185,7 +233,7 @@ impl Map {
             }
             _ => {}
         }
-        self.carry(node);
+        self.carry_of(node, &mut sorry, 2);
         self.ports.needs(address, None, forwarding != "dr");
         item.below.push(sorry);
     }
@@ -195,20 +243,4 @@ fn keeps_port(port: u16) -> String {
     format!(
         "the virtual server has no port, so a connection keeps the one that its client chose, in LVS too: {port} was left out"
     )
-}
-
-/// `TUN type gue port N csum`
-pub(super) fn tunnel(node: &Node) -> Vec<(&'static str, toml_edit::Value)> {
-    let words: Vec<&str> = node.values.iter().map(|value| value.text.as_str()).collect();
-    let behind = |name: &str| words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1));
-    let kind = behind("type").filter(|kind| ["gue", "gre"].contains(kind));
-    let (Some(&"TUN"), Some(kind)) = (words.first(), kind) else { return Vec::new() };
-    let mut keys = vec![("tunnel", (*kind).into())];
-    if let Some(port) = behind("port").and_then(|text| text.parse::<i64>().ok()) {
-        keys.push(("tunnel_port", port.into()));
-    }
-    if let Some(sum) = words.iter().find(|word| ["csum", "remcsum"].contains(word)) {
-        keys.push(("tunnel_checksum", (*sum).into()));
-    }
-    keys
 }

@@ -6,9 +6,9 @@ use weir_config::model::Scheduler;
 
 use super::blocks::Node;
 use super::checks::Timing;
+use super::ends::End;
 use super::map::Map;
-use super::real::tunnel;
-use super::source::{Fate, Plain};
+use super::source::{Fate, Place, Plain};
 use super::who::Who;
 use super::write::Item;
 
@@ -44,15 +44,16 @@ impl Map {
             self.refuse(item, "it says no address, mark or group that is known".to_owned());
             return;
         }
-        self.carry(block);
+        let is_two = matches!(block.value(0), Some("fwmark" | "group"));
+        self.carry_of(block, &mut item, if is_two { 2 } else { block.values.len() });
         let mut shared = Shared { forwarding: "nat", ..Shared::default() };
         let port_of = |who: &Who| match who {
             Who::Address(_, port) => *port,
             Who::Mark(..) => 0,
         };
-        shared.port = port_of(&who[0]);
-        shared.is_mark = matches!(who[0], Who::Mark(..));
-        shared.has_several_ports = who.iter().any(|other| port_of(other) != shared.port);
+        shared.port = port_of(&who[0].0);
+        shared.is_mark = matches!(who[0].0, Who::Mark(..));
+        shared.has_several_ports = who.iter().any(|(other, _)| port_of(other) != shared.port);
         let protocol = self.words_of_server(block, &mut item, &mut shared);
         let mut servers = self.real_servers(block, &shared, &mut item);
         hoist_checks(&mut item, &mut servers);
@@ -60,7 +61,7 @@ impl Map {
         item.below.extend(servers);
         let each = item.tables();
         let room = TABLES_MAX.saturating_sub(self.made) / each;
-        if let Some(beyond) = who.get(room) {
+        if let Some((beyond, _)) = who.get(room) {
             let text = format!("{}: virtual servers from {beyond} on are left out", too_many());
             if room == 0 {
                 item.below.clear();
@@ -81,7 +82,7 @@ impl Map {
 
     /// Leaves out a virtual server.
     fn refuse(&mut self, mut item: Item, why: String) {
-        if let Some(place) = item.place {
+        for place in item.places() {
             self.note(place, Fate::LeftOut, format!("`{}`: {why}", Plain(&item.told)));
         }
         item.refused = Some(why);
@@ -91,9 +92,11 @@ impl Map {
     /// As many as there is room for.
     fn real_servers(&mut self, block: &Node, shared: &Shared, item: &mut Item) -> Vec<Item> {
         let (mut servers, mut made) = (Vec::new(), self.made + 1);
-        for node in block.below().iter().filter(|node| node.word == "real_server") {
+        let mut blocks = block.below().iter().filter(|node| node.word == "real_server");
+        while let Some(node) = blocks.next() {
             if made >= TABLES_MAX {
                 self.leave(node, item, format!("{}: this one and those behind it are left out", too_many()));
+                blocks.for_each(|node| node.ends(End::LeftOut));
                 break;
             }
             let server = self.real_server(node, shared, item);
@@ -104,7 +107,10 @@ impl Map {
     }
 
     /// One virtual server of those that a block is.
-    fn serve(&mut self, who: Who, protocol: &str, mut item: Item) {
+    fn serve(&mut self, (who, place): (Who, Place), protocol: &str, mut item: Item) {
+        if item.place != Some(place) {
+            item.also = vec![place];
+        }
         let mut keys = Item::new("", String::new(), None);
         let wanted = match who {
             Who::Address(address, port) => format!("{protocol}-{address}-{port}"),
@@ -162,42 +168,24 @@ impl Map {
     /// The words of the block that are not real servers. Returns the protocol.
     fn words_of_server(&mut self, block: &Node, item: &mut Item, shared: &mut Shared) -> String {
         let mut protocol = "tcp".to_owned();
-        let (mut scheduler, mut flags) = ("wlc", Vec::<&str>::new());
-        let mut is_said = false;
+        let (mut scheduler, mut flags) = ("wlc", Vec::<(&str, Place)>::new());
+        let (mut is_said, mut hysteresis) = (false, None);
         for node in block.below() {
             match node.word.as_str() {
                 "lb_algo" | "lvs_sched" => {
-                    let known = Scheduler::ALL.map(Scheduler::name);
-                    match known.into_iter().find(|name| Some(*name) == node.value(0)) {
-                        Some(name) => {
-                            self.carry(node);
-                            scheduler = name;
-                        }
-                        None => {
-                            let text = format!(
-                                "keepalived does not know `{}` and takes wlc",
-                                Plain(node.value(0).unwrap_or_default())
-                            );
-                            self.remark(node, item, text);
-                        }
-                    }
-                    flags.extend(
-                        node.values
-                            .iter()
-                            .skip(1)
-                            .filter_map(|value| FLAGS.into_iter().find(|it| *it == value.text)),
-                    );
+                    scheduler = self.scheduler(node, item).unwrap_or(scheduler);
+                    flags.extend(known_flags(node).map(|flag| (flag, node.place)));
                 }
                 "lb_kind" | "lvs_method" => {
                     is_said = true;
                     if let Some(method) = self.method(node, item) {
                         shared.forwarding = method;
-                        shared.tunnel = tunnel(node);
+                        shared.tunnel = self.tunnel(node, item);
                     }
                 }
                 "protocol" => match node.value(0).map(str::to_ascii_lowercase).as_deref() {
                     Some(name @ ("tcp" | "udp" | "sctp")) => {
-                        self.carry(node);
+                        self.carry_of(node, item, 1);
                         protocol = name.to_owned();
                     }
                     _ => self.leave(node, item, "keepalived knows TCP, UDP and SCTP, and takes TCP"),
@@ -216,22 +204,22 @@ impl Map {
                 }
                 "persistence_granularity" => match node.value(0).and_then(prefix) {
                     Some(length) => {
-                        self.carry(node);
-                        item.set("persistence_netmask", length);
+                        self.carry_of(node, item, 1);
+                        item.put(node, "persistence_netmask", length);
                     }
                     None => self.leave(node, item, "this is no mask"),
                 },
                 "ops" => {
-                    if self.switch(node) {
-                        item.set("one_packet", true);
+                    if self.switch(node, item) {
+                        item.put(node, "one_packet", true);
                     }
                 }
                 "inhibit_on_failure" => {
-                    let is_on = self.switch(node);
+                    let is_on = self.switch(node, item);
                     item.set("on_fail", if is_on { "quiesce" } else { "remove" });
                 }
                 "alpha" | "omega" => {
-                    let is_on = self.switch(node);
+                    let is_on = self.switch(node, item);
                     item.set(if node.word == "alpha" { "alpha" } else { "omega" }, is_on);
                 }
                 "quorum" => {
@@ -245,22 +233,23 @@ impl Map {
                     if let Some(many) = self.number::<i64>(node, item, |it| (0..=1_000_000_000).contains(it))
                     {
                         item.set("hysteresis", many);
+                        hysteresis = Some(node);
                     }
                 }
                 word @ ("quorum_up" | "quorum_down") => {
                     if let Some(program) = self.program(node, item) {
                         let key = if word == "quorum_up" { "quorum_up" } else { "quorum_down" };
-                        item.set(key, program);
+                        item.put(node, key, program);
                     }
                 }
                 "virtualhost" => {
-                    self.carry(node);
+                    self.carry_of(node, item, 1);
                     shared.host = node.value(0).map(str::to_owned);
                 }
                 "real_server" | "sorry_server" | "sorry_server_lvs_method" => {}
                 word if FLAGS.contains(&word) => {
-                    self.carry(node);
-                    flags.extend(FLAGS.into_iter().find(|it| *it == word));
+                    self.carry_of(node, item, 0);
+                    flags.extend(FLAGS.into_iter().find(|it| *it == word).map(|flag| (flag, node.place)));
                 }
                 _ if self.timing_word(node, &mut shared.timing, item) => {}
                 _ => self.other(node, item),
@@ -274,11 +263,54 @@ impl Map {
         }
         item.set("scheduler", scheduler);
         if !flags.is_empty() {
+            let (flags, places): (Vec<&str>, _) = flags.into_iter().unzip();
             item.set("scheduler_flags", super::write::texts(flags));
+            if let Some(key) = item.keys.last_mut() {
+                key.places = places;
+            }
         }
-        quorum_alone(item);
+        if let Some(node) = hysteresis {
+            self.hysteresis(node, item);
+        }
         protocol
     }
+
+    /// The scheduler of this line, if keepalived knows it.
+    fn scheduler(&mut self, node: &Node, item: &mut Item) -> Option<&'static str> {
+        let known = Scheduler::ALL.map(Scheduler::name);
+        let scheduler = known.into_iter().find(|name| Some(*name) == node.value(0));
+        if scheduler.is_none() {
+            let name = Plain(node.value(0).unwrap_or_default()).to_string();
+            self.remark(node, item, format!("keepalived does not know `{name}` and takes wlc"));
+        }
+        let unknown = node.values.iter().skip(1).find(|it| !FLAGS.contains(&it.text.as_str()));
+        match unknown {
+            Some(word) => {
+                let text = format!("there is no flag `{}`, in keepalived either", Plain(&word.text));
+                self.remark(node, item, text);
+            }
+            None => self.carry(node),
+        }
+        scheduler
+    }
+
+    /// As keepalived corrects it.
+    fn hysteresis(&mut self, node: &Node, item: &mut Item) {
+        let of = |item: &Item, name: &str| {
+            item.keys.iter().find(|key| key.name == name).and_then(|key| key.value.as_integer())
+        };
+        let quorum = of(item, "quorum").unwrap_or(1);
+        if of(item, "hysteresis").is_some_and(|it| it >= quorum) {
+            item.set("hysteresis", quorum - 1);
+            let text = format!("keepalived has it below the quorum: {} was written", quorum - 1);
+            self.remark(node, item, text);
+        }
+    }
+}
+
+/// Flags behind the name of a scheduler.
+fn known_flags(node: &Node) -> impl Iterator<Item = &'static str> {
+    node.values.iter().skip(1).filter_map(|value| FLAGS.into_iter().find(|it| *it == value.text))
 }
 
 /// Why something is left out at the limit.
@@ -286,33 +318,26 @@ pub(super) fn too_many() -> String {
     format!("a file gets at most {TABLES_MAX} virtual and real servers with their checks")
 }
 
-/// `quorum` and `hysteresis` as keepalived corrects them.
-fn quorum_alone(item: &mut Item) {
-    let of = |item: &Item, name: &str| {
-        item.keys.iter().find(|key| key.name == name).and_then(|key| key.value.as_integer())
-    };
-    let quorum = of(item, "quorum").unwrap_or(1);
-    if of(item, "hysteresis").is_some_and(|it| it >= quorum) {
-        let remark = "as keepalived has it where hysteresis is not below quorum";
-        item.set_remarked("hysteresis", quorum - 1, remark);
-    }
-}
-
 /// One check for all real servers, where they have the same.
 fn hoist_checks(item: &mut Item, servers: &mut [Item]) {
-    let checks = |server: &Item| -> Vec<Item> {
-        server.below.iter().filter(|it| it.told.starts_with("check ")).cloned().collect()
-    };
+    fn checks(server: &Item) -> impl Iterator<Item = &Item> {
+        server.below.iter().filter(|it| it.told.starts_with("check "))
+    }
     let living = || servers.iter().filter(|server| server.refused.is_none());
-    let Some(first) = living().next().map(checks) else { return };
+    let Some(first) = living().next() else { return };
+    let many = checks(first).count();
     let is_same = |server: &Item| {
-        let others = checks(server);
-        others.len() == first.len() && others.iter().zip(&first).all(|(one, other)| one.is_like(other))
+        checks(server).count() == many
+            && checks(server).zip(checks(first)).all(|(one, other)| one.is_like(other))
     };
-    if first.is_empty() || !living().all(is_same) {
+    if many == 0 || !living().all(is_same) {
         return;
     }
-    for mut check in first {
+    let mut hoisted: Vec<Item> = checks(first).cloned().collect();
+    for server in living().skip(1) {
+        hoisted.iter_mut().zip(checks(server)).for_each(|(check, other)| check.joins(other));
+    }
+    for mut check in hoisted {
         check.head = if check.head.starts_with("[[") {
             "[[virtual_server.health_check]]"
         } else {

@@ -1,14 +1,20 @@
 //! `vrrp_instance`
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use toml_edit::Value;
 
 use super::blocks::Node;
-use super::global::{GARP, device_of, is_of_host};
+use super::global::{GARP, device_of, is_of_host, placeless};
 use super::map::{Map, network};
 use super::ports::is_link_local;
-use super::source::Plain;
+use super::source::{Place, Plain};
 use super::write::{Item, texts};
+
+/// What a weight of something tracked may be.
+pub(super) const WEIGHTS: RangeInclusive<i64> = -253..=253;
 
 /// Bytes of a password that keepalived uses.
 const PASSWORD_BYTES: usize = 8;
@@ -17,9 +23,10 @@ const PASSWORD_BYTES: usize = 8;
 #[derive(Default)]
 struct Draft<'a> {
     interface: Option<&'a str>,
-    version: Option<i64>,
+    version: Option<(Option<&'a Node>, i64)>,
     advert: Option<(&'a Node, f64)>,
     nopreempt: Option<&'a Node>,
+    no_accept: Option<&'a Node>,
     preempt_delay: Option<(&'a Node, f64)>,
     is_master: bool,
     virtual_mac: bool,
@@ -31,18 +38,20 @@ struct Draft<'a> {
     authentication: Vec<&'a Node>,
     peers: Vec<&'a Node>,
     excluded: Vec<&'a Node>,
-    garp: Vec<(&'static str, f64)>,
+    garp: Vec<(&'static str, Value)>,
     v3_checksum_as_v2: bool,
+    /// The line that says so.
+    v3_checksum: Option<&'a Node>,
 }
 
 impl Map {
     pub(super) fn vrrp_instance(&mut self, block: &Node) {
         let told = block.value(0).unwrap_or("instance").to_owned();
         let mut item = Item::new("[[vrrp]]", format!("vrrp_instance {}", Plain(&told)), Some(block.place));
-        self.carry(block);
+        self.carry_of(block, &mut item, 1);
         let name = self.name("vrrp", &told);
         item.set("name", name);
-        let mut draft = Draft { version: self.global.version, ..Draft::default() };
+        let mut draft = Draft { version: self.global.version.map(|it| (None, it)), ..Draft::default() };
         draft.v3_checksum_as_v2 = self.global.v3_checksum_as_v2;
         draft.garp = self.global.garp.clone();
         let interface =
@@ -69,13 +78,12 @@ impl Map {
 
     fn instance_word<'a>(&mut self, node: &'a Node, draft: &mut Draft<'a>, item: &mut Item) {
         if let Some((_, key)) = GARP.iter().find(|(_, key)| *key == node.word) {
-            if let Some(number) = self.number::<f64>(node, item, |it| (0.0..=86_400.0).contains(it)) {
-                draft.garp.push((key, number));
-            }
+            let number = self.garp(node, key, item);
+            draft.garp.extend(number.map(|number| (*key, number)));
             return;
         }
         match node.word.as_str() {
-            "interface" => self.carry(node),
+            "interface" => self.carry_of(node, item, 1),
             "virtual_router_id" => {
                 if let Some(id) = self.number::<i64>(node, item, |it| (1..=255).contains(it)) {
                     item.set("virtual_router_id", id);
@@ -87,28 +95,39 @@ impl Map {
                 }
             }
             "state" => {
-                self.carry(node);
+                self.carry_of(node, item, 1);
                 draft.is_master = node.value(0) == Some("MASTER");
             }
-            "version" => draft.version = self.number(node, item, |it| (2..=3).contains(it)).or(draft.version),
+            "version" => {
+                let version = self.number(node, item, |it| (2..=3).contains(it));
+                draft.version = version.map(|it| (Some(node), it)).or(draft.version);
+            }
             "advert_int" => {
                 let secs = self.number(node, item, |it| (0.01..=255.0).contains(it));
-                draft.advert = secs.map(|secs| (node, secs));
+                draft.advert = secs.map(|secs| (node, secs)).or(draft.advert);
             }
             "nopreempt" => {
-                if self.switch(node) {
+                if self.switch(node, item) {
                     draft.nopreempt = Some(node);
                 }
             }
-            "preempt" => self.carry(node),
+            "preempt" => {
+                self.carry_of(node, item, 0);
+                let before = draft.nopreempt.take();
+                self.taken_back(before, node, item);
+            }
             "preempt_delay" => {
                 let secs = self.number(node, item, |it| (0.0..=1000.0).contains(it));
-                draft.preempt_delay = secs.map(|secs| (node, secs));
+                draft.preempt_delay = secs.map(|secs| (node, secs)).or(draft.preempt_delay);
             }
-            "accept" => self.carry(node),
+            "accept" => {
+                self.carry_of(node, item, 0);
+                let before = draft.no_accept.take();
+                self.taken_back(before, node, item);
+            }
             "no_accept" => {
-                self.carry(node);
-                item.set("accept", false);
+                self.carry_of(node, item, 0);
+                draft.no_accept = Some(node);
             }
             "use_vmac" => {
                 draft.virtual_mac = true;
@@ -119,13 +138,20 @@ impl Map {
                     None => self.carry(node),
                 }
             }
-            "v3_checksum_as_v2" => draft.v3_checksum_as_v2 = self.switch(node),
+            "v3_checksum_as_v2" => {
+                draft.v3_checksum_as_v2 = self.switch(node, item);
+                draft.v3_checksum = Some(node);
+            }
             "authentication" => draft.authentication.push(node),
             "virtual_ipaddress" => self.addresses(node, draft, item),
             "virtual_ipaddress_excluded" => draft.excluded.push(node),
             "unicast_peer" => draft.peers.push(node),
             "unicast_src_ip" | "mcast_src_ip" => match node.value(0).and_then(|text| text.parse().ok()) {
-                Some(address) => draft.own = Some((node, address)),
+                Some(address) => {
+                    if let Some((before, _)) = draft.own.replace((node, address)) {
+                        self.taken_back(Some(before), node, item);
+                    }
+                }
                 None => self.leave(node, item, "it names no address"),
             },
             "track_interface" => self.track_interface(node, draft.interface, item),
@@ -139,8 +165,16 @@ impl Map {
         }
     }
 
+    /// A line that a later one makes void.
+    fn taken_back(&mut self, before: Option<&Node>, by: &Node, item: &mut Item) {
+        if let Some(before) = before {
+            let text = format!("line {} says otherwise, and the last one counts", by.place.line);
+            self.remark(before, item, text);
+        }
+    }
+
     fn addresses(&mut self, block: &Node, draft: &mut Draft<'_>, item: &mut Item) {
-        self.carry(block);
+        self.carry_of(block, item, 0);
         for node in block.below() {
             let Some((address, length)) = network(&node.word) else {
                 self.leave(node, item, "this is no address");
@@ -165,23 +199,21 @@ impl Map {
                 continue;
             }
             draft.addresses.push(address);
-            match device_of(node) {
-                Some(device) if device != interface => {
-                    let text = format!(
-                        "it stands on {} there; here it is served on the instance's port",
-                        Plain(device)
-                    );
-                    self.remark(node, item, text);
-                }
-                _ if node.values.iter().any(|value| value.text == "label") => {
-                    self.remark(
-                        node,
-                        item,
-                        "labels have no place: the address is on no interface of the kernel",
-                    );
-                }
-                _ => self.carry(node),
+            self.carry(node);
+            if let Some(device) = device_of(node).filter(|device| *device != interface) {
+                let text =
+                    format!("it stands on {} there; here it is served on the instance's port", Plain(device));
+                self.remark(node, item, text);
             }
+            self.placeless(node, item);
+        }
+    }
+
+    /// Tells of words behind an address that have no place.
+    fn placeless(&mut self, node: &Node, item: &mut Item) {
+        if let Some(words) = placeless(node, &["dev"]) {
+            let text = format!("{words} has no place: the address is on no interface of the kernel");
+            self.remark(node, item, text);
         }
     }
 
@@ -191,13 +223,17 @@ impl Map {
         let weight = at.and_then(|at| node.value(at + 1)).and_then(|text| text.parse::<i64>().ok());
         let is_reverse = node.values.iter().any(|value| value.text == "reverse");
         if at.is_some() && weight.is_none() {
-            self.leave(node, item, "its weight is no number");
+            self.remark(node, item, "its weight is no number, and was not taken");
         }
-        (weight.map(|weight| weight.clamp(-253, 253)), is_reverse)
+        let weight = weight.map(|weight| self.bounded(node, item, weight, WEIGHTS));
+        if let Some(words) = placeless(node, &["weight", "reverse"]) {
+            self.remark(node, item, format!("{words} means nothing here"));
+        }
+        (weight, is_reverse)
     }
 
     pub(super) fn track_interface(&mut self, block: &Node, interface: Option<&str>, item: &mut Item) {
-        self.carry(block);
+        self.carry_of(block, item, 0);
         for node in block.below() {
             let name = node.word.as_str();
             let (weight, is_reverse) = self.tracked(node, item);
@@ -233,10 +269,14 @@ impl Map {
     }
 
     pub(super) fn track_files(&mut self, block: &Node, item: &mut Item) {
-        self.carry(block);
+        self.carry_of(block, item, 0);
         for node in block.below() {
             let (weight, is_reverse) = self.tracked(node, item);
-            let Some(file) = self.files.get(&node.word).cloned() else {
+            let known = self.files.get_mut(&node.word).map(|file| {
+                file.is_used = true;
+                file.clone()
+            });
+            let Some(file) = known else {
                 self.leave(node, item, "no track_file of this name tells where it is");
                 continue;
             };
@@ -250,6 +290,7 @@ impl Map {
             }
             self.carry(node);
             let mut track = Item::new("[[vrrp.track]]", node.told(), Some(node.place));
+            track.also.extend(file.place);
             track.set("file", file.path);
             if let Some(weight) = weight.or(file.weight).filter(|weight| *weight != 0) {
                 track.set("weight", weight);
@@ -263,7 +304,7 @@ impl Map {
         let (mut addresses, mut has) = (draft.addresses, draft.has);
         let mut excluded = Vec::new();
         for block in &draft.excluded {
-            self.carry(block);
+            self.carry_of(block, item, 0);
             for node in block.below() {
                 match network(&node.word) {
                     Some((address, _))
@@ -271,6 +312,7 @@ impl Map {
                             && has.insert(address) =>
                     {
                         self.carry(node);
+                        self.placeless(node, item);
                         self.ports.takes(address);
                         excluded.push(address.to_string());
                     }
@@ -279,8 +321,14 @@ impl Map {
             }
         }
         let is_ipv6 = addresses.first().is_some_and(IpAddr::is_ipv6);
-        let version = if is_ipv6 { 3 } else { draft.version.unwrap_or(2) };
+        let version = if is_ipv6 { 3 } else { draft.version.map_or(2, |(_, version)| version) };
         item.set("version", version);
+        if let Some((Some(node), 2)) = draft.version.filter(|_| is_ipv6) {
+            self.remark(node, item, "IPv6 has version 3 alone, in keepalived too");
+        }
+        if draft.no_accept.is_some() {
+            item.set("accept", false);
+        }
         if let Some((node, secs)) = draft.advert {
             self.advert(node, secs, version, item);
         }
@@ -320,22 +368,11 @@ impl Map {
         }
         if draft.v3_checksum_as_v2 && version == 3 && !is_ipv6 {
             item.set("v3_checksum_as_v2", true);
+        } else if let Some(node) = draft.v3_checksum {
+            self.remark(node, item, "it means something in version 3 of IPv4 alone");
         }
         for (key, number) in draft.garp {
-            let most = match key {
-                _ if key.ends_with("repeat") => 60.0,
-                "garp_master_refresh" => 86_400.0,
-                _ => 1000.0,
-            };
-            let least = if key == "garp_master_refresh_repeat" { 1.0 } else { 0.0 };
-            let made = number.clamp(least, most);
-            if made != number {
-                item.remark(format!("{key}: {number} there; {least} to {most} are possible"));
-            }
-            match key.ends_with("repeat") {
-                true => item.set(key, made as i64),
-                false => item.set(key, made),
-            }
+            item.set(key, number);
         }
         if let Some((node, address)) = draft.own {
             self.ports.own(interface, address, None, None);
@@ -398,7 +435,8 @@ impl Map {
     }
 
     fn peers(&mut self, blocks: &[&Node], interface: &str, item: &mut Item) {
-        blocks.iter().for_each(|block| self.carry(block));
+        blocks.iter().for_each(|block| self.carry_of(block, item, 0));
+        let mut bounds = Vec::new();
         let (mut peers, mut least, mut most) = (Vec::new(), None, None);
         for node in blocks.iter().flat_map(|block| block.below()) {
             let Ok(address) = node.word.parse::<IpAddr>() else {
@@ -410,9 +448,14 @@ impl Map {
                 node.value(at + 1)?.parse::<i64>().ok()
             };
             // One bound for all: the widest.
-            least = Some(behind("min_ttl").unwrap_or(0).min(least.unwrap_or(255)));
-            most = Some(behind("max_ttl").unwrap_or(255).max(most.unwrap_or(0)));
+            let (from, to) = (behind("min_ttl").unwrap_or(0), behind("max_ttl").unwrap_or(255));
+            least = Some(from.min(least.unwrap_or(255)));
+            most = Some(to.max(most.unwrap_or(0)));
+            bounds.push((node, from, to));
             self.carry(node);
+            if let Some(words) = placeless(node, &["min_ttl", "max_ttl"]) {
+                self.remark(node, item, format!("{words} means nothing here"));
+            }
             self.ports.needs(address, Some(interface), true);
             peers.push(address.to_string());
         }
@@ -420,6 +463,11 @@ impl Map {
             return;
         }
         item.set("unicast_peers", texts(peers));
+        for (node, from, to) in bounds {
+            if Some(from) != least || Some(to) != most {
+                self.remark(node, item, "weir has one range of TTL for all peers, and it is the widest");
+            }
+        }
         if let Some(least) = least.filter(|least| *least > 0) {
             item.set("ttl_min", least);
         }
@@ -443,20 +491,27 @@ impl Map {
                 "the instance has another one behind it, and what that says counts",
             );
         }
-        self.carry(block);
+        self.carry_of(block, item, 0);
         let (mut kind, mut password) = (None, None);
-        for node in blocks.iter().flat_map(|block| block.below()) {
+        let mut said: HashMap<&str, (&Node, Place)> = HashMap::new();
+        let nodes = blocks.iter().flat_map(|block| block.below().iter().map(|node| (node, block.place)));
+        for (node, around) in nodes {
+            // Of those of one block `ends` tells.
+            let before =
+                said.insert(node.word.as_str(), (node, around)).filter(|(_, other)| *other != around);
+            self.taken_back(before.map(|(node, _)| node), node, item);
             match node.word.as_str() {
                 "auth_type" => {
-                    kind = match node.value(0) {
+                    let said = match node.value(0) {
                         Some("PASS" | "pass") => Some("pass"),
                         Some("AH" | "ah") => Some("ah"),
                         _ => None,
                     };
-                    match kind {
-                        Some(_) => self.carry(node),
+                    match said {
+                        Some(_) => self.carry_of(node, item, 1),
                         None => self.leave(node, item, "the types are PASS and AH"),
                     }
+                    kind = said.or(kind);
                 }
                 "auth_pass" => {
                     let text = node.value(0).unwrap_or_default();
@@ -464,7 +519,7 @@ impl Map {
                         (0..=text.len().min(PASSWORD_BYTES)).rev().find(|end| text.is_char_boundary(*end));
                     let cut = &text[..end.unwrap_or(0)];
                     match cut.len() == text.len() {
-                        true => self.carry(node),
+                        true => self.carry_of(node, &mut table, 1),
                         false => self.remark(
                             node,
                             &mut table,

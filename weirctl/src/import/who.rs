@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::blocks::Node;
 use super::map::{Group, Map, network};
 use super::servers::TABLES_MAX;
-use super::source::Fate;
+use super::source::{Fate, Place};
 use super::write::Item;
 
 /// Addresses of a range of a group.
@@ -30,19 +30,23 @@ impl fmt::Display for Who {
 
 impl Map {
     /// The addresses or marks of a virtual server, one more than there is room for at most.
-    pub(super) fn who(&mut self, block: &Node, family: Option<bool>, item: &mut Item) -> Vec<Who> {
+    /// With the lines that name them.
+    pub(super) fn who(&mut self, block: &Node, family: Option<bool>, item: &mut Item) -> Vec<(Who, Place)> {
         match block.value(0) {
             Some("fwmark") => {
                 let mark = block.value(1).and_then(|text| text.parse().ok()).filter(|mark| *mark > 0);
-                mark.map(|mark| Who::Mark(mark, family)).into_iter().collect()
+                mark.map(|mark| (Who::Mark(mark, family), block.place)).into_iter().collect()
             }
             Some("group") => {
                 let name = block.value(1).unwrap_or_default();
                 let most = TABLES_MAX.saturating_sub(self.made) + 1;
                 self.used_groups.insert(name.to_owned());
-                let all: Vec<Who> = match self.groups.remove(name) {
+                let all: Vec<(Who, Place)> = match self.groups.remove(name) {
                     Some(Group::Lines(lines)) => {
-                        lines.iter().flat_map(|line| self.entry(line, item)).take(most).collect()
+                        let entries = lines
+                            .iter()
+                            .flat_map(|line| self.entry(line, item).into_iter().map(|who| (who, line.place)));
+                        entries.take(most).collect()
                     }
                     Some(Group::Read(all)) => all,
                     None => return Vec::new(),
@@ -59,7 +63,7 @@ impl Map {
                 text.parse()
                     .ok()
                     .zip(port)
-                    .map(|(address, port)| Who::Address(address, port))
+                    .map(|(address, port)| (Who::Address(address, port), block.place))
                     .into_iter()
                     .collect()
             }
@@ -71,9 +75,10 @@ impl Map {
     fn entry(&mut self, node: &Node, item: &mut Item) -> Vec<Who> {
         if node.word == "fwmark" {
             let mark = node.value(0).and_then(|text| text.parse().ok()).filter(|mark| *mark > 0);
-            let family = node.value(1).map(|text| text == "inet6");
+            let family =
+                node.value(1).filter(|text| ["inet", "inet6"].contains(text)).map(|text| text == "inet6");
             match mark {
-                Some(_) => self.carry(node),
+                Some(_) => self.carry_of(node, item, if family.is_some() { 2 } else { 1 }),
                 None => self.leave(node, item, "a mark is a number above 0"),
             }
             return mark.map(|mark| Who::Mark(mark, family)).into_iter().collect();
@@ -83,7 +88,7 @@ impl Map {
             self.leave(node, item, format!("this is no address, and no range of at most {RANGE_MAX}"));
             return Vec::new();
         };
-        self.carry(node);
+        self.carry_of(node, item, 1);
         addresses.into_iter().map(|address| Who::Address(address, port)).collect()
     }
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use toml_edit::{Array, Value};
 
+use super::blocks::Node;
 use super::source::{Place, Plain};
 
 /// A table.
@@ -18,6 +19,8 @@ pub(super) struct Item {
     pub(super) told: String,
     /// Where that stands.
     pub(super) place: Option<Place>,
+    /// Where else: what is the same, and what names it.
+    pub(super) also: Vec<Place>,
     pub(super) remarks: Remarks,
     pub(super) keys: Vec<Key>,
     pub(super) below: Vec<Item>,
@@ -30,6 +33,8 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) value: Value,
     pub(super) remark: Option<String>,
+    /// The lines that say it, where that is not the whole table's.
+    pub(super) places: Vec<Place>,
 }
 
 impl Item {
@@ -38,6 +43,7 @@ impl Item {
             head,
             told,
             place,
+            also: Vec::new(),
             remarks: Remarks::default(),
             keys: Vec::new(),
             below: Vec::new(),
@@ -49,7 +55,28 @@ impl Item {
         let value = value.into();
         match self.keys.iter_mut().find(|key| key.name == name) {
             Some(key) => key.value = value,
-            None => self.keys.push(Key { name, value, remark: None }),
+            None => self.keys.push(Key { name, value, remark: None, places: Vec::new() }),
+        }
+    }
+
+    /// The same for a key that may be left out alone: then it is this line that is.
+    pub(super) fn put(&mut self, node: &Node, name: &'static str, value: impl Into<Value>) {
+        self.set(name, value);
+        if let Some(key) = self.keys.iter_mut().find(|key| key.name == name) {
+            key.places = vec![node.place];
+        }
+    }
+
+    /// All lines that it is made of.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        self.place.into_iter().chain(self.also.iter().copied())
+    }
+
+    /// Takes the lines of another one that says the same.
+    pub(super) fn joins(&mut self, other: &Item) {
+        self.also.extend(other.places());
+        for (key, other) in self.keys.iter_mut().zip(&other.keys) {
+            key.places.extend(&other.places);
         }
     }
 
@@ -78,6 +105,7 @@ impl Item {
             remarks: Remarks::default(),
             below: self.below.iter().map(Item::without_remarks).collect(),
             told: self.told.clone(),
+            also: self.also.clone(),
             keys: self.keys.clone(),
             refused: self.refused.clone(),
             ..*self

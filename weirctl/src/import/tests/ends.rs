@@ -133,7 +133,8 @@ fn files_of_any_words_have_an_end_for_each_line() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % end
     };
-    for _ in 0..400 {
+    let mut honest = honest::Honest::default();
+    for number in 0..400 {
         let (mut text, mut open) = (String::new(), 0);
         for _ in 0..below(40) {
             match below(6) {
@@ -152,6 +153,9 @@ fn files_of_any_words_have_an_end_for_each_line() {
         let made = imported(&text).unwrap();
         let [carried, remarks, left] = sums(&made);
         assert_eq!(carried + remarks + left, lines(&text), "{text}\n{}", made.report);
+        if number % 20 == 0 {
+            honest.look(&text, &[], None);
+        }
         assert!(
             made.text.is_empty()
                 || weir_config::parse("weir.toml", &made.text).is_ok()
@@ -160,4 +164,5 @@ fn files_of_any_words_have_an_end_for_each_line() {
             made.text
         );
     }
+    honest.end(honest::TIMES_OF_CHECKS);
 }

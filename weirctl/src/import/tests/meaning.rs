@@ -226,7 +226,7 @@ fn a_key_that_weir_refuses_goes_alone_where_the_rest_is_of_use() {
     assert!(!server.one_packet && server.real_servers[0].health_checks.len() == 1, "{}", made.text);
     contains(
         &made.report,
-        "line 1: `virtual_server 192.0.2.1 80`: `one_packet` of it: weir refuses it: one-packet scheduling is only for UDP",
+        "line 3: `virtual_server 192.0.2.1 80`: `one_packet` of it: weir refuses it: one-packet scheduling is only for UDP",
     );
     contains(&made.report, "`helo` of it: weir refuses it: ");
     contains(&made.text, "# left out: one_packet: weir refuses it");

@@ -1,6 +1,7 @@
 //! Files of keepalived's as people write them, and what becomes of them.
 
 mod ends;
+mod honest;
 mod language;
 mod meaning;
 mod property;
@@ -19,14 +20,7 @@ fn imported(text: &str) -> Result<Made, String> {
 
 fn imported_for(text: &str, interfaces: &[&str], node: Option<&str>) -> Result<Made, String> {
     let devices: Vec<Device> = interfaces.iter().map(|it| device(it).unwrap()).collect();
-    let mut source = lexer::read_text(Path::new("keepalived.conf"), text.as_bytes(), node)?;
-    let tree = blocks::tree(&mut source)?;
-    super::ends::said_again(&tree, &mut source.notes);
-    let mut map = Map::default();
-    map.devices(&devices);
-    let mut head = Item::new("", String::new(), None);
-    map.whole(&tree, &mut head);
-    Ok(finish(source, &tree, map, head))
+    of_source(lexer::read_text(Path::new("keepalived.conf"), text.as_bytes(), node)?, &devices)
 }
 
 /// weir's model of what was made.

@@ -130,7 +130,8 @@ fn check(chance: &mut Chance, delay: u64, both: &mut Both) {
     let (retry, between, limit) = (chance.below(5) + 1, delay + chance.below(5) + 1, chance.below(8) + 1);
     let head = "[virtual_server.real_server.health_check]";
     let times = format!("interval = {delay}.0\nretry_interval = {between}.0\nfall = {}", retry + 1);
-    let theirs = format!("retry {retry}\ndelay_before_retry {between}\nconnect_timeout {limit}");
+    let tries = format!("retry {retry}\ndelay_before_retry {between}");
+    let theirs = format!("{tries}\nconnect_timeout {limit}");
     match chance.below(10) {
         0 => both.put(
             &format!("TCP_CHECK {{\n{theirs}\nconnect_port 9\nbindto 10.0.0.200\n}}"),
@@ -152,7 +153,7 @@ fn check(chance: &mut Chance, delay: u64, both: &mut Both) {
             &format!("{head}\ntype = \"dns\"\n{times}\ntimeout = {limit}.0\nrecord = \"A\"\nquery = \"example.com\""),
         ),
         4 => both.put(
-            &format!("MISC_CHECK {{\n{theirs}\nmisc_path \"/bin/check x\"\nmisc_timeout 3\nmisc_dynamic\n}}"),
+            &format!("MISC_CHECK {{\n{tries}\nmisc_path \"/bin/check x\"\nmisc_timeout 3\nmisc_dynamic\n}}"),
             &format!("{head}\ntype = \"exec\"\n{times}\ntimeout = 3.0\ncommand = [\"/bin/check\", \"x\"]\ndynamic_weight = true"),
         ),
         5 => both.put(
@@ -279,6 +280,7 @@ fn instance(chance: &mut Chance, number: u64, is_late: bool, both: &mut Both) {
 #[test]
 fn what_keepalived_can_express_is_the_same_model() {
     let mut wanted_words = BTreeMap::new();
+    let mut honest = honest::Honest::default();
     for seed in 0..300 {
         let mut chance = Chance(seed * 7919 + 1);
         let mut both = Both::default();
@@ -316,11 +318,17 @@ fn what_keepalived_can_express_is_the_same_model() {
         let wanted = weir_config::parse("ours", &ours);
         let wanted = wanted.unwrap_or_else(|report| panic!("{}\n{ours}", report.render(false))).config;
         assert_eq!(model(&made), wanted, "{theirs}\n{}", made.text);
-        // Scripts and processes that no instance tracks are left out.
-        let is_all = theirs.contains("track_script {") && theirs.contains("track_process {");
+        // What no instance tracks is left out, and a group without any.
+        let tracked = [" track_script {", " track_process {", " track_file {", "vrrp_instance VI_2"];
+        let is_all = tracked.into_iter().all(|word| theirs.contains(word));
         assert!(!is_all || made.report.contains("left out: 0"), "{}", made.report);
         wanted_by(&theirs, &interfaces, &made.text, &mut wanted_words);
+        // Without an instance nothing uses what is said for all of them.
+        if seed < 20 && theirs.contains("vrrp_instance VI_2") {
+            honest.look(&theirs, &interfaces, None);
+        }
     }
+    honest.end(&[]);
     let idle: Vec<_> =
         wanted_words.iter().filter(|(_, is_wanted)| !**is_wanted).map(|(word, _)| word).collect();
     assert!(idle.is_empty(), "carried, and never to be seen: {idle:?}");
