@@ -155,7 +155,8 @@ def wait_until_worked_off(director, expected):
     while True:
         metrics = director.metrics()
         received = {port: metrics.total("weir_port_receive_packets_total", port=port) for port in expected}
-        moving = {key: value for key, value in metrics.items() if "cycles" not in key[0] and key[0].endswith("_total")}
+        moving = {key: value for key, value in metrics.items()
+                  if "cycles" not in key[0] and key[0].endswith("_total") and key[0].startswith("weir_")}
         idle = metrics.by("weir_worker_cycles_total", "worker", state="idle")
         if received == expected and last is not None and moving == last[0]:
             if all(cycles > last[1].get(worker, 0) for worker, cycles in idle.items()):
