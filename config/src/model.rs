@@ -600,6 +600,22 @@ pub struct Persistence {
     pub netmask: u8,
 }
 
+/// How large a segment a SYN may announce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClampMss {
+    /// As large as fits through the ways that weir knows.
+    Auto,
+    /// So many octets, at least [`ClampMss::MIN`].
+    To(u16),
+}
+
+impl ClampMss {
+    /// What an end may be sent that announces nothing (RFC 9293 section 3.7.1), so that less could not be held to.
+    pub const MIN: u16 = 536;
+    /// What fits into the largest packet of IPv4.
+    pub const MAX: u16 = u16::MAX - 40;
+}
+
 /// `[[virtual_server]]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct VirtualServer {
@@ -622,6 +638,8 @@ pub struct VirtualServer {
     pub persistence: Option<Persistence>,
     /// Every datagram is scheduled by itself. UDP, or with a mark: then its UDP packets.
     pub one_packet: bool,
+    /// What the largest segment that a SYN announces is lowered to. TCP, or with a mark: then its TCP packets.
+    pub clamp_mss: Option<ClampMss>,
     /// In the order of the file, which is the order of adding.
     pub real_servers: Vec<RealServer>,
     /// What follows from the health of its real servers.

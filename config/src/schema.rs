@@ -12,8 +12,8 @@ use serde::Deserialize;
 
 pub(crate) use health::{Agent, Health, HealthCheck, Passive, Url};
 pub(crate) use value::{
-    Boolean, Field, Integer, Lenient, List, LongInteger, Number, OneTable, Ports, Several, SeveralTables,
-    Span, Switch, Tables, Tabular, Text,
+    Boolean, Field, Integer, Lenient, List, LongInteger, Number, NumberOrWord, OneTable, Ports, Several,
+    SeveralTables, Span, Switch, Tables, Tabular, Text,
 };
 
 /// The whole file.
@@ -255,6 +255,7 @@ pub(crate) struct VirtualServer {
     pub(crate) persistence_timeout: Field<Integer>,
     pub(crate) persistence_netmask: Field<Integer>,
     pub(crate) one_packet: Field<Boolean>,
+    pub(crate) clamp_mss: Field<NumberOrWord>,
     pub(crate) health_check: SeveralTables<HealthCheck>,
     pub(crate) on_fail: Field<Text>,
     pub(crate) alpha: Field<Boolean>,

@@ -125,7 +125,7 @@ fn describe(edit: &Edit) -> String {
 
 /// The keys that hold a word or a number: no other can be told in a line, and may be a secret.
 fn names_of(keys: &weir_config::edit::Keys) -> weir_config::edit::Keys {
-    const SHOWN: [&str; 12] = [
+    const SHOWN: [&str; 13] = [
         "name",
         "address",
         "port",
@@ -138,6 +138,7 @@ fn names_of(keys: &weir_config::edit::Keys) -> weir_config::edit::Keys {
         "upper_threshold",
         "lower_threshold",
         "one_packet",
+        "clamp_mss",
     ];
     keys.iter()
         .filter(|(key, _)| SHOWN.contains(&key.as_str()))

@@ -65,6 +65,12 @@ impl Packet {
         self.source.is_of_ipv6()
     }
 
+    /// Whether it is a TCP segment with SYN, alone or with ACK.
+    #[inline]
+    pub fn is_syn(&self) -> bool {
+        self.protocol == ipv4::TCP && self.flags & flags::SYN != 0
+    }
+
     /// Offset of the IP header in the frame.
     #[inline]
     pub fn l3(&self) -> usize {

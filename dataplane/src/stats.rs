@@ -227,6 +227,8 @@ pub struct WorkerCounters {
     pub ipv6_clients_full: Counter,
     /// Packets forwarded without a record because the table was full, or the chain of lines where it would have been.
     pub untracked: Counter,
+    /// SYNs in which the largest segment was lowered.
+    pub clamped: Counter,
     /// Connections of persistent virtual servers that got no template because the table was full.
     pub templates_full: Counter,
     /// Messages to another worker that were lost because its inbox was full.
@@ -286,6 +288,7 @@ impl WorkerCounters {
             ipv6_clients: Counter::default(),
             ipv6_clients_capacity: Counter::default(),
             ipv6_clients_full: Counter::default(),
+            clamped: Counter::default(),
             templates_full: Counter::default(),
             messages_lost: Counter::default(),
             waiting: Counter::default(),

@@ -159,6 +159,7 @@ pub fn effective_service(file: &VirtualServer, overlay: &Overlay) -> VirtualServ
         scheduler_flags: file.scheduler_flags,
         persistence: file.persistence,
         one_packet: file.one_packet,
+        clamp_mss: file.clamp_mss,
         real_servers,
         health: ServiceHealth::default(),
     }

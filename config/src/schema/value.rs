@@ -56,6 +56,10 @@ pub(crate) struct LongInteger(pub(crate) i128);
 #[derive(Debug)]
 pub(crate) struct Ports(pub(crate) String);
 
+/// A whole number, or a word that stands for one that is not known yet: as text.
+#[derive(Debug)]
+pub(crate) struct NumberOrWord(pub(crate) String);
+
 /// A number, whole or not.
 #[derive(Debug)]
 pub(crate) struct Number(pub(crate) f64);
@@ -208,6 +212,34 @@ impl<'de> Deserialize<'de> for Ports {
             }
         }
         deserializer.deserialize_any(PortsVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for NumberOrWord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrWordVisitor;
+        impl Visitor<'_> for NumberOrWordVisitor {
+            type Value = NumberOrWord;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number or a word")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<NumberOrWord, E> {
+                Ok(NumberOrWord(text.to_owned()))
+            }
+            fn visit_i64<E: Error>(self, number: i64) -> Result<NumberOrWord, E> {
+                Ok(NumberOrWord(number.to_string()))
+            }
+            fn visit_u64<E: Error>(self, number: u64) -> Result<NumberOrWord, E> {
+                Ok(NumberOrWord(number.to_string()))
+            }
+            fn visit_i128<E: Error>(self, number: i128) -> Result<NumberOrWord, E> {
+                Ok(NumberOrWord(number.to_string()))
+            }
+            fn visit_u128<E: Error>(self, number: u128) -> Result<NumberOrWord, E> {
+                Ok(NumberOrWord(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(NumberOrWordVisitor)
     }
 }
 

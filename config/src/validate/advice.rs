@@ -40,6 +40,26 @@ pub(crate) fn virtual_server(
         quorum(written, real_servers, health, table);
     }
     hash_without_fallback(written, real_servers, (scheduler, flags), table);
+    clamp_before_tunnel(written, real_servers, table);
+}
+
+/// What a client announces says how much it takes, not how much it sends: that is said by the real server's SYN/ACK, which passes
+/// weir with NAT alone.
+fn clamp_before_tunnel(written: &schema::VirtualServer, real_servers: &[RealServer], table: &mut Table<'_>) {
+    let Some((_, span)) = peek(&written.clamp_mss) else { return };
+    if real_servers.iter().any(|real| real.forwarding == Forwarding::Tun) {
+        let problem = Problem::warning("`clamp_mss` makes no segment smaller that goes through a tunnel")
+            .at(
+                span,
+                "it bounds what real servers send; what clients send is bounded by the real server's SYN/ACK, which does not \
+                 pass weir",
+            )
+            .help(
+                "let the tun real servers ask for less, or give the port an `mtu` with room for the tunnel \
+                 (docs/real-servers.md)",
+            );
+        table.report(problem);
+    }
 }
 
 /// A quorum that the weights of all real servers together do not reach.

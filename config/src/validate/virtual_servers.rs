@@ -13,8 +13,8 @@ use super::traffic::Traffic;
 use super::{advice, health, ports, service, values};
 use crate::model::health::OnFail;
 use crate::model::{
-    Family, Forwarding, Identity, Mark, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags,
-    Schedulers, VirtualServer,
+    ClampMss, Family, Forwarding, Identity, Mark, Persistence, Protocol, RealServer, Scheduler,
+    SchedulerFlags, Schedulers, VirtualServer,
 };
 use crate::report::{Problem, quoted};
 use crate::schema::{self, Field, List, Span, Text};
@@ -64,6 +64,7 @@ pub(crate) fn virtual_server(
     let persistence = persistence(written, traffic.family, table);
     let one_packet = table.boolean(&written.one_packet, false);
     one_packet_is_for_udp(&one_packet, &traffic, table);
+    let clamp_mss = clamp_mss(written, &traffic, table);
     port_zero_is_persistent(&traffic, persistence.as_ref(), table);
     let health_checks = health::health_checks(&written.health_check, table);
     let on_fail = health::on_fail(&written.on_fail, OnFail::default(), table);
@@ -101,6 +102,7 @@ pub(crate) fn virtual_server(
         scheduler_flags,
         persistence,
         one_packet: one_packet.into_inner(),
+        clamp_mss,
         real_servers,
         health,
     })
@@ -115,6 +117,36 @@ fn one_packet_is_for_udp(one_packet: &Spanned<bool>, traffic: &Traffic, table: &
             .help("remove `one_packet`, or write `protocol = \"udp\"`");
         table.report(problem);
     }
+}
+
+/// `clamp_mss`: a number of octets, or "auto".
+fn clamp_mss(written: &schema::VirtualServer, traffic: &Traffic, table: &mut Table<'_>) -> Option<ClampMss> {
+    let (text, span) = table.value(&written.clamp_mss)?;
+    let protocol = *traffic.protocol.get_ref();
+    if !traffic.is_mark && protocol != Protocol::Tcp {
+        let problem = Problem::error("`clamp_mss` is only for TCP and for marks")
+            .at(span.clone(), format!("this virtual server's protocol is {}", protocol.name()))
+            .help("remove `clamp_mss`");
+        table.report(problem);
+    }
+    let range = ClampMss::MIN..=ClampMss::MAX;
+    let number = text.0.parse::<i128>();
+    let fits = number.as_ref().ok().and_then(|number| u16::try_from(*number).ok());
+    match (text.0.as_str(), fits.filter(|number| range.contains(number))) {
+        ("auto", _) => return Some(ClampMss::Auto),
+        (_, Some(number)) => return Some(ClampMss::To(number)),
+        _ => {}
+    }
+    let problem = match number {
+        Ok(_) => Problem::error("`clamp_mss` is out of range")
+            .at(span, format!("must be {} to {} octets, or \"auto\"", range.start(), range.end()))
+            .help("leave it out to let segments be as large as their ends announce"),
+        Err(_) => Problem::error(format!("unknown `clamp_mss` {}", quoted(&text.0)))
+            .at(span, "neither a number nor \"auto\"")
+            .help("write \"auto\", or a number of octets such as 1440"),
+    };
+    table.report(problem);
+    None
 }
 
 /// IPVS's rule, in IPVS's words.

@@ -3,6 +3,7 @@
 //! Read from the workers' tables while they go on, so a record that comes or goes meanwhile may be missed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 
 use weir_api::connections::{Connection, Listing, STATES};
 use weir_config::model::Protocol;
@@ -221,7 +222,7 @@ fn template((client, template): (IpAddr, Listed), now: u32, snapshot: &Snapshot)
     let persistence = service.persistence.filter(|_| service.epoch.number == owner.epoch)?;
     let expires = template.expires_in(persistence.timeout_secs, now)?;
     let server = snapshot.server(template.server());
-    let address = match (service.mark, service.address) {
+    let address = match (service.mark.map(NonZeroU32::get), service.address) {
         // As in IPVS, the mark stands in the place of an address.
         (Some(mark), IpAddr::V4(_)) => Ipv4Addr::from_bits(mark).into(),
         (Some(mark), IpAddr::V6(_)) => Ipv6Addr::from_bits(u128::from(mark) << 96).into(),

@@ -360,6 +360,8 @@ families! {
         |it, to| to.count(&[], it.untracked);
     COUNTER "weir_templates_full_total" [] "New connections of persistent virtual servers that got no template because the table was full."
         |it, to| to.count(&[], it.templates_full);
+    COUNTER "weir_mss_clamped_total" [] "SYNs whose largest segment was lowered, by `clamp_mss` of their virtual server."
+        |it, to| to.count(&[], it.clamped);
     COUNTER "weir_ipv6_clients_full_total" [] "Packets of IPv6 that were forwarded without a connection record because there was no room for another client."
         |it, to| to.count(&[], it.ipv6_clients_full);
     COUNTER "weir_worker_messages_lost_total" [] "Messages between workers that were lost because the receiver had too many to read: what a packet of its connection did elsewhere, or a neighbour's MAC."

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -100,6 +101,7 @@ pub(crate) struct Reading {
     pub(crate) absorbed: u64,
     /// Packets forwarded without a record.
     pub(crate) untracked: u64,
+    pub(crate) clamped: u64,
     /// Packets of IPv6 clients for whom there was no room.
     pub(crate) ipv6_clients_full: u64,
     /// Connections that got no template for lack of room.
@@ -407,6 +409,7 @@ impl Reading {
             forwarded: sum(workers, |counters| counters.forwarded.get()),
             absorbed: sum(workers, |counters| counters.absorbed.get()),
             untracked: sum(workers, |counters| counters.untracked.get()),
+            clamped: sum(workers, |counters| counters.clamped.get()),
             ipv6_clients_full: sum(workers, |counters| counters.ipv6_clients_full.get()),
             templates_full: sum(workers, |counters| counters.templates_full.get()),
             captured: sum(workers, |counters| counters.captured.get()),
@@ -544,7 +547,7 @@ fn sum(workers: &[Shared], counter: impl Fn(&WorkerCounters) -> u64) -> u64 {
 fn virtual_servers(snapshot: &Snapshot) -> Vec<VirtualServerReading> {
     let reading = |service: &weir_dataplane::snapshot::service::Service| VirtualServerReading {
         name: service.name.clone(),
-        mark: service.mark,
+        mark: service.mark.map(NonZeroU32::get),
         address: service.address,
         port: service.port,
         protocol: service.protocol,

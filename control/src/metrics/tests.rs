@@ -310,6 +310,7 @@ fn what_workers_count_is_summed() {
         counters.forwarded.add(n);
         counters.absorbed.add(n * 2);
         counters.untracked.add(n * 3);
+        counters.clamped.add(n * 7);
         counters.templates_full.add(n * 5);
         counters.ipv6_clients_full.add(n * 8);
         counters.ipv6_clients.set(n * 9);
@@ -366,6 +367,7 @@ fn what_workers_count_is_summed() {
         ("weir_forwarded_packets_total", 43.0),
         ("weir_absorbed_packets_total", 86.0),
         ("weir_untracked_packets_total", 129.0),
+        ("weir_mss_clamped_total", 301.0),
         ("weir_templates_full_total", 215.0),
         ("weir_ipv6_clients_full_total", 344.0),
         ("weir_captured_frames_total", 258.0),

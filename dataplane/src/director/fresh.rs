@@ -18,7 +18,6 @@ use crate::parse::Plain;
 use crate::reply;
 use crate::sched::PickKey;
 use crate::snapshot::server::Server;
-use crate::snapshot::service::Service;
 use crate::snapshot::{Snapshot, Target};
 
 /// The first packet of a connection that was opened.
@@ -75,7 +74,7 @@ impl<F: Frame> Director<F> {
         }
         let Context { snapshot, now, .. } = pass.context;
         let Lookup { hash, key, service } = *lookup;
-        let Some(service) = snapshot.service(service).filter(|service| is_simple(service)) else {
+        let Some(service) = snapshot.service(service).filter(|service| service.is_simple) else {
             return Err(frame);
         };
         let Ok((plain, _)) = Plain::ref_from_prefix(frame.bytes()) else { return Err(frame) };
@@ -204,10 +203,4 @@ impl<F: Frame> Director<F> {
             self.drop(frame, reason, wire);
         }
     }
-}
-
-/// Whether new connections are scheduled and no more.
-#[inline]
-pub(super) fn is_simple(service: &Service) -> bool {
-    service.persistence.is_none() && service.mark.is_none()
 }

@@ -7,7 +7,6 @@ use std::net::Ipv6Addr;
 use weir_config::model::{Forwarding, Protocol};
 use zerocopy::FromBytes;
 
-use super::fresh::is_simple;
 use super::request::{FTP_DATA, direction_by};
 use super::{Context, Director, Pass};
 use crate::address::Addr4;
@@ -28,7 +27,7 @@ impl<F: Frame> Director<F> {
         pass: &mut Pass<'_, W>,
     ) -> Result<(), F> {
         let Context { snapshot, now, .. } = pass.context;
-        let Some(service) = snapshot.service(lookup.service).filter(|service| is_simple(service)) else {
+        let Some(service) = snapshot.service(lookup.service).filter(|service| service.is_simple) else {
             return Err(frame);
         };
         let Ok((plain, _)) = Plain6::ref_from_prefix(frame.bytes()) else { return Err(frame) };

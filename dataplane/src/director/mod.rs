@@ -9,6 +9,7 @@
 //! [`Wire`].
 
 mod answer;
+mod clamp;
 mod errors6;
 pub mod explain;
 mod express;

@@ -98,6 +98,7 @@ impl<F: Frame> Director<F> {
         self.count_reply(server, packet);
         if packet.flags & (flags::SYN | flags::RST) != 0 {
             self.count_answer(server, packet, record);
+            self.clamp_reply(&mut frame, packet, server.service, pass.context);
         }
         self.return_to_client(frame, packet, (vip, record.port()), hop, pass)
     }
@@ -330,6 +331,7 @@ impl<F: Frame> Director<F> {
                 }
             };
             self.shared.counters.untracked.add(u64::from(!origin.one_packet));
+            self.clamp_stray(&mut frame, packet, origin, pass.context);
             return self.return_to_client(frame, packet, (origin.vip, origin.port), hop, pass);
         }
         let is_real_server = snapshot.has_nat_server(packet.source, packet.source_port, packet.protocol);

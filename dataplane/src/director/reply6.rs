@@ -241,6 +241,7 @@ impl<F: Frame> Director<F> {
         self.count_reply(server, packet);
         if packet.flags & (flags::SYN | flags::RST) != 0 {
             self.count_answer(server, packet, record);
+            self.clamp_reply(&mut frame, packet, server.service, pass.context);
         }
         self.return_to_client6(frame, packet, (vip, record.port()), hop, pass)
     }
@@ -311,6 +312,7 @@ impl<F: Frame> Director<F> {
             if !origin.one_packet {
                 self.count_untracked6(now);
             }
+            self.clamp_stray(&mut frame, packet, origin, pass.context);
             return self.return_to_client6(frame, packet, (vip, origin.port), hop, pass);
         }
         let is_real_server = snapshot.has_nat_server6(server, server_port, protocol);

@@ -301,6 +301,9 @@ impl<F: Frame> Director<F> {
         let tally = &server.tallies[self.shared.worker];
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(packet.total_len));
+        if packet.is_syn() {
+            self.clamp_request(&mut frame, packet, server, pass.context);
+        }
         let hop = server.hop;
         if hop == Hop::NOWHERE || packet.is_of_ipv6() {
             return self.forward_far(asker, frame, packet, server, pass);

@@ -2,6 +2,7 @@
 
 mod announcements;
 mod bursts;
+mod clamp;
 mod edits;
 mod errors;
 mod explain;

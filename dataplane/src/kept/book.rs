@@ -265,7 +265,7 @@ fn line_of(service: ServiceId) -> usize {
 
 fn identity_of(service: &Service) -> Identity {
     match service.mark {
-        Some(mark) => Identity::Mark { mark, family: Family::of(service.address) },
+        Some(mark) => Identity::Mark { mark: mark.get(), family: Family::of(service.address) },
         None => {
             let Service { address, port, protocol, .. } = *service;
             Identity::Address { address, port, protocol }

@@ -5,6 +5,7 @@
 
 pub mod far;
 pub mod fragment;
+pub mod mss;
 pub mod nat6;
 pub mod plain;
 pub mod plain6;

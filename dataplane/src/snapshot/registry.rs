@@ -20,6 +20,7 @@ mod served;
 pub(super) mod tests;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -486,13 +487,15 @@ impl Registry {
         let service = Service {
             id: entry.id,
             name: wanted.name.clone(),
-            mark: wanted.mark,
+            mark: wanted.mark.and_then(NonZeroU32::new),
             address: wanted.address,
             port: wanted.port,
             protocol: wanted.protocol,
             persistence: wanted.persistence,
             epoch: entry.epoch,
             one_packet: wanted.one_packet,
+            is_simple: wanted.persistence.is_none() && wanted.mark.is_none() && wanted.clamp_mss.is_none(),
+            clamp_mss: wanted.clamp_mss,
             ranks: self.ranks(&in_order, wanted.scheduler, entry.noted.clone()),
             list: candidates(&in_order),
             entrants: Box::new(entrants(&in_order)),

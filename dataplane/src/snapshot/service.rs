@@ -2,11 +2,12 @@
 
 use std::mem::offset_of;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 pub use weir_config::model::Persistence;
-use weir_config::model::{Forwarding, Protocol, Scheduler as Kind, SchedulerFlags};
+use weir_config::model::{ClampMss, Forwarding, Protocol, Scheduler as Kind, SchedulerFlags};
 
 use super::Snapshot;
 use super::ranks::Ranks;
@@ -27,7 +28,7 @@ pub struct Service {
     /// What workers remember of a long list whose least loaded server they ask for.
     pub ranks: Option<Box<Ranks>>,
     /// The mark that it serves, instead of an address, port and protocol.
-    pub mark: Option<u32>,
+    pub mark: Option<NonZeroU32>,
     /// Whether connections of one client stay together.
     pub persistence: Option<Persistence>,
     /// Its number.
@@ -36,6 +37,9 @@ pub struct Service {
     pub protocol: Protocol,
     /// Whether each datagram is scheduled by itself, without a record.
     pub one_packet: bool,
+    /// Whether new connections are scheduled and no more is done about them: there is neither persistence nor a mark, nor
+    /// [`Service::clamp_mss`].
+    pub is_simple: bool,
     /// How one is picked.
     pub scheduler: Scheduler,
     /// The epoch of its persistence.
@@ -46,6 +50,8 @@ pub struct Service {
     pub address: IpAddr,
     /// 0: every port, and with a mark.
     pub port: u16,
+    /// What the largest segment that a SYN announces is lowered to.
+    pub clamp_mss: Option<ClampMss>,
     /// Its real servers, as flows that get no record choose among them.
     pub entrants: Box<Entrants>,
     /// What it carries in a second, all real servers together; control's.
