@@ -59,6 +59,13 @@ impl Frame for PoolFrame {
         }
         fits
     }
+    fn copy_to(&self, at: usize, to: &mut [u8]) -> bool {
+        let from = self.bytes().get(at..).and_then(|bytes| bytes.get(..to.len()));
+        if let Some(from) = from {
+            to.copy_from_slice(from);
+        }
+        from.is_some()
+    }
     #[inline]
     fn prefetch(&self) {}
 }

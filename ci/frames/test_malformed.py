@@ -11,7 +11,8 @@ from scapy.utils import checksum
 
 import pieces
 from batch import Batch, accounting_problems
-from frames import (ETHERNET, arp, dr, echo, ether, ip_packet, nat_request, tcp, tun, udp, with_header_checksum)
+from frames import (ETHERNET, arp, dr, echo, ether, icmp_error, ip_packet, nat_request, tcp, tcp_reset, tun, udp,
+                    with_header_checksum)
 from harness import is_arp, replay
 from services import DR_VIP, NAT_UDP_PORT, NAT_VIP, TUN_VIP, setup
 from topology import C0_ADDRESS, C0_MAC, GATEWAY_MAC, OWN_MAC, R0_ADDRESS, rip, server_mac
@@ -53,16 +54,28 @@ class Malformed(unittest.TestCase):
             batch.drop("truncated", f"ARP cut at {length}", request[:length])
         batch.run(self, setup())
 
-    def test_a_frame_of_several_buffers_that_would_have_to_be_made_anew_is_dropped(self):
-        long = bytes(4000)
+    def test_a_frame_of_several_buffers_is_answered_cut_and_freed_of_padding(self):
+        long = bytes(i * 7 & 0xFF for i in range(4000))
         batch = Batch()
-        for name, frame in {
-                "ping": echo(long), "segment of no connection": tcp("A", long, cport=1),
-                "datagram to a closed port": udp(long, vport=9), "TTL 1": udp(long, ttl=1),
-                "datagram to be cut": udp(long, flags=0), "padding": tcp("S", cport=2) + long,
-                "padding, by TUN": tcp("S", cport=3, vip=TUN_VIP) + long}.items():
-            batch.drop("long_frame", name, frame)
+        stray, closed, late = tcp("A", long, cport=1), udp(long, vport=9), udp(long, ttl=1)
+        batch.answer("tcp_reset", "segment of no connection", stray, tcp_reset(stray))
+        batch.answer("port_unreachable", "datagram to a closed port", closed, icmp_error(closed, 3, 3))
+        batch.answer("time_exceeded", "TTL 1", late, icmp_error(late, 11, 0))
+        for cport, (vip, out, padding) in enumerate(((DR_VIP, dr, long[:6]), (TUN_VIP, tun, b""))):
+            opening = tcp("S", cport=2 + cport, vip=vip)
+            batch.forward(f"padding to {vip}", opening + long, out(opening), padding=padding)
         batch.run(self, setup())
+        cut, ping = udp(long, flags=0, id=7), echo(long)
+        result = replay(setup(), {"c0": [cut, ping]})
+        receiver = pieces.Receiver()
+        for port, echoed in (("r0", dr(cut)), ("c0", long)):
+            frames = [frame for frame in result.out[port] if frame[12:14] == b"\x08\x00"]
+            self.assertEqual([len(frame) > ETHERNET + 1500 for frame in frames], [False] * 3, port)
+            for frame in frames:
+                receiver.take(frame)
+            whole = receiver.whole.pop()
+            self.assertEqual(receiver.whole, [])
+            self.assertTrue(echoed.endswith(whole.payload) or whole.payload.endswith(echoed), port)
 
     def test_a_wrong_ip_header_is_dropped(self):
         batch = Batch()

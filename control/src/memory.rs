@@ -24,6 +24,8 @@ const DESCRIPTOR_OCTETS: u64 = 128;
 /// What EAL takes for itself, with as much again for pieces that nothing fits in.
 const EAL_OCTETS: u64 = 24 << 20;
 const HUGE_PAGE: u64 = 2 << 20;
+/// Octets of a frame that are not MTU: the Ethernet header, and a tag or the FCS.
+pub(crate) const FRAME_OVERHEAD: usize = 18;
 
 /// Memory that weir takes at start, in octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,8 +223,11 @@ pub(crate) fn mbufs_needed(config: &Config, workers: usize) -> u32 {
         .iter()
         .map(|port| if port.rx_queues == 0 { workers } else { usize::from(port.rx_queues) } + workers)
         .sum();
-    let held = 4 * BURST + neighbor::WAITING_MAX + 2 * POOL_CACHE as usize;
-    let mbufs = queues * usize::from(DESCRIPTORS) + workers * (held + pieces::WAITING_MAX) + held;
+    // A descriptor is of one buffer; a frame that is held may lie in several.
+    let longest = config.ports.iter().map(|port| usize::from(port.mtu) + FRAME_OVERHEAD).max();
+    let buffers = longest.unwrap_or_default().div_ceil(usize::from(config.memory.mbuf_data_bytes)).max(1);
+    let held = buffers * (4 * BURST + neighbor::WAITING_MAX) + 2 * POOL_CACHE as usize;
+    let mbufs = queues * usize::from(DESCRIPTORS) + workers * (held + buffers * pieces::WAITING_MAX) + held;
     // One less than a power of two is what a mempool's ring holds without waste.
     (mbufs.next_power_of_two() - 1) as u32
 }

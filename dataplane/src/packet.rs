@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 
 use crate::stats::DropReason;
+use crate::wire::checksum::Sum;
 
 /// Most frames in one burst.
 pub const BURST: usize = 64;
@@ -30,9 +31,11 @@ pub trait Frame {
     fn prepend(&mut self, count: usize) -> bool;
     /// Takes `count` bytes away in front. False: the first segment is shorter, nothing changed.
     fn trim_front(&mut self, count: usize) -> bool;
-    /// Cuts or grows a frame of one segment to `len` bytes; new bytes have any content. False: no room or more
-    /// than one segment, nothing changed.
+    /// Cuts a frame to `len` bytes, or grows one of a single segment; new bytes have any content. False: no room, or it would have to
+    /// grow and has more than one segment; nothing changed.
     fn resize(&mut self, len: usize) -> bool;
+    /// Copies what the frame holds from `at` on, whatever segments that lies in. False: it has less, nothing is copied.
+    fn copy_to(&self, at: usize, to: &mut [u8]) -> bool;
     /// Asks the processor for the first cache line of the bytes.
     fn prefetch(&self);
     /// Whether the frame lies in one piece.
@@ -63,19 +66,44 @@ impl Frame for dpdk::mbuf::Mbuf {
         self.trim_front(count)
     }
     fn resize(&mut self, len: usize) -> bool {
-        if self.segments() != 1 {
-            return false;
-        }
         match len.checked_sub(self.len()) {
             Some(0) => true,
             Some(more) => self.append(more),
             None => self.truncate(len),
         }
     }
+    fn copy_to(&self, at: usize, to: &mut [u8]) -> bool {
+        self.copy_to(at, to)
+    }
     #[inline]
     fn prefetch(&self) {
         self.prefetch_data();
     }
+}
+
+/// Copies of a frame in one piece, as [`Frame::copy_to`] has it.
+pub(crate) fn copy_of_one_piece(bytes: &[u8], at: usize, to: &mut [u8]) -> bool {
+    let from = at.checked_add(to.len()).and_then(|end| bytes.get(at..end));
+    if let Some(from) = from {
+        to.copy_from_slice(from);
+    }
+    from.is_some()
+}
+
+/// The sum over what a frame holds from `from` to `to`, whatever segments that lies in; of what is not there nothing.
+pub(crate) fn sum_over<F: Frame>(frame: &F, from: usize, to: usize) -> Sum {
+    let bytes = frame.bytes();
+    if let Some(bytes) = bytes.get(from..to) {
+        return Sum::default().bytes(bytes);
+    }
+    // An even length: only the last part may end with half a word.
+    let mut part = [0; 512];
+    let parts = (from..to.min(frame.len())).step_by(part.len());
+    parts.fold(Sum::default(), |sum, at| {
+        let len = part.len().min(to.min(frame.len()) - at);
+        let part = &mut part[..len];
+        if frame.copy_to(at, part) { sum.bytes(part) } else { sum }
+    })
 }
 
 /// Where a packet is sent on to, for whoever follows the pieces of packets.
@@ -129,29 +157,41 @@ pub trait Wire {
 /// Test twins of mbuf and port.
 #[cfg(test)]
 pub(crate) mod heap {
-    use super::{Frame, Wire};
+    use super::{Frame, Wire, copy_of_one_piece};
 
     const HEADROOM: usize = 128;
     const ROOM: usize = 2048;
 
-    /// A frame in a `Vec`, with headroom as an mbuf has.
+    /// A frame in a `Vec`, with headroom as an mbuf has; what does not fit into one buffer lies in others.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub(crate) struct HeapFrame {
         start: usize,
         bytes: Vec<u8>,
+        rest: Vec<u8>,
     }
 
     impl HeapFrame {
         pub(crate) fn new(frame: &[u8]) -> Self {
+            Self::chained(frame, frame.len())
+        }
+
+        /// With so many bytes in the first segment.
+        pub(crate) fn chained(frame: &[u8], first: usize) -> Self {
+            let (first, rest) = frame.split_at(first.min(frame.len()));
             let mut bytes = vec![0xee; HEADROOM];
-            bytes.extend_from_slice(frame);
-            Self { start: HEADROOM, bytes }
+            bytes.extend_from_slice(first);
+            Self { start: HEADROOM, bytes, rest: rest.to_vec() }
+        }
+
+        /// All of the frame.
+        pub(crate) fn whole(&self) -> Vec<u8> {
+            [self.bytes(), &self.rest].concat()
         }
     }
 
     impl Frame for HeapFrame {
         fn len(&self) -> usize {
-            self.bytes.len() - self.start
+            self.bytes.len() - self.start + self.rest.len()
         }
         fn bytes(&self) -> &[u8] {
             &self.bytes[self.start..]
@@ -169,18 +209,24 @@ pub(crate) mod heap {
             }
         }
         fn trim_front(&mut self, count: usize) -> bool {
-            let fits = count <= self.len();
+            let fits = count <= self.bytes().len();
             if fits {
                 self.start += count;
             }
             fits
         }
         fn resize(&mut self, len: usize) -> bool {
-            if len > ROOM {
-                return false;
+            let first = self.bytes().len();
+            let fits = len <= self.len() || self.rest.is_empty() && len <= ROOM;
+            if fits {
+                self.rest.truncate(len.saturating_sub(first));
+                let first = if self.rest.is_empty() { len } else { first };
+                self.bytes.resize(self.start + first, 0xee);
             }
-            self.bytes.resize(self.start + len, 0xee);
-            true
+            fits
+        }
+        fn copy_to(&self, at: usize, to: &mut [u8]) -> bool {
+            copy_of_one_piece(&self.whole(), at, to)
         }
         fn prefetch(&self) {}
     }

@@ -114,7 +114,7 @@ labels! {
         NeighborQueueFull "neighbor_queue_full" "Too many packets wait for the next hop's ARP answer already, or this one made room for a newer one: where a share of the waiting room is used up, the oldest of it goes.",
         NeighborTableFull "neighbor_table_full" "No room to remember another next hop.",
         NoBuffer "no_buffer" "No packet buffer, or no room in it, for a header or an answer.",
-        LongFrame "long_frame" "The frame lies in more than one packet buffer (it is longer than `mbuf_data_bytes`), and so can't be answered, cut, freed of padding or handed over.",
+        LongFrame "long_frame" "The frame lies in more than one packet buffer (it is longer than `mbuf_data_bytes`), and what has to be read, answered or quoted of it does not lie in the first.",
         TransmitFull "transmit_full" "The device's transmit queue was full.",
         PuntRateLimited "punt_rate_limited" "For VRRP or the host, but too many of its kind came of late.",
         PuntFull "punt_full" "For VRRP or the host, which has not taken the former ones yet.",

@@ -3,7 +3,7 @@
 //! An [`Mbuf`] is the only reference to its buffer: whoever holds it may read and write the frame, and dropping it
 //! gives it back to its pool. A frame is one segment unless the device scattered it over several; weir's own frames
 //! always are one. Fields are read and written in place, in the first cache line of `rte_mbuf`; calls into DPDK are
-//! made to free, to copy and to gather segments only.
+//! made to free, and to cut or read what lies in several segments.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -154,19 +154,37 @@ impl Mbuf {
         true
     }
 
-    /// Cuts a frame of one segment down to `len` octets, such as Ethernet padding off an IP packet. False, and nothing
-    /// changed, if it is shorter already or there are more segments.
+    /// Cuts a frame down to `len` octets, such as Ethernet padding off an IP packet; segments behind its end go back to
+    /// their pool. False, and nothing changed, if it is shorter already.
     #[inline]
     #[must_use]
     pub fn truncate(&mut self, len: usize) -> bool {
-        if self.segments() != 1 || len > self.len() {
+        if len > self.len() {
             return false;
+        }
+        if self.segments() != 1 {
+            // SAFETY: the Mbuf owns its packet, every segment of it, and the packet has `len` octets or more.
+            unsafe { sys::weir_mbuf_cut(self.0.as_ptr(), len as u32) };
+            return true;
         }
         // SAFETY: the segment gets shorter.
         unsafe {
             (*self.head()).data_len = len as u16;
             (*self.head()).pkt_len = len as u32;
         }
+        true
+    }
+
+    /// Copies the octets from `offset` on, out of whatever segments they lie in. False, and nothing copied, if the frame
+    /// has fewer.
+    #[must_use]
+    pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> bool {
+        if offset.checked_add(to.len()).is_none_or(|end| end > self.len()) {
+            return false;
+        }
+        // SAFETY: the packet has these octets, as just seen, which fit 32 bits as its length does; C writes no more than
+        // `to` holds.
+        unsafe { sys::weir_mbuf_copy_out(self.0.as_ptr(), offset as u32, to.len() as u32, to.as_mut_ptr()) };
         true
     }
 

@@ -132,8 +132,17 @@ fn captures_are_read_and_written(eal: &Eal, pool: &Mempool, output: &std::path::
     assert_eq!(burst.iter().map(|mbuf| mbuf.len()).collect::<Vec<_>>(), [60, 1514, 3000]);
     assert_eq!(burst.iter().map(|mbuf| mbuf.segments()).collect::<Vec<_>>(), [1, 1, 2]);
     let long = &mut burst[2];
-    assert!(!long.append(1) && !long.truncate(10), "only frames of one segment change their end");
+    assert!(!long.append(1) && !long.truncate(3001), "a frame of several segments grows no longer");
     assert_eq!(long.bytes(), [0xcc; 2048]);
+    let mut end = [0; 1000];
+    assert!(long.copy_to(2000, &mut end) && end == [0xcc; 1000], "across both segments");
+    assert!(!long.copy_to(2001, &mut end) && !long.copy_to(usize::MAX, &mut end), "beyond the end");
+    assert!(long.truncate(2049));
+    assert_eq!((long.len(), long.segments(), long.bytes().len()), (2049, 2, 2048));
+    assert!(long.truncate(2048));
+    assert_eq!((long.len(), long.segments()), (2048, 1), "the second segment is given back");
+    assert!(long.truncate(60) && long.append(2));
+    assert_eq!((long.len(), long.segments()), (62, 1));
     burst.truncate(2);
     assert_eq!(burst[1].bytes(), [0xbb; 1514]);
     assert!(burst[0].truncate(42) && burst[0].prepend(2));

@@ -23,6 +23,8 @@ const RX_QUEUES_MAX: i64 = 128;
 
 /// Ethernet header and checksum, or one 802.1Q tag instead of the checksum that devices strip.
 const FRAME_OVERHEAD_BYTES: u16 = 18;
+/// Room in an mbuf where frames lie in several: headers with all their options, and what an answer quotes.
+const FIRST_MBUF_BYTES_MIN: u16 = 1_536;
 
 /// What every link of IPv6 takes at least.
 const MTU_MIN_V6: u16 = 1280;
@@ -157,17 +159,15 @@ fn unique_mac(taken: &mut HashMap<MacAddress, Span>, mac: &Spanned<MacAddress>, 
     }
 }
 
-/// A frame of a packet of `mtu` bytes must fit into one mbuf.
+/// A frame of a packet of `mtu` bytes must fit into one mbuf, or the first of several must hold its headers.
 fn fits(mtu: &Spanned<u16>, room: &MbufDataBytes, table: &mut Table<'_>) {
     let needed = mtu.get_ref() + FRAME_OVERHEAD_BYTES;
-    if needed <= *room.get_ref() {
+    if needed <= *room.get_ref() || *room.get_ref() >= FIRST_MBUF_BYTES_MIN {
         return;
     }
-    let room_for = i32::from(*room.get_ref()) - i32::from(FRAME_OVERHEAD_BYTES);
-    let smaller = if room_for >= 576 { format!(", or at most `mtu = {room_for}`") } else { String::new() };
-    let problem = Problem::error("a frame of this MTU does not fit into one mbuf")
+    let problem = Problem::error("a frame of this MTU lies in several mbufs that are too small")
         .at(mtu.span(), format!("mtu {} makes frames of {needed} bytes", mtu.get_ref()))
-        .help(format!("write `mbuf_data_bytes = {needed}` or more under [memory]{smaller}"));
+        .help(format!("write `mbuf_data_bytes = {FIRST_MBUF_BYTES_MIN}` or more under [memory]: the first mbuf has to hold all headers"));
     let problem = match room.span() {
         default if default.is_empty() => problem,
         written => problem.related(written, format!("room for {} bytes", room.get_ref())),

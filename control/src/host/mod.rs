@@ -36,6 +36,7 @@ use netlink::Netlink;
 
 use crate::flags::Flags;
 use crate::kept::Taps;
+use crate::memory::FRAME_OVERHEAD;
 use crate::random::random_u64;
 use crate::threads::Pulse;
 
@@ -78,7 +79,9 @@ impl Host {
             let what = || format!("host_interface of port {}", port.name);
             let (tap, is_known) = taps.take(name).with_context(what)?;
             set_switches(name);
-            let index = netlink.set_up(name, mac, port.mtu).with_context(what)?;
+            // What the host sends lies in one buffer.
+            let mtu = port.mtu.min(config.memory.mbuf_data_bytes - FRAME_OVERHEAD as u16);
+            let index = netlink.set_up(name, mac, mtu).with_context(what)?;
             if is_known {
                 netlink.go_on(name, index, &port.addresses);
             }
@@ -86,7 +89,7 @@ impl Host {
                 netlink.add(name, index, net).with_context(what)?;
             }
             let how = if is_known { "host interface goes on" } else { "host interface ready" };
-            info!(port = port.name, interface = name, mac = %dpdk::MacAddress(mac.0), mtu = port.mtu, "{how}");
+            info!(port = port.name, interface = name, mac = %dpdk::MacAddress(mac.0), mtu, "{how}");
             interfaces.push(Interface {
                 port: number,
                 name: name.clone(),

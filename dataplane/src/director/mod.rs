@@ -568,6 +568,12 @@ impl<F: Frame> Director<F> {
             Content::Arp => Step::Arp,
             Content::Bad(reason) => Step::Drop(reason),
         };
+        if let Step::Drop(DropReason::Truncated) = reading.step
+            && !frame.is_contiguous()
+        {
+            // The frame has more: its headers lie across two buffers.
+            reading.step = Step::Drop(DropReason::LongFrame);
+        }
     }
 
     #[inline]

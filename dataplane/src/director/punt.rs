@@ -17,6 +17,7 @@ use crate::neighbor::{Hop, Hop6};
 use crate::packet::{Frame, Wire};
 use crate::parse::{self, Packet, parse, v6};
 use crate::punt::headers::{self, Content};
+use crate::punt::ring::FRAME_LEN_MAX;
 use crate::punt::{Owner, class};
 use crate::reply::nd;
 use crate::snapshot::server::Gauge;
@@ -193,7 +194,7 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, port } = pass.context;
         let offered = if !frame.is_contiguous() {
-            Err(DropReason::LongFrame)
+            self.offer_long(&frame, class, pass.context)
         } else if class.owner() == Owner::Vrrp {
             let Port { mac, advertisers, .. } = &snapshot.ports[port];
             let share = advertisers.judge(class, *mac, frame.bytes());
@@ -211,6 +212,20 @@ impl<F: Frame> Director<F> {
                 self.shared.counters.punt_dropped(class);
                 Err((frame, reason))
             }
+        }
+    }
+
+    /// Gives the host a copy of a frame that lies in several buffers. No message of VRRP does.
+    #[cold]
+    #[inline(never)]
+    fn offer_long(&mut self, frame: &F, class: PuntClass, context: Context<'_>) -> Result<(), DropReason> {
+        let mut copy = [0; FRAME_LEN_MAX];
+        let Some(whole) = copy.get_mut(..frame.len()).filter(|_| class.owner() == Owner::Host) else {
+            return Err(DropReason::LongFrame);
+        };
+        match frame.copy_to(0, whole) {
+            true => self.punt.offer(class, context.port, whole, context.now),
+            false => Err(DropReason::LongFrame),
         }
     }
 

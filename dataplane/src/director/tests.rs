@@ -2,6 +2,7 @@
 
 mod announcements;
 mod bursts;
+mod chains;
 mod clamp;
 mod edits;
 mod errors;

@@ -13,7 +13,7 @@ use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::address::{Addr4, Wire4};
-use crate::packet::Frame;
+use crate::packet::{Frame, sum_over};
 use crate::parse::{self, Packet};
 use crate::rewrite::{ipv4_mut, no_room};
 use crate::stats::DropReason;
@@ -97,16 +97,14 @@ impl Error {
     }
 }
 
-/// Whether a host would look at a segment or datagram: its checksum is right. What is neither TCP nor UDP is not looked at, nor what
-/// lies in several buffers.
+/// Whether a host would look at a segment or datagram: its checksum is right. What is neither TCP nor UDP is not looked at.
 pub fn is_intact<F: Frame>(frame: &F, packet: &Packet) -> bool {
     let bytes = frame.bytes();
-    let segment = packet.l4_bytes(bytes);
-    let segment = match (packet.protocol, Udp::ref_from_prefix(segment)) {
-        (ipv4::TCP, _) => segment,
+    let len = match (packet.protocol, Udp::ref_from_prefix(packet.l4_bytes(bytes))) {
+        (ipv4::TCP, _) => packet.l4_len(),
         // Only IPv4 has datagrams without one (RFC 8200 section 8.1).
         (ipv4::UDP, Ok((head, _))) if head.checksum == U16::ZERO => return !packet.is_of_ipv6(),
-        (ipv4::UDP, Ok((head, _))) => segment.get(..usize::from(head.len.get())).unwrap_or(segment),
+        (ipv4::UDP, Ok((head, _))) => packet.l4_len().min(usize::from(head.len.get())),
         _ => return true,
     };
     let pseudo = match parse::v6::ends(bytes, packet.l3()) {
@@ -115,8 +113,8 @@ pub fn is_intact<F: Frame>(frame: &F, packet: &Packet) -> bool {
         }
         _ => Sum::default().address(packet.source).address(packet.destination),
     };
-    let pseudo = pseudo.long(segment.len() as u32).word(packet.protocol.into());
-    !frame.is_contiguous() || pseudo.bytes(segment).fold() == 0xffff
+    let pseudo = pseudo.long(len as u32).word(packet.protocol.into());
+    pseudo.behind(&[], sum_over(frame, packet.l4(), packet.l4() + len)).fold() == 0xffff
 }
 
 /// Sends a frame back to the station it came from.
@@ -168,7 +166,7 @@ pub fn error<F: Frame>(
     const HEADERS: usize = ipv4::HEADER_LEN + l4::ICMP_LEN;
     let l3 = packet.l3();
     let quoted = usize::from(packet.total_len).min(ERROR_LEN_MAX - HEADERS);
-    if !frame.is_contiguous() || !frame.resize(l3 + quoted) || !frame.prepend(HEADERS) {
+    if !frame.resize(l3 + quoted) || !frame.is_contiguous() || !frame.prepend(HEADERS) {
         return Err(no_room(frame));
     }
     let bytes = frame.bytes_mut();
@@ -277,11 +275,11 @@ fn quote_anew<F: Frame, H>(
     // The quote moves to the front: the outer headers were no shorter than what takes their place.
     let surplus = inner.checked_sub(l3 + size_of::<H>() + l4::ICMP_LEN);
     let surplus = surplus.filter(|_| inner + size_of::<H>() <= end).ok_or(DropReason::Truncated)?;
-    if !frame.is_contiguous() || !frame.resize(end) {
+    if !frame.resize(end.min(surplus + l3 + longest)) || !frame.is_contiguous() {
         return Err(no_room(frame));
     }
     frame.bytes_mut().copy_within(0..l3, surplus);
-    if !frame.trim_front(surplus) || !frame.resize((end - surplus).min(l3 + longest)) {
+    if !frame.trim_front(surplus) {
         return Err(no_room(frame));
     }
     Ok(())

@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::arp::Conflict;
 use super::tunnel6::AboutTunnel;
 use crate::neighbor::{Heard, Hop6};
-use crate::packet::{Frame, Wire};
+use crate::packet::{Frame, Wire, sum_over};
 use crate::parse::options6::Refused;
 use crate::parse::v6::{self, may_be_source};
 use crate::rewrite::trim;
@@ -514,17 +514,19 @@ fn echo<F: Frame>(frame: &mut F, (headers, head): (&Headers, Icmp6), ours: Ours,
     if !may_be_source(source) {
         return Outcome::Drop(DropReason::BadIpHeader);
     }
-    let Some(message) = frame.bytes().get(l4..end).filter(|_| frame.is_contiguous()) else {
-        return Outcome::Drop(DropReason::LongFrame);
-    };
-    if head.code != 0 || icmp6::checksum(header, message).fold() != 0xffff {
+    let pseudo = icmp6::pseudo(&header.source, &header.destination, end.saturating_sub(l4));
+    if head.code != 0 || end > frame.len() || pseudo.behind(&[], sum_over(frame, l4, end)).fold() != 0xffff {
         return Outcome::Drop(DropReason::BadL4Header);
     }
     // The message moves to where the extension headers were.
     let (at, len) = (l3 + ipv6::HEADER_LEN, l3 + headers.bare_len());
-    let bytes = frame.bytes_mut();
-    bytes.copy_within(l4..end, at);
-    bytes[len..end].fill(0);
+    if l4 != at {
+        let Some(bytes) = frame.bytes_mut().get_mut(..end) else {
+            return Outcome::Drop(DropReason::LongFrame);
+        };
+        bytes.copy_within(l4..end, at);
+        bytes[len..end].fill(0);
+    }
     if let Err(reason) = trim(frame, len.max(FRAME_LEN_MIN)) {
         return Outcome::Drop(reason);
     }

@@ -63,7 +63,7 @@ pub fn error<F: Frame>(frame: &mut F, packet: &Packet, error: Error, port: &Port
     // A port without IPv6 may have a link that takes less.
     let quoted =
         usize::from(packet.total_len).min(usize::from(MTU_MIN.min(port.mtu)).saturating_sub(HEADERS));
-    if !frame.is_contiguous() || !frame.resize(l3 + quoted) || !frame.prepend(HEADERS) {
+    if !frame.resize(l3 + quoted) || !frame.is_contiguous() || !frame.prepend(HEADERS) {
         return Err(no_room(frame));
     }
     let bytes = frame.bytes_mut();

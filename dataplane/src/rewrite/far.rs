@@ -7,11 +7,11 @@ use std::net::Ipv6Addr;
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Outer, inner, no_room, outer_tos, ports, trim, wrap};
+use super::{Outer, inner, outer_tos, ports, rest_of, trim, wrap};
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
 use crate::parse::v6::Ends6;
-use crate::rewrite::fragment::PIECES_MAX;
+use crate::rewrite::fragment::Pieces;
 use crate::stats::DropReason;
 use crate::wire::encap::{Encap, Flow, Inner};
 use crate::wire::ethernet::TYPE_IPV6;
@@ -66,9 +66,7 @@ fn wrap6<F: Frame, I: Inner>(
 ) -> Result<(), DropReason> {
     let encap = outer.encap;
     trim(frame, l3 + usize::from(total_len))?;
-    if encap.has_checksum() && !frame.is_contiguous() {
-        return Err(DropReason::LongFrame);
-    }
+    let rest = rest_of(frame, encap);
     let front = encap.header_len6();
     if !frame.prepend(front) {
         return Err(DropReason::NoBuffer);
@@ -88,7 +86,9 @@ fn wrap6<F: Frame, I: Inner>(
     };
     let (head, behind) = bytes.split_at_mut(l3 + ipv6::HEADER_LEN);
     head[l3..].copy_from_slice(header.as_bytes());
-    encap.write::<I>(behind, len, (outer.source, outer.destination), flow).ok_or(DropReason::Truncated)
+    encap
+        .write::<I>(behind, len, (outer.source, outer.destination), (flow, rest))
+        .ok_or(DropReason::Truncated)
 }
 
 /// Cuts the IPv6 packet at `l3` of `frame`, which has no extension headers, into fragments of at most `mtu` bytes and gives
@@ -104,35 +104,29 @@ pub fn cut<W: Wire>(
     let (header, _) =
         Ipv6::ref_from_prefix(bytes.get(l3..).unwrap_or_default()).map_err(|_| DropReason::Truncated)?;
     let front = l3 + ipv6::HEADER_LEN;
-    let payload = bytes.get(front..front + usize::from(header.payload_len.get()));
-    let payload = payload.ok_or_else(|| no_room(frame))?;
-    let step = mtu.checked_sub(ipv6::HEADER_LEN + FRAGMENT_LEN).map_or(0, |room| room & !7);
-    if step == 0 || payload.len().div_ceil(step) > PIECES_MAX {
-        return Err(DropReason::TooBig);
-    }
-    for (index, piece) in payload.chunks(step).enumerate() {
-        let mut out = wire.allocate().ok_or(DropReason::NoBuffer)?;
-        if !out.resize(front + FRAGMENT_LEN + piece.len()) {
-            wire.release(out);
-            return Err(DropReason::NoBuffer);
-        }
-        let is_last = (index + 1) * step >= payload.len();
+    let payload_len = usize::from(header.payload_len.get());
+    let room = mtu.checked_sub(ipv6::HEADER_LEN + FRAGMENT_LEN);
+    let mut pieces = Pieces::new(payload_len, room)?;
+    while let Some((mut out, at, len)) = pieces.next(wire, front + FRAGMENT_LEN)? {
         let of_piece = Ipv6 {
-            payload_len: U16::new((FRAGMENT_LEN + piece.len()) as u16),
+            payload_len: U16::new((FRAGMENT_LEN + len) as u16),
             next_header: ipv6::FRAGMENT,
             ..*header
         };
         let fragment = Fragment {
             next_header: header.next_header,
             reserved: 0,
-            offset_flags: U16::new((index * step) as u16 | u16::from(!is_last)),
+            offset_flags: U16::new(at as u16 | u16::from(at + len < payload_len)),
             ident: U32::new(ident),
         };
         let to = out.bytes_mut();
         to[..l3].copy_from_slice(&bytes[..l3]);
         to[l3..front].copy_from_slice(of_piece.as_bytes());
         to[front..front + FRAGMENT_LEN].copy_from_slice(fragment.as_bytes());
-        to[front + FRAGMENT_LEN..].copy_from_slice(piece);
+        if !frame.copy_to(front + at, &mut to[front + FRAGMENT_LEN..]) {
+            wire.release(out);
+            return Err(DropReason::Truncated);
+        }
         send(out);
     }
     Ok(())

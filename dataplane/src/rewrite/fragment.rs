@@ -9,8 +9,52 @@ use crate::packet::{Frame, Wire};
 use crate::stats::DropReason;
 use crate::wire::ipv4;
 
-/// Pieces of one packet at most; the largest frame that fits a buffer makes 30 at the smallest MTU.
+/// Pieces of one packet at most; the largest frame makes 30 at the smallest MTU.
 pub const PIECES_MAX: usize = 64;
+
+/// How a packet's payload is divided: into parts as large as the MTU and a buffer allow, of multiples of eight bytes but the last.
+pub(super) struct Pieces {
+    payload_len: usize,
+    step: usize,
+    at: usize,
+    made: usize,
+}
+
+impl Pieces {
+    /// `room` is what the MTU leaves for the payload of a piece; `None`: not even its headers fit.
+    pub(super) fn new(payload_len: usize, room: Option<usize>) -> Result<Self, DropReason> {
+        let pieces = Self { payload_len, step: room.unwrap_or_default() & !7, at: 0, made: 0 };
+        if pieces.are_few() { Ok(pieces) } else { Err(DropReason::TooBig) }
+    }
+
+    /// A frame for the next piece, with `front` bytes for its headers; where in the payload the piece begins, and its length.
+    pub(super) fn next<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        front: usize,
+    ) -> Result<Option<(W::Frame, usize, usize)>, DropReason> {
+        let left = self.payload_len - self.at;
+        if left == 0 {
+            return Ok(None);
+        }
+        let mut out = wire.allocate().ok_or(DropReason::NoBuffer)?;
+        // A buffer may hold less than the MTU allows.
+        while !out.resize(front + self.step.min(left)) {
+            self.step = (self.step / 2) & !7;
+            if !self.are_few() {
+                wire.release(out);
+                return Err(DropReason::NoBuffer);
+            }
+        }
+        let (at, len) = (self.at, self.step.min(left));
+        (self.at, self.made) = (at + len, self.made + 1);
+        Ok(Some((out, at, len)))
+    }
+
+    fn are_few(&self) -> bool {
+        self.step > 0 && self.made + (self.payload_len - self.at).div_ceil(self.step) <= PIECES_MAX
+    }
+}
 
 /// Cuts the packet at `l3` of `frame` into pieces of at most `mtu` bytes and gives each, behind a copy of the link
 /// header, to `send`. Options are copied to the first piece alone if they are not to be copied to each.
@@ -26,33 +70,26 @@ pub fn cut<W: Wire>(
     let mut copy = [0u8; ipv4::HEADER_LEN];
     copy.copy_from_slice(bytes.get(l3..l3 + ipv4::HEADER_LEN).ok_or(DropReason::Truncated)?);
     let header = *ipv4_mut(&mut copy, 0)?;
-    let end = l3 + usize::from(header.total_len.get());
-    let payload = bytes.get(l3 + header.header_len()..end).ok_or(DropReason::LongFrame)?;
     let l4 = l3 + header.header_len();
-    head[..l4].copy_from_slice(&bytes[..l4]);
-    let step = mtu.checked_sub(header.header_len()).map_or(0, |room| room & !7);
-    if step == 0 || payload.len().div_ceil(step) > PIECES_MAX {
-        return Err(DropReason::TooBig);
-    }
+    head[..l4].copy_from_slice(bytes.get(..l4).ok_or(DropReason::Truncated)?);
+    let payload_len = usize::from(header.total_len.get()).saturating_sub(header.header_len());
+    let mut pieces = Pieces::new(payload_len, mtu.checked_sub(header.header_len()))?;
     let first_offset = header.fragment.get() & ipv4::FRAGMENT_OFFSET;
     let more_follow = header.fragment.get() & ipv4::MORE_FRAGMENTS;
-    for (index, piece) in payload.chunks(step).enumerate() {
-        let mut out = wire.allocate().ok_or(DropReason::NoBuffer)?;
-        if !out.resize(l4 + piece.len()) {
-            wire.release(out);
-            return Err(DropReason::NoBuffer);
-        }
-        let is_last = (index + 1) * step >= payload.len();
-        let flags = if is_last { more_follow } else { ipv4::MORE_FRAGMENTS };
+    while let Some((mut out, at, len)) = pieces.next(wire, l4)? {
+        let flags = if at + len == payload_len { more_follow } else { ipv4::MORE_FRAGMENTS };
         let bytes = out.bytes_mut();
         bytes[..l4].copy_from_slice(&head[..l4]);
-        bytes[l4..].copy_from_slice(piece);
-        if index > 0 {
+        if !frame.copy_to(l4 + at, &mut bytes[l4..]) {
+            wire.release(out);
+            return Err(DropReason::Truncated);
+        }
+        if at > 0 {
             blank_options(&mut bytes[l3 + ipv4::HEADER_LEN..l4]);
         }
         let header = ipv4_mut(bytes, l3)?;
-        header.total_len = U16::new((l4 - l3 + piece.len()) as u16);
-        header.fragment = U16::new((first_offset + (index * step / 8) as u16) | flags);
+        header.total_len = U16::new((l4 - l3 + len) as u16);
+        header.fragment = U16::new((first_offset + (at / 8) as u16) | flags);
         header.checksum = U16::ZERO;
         let sum = crate::wire::checksum::Sum::default().bytes(&bytes[l3..l4]).finish();
         ipv4_mut(bytes, l3)?.checksum = sum;
@@ -114,6 +151,29 @@ mod tests {
                 seen.extend_from_slice(&bytes[34..]);
             }
             assert_eq!(seen, payload);
+        }
+    }
+
+    #[test]
+    fn what_lies_in_several_buffers_is_cut_as_what_lies_in_one() {
+        let payload: Vec<u8> = (0..8_000usize).map(|n| (n / 3) as u8).collect();
+        let header = Ipv4::new(17, Addr4::new(10, 0, 0, 1), Addr4::new(10, 0, 0, 2), payload.len(), 9);
+        let bytes = [&[7; 14][..], header.as_bytes(), &payload].concat();
+        // The last MTU is more than a buffer holds.
+        for mtu in [576, 1_500, 4_000] {
+            let cut_up = |first| {
+                let (mut wire, mut pieces) = (HeapWire::default(), Vec::new());
+                let frame = HeapFrame::chained(&bytes, first);
+                cut(&frame, 14, mtu, &mut wire, |piece| pieces.push(piece.bytes().to_vec()))
+                    .expect("it fits");
+                pieces
+            };
+            let whole = cut_up(bytes.len());
+            assert!(whole.iter().all(|piece| piece.len() <= 14 + mtu));
+            assert_eq!(whole.iter().flat_map(|piece| &piece[34..]).copied().collect::<Vec<_>>(), payload);
+            for first in [34, 35, 100, 2_048] {
+                assert_eq!(cut_up(first), whole, "{mtu} {first}");
+            }
         }
     }
 

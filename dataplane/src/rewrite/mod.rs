@@ -16,7 +16,7 @@ use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::address::Addr4;
-use crate::packet::Frame;
+use crate::packet::{Frame, sum_over};
 use crate::parse::Packet;
 use crate::parse::pieces::LATER;
 use crate::stats::DropReason;
@@ -111,7 +111,8 @@ fn not_zero(checksum: U16) -> U16 {
     if checksum == U16::ZERO { U16::new(0xffff) } else { checksum }
 }
 
-/// A datagram that came without a checksum gets one, as the kernel's NAT gives it. One in several segments stays without.
+/// A datagram that came without a checksum gets one, as the kernel's NAT gives it. One in several segments stays without, which says
+/// the same to whoever gets it.
 #[cold]
 fn make_udp_checksum(l4: &mut [u8], (source, destination): (Addr4, Addr4)) -> Result<(), DropReason> {
     let (udp, _) = Udp::ref_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
@@ -124,8 +125,7 @@ fn make_udp_checksum(l4: &mut [u8], (source, destination): (Addr4, Addr4)) -> Re
     Ok(())
 }
 
-/// Cuts a frame to `len` bytes if it is longer. A frame of several segments whose IP packet ends before its last bytes
-/// do is not made by any sender that means well.
+/// Cuts a frame to `len` bytes if it is longer.
 #[inline]
 pub fn trim<F: Frame>(frame: &mut F, len: usize) -> Result<(), DropReason> {
     if frame.len() <= len || frame.resize(len) { Ok(()) } else { Err(no_room(frame)) }
@@ -175,9 +175,7 @@ fn wrap<F: Frame, I: Inner>(
     let encap = outer.encap;
     // Ethernet padding stays out of the tunnel.
     trim(frame, l3 + usize::from(total_len))?;
-    if encap.has_checksum() && !frame.is_contiguous() {
-        return Err(DropReason::LongFrame);
-    }
+    let rest = rest_of(frame, encap);
     let front = encap.header_len();
     if !frame.prepend(front) {
         return Err(DropReason::NoBuffer);
@@ -199,7 +197,18 @@ fn wrap<F: Frame, I: Inner>(
     header.refresh_checksum();
     let (head, behind) = bytes.split_at_mut(l3 + ipv4::HEADER_LEN);
     head[l3..].copy_from_slice(header.as_bytes());
-    encap.write::<I>(behind, len, (outer.source, outer.destination), flow).ok_or(DropReason::Truncated)
+    encap
+        .write::<I>(behind, len, (outer.source, outer.destination), (flow, rest))
+        .ok_or(DropReason::Truncated)
+}
+
+/// The sum over what a frame holds in other segments than the first, if a tunnel needs it.
+#[inline]
+fn rest_of<F: Frame>(frame: &F, encap: Encap) -> Sum {
+    match encap.has_checksum() && !frame.is_contiguous() {
+        true => sum_over(frame, frame.bytes().len(), frame.len()),
+        false => Sum::default(),
+    }
 }
 
 /// The header of the packet inside.

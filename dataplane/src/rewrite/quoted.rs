@@ -10,7 +10,7 @@ use zerocopy::FromBytes;
 
 use super::{ipv4_mut, ipv6_mut};
 use crate::address::Addr4;
-use crate::packet::Frame;
+use crate::packet::{Frame, sum_over};
 use crate::parse::{Packet, Quoted, v6};
 use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
@@ -26,19 +26,17 @@ pub enum End {
     Destination,
 }
 
-/// Whether the checksum of the ICMP message is right. A message in several segments is not checked.
+/// Whether the checksum of the ICMP message is right.
 pub fn checksum_is_right<F: Frame>(frame: &F, packet: &Packet) -> bool {
-    if !frame.is_contiguous() {
-        return true;
-    }
-    let message = packet.l4_bytes(frame.bytes());
+    let end = packet.end().min(frame.len());
     let pseudo = match v6::ends(frame.bytes(), packet.l3()) {
         Ok(ends) if packet.is_of_ipv6() => {
-            icmp6::pseudo(&ends.source.octets(), &ends.destination.octets(), message.len())
+            let len = end.saturating_sub(packet.l4());
+            icmp6::pseudo(&ends.source.octets(), &ends.destination.octets(), len)
         }
         _ => Sum::default(),
     };
-    pseudo.bytes(message).fold() == 0xffff
+    pseudo.behind(&[], sum_over(frame, packet.l4(), end)).fold() == 0xffff
 }
 
 /// Replaces one end of the quoted packet and brings the quoted IP checksum and the ICMP checksum up to date.

@@ -44,10 +44,11 @@ pub fn update(bytes: &mut [u8], len: usize, change: impl FnOnce(&mut Ports)) -> 
     Ok(())
 }
 
-/// Whether a checksum field of zero says that there is none. One of 2^32 packets has zero for its checksum.
+/// Whether a checksum field of zero says that there is none. One of 2^32 packets has zero for its checksum; so one that is not all
+/// here is taken for the others.
 #[cold]
 fn is_without_checksum(bytes: &[u8], len: usize) -> bool {
-    bytes.get(..len).is_some_and(|packet| crc32c::crc32c(packet) != 0)
+    bytes.get(..len).is_none_or(|packet| crc32c::crc32c(packet) != 0)
 }
 
 /// The first four bytes of the packet, in the order in which a CRC takes in bits.
@@ -169,6 +170,8 @@ mod tests {
         bytes[8..HEADER_LEN].fill(0);
         update(&mut bytes, HEADER_LEN + 4, set_destination(80)).expect("the header is there");
         assert_eq!((field(&bytes), &bytes[2..4]), (0, &[0, 80][..]));
+        update(&mut bytes, 9_000, set_destination(81)).expect("the header is there");
+        assert_eq!((field(&bytes), &bytes[2..4]), (0, &[0, 81][..]), "the rest lies elsewhere");
     }
 
     #[test]

@@ -25,6 +25,15 @@ impl Sum {
         self
     }
 
+    /// Adds what follows `bytes` that were added last: behind an odd number of them its words lie across.
+    #[inline]
+    pub fn behind(self, bytes: &[u8], rest: Sum) -> Self {
+        match bytes.len() % 2 {
+            0 => self.word(rest.fold()),
+            _ => self.word(rest.fold().swap_bytes()),
+        }
+    }
+
     /// Adds one 16-bit word.
     pub fn word(mut self, word: u16) -> Self {
         self.0 += u64::from(word);
@@ -135,6 +144,15 @@ mod tests {
     fn any_bytes_sum_as_the_textbook_loop_does() {
         bolero::check!().for_each(|bytes: &[u8]| {
             assert_eq!(Sum::default().bytes(bytes).finish().get(), reference(bytes));
+        });
+    }
+
+    #[test]
+    fn a_sum_of_two_parts_is_that_of_the_whole() {
+        bolero::check!().with_type::<(Vec<u8>, Vec<u8>)>().for_each(|(first, rest)| {
+            let in_parts = Sum::default().bytes(first).behind(first, Sum::default().bytes(rest));
+            let whole = Sum::default().bytes(&[first.as_slice(), rest].concat());
+            assert_eq!(in_parts.fold(), whole.fold());
         });
     }
 

@@ -168,13 +168,19 @@ impl Encap {
         }
     }
 
-    /// Writes what stands behind the outer header. `behind` is what follows that header, the client's packet included; `len` is
-    /// its length, which is more only where there is no checksum and the packet lies in several buffers. `ends` are
-    /// the outer addresses; `flow` is the client's, for the outer source port.
+    /// Writes what stands behind the outer header. `behind` is what follows that header, the client's packet included, as far as the
+    /// first buffer holds it; `len` is the length of all. `ends` are the outer addresses; `flow` is the client's, for the outer source
+    /// port. `rest` is the sum over what lies in other buffers, where there is a checksum.
     ///
     /// `None`: `behind` is shorter than the headers, which can't be.
     #[inline]
-    pub fn write<I: Inner>(self, behind: &mut [u8], len: usize, ends: impl Ends, flow: Flow) -> Option<()> {
+    pub fn write<I: Inner>(
+        self,
+        behind: &mut [u8],
+        len: usize,
+        ends: impl Ends,
+        (flow, rest): (Flow, Sum),
+    ) -> Option<()> {
         match self {
             Self::Ipip => {}
             Self::Gue { port, .. } => {
@@ -182,7 +188,7 @@ impl Encap {
                 *behind.first_chunk_mut()? = gue::<I>(port, len, flow);
                 if self.has_checksum() {
                     let pseudo = ends.sum().word(u16::from(ipv4::UDP));
-                    let sum = pseudo.word(len).bytes(behind).finish();
+                    let sum = pseudo.word(len).bytes(behind).behind(behind, rest).finish();
                     // Zero would say that there is none (RFC 768).
                     let sum = if sum == U16::ZERO { U16::MAX_VALUE } else { sum };
                     behind[6..8].copy_from_slice(sum.as_bytes());
@@ -193,7 +199,7 @@ impl Encap {
                 if self.has_checksum() {
                     behind[0] = GRE_CHECKSUM;
                     behind.get_mut(GRE_LEN..GRE_LEN + GRE_SUM_LEN)?.fill(0);
-                    let sum = Sum::default().bytes(behind).finish();
+                    let sum = Sum::default().bytes(behind).behind(behind, rest).finish();
                     behind[GRE_LEN..GRE_LEN + 2].copy_from_slice(sum.as_bytes());
                 }
             }
@@ -332,11 +338,11 @@ mod tests {
                 let (len, flow) = (shim + packet.len(), Flow { ports: *ports, ..FLOW });
                 let mut behind = vec![0xee; shim];
                 behind.extend_from_slice(packet);
-                encap.write::<Ipv4>(&mut behind, len, ENDS, flow).expect("there is room");
+                encap.write::<Ipv4>(&mut behind, len, ENDS, (flow, Sum::default())).expect("there is room");
                 assert_eq!(&behind[shim..], packet);
                 let read = Encap::read(encap.protocol::<Ipv4>(), &behind);
                 assert_eq!(read, Some((encap, Family::V4, shim)));
-                encap.write::<Ipv6>(&mut behind, len, ENDS, flow).expect("there is room");
+                encap.write::<Ipv6>(&mut behind, len, ENDS, (flow, Sum::default())).expect("there is room");
                 assert_eq!(&behind[shim..], packet);
                 let read = Encap::read(encap.protocol::<Ipv6>(), &behind);
                 assert_eq!(read, Some((encap, Family::V6, shim)));
@@ -350,12 +356,12 @@ mod tests {
             let packet = vec![0xa7; len];
             let gue = Encap::Gue { port: 6080, checksum: TunnelChecksum::Csum };
             let mut behind = [&[0; 12][..], &packet].concat();
-            gue.write::<Ipv4>(&mut behind, 12 + len, ENDS, FLOW).expect("there is room");
+            gue.write::<Ipv4>(&mut behind, 12 + len, ENDS, (FLOW, Sum::default())).expect("there is room");
             let pseudo = Sum::default().address(ENDS.0).address(ENDS.1).word(17).word(behind.len() as u16);
             assert_eq!(pseudo.bytes(&behind).fold(), 0xffff);
             let mut behind = [&[0; 8][..], &packet].concat();
             Encap::Gre { checksum: TunnelChecksum::Csum }
-                .write::<Ipv6>(&mut behind, 8 + len, ENDS, FLOW)
+                .write::<Ipv6>(&mut behind, 8 + len, ENDS, (FLOW, Sum::default()))
                 .expect("there is room");
             assert_eq!(Sum::default().bytes(&behind).fold(), 0xffff);
         }

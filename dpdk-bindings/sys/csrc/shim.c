@@ -7,6 +7,8 @@
 
 #include "wrapper.h"
 
+#include <string.h>
+
 #include <stdio.h>
 
 #include <rte_cycles.h>
@@ -52,6 +54,32 @@ int weir_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, uint
 void weir_mbuf_free(struct rte_mbuf *mbuf)
 {
 	rte_pktmbuf_free(mbuf);
+}
+
+void weir_mbuf_cut(struct rte_mbuf *mbuf, uint32_t len)
+{
+	struct rte_mbuf *last = mbuf;
+	uint32_t left = len;
+	uint16_t segments = 1;
+
+	while (left > last->data_len && last->next != NULL) {
+		left -= last->data_len;
+		last = last->next;
+		segments++;
+	}
+	last->data_len = (uint16_t)left;
+	rte_pktmbuf_free(last->next);
+	last->next = NULL;
+	mbuf->nb_segs = segments;
+	mbuf->pkt_len = len;
+}
+
+void weir_mbuf_copy_out(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t len, uint8_t *to)
+{
+	const void *from = rte_pktmbuf_read(mbuf, offset, len, to);
+
+	if (from != NULL && from != to)
+		memcpy(to, from, len);
 }
 
 uint16_t weir_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)

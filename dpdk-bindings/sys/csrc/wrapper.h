@@ -81,6 +81,10 @@ void weir_prefetch0(const void *address);
 struct rte_mbuf *weir_mbuf_alloc(struct rte_mempool *pool);
 int weir_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, uint32_t count);
 void weir_mbuf_free(struct rte_mbuf *mbuf);
+/* Cuts a packet to `len` octets, no more than it has: the segments behind its end go back to their pools. */
+void weir_mbuf_cut(struct rte_mbuf *mbuf, uint32_t len);
+/* Copies octets of a packet, which are all there, out of whatever segments they lie in. */
+void weir_mbuf_copy_out(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t len, uint8_t *to);
 
 uint16_t weir_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 uint16_t weir_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);

@@ -6,7 +6,7 @@ use zerocopy::IntoBytes;
 use zerocopy::byteorder::network_endian::{U16, U32};
 
 use super::{Question, Segment};
-use crate::packet::Frame;
+use crate::packet::{Frame, copy_of_one_piece};
 use crate::wire::ethernet::{self, HEADER_LEN, MacAddress, Vlan};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
@@ -131,6 +131,9 @@ impl Frame for Sketch {
     }
     fn resize(&mut self, len: usize) -> bool {
         len == self.len
+    }
+    fn copy_to(&self, at: usize, to: &mut [u8]) -> bool {
+        copy_of_one_piece(self.bytes(), at, to)
     }
     fn prefetch(&self) {}
 }

@@ -1,6 +1,6 @@
 //! Frames as devices give them, in one segment or in two, and a wire that keeps book of each.
 
-use crate::packet::{Frame, Wire};
+use crate::packet::{Frame, Wire, copy_of_one_piece};
 
 const HEADROOM: usize = 128;
 /// Room for a frame in one buffer.
@@ -60,11 +60,17 @@ impl Frame for Buffer {
         fits
     }
     fn resize(&mut self, len: usize) -> bool {
-        let fits = self.rest.is_empty() && self.start + len <= HEADROOM + ROOM;
+        let first = self.bytes().len();
+        let fits = len <= self.len() || self.rest.is_empty() && self.start + len <= HEADROOM + ROOM;
         if fits {
-            self.bytes.resize(self.start + len, RUBBISH);
+            self.rest.truncate(len.saturating_sub(first));
+            let first = if self.rest.is_empty() { len } else { first };
+            self.bytes.resize(self.start + first, RUBBISH);
         }
         fits
+    }
+    fn copy_to(&self, at: usize, to: &mut [u8]) -> bool {
+        copy_of_one_piece(&self.whole(), at, to)
     }
     fn prefetch(&self) {}
 }
