@@ -2,7 +2,7 @@
 
     steady.py COUNT ADDRESS [ADDRESS ...]
 
-The line is JSON: how many answered, and what went wrong with the others.
+Lines are JSON. The first has their ports here, and each other one says how many answered, and what went wrong with the others.
 """
 
 import json
@@ -32,6 +32,7 @@ def main():
     """See above."""
     count, addresses = int(sys.argv[1]), sys.argv[2:]
     connections = [(address, socket.create_connection((address, 80), SECONDS)) for address in addresses for _ in range(count)]
+    print(json.dumps([connection.getsockname()[1] for _, connection in connections]), flush=True)
     servers = [None] * len(connections)
     while True:
         answered, failed = 0, []

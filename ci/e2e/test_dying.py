@@ -18,7 +18,7 @@ import unittest
 import lab
 import ptrace
 from clock import Clock
-from test_kept import COUNT, Steady, active, keeper, keeping
+from test_kept import COUNT, Steady, active, is_whole, keeper, keeping
 from test_lifecycle_hostile import Hostile
 from test_liveness import VRRP, live, thread
 
@@ -193,6 +193,7 @@ class Memory(Dying):
             weir.may_end_with = {0, ended}
             weir.file.write_text(text)
             weir.start()
+            lab.wait_for("all connections taken over", lambda: is_whole(weir), 10)
             self.assertEqual(active(weir), before)
             self.assertAllAnswer(steady, addresses)
 

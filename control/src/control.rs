@@ -300,6 +300,9 @@ impl Control {
     }
 
     fn log_events(&mut self) {
+        if let Some(kept) = &self.http.sources().kept {
+            kept.tell_of_end();
+        }
         let Some(first) = self.shared.first() else { return };
         while let Some(event) = first.events.pop() {
             let conflict = match event {

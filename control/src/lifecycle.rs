@@ -128,7 +128,7 @@ pub(crate) fn prepare(
         None => own_tables(eal, (&lcores.of_workers[..count], ports.first_socket()), sizes)
             .with_context(shortage)?,
     };
-    let Made { tables, templates, epoch, is_scattered, standing, kept, outcome } = made;
+    let Made { tables, templates, epoch, is_scattered, standing, succession, kept, outcome } = made;
     let mut shared = Shared::new(count, config.ports.len());
     let flows_move = ports.flows_move || is_scattered;
     let pieces = Arc::new(Pieces::new(fragments, [random_u64()?, random_u64()?]));
@@ -140,6 +140,9 @@ pub(crate) fn prepare(
     let templates = Arc::new(templates);
     let workers = (shared.clone(), templates.clone());
     let publish = Publish::new(config, &health, ports.macs.clone(), fences, workers, (kept, &standing))?;
+    if let Some(succession) = succession {
+        succession.begin(publish.shared().load().as_ref());
+    }
     let is_kept = publish.is_kept();
     let told = (publish.masters(), health.notifier());
     let (vrrp, vrrp_control, vrrp_thread) = Vrrp::new(&file, ends, &mut punts, &shared, told);
@@ -232,6 +235,7 @@ fn own_tables(eal: &Eal, (lcores, of_templates): (&[LcoreId], SocketId), sizes: 
         epoch: dpdk::tsc(),
         is_scattered: false,
         standing: Standing::default(),
+        succession: None,
         kept: None,
         outcome: None,
     })

@@ -44,11 +44,12 @@ pub(super) fn status(metrics: &Metrics, not_ready: Vec<String>) -> Result<Vec<u8
 }
 
 fn kept(outcome: &Outcome) -> Kept<'_> {
+    let [found, adopted] = outcome.figures();
     Kept {
         by: outcome.by.into(),
         is_away: !outcome.is_kept.load(Relaxed),
-        found: outcome.found as u64,
-        adopted: outcome.adopted as u64,
+        found,
+        adopted,
         how: outcome.how.map(Into::into),
         seconds: outcome.seconds,
         refused: outcome.refused.as_deref().map(Into::into),

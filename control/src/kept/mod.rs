@@ -10,8 +10,8 @@ mod watch;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -22,7 +22,8 @@ use weir_config::model::Config;
 use weir_dataplane::conn::table::{HashKey, Table};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::kept::{
-    Adopted, BOOK_LINES, Book, Census, Clock, Distribution, Header, Left, Machine, Refusal, lay_out,
+    Adopted, BOOK_LINES, Book, Census, Clock, Distribution, Header, Left, Machine, Opened, Refusal,
+    Succession, lay_out,
 };
 use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::registry::Standing;
@@ -58,6 +59,16 @@ pub(crate) struct Sizes {
     pub(crate) pages: Pages,
 }
 
+impl Sizes {
+    /// Whether tables with this header have them.
+    fn are_of(self, header: &Header) -> bool {
+        let Header { workers, capacity, table_lines, client_lines, template_lines, .. } = *header;
+        let wanted = [self.workers, self.capacity, self.table_lines, self.client_lines];
+        [workers, capacity, table_lines, client_lines] == wanted.map(|size| size as u64)
+            && template_lines == self.template_lines.map(|lines| lines as u64)
+    }
+}
+
 /// The workers' tables, and what goes with them.
 pub(crate) struct Made {
     /// By worker.
@@ -70,6 +81,8 @@ pub(crate) struct Made {
     pub(crate) is_scattered: bool,
     /// What those name.
     pub(crate) standing: Standing,
+    /// They are looked at while packets flow.
+    pub(crate) succession: Option<Arc<Succession>>,
     /// How they are kept.
     pub(crate) kept: Option<Kept>,
     /// What there is to say of it.
@@ -81,13 +94,17 @@ pub(crate) struct Made {
 pub(crate) struct Outcome {
     /// Who keeps them.
     pub(crate) by: &'static str,
-    /// How many there were.
-    pub(crate) found: usize,
-    /// How many went on.
-    pub(crate) adopted: usize,
+    /// How many there were, and what became of them, before the first packet.
+    pub(crate) told: Adopted,
+    /// What is looked at since.
+    pub(crate) succession: Option<Arc<Succession>>,
+    /// How long that took, in seconds, with what was before; empty: it goes on.
+    pub(crate) whole: Arc<OnceLock<f64>>,
+    /// When all of it began.
+    pub(crate) begun: Option<Instant>,
     /// In which way; `None`: there was nothing to take over.
     pub(crate) how: Option<&'static str>,
-    /// How long that took, in seconds.
+    /// How long it took before the first packet, in seconds.
     pub(crate) seconds: f64,
     /// Why it was not done.
     pub(crate) refused: Option<String>,
@@ -119,9 +136,34 @@ enum Obstacle {
     Panic,
 }
 
+impl Outcome {
+    /// How many there were, as far as they were looked at, and how many go on.
+    pub(crate) fn figures(&self) -> [u64; 2] {
+        let Adopted { found, kept, .. } = match &self.succession {
+            Some(succession) => succession.adopted().0,
+            None => self.told.clone(),
+        };
+        [found as u64, kept as u64]
+    }
+
+    /// Says when all were looked at, once.
+    pub(crate) fn tell_of_end(&self) {
+        let (Some(succession), Some(begun)) = (&self.succession, self.begun) else { return };
+        if self.whole.get().is_none() && succession.adopted().1 {
+            let seconds = *self.whole.get_or_init(|| begun.elapsed().as_secs_f64());
+            let [found, adopted] = self.figures();
+            info!(found, adopted, seconds, "all connections of the process before are taken over");
+        }
+    }
+}
+
 /// What the process before has left, opened.
 struct Former {
     left: Left,
+    /// Its connections are looked at while packets flow.
+    succession: Option<Arc<Succession>>,
+    /// It is of the sizes that are wanted.
+    fits: bool,
     files: [KeptMemory; 2],
 }
 
@@ -178,7 +220,7 @@ impl Offer {
         let former = self.left.map(|files| match self.distrust {
             Some(reason) => Err(Obstacle::Distrusted(reason)),
             // A fault there would come again at each start.
-            None => catch_unwind(AssertUnwindSafe(|| Former::open(files, &machine, config)))
+            None => catch_unwind(AssertUnwindSafe(|| Former::open(files, &machine, config, sizes)))
                 .unwrap_or(Err(Obstacle::Panic)),
         });
         let former = match former {
@@ -195,11 +237,9 @@ impl Offer {
             }
         };
         let before = former.as_ref().map(|former| former.left.book.distribution());
-        outcome.found = former.as_ref().map_or(0, |former| former.left.adopted.found);
         let told = former.as_ref().map_or_else(Adopted::default, |former| former.left.adopted.clone());
-        let Adopted { rebuilt, templates, .. } = told;
         let made = match former {
-            Some(former) if former.fits(sizes) => {
+            Some(former) if former.fits => {
                 outcome.how = Some("in place");
                 former.go_on(holder)
             }
@@ -209,8 +249,9 @@ impl Offer {
             }
             None => fresh(sizes, holder, &machine)?,
         };
-        outcome.adopted = made.tables.iter().map(Table::len).sum();
-        let is_alone = sizes.workers == 1 || outcome.adopted == 0;
+        outcome.told = Adopted { kept: made.tables.iter().map(Table::len).sum(), ..told };
+        outcome.succession = made.succession.clone();
+        let is_alone = sizes.workers == 1 || outcome.succession.is_none() && outcome.told.kept == 0;
         let is_scattered = !is_alone && before.is_some_and(|before| !distribution.goes_on(before));
         if is_scattered {
             info!(
@@ -220,10 +261,19 @@ impl Offer {
         let print = if is_scattered { 0 } else { distribution.print };
         made.kept.iter().for_each(|kept| kept.book.spread_by(Distribution { print, ..distribution }));
         outcome.seconds = begun.elapsed().as_secs_f64();
-        if let Outcome { found, adopted, how: Some(how), seconds, .. } = outcome {
+        outcome.begun = Some(begun);
+        if let Some(how) = outcome.how {
+            let (seconds, Adopted { found, kept, templates, rebuilt }) = (outcome.seconds, &outcome.told);
+            let is_whole = outcome.succession.is_none();
             info!(
                 found,
-                adopted, templates, how, rebuilt, seconds, "connections of the process before go on"
+                adopted = kept,
+                templates,
+                how,
+                rebuilt,
+                is_whole,
+                seconds,
+                "connections of the process before go on"
             );
         }
         outcome.is_kept = made.kept.as_ref().map(|kept| kept.is_kept.clone()).unwrap_or_default();
@@ -232,29 +282,28 @@ impl Offer {
 }
 
 impl Former {
-    fn open(files: [OwnedFd; 2], machine: &Machine, config: &Config) -> Result<Self, Obstacle> {
+    fn open(files: [OwnedFd; 2], machine: &Machine, config: &Config, sizes: Sizes) -> Result<Self, Obstacle> {
         let [book, tables] = files;
         let book = KeptMemory::adopt(book)?;
         book.lock()?;
         let mut files = [book, KeptMemory::adopt(tables)?];
-        let left = Left::open(&mut files, machine, config)?;
-        Ok(Self { left, files })
-    }
-
-    /// Whether it is of these sizes already.
-    fn fits(&self, sizes: Sizes) -> bool {
-        let Header { workers, capacity, table_lines, client_lines, template_lines, .. } = self.left.header;
-        let wanted = [sizes.workers, sizes.capacity, sizes.table_lines, sizes.client_lines];
-        [workers, capacity, table_lines, client_lines] == wanted.map(|size| size as u64)
-            && template_lines == sizes.template_lines.map(|lines| lines as u64)
+        let opened = Opened::of(&mut files, machine, config)?;
+        let fits = sizes.are_of(&opened.header());
+        let (left, succession) = if fits { opened.by_and_by(config) } else { (opened.at_once(), None) };
+        Ok(Self { left, succession, fits, files })
     }
 
     /// Takes it over in its place.
     fn go_on(self, holder: Holder) -> Made {
         let Left { book, clock, numbers, tables, templates, .. } = self.left;
         book.go_on(&clock);
+        let standing = match self.succession {
+            Some(_) => Standing::expected(&numbers, tables.len()),
+            None => Standing::of(&tables, &templates, &numbers),
+        };
         Made {
-            standing: Standing::of(&tables, &templates, &numbers),
+            standing,
+            succession: self.succession,
             tables,
             templates,
             epoch: clock.epoch,
@@ -275,6 +324,7 @@ impl Former {
         census.put_into(&mut tables, &templates, &judge);
         Ok(Made {
             standing: Standing::of(&tables, &templates, &numbers),
+            succession: None,
             tables,
             templates,
             epoch: clock.epoch,
@@ -296,6 +346,7 @@ fn fresh(sizes: Sizes, holder: Holder, machine: &Machine) -> Result<Made> {
         epoch: clock.epoch,
         is_scattered: false,
         standing: Standing::default(),
+        succession: None,
         kept: Some(Kept::new(book, files, holder, true)),
         outcome: None,
     })

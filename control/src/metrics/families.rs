@@ -304,12 +304,13 @@ families! {
         };
     GAUGE "weir_connections_kept" [] "1 if somebody keeps the connection tables for the next process, else 0."
         |it, to| to.count(&[], u64::from(it.kept.as_ref().is_some_and(|kept| kept.is_kept.load(Relaxed))));
-    GAUGE "weir_connections_adopted" ["result"] "Connections of the process before at the start: adopted, or lost; absent if nobody is to keep connections."
+    GAUGE "weir_connections_adopted" ["result"] "Connections of the process before: adopted, or lost, as far as they were looked at; absent if nobody is to keep connections."
         |it, to| if let Some(kept) = &it.kept {
-            to.count(&["adopted"], kept.adopted as u64);
-            to.count(&["lost"], kept.found.saturating_sub(kept.adopted) as u64);
+            let [found, adopted] = kept.figures();
+            to.count(&["adopted"], adopted);
+            to.count(&["lost"], found.saturating_sub(adopted));
         };
-    GAUGE "weir_connections_adoption_seconds" [] "How long it took at the start to take over connections, or to find that there are none; absent if nobody is to keep connections."
+    GAUGE "weir_connections_adoption_seconds" [] "How long it took at the start, before the first packet, to take over connections, or to find that there are none; absent if nobody is to keep connections."
         |it, to| if let Some(kept) = &it.kept {
             to.add(&[], kept.seconds);
         };

@@ -24,6 +24,8 @@ use weir_health::checker::Checker;
 use super::*;
 use crate::host::counters::HostDrop;
 use crate::http::{Certificate, Tally};
+use weir_dataplane::kept::Adopted;
+
 use crate::kept::Outcome;
 use crate::lasting::Lasts;
 use crate::longest::Longest;
@@ -183,12 +185,12 @@ impl Director {
             proc_lasts: Lasts::default(),
             kept: Some(Outcome {
                 by: "weir-keeper",
-                found: 12,
-                adopted: 11,
+                told: Adopted { found: 12, kept: 11, ..Adopted::default() },
                 how: Some("anew"),
                 seconds: 0.25,
                 refused: None,
                 is_kept: Arc::new(true.into()),
+                ..Outcome::default()
             }),
             started,
             dpdk_version: "22.11.11".to_owned(),

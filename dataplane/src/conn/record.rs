@@ -245,6 +245,9 @@ pub struct Record {
 }
 
 impl Record {
+    /// No connection, in a place that is taken. It has no real server.
+    pub(super) const NOBODY: Self = Self { key: 0, value: 1 << STATE_SHIFT };
+
     /// A connection that begins at `now` seconds.
     pub fn new(key: Key, server: ServerId, state: State, now: u32, templated: bool) -> Self {
         debug_assert!(server.0 != 0 && server.0 <= ServerId::MAX);

@@ -217,6 +217,10 @@ pub struct Director<F> {
     /// Whether a connection's record has one place where it can be: flows do not move to other workers' tables, and there is one
     /// kind of hash.
     has_one_place: bool,
+    /// The table's records, or the counts of real servers, are still being taken over.
+    is_taking_over: bool,
+    /// Real servers, by number, whose counts were taken over.
+    counted_servers: usize,
     /// Lines of the table that the sweep has visited since the start.
     swept: u64,
     /// Whether connections may be with workers that do not get their whole packets: see [`Shared::displaced_until`].
@@ -327,6 +331,8 @@ impl<F: Frame> Director<F> {
             swept_bucket: 0,
             buckets_due: 0,
             shared,
+            is_taking_over: table.is_adopting(),
+            counted_servers: 0,
             table,
             forgetful_turn: 0,
             neighbors: Neighbors::new(),

@@ -20,6 +20,8 @@ use crate::wire::ethernet::Vlan;
 const SWEEP_ROUND_MS: u64 = 2_000;
 /// Connections on templates that one call ends at most; the others wait for the next round.
 pub(super) const ENDED_TEMPLATED_MAX: usize = 64;
+/// Real servers that one call looks at whose counts were taken over.
+const COUNTED_MAX: usize = 256;
 /// Messages of other workers that one call takes in at most.
 const MESSAGES_MAX: usize = 16;
 
@@ -48,7 +50,10 @@ impl<F: Frame> Director<F> {
             self.neighbors.rebind();
             self.neighbors6.rebind();
         }
-        self.shared.counters.generation.set(snapshot.generation);
+        // Until all records are looked at, some may name whatever there was before: no number is given back.
+        if !self.is_taking_over {
+            self.shared.counters.generation.set(snapshot.generation);
+        }
         snapshot.adopted_by(self.shared.worker);
     }
 
@@ -128,6 +133,10 @@ impl<F: Frame> Director<F> {
         if due == 0 {
             return;
         }
+        if self.is_taking_over {
+            self.take_over_more(snapshot, now);
+            return;
+        }
         // A worker that is behind by more than a round is too busy to ever catch up, and need not.
         self.swept += due.saturating_sub(lines_per_round);
         let worker = self.shared.worker;
@@ -193,6 +202,24 @@ impl<F: Frame> Director<F> {
             round = Round { generation: snapshot.generation, lines: 0, is_whole: true };
         }
         self.round = round;
+    }
+
+    /// Looks at some more of what a process before has left. The sweep begins when that is done.
+    #[cold]
+    fn take_over_more(&mut self, snapshot: &Snapshot, now: Now) {
+        if self.table.adopt_more() {
+            return;
+        }
+        let servers = snapshot.by_number().get(self.counted_servers..).unwrap_or_default();
+        servers.iter().take(COUNTED_MAX).for_each(|server| server.was_counted(self.shared.worker));
+        self.counted_servers += COUNTED_MAX;
+        if servers.len() > COUNTED_MAX {
+            return;
+        }
+        self.is_taking_over = false;
+        self.swept = now.millis * self.table.lines() as u64 / SWEEP_ROUND_MS;
+        self.round = Round { generation: snapshot.generation, lines: 0, is_whole: true };
+        self.shared.counters.generation.set(snapshot.generation);
     }
 
     /// Lets one virtual server's scheduler forget destinations, another one with each call: so many there are, so many

@@ -18,6 +18,7 @@ use crate::snapshot::vips::OWN;
 
 /// Which connections of the process before go on with a file, and which templates. Those whose virtual server, or whose address, it does
 /// not have end, as they do after a reload; and so does what can be no connection, whoever has written it.
+#[derive(Clone)]
 pub struct Judge {
     /// By number, for those whose virtual server the file has: many millions of records ask.
     servers: Vec<Option<Known>>,
@@ -52,11 +53,10 @@ impl Judge {
             servers[id.index()] = Some(Known { service: named.service, ties });
         }
         let addresses = vips(config);
-        let mut vips = vec![None; OWN.into()];
+        let end = numbers.vips.keys().map(|number| usize::from(number.0) + 1).max().unwrap_or(0);
+        let mut vips = vec![None; end];
         for (number, vip) in numbers.vips.iter().filter(|(_, vip)| addresses.contains(*vip)) {
-            if let Some(place) = vips.get_mut(usize::from(number.0)) {
-                *place = Some(*vip);
-            }
+            vips[usize::from(number.0)] = Some(*vip);
         }
         let has_ties = servers.iter().flatten().any(|known: &Known| known.ties.is_some());
         Self { servers, vips, has_ties }
@@ -112,7 +112,7 @@ impl Judge {
         self.servers.get(server.index())?.as_ref()
     }
 
-    fn goes_on(&self, record: Record) -> bool {
+    pub(super) fn goes_on(&self, record: Record) -> bool {
         let Some(known) = self.known(record.server()) else { return false };
         let vip = self.vips.get(usize::from(record.vip().0)).copied().flatten();
         match known.service {
@@ -148,12 +148,22 @@ pub struct Left {
     pub adopted: Adopted,
 }
 
-impl Left {
-    /// Takes it over as it is, from the book and the tables.
+/// The same, with nothing looked at but what the book says.
+pub struct Opened {
+    pub(super) book: Book,
+    pub(super) header: Header,
+    pub(super) clock: Clock,
+    pub(super) numbers: Numbers,
+    pub(super) judge: Judge,
+    pub(super) pieces: Pieces,
+}
+
+impl Opened {
+    /// From the book and the tables.
     ///
     /// # Errors
-    /// Why that can't be.
-    pub fn open(files: &mut [KeptMemory; 2], machine: &Machine, config: &Config) -> Result<Self, Refusal> {
+    /// Why it can't be taken over.
+    pub fn of(files: &mut [KeptMemory; 2], machine: &Machine, config: &Config) -> Result<Self, Refusal> {
         let [book, tables] = files;
         let (found, wanted) = (book.octets() as u64, (BOOK_LINES * size_of::<Line>()) as u64);
         let lines = book.cut(BOOK_LINES).ok_or(Refusal::Truncated { found, wanted })?;
@@ -163,9 +173,20 @@ impl Left {
         let pieces = lay_out(&header, |lines| tables.cut(lines)).ok_or(Refusal::OtherTables)?;
         let numbers = book.numbers();
         let judge = Judge::new(&numbers, config);
-        let capacity = usize::try_from(header.capacity).unwrap_or(usize::MAX);
-        let (tables, templates, adopted) = adopt(pieces, (capacity, header.hash_key()), &judge);
-        Ok(Self { book, header, clock, numbers, judge, tables, templates, adopted })
+        Ok(Self { book, header, clock, numbers, judge, pieces })
+    }
+
+    /// How large the tables are.
+    pub fn header(&self) -> Header {
+        self.header
+    }
+
+    /// Looks at all of it.
+    pub fn at_once(self) -> Left {
+        let Self { book, header, clock, numbers, judge, pieces } = self;
+        let sizes = (header.table_capacity(), header.hash_key());
+        let (tables, templates, adopted) = adopt(pieces, sizes, &judge);
+        Left { book, header, clock, numbers, judge, tables, templates, adopted }
     }
 }
 

@@ -25,6 +25,8 @@ const FIRST_SERVICE: usize = FIRST_SERVER + SERVERS;
 /// line of states.
 const END: (usize, usize) = (2, 1);
 const SERVICES_END: (usize, usize) = (2, 2);
+/// The same of addresses; 0: it was not written. They could be as many as there are numbers, and few are.
+const VIPS_END: (usize, usize) = (2, 3);
 /// Lines of the whole book. Pages of it that no number needs take no memory.
 pub const BOOK_LINES: usize = FIRST_SERVICE + SERVICES;
 
@@ -79,7 +81,12 @@ impl Book {
         let header = Header::read(&lines, machine)?;
         let clock = Clock::read(&lines)?;
         let next = clock.go_on(machine)?;
-        Ok((Self { lines, generation: 0, epochs_since: 0, vips_end: VIPS }, header, next))
+        let book = Self { lines, generation: 0, epochs_since: 0, vips_end: VIPS };
+        let vips_end = match book.end(VIPS_END, VIPS) {
+            0 => VIPS,
+            end => end,
+        };
+        Ok((Self { vips_end, ..book }, header, next))
     }
 
     /// This process counts time as told from now on.
@@ -111,7 +118,7 @@ impl Book {
 
     /// What it says. An entry that is not whole says nothing: no record can name it.
     pub fn numbers(&self) -> Numbers {
-        let vips = self.lines[header::LINES..][..VIPS].iter().enumerate();
+        let vips = self.lines[header::LINES..][..self.vips_end].iter().enumerate();
         let vips = vips.filter(|(_, line)| line.0[0].load(Relaxed) != 0).filter_map(|(number, line)| {
             let words = load_sealed(line).filter(|words| words[0] == number as u64 + 1)?;
             Some((VipId(number as u16), address([words[1], words[2]], words[3])?))
@@ -131,11 +138,13 @@ impl Book {
 
     /// Writes down what the numbers of a snapshot mean that will be put in force.
     pub fn note(&mut self, snapshot: &Snapshot) {
+        let end = snapshot.vips.own().map(|(number, _)| usize::from(number.0) + 1).max().unwrap_or(0);
+        self.vips_end = self.vips_end.max(end);
+        self.note_end(VIPS_END, self.vips_end as u64);
         for (number, vip) in snapshot.vips.own() {
             let (words, family) = words(snapshot.ip(vip));
             let wanted = [u64::from(number.0) + 1, words[0], words[1], family, 0, 0, 0];
             self.write(header::LINES + usize::from(number.0), wanted);
-            self.vips_end = self.vips_end.max(usize::from(number.0) + 1);
         }
         let now = (snapshot.numbers_generation, snapshot.epochs_since);
         if (self.generation, self.epochs_since) == now {

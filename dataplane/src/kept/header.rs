@@ -101,6 +101,11 @@ impl Header {
         self.template_lines.iter().fold(tables.saturating_add(1), |sum, lines| sum.saturating_add(*lines))
     }
 
+    /// Connections that each table can hold.
+    pub(super) fn table_capacity(&self) -> usize {
+        usize::try_from(self.capacity).unwrap_or(usize::MAX)
+    }
+
     /// The secret of the hash.
     pub fn hash_key(&self) -> HashKey {
         HashKey::new(self.key)

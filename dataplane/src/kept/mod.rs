@@ -18,12 +18,14 @@
 mod adopt;
 mod book;
 mod header;
+mod succession;
 #[cfg(test)]
 mod tests;
 
-pub use adopt::{Adopted, Census, Judge, Left, Pieces, lay_out};
+pub use adopt::{Adopted, Census, Judge, Left, Opened, Pieces, lay_out};
 pub use book::{BOOK_LINES, Book, Numbers};
 pub use header::{Clock, Distribution, Header, Machine, Refusal};
+pub use succession::Succession;
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 

@@ -151,6 +151,12 @@ impl Server {
         }
     }
 
+    /// Does what is to be done when a worker has counted in others' connections, without a word about each.
+    pub(crate) fn was_counted(&self, worker: usize) {
+        self.recount();
+        self.note(worker);
+    }
+
     /// Counts a connection out and clears the overload flag when the thresholds say so.
     pub fn unbind(&self, worker: usize, protocol: Protocol, state: State) {
         self.tallies[worker].gauge(protocol, state).take_one();
@@ -307,6 +313,16 @@ impl Tally {
     pub(crate) fn count_in(&self, protocol: Protocol, state: State) {
         self.connections.add(1);
         self.gauge(protocol, state).add_one();
+    }
+
+    /// Counts in a connection that a process before has made.
+    pub(crate) fn take_over(&self, protocol: Protocol, state: State) {
+        self.gauge(protocol, state).add_one();
+    }
+
+    /// Counts it out again.
+    pub(crate) fn give_up(&self, protocol: Protocol, state: State) {
+        self.gauge(protocol, state).take_one();
     }
 
     fn gauge(&self, protocol: Protocol, state: State) -> &Gauge {

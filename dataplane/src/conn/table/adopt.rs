@@ -35,8 +35,8 @@ impl Table {
     ) -> (Self, Left) {
         let clients = Clients::adopt(client_lines, key);
         let mut table = Self { clients, ..Self::new(lines, capacity, key) };
-        table.len = table.iter().count();
-        let found = table.len;
+        let found = table.iter().count();
+        table.len.set(found);
         let rebuilt = !(0..table.lines()).all(|line| table.is_whole(line));
         if rebuilt {
             table.rebuild();
@@ -56,7 +56,7 @@ impl Table {
         }
         table.sweep_line = 0;
         table.has_slipped = false;
-        let left = Left { found, kept: table.len, rebuilt };
+        let left = Left { found, kept: table.len(), rebuilt };
         (table, left)
     }
 
@@ -109,11 +109,11 @@ impl Table {
             // Values first, as ever.
             line.0.iter().rev().for_each(|word| word.store(0, Relaxed));
         }
-        self.len = 0;
+        self.len.set(0);
         for record in records {
             let (hash, key) = (self.hash(record.hash_input()), record.lookup_key());
-            if self.len < self.capacity && self.find(hash, key).is_none() {
-                self.len += usize::from(self.shared.insert(hash, record).is_some());
+            if self.len() < self.capacity && self.find(hash, key).is_none() {
+                self.len.set(self.len() + usize::from(self.shared.insert(hash, record).is_some()));
             }
         }
     }

@@ -60,6 +60,11 @@ impl Homes {
     pub(super) fn home(&self, hash: u64) -> usize {
         ((u128::from(hash) * u128::from(self.lines)) >> 64) as usize
     }
+
+    /// With as good as every hash behind the end of every table.
+    pub(super) fn nowhere(self) -> Self {
+        Self { lines: u64::MAX, ..self }
+    }
 }
 
 /// See the module. On lines of its own, since `moves` is written and another worker's table may lie beside it.
@@ -224,6 +229,24 @@ impl Lines {
     #[inline]
     pub(super) fn update(&self, slot: Slot, record: Record) {
         self.lines[slot.line].0[SLOTS + slot.slot].store(record.value, Release);
+    }
+
+    /// Puts a record where another one was.
+    pub(super) fn exchange(&self, slot: Slot, record: Record) {
+        self.begin_moves();
+        self.replace(slot, record);
+        self.end_moves();
+    }
+
+    /// Has the records of a line in its first slots.
+    pub(super) fn close_gaps(&self, line: usize) {
+        self.begin_moves();
+        let taken = (0..SLOTS).filter(|&slot| self.value(line, slot) != 0);
+        for (free, slot) in taken.enumerate().filter(|(free, slot)| free != slot) {
+            self.replace(Slot { line, slot: free }, self.read(line, slot));
+            self.clear(line, slot);
+        }
+        self.end_moves();
     }
 
     /// Removes a record. `moved` is told from which line to which one each record moves that had spilled over.

@@ -2,6 +2,7 @@
 //! compiled with the memory of `loom`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use weir_config::model::Protocol;
 
@@ -29,7 +30,7 @@ mod sync {
     pub(super) fn prefetch_at(_: &Memory, _: usize) {}
 }
 
-use lines::{Glance, Lines, SLOTS};
+use lines::{Glance, Lines, SLOTS, Slot};
 
 /// All keys belong to the first of two lines.
 fn lines() -> Arc<Lines> {
@@ -210,5 +211,30 @@ fn a_search_that_waits_for_a_move_ends() {
             let found = lines.find_from_outside(0, |candidate| candidate == key, |_| true);
             assert!(found.is_none_or(|found| found == record(1, 1)));
         },
+    );
+}
+
+#[test]
+fn a_record_is_seen_as_it_is_while_one_beside_it_is_set_to_nobody_and_taken_out() {
+    in_all_orders(
+        &[record(1, 1), record(2, 2)],
+        |lines| {
+            let first = Slot { line: 0, slot: 0 };
+            lines.exchange(first, Record::NOBODY);
+            lines.remove(first, |_, _| ());
+        },
+        |lines| assert_seen(lines, &[record(2, 2)]),
+    );
+}
+
+#[test]
+fn a_record_behind_a_gap_is_seen_as_it_is_while_that_is_closed() {
+    in_all_orders(
+        &[record(1, 1), record(2, 2)],
+        |lines| {
+            lines.lines[0].0[SLOTS].store(0, Relaxed);
+            lines.close_gaps(0);
+        },
+        |lines| assert_seen(lines, &[record(2, 2)]),
     );
 }

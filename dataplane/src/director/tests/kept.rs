@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use dpdk::{KeptMemory, Pages};
 
 use super::*;
-use crate::kept::{BOOK_LINES, Book, Census, Clock, Header, Left, Machine, Refusal, lay_out};
+use crate::kept::{
+    BOOK_LINES, Book, Census, Clock, Header, Left, Machine, Opened, Refusal, Succession, lay_out,
+};
 use crate::snapshot::registry::Standing;
 
 /// What changes from one process to the next.
@@ -50,6 +52,7 @@ struct Memory {
     templates: Templates,
     book: Book,
     files: [KeptMemory; 2],
+    succession: Option<Arc<Succession>>,
 }
 
 fn fresh(shape: Shape) -> Memory {
@@ -79,13 +82,25 @@ fn fresh(shape: Shape) -> Memory {
         templates: Templates::new(v4, v6, HashKey::new(KEY)),
         book,
         files,
+        succession: None,
     }
 }
 
 /// What was left, as it is.
-fn opened(config: &Config, files: [OwnedFd; 2]) -> Result<(Left, [KeptMemory; 2]), Refusal> {
+fn opened(config: &Config, files: [OwnedFd; 2]) -> Result<(Opened, [KeptMemory; 2]), Refusal> {
     let mut files = files.map(|file| KeptMemory::adopt(file).expect("kept memory"));
-    Ok((Left::open(&mut files, &machine(), config)?, files))
+    Ok((Opened::of(&mut files, &machine(), config)?, files))
+}
+
+/// What was left, to be looked at while packets flow if that can be.
+fn by_and_by(config: &Config, (opened, files): (Opened, [KeptMemory; 2])) -> (Memory, Standing) {
+    let (left, succession) = opened.by_and_by(config);
+    let Left { book, numbers, tables, templates, .. } = left;
+    let standing = match succession {
+        Some(_) => Standing::expected(&numbers, tables.len()),
+        None => Standing::of(&tables, &templates, &numbers),
+    };
+    (Memory { tables, templates, book, files, succession }, standing)
 }
 
 impl Process {
@@ -93,20 +108,31 @@ impl Process {
     fn start(config: &Config, shape: Shape, files: Option<[OwnedFd; 2]>, now: Now) -> Self {
         let (memory, standing) = match files {
             None => (fresh(shape), Standing::default()),
-            Some(files) => Self::take_over(config, shape, files),
+            Some(files) => {
+                // The first one to try ends in the middle of taking over, or before it forwards anything.
+                let again = files.each_ref().map(|file| file.try_clone().expect("a descriptor"));
+                let (memory, standing) = Self::take_over(config, shape, again);
+                if memory.succession.is_some() {
+                    drop(Self::of(config, (memory, &standing), shape, now));
+                }
+                Self::take_over(config, shape, files)
+            }
         };
         Self::of(config, (memory, &standing), shape, now)
     }
 
     /// With this memory.
     fn of(config: &Config, (memory, standing): (Memory, &Standing), shape: Shape, now: Now) -> Self {
-        let Memory { tables, templates, book, files } = memory;
+        let Memory { tables, templates, book, files, succession } = memory;
         let mut registry = Registry::new(shape.workers, Options::default());
         registry.resume(config, standing);
         let snapshot = registry.snapshot(config, &[OWN], Progress::default()).expect("a valid configuration");
         let mut book = book;
         book.note(&snapshot);
         book.complete();
+        if let Some(succession) = &succession {
+            succession.begin(&snapshot);
+        }
         let views: Arc<[View]> = tables.iter().map(Table::view).collect();
         let templates = Arc::new(templates);
         let mut shared = Shared::new(shape.workers, 1);
@@ -117,7 +143,7 @@ impl Process {
             .zip(tables)
             .map(|(shared, table)| Director::new(shared, table, views.clone(), templates.clone()));
         let directors = directors.collect();
-        let mut lab = Lab {
+        let lab = Lab {
             registry,
             snapshot,
             masters: HashSet::new(),
@@ -126,33 +152,56 @@ impl Process {
             now,
             wire: HeapWire::default(),
         };
-        lab.assert_counts_equal_a_recount();
-        lab.pass_millis(1);
-        Self { lab, book, files, shape }
+        let mut process = Self { lab: lab.and_pass(), book, files, shape };
+        process.assert_counts();
+        process
+    }
+
+    fn is_taking_over(&self) -> bool {
+        self.lab.directors.iter().any(|director| director.is_taking_over)
+    }
+
+    /// Counts are right when all is taken over.
+    fn assert_counts(&mut self) {
+        if !self.is_taking_over() {
+            self.lab.assert_counts_equal_a_recount();
+        }
+    }
+
+    /// Goes on until all is taken over.
+    fn take_over_all(&mut self) {
+        for _ in 0..5_000 {
+            if !self.is_taking_over() {
+                return self.lab.assert_counts_equal_a_recount();
+            }
+            self.lab.pass_millis(1);
+        }
+        panic!("it does not end");
     }
 
     fn take_over(config: &Config, shape: Shape, files: [OwnedFd; 2]) -> (Memory, Standing) {
+        let (opened_files, files) = opened(config, files).expect("a whole memory");
+        let lines = [Templates::lines_for(shape.templates), Templates::lines_for_ipv6(shape.templates)];
+        let header = opened_files.header();
+        let fits = (header.workers, header.capacity) == (shape.workers as u64, shape.capacity as u64)
+            && header.template_lines == lines.map(|lines| lines as u64);
+        if fits {
+            return by_and_by(config, (opened_files, files));
+        }
         // The first one to try ends before it forwards anything.
-        let again = files.each_ref().map(|file| file.try_clone().expect("a descriptor"));
-        let first = opened(config, again).expect("a whole memory").0.adopted;
-        let (left, files) = opened(config, files).expect("a whole memory");
-        let Left { book, header, numbers, judge, tables, templates, adopted, .. } = left;
+        let first = opened_files.at_once().adopted;
+        let again = files.each_ref().map(|file| file.as_fd().try_clone_to_owned().expect("a descriptor"));
+        let (left, files) =
+            opened(config, again).map(|(it, files)| (it.at_once(), files)).expect("a whole memory");
+        let Left { book, numbers, judge, tables, templates, adopted, .. } = left;
         assert_eq!((first.rebuilt, adopted.rebuilt), (0, 0), "nobody was interrupted");
         assert_eq!((adopted.found, adopted.kept), (first.kept, first.kept));
         assert_eq!(adopted.templates, first.templates);
-        let lines = [Templates::lines_for(shape.templates), Templates::lines_for_ipv6(shape.templates)];
-        let fits = (header.workers, header.capacity) == (shape.workers as u64, shape.capacity as u64)
-            && header.template_lines == lines.map(|lines| lines as u64);
-        let memory = if fits {
-            Memory { tables, templates, book, files }
-        } else {
-            let census = Census::of(&tables, &templates);
-            drop((tables, templates, book, files));
-            let mut memory = fresh(shape);
-            assert_eq!(census.put_into(&mut memory.tables, &memory.templates, &judge), adopted.kept);
-            assert_eq!(memory.templates.total(), adopted.templates);
-            memory
-        };
+        let census = Census::of(&tables, &templates);
+        drop((tables, templates, book, files));
+        let mut memory = fresh(shape);
+        assert_eq!(census.put_into(&mut memory.tables, &memory.templates, &judge), adopted.kept);
+        assert_eq!(memory.templates.total(), adopted.templates);
         let standing = Standing::of(&memory.tables, &memory.templates, &numbers);
         (memory, standing)
     }
@@ -165,6 +214,7 @@ impl Process {
     }
 
     fn reload(&mut self, config: &Config) {
+        self.assert_counts();
         let templates = self.lab.directors[0].templates.clone();
         let counters = self.lab.counters.iter().map(|counters| &**counters);
         let progress = Progress::of(counters, Some(&templates));
@@ -177,6 +227,13 @@ impl Process {
     fn server_of(&mut self, port: u16, segment: u8) -> Option<u8> {
         let sent = self.lab.send_to(usize::from(port) % self.shape.workers, from_client(port, segment));
         sent.iter().find(|frame| frame[..6] != CLIENT_MAC.0).map(|frame| frame[5])
+    }
+}
+
+impl Lab {
+    fn and_pass(mut self) -> Self {
+        self.pass_millis(1);
+        self
     }
 }
 
@@ -223,7 +280,7 @@ fn play(steps: &[(u8, u8)]) {
                 process = Process::start(&config, shape, Some(files), now);
             }
         }
-        process.lab.assert_counts_equal_a_recount();
+        process.assert_counts();
         for (port, (server, began)) in &model {
             // With another method it has another port, too, and so it is another real server.
             let is_there = servers.contains(server) && *began == method;
@@ -235,6 +292,8 @@ fn play(steps: &[(u8, u8)]) {
             );
         }
     }
+    process.take_over_all();
+    assert_eq!(process.lab.directors.iter().map(|it| it.table.len()).sum::<usize>(), model.len());
 }
 
 #[test]
@@ -249,5 +308,50 @@ fn connections_are_where_they_were_after_every_kind_of_end() {
         let steps: Vec<(u8, u8)> =
             open(40).chain([end, (4, 200), end, (6 | 0x10, 2), (5, 1), (6, 0)]).collect();
         play(&steps);
+    }
+}
+
+#[test]
+fn packets_are_forwarded_right_while_connections_are_taken_over() {
+    for method in [0, 0x80] {
+        let shape = Shape { workers: 1, capacity: 4_096, templates: 64 };
+        let (config, ..) = file(method, shape.capacity);
+        let mut process = Process::start(&config, shape, None, Now::default());
+        let ports = 1_000..3_000;
+        let open = |process: &mut Process, port| {
+            let server = process.server_of(port, SYN).expect("somebody serves");
+            assert_eq!(process.server_of(port, ACK), Some(server));
+            server
+        };
+        let served: Vec<u8> = ports.clone().map(|port| open(&mut process, port)).collect();
+        for round in 0..3 {
+            let (files, now) = process.end();
+            process = Process::start(&config, shape, Some(files), now);
+            assert!(process.is_taking_over());
+            assert!(process.lab.directors[0].table.len() < served.len());
+            // Those that it has not come to.
+            for (port, server) in ports.clone().zip(&served).filter(|(port, _)| port % 3 == round) {
+                assert_eq!(process.server_of(port, ACK), Some(*server), "port {port} in round {round}");
+            }
+            assert!(process.is_taking_over());
+            // One comes in place of another one, whose number stays with its connections.
+            let (another, servers, _) = file(method | 1, shape.capacity);
+            assert!(!servers.contains(&11));
+            process.reload(&another);
+            let new = 10_000 + round * 200;
+            let to: Vec<u8> = (new..new + 100).map(|port| open(&mut process, port)).collect();
+            assert!(to.iter().all(|server| servers.contains(server)));
+            process.reload(&config);
+            assert!(process.is_taking_over());
+            process.take_over_all();
+            for (port, server) in ports.clone().zip(&served).chain((new..).zip(&to)) {
+                assert_eq!(process.server_of(port, ACK), Some(*server), "port {port} after round {round}");
+            }
+            process.lab.assert_counts_equal_a_recount();
+            let total = process.lab.directors[0].table.len();
+            assert_eq!(total, served.len() + 100 * (usize::from(round) + 1));
+        }
+        process.lab.sweep();
+        process.lab.assert_counts_equal_a_recount();
     }
 }

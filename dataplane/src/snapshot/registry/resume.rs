@@ -133,7 +133,8 @@ impl Registry {
         }
         let former = |number: &&Resumed| Former {
             server: Server { current: first.id, ..make(number, first.id, live.clone()) },
-            since: 0,
+            // Some connection may have it until the workers have looked at all of them.
+            since: 1,
         };
         Some(ServerEntry {
             name: first.id,
