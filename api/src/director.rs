@@ -67,10 +67,19 @@ pub struct Kept<'a> {
     pub found: u64,
     /// Those that went on.
     pub adopted: u64,
+    /// Whether some are still to be looked at: both numbers grow.
+    #[serde(default)]
+    pub goes_on: bool,
     /// How: `in place`, or `anew`, into tables of another size; null: there were no tables, or they were refused.
     pub how: Option<Text<'a>>,
-    /// How long that took.
+    /// How long that took before the first packet.
     pub seconds: f64,
+    /// Host interfaces that are kept for the next process.
+    #[serde(default)]
+    pub host_interfaces: u64,
+    /// Of those, the ones of the process before.
+    #[serde(default)]
+    pub host_interfaces_adopted: u64,
     /// Why tables were refused; null: they were not.
     pub refused: Option<Text<'a>>,
 }

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import pathlib
 import signal
@@ -147,7 +148,9 @@ class KeptHost(unittest.TestCase):
         weir.start()
         self.assertPings()
         self.assertAllAnswer(steady.again())
-        self.assertIn("host interface goes on", test_kept.said_of(weir, "host interface"))
+        self.assertIn("adopted=1", test_kept.said_of(weir, "host interfaces are kept by weir-keeper"))
+        kept = json.loads(weir.http("/api/v1/status").stdout)["kept"]
+        self.assertEqual((kept["host_interfaces"], kept["host_interfaces_adopted"]), (1, 1))
         self.assertEqual((index("weir0"), routes()), facts)
 
     def test_the_file_says_which_go_on_and_with_what(self):
@@ -192,16 +195,58 @@ class KeptHost(unittest.TestCase):
                 self.assertPings()
             weir.file.write_text(text.replace("weir0", "weir9"))
             weir.stop(signal.SIGKILL)
-            over = threading.Event()
-            listener = threading.Thread(target=self.listen_until, args=(store, over))
-            listener.start()
-            try:
-                store.launch(weir)
-            finally:
-                over.set()
-                listener.join()
+            self.launch(store, weir)
             lab.wait_for("the end of weir0", lambda: not test_host.exists("weir0"), 3)
             self.assertPings()
+
+    def test_a_changed_file_changes_who_keeps_it(self):
+        with lab.systemd() as (door, environment), test_kept.keeper() as (place, _), test_kept.Store(door) as store:
+            text = hosting(place)
+            others = "\n".join(line for line in text.splitlines() if not line.startswith("keeper = ")) + "\n"
+            with lab.Weir(others, environment=environment) as weir:
+                store.listen()
+                numbers = [index("weir0")]
+                # systemd lets go of it, and the keeper has the one that is made then.
+                weir.stop(signal.SIGKILL)
+                weir.file.write_text(text)
+                self.launch(store, weir)
+                store.listen()
+                self.assertEqual(list(store.files), [])
+                numbers.append(index("weir0"))
+                self.assertPings()
+                weir.stop(signal.SIGKILL)
+                self.assertEqual(index("weir0"), numbers[-1])
+                # Nobody is to keep it.
+                weir.file.write_text(text.replace("keep = true", "keep = false"))
+                weir.start()
+                numbers.append(index("weir0"))
+                self.assertPings()
+                weir.stop(signal.SIGKILL)
+                lab.wait_for("the end of weir0", lambda: not test_host.exists("weir0"), 3)
+                # And the keeper is again.
+                weir.file.write_text(text)
+                weir.start()
+                numbers.append(index("weir0"))
+                self.assertEqual(len(set(numbers)), 4)
+                # Another keeper can't have it while that one has.
+                weir.stop(signal.SIGKILL)
+                with test_kept.keeper() as (other, _):
+                    weir.file.write_text(hosting(other))
+                    weir.launch()
+                    weir.may_end_with = {1}
+                    self.assertEqual(weir.process.wait(lab.START_SECONDS), 1)
+                    self.assertRegex(weir.said(), "weir0.* is taken: .*weir-keeper")
+
+    def launch(self, store, weir):
+        """weir starts, and systemd takes in what it is told meanwhile."""
+        over = threading.Event()
+        listener = threading.Thread(target=self.listen_until, args=(store, over))
+        listener.start()
+        try:
+            store.launch(weir)
+        finally:
+            over.set()
+            listener.join()
 
     def listen_until(self, store, over):
         """systemd takes in what it is told while weir starts."""

@@ -45,13 +45,17 @@ pub(super) fn status(metrics: &Metrics, not_ready: Vec<String>) -> Result<Vec<u8
 
 fn kept(outcome: &Outcome) -> Kept<'_> {
     let [found, adopted] = outcome.figures();
+    let [host_interfaces, host_interfaces_adopted] = outcome.taps.figures();
     Kept {
         by: outcome.by.into(),
         is_away: !outcome.is_kept.load(Relaxed),
         found,
         adopted,
+        goes_on: !outcome.is_whole(),
         how: outcome.how.map(Into::into),
         seconds: outcome.seconds,
+        host_interfaces,
+        host_interfaces_adopted,
         refused: outcome.refused.as_deref().map(Into::into),
     }
 }

@@ -175,6 +175,11 @@ impl TapShelf {
         held.tell(&self.keeper)
     }
 
+    /// How many it is to have.
+    pub(super) fn len(&self) -> usize {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).files.len()
+    }
+
     /// Tells it what it does not know: all if it has begun anew.
     pub(super) fn look(&self, has_begun_anew: bool) -> io::Result<()> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

@@ -30,7 +30,7 @@ use weir_dataplane::snapshot::registry::Standing;
 
 use crate::random::random_u64;
 use holder::Holder;
-pub(crate) use taps::Taps;
+pub(crate) use taps::{TapCounts, Taps};
 use watch::Watched;
 
 /// What the process before has left, and who had it.
@@ -40,6 +40,7 @@ pub(crate) struct Offer {
     left: Option<[OwnedFd; 2]>,
     /// Why they are not taken over, whatever they are.
     distrust: Option<&'static str>,
+    taps: Arc<TapCounts>,
 }
 
 /// How large tables are to be.
@@ -110,6 +111,8 @@ pub(crate) struct Outcome {
     pub(crate) refused: Option<String>,
     /// Whether somebody keeps those of this process now.
     pub(crate) is_kept: Arc<AtomicBool>,
+    /// Host interfaces.
+    pub(crate) taps: Arc<TapCounts>,
 }
 
 /// The memory of the tables, as it is kept.
@@ -144,6 +147,11 @@ impl Outcome {
             None => self.told.clone(),
         };
         [found as u64, kept as u64]
+    }
+
+    /// Whether all were looked at.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.succession.as_ref().is_none_or(|succession| succession.adopted().1)
     }
 
     /// Says when all were looked at, once.
@@ -192,7 +200,7 @@ impl Offer {
         let names: Vec<&str> =
             config.ports.iter().filter_map(|port| port.host_interface.as_deref()).collect();
         let taps = Taps::new(holder.clone(), taps, (&names, has_given_up));
-        (Self { holder, left, distrust }, taps)
+        (Self { holder, left, distrust, taps: taps.counts() }, taps)
     }
 
     /// What devices' keys were drawn from, so that flows come to the workers that have their connections; else something new.
@@ -216,7 +224,7 @@ impl Offer {
     ) -> Result<Option<Made>> {
         let Some(holder) = self.holder else { return Ok(None) };
         let (machine, begun) = (machine()?, Instant::now());
-        let mut outcome = Outcome { by: holder.name(), ..Outcome::default() };
+        let mut outcome = Outcome { by: holder.name(), taps: self.taps, ..Outcome::default() };
         let former = self.left.map(|files| match self.distrust {
             Some(reason) => Err(Obstacle::Distrusted(reason)),
             // A fault there would come again at each start.

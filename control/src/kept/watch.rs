@@ -54,7 +54,11 @@ impl Watched {
         match self.ensure() {
             Ok(was_there) => {
                 if !was_there || !self.is_kept.load(Relaxed) {
-                    info!("weir-keeper is there again, and keeps the connections");
+                    let interfaces = self.taps.len();
+                    info!(
+                        interfaces,
+                        "weir-keeper is there again, and keeps the connections and host interfaces"
+                    );
                 }
                 self.is_kept.store(true, Relaxed);
                 Some(LOOK)

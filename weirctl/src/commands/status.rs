@@ -56,19 +56,27 @@ pub(super) fn text(it: &Status<'static>, screen: &Screen) -> Result<String, Prob
 
 /// Who keeps connections, and what became of those of the process before.
 fn kept(kept: &Kept<'_>, screen: &Screen) -> String {
-    let Kept { by, is_away, found, adopted, how, seconds, refused } = kept;
+    let Kept { by, is_away, found, adopted, goes_on, how, seconds, refused, .. } = kept;
     let by = match is_away {
         true => screen.paint(&format!("{by}, which is away"), Tone::Bad),
         false => by.to_string(),
     };
-    match (how, refused) {
+    let connections = match (how, refused) {
         (_, Some(refused)) => {
             screen.paint(&format!("by {by}; at the start none went on: {refused}"), Tone::Bad)
         }
         (Some(how), None) => {
-            format!("by {by}; {adopted} of {found} went on at the start ({how}, {:.1} ms)", seconds * 1e3)
+            let so_far = if *goes_on { ", and more are looked at" } else { "" };
+            format!(
+                "by {by}; {adopted} of {found} went on at the start ({how}, {:.1} ms){so_far}",
+                seconds * 1e3
+            )
         }
         (None, None) => format!("by {by}"),
+    };
+    match (kept.host_interfaces, kept.host_interfaces_adopted) {
+        (0, _) => connections,
+        (count, adopted) => format!("{connections}; {count} host interfaces, {adopted} of the weir before"),
     }
 }
 
@@ -143,8 +151,11 @@ mod tests {
             is_away: false,
             found,
             adopted: found,
+            goes_on: false,
             how: how.map(Into::into),
             seconds: 0.0125,
+            host_interfaces: 0,
+            host_interfaces_adopted: 0,
             refused: refused.map(Into::into),
         };
         for (said, expected) in [
@@ -155,6 +166,14 @@ mod tests {
             ),
             (kept(0, None, Some("it is damaged")), "by systemd; at the start none went on: it is damaged\n"),
             (Kept { is_away: true, ..kept(0, None, None) }, "by systemd, which is away\n"),
+            (
+                Kept { goes_on: true, ..kept(7, Some("in place"), None) },
+                "(in place, 12.5 ms), and more are looked at\n",
+            ),
+            (
+                Kept { host_interfaces: 2, host_interfaces_adopted: 1, ..kept(0, None, None) },
+                "by systemd; 2 host interfaces, 1 of the weir before\n",
+            ),
         ] {
             status.kept = Some(said);
             let told = text(&status, &Screen::plain(None)).unwrap();
