@@ -123,7 +123,8 @@ pub(crate) fn prepare(
     let template_lines =
         [Templates::lines_for(templates), Templates::lines_for_ipv6(config.ipv6_templates())];
     let sizes = Sizes { workers: count, capacity, table_lines, client_lines, template_lines, pages };
-    let made = match offer.tables(sizes, &config, ports.distribution()).with_context(shortage)? {
+    let spread = (ports.distribution(), &ports.steering(&config));
+    let made = match offer.tables(sizes, &config, spread).with_context(shortage)? {
         Some(made) => made,
         None => own_tables(eal, (&lcores.of_workers[..count], ports.first_socket()), sizes)
             .with_context(shortage)?,

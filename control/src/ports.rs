@@ -14,7 +14,7 @@ use weir_dataplane::worker::Sleep;
 
 use crate::memory::{self, DESCRIPTORS, Need, POOL_CACHE, Shortage, Supply, WorkerPlace, mbufs_needed};
 use crate::random::follow;
-use crate::spread::{self, PortSpread, Spread};
+use crate::spread::{self, PortSpread, Spread, Steering};
 
 /// All ports, running.
 pub(crate) struct Ports {
@@ -162,6 +162,11 @@ impl Ports {
     pub(crate) fn distribution(&self) -> Distribution {
         let states = self.started.iter().map(|port| port.rss());
         Distribution { seed: self.seed, print: spread::print(self.queues.len(), states) }
+    }
+
+    /// Which worker will get whose packets.
+    pub(crate) fn steering(&self, config: &Config) -> Steering {
+        Steering::new(config, self.queues.len(), self.started.iter().map(|port| port.rss()))
     }
 
     /// The pool of a NUMA node.

@@ -29,6 +29,7 @@ use weir_dataplane::snapshot::Snapshot;
 use weir_dataplane::snapshot::registry::Standing;
 
 use crate::random::random_u64;
+use crate::spread::Steering;
 use holder::Holder;
 pub(crate) use taps::{TapCounts, Taps};
 use watch::Watched;
@@ -220,7 +221,7 @@ impl Offer {
         self,
         sizes: Sizes,
         config: &Config,
-        distribution: Distribution,
+        (distribution, steering): (Distribution, &Steering),
     ) -> Result<Option<Made>> {
         let Some(holder) = self.holder else { return Ok(None) };
         let (machine, begun) = (machine()?, Instant::now());
@@ -253,7 +254,7 @@ impl Offer {
             }
             Some(former) => {
                 outcome.how = Some("anew");
-                former.put_anew(sizes, holder, &machine)?
+                former.put_anew(sizes, holder, &machine, steering)?
             }
             None => fresh(sizes, holder, &machine)?,
         };
@@ -322,14 +323,14 @@ impl Former {
     }
 
     /// Puts its connections into tables of other sizes.
-    fn put_anew(self, sizes: Sizes, holder: Holder, machine: &Machine) -> Result<Made> {
+    fn put_anew(self, sizes: Sizes, holder: Holder, machine: &Machine, steering: &Steering) -> Result<Made> {
         let Left { book, header, clock, numbers, judge, tables, templates, .. } = self.left;
         let census = Census::of(&tables, &templates);
         // Huge pages are not there twice.
         holder.forget();
         drop((tables, templates, book, self.files));
         let Fresh { mut tables, templates, book, files } = Fresh::new(sizes, header.key, &clock, machine)?;
-        census.put_into(&mut tables, &templates, &judge);
+        census.put_into(&mut tables, &templates, &judge, |asked| steering.worker(asked));
         Ok(Made {
             standing: Standing::of(&tables, &templates, &numbers),
             succession: None,

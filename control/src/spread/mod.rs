@@ -6,6 +6,7 @@
 //! is in [`key`]; which port receives what is taken from the routes of the file.
 
 mod key;
+mod steering;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,8 @@ use dpdk::port::{DeviceInfo, RssConfig, RssState};
 use siphasher::sip::SipHasher24;
 use weir_config::model::{Config, Family, Forwarding, Port, RealServer, VirtualServer};
 use weir_dataplane::snapshot::routes::Routes;
+
+pub(crate) use self::steering::Steering;
 
 use self::key::{INDEX_BITS_MAX, KEY_LEN, Keys, Pair, Role, Traffic};
 

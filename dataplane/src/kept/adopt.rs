@@ -1,11 +1,11 @@
 //! From what was kept to tables that workers use.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use dpdk::KeptMemory;
 use dpdk::memory::{Line, Slab};
 use hashbrown::{HashMap, HashSet};
-use weir_config::model::{Config, Family, Identity};
+use weir_config::model::{Config, Family, Identity, Protocol};
 
 use super::book::{BOOK_LINES, Book, Numbers};
 use super::header::{Clock, Header, Machine, Refusal};
@@ -100,6 +100,17 @@ impl Judge {
                 Identity::Mark { family, .. } => family,
             };
             its == owner && family == Family::of(address) && begins_network(address, ties.netmask)
+        })
+    }
+
+    /// What packets of this connection look like, if its address has a number of its own. Of IPv6 `client` is its client's address.
+    fn asked(&self, record: Record, client: Option<Ipv6Addr>) -> Option<Asked> {
+        let vip = self.vips.get(usize::from(record.vip().0)).copied().flatten()?;
+        let client = client.map_or_else(|| record.client().into(), IpAddr::V6);
+        Some(Asked {
+            client: SocketAddr::new(client, record.client_port()),
+            server: SocketAddr::new(vip, record.port()),
+            protocol: record.protocol(),
         })
     }
 
@@ -242,6 +253,17 @@ fn adopt(
     (tables, templates, adopted)
 }
 
+/// A connection as its client's packets name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Who asks.
+    pub client: SocketAddr,
+    /// Whom.
+    pub server: SocketAddr,
+    /// And how.
+    pub protocol: Protocol,
+}
+
 /// Connections outside of any table, by worker, on their way into others, and templates.
 pub struct Census {
     records: Vec<Vec<(Record, Option<Ipv6Addr>)>>,
@@ -261,16 +283,28 @@ impl Census {
         Self { records: tables.iter().map(of).collect(), templates: templates.loose() }
     }
 
-    /// Puts them into other tables: with as many workers each into its own one's. Returns how many found room.
-    pub fn put_into(self, tables: &mut [Table], templates: &Templates, judge: &Judge) -> usize {
+    /// Puts them into other tables: with as many workers each into its own one's; else into that of the worker that will get its packets if
+    /// there is room, and in turn where `worker_of` does not know. Returns how many found room.
+    pub fn put_into(
+        self,
+        tables: &mut [Table],
+        templates: &Templates,
+        judge: &Judge,
+        worker_of: impl Fn(Asked) -> Option<usize>,
+    ) -> usize {
         let (before, workers) = (self.records.len(), tables.len());
         let records = self.records.into_iter().enumerate().flat_map(|(worker, records)| {
             records.into_iter().map(move |(record, client)| (worker, record, client))
         });
         let mut put = 0;
         for (number, (worker, record, client)) in records.enumerate() {
-            let worker = if before == workers { worker } else { number % workers };
-            put += usize::from(tables[worker].take_in(record, client).is_ok());
+            let (worker, places) = match before == workers {
+                true => (worker, 1),
+                // Where there is no room for it, it is found in another one's.
+                false => (judge.asked(record, client).and_then(&worker_of).unwrap_or(number), workers),
+            };
+            let has_room = |place: usize| tables[(worker + place) % workers].take_in(record, client).is_ok();
+            put += usize::from((0..places).any(has_room));
         }
         templates.take_in(self.templates);
         judge.tie(tables, templates);

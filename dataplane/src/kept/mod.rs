@@ -22,7 +22,7 @@ mod succession;
 #[cfg(test)]
 mod tests;
 
-pub use adopt::{Adopted, Census, Judge, Left, Opened, Pieces, lay_out};
+pub use adopt::{Adopted, Asked, Census, Judge, Left, Opened, Pieces, lay_out};
 pub use book::{BOOK_LINES, Book, Numbers};
 pub use header::{Clock, Distribution, Header, Machine, Refusal};
 pub use succession::Succession;

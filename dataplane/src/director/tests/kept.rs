@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use dpdk::{KeptMemory, Pages};
 
 use super::*;
+use crate::conn::record::Record;
 use crate::kept::{
-    BOOK_LINES, Book, Census, Clock, Header, Left, Machine, Opened, Refusal, Succession, lay_out,
+    Asked, BOOK_LINES, Book, Census, Clock, Header, Left, Machine, Opened, Refusal, Succession, lay_out,
 };
 use crate::snapshot::registry::Standing;
 
@@ -197,10 +198,20 @@ impl Process {
         assert_eq!((first.rebuilt, adopted.rebuilt), (0, 0), "nobody was interrupted");
         assert_eq!((adopted.found, adopted.kept), (first.kept, first.kept));
         assert_eq!(adopted.templates, first.templates);
+        let workers = tables.len();
         let census = Census::of(&tables, &templates);
         drop((tables, templates, book, files));
         let mut memory = fresh(shape);
-        assert_eq!(census.put_into(&mut memory.tables, &memory.templates, &judge), adopted.kept);
+        let is_other = workers != shape.workers;
+        let worker_of = |asked: Asked| Some(usize::from(asked.client.port()));
+        let put = census.put_into(&mut memory.tables, &memory.templates, &judge, worker_of);
+        assert_eq!(put, adopted.kept);
+        let has_room = memory.tables.iter().all(|table| table.len() < shape.capacity);
+        for (worker, table) in memory.tables.iter().enumerate().filter(|_| is_other && has_room) {
+            let has_number = |record: &Record| record.vip().0 < crate::snapshot::vips::OWN;
+            let wanted = |record: Record| usize::from(record.client_port()) % shape.workers;
+            assert!(table.iter().filter(has_number).all(|record| wanted(record) == worker));
+        }
         assert_eq!(memory.templates.total(), adopted.templates);
         let standing = Standing::of(&memory.tables, &memory.templates, &numbers);
         (memory, standing)
