@@ -130,7 +130,7 @@ impl fmt::Display for Shortage {
                 }
                 write!(
                     f,
-                    "; `scripts/hugepages reserve {0}` takes them until the next boot, vm.nr_hugepages = {0} in \
+                    "; `weir-hugepages reserve {0}` (scripts/hugepages) takes them until the next boot, vm.nr_hugepages = {0} in \
                      /etc/sysctl.d from boot on; a smaller capacity or fewer mbufs need less",
                     self.need.pages()
                 )
@@ -312,7 +312,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains(": 81 hugepages of 2 MiB, and 3 are free; `scripts/hugepages reserve 81`"),
+            text.contains(": 81 hugepages of 2 MiB, and 3 are free; `weir-hugepages reserve 81`"),
             "{text}"
         );
         let text = said(Supply::Huge(vec![(0, 4 << 20), (1, 1 << 30)]), 2);

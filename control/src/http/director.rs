@@ -8,6 +8,7 @@ use weir_api::director::{Counters, Device, Kept, Port, Ports, Status};
 
 use crate::kept::Outcome;
 use crate::metrics::Metrics;
+use crate::metrics::format::Without;
 use crate::metrics::reading::{self, PortReading};
 use crate::sources::Sources;
 
@@ -86,7 +87,7 @@ fn port(port: &PortReading) -> Port<'_> {
 
 /// `/api/v1/counters`
 pub(super) fn counters(metrics: &Metrics) -> Result<Vec<u8>, String> {
-    let it = metrics.read();
+    let it = metrics.read_without(Without::VirtualServers);
     let dropped: BTreeMap<_, _> =
         it.drops.iter().map(|(reason, count)| (reason.label().to_owned(), *count)).collect();
     let counters = Counters {

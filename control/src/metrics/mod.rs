@@ -24,7 +24,7 @@ use prometheus::proto::MetricFamily;
 
 use crate::sources::Sources;
 use families::FAMILIES;
-use format::Wanted;
+use format::{Wanted, Without};
 use reading::Reading;
 
 /// See the module.
@@ -53,7 +53,12 @@ impl Metrics {
 
     /// All figures now.
     pub(crate) fn read(&self) -> Reading {
-        Reading::take(&self.sources)
+        self.read_without(Without::Nothing)
+    }
+
+    /// All figures now but these.
+    pub(crate) fn read_without(&self, without: Without) -> Reading {
+        Reading::take(&self.sources, without)
     }
 
     /// The page for Prometheus, in the form that is wanted.
@@ -70,7 +75,7 @@ impl Metrics {
 
     /// The families that have samples, of one reading, each made when its turn comes.
     fn families(&self, wanted: Wanted) -> impl Iterator<Item = MetricFamily> {
-        let reading = self.read();
+        let reading = self.read_without(wanted.without);
         FAMILIES
             .iter()
             .filter(move |family| !wanted.leaves_out(family))

@@ -28,6 +28,7 @@ use crate::http::{Handshake, Refusal};
 use crate::kept::Outcome;
 use crate::log;
 use crate::longest::Longest;
+use crate::metrics::format::Without;
 use crate::metrics::process::ProcessReading;
 use crate::reload_status::RefusedBy;
 use crate::sources::{PortSource, Sources};
@@ -184,7 +185,7 @@ pub(crate) struct Times {
 }
 
 impl HealthReading {
-    fn take(handle: &Handle) -> Self {
+    fn take(handle: &Handle, without: Without) -> Self {
         let figures = handle.figures();
         let times = |histogram: &Histogram| Times {
             within: histogram.cumulative(),
@@ -193,7 +194,7 @@ impl HealthReading {
         };
         Self {
             began: handle.began(),
-            services: handle.listing(),
+            services: if without == Without::VirtualServers { Vec::new() } else { handle.listing() },
             targets: handle.target_count() as u64,
             under_way: figures.under_way.get(),
             lateness: times(&figures.lateness),
@@ -361,8 +362,8 @@ pub(crate) struct RealServerReading {
 }
 
 impl Reading {
-    /// All figures now.
-    pub(crate) fn take(sources: &Sources) -> Self {
+    /// All figures now, without those that nobody asks for: with thousands of servers they are nearly all of the work.
+    pub(crate) fn take(sources: &Sources, without: Without) -> Self {
         let snapshot = sources.snapshot.load_full();
         let workers = &sources.workers;
         Self {
@@ -429,8 +430,8 @@ impl Reading {
             vrrp: sources.vrrp.load_full(),
             scripts: sources.health.scripts().borrow().clone(),
             processes: sources.processes.counts(),
-            virtual_servers: virtual_servers(&snapshot),
-            health: HealthReading::take(&sources.health),
+            virtual_servers: virtual_servers(&snapshot, without),
+            health: HealthReading::take(&sources.health, without),
         }
     }
 }
@@ -544,7 +545,10 @@ fn sum(workers: &[Shared], counter: impl Fn(&WorkerCounters) -> u64) -> u64 {
 }
 
 /// One pass over all real servers. Removed ones count for their virtual server and are not listed.
-fn virtual_servers(snapshot: &Snapshot) -> Vec<VirtualServerReading> {
+fn virtual_servers(snapshot: &Snapshot, without: Without) -> Vec<VirtualServerReading> {
+    if without == Without::VirtualServers {
+        return Vec::new();
+    }
     let reading = |service: &weir_dataplane::snapshot::service::Service| VirtualServerReading {
         name: service.name.clone(),
         mark: service.mark.map(NonZeroU32::get),
@@ -566,7 +570,7 @@ fn virtual_servers(snapshot: &Snapshot) -> Vec<VirtualServerReading> {
         if let Some(virtual_server) = readings.get_mut(&server.service) {
             let traffic = server.live.traffic();
             virtual_server.traffic += traffic;
-            if server.is_present {
+            if server.is_present && without != Without::RealServers {
                 virtual_server.real_servers.push(RealServerReading::take(server, traffic));
             }
         }
