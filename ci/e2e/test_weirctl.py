@@ -507,6 +507,17 @@ class WeirctlChanges(unittest.TestCase):
         self.assertEqual(len(self.picks()), 9)
 
 
+# Opens some connections and waits for none of them.
+KNOCK = """
+import socket, sys, time
+doors = [socket.socket() for _ in range(18)]
+for door in doors:
+    door.setblocking(False)
+    door.connect_ex((sys.argv[1], 80))
+time.sleep(0.2)
+"""
+
+
 class WeirctlDoctor(unittest.TestCase):
     """What is found wrong with the lab's director: as on any machine something is, only what is the lab's own is looked at."""
 
@@ -541,6 +552,18 @@ class WeirctlDoctor(unittest.TestCase):
             plain = lab.run("director", WEIRCTL, "--socket", str(socket), "doctor").stdout.splitlines()
             self.assertEqual({line.split()[1] for line in plain}, names)
             self.assertLessEqual({line.split()[0] for line in plain}, {"ok", "warn", "fail"})
+
+            # A VIP that one of three real servers lacks shows in nothing but SYNs without an answer.
+            self.assertEqual([status for status, _ in self.found(checks, "opening")], ["ok"])
+            vip = f"{lab.VIPS['dr']}/32"
+            lab.run("A", "ip", "address", "delete", vip, "dev", "lo", check=True)
+            try:
+                lab.run("client", "/usr/bin/python3", "-c", KNOCK, lab.VIPS["dr"], check=True)
+                lab.wait_for("connections that do not open", lambda: self.found(self.examined(socket), "opening")[0][0] == "warn", 3)
+                ((_, said),) = self.found(self.examined(socket), "opening")
+            finally:
+                lab.run("A", "ip", "address", "add", vip, "dev", "lo", check=True)
+            self.assertRegex(said, rf"^\d+ connections of dr with {lab.REAL_SERVERS['A']}:80 do not open: ")
 
             # Each with the command that mends it.
             weirctl("drain", "dr", lab.REAL_SERVERS["A"], door=("--socket", str(socket)))

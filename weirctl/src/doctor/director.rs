@@ -1,12 +1,17 @@
 //! What a running weir says of itself.
 
+use std::collections::HashMap;
+
 use weir_api::director::Device;
+use weir_api::virtual_servers::RealServer;
 
 use super::Finding;
 use super::facts::{Answers, Facts, PATIENCE, within};
 use crate::client::Door;
 use crate::screen::time;
 
+/// Fewer connections that do not open say nothing: a client may be gone.
+const OPENING_MIN: u32 = 5;
 /// Names that are listed at most.
 const NAMES_MAX: usize = 3;
 /// Losses of one kind: what they are, their count, what helps.
@@ -307,6 +312,42 @@ pub(super) fn servers(facts: &Facts) -> Vec<Finding> {
             CHECK,
             format!("{} virtual servers, each with somebody to serve", services.len()),
         ));
+    }
+    found
+}
+
+/// Real servers that nearly no connection opens with. weir sees what clients send: with DR and TUN nothing else tells that a VIP is missing
+/// on one of several real servers.
+pub(super) fn opening(facts: &Facts) -> Vec<Finding> {
+    const CHECK: &str = "opening";
+    let Ok(answers) = &facts.answers else { return Vec::new() };
+    let services: HashMap<&str, _> =
+        answers.servers.virtual_servers.iter().map(|it| (&*it.name, &it.real_servers)).collect();
+    let mut found = Vec::new();
+    for ((service, server), &waiting) in answers.opening.iter().filter(|(_, count)| **count >= OPENING_MIN) {
+        let is_it =
+            |it: &&RealServer<'_>| it.address == server.ip() && (it.port == 0 || it.port == server.port());
+        let Some(real) = services.get(&**service).and_then(|all| all.iter().find(is_it)) else { continue };
+        // Active are those, too.
+        if u64::from(waiting) * 10 < u64::from(real.active) * 9 {
+            continue;
+        }
+        let text = format!(
+            "{waiting} connections of {service} with {server} do not open: it does not answer, or not to the client"
+        );
+        let mend = match &*real.forwarding {
+            "nat" => {
+                "lead its replies through weir (its default gateway); or it is a flood of SYNs".to_owned()
+            }
+            method => format!(
+                "there: weir-real-server {method} --vip ADDRESS --check (the VIP, rp_filter, who listens); or it is a flood of SYNs"
+            ),
+        };
+        found.push(Finding::warn(CHECK, text, mend));
+    }
+    found.truncate(NAMES_MAX);
+    if found.is_empty() {
+        found.push(Finding::ok(CHECK, "connections open with every real server"));
     }
     found
 }

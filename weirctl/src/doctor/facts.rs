@@ -1,11 +1,13 @@
 //! What is known, gathered once.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use weir_api::connections;
 use weir_api::director::{Counters, Ports, Status};
 use weir_api::edits::{Changes, Desired, Reload, Reloaded};
 use weir_api::virtual_servers::Listing;
@@ -20,6 +22,8 @@ use crate::weir::Problem;
 
 /// For the questions to weir, all together. A listing of 65,535 virtual servers takes it a second or two.
 const ANSWERS_MAX: Duration = Duration::from_secs(15);
+/// Connections that have not opened yet that are looked at. More are there in a flood.
+const OPENING_MAX: usize = 10_000;
 /// For one of them.
 pub(super) const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -29,6 +33,8 @@ pub(super) struct Answers {
     pub(super) status: Status<'static>,
     pub(super) counters: Counters,
     pub(super) servers: Listing<'static>,
+    /// TCP connections that have not opened yet, by virtual server and real server; of the first [`OPENING_MAX`].
+    pub(super) opening: BTreeMap<(String, SocketAddr), u32>,
     /// Twice: what grows grows between them.
     pub(super) ports: [Ports<'static>; 2],
     pub(super) workers: [workers::Listing; 2],
@@ -135,6 +141,8 @@ fn answers(mut client: Client, between: Duration) -> Result<Answers, String> {
         let began = Instant::now();
         let counters = client.get("/api/v1/counters")?;
         let servers = client.get("/api/v1/virtual_servers")?;
+        let opening: connections::Listing<'static> =
+            client.get(&format!("/api/v1/connections?protocol=tcp&state=SYN_RECV&limit={OPENING_MAX}"))?;
         let in_force = match client.door() {
             Door::Socket(_) => Some(in_force(&mut client)?),
             Door::Http(_) | Door::Web(_) => None,
@@ -145,6 +153,7 @@ fn answers(mut client: Client, between: Duration) -> Result<Answers, String> {
             status,
             counters,
             servers,
+            opening: by_server(&opening),
             ports: [early.0, late.0],
             workers: [early.1, late.1],
             in_force,
@@ -155,6 +164,15 @@ fn answers(mut client: Client, between: Duration) -> Result<Answers, String> {
         thread::sleep(between);
     }
     answers
+}
+
+fn by_server(listing: &connections::Listing<'_>) -> BTreeMap<(String, SocketAddr), u32> {
+    let mut found = BTreeMap::new();
+    for it in &listing.connections {
+        let server = SocketAddr::new(it.real_server, it.real_server_port);
+        *found.entry((it.virtual_server.to_string(), server)).or_default() += 1;
+    }
+    found
 }
 
 /// Asks what a reload would do, and has none done.

@@ -76,7 +76,7 @@ impl Finding {
 type Check = fn(&Facts) -> Vec<Finding>;
 
 /// In the order in which they are shown.
-const CHECKS: [(&str, Check); 27] = [
+const CHECKS: [(&str, Check); 28] = [
     ("weir", director::weir),
     ("file", director::file),
     ("hugepages", memory::hugepages),
@@ -100,6 +100,7 @@ const CHECKS: [(&str, Check); 27] = [
     ("time", cores::time),
     ("table", director::table),
     ("servers", director::servers),
+    ("opening", director::opening),
     ("neighbors", director::neighbors),
     ("arp", director::arp),
     ("certificate", director::certificate),

@@ -199,6 +199,7 @@ fn answers() -> Answers {
         status,
         counters,
         servers: Listing { virtual_servers: model.services },
+        opening: Default::default(),
         ports: [ports(), ports()],
         workers: [workers(), workers()],
         in_force: None,
@@ -497,7 +498,7 @@ type Case = (fn(&mut Answers), &'static str, Level, &'static [&'static str]);
 #[test]
 fn what_weir_says_is_understood() {
     let machine = Machine::new("answers");
-    let cases: [Case; 17] = [
+    let cases: [Case; 18] = [
         (
             |it| it.status.not_ready = vec!["port lan has no link".to_owned()],
             "weir",
@@ -538,6 +539,15 @@ fn what_weir_says_is_understood() {
             "servers",
             Level::Fail,
             &["nobody to serve: web", "weirctl health web"],
+        ),
+        (
+            |it| {
+                it.servers.virtual_servers[0].real_servers[0].active = 6;
+                it.opening.insert(("web".to_owned(), "10.99.0.11:80".parse().unwrap()), 6);
+            },
+            "opening",
+            Level::Warn,
+            &["6 connections of web with 10.99.0.11:80 do not open", "weir-real-server tun --vip"],
         ),
         (|it| it.status.real_servers_down = 1, "servers", Level::Warn, &["1 of 1 real servers are down"]),
         (
