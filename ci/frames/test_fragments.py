@@ -11,7 +11,7 @@ from scapy.utils import checksum
 
 import pieces
 from batch import DROPS, accounting_problems
-from frames import dr, ether, nat_request, tcp, tun, udp
+from frames import dr, echo, ether, nat_request, tcp, tun, udp
 from harness import replay
 from services import DR_VIP, NAT_UDP_PORT, NAT_VIP, TUN_VIP, setup
 from topology import RealServer, Setup, rip, rip6, service, with_ipv6
@@ -91,6 +91,11 @@ class Fragments(unittest.TestCase):
         flood = [self.stray(chance, number) for number in range(FLOOD)]
         for number, run in enumerate(frames):
             sent += run + flood[number * FLOOD // len(frames):(number + 1) * FLOOD // len(frames)]
+        # First pieces that are answered or refused, each with two others, and what has no ports.
+        for vip in (DR_VIP, NAT_VIP):
+            sent += pieces.cut(udp(bytes(700), vip=vip, cport=41990, ttl=1), 501, 64)[:3]
+            sent += pieces.cut(tcp("A", bytes(700), vip=vip, cport=41991), 502, 64)[:3]
+            sent += pieces.cut(echo(bytes(700), vip=vip), 503, 64)[2::-1]
         result = replay(setup(), {"c0": sent})
         self.assertEqual(result.exit_status, 0, result.log[-2000:])
         self.assertEqual(accounting_problems(result.metrics), [])
@@ -106,6 +111,9 @@ class Fragments(unittest.TestCase):
         dropped = result.metrics.by(DROPS, "reason")
         for reason in ("fragment_overlap", "fragment_duplicate", "fragment_room_full"):
             self.assertGreater(dropped.get(reason, 0), 0, reason)
+        wanted = {"fragment_refused": 4, "not_served": 6, "fragment": 6}
+        self.assertEqual({reason: dropped.get(reason, 0) for reason in wanted}, wanted)
+        self.assertEqual(result.metrics.total("weir_answers_total", kind="time_exceeded"), 2)
 
     def test_the_longest_datagrams_arrive_by_every_method_over_queues_that_part_their_pieces(self):
         # Each with a first piece that comes to one worker, and every other one to the other.

@@ -16,7 +16,9 @@ use dpdk::{Eal, EalError, LcoreId, Line, SocketId};
 use tracing::{info, warn};
 use weir_config::edit::Editor;
 use weir_config::model::{Config, MacAddress};
+use weir_dataplane::clock::Clock;
 use weir_dataplane::conn::clients::Clients;
+use weir_dataplane::conn::state::Lifetimes;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
@@ -133,6 +135,13 @@ pub(crate) fn prepare(
     let mut shared = Shared::new(count, config.ports.len());
     let flows_move = ports.flows_move || is_scattered;
     let pieces = Arc::new(Pieces::new(fragments, [random_u64()?, random_u64()?]));
+    let goes_on = succession.is_some() || tables.iter().any(|table| !table.is_empty());
+    if count > 1 && goes_on {
+        // The process before knew which of their flows come to several workers. Those that go on tell within the time of theirs.
+        let now = Clock::new(dpdk::tsc_hz(), epoch).at(dpdk::tsc());
+        let longest = Lifetimes::new(&file.connections.timeouts).longest();
+        shared[0].displaced.suspect_all(now.seconds + longest);
+    }
     shared.iter_mut().for_each(|shared| {
         shared.flows_move = flows_move;
         shared.pieces = pieces.clone();

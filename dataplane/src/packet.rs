@@ -109,7 +109,9 @@ pub(crate) fn sum_over<F: Frame>(frame: &F, from: usize, to: usize) -> Sum {
 /// Where a packet is sent on to, for whoever follows the pieces of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Onward {
-    /// The number of the real server; `None`: it goes to a client.
+    /// To whom.
+    pub to: To,
+    /// The number of the real server that it goes to or comes from, unless it has no connection.
     pub server: Option<u32>,
     /// The real server's address, or the one that the client sees it come from.
     pub address: IpAddr,
@@ -117,6 +119,15 @@ pub struct Onward {
     pub is_translated: bool,
     /// And another port.
     pub has_new_port: bool,
+}
+
+/// Who gets a packet that is sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// A real server.
+    Server,
+    /// A client of a NAT real server's.
+    Client,
 }
 
 /// What the data path does with frames: the ports on one side, a buffer pool on the other.
@@ -152,6 +163,9 @@ pub trait Wire {
         let _ = onward;
         Ok(())
     }
+    /// A packet is about to be answered in place of being sent on. For who follows pieces, as well.
+    #[inline(always)]
+    fn answers(&mut self) {}
 }
 
 /// Test twins of mbuf and port.

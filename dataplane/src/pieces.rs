@@ -7,28 +7,35 @@
 //! What is sent on is noted as extents, so that the table knows when a packet is whole (its place is free then, and its
 //! ident may come again), and what repeats or overlaps what was there. Who overlaps ends the packet, as in the kernel: its other pieces are dropped.
 //!
-//! A place is taken for the time of one operation by a bit in its first word. Nobody waits for it: who finds it taken goes
-//! on as if there were nothing (a first piece is not remembered, a later one waits for the next look). A flood of first pieces throws out the
-//! oldest, which has had the longest time for its others.
+//! A place is taken for the time of one operation by a bit in its first word. Nobody waits for long: a later piece that finds it taken
+//! goes on as if there were nothing, and waits for the next look; a first one takes another place. A flood of first pieces throws out the
+//! oldest, which has had the longest time for its others. What is over without becoming whole is swept away, a part with each millisecond.
 
 mod extents;
 
 use std::net::Ipv6Addr;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use crate::address::Addr4;
 use crate::clock::Now;
+use crate::conn::record::ServerId;
 use crate::parse::pieces::Piece;
 use crate::parse::plain6::words;
+use crate::stats::DropReason;
 use extents::{Extents, Fit};
 
-/// Places that a packet may have: the hash says the first of them.
-const WINDOW: usize = 4;
+/// Places that a packet may have: the hash says which it has if they are free.
+const WAYS: usize = 8;
 /// Pieces that wait for their first piece with a worker at most.
 pub const WAITING_MAX: usize = 256;
 /// Looks at a place that is taken before it is let be.
 const LOOKS: usize = 64;
+/// Places that one sweep looks at.
+const SWEPT: usize = 64;
+/// A first piece that comes again within so many milliseconds is the same. Later it may be another packet's with the same ident, of which
+/// IPv4 has few: who uses them up as fast as this would send 650,000 packets a second.
+const REPEATED_MILLIS: u32 = 100;
 /// In the first word of a place: somebody changes it. The rest is a part of the hash, or zero if nothing is there.
 const TAKEN: u64 = 1;
 
@@ -65,11 +72,11 @@ const IS_V4: u64 = 1 << 63;
 pub enum Way {
     /// It went to the real server of this number, at this address: the number may be another one's by now.
     Server(u32, [u64; 2]),
-    /// It was a NAT real server's, and went to its client from this address.
-    Client([u64; 2]),
-    /// It was not sent on.
-    Refused,
-    /// It was nobody's here: the host's, if there is one; or it was answered.
+    /// It was a NAT real server's, of this number if it has a connection, and went to its client from this address.
+    Client(Option<u32>, [u64; 2]),
+    /// It was not sent on, and so for this reason neither are the others.
+    Refused(DropReason),
+    /// It was nobody's here: the host's, if there is one.
     Left,
 }
 
@@ -84,6 +91,8 @@ pub enum Course {
     Overlap,
     /// The first piece was not here, or it can't be told now.
     Unknown,
+    /// The same, of one whose time is over with pieces missing.
+    Late,
 }
 
 /// What had to go for a packet that began.
@@ -115,32 +124,55 @@ impl Patience {
     }
 }
 
-/// Two cache lines.
+/// The first words of the places that a packet may have, in one cache line.
+#[derive(Default)]
+#[repr(align(64))]
+struct Heads([AtomicU64; WAYS]);
+
+/// The rest of a place: two cache lines.
 #[derive(Default)]
 #[repr(align(128))]
 struct Place {
-    head: AtomicU64,
     key: [AtomicU64; KEY_WORDS],
     address: [AtomicU64; 2],
     /// When it began, in milliseconds, and below that the number of its real server.
     begun: AtomicU64,
     extents: [AtomicU64; extents::WORDS],
 }
-const _: () = assert!(size_of::<Place>() == 128);
+const _: () = assert!(size_of::<Place>() == 128 && size_of::<Heads>() == 64);
+
+/// A place with its first word.
+#[derive(Clone, Copy)]
+struct Slot<'a> {
+    head: &'a AtomicU64,
+    place: &'a Place,
+}
 
 /// See the module.
 pub struct Pieces {
+    heads: Box<[Heads]>,
     places: Box<[Place]>,
     random: [u64; 2],
+    /// Where [`Pieces::sweep`] goes on.
+    swept: AtomicUsize,
+    /// In milliseconds: from then on nothing is left to be swept.
+    swept_until: AtomicU64,
 }
 
 impl Pieces {
     /// With room for so many packets, rounded up to a power of two. The memory is used once, so that no packet is the first to
     /// touch it.
     pub fn new(capacity: usize, random: [u64; 2]) -> Self {
-        let capacity = capacity.max(WINDOW).next_power_of_two();
+        let capacity = capacity.max(WAYS).next_power_of_two();
+        let heads: Box<[Heads]> = (0..capacity / WAYS).map(|_| Heads::default()).collect();
         let places: Box<[Place]> = (0..capacity).map(|_| Place::default()).collect();
-        Self { places, random: [random[0], random[1] | 1] }
+        Self {
+            heads,
+            places,
+            random: [random[0], random[1] | 1],
+            swept: AtomicUsize::new(0),
+            swept_until: AtomicU64::new(0),
+        }
     }
 
     /// What a packet is found by, beside its key.
@@ -152,58 +184,69 @@ impl Pieces {
         key.0.into_iter().fold(self.random[0], |hash, word| mix(hash, word).rotate_left(23))
     }
 
-    fn window(&self, hash: u64) -> impl Iterator<Item = &Place> {
-        let mask = self.places.len() - 1;
-        (0..WINDOW).filter_map(move |step| self.places.get((hash as usize).wrapping_add(step) & mask))
+    /// The places that a packet may have, that which it most probably has first.
+    fn slots(&self, hash: u64) -> impl Iterator<Item = Slot<'_>> {
+        let first = self.first(hash);
+        (0..WAYS).filter_map(move |step| self.slot(first ^ step))
+    }
+
+    fn slot(&self, at: usize) -> Option<Slot<'_>> {
+        Some(Slot { head: self.heads.get(at / WAYS)?.0.get(at % WAYS)?, place: self.places.get(at)? })
+    }
+
+    fn first(&self, hash: u64) -> usize {
+        (hash >> 8) as usize & (self.places.len() - 1)
+    }
+
+    /// Asks the processor for the place that a packet most probably has.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        let first = self.first(hash);
+        dpdk::lcore::prefetch_at(&self.heads, first / WAYS);
+        if let Some(place) = self.places.get(first) {
+            dpdk::lcore::prefetch(&place.key);
+            dpdk::lcore::prefetch(&place.extents);
+        }
     }
 
     /// Whether the first piece of a packet was here, as far as its hash tells.
     pub fn may_have(&self, hash: u64) -> bool {
-        self.window(hash).any(|place| place.head.load(Relaxed) & !TAKEN == tag(hash))
+        self.slots(hash).any(|slot| slot.head.load(Relaxed) & !TAKEN == tag(hash))
     }
 
-    /// Remembers what became of a first piece. One that came again begins the packet anew: it may be another one with the same
-    /// ident.
-    pub fn begin(
-        &self,
-        (key, hash): (&Key, u64),
-        piece: &Piece,
-        way: Way,
-        now: Now,
-        patience: Patience,
-    ) -> Gone {
-        let write = |place: &Place| {
-            let number = match way {
-                Way::Server(number, address) => {
-                    place.set_address(address);
-                    u64::from(number)
-                }
-                Way::Client(address) => {
-                    place.set_address(address);
-                    TO_CLIENT
-                }
-                Way::Refused => REFUSED,
-                Way::Left => LEFT,
-            };
-            place.begun.store((now.millis & MILLIS) << 32 | number, Relaxed);
-            place.put(Extents::first(piece.end));
-        };
-        if let Some(place) = self.take(key, hash) {
-            write(place);
-            place.head.store(tag(hash), Release);
+    /// What a first piece that ends there is, if it was here a moment ago: a duplicate, or it overlaps itself. `None`: it begins a packet, or
+    /// begins one anew that was not sent on or that others have ended.
+    pub fn repeated(&self, (key, hash): (&Key, u64), end: u16, now: Now) -> Option<Course> {
+        let Slot { head, place } = self.take(key, hash)?;
+        let mut extents = place.extents();
+        let was_sent_on = matches!(place.way(), Way::Server(..) | Way::Client(..));
+        let is_same = was_sent_on && place.age(now) <= REPEATED_MILLIS && !extents.is_over();
+        let course = is_same.then(|| match extents.add(0, end, false) {
+            Fit::Overlap => Course::Overlap,
+            _ => Course::Duplicate,
+        });
+        if is_same {
+            place.put(extents);
+        }
+        head.store(tag(hash), Release);
+        course
+    }
+
+    /// Remembers what became of a first piece, which ends there. One that came again begins the packet anew.
+    pub fn begin(&self, (key, hash): (&Key, u64), end: u16, way: Way, now: Now, patience: Patience) -> Gone {
+        // When it was looked at for certain. Written once a second at most.
+        let round = (2 * self.places.len() / SWEPT) as u64;
+        let until = now.millis + u64::from(patience.v4.max(patience.v6)) + round;
+        if self.swept_until.load(Relaxed) < until {
+            self.swept_until.fetch_max(until + 1_000, Relaxed);
+        }
+        if let Some(Slot { head, place }) = self.take(key, hash) {
+            place.begin(end, way, now);
+            head.store(tag(hash), Release);
             return Gone::None;
         }
-        // None, then one that is over, then the oldest.
-        let rank = |place: &&Place| match place.head.load(Relaxed) {
-            0 => u32::MAX,
-            _ => place.age(now),
-        };
-        let Some(place) = self.window(hash).max_by_key(rank) else { return Gone::New };
-        let head = place.head.load(Relaxed);
-        if head & TAKEN != 0 || place.head.compare_exchange(head, head | TAKEN, Acquire, Relaxed).is_err() {
-            return Gone::New;
-        }
-        let gone = match head {
+        let Some((Slot { head, place }, former)) = self.make_room(hash, now) else { return Gone::New };
+        let gone = match former {
             0 => Gone::None,
             _ if place.age(now) > patience.of(&place.key()) => Gone::Incomplete,
             _ => Gone::Young,
@@ -211,17 +254,56 @@ impl Pieces {
         for (word, new) in place.key.iter().zip(key.0) {
             word.store(new, Relaxed);
         }
-        write(place);
-        place.head.store(tag(hash), Release);
+        place.begin(end, way, now);
+        head.store(tag(hash), Release);
         gone
+    }
+
+    /// Takes a place for a new packet, and says what its first word was: one with nothing there, then one that is over, then the
+    /// oldest. Those that others change just now are let be.
+    fn make_room(&self, hash: u64, now: Now) -> Option<(Slot<'_>, u64)> {
+        for _ in 0..LOOKS {
+            let slots = || self.slots(hash).map(|slot| (slot, slot.head.load(Relaxed)));
+            let free = slots().find(|(_, head)| *head == 0);
+            let oldest =
+                || slots().filter(|(_, head)| head & TAKEN == 0).max_by_key(|(slot, _)| slot.place.age(now));
+            if let Some((slot, head)) = free.or_else(oldest)
+                && slot.head.compare_exchange(head, head | TAKEN, Acquire, Relaxed).is_ok()
+            {
+                return Some((slot, head));
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+
+    /// Ends packets whose time is over, in another part of the table with each call. Returns how many: of all of them pieces were missing.
+    pub fn sweep(&self, now: Now, patience: Patience) -> u64 {
+        if now.millis >= self.swept_until.load(Relaxed) {
+            return 0;
+        }
+        let from = self.swept.fetch_add(SWEPT, Relaxed);
+        let mask = self.places.len() - 1;
+        let slots = (from..from.wrapping_add(SWEPT)).filter_map(|at| self.slot(at & mask));
+        let is_over = |Slot { head, place }: &Slot<'_>| {
+            let word = head.load(Relaxed);
+            let may_be_over = word & TAKEN == 0 && word != 0 && place.age(now) > patience.v4.min(patience.v6);
+            if !may_be_over || head.compare_exchange(word, word | TAKEN, Acquire, Relaxed).is_err() {
+                return false;
+            }
+            let is_over = place.age(now) > patience.of(&place.key());
+            head.store(if is_over { 0 } else { word }, Release);
+            is_over
+        };
+        slots.filter(is_over).count() as u64
     }
 
     /// What is to be done with a piece that is not the first, which is noted as sent on if it is.
     pub fn follow(&self, (key, hash): (&Key, u64), piece: &Piece, now: Now, patience: Patience) -> Course {
-        let Some(place) = self.take(key, hash) else { return Course::Unknown };
+        let Some(Slot { head, place }) = self.take(key, hash) else { return Course::Unknown };
         if place.age(now) > patience.of(key) {
-            place.head.store(0, Release);
-            return Course::Unknown;
+            head.store(0, Release);
+            return Course::Late;
         }
         let mut extents = place.extents();
         let way = place.way();
@@ -236,26 +318,26 @@ impl Pieces {
             Fit::Overlap => Course::Overlap,
         };
         place.put(extents);
-        place.head.store(left, Release);
+        head.store(left, Release);
         course
     }
 
     /// The place of a packet, taken. `None`: it has none, or somebody else has it for longer than anybody should.
-    fn take(&self, key: &Key, hash: u64) -> Option<&Place> {
+    fn take(&self, key: &Key, hash: u64) -> Option<Slot<'_>> {
         let wanted = tag(hash);
-        for place in self.window(hash) {
+        for slot in self.slots(hash) {
             for _ in 0..LOOKS {
-                let head = place.head.load(Relaxed);
+                let head = slot.head.load(Relaxed);
                 if head & !TAKEN != wanted {
                     break;
                 }
                 if head & TAKEN == 0
-                    && place.head.compare_exchange(head, head | TAKEN, Acquire, Relaxed).is_ok()
+                    && slot.head.compare_exchange(head, head | TAKEN, Acquire, Relaxed).is_ok()
                 {
-                    if place.key() == *key {
-                        return Some(place);
+                    if slot.place.key() == *key {
+                        return Some(slot);
                     }
-                    place.head.store(head, Release);
+                    slot.head.store(head, Release);
                     break;
                 }
                 std::hint::spin_loop();
@@ -270,17 +352,38 @@ impl Place {
         Key(std::array::from_fn(|n| self.key[n].load(Relaxed)))
     }
 
+    fn begin(&self, end: u16, way: Way, now: Now) {
+        let number = match way {
+            Way::Server(number, address) => {
+                self.set_address(address);
+                number
+            }
+            Way::Client(number, address) => {
+                self.set_address(address);
+                TO_CLIENT | number.unwrap_or(NOBODY)
+            }
+            Way::Refused(reason) => REFUSED | reason as u32,
+            Way::Left => LEFT,
+        };
+        self.begun.store((now.millis & MILLIS) << 32 | u64::from(number), Relaxed);
+        self.put(Extents::first(end));
+    }
+
     fn set_address(&self, address: [u64; 2]) {
         self.address.iter().zip(address).for_each(|(word, new)| word.store(new, Relaxed));
     }
 
     fn way(&self) -> Way {
         let address = [self.address[0].load(Relaxed), self.address[1].load(Relaxed)];
-        match self.begun.load(Relaxed) & !0 >> 32 {
-            TO_CLIENT => Way::Client(address),
-            REFUSED => Way::Refused,
+        let number = self.begun.load(Relaxed) as u32;
+        let low = number & NUMBER;
+        match number & !NUMBER {
+            TO_CLIENT => Way::Client(Some(low).filter(|number| *number != NOBODY), address),
+            REFUSED => {
+                Way::Refused(*DropReason::ALL.get(low as usize).unwrap_or(&DropReason::FragmentRefused))
+            }
             LEFT => Way::Left,
-            number => Way::Server(number as u32, address),
+            _ => Way::Server(low, address),
         }
     }
 
@@ -304,10 +407,15 @@ impl Place {
 const MILLIS: u64 = !0 >> 32;
 /// Workers' clocks are apart by less, in milliseconds.
 const AHEAD_MAX: u32 = 60_000;
-/// In place of the number of a real server, which has fewer bits.
-const TO_CLIENT: u64 = MILLIS;
-const REFUSED: u64 = MILLIS - 1;
-const LEFT: u64 = MILLIS - 2;
+/// What a way has of the number of a real server, or of a reason.
+const NUMBER: u32 = (1 << 24) - 1;
+/// In place of the number of a real server.
+const NOBODY: u32 = NUMBER;
+const _: () = assert!(ServerId::MAX < NOBODY);
+/// Above the number: what way it is, if not to a real server.
+const TO_CLIENT: u32 = 1 << 24;
+const REFUSED: u32 = 2 << 24;
+const LEFT: u32 = 3 << 24;
 
 /// What stands in the first word of a place: never zero.
 fn tag(hash: u64) -> u64 {

@@ -83,15 +83,15 @@ labels! {
         BadIpHeader "bad_ip_header" "The IP version, header length or total length is wrong, or the source can't be a host.",
         BadIpChecksum "bad_ip_checksum" "The IP header checksum is wrong.",
         BadL4Header "bad_l4_header" "The TCP, UDP or ICMP header is wrong, or the checksum of what weir itself would answer.",
-        Fragment "fragment" "A piece of a packet that weir would have to put together itself, or that is nobody's here: ICMP, and what is to no virtual server.",
+        Fragment "fragment" "A piece of a packet that weir would have to put together itself, or that is nobody's here: ICMP and whatever else has no ports, and what is to no virtual server and from no NAT real server.",
         FragmentBad "fragment_bad" "A piece without data, of a length that only a last piece may have, or beyond what a packet can be.",
         FragmentTiny "fragment_tiny" "A first piece that does not hold the headers, or a later one that begins within them (RFC 1858, RFC 3128, RFC 7112).",
-        FragmentDuplicate "fragment_duplicate" "A piece that there was already.",
+        FragmentDuplicate "fragment_duplicate" "A piece that there was already; a first one, within a tenth of a second.",
         FragmentOverlap "fragment_overlap" "A piece that overlaps another one of its packet or contradicts where that ends, and all that follow.",
         FragmentNoFirst "fragment_no_first" "A piece whose first piece did not come in time.",
-        FragmentRoomFull "fragment_room_full" "A piece that waited for its first piece and made room for a newer one.",
-        FragmentRefused "fragment_refused" "A piece whose first piece was not passed on.",
-        FragmentChecksum "fragment_checksum" "The first piece of a packet to or from a NAT real server whose checksum takes all of its pieces: SCTP with another port, or UDP of IPv6 without a checksum.",
+        FragmentRoomFull "fragment_room_full" "A piece that waited for its first piece for the longest, and made room for a newer one.",
+        FragmentRefused "fragment_refused" "A piece whose first piece was answered, with an ICMP error or a RST, in place of being passed on. Where it was dropped, the others are for the same reason.",
+        FragmentChecksum "fragment_checksum" "A packet in pieces to or from a NAT real server whose checksum takes all of them: SCTP with another port, or UDP of IPv6 without a checksum.",
         ExtensionHeaders "extension_headers" "More IPv6 extension headers than are walked, or in an order that can't be, or options in them that can't be told apart.",
         UnknownOption "unknown_option" "An option of IPv6 says to drop the packet where it is not known: one for every hop, or one for the destination of a packet that weir would answer itself.",
         SourceRoute "source_route" "IP options with a source route, or that can't be told apart.",
@@ -239,7 +239,7 @@ pub struct WorkerCounters {
     pub pieces_waiting: Counter,
     /// Packets in pieces that made room for another one while pieces of theirs may still have come, or found no room themselves.
     pub pieces_full: Counter,
-    /// Packets in pieces whose time was over with pieces missing, or of which too many parts were missing at a time to tell. Noticed when another one takes the place.
+    /// Packets in pieces whose time was over with pieces missing, or of which too many parts were missing at a time to tell.
     pub pieces_incomplete: Counter,
     /// ARP requests sent.
     pub arp_requests: Counter,

@@ -14,7 +14,7 @@ use crate::conn::record::{Key, Record};
 use crate::limit::Asker;
 use crate::neighbor::{Heard, Hop, Hop6, NextHop};
 use crate::packet::{Frame, Wire};
-use crate::parse::pieces::LATER;
+use crate::parse::pieces::{LATER, is_later_piece, is_piece};
 use crate::parse::v6::{self, Transport};
 use crate::parse::{Packet, Quoted, Within, parse_quoted};
 use crate::reply::tunnel6::AboutTunnel;
@@ -124,6 +124,8 @@ impl<F: Frame> Director<F> {
             }
         }
         match packet.protocol {
+            // Neither its sum nor its length is known.
+            ipv4::TCP | ipv4::UDP if is_piece(frame.bytes(), packet) => Err((frame, DropReason::NotServed)),
             ipv4::TCP if packet.flags & flags::RST != 0 => Err((frame, DropReason::NotServed)),
             // A sum over all octets is for what may be answered.
             ipv4::TCP if !self.resets.has(pass.context.now) => Err((frame, DropReason::IcmpRateLimited)),
@@ -183,7 +185,7 @@ impl<F: Frame> Director<F> {
         };
         // Of ICMP only echo requests are told: the types of either family are others in the other one. Of pieces the first.
         let is_told = match packet.protocol {
-            LATER => false,
+            LATER => !is_later_piece(frame.bytes(), packet),
             ipv4::ICMP => packet.flags == icmp::ECHO_REQUEST,
             ICMPV6 => packet.flags == kind::ECHO_REQUEST,
             _ => true,
@@ -225,6 +227,7 @@ impl<F: Frame> Director<F> {
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         self.shared.counters.answer(answer);
+        pass.wire.answers();
         pass.wire.transmit(pass.context.port, frame);
         Ok(())
     }

@@ -31,7 +31,7 @@ impl<F: Frame> Director<F> {
             return Err(frame);
         };
         let Ok((plain, _)) = Plain6::ref_from_prefix(frame.bytes()) else { return Err(frame) };
-        if plain.tcp.source.get() == FTP_DATA || !self.has_one_place || self.was_extended(now) {
+        if plain.tcp.source.get() == FTP_DATA || !self.has_one_place || self.may_be_displaced6(plain, now) {
             return Err(frame);
         }
         // It is the client's until the next one takes a number, or for as long as a record names it.

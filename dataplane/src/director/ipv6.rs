@@ -10,7 +10,6 @@
 //! known of a packet of IPv4 is no larger for them.
 
 use std::net::Ipv6Addr;
-use std::sync::atomic::Ordering::Relaxed;
 
 use ipnet::Ipv6Net;
 use weir_config::model::Forwarding;
@@ -371,27 +370,16 @@ impl<F: Frame> Director<F> {
 
     /// As [`Director::may_be_moving`]: devices that spread packets by their ports may find none behind extension headers.
     #[cold]
-    pub(super) fn may_be_moving6(&self, packet: &Packet, now: Now) -> bool {
-        self.views.len() > 1 && (is_behind_extensions(packet) || self.was_extended(now))
+    pub(super) fn may_be_moving6(&self, packet: &Packet) -> bool {
+        self.views.len() > 1 && is_behind_extensions(packet)
     }
 
-    /// Whether there was a packet behind extension headers of late, so that some connection may be with a worker that gets only
-    /// such packets of it.
-    #[inline]
-    pub(super) fn was_extended(&self, now: Now) -> bool {
-        now.seconds < self.shared.extended_until.load(Relaxed)
-    }
-
-    /// A packet opens a connection, if `is_first`, or is one of a connection of another worker's. If one of them stands behind
-    /// extension headers, and the other does not, they come to different workers as long as the connection lives.
+    /// A packet opens a connection. If it stands behind extension headers, others of its flow that do not come to other workers for as long
+    /// as the connection lives.
     #[cold]
-    pub(super) fn note_extended(&self, packet: &Packet, (is_first, context): (bool, Context<'_>)) {
-        if packet.is_of_ipv6() && !self.shared.flows_move && is_behind_extensions(packet) == is_first {
-            let until = context.now.seconds + context.snapshot.lifetimes.longest();
-            // Written once a second at most.
-            if self.shared.extended_until.load(Relaxed) < until {
-                self.shared.extended_until.fetch_max(until, Relaxed);
-            }
+    pub(super) fn note_extended(&self, packet: &Packet, context: Context<'_>) {
+        if packet.is_of_ipv6() && !self.shared.flows_move && is_behind_extensions(packet) {
+            self.note_displaced(packet, context);
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod answer;
 mod clamp;
+pub mod displaced;
 mod errors6;
 pub mod explain;
 mod express;
@@ -66,6 +67,7 @@ use crate::snapshot::server::Gauge;
 use crate::snapshot::{Port, Snapshot};
 use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::{FRAME_LEN_MIN, TYPE_IPV6};
+use displaced::Displaced;
 use finding::{Finding, Reading};
 use fresh::First;
 use turned_away::TurnedAway;
@@ -122,13 +124,10 @@ pub struct Shared {
     pub untracked_until: Arc<AtomicU32>,
     /// While this one lies ahead, some worker had no room for another IPv6 client a while ago.
     pub untracked6_until: Arc<AtomicU32>,
-    /// While this one lies ahead, there may be connections of IPv6 with a worker that gets their packets behind extension headers
-    /// and no others.
-    pub extended_until: Arc<AtomicU32>,
     /// Those who ask on each port which groups are heard as RFC 2710 has it.
     pub old_queriers: Arc<mld::OldQueriers>,
-    /// While this one lies ahead, there may be connections with a worker that got a first piece of theirs, and not their whole packets.
-    pub displaced_until: Arc<AtomicU32>,
+    /// Flows of which some packets come to one worker and some to another one, for what lies before their ports or in their place.
+    pub displaced: Arc<Displaced>,
     /// Where packets go whose pieces are under way, of all workers.
     pub pieces: Arc<Pieces>,
     /// Flows that found no room in their chain, of all workers.
@@ -141,6 +140,8 @@ pub struct Shared {
 
 /// Packets in pieces that [`Shared::new`] has room for.
 const PIECES_DEFAULT: usize = 1_024;
+/// What their hash begins with there.
+const PIECES_HASH: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x9e37_79b9_7f4a_7c15];
 
 impl Shared {
     /// For `workers` workers on `ports` ports, whose devices keep each flow with one worker. The room for packets in pieces is small, and
@@ -150,9 +151,8 @@ impl Shared {
         let inboxes: Arc<[ArrayQueue<Message>]> = (0..workers).map(|_| ArrayQueue::new(INBOX_MAX)).collect();
         let untracked_until = Arc::<AtomicU32>::default();
         let untracked6_until = Arc::<AtomicU32>::default();
-        let extended_until = Arc::<AtomicU32>::default();
-        let displaced_until = Arc::<AtomicU32>::default();
-        let pieces = Arc::new(Pieces::new(PIECES_DEFAULT, [0; 2]));
+        let displaced = Arc::<Displaced>::default();
+        let pieces = Arc::new(Pieces::new(PIECES_DEFAULT, PIECES_HASH));
         let old_queriers = Arc::<mld::OldQueriers>::default();
         let turned_away = Arc::<TurnedAway>::default();
         let shared = |worker| Shared {
@@ -163,8 +163,7 @@ impl Shared {
             flows_move: false,
             untracked_until: untracked_until.clone(),
             untracked6_until: untracked6_until.clone(),
-            extended_until: extended_until.clone(),
-            displaced_until: displaced_until.clone(),
+            displaced: displaced.clone(),
             pieces: pieces.clone(),
             old_queriers: old_queriers.clone(),
             turned_away: turned_away.clone(),
@@ -223,8 +222,8 @@ pub struct Director<F> {
     counted_servers: usize,
     /// Lines of the table that the sweep has visited since the start.
     swept: u64,
-    /// Whether connections may be with workers that do not get their whole packets: see [`Shared::displaced_until`].
-    displaced: bool,
+    /// The packet under way is a first piece, whose connection may be with any worker.
+    is_displaced: bool,
     /// Pieces that wait.
     held: pieces::Held<F>,
     round: Round,
@@ -350,7 +349,7 @@ impl<F: Frame> Director<F> {
             bindings_generation: 0,
             untracked_until: 0,
             has_one_place: false,
-            displaced: false,
+            is_displaced: false,
             held: pieces::Held::new(),
             swept: 0,
             round: Round { generation: 0, lines: 0, is_whole: true },
@@ -572,6 +571,10 @@ impl<F: Frame> Director<F> {
             Content::Ipv4 => Step::Ipv4(self.classify(&reading.packet, &mut reading.lookup, context)),
             Content::Ipv6 => self.read_ipv6(frame, reading, context),
             Content::Arp => Step::Arp,
+            Content::Bad(DropReason::Fragment) => {
+                self.prefetch_piece4(frame, reading.packet.vlan);
+                Step::Drop(DropReason::Fragment)
+            }
             Content::Bad(reason) => Step::Drop(reason),
         };
         if let Step::Drop(DropReason::Truncated) = reading.step

@@ -8,7 +8,6 @@
 mod waiting;
 
 use std::net::IpAddr;
-use std::sync::atomic::Ordering::Relaxed;
 
 use zerocopy::FromBytes;
 
@@ -18,9 +17,9 @@ use super::reply6::way_back6;
 use super::{Context, Director, Pass, Passed, is_for};
 use crate::classify::{Class, Lookup};
 use crate::conn::record::ServerId;
-use crate::packet::{Frame, Onward, Wire};
+use crate::packet::{Frame, Onward, To, Wire};
 use crate::parse::Packet;
-use crate::parse::pieces::{Piece, read4, read6};
+use crate::parse::pieces::{First, Piece, Unread, header4, read4, read6};
 use crate::parse::plain6::words;
 use crate::parse::v6::{self, Ends6, may_be_source};
 use crate::pieces::{Course, Gone, Key, WAITING_MAX, Way};
@@ -28,12 +27,10 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::server::Server;
 use crate::stats::DropReason;
 use crate::wire::ethernet::{self, TYPE_IPV4, TYPE_IPV6, Vlan};
-use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv4;
+use crate::wire::ipv6::next;
 use crate::wire::l4::Udp;
 use waiting::{Room, Seat};
-
-/// Seats that are looked at in a millisecond.
-const LOOKS: usize = 64;
 
 /// What a worker keeps of pieces.
 pub(super) struct Held<F>(Room<F>);
@@ -56,6 +53,9 @@ struct Known {
     key: Key,
     hash: u64,
 }
+
+/// A piece that can't be read, and if it is the first of a packet what that is known by and where it ends.
+type Unknown = (DropReason, Option<(Key, u64, u16)>);
 
 /// A wire that notes where a first piece goes.
 struct Following<'a, F> {
@@ -85,17 +85,21 @@ impl<F: Frame> Wire for Following<'_, F> {
     }
 
     fn sends_on(&mut self, onward: impl FnOnce() -> Onward) -> Result<(), DropReason> {
-        let Onward { server, address, is_translated, has_new_port } = onward();
+        let Onward { to, server, address, is_translated, has_new_port } = onward();
         let (by_port, by_address) = self.needs_all;
         if is_translated && (by_port && has_new_port || by_address) {
             return Err(DropReason::FragmentChecksum);
         }
         let address = address_words(address);
-        self.way = Some(match server {
-            Some(number) => Way::Server(number, address),
-            None => Way::Client(address),
-        });
+        self.way = match to {
+            To::Server => server.map(|number| Way::Server(number, address)),
+            To::Client => Some(Way::Client(server, address)),
+        };
         Ok(())
+    }
+
+    fn answers(&mut self) {
+        self.way = Some(Way::Refused(DropReason::FragmentRefused));
     }
 }
 
@@ -116,50 +120,90 @@ impl<F: Frame> Director<F> {
         };
         match read {
             None => Err(frame),
-            Some(Err(reason)) => Ok(Err((frame, reason))),
+            Some(Err((reason, first))) => {
+                if let Some((key, hash, end)) = first {
+                    self.remember((&key, hash), end, Way::Refused(reason), pass);
+                }
+                Ok(Err((frame, reason)))
+            }
             Some(Ok(known)) if known.piece.is_first() => self.first_piece(frame, known, pass),
             Some(Ok(known)) => self.later_piece((frame, since), known, pass),
         }
     }
 
+    /// Asks the processor for the places of a piece of IPv4 in the table.
+    #[inline(never)]
+    pub(super) fn prefetch_piece4(&self, frame: &F, vlan: Vlan) {
+        if let Some(header) = header4(frame.bytes(), vlan.header_len()) {
+            let ends = (header.source.get(), header.destination.get());
+            let key = Key::v4(ends.0, ends.1, header.protocol, u32::from(header.ident.get()));
+            self.shared.pieces.prefetch(self.shared.pieces.hash(&key));
+        }
+    }
+
     /// Reads a piece of IPv4. `None`: it is to be left to others.
-    fn read_piece4(&self, frame: &F, vlan: Vlan, context: Context<'_>) -> Option<Result<Known, DropReason>> {
+    fn read_piece4(&self, frame: &F, vlan: Vlan, context: Context<'_>) -> Option<Result<Known, Unknown>> {
         let snapshot = context.snapshot;
         let bytes = frame.bytes();
-        let (header, _) = Ipv4::ref_from_prefix(bytes.get(vlan.header_len()..)?).ok()?;
+        let header = header4(bytes, vlan.header_len())?;
         let (source, destination) = (header.source.get(), header.destination.get());
         let is_ours = match snapshot.local(destination) {
             Some(local) => local.is_vip,
-            None => snapshot.has_nat4() && snapshot.may_be_host(destination),
+            None => snapshot.is_nat_address(IpAddr::V4(source.into())) && snapshot.may_be_host(destination),
         };
-        let is_ours = is_ours || snapshot.may_have_mark(destination);
+        let is_ours = is_served(header.protocol) && (is_ours || snapshot.may_have_mark(destination));
         let port = &snapshot.ports[context.port];
         // The host puts together what is to its addresses, whatever is served there.
         let is_hosts = port.has_host && port.has_address(destination);
         if !is_ours || is_hosts || !is_for(bytes, port) || snapshot.is_broadcast(source) {
             return None;
         }
-        let key = |piece: &Piece| Key::v4(source, destination, piece.protocol, piece.ident);
-        Some(read4(bytes, vlan).map(|piece| self.known(piece, key(&piece))))
+        let key = |protocol, ident| Key::v4(source, destination, protocol, ident);
+        Some(self.read_known(read4(bytes, vlan), key))
     }
 
     /// The same of IPv6.
-    fn read_piece6(&self, frame: &F, vlan: Vlan, context: Context<'_>) -> Option<Result<Known, DropReason>> {
+    fn read_piece6(&self, frame: &F, vlan: Vlan, context: Context<'_>) -> Option<Result<Known, Unknown>> {
         let snapshot = context.snapshot;
         let bytes = frame.bytes();
         let Ends6 { source, destination } = v6::ends(bytes, vlan.header_len()).ok()?;
         let is_vip = snapshot.serves_ipv6() && snapshot.is_vip6(destination);
         let is_others = || snapshot.number6(destination).and_then(|number| snapshot.local(number)).is_some();
-        let is_ours = is_vip || snapshot.has_nat6() && may_be_source(destination) && !is_others();
+        let is_back = || snapshot.is_nat_address(source.into()) && may_be_source(destination) && !is_others();
+        let is_ours = is_vip || is_back();
         let port = &snapshot.ports[context.port];
         let is_hosts = port.has_host && port.has_address6(destination);
         if !is_ours || is_hosts || source == destination || !is_for6(bytes, port) {
             return None;
         }
+        let read = read6(bytes, frame.len(), vlan);
+        // What lies before the ports of a later piece may hide them.
+        let may_be_served = |piece: &Piece| match piece.protocol {
+            next::HOP_BY_HOP | next::ROUTING | next::DESTINATION_OPTIONS => !piece.is_first(),
+            protocol => is_served(protocol),
+        };
+        if read.as_ref().is_ok_and(|piece| !may_be_served(piece)) {
+            return None;
+        }
         // Hosts of several links may have one address that is theirs there alone.
         let link = source.is_unicast_link_local().then_some(context.port);
-        let key = |piece: &Piece| Key::v6(source, destination, piece.ident, link);
-        Some(read6(bytes, frame.len(), vlan).map(|piece| self.known(piece, key(&piece))))
+        Some(self.read_known(read, |_, ident| Key::v6(source, destination, ident, link)))
+    }
+
+    /// What was read, and by what its packet is known.
+    fn read_known(
+        &self,
+        read: Result<Piece, Unread>,
+        key: impl FnOnce(u8, u32) -> Key,
+    ) -> Result<Known, Unknown> {
+        match read {
+            Ok(piece) => Ok(self.known(piece, key(piece.protocol, piece.ident))),
+            Err(Unread { reason, first: None }) => Err((reason, None)),
+            Err(Unread { reason, first: Some(First { protocol, ident, end }) }) => {
+                let key = key(protocol, ident);
+                Err((reason, Some((key, self.shared.pieces.hash(&key), end))))
+            }
+        }
     }
 
     fn known(&self, piece: Piece, key: Key) -> Known {
@@ -174,40 +218,44 @@ impl<F: Frame> Director<F> {
         pass: &mut Pass<'_, W>,
     ) -> Result<Passed<F>, F> {
         let context = pass.context;
-        let mut packet = known.piece.packet;
+        let Known { piece, key, hash } = known;
+        match self.shared.pieces.repeated((&key, hash), piece.end, context.now) {
+            Some(Course::Overlap) => return Ok(Err((frame, DropReason::FragmentOverlap))),
+            Some(_) => return Ok(Err((frame, DropReason::FragmentDuplicate))),
+            None => {}
+        }
+        let mut packet = piece.packet;
         let mut lookup = Lookup::default();
         let class = match packet.is_of_ipv6() {
             false => Some(self.classify(&packet, &mut lookup, context)),
             true => self.classify_piece6(&frame, &mut packet, &mut lookup, context.snapshot),
         };
         let Some(class) = class.filter(|class| matches!(class, Class::Request | Class::Reply)) else {
-            self.remember(&known, Way::Left, context);
-            self.release_waiting(known.hash, pass);
+            self.remember((&key, hash), piece.end, Way::Left, pass);
             return Err(frame);
         };
         let mut following =
-            Following { wire: &mut *pass.wire, needs_all: needs_all(frame.bytes(), &known.piece), way: None };
+            Following { wire: &mut *pass.wire, needs_all: needs_all(frame.bytes(), &piece), way: None };
         // The device may give whole packets of its flow to another worker.
         let is_parted = self.views.len() > 1;
-        let was_displaced = std::mem::replace(&mut self.displaced, is_parted);
+        let was_displaced = std::mem::replace(&mut self.is_displaced, is_parted);
         let to = &mut Pass { context, wire: &mut following };
         let passed = match (packet.is_of_ipv6(), class) {
             (true, class) => self.take_ipv6(frame, (&packet, &lookup), class, to),
             (false, Class::Reply) => self.reply(frame, &packet, &lookup, to),
             (false, _) => self.request(frame, &packet, &lookup, to),
         };
-        let way = match passed {
-            // Nor was it sent on if it was the host's, or answered.
+        let way = match &passed {
+            // It was the host's, if it went nowhere.
             Ok(()) => following.way.unwrap_or(Way::Left),
-            Err(_) => Way::Refused,
+            Err((_, reason)) => Way::Refused(*reason),
         };
-        self.displaced = was_displaced;
+        self.is_displaced = was_displaced;
         // As long as first pieces come, and not only for what the first of them opened.
-        if is_parted && matches!(way, Way::Server(..)) && !packet.is_of_ipv6() {
-            self.note_displaced(context);
+        if is_parted && matches!(way, Way::Server(..)) {
+            self.note_displaced(&packet, context);
         }
-        self.remember(&known, way, context);
-        self.release_waiting(known.hash, pass);
+        self.remember((&key, hash), piece.end, way, pass);
         Ok(passed)
     }
 
@@ -234,25 +282,24 @@ impl<F: Frame> Director<F> {
         Some(Class::Reply)
     }
 
-    /// A connection was opened by a first piece: whole packets of its flow may come to another worker as long as it lives.
-    pub(super) fn note_displaced(&self, Context { snapshot, now, .. }: Context<'_>) {
-        let until = now.seconds + snapshot.lifetimes.longest();
-        // Written once a second at most.
-        if self.shared.displaced_until.load(Relaxed) < until {
-            self.shared.displaced_until.fetch_max(until, Relaxed);
+    /// Notes what became of a first piece, which ends there, and lets the others of its packet that wait go the same way.
+    fn remember<W: Wire<Frame = F>>(
+        &mut self,
+        (key, hash): (&Key, u64),
+        end: u16,
+        way: Way,
+        pass: &mut Pass<'_, W>,
+    ) {
+        let Context { snapshot, now, .. } = pass.context;
+        let (pieces, counters) = (&self.shared.pieces, &self.shared.counters);
+        match pieces.begin((key, hash), end, way, now, snapshot.switches.patience) {
+            Gone::None => {}
+            Gone::Incomplete => counters.pieces_incomplete.add(1),
+            Gone::Young | Gone::New => counters.pieces_full.add(1),
         }
-    }
-
-    fn remember(&self, known: &Known, way: Way, context: Context<'_>) {
-        let Known { piece, key, hash } = known;
-        let pieces = &self.shared.pieces;
-        let counter =
-            match pieces.begin((key, *hash), piece, way, context.now, context.snapshot.switches.patience) {
-                Gone::None => return,
-                Gone::Incomplete => &self.shared.counters.pieces_incomplete,
-                Gone::Young | Gone::New => &self.shared.counters.pieces_full,
-            };
-        counter.add(1);
+        if self.held.waiting() > 0 {
+            self.release_waiting(hash, pass);
+        }
     }
 
     /// A piece that is not the first.
@@ -268,12 +315,15 @@ impl<F: Frame> Director<F> {
             Course::On(Way::Server(number, address)) => {
                 return Ok(self.piece_to_server(frame, &piece, (number, address), pass));
             }
-            Course::On(Way::Client(address)) => return Ok(self.piece_to_client(frame, &piece, address, pass)),
+            Course::On(Way::Client(number, address)) => {
+                return Ok(self.piece_to_client(frame, &piece, (number, address), pass));
+            }
             Course::On(Way::Left) => return Err(frame),
-            Course::On(Way::Refused) => DropReason::FragmentRefused,
+            Course::On(Way::Refused(reason)) => reason,
             Course::Duplicate => DropReason::FragmentDuplicate,
             Course::Overlap => DropReason::FragmentOverlap,
-            Course::Unknown => {
+            unknown @ (Course::Unknown | Course::Late) => {
+                self.shared.counters.pieces_incomplete.add(u64::from(unknown == Course::Late));
                 if let Some(gone) = self.held.0.push(Seat { frame, key, hash, port, since }) {
                     self.drop(gone.frame, DropReason::FragmentRoomFull, pass.wire);
                 }
@@ -308,10 +358,11 @@ impl<F: Frame> Director<F> {
         &mut self,
         mut frame: F,
         piece: &Piece,
-        vip: [u64; 2],
+        (number, vip): (Option<u32>, [u64; 2]),
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let (packet, snapshot) = (&piece.packet, pass.context.snapshot);
+        let server = number.and_then(|number| snapshot.get_server(ServerId(number)));
         let drop_for = |obstacle| match obstacle {
             Obstacle::Drop(reason) => reason,
             // Nobody is told about a piece that is not the first.
@@ -320,31 +371,50 @@ impl<F: Frame> Director<F> {
         };
         match address_of(vip) {
             IpAddr::V4(vip) => match way_back(&mut frame, packet, snapshot) {
-                Ok(hop) => self.return_to_client(frame, packet, (vip.into(), 0), hop, pass),
+                Ok(hop) => {
+                    self.count_later(
+                        server.filter(|server| server.ip() == IpAddr::V4(packet.source.into())),
+                        packet,
+                    );
+                    self.return_to_client(frame, packet, (vip.into(), 0, None), hop, pass)
+                }
                 Err(obstacle) => Err((frame, drop_for(obstacle))),
             },
             IpAddr::V6(vip) => {
-                let ends = v6::ends(frame.bytes(), packet.l3());
-                let hop = ends
-                    .map_err(Obstacle::Drop)
-                    .and_then(|ends| way_back6(&mut frame, packet, ends.destination, pass.context));
-                match hop {
-                    Ok(hop) => self.return_to_client6(frame, packet, (vip, 0), hop, pass),
+                let ends = match v6::ends(frame.bytes(), packet.l3()) {
+                    Ok(ends) => ends,
+                    Err(reason) => return Err((frame, reason)),
+                };
+                match way_back6(&mut frame, packet, ends.destination, pass.context) {
+                    Ok(hop) => {
+                        self.count_later(
+                            server.filter(|server| server.ip() == IpAddr::V6(ends.source)),
+                            packet,
+                        );
+                        self.return_to_client6(frame, packet, (vip, 0, None), hop, pass)
+                    }
                     Err(obstacle) => Err((frame, drop_for(obstacle))),
                 }
             }
         }
     }
 
+    /// Counts a piece from a real server, unless the number is another one's by now.
+    fn count_later(&self, server: Option<&Server>, packet: &Packet) {
+        if let Some(server) = server {
+            self.count_reply(server, packet);
+        }
+    }
+
     /// Sends on what waited for a first piece.
     fn release_waiting<W: Wire<Frame = F>>(&mut self, hash: u64, pass: &mut Pass<'_, W>) {
-        let mut from = 0;
-        // Only forwards: who has to wait on may have got another seat.
-        while self.held.0.taken() > 0
-            && let Some((at, seat)) = self.held.0.take(hash, from)
-        {
-            from = at + 1;
+        while let Some(seat) = self.held.0.take(hash) {
+            let left = self.held.0.taken();
             self.try_waiting(seat, pass);
+            // It has to wait on, and so would the others.
+            if self.held.0.taken() > left {
+                return;
+            }
         }
     }
 
@@ -372,23 +442,44 @@ impl<F: Frame> Director<F> {
         self.punt_or_drop_rest(frame, &Packet { vlan, ..Packet::default() }, reason, pass)
     }
 
-    /// Looks at some of the pieces that wait: their first pieces may have come to other workers, or their time may be over. Once a
+    /// Looks at the pieces that wait: their first pieces may have come to other workers, or their time may be over. Once a
     /// millisecond.
     pub(super) fn look_at_waiting<W: Wire<Frame = F>>(&mut self, pass: &mut Pass<'_, W>) {
-        for _ in 0..LOOKS {
-            let (pieces, context) = (&self.shared.pieces, pass.context);
-            let is_to_go =
-                |seat: &Seat<F>| pieces.may_have(seat.hash) || is_late(&seat.key, seat.since, context);
-            if let Some(seat) = self.held.0.look(is_to_go) {
+        let (is_parted, context) = (self.views.len() > 1, pass.context);
+        let mut next = self.held.0.oldest();
+        // Who has to wait on comes behind all others.
+        for _ in 0..self.held.waiting() {
+            let Some(at) = next else { return };
+            next = self.held.0.behind(at);
+            let is_to_go = self.held.0.get(at).is_some_and(|seat| {
+                is_parted && self.shared.pieces.may_have(seat.hash) || is_late(&seat.key, seat.since, context)
+            });
+            if is_to_go && let Some(seat) = self.held.0.take_at(at) {
                 self.try_waiting(seat, pass);
             }
         }
     }
+
+    /// Ends packets whose pieces did not all come in time, some with each of so many milliseconds.
+    pub(super) fn sweep_pieces(&self, passed: u64, Context { snapshot, now, .. }: Context<'_>) {
+        for _ in 0..passed.min(SWEEPS_MAX) {
+            let incomplete = self.shared.pieces.sweep(now, snapshot.switches.patience);
+            self.shared.counters.pieces_incomplete.add(incomplete);
+        }
+    }
 }
+
+/// Sweeps over parts of the table that one call makes at most.
+const SWEEPS_MAX: u64 = 8;
 
 /// Whether a piece that came at this time, in milliseconds, has waited for long enough.
 fn is_late(key: &Key, since: u64, Context { snapshot, now, .. }: Context<'_>) -> bool {
     now.millis.saturating_sub(since) > u64::from(snapshot.switches.patience.of(key))
+}
+
+/// Whether virtual servers have this protocol. All others are the host's, if they are anybody's.
+fn is_served(protocol: u8) -> bool {
+    matches!(protocol, ipv4::TCP | ipv4::UDP | ipv4::SCTP)
 }
 
 /// What a piece is dropped for that is none of a virtual server's, unless the host gets it.

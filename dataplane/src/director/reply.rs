@@ -7,11 +7,11 @@ use weir_config::model::Forwarding;
 use super::{Context, Director, Message, Pass, Passed, trim_surplus};
 use crate::address::Addr4;
 use crate::classify::Lookup;
-use crate::conn::record::{Record, reply_hash_input};
+use crate::conn::record::{Record, ServerId, reply_hash_input};
 use crate::conn::state::{self, Direction, tcp};
 use crate::limit::Asker;
 use crate::neighbor::{Hop, NextHop};
-use crate::packet::{Frame, Onward, Wire};
+use crate::packet::{Frame, Onward, To, Wire};
 use crate::parse::Packet;
 use crate::reply;
 use crate::rewrite::{self, ipv4_mut};
@@ -100,7 +100,7 @@ impl<F: Frame> Director<F> {
             self.count_answer(server, packet, record);
             self.clamp_reply(&mut frame, packet, server.service, pass.context);
         }
-        self.return_to_client(frame, packet, (vip, record.port()), hop, pass)
+        self.return_to_client(frame, packet, (vip, record.port(), Some(record.server())), hop, pass)
     }
 
     /// Counts what a real server says to a client's SYN, for passive health. `record` is as it was before.
@@ -282,11 +282,11 @@ impl<F: Frame> Director<F> {
         &mut self,
         mut frame: F,
         packet: &Packet,
-        (vip, port): (Addr4, u16),
+        (vip, port, server): (Addr4, u16, Option<ServerId>),
         hop: NextHop,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let told = pass.wire.sends_on(|| to_client(packet, vip.into(), port));
+        let told = pass.wire.sends_on(|| to_client(packet, (vip.into(), port), server));
         if let Err(reason) = told.and_then(|()| trim_surplus(&mut frame, packet)) {
             return Err((frame, reason));
         }
@@ -332,7 +332,7 @@ impl<F: Frame> Director<F> {
             };
             self.shared.counters.untracked.add(u64::from(!origin.one_packet));
             self.clamp_stray(&mut frame, packet, origin, pass.context);
-            return self.return_to_client(frame, packet, (origin.vip, origin.port), hop, pass);
+            return self.return_to_client(frame, packet, (origin.vip, origin.port, None), hop, pass);
         }
         let is_real_server = snapshot.has_nat_server(packet.source, packet.source_port, packet.protocol);
         if snapshot.switches.nat_icmp_send && is_real_server && !is_reset(packet) {
@@ -385,9 +385,10 @@ pub(super) enum Obstacle {
     Tell(reply::Error),
 }
 
-/// What a client gets of a real server's packet.
-pub(super) fn to_client(packet: &Packet, vip: IpAddr, port: u16) -> Onward {
-    Onward { server: None, address: vip, is_translated: true, has_new_port: packet.source_port != port }
+/// What a client gets of a packet of this real server's, if the packet has a connection.
+pub(super) fn to_client(packet: &Packet, (vip, port): (IpAddr, u16), server: Option<ServerId>) -> Onward {
+    let has_new_port = packet.source_port != port;
+    Onward { to: To::Client, server: server.map(|id| id.0), address: vip, is_translated: true, has_new_port }
 }
 
 /// Where a real server's packet goes out to its client.

@@ -11,7 +11,7 @@ use super::reply::{Obstacle, answers_a_syn, is_reset, is_told_from_first, may_be
 use super::{Context, Director, Pass, Passed, trim_surplus};
 use crate::address::Addr4;
 use crate::clock::Now;
-use crate::conn::record::{Record, reply_hash_input};
+use crate::conn::record::{Record, ServerId, reply_hash_input};
 use crate::conn::state::Direction;
 use crate::conn::table::{Slot, View};
 use crate::limit::Asker;
@@ -243,7 +243,7 @@ impl<F: Frame> Director<F> {
             self.count_answer(server, packet, record);
             self.clamp_reply(&mut frame, packet, server.service, pass.context);
         }
-        self.return_to_client6(frame, packet, (vip, record.port()), hop, pass)
+        self.return_to_client6(frame, packet, (vip, record.port(), Some(record.server())), hop, pass)
     }
 
     /// As [`Director::return_to_client`]. No router cuts a packet of IPv6.
@@ -251,11 +251,11 @@ impl<F: Frame> Director<F> {
         &mut self,
         mut frame: F,
         packet: &Packet,
-        (vip, port): (Ipv6Addr, u16),
+        (vip, port, server): (Ipv6Addr, u16, Option<ServerId>),
         hop: Hop6,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let told = pass.wire.sends_on(|| to_client(packet, vip.into(), port));
+        let told = pass.wire.sends_on(|| to_client(packet, (vip.into(), port), server));
         if let Err(reason) = told.and_then(|()| trim_surplus(&mut frame, packet)) {
             return Err((frame, reason));
         }
@@ -313,7 +313,7 @@ impl<F: Frame> Director<F> {
                 self.count_untracked6(now);
             }
             self.clamp_stray(&mut frame, packet, origin, pass.context);
-            return self.return_to_client6(frame, packet, (vip, origin.port), hop, pass);
+            return self.return_to_client6(frame, packet, (vip, origin.port, None), hop, pass);
         }
         let is_real_server = snapshot.has_nat_server6(server, server_port, protocol);
         if snapshot.switches.nat_icmp_send && is_real_server && !is_reset(packet) {

@@ -1,7 +1,5 @@
 //! A client's packet: to its connection's real server, or to one that is scheduled now; rewritten and sent.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use weir_config::model::{Forwarding, Protocol};
 
 use super::ipv6::exceeds_all_ways;
@@ -15,7 +13,7 @@ use crate::conn::state::{self, Direction};
 use crate::conn::table::Slot;
 use crate::limit::Asker;
 use crate::neighbor::Hop;
-use crate::packet::{Frame, Onward, Wire};
+use crate::packet::{Frame, Onward, To, Wire};
 use crate::parse::Packet;
 use crate::reply;
 use crate::rewrite::far::{Outer6, into_tunnel6};
@@ -140,7 +138,7 @@ impl<F: Frame> Director<F> {
         }
         let opener = self.opener_of(packet, protocol, may_be_elsewhere, now);
         if is_moving {
-            self.note_extended(packet, (true, pass.context));
+            self.note_extended(packet, pass.context);
         }
         match self.open(packet, lookup, service, opener, pass.context) {
             Opened::To(server) => self.forward_first(frame, packet, snapshot.server(server), pass),
@@ -152,14 +150,10 @@ impl<F: Frame> Director<F> {
     /// Whether other workers may get some packets of a packet's flow.
     #[inline]
     pub(super) fn may_be_moving(&self, packet: &Packet, now: Now) -> bool {
-        let is_displaced = self.displaced || self.may_be_displaced(now);
-        self.shared.flows_move || is_displaced || packet.is_of_ipv6() && self.may_be_moving6(packet, now)
-    }
-
-    /// Whether connections may be with workers that do not get their whole packets.
-    #[inline]
-    fn may_be_displaced(&self, now: Now) -> bool {
-        self.views.len() > 1 && now.seconds < self.shared.displaced_until.load(Relaxed)
+        self.shared.flows_move
+            || self.is_displaced
+            || self.may_be_displaced(packet, now)
+            || packet.is_of_ipv6() && self.may_be_moving6(packet)
     }
 
     /// What becomes of another worker's connection with a client's packet, where flows move. That worker is told.
@@ -175,10 +169,9 @@ impl<F: Frame> Director<F> {
         match course {
             Course::GoesOn(server) => {
                 self.tell_owner(owner, record, packet.flags, direction_to(server), context);
-                self.note_extended(packet, (false, context));
-                // As long as whole packets come, too.
-                if !packet.is_of_ipv6() && !self.shared.flows_move && self.may_be_displaced(context.now) {
-                    self.note_displaced(context);
+                // As long as any of its packets come here.
+                if !self.shared.flows_move {
+                    self.note_displaced(packet, context);
                 }
             }
             Course::ServerRemoved => {}
@@ -373,6 +366,7 @@ impl<F: Frame> Director<F> {
 /// Where a client's packet goes.
 fn onward(packet: &Packet, server: &Server) -> Onward {
     Onward {
+        to: To::Server,
         server: Some(server.id.0),
         address: server.ip(),
         is_translated: server.forwarding == Forwarding::Nat,

@@ -83,6 +83,7 @@ impl<F: Frame> Director<F> {
         if self.held.waiting() > 0 {
             self.look_at_waiting(&mut Pass { context: Context { snapshot, now, port: 0 }, wire });
         }
+        self.sweep_pieces(passed, Context { snapshot, now, port: 0 });
         self.forget_destinations(snapshot, now);
         self.answer_questions(snapshot, now);
         if self.shared.worker == 0 {

@@ -15,7 +15,8 @@ use crate::wire::ipv6::{FRAGMENT_LEN, Fragment, HEADER_LEN};
 use crate::wire::l4::{TCP_LEN, Tcp};
 use crate::wire::sctp;
 
-/// What stands for the protocol of a piece that is not the first: its bytes are nobody's header. It is no protocol's number.
+/// What stands for the protocol of a piece that is not the first: its bytes are nobody's header. It is reserved, but a packet may say so
+/// all the same: see [`is_later_piece`].
 pub const LATER: u8 = 255;
 
 /// One piece of a packet.
@@ -35,6 +36,32 @@ pub struct Piece {
     pub is_last: bool,
 }
 
+/// A piece that can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unread {
+    /// Why.
+    pub reason: DropReason,
+    /// What its packet is known by, if it is the first of it.
+    pub first: Option<First>,
+}
+
+/// A first piece, as far as other pieces have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct First {
+    /// The protocol.
+    pub protocol: u8,
+    /// As of a piece that can be read.
+    pub ident: u32,
+    /// Where it ends.
+    pub end: u16,
+}
+
+impl From<DropReason> for Unread {
+    fn from(reason: DropReason) -> Self {
+        Self { reason, first: None }
+    }
+}
+
 impl Piece {
     /// Whether it has the ports.
     pub fn is_first(&self) -> bool {
@@ -42,16 +69,35 @@ impl Piece {
     }
 }
 
+/// Whether a packet in this frame is a piece of a larger one.
+pub fn is_piece(bytes: &[u8], packet: &Packet) -> bool {
+    match packet.is_of_ipv6() {
+        true => v6::transport(bytes, packet.l3()).is_ok_and(|transport| transport.is_fragment),
+        false => header4(bytes, packet.l3()).is_some_and(Ipv4::is_fragment),
+    }
+}
+
+/// Whether it is one that is not the first.
+pub fn is_later_piece(bytes: &[u8], packet: &Packet) -> bool {
+    match packet.is_of_ipv6() {
+        true => v6::transport(bytes, packet.l3()).is_ok_and(|transport| transport.is_later_fragment),
+        false => header4(bytes, packet.l3())
+            .is_some_and(|header| header.fragment.get() & ipv4::FRAGMENT_OFFSET != 0),
+    }
+}
+
+/// The IPv4 header at this offset.
+pub fn header4(bytes: &[u8], l3: usize) -> Option<&Ipv4> {
+    Ipv4::ref_from_prefix(bytes.get(l3..)?).ok().map(|(header, _)| header)
+}
+
 /// Reads a piece of an IPv4 packet, whose header was found to be right.
-pub fn read4(bytes: &[u8], vlan: Vlan) -> Result<Piece, DropReason> {
+pub fn read4(bytes: &[u8], vlan: Vlan) -> Result<Piece, Unread> {
     let l3 = vlan.header_len();
-    let (header, _) =
-        Ipv4::ref_from_prefix(bytes.get(l3..).unwrap_or_default()).map_err(|_| DropReason::Truncated)?;
+    let header = header4(bytes, l3).ok_or(DropReason::Truncated)?;
     let (total_len, header_len) = (header.total_len.get(), header.header_len());
     let options = bytes.get(l3 + ipv4::HEADER_LEN..l3 + header_len).unwrap_or_default();
-    if has_source_route(options) {
-        return Err(DropReason::SourceRoute);
-    }
+    let refused = has_source_route(options).then_some(DropReason::SourceRoute);
     let fragment = header.fragment.get();
     let packet = Packet {
         vlan,
@@ -69,18 +115,16 @@ pub fn read4(bytes: &[u8], vlan: Vlan) -> Result<Piece, DropReason> {
     let is_last = fragment & ipv4::MORE_FRAGMENTS == 0;
     let payload_len = usize::from(total_len).saturating_sub(header_len);
     let extent = (start, payload_len, is_last, header_len);
-    placed(packet, u32::from(header.ident.get()), extent, bytes)
+    placed(packet, (u32::from(header.ident.get()), refused), extent, bytes)
 }
 
 /// Reads a piece of an IPv6 packet.
-pub fn read6(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Piece, DropReason> {
+pub fn read6(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Piece, Unread> {
     let (payload, payload_len, transport) = v6::walked(bytes, frame_len, vlan)?;
     let at = transport.fragment_header.filter(|_| !transport.is_cut_twice).ok_or(DropReason::FragmentBad)?;
     let (header, _) = Fragment::ref_from_prefix(payload.get(at..).unwrap_or_default())
         .map_err(|_| DropReason::Truncated)?;
-    if transport.refused.is_some() {
-        return Err(DropReason::UnknownOption);
-    }
+    let refused = transport.refused.map(|_| DropReason::UnknownOption);
     let l3 = vlan.header_len();
     let l4 = u8::try_from(l3 + HEADER_LEN + transport.offset).map_err(|_| DropReason::ExtensionHeaders)?;
     let control = header.offset_flags.get();
@@ -99,26 +143,30 @@ pub fn read6(bytes: &[u8], frame_len: usize, vlan: Vlan) -> Result<Piece, DropRe
     // The whole has no header for pieces (RFC 8200 section 4.5).
     let len = payload_len.saturating_sub(at + FRAGMENT_LEN);
     let extent = (usize::from(control & !7), len, control & 1 == 0, at);
-    placed(packet, header.ident.get(), extent, bytes)
+    placed(packet, (header.ident.get(), refused), extent, bytes)
 }
 
 /// A piece that begins at `start`, has `len` bytes, and has a header in front of it of `front` bytes that count towards the length of
-/// the whole.
+/// the whole. What it is `refused` for is told only where it can be a piece.
 fn placed(
     mut packet: Packet,
-    ident: u32,
+    (ident, refused): (u32, Option<DropReason>),
     (start, len, is_last, front): (usize, usize, bool, usize),
     bytes: &[u8],
-) -> Result<Piece, DropReason> {
+) -> Result<Piece, Unread> {
     let is_odd = len == 0 || !is_last && len % 8 != 0;
     if is_odd || front + start + len > usize::from(u16::MAX) {
-        return Err(DropReason::FragmentBad);
+        return Err(DropReason::FragmentBad.into());
     }
     let protocol = packet.protocol;
     if start == 0 {
-        read_ports(&mut packet, bytes)?;
+        let read = refused.map_or_else(|| read_ports(&mut packet, bytes), Err);
+        let first = Some(First { protocol, ident, end: len as u16 });
+        read.map_err(|reason| Unread { reason, first })?;
+    } else if let Some(reason) = refused {
+        return Err(reason.into());
     } else if start < headers_of(protocol) {
-        return Err(DropReason::FragmentTiny);
+        return Err(DropReason::FragmentTiny.into());
     } else {
         packet.protocol = LATER;
     }
@@ -166,7 +214,7 @@ mod tests {
     }
 
     fn read(protocol: u8, offset: u16, more: bool, l4: &[u8]) -> Result<Piece, DropReason> {
-        read4(&piece(protocol, offset, more, l4), Vlan::NONE)
+        read4(&piece(protocol, offset, more, l4), Vlan::NONE).map_err(|unread| unread.reason)
     }
 
     const UDP: [u8; 16] = [0x9c, 0x40, 0, 53, 7, 0xd0, 1, 2, 0, 1, 2, 3, 4, 5, 6, 7];
@@ -207,11 +255,34 @@ mod tests {
             let fragment = [&[17, 0][..], &start.to_be_bytes(), &[0, 0, 0, 9]].concat();
             let ends = [[0x20; 16], [0x30; 16]].concat();
             let frame = [&[2; 12][..], &[0x86, 0xdd], &head, &ends, &fragment, &vec![1; len]].concat();
-            read6(&frame, frame.len(), Vlan::NONE)
+            read6(&frame, frame.len(), Vlan::NONE).map_err(|unread| unread.reason)
         };
         let last = read(65_520, 15).expect("a piece");
         assert_eq!((last.start, last.end, last.is_last), (65_520, u16::MAX, true));
         assert_eq!(read(65_520, 16), Err(DropReason::FragmentBad));
+    }
+
+    #[test]
+    fn of_a_first_piece_that_can_not_be_read_it_is_known_which_packet_it_begins() {
+        let first =
+            |protocol, l4: &[u8]| read4(&piece(protocol, 0, true, l4), Vlan::NONE).expect_err("unread").first;
+        let known = |protocol| Some(First { protocol, ident: 77, end: 16 });
+        assert_eq!(first(ipv4::TCP, &UDP), known(ipv4::TCP));
+        assert_eq!(first(ipv4::SCTP, &[0; 16]), known(ipv4::SCTP));
+        assert_eq!(first(ipv4::UDP, &UDP[..15]), None, "that is no piece");
+        let later = read4(&piece(ipv4::TCP, 8, true, &UDP), Vlan::NONE).expect_err("unread");
+        assert_eq!(later, DropReason::FragmentTiny.into());
+    }
+
+    #[test]
+    fn what_only_says_that_it_is_of_the_last_protocol_is_no_later_piece() {
+        let packet = Packet { l3: 14, protocol: LATER, ..Packet::default() };
+        for (offset, more, is_any, is_later) in
+            [(0, false, false, false), (0, true, true, false), (8, true, true, true), (8, false, true, true)]
+        {
+            let frame = piece(LATER, offset, more, &UDP);
+            assert_eq!((is_piece(&frame, &packet), is_later_piece(&frame, &packet)), (is_any, is_later));
+        }
     }
 
     #[test]

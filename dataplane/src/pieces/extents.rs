@@ -48,7 +48,12 @@ impl Extents {
         }
     }
 
-    /// Adds a piece that is not the first.
+    /// Whether somebody overlapped, so that no piece goes on any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Adds a piece that is not the first, or the first one again.
     pub(super) fn add(&mut self, start: u16, end: u16, is_last: bool) -> Fit {
         let fit = self.place(start, end, is_last);
         self.is_over |= fit == Fit::Overlap;

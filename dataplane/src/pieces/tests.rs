@@ -6,6 +6,7 @@ use crate::parse::Packet;
 
 const PATIENT: Patience = Patience { v4: 30_000, v6: 60_000 };
 const TO: Way = Way::Server(7, [1, 2]);
+const REFUSED: Way = Way::Refused(DropReason::FragmentChecksum);
 
 fn at(millis: u64) -> Now {
     Now { millis, ..Now::default() }
@@ -27,7 +28,7 @@ impl Table {
     }
 
     fn begin(&self, key: &Key, end: u16, way: Way, now: u64) -> Gone {
-        self.0.begin((key, self.0.hash(key)), &piece(0, end, false), way, at(now), PATIENT)
+        self.0.begin((key, self.0.hash(key)), end, way, at(now), PATIENT)
     }
 
     fn follow(&self, key: &Key, (start, end, is_last): (u16, u16, bool), now: u64) -> Course {
@@ -38,7 +39,7 @@ impl Table {
 #[test]
 fn pieces_follow_the_first_until_the_packet_is_whole() {
     let table = Table::new(64);
-    for way in [TO, Way::Client([3, 4]), Way::Left, Way::Refused] {
+    for way in [TO, Way::Client(None, [3, 4]), Way::Client(Some(ServerId::MAX), [3, 4]), Way::Left, REFUSED] {
         assert_eq!(table.follow(&key(1), (800, 1_000, true), 5), Course::Unknown);
         assert_eq!(table.begin(&key(1), 400, way, 10), Gone::None);
         assert!(table.0.may_have(table.0.hash(&key(1))));
@@ -61,19 +62,75 @@ fn who_overlaps_ends_the_packet_until_it_begins_anew() {
 }
 
 #[test]
+fn a_first_piece_that_comes_again_takes_nothing_back() {
+    let table = Table::new(64);
+    let repeated = |end: u16, now: u64| table.0.repeated((&key(1), table.0.hash(&key(1))), end, at(now));
+    assert_eq!(repeated(400, 10), None);
+    for way in [REFUSED, Way::Left, TO] {
+        assert_eq!(repeated(400, 10), None, "what was not sent on may go this time");
+        table.begin(&key(1), 400, way, 10);
+    }
+    assert_eq!(table.follow(&key(1), (800, 1_000, true), 11), Course::On(TO));
+    assert_eq!(repeated(400, 12), Some(Course::Duplicate));
+    assert_eq!(table.follow(&key(1), (800, 1_000, true), 12), Course::Duplicate);
+    assert_eq!(table.follow(&key(1), (400, 800, false), 13), Course::On(TO), "and it is whole");
+    assert_eq!(repeated(400, 14), None);
+    // Another one with the same ident.
+    table.begin(&key(1), 400, TO, 20);
+    assert_eq!(repeated(400, 121), None);
+    assert_eq!(repeated(408, 120), Some(Course::Overlap));
+    assert_eq!(repeated(400, 120), None, "an overlap ends the packet");
+}
+
+#[test]
+fn a_new_packet_finds_a_place_beside_those_that_others_change() {
+    let table = Table::new(8);
+    (1..=8).for_each(|ident| assert_eq!(table.begin(&key(ident), 400, TO, u64::from(ident)), Gone::None));
+    let heads = &table.0.heads[0].0;
+    let is_old = |at: &usize| [key(1), key(2)].contains(&table.0.places[*at].key());
+    let old: Vec<usize> = (0..8).filter(is_old).collect();
+    old.iter().for_each(|at| _ = heads[*at].fetch_or(TAKEN, Relaxed));
+    assert_eq!(table.begin(&key(9), 400, TO, 10), Gone::Young);
+    old.iter().for_each(|at| _ = heads[*at].fetch_and(!TAKEN, Relaxed));
+    let is_there = |ident: &u32| table.follow(&key(*ident), (400, 800, false), 10) == Course::On(TO);
+    assert_eq!((1..=9).filter(is_there).collect::<Vec<_>>(), [1, 2, 4, 5, 6, 7, 8, 9]);
+    heads.iter().for_each(|head| _ = head.fetch_or(TAKEN, Relaxed));
+    assert_eq!(table.begin(&key(10), 400, TO, 10), Gone::New);
+}
+
+#[test]
+fn what_is_over_is_swept_and_counted_once() {
+    let table = Table::new(256);
+    let six = |ident: u32| Key::v6(1.into(), 2.into(), ident, None);
+    for ident in 0..40 {
+        table.begin(&key(ident), 400, TO, 1_000);
+        table.begin(&six(ident), 400, TO, 1_000);
+    }
+    // One is whole, and one is gone already.
+    table.follow(&key(0), (400, 800, true), 1_000);
+    assert_eq!(table.follow(&key(1), (400, 800, true), 31_001), Course::Late);
+    let swept = |now| (0..4).map(|_| table.0.sweep(at(now), PATIENT)).collect::<Vec<_>>();
+    assert_eq!(swept(31_000).iter().sum::<u64>(), 0);
+    let first = swept(31_001);
+    assert!(first.iter().all(|count| *count < 30), "a part each time: {first:?}");
+    assert_eq!(first.iter().sum::<u64>(), 38);
+    assert_eq!([61_000, 61_001, 90_000].map(|now| swept(now).iter().sum::<u64>()), [0, 40, 0]);
+}
+
+#[test]
 fn each_family_waits_for_its_time() {
     let table = Table::new(64);
     let six = Key::v6(1.into(), 2.into(), 77, None);
     table.begin(&key(1), 400, TO, 1_000);
     table.begin(&six, 400, TO, 1_000);
     assert_eq!(table.follow(&key(1), (400, 800, false), 31_000), Course::On(TO));
-    assert_eq!(table.follow(&key(1), (800, 1_200, false), 31_001), Course::Unknown);
+    assert_eq!(table.follow(&key(1), (800, 1_200, false), 31_001), Course::Late);
     assert_eq!(table.follow(&six, (400, 800, false), 61_000), Course::On(TO));
-    assert_eq!(table.follow(&six, (800, 1_200, false), 61_001), Course::Unknown);
+    assert_eq!(table.follow(&six, (800, 1_200, false), 61_001), Course::Late);
     // Nearly a turn of the clock later it is not new.
     let turn = u64::from(u32::MAX);
     table.begin(&key(3), 400, TO, 1_000);
-    assert_eq!(table.follow(&key(3), (400, 800, false), turn - 100_000), Course::Unknown);
+    assert_eq!(table.follow(&key(3), (400, 800, false), turn - 100_000), Course::Late);
     // A clock that is behind the one of who began it.
     table.begin(&key(2), 400, TO, 1_000);
     assert_eq!(table.follow(&key(2), (400, 800, false), 0), Course::On(TO));
@@ -118,7 +175,7 @@ fn two_threads_get_every_piece_on_its_way_and_each_duplicate_once() {
                             }
                             Course::Duplicate => _ = twice.fetch_add(1, Relaxed),
                             Course::Unknown => _ = waits.fetch_add(1, Relaxed),
-                            Course::Overlap => panic!("none does"),
+                            Course::Overlap | Course::Late => panic!("none does"),
                         }
                     }
                 }

@@ -1,14 +1,14 @@
 //! Which virtual servers have which sockets of NAT real servers. Control's; packets are looked up in what comes of it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use weir_config::model::Protocol;
 
 use super::server::Server;
-use super::{NatServer, Origin, Snapshot, socket};
+use super::{NatServer, Origin, Snapshot, address_of, socket};
 use crate::conn::record::ServiceId;
 
 /// By socket and virtual server.
@@ -30,6 +30,17 @@ pub(super) type Socket6 = (Ipv6Addr, u16, u8);
 pub(super) struct NatServers {
     pub(super) v4: Arc<HashMap<u64, NatServer>>,
     pub(super) v6: Arc<HashMap<Socket6, NatServer>>,
+    /// How many of them there are at each address.
+    addresses: Arc<HashMap<IpAddr, usize>>,
+}
+
+impl Socket {
+    fn address(self) -> IpAddr {
+        match self {
+            Self::V4(socket) => IpAddr::V4(address_of(socket).into()),
+            Self::V6((address, ..)) => IpAddr::V6(address),
+        }
+    }
 }
 
 /// See [`Socket`].
@@ -76,7 +87,13 @@ impl NatSockets {
                 Socket::V6(socket) => _ = v6.entry(*socket).and_modify(beside).or_insert(*server),
             }
         }
-        NatServers { v4: Arc::new(v4), v6: Arc::new(v6) }
+        let mut addresses = HashMap::new();
+        let v4_addresses = v4.keys().map(|socket| Socket::V4(*socket).address());
+        let v6_addresses = v6.keys().map(|socket| Socket::V6(*socket).address());
+        for address in v4_addresses.chain(v6_addresses) {
+            *addresses.entry(address).or_default() += 1;
+        }
+        NatServers { v4: Arc::new(v4), v6: Arc::new(v6), addresses: Arc::new(addresses) }
     }
 }
 
@@ -85,15 +102,28 @@ impl NatServers {
     pub(super) fn set_apart(&mut self) {
         Arc::make_mut(&mut self.v4);
         Arc::make_mut(&mut self.v6);
+        Arc::make_mut(&mut self.addresses);
     }
 
     /// What packets from this socket are looked up by is another thing now.
     pub(super) fn set(&mut self, socket: Socket, server: Option<NatServer>) {
-        match (socket, server) {
-            (Socket::V4(socket), Some(server)) => _ = Arc::make_mut(&mut self.v4).insert(socket, server),
-            (Socket::V4(socket), None) => _ = Arc::make_mut(&mut self.v4).remove(&socket),
-            (Socket::V6(socket), Some(server)) => _ = Arc::make_mut(&mut self.v6).insert(socket, server),
-            (Socket::V6(socket), None) => _ = Arc::make_mut(&mut self.v6).remove(&socket),
+        let (is_there, address) = (server.is_some(), socket.address());
+        let former = match (socket, server) {
+            (Socket::V4(socket), Some(server)) => Arc::make_mut(&mut self.v4).insert(socket, server),
+            (Socket::V4(socket), None) => Arc::make_mut(&mut self.v4).remove(&socket),
+            (Socket::V6(socket), Some(server)) => Arc::make_mut(&mut self.v6).insert(socket, server),
+            (Socket::V6(socket), None) => Arc::make_mut(&mut self.v6).remove(&socket),
+        };
+        if former.is_some() == is_there {
+            return;
+        }
+        let addresses = Arc::make_mut(&mut self.addresses);
+        match is_there {
+            true => *addresses.entry(address).or_default() += 1,
+            false if addresses.get(&address).is_none_or(|count| *count <= 1) => {
+                _ = addresses.remove(&address)
+            }
+            false => _ = addresses.entry(address).and_modify(|count| *count -= 1),
         }
     }
 }
@@ -114,6 +144,11 @@ impl Snapshot {
     /// Whether there are NAT real servers of IPv4.
     pub fn has_nat4(&self) -> bool {
         !self.nat_servers.v4.is_empty()
+    }
+
+    /// Whether a NAT real server answers from this address.
+    pub fn is_nat_address(&self, address: IpAddr) -> bool {
+        self.nat_servers.addresses.contains_key(&address)
     }
 
     /// As [`Snapshot::nat_server`], of IPv6.

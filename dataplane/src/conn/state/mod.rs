@@ -239,6 +239,12 @@ impl Lifetimes {
         self.0.iter().copied().max().unwrap_or(0)
     }
 
+    /// The same among those of one protocol.
+    pub fn longest_of(&self, protocol: Protocol) -> u32 {
+        let first = (protocol as usize & 3) << 4;
+        self.0.get(first..first + 16).and_then(|states| states.iter().copied().max()).unwrap_or(0)
+    }
+
     /// As [`Lifetimes::of`]: the state is in the lower four of the bits, the protocol in the two above the next two.
     #[inline]
     pub(super) fn of_bits(&self, bits: usize) -> u32 {

@@ -1,6 +1,8 @@
 //! Packets in pieces: what arrives whole before weir is the same datagram behind it, or nothing.
 
+mod flows;
 mod reasons;
+mod refused;
 
 use std::net::IpAddr;
 
@@ -119,6 +121,14 @@ fn raw_piece(
             packet6(source, destination, (FRAGMENT, 64), &[&head[..], data].concat())
         }
         _ => panic!("two families"),
+    }
+}
+
+/// A datagram as a whole packet.
+fn whole_frame(flow: &Flow, datagram: &[u8]) -> Vec<u8> {
+    match (flow.source, flow.destination) {
+        (IpAddr::V6(source), IpAddr::V6(destination)) => packet6(source, destination, (17, 64), datagram),
+        _ => raw_piece(flow, (17, 0), datagram, (0, false)),
     }
 }
 
@@ -364,57 +374,6 @@ fn what_arrives_whole_before_weir_is_the_same_behind_it() {
 }
 
 #[test]
-fn pieces_and_whole_datagrams_of_a_flow_go_to_one_server_whichever_worker_gets_them() {
-    for (is_v6, pieces_first) in [(false, false), (false, true), (true, false), (true, true)] {
-        let mut lab = Lab::new(&file("dr", &[11, 12], 1500), 2);
-        let mut macs = HashSet::new();
-        for port in 4_000..4_010 {
-            let flow = request(is_v6, port);
-            let small = datagram(&flow, 20, 1);
-            let small = match (flow.source, flow.destination) {
-                (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                    packet6(source, destination, (17, 64), &small)
-                }
-                _ => raw_piece(&flow, (17, 0), &small, (0, false)),
-            };
-            let large = cut(&flow, port, &datagram(&flow, 1_000, 2), 504);
-            let mut sent = Vec::new();
-            if !pieces_first {
-                sent.extend(lab.send_to(0, small.clone()));
-            }
-            large.into_iter().for_each(|piece| sent.extend(lab.send_to(1, piece)));
-            sent.extend(lab.send_to(0, small));
-            let to: HashSet<u8> = sent.iter().map(|frame| frame[5]).collect();
-            assert_eq!((sent.len(), to.len()), (if pieces_first { 3 } else { 4 }, 1), "{port} {is_v6}");
-            macs.extend(to);
-        }
-        assert_eq!(macs.len(), 2, "both servers have flows");
-        lab.assert_counts_equal_a_recount();
-    }
-}
-
-#[test]
-fn whole_datagrams_stay_with_the_server_of_the_pieces_for_as_long_as_they_come() {
-    let mut lab = Lab::new(&file("dr", &[11, 12], 1500), 2);
-    let mut flows = Vec::new();
-    for port in 4_000..4_010 {
-        let flow = request(false, port);
-        let mut to = HashSet::new();
-        for piece in cut(&flow, port, &datagram(&flow, 1_000, 2), 504) {
-            to.extend(lab.send_to(1, piece).iter().map(|frame| frame[5]));
-        }
-        flows.push((raw_piece(&flow, (17, 0), &datagram(&flow, 20, 1), (0, false)), to));
-    }
-    for _ in 0..20 {
-        lab.pass_millis(100_000);
-        for (small, to) in &flows {
-            let sent: HashSet<u8> = lab.send_to(0, small.clone()).iter().map(|frame| frame[5]).collect();
-            assert_eq!(sent, *to);
-        }
-    }
-}
-
-#[test]
 fn a_piece_that_is_too_big_is_cut_again_and_of_ipv6_told_to_its_sender() {
     for method in METHODS {
         let mut lab = Lab::new(&file(method, &[11], 1_300), 1);
@@ -434,6 +393,6 @@ fn a_piece_that_is_too_big_is_cut_again_and_of_ipv6_told_to_its_sender() {
         let told = lab.send(first.clone());
         assert_eq!((told.len(), told[0][20], told[0][54]), (1, 58, 2), "{method}");
         assert!(lab.send(later.clone()).is_empty());
-        assert_eq!(lab.dropped(DropReason::TooBig), 1);
+        assert_eq!((lab.dropped(DropReason::FragmentRefused), lab.directors[0].held.waiting()), (1, 0));
     }
 }

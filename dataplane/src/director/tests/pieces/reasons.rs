@@ -39,7 +39,8 @@ fn every_piece_that_is_not_sent_on_has_its_reason() {
         // SCTP whose port changes.
         let sctp = [&[0x0f, 0xa0, 0, 53, 0, 0, 0, 0, 1, 2, 3, 4, 1, 0, 0, 20][..], &[0; 16]].concat();
         dropped(&mut lab, DropReason::FragmentChecksum, raw_piece(&flow, (132, 11), &sctp, (0, true)));
-        dropped(&mut lab, DropReason::FragmentRefused, raw_piece(&flow, (132, 11), &[0; 16], (32, false)));
+        // As the first, so the others.
+        dropped(&mut lab, DropReason::FragmentChecksum, raw_piece(&flow, (132, 11), &[0; 16], (32, false)));
         // UDP without checksum stays without, which IPv6 does not have.
         let mut bare = whole.clone();
         bare[6..8].fill(0);
@@ -57,9 +58,9 @@ fn every_piece_that_is_not_sent_on_has_its_reason() {
         // One that waits in vain.
         assert!(lab.send(at(13, 400, 800)).is_empty());
         assert_eq!(lab.directors[0].held.waiting(), 1);
-        lab.settle(29_000);
+        lab.pass_millis(29_000);
         assert_eq!(lab.directors[0].held.waiting(), 1);
-        lab.settle(if is_v6 { 32_000 } else { 2_000 });
+        lab.pass_millis(if is_v6 { 32_000 } else { 2_000 });
         assert_eq!((lab.directors[0].held.waiting(), lab.dropped(DropReason::FragmentNoFirst)), (0, 1));
     }
 }
