@@ -82,6 +82,10 @@ class Case:
                 lines.append(f'  tunnel = "{self.method}"\n')
         return "\n".join(lines)
 
+    def devices(self) -> list[str]:
+        """Beside that which frames come in on."""
+        return []
+
 
 class Weir:
     """A running weir with a worker per receive queue."""
@@ -95,7 +99,9 @@ class Weir:
         command = [binary, "--lcores", lcores, *EAL_OPTIONS]
         # Without files: a device that never receives.
         device = traffic.device(files) if files else "net_pcap0,tx_pcap=/dev/null"
-        command += ["--vdev", device, "--", "-c", file, "--log-level", "warn"]
+        for each in [device, *case.devices()]:
+            command += ["--vdev", each]
+        command += ["--", "-c", file, "--log-level", "warn"]
         self.child = Child(command, folder / f"{name}.log")
         self.door: http.client.HTTPConnection | None = None
 
