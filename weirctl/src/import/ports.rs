@@ -168,7 +168,7 @@ impl Ports {
             let place = interface.or(hinted).unwrap_or(self.interfaces.len() - 1);
             self.make_up(address, place);
         }
-        self.interfaces.iter().map(item).collect()
+        self.interfaces.iter().enumerate().map(|(number, it)| item(it, number)).collect()
     }
 
     /// An address beside this one.
@@ -233,7 +233,7 @@ fn prefix(address: IpAddr, length: u8) -> (bool, u8, u128) {
     (address.is_ipv4(), length, before)
 }
 
-fn item(interface: &Interface) -> Item {
+fn item(interface: &Interface, number: usize) -> Item {
     let Interface { name, device, addresses, .. } = interface;
     let mut item = Item::new("[[port]]", format!("interface {name}"), None);
     item.set("name", port_name(name));
@@ -253,6 +253,10 @@ fn item(interface: &Interface) -> Item {
             true => item.set("addresses", list),
             false => item.set_remarked("addresses", list, remarks.join("; ")),
         }
+        let remark = format!(
+            "{name} is gone from the kernel once weir has it. What used its addresses there (ssh, health checks, other daemons) goes by this interface; routes by it are made anew: see docs/operating.md"
+        );
+        item.set_remarked("host_interface", format!("weir{number}"), remark);
     }
     item
 }

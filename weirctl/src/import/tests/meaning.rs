@@ -454,6 +454,9 @@ fn interfaces_are_those_of_the_command_line() {
     model(&made);
     lacks(&made.text, "FILL IN:");
     contains(&made.text, "device = \"0000:03:00.0\"");
+    // Who comes by ssh comes by these.
+    contains(&made.text, "host_interface = \"weir0\"");
+    contains(&made.text, "host_interface = \"weir1\"");
     for bad in ["eth0", "eth0=", "=x", "eth0=x,1.2.3.4", "eth0=x,1.2.3.4/33"] {
         assert!(device(bad).is_err(), "{bad}");
     }

@@ -286,8 +286,8 @@ fn what_keepalived_can_express_is_the_same_model() {
         let mut both = Both::default();
         both.put(
             "",
-            "[[port]]\nname = \"eth0\"\ndevice = \"0000:03:00.0\"\naddresses = [\"198.51.100.200/24\"]\n\
-             [[port]]\nname = \"eth1\"\ndevice = \"0000:03:00.1\"\naddresses = [\"10.0.0.254/24\"]",
+            "[[port]]\nname = \"eth0\"\ndevice = \"0000:03:00.0\"\naddresses = [\"198.51.100.200/24\"]\nhost_interface = \"weir0\"\n\
+             [[port]]\nname = \"eth1\"\ndevice = \"0000:03:00.1\"\naddresses = [\"10.0.0.254/24\"]\nhost_interface = \"weir1\"",
         );
         let _ = writeln!(
             both.theirs,
