@@ -591,6 +591,21 @@ impl SchedulerFlags {
     }
 }
 
+/// The port of FTP's control connections.
+pub const FTP_PORT: u16 = 21;
+
+/// `helper`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Helper {
+    /// As the port says: [`FTP_PORT`] is FTP's.
+    #[default]
+    Automatic,
+    /// Nobody.
+    Off,
+    /// FTP's: it follows data connections through NAT.
+    Ftp,
+}
+
 /// `persistence_timeout` and `persistence_netmask`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Persistence {
@@ -640,6 +655,8 @@ pub struct VirtualServer {
     pub one_packet: bool,
     /// What the largest segment that a SYN announces is lowered to. TCP, or with a mark: then its TCP packets.
     pub clamp_mss: Option<ClampMss>,
+    /// Who looks into its connections.
+    pub helper: Helper,
     /// In the order of the file, which is the order of adding.
     pub real_servers: Vec<RealServer>,
     /// What follows from the health of its real servers.
@@ -658,6 +675,17 @@ impl VirtualServer {
     /// The family of its packets.
     pub fn family(&self) -> Family {
         Family::of(self.address)
+    }
+
+    /// Whether what it serves is FTP: control connections, which announce others.
+    pub fn is_ftp(&self) -> bool {
+        let may_be = self.mark.is_none() && self.protocol == Protocol::Tcp && self.port != 0;
+        may_be
+            && match self.helper {
+                Helper::Ftp => true,
+                Helper::Automatic => self.port == FTP_PORT,
+                Helper::Off => false,
+            }
     }
 
     /// Whether it keeps clients of this family with their real servers.

@@ -256,6 +256,7 @@ pub(crate) struct VirtualServer {
     pub(crate) persistence_netmask: Field<Integer>,
     pub(crate) one_packet: Field<Boolean>,
     pub(crate) clamp_mss: Field<NumberOrWord>,
+    pub(crate) helper: Field<Text>,
     pub(crate) health_check: SeveralTables<HealthCheck>,
     pub(crate) on_fail: Field<Text>,
     pub(crate) alpha: Field<Boolean>,

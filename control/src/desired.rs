@@ -125,7 +125,7 @@ fn describe(edit: &Edit) -> String {
 
 /// The keys that hold a word or a number: no other can be told in a line, and may be a secret.
 fn names_of(keys: &weir_config::edit::Keys) -> weir_config::edit::Keys {
-    const SHOWN: [&str; 13] = [
+    const SHOWN: [&str; 14] = [
         "name",
         "address",
         "port",
@@ -139,6 +139,7 @@ fn names_of(keys: &weir_config::edit::Keys) -> weir_config::edit::Keys {
         "lower_threshold",
         "one_packet",
         "clamp_mss",
+        "helper",
     ];
     keys.iter()
         .filter(|(key, _)| SHOWN.contains(&key.as_str()))

@@ -18,6 +18,7 @@ use weir_config::edit::Editor;
 use weir_config::model::{Config, MacAddress};
 use weir_dataplane::clock::Clock;
 use weir_dataplane::conn::clients::Clients;
+use weir_dataplane::conn::extra::Extras;
 use weir_dataplane::conn::state::Lifetimes;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
@@ -48,6 +49,8 @@ use crate::threads::{Pulse, Role};
 use crate::vrrp::port_end::PortEnd;
 use crate::vrrp::{self, Vrrp};
 
+/// Control connections of FTP that there is room for, of all workers: 2 MiB.
+const CONTROLS: usize = 8_192;
 /// How long a worker may take to end: its pass, and a burst that is sent.
 const WORKER_END: Duration = Duration::from_secs(2);
 
@@ -142,9 +145,11 @@ pub(crate) fn prepare(
         let longest = Lifetimes::new(&file.connections.timeouts).longest();
         shared[0].displaced.suspect_all(now.seconds + longest);
     }
+    let extras = Arc::new(Extras::new(CONTROLS, [random_u64()?, random_u64()?]));
     shared.iter_mut().for_each(|shared| {
         shared.flows_move = flows_move;
         shared.pieces = pieces.clone();
+        shared.extras = extras.clone();
     });
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
     let templates = Arc::new(templates);

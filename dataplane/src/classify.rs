@@ -60,7 +60,7 @@ impl LastService {
         Self {
             destination: Socket::default(),
             number: 0,
-            target: Target { service: ServiceId::NONE, vip: VipId(0), any_port: false },
+            target: Target { service: ServiceId::NONE, vip: VipId(0), any_port: false, is_helped: false },
             usual: Usual::default(),
         }
     }
@@ -137,7 +137,7 @@ pub struct LastService6 {
 impl LastService6 {
     /// None was asked for yet.
     pub fn none() -> Self {
-        let target = Target { service: ServiceId::NONE, vip: VipId(0), any_port: false };
+        let target = Target { service: ServiceId::NONE, vip: VipId(0), any_port: false, is_helped: false };
         let usual = Usual::default();
         Self { destination: Socket6::default(), protocol: Protocol::Tcp, target, usual }
     }
@@ -287,7 +287,22 @@ pub fn classify(
         lookup.hash = table.hash(lookup.key.hash_input());
         return Class::Request;
     }
-    classify_unasked(packet, snapshot, table, lookup)
+    match classify_unasked(packet, snapshot, table, lookup) {
+        Class::Local if snapshot.has_helpers() => classify_data(packet, snapshot, table, lookup),
+        class => class,
+    }
+}
+
+/// A packet to an address of ours that asks for no virtual server: it may be a data connection's, which a helper looks after.
+#[cold]
+fn classify_data(packet: &Packet, snapshot: &Snapshot, table: &Table, lookup: &mut Lookup) -> Class {
+    let &Packet { source, destination, destination_port, protocol, .. } = packet;
+    let Some(target) = snapshot.data_target(&Ends { source, destination, destination_port, protocol }) else {
+        return Class::Local;
+    };
+    let key = target.key(source, packet.source_port, destination_port, Protocol::Tcp);
+    *lookup = Lookup { hash: table.hash(key.hash_input()), key, service: target.service };
+    Class::Request
 }
 
 /// As [`classify`], for a packet that asks for no virtual server.

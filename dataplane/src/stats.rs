@@ -119,6 +119,8 @@ labels! {
         PuntRateLimited "punt_rate_limited" "For VRRP or the host, but too many of its kind came of late.",
         PuntFull "punt_full" "For VRRP or the host, which has not taken the former ones yet.",
         Suspect "suspect" "Of a flow at which weir has ended before; it is dropped for ten minutes.",
+        HelperBusy "ftp_busy" "Of a control connection of FTP that another worker was at for too long.",
+        HelperNoRoom "ftp_no_room" "It begins a data connection of FTP, and there is no room for another connection.",
         Conflict "address_conflict" "ARP or neighbour discovery in which another host claims a VIP, an own address or a bound neighbour's address.",
     }
 }
@@ -157,6 +159,27 @@ impl Owner {
             Owner::Vrrp => "vrrp",
             Owner::Host => "host",
         }
+    }
+}
+
+labels! {
+    /// What was found on control connections of FTP.
+    Helped {
+        Passive "announced_passive" "A server's 227 or 229: the data connection to its port is expected.",
+        Active "announced_active" "A client's PORT or EPRT: the data connection to its port is expected.",
+        Rewritten "rewritten" "A 227 that was given the virtual server's address, each time that it was sent.",
+        Opened "opened" "A data connection that was expected has begun.",
+        ForeignAddress "others_address" "An address in PORT or EPRT that is not the client's, or in 227 one that is not the server's: not touched.",
+        LowPort "low_port" "A port below 1024 in any of these: not touched.",
+        Taken "taken_port" "A port in 227 or 229 that is another virtual server's, or that another real server has announced to the same client: not touched.",
+        Unasked "unasked_reply" "A 227 or 229 that no PASV or EPSV has asked for: not touched.",
+        Malformed "malformed_line" "A PORT, EPRT, 227 or 229 that can't be read: not touched.",
+        Split "split_line" "One of these that does not end in the segment in which it begins: not touched.",
+        Long "long_line" "One of these of more than 512 bytes: not touched.",
+        NoRoom "no_room_in_segment" "A 227 that would make its segment longer than the MTU, or the fifth one in a segment: not touched.",
+        Limited "flood" "A PORT or EPRT beyond the limit in rate of those.",
+        Full "full_table" "No room for another data connection, expected or begun.",
+        Busy "busy_table" "A data connection that is not expected since another worker was at its place for too long.",
     }
 }
 
@@ -233,6 +256,7 @@ pub struct WorkerCounters {
     pub templates_full: Counter,
     /// Messages to another worker that were lost because its inbox was full.
     pub messages_lost: Counter,
+    helped: [Counter; Helped::ALL.len()],
     /// Gauge: packets waiting for a neighbour.
     pub waiting: Counter,
     /// Gauge: pieces of packets waiting for their first piece.
@@ -291,6 +315,7 @@ impl WorkerCounters {
             clamped: Counter::default(),
             templates_full: Counter::default(),
             messages_lost: Counter::default(),
+            helped: Default::default(),
             waiting: Counter::default(),
             pieces_waiting: Counter::default(),
             pieces_full: Counter::default(),
@@ -356,6 +381,16 @@ impl WorkerCounters {
         self.injected[owner as usize].get()
     }
 
+    /// Counts what was found on a control connection.
+    pub fn helped(&self, what: Helped) {
+        self.helped[what as usize].add(1);
+    }
+
+    /// How often this was found on control connections.
+    pub fn found_by_helpers(&self, what: Helped) -> u64 {
+        self.helped[what as usize].get()
+    }
+
     /// Frames answered with `answer`.
     pub fn answers(&self, answer: Answer) -> u64 {
         self.answers[answer as usize].get()
@@ -409,6 +444,7 @@ mod tests {
             include_str!("director/request.rs"),
             include_str!("director/upkeep.rs"),
             include_str!("director/punt.rs"),
+            include_str!("director/ftp.rs"),
             include_str!("punt/mod.rs"),
             include_str!("snapshot/advertisers.rs"),
             include_str!("neighbor/mod.rs"),

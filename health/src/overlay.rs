@@ -160,6 +160,7 @@ pub fn effective_service(file: &VirtualServer, overlay: &Overlay) -> VirtualServ
         persistence: file.persistence,
         one_packet: file.one_packet,
         clamp_mss: file.clamp_mss,
+        helper: file.helper,
         real_servers,
         health: ServiceHealth::default(),
     }

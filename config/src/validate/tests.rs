@@ -194,3 +194,28 @@ fn no_module_leads_back_to_itself() {
     }
     assert!(left.is_empty(), "modules in circles, or above one: {left:#?}");
 }
+
+#[test]
+fn ftp_is_for_a_tcp_port_of_an_address_and_automatic_at_port_21() {
+    let file = |rest: &str| {
+        format!(
+            "[[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\
+             [[mark]]\nmark = 1\naddresses = [\"10.0.0.101\"]\n\
+             [[virtual_server]]\nname = \"ftp\"\n{rest}\n\
+             [[virtual_server.real_server]]\naddress = \"10.0.0.11\"\n"
+        )
+    };
+    let is_ftp =
+        |rest: &str| crate::parse("test", &file(rest)).map(|read| read.config.virtual_servers[0].is_ftp());
+    let at = |port: u16, more: &str| is_ftp(&format!("address = \"10.0.0.100\"\nport = {port}\n{more}"));
+    assert_eq!(at(21, "").ok(), Some(true));
+    assert_eq!(at(21, "helper = \"none\"").ok(), Some(false));
+    assert_eq!(at(2021, "").ok(), Some(false));
+    assert_eq!(at(2021, "helper = \"ftp\"").ok(), Some(true));
+    assert_eq!(at(21, "protocol = \"udp\"").ok(), Some(false));
+    for refused in ["protocol = \"udp\"\nhelper = \"ftp\"", "helper = \"sip\"", "helper = 21"] {
+        assert!(at(21, refused).is_err(), "{refused}");
+    }
+    assert!(at(0, "persistence_timeout = 300\nhelper = \"ftp\"").is_err());
+    assert!(is_ftp("mark = 1\nhelper = \"ftp\"").is_err());
+}

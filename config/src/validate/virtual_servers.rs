@@ -13,7 +13,7 @@ use super::traffic::Traffic;
 use super::{advice, health, ports, service, values};
 use crate::model::health::OnFail;
 use crate::model::{
-    ClampMss, Family, Forwarding, Identity, Mark, Persistence, Protocol, RealServer, Scheduler,
+    ClampMss, Family, Forwarding, Helper, Identity, Mark, Persistence, Protocol, RealServer, Scheduler,
     SchedulerFlags, Schedulers, VirtualServer,
 };
 use crate::report::{Problem, quoted};
@@ -65,6 +65,7 @@ pub(crate) fn virtual_server(
     let one_packet = table.boolean(&written.one_packet, false);
     one_packet_is_for_udp(&one_packet, &traffic, table);
     let clamp_mss = clamp_mss(written, &traffic, table);
+    let helper = helper(&written.helper, &traffic, table);
     port_zero_is_persistent(&traffic, persistence.as_ref(), table);
     let health_checks = health::health_checks(&written.health_check, table);
     let on_fail = health::on_fail(&written.on_fail, OnFail::default(), table);
@@ -103,6 +104,7 @@ pub(crate) fn virtual_server(
         persistence,
         one_packet: one_packet.into_inner(),
         clamp_mss,
+        helper,
         real_servers,
         health,
     })
@@ -147,6 +149,28 @@ fn clamp_mss(written: &schema::VirtualServer, traffic: &Traffic, table: &mut Tab
     };
     table.report(problem);
     None
+}
+
+/// FTP's control connections are TCP, to a port of an address.
+fn helper(field: &Field<Text>, traffic: &Traffic, table: &mut Table<'_>) -> Helper {
+    let words = [("ftp", Helper::Ftp), ("none", Helper::Off)];
+    let Some(helper) = table.word(field, "helper", &words, &[("off", "none")]) else {
+        return Helper::default();
+    };
+    let has_no_port = traffic.port.as_ref().is_some_and(|port| *port.get_ref() == 0);
+    let why = match traffic.protocol.get_ref() {
+        _ if traffic.is_mark => Some("this virtual server serves a mark".to_owned()),
+        Protocol::Tcp if has_no_port => Some("this virtual server has every port".to_owned()),
+        Protocol::Tcp => None,
+        protocol => Some(format!("this virtual server's protocol is {}", protocol.name())),
+    };
+    if let Some(why) = why.filter(|_| *helper.get_ref() == Helper::Ftp) {
+        let problem = Problem::error("helper \"ftp\" is for a TCP port of an address")
+            .at(helper.span(), why)
+            .help("remove `helper`, or write a virtual server of its own for FTP's port");
+        table.report(problem);
+    }
+    helper.into_inner()
 }
 
 /// IPVS's rule, in IPVS's words.

@@ -369,6 +369,8 @@ families! {
         |it, to| to.count(&[], it.messages_lost);
     COUNTER "weir_answers_total" ["kind"] "Frames that weir answered by itself."
         |it, to| it.answers.iter().for_each(|(answer, count)| to.count(&[answer.label()], *count));
+    COUNTER "weir_ftp_total" ["event"] "What was found on control connections of FTP through NAT."
+        |it, to| it.helped.iter().for_each(|(what, count)| to.count(&[what.label()], *count));
     COUNTER "weir_absorbed_packets_total" [] "Frames taken in without an answer, such as ARP replies to weir."
         |it, to| to.count(&[], it.absorbed);
     COUNTER "weir_punted_packets_total" ["class"] "Frames handed over to control, by what they were taken for."

@@ -16,7 +16,7 @@ use weir_dataplane::snapshot::rates::Rates;
 use weir_dataplane::snapshot::server::{Openings, Server};
 use weir_dataplane::snapshot::traffic::Traffic;
 use weir_dataplane::stats::passes::BOUNDS_MICROS;
-use weir_dataplane::stats::{Answer, Counter, DropReason, PuntClass, WorkerCounters};
+use weir_dataplane::stats::{Answer, Counter, DropReason, Helped, PuntClass, WorkerCounters};
 use weir_dataplane::wire::encap::Encap;
 use weir_health::checker::Handle;
 use weir_health::figures::Histogram;
@@ -92,6 +92,8 @@ pub(crate) struct Reading {
     pub(crate) drops: Vec<(DropReason, u64)>,
     /// Every kind, with how many frames were answered with it.
     pub(crate) answers: Vec<(Answer, u64)>,
+    /// What was found on control connections of FTP.
+    pub(crate) helped: Vec<(Helped, u64)>,
     /// Every class of frames for control: handed over, and lost.
     pub(crate) punts: Vec<(PuntClass, u64, u64)>,
     /// Frames sent for threads of control.
@@ -398,6 +400,10 @@ impl Reading {
             answers: Answer::ALL
                 .iter()
                 .map(|&it| (it, sum(workers, |counters| counters.answers(it))))
+                .collect(),
+            helped: Helped::ALL
+                .iter()
+                .map(|&it| (it, sum(workers, |counters| counters.found_by_helpers(it))))
                 .collect(),
             punts: PuntClass::ALL
                 .iter()

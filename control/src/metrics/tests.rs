@@ -18,7 +18,7 @@ use weir_dataplane::snapshot::publish::Publisher;
 use weir_dataplane::snapshot::registry::{Progress, Registry};
 use weir_dataplane::snapshot::server::Server;
 use weir_dataplane::stats::passes::Stopwatch;
-use weir_dataplane::stats::{Answer, DropReason, PuntClass};
+use weir_dataplane::stats::{Answer, DropReason, Helped, PuntClass};
 use weir_health::checker::Checker;
 
 use super::*;
@@ -536,6 +536,10 @@ fn the_docs_have_every_metric_and_every_reason_as_the_program_has_them() {
     }
     for answer in Answer::ALL {
         assert_eq!(rows.get(answer.label()), Some(&vec![answer.help()]), "{answer:?}");
+        known += 1;
+    }
+    for what in Helped::ALL {
+        assert_eq!(rows.get(what.label()), Some(&vec![what.help()]), "{what:?}");
         known += 1;
     }
     for reason in HostDrop::ALL {

@@ -5,6 +5,7 @@
 //! workers, and [`clients`] has the addresses of IPv6.
 
 pub mod clients;
+pub mod extra;
 pub mod record;
 pub mod state;
 pub mod table;

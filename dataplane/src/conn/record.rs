@@ -4,6 +4,9 @@
 //!  key    | client address 32 | client port 16 | VIP 16 |
 //!  value  | destination port 16 | protocol 2 | any port 1 | templated 1 | state 4 | last packet 20 | real server 20 |
 //! ```
+//! Protocol 3 is TCP, too: of a connection that a helper looks after, a control or data connection of FTP through NAT. Such a record is
+//! on no short way, and there may be more about it in [`super::extra`].
+//!
 //! The VIP is a number, see [`VipId`]. As in IPVS, a connection is known by its two ends, whatever virtual server serves
 //! them: that one may change by an edit while the connection goes on. Which one took it is what the real server says.
 //! The last packet is in seconds of the worker's clock, modulo 2^20 (12 days); the sweep visits each record every few
@@ -62,6 +65,10 @@ const _: () = assert!(STATE_SHIFT == 40 && PROTOCOL_SHIFT == 46, "as Lifetimes::
 
 /// The bits of `value` that belong to the key.
 pub(super) const KEY_MASK: u64 = 0xffff << PORT_SHIFT | 3 << PROTOCOL_SHIFT;
+
+/// Set in the protocol of a TCP connection, which is 0: a helper looks after it.
+const HELPED: u64 = 3 << PROTOCOL_SHIFT;
+const _: () = assert!(Protocol::Tcp as u64 == 0 && Protocol::Udp as u64 != 3 && Protocol::Sctp as u64 != 3);
 
 /// Those and the state.
 const GOING_ON_MASK: u64 = KEY_MASK | 15 << STATE_SHIFT;
@@ -127,16 +134,41 @@ impl Key {
         Self { key: self.key & !0xffff | u64::from(vip.0), ..self }
     }
 
+    /// The same flow of TCP, as one that a helper looks after.
+    #[inline]
+    pub fn helped(self) -> Self {
+        debug_assert_eq!(self.protocol(), Protocol::Tcp);
+        Self { value: self.value | HELPED, ..self }
+    }
+
+    /// Whether a helper looks after it.
+    #[inline]
+    pub fn is_helped(&self) -> bool {
+        self.value & HELPED == HELPED
+    }
+
+    /// The same flow of TCP, as one that a helper looks after if none does, and the other way round.
+    pub fn helped_otherwise(self) -> Self {
+        Self { value: self.value ^ HELPED, ..self }
+    }
+
     /// The same flow, as one with the other kind of hash.
     pub fn hashed_otherwise(self) -> Self {
         Self { any_port: !self.any_port, ..self }
     }
 
     /// The bits of [`GOING_ON_MASK`] in the record of a connection that goes on as it is with any datagram, or with a
-    /// TCP segment from its middle: TCP's is established. Never 0.
+    /// TCP segment from its middle: TCP's is established. Where a helper looks after it no record has these. Never 0.
     pub(super) fn going_on(&self) -> u64 {
         const ESTABLISHED: u64 = (tcp::ESTABLISHED.0 as u64) << STATE_SHIFT;
-        self.value | if self.value & 3 << PROTOCOL_SHIFT == 0 { ESTABLISHED } else { 0 }
+        const NO_STATE: u64 = 15 << STATE_SHIFT;
+        const _: () = assert!(tcp::COUNT <= 15);
+        self.value
+            | match self.value & HELPED {
+                0 => ESTABLISHED,
+                HELPED => NO_STATE,
+                _ => 0,
+            }
     }
 
     /// What is the same for all clients of this one's virtual server.
@@ -213,9 +245,9 @@ fn hash_input(key: u64, value: u64, any_port: bool) -> u64 {
 #[inline]
 fn protocol(value: u64) -> Protocol {
     match value >> PROTOCOL_SHIFT & 3 {
-        0 => Protocol::Tcp,
         1 => Protocol::Udp,
-        _ => Protocol::Sctp,
+        2 => Protocol::Sctp,
+        _ => Protocol::Tcp,
     }
 }
 
@@ -302,6 +334,12 @@ impl Record {
         protocol(self.value)
     }
 
+    /// Whether a helper looks after it.
+    #[inline]
+    pub fn is_helped(self) -> bool {
+        self.value & HELPED == HELPED
+    }
+
     /// Whether a persistence template holds it.
     pub fn is_templated(self) -> bool {
         self.value & TEMPLATED != 0
@@ -367,7 +405,7 @@ impl Record {
 
     /// Whether it may be a record, whoever has written it.
     pub(super) fn is_sound(self) -> bool {
-        self.server().0 != 0 && self.value >> PROTOCOL_SHIFT & 3 != 3
+        self.server().0 != 0
     }
 
     /// Whether it is hashed by its destination port, too.

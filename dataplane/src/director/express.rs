@@ -124,7 +124,7 @@ impl Express<'_> {
         let (plain, _) = Plain::mut_from_prefix(frame.bytes_mut()).ok()?;
         let (source, source_port) = (plain.ip.source.get(), plain.tcp.source.get());
         let is_its = server.forwarding == Forwarding::Nat
-            && server.replies_from(source, source_port, record.port())
+            && server.usually_replies_from(source, source_port, record.port())
             && !record.is_templated();
         if !is_its {
             return None;

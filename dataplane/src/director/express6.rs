@@ -165,7 +165,7 @@ impl Express6<'_> {
         let server = snapshot.get_server(record.server())?;
         let (plain, _) = Plain6::mut_from_prefix(frame.bytes_mut()).ok()?;
         let is_its = server.forwarding == Forwarding::Nat
-            && server.replies_from6(plain.ip.source.into(), plain.tcp.source.get(), record.port())
+            && server.usually_replies_from6(plain.ip.source.into(), plain.tcp.source.get(), record.port())
             && !record.is_templated();
         if !is_its {
             return None;

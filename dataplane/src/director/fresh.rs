@@ -8,7 +8,7 @@
 use weir_config::model::{Forwarding, Protocol};
 use zerocopy::FromBytes;
 
-use super::request::{FTP_DATA, direction_by};
+use super::request::direction_by;
 use super::{Context, Director, Finding, Pass, Passed, Reading};
 use crate::classify::Lookup;
 use crate::conn::record::{Record, ServerId};
@@ -17,6 +17,7 @@ use crate::packet::{Frame, Wire};
 use crate::parse::Plain;
 use crate::reply;
 use crate::sched::PickKey;
+use crate::snapshot::helped::FTP_DATA;
 use crate::snapshot::server::Server;
 use crate::snapshot::{Snapshot, Target};
 

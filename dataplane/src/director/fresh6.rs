@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use weir_config::model::{Forwarding, Protocol};
 use zerocopy::FromBytes;
 
-use super::request::{FTP_DATA, direction_by};
+use super::request::direction_by;
 use super::{Context, Director, Pass};
 use crate::address::Addr4;
 use crate::classify::Lookup;
@@ -16,6 +16,7 @@ use crate::conn::state::{self, State};
 use crate::packet::{Frame, Wire};
 use crate::parse::plain6::Plain6;
 use crate::sched::PickKey;
+use crate::snapshot::helped::FTP_DATA;
 
 impl<F: Frame> Director<F> {
     /// Third round of a plain SYN of IPv6. Gives the frame back, with nothing done, if it has to take the common way.

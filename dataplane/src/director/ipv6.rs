@@ -341,6 +341,9 @@ impl<F: Frame> Director<F> {
         let pieces = (is_too_big || is_narrow && is_cut(packet, server)).then_some(mtu);
         let rewritten = match server.forwarding {
             Forwarding::Dr => Ok(()),
+            Forwarding::Nat if server.is_helped() => {
+                self.translate_helped(&mut frame, packet, server, pass.context)
+            }
             Forwarding::Nat => nat6::to_server(frame.bytes_mut(), packet, far.address, server.port),
             Forwarding::Tun => {
                 let outer = Outer6 { encap: server.encap, source: way.source, destination: far.address };

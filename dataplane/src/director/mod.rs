@@ -18,6 +18,7 @@ mod express6;
 mod finding;
 mod fresh;
 mod fresh6;
+mod ftp;
 mod ipv6;
 mod open;
 mod persist;
@@ -48,6 +49,7 @@ use zerocopy::FromBytes;
 
 use crate::classify::{Class, LastServers, LastServers6, LastService, LastService6, Lookup, classify};
 use crate::clock::Now;
+use crate::conn::extra::Extras;
 use crate::conn::record::Record;
 use crate::conn::state::{self, Direction, is_active, tcp};
 use crate::conn::table::{Slot, Table, View};
@@ -130,6 +132,8 @@ pub struct Shared {
     pub displaced: Arc<Displaced>,
     /// Where packets go whose pieces are under way, of all workers.
     pub pieces: Arc<Pieces>,
+    /// Control connections of FTP and what they have announced, of all workers.
+    pub extras: Arc<Extras>,
     /// Flows that found no room in their chain, of all workers.
     pub turned_away: Arc<TurnedAway>,
     /// Where control asks it what would become of a packet.
@@ -142,6 +146,8 @@ pub struct Shared {
 const PIECES_DEFAULT: usize = 1_024;
 /// What their hash begins with there.
 const PIECES_HASH: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x9e37_79b9_7f4a_7c15];
+/// Control connections that it has room for.
+const CONTROLS_DEFAULT: usize = 256;
 
 impl Shared {
     /// For `workers` workers on `ports` ports, whose devices keep each flow with one worker. The room for packets in pieces is small, and
@@ -153,6 +159,7 @@ impl Shared {
         let untracked6_until = Arc::<AtomicU32>::default();
         let displaced = Arc::<Displaced>::default();
         let pieces = Arc::new(Pieces::new(PIECES_DEFAULT, PIECES_HASH));
+        let extras = Arc::new(Extras::new(CONTROLS_DEFAULT, [0; 2]));
         let old_queriers = Arc::<mld::OldQueriers>::default();
         let turned_away = Arc::<TurnedAway>::default();
         let shared = |worker| Shared {
@@ -165,6 +172,7 @@ impl Shared {
             untracked6_until: untracked6_until.clone(),
             displaced: displaced.clone(),
             pieces: pieces.clone(),
+            extras: extras.clone(),
             old_queriers: old_queriers.clone(),
             turned_away: turned_away.clone(),
             questions: Arc::default(),
@@ -203,6 +211,8 @@ pub struct Director<F> {
     reply_hint6: Gauge,
     icmp_errors: ErrorLimits,
     resets: RateLimit,
+    /// Of data connections that clients announce.
+    announced_limit: RateLimit,
     announcer: arp::Announcer,
     reporter: Box<mld::Reporter>,
     punt: Punt,
@@ -340,6 +350,7 @@ impl<F: Frame> Director<F> {
             reply_hint6: Gauge::default(),
             icmp_errors: ErrorLimits::new(),
             resets: RateLimit::per_second(RESETS_PER_SECOND),
+            announced_limit: RateLimit::per_second(ftp::ACTIVE_PER_SECOND),
             announcer: arp::Announcer::default(),
             reporter: Box::default(),
             punt: Punt::default(),
@@ -632,6 +643,9 @@ impl<F: Frame> Director<F> {
         server.unbind(self.shared.worker, record.protocol(), record.state());
         if record.is_templated() {
             self.detach(record, context.snapshot, context.now);
+        }
+        if record.is_helped() {
+            self.forget_helped(record, context.snapshot);
         }
         self.table.remove(slot);
     }

@@ -219,9 +219,10 @@ impl<F: Frame> Director<F> {
     pub(super) fn lookup(&self, ends: &Ends, client_port: u16, snapshot: &Snapshot) -> Option<Lookup> {
         let protocol = protocol(ends.protocol)?;
         let target = match ends.destination.is_of_ipv6() {
-            true => snapshot.target6(ends, self.ends6, protocol)?,
-            false => snapshot.target(ends, protocol)?.target,
+            true => snapshot.target6(ends, self.ends6, protocol),
+            false => snapshot.target(ends, protocol).map(|found| found.target),
         };
+        let target = target.or_else(|| snapshot.data_target(ends))?;
         let key = target.key(ends.source, client_port, ends.destination_port, protocol);
         Some(Lookup { hash: self.table.hash(key.hash_input()), key, service: target.service })
     }

@@ -7,6 +7,7 @@ use weir_config::model::Forwarding;
 use super::{Context, Director, Message, Pass, Passed, trim_surplus};
 use crate::address::Addr4;
 use crate::classify::Lookup;
+use crate::conn::extra::mapped;
 use crate::conn::record::{Record, ServerId, reply_hash_input};
 use crate::conn::state::{self, Direction, tcp};
 use crate::limit::Asker;
@@ -99,6 +100,19 @@ impl<F: Frame> Director<F> {
         if packet.flags & (flags::SYN | flags::RST) != 0 {
             self.count_answer(server, packet, record);
             self.clamp_reply(&mut frame, packet, server.service, pass.context);
+        }
+        if record.port() == server.helper_port && packet.protocol == ipv4::TCP {
+            let (client, mtu) = (mapped(packet.destination.into()), snapshot.ports[hop.port].mtu);
+            return match self.hear_server(&mut frame, packet, (server, vip, client, mtu), pass.context) {
+                Ok(packet) => self.return_to_client(
+                    frame,
+                    &packet,
+                    (vip, record.port(), Some(record.server())),
+                    hop,
+                    pass,
+                ),
+                Err(reason) => Err((frame, reason)),
+            };
         }
         self.return_to_client(frame, packet, (vip, record.port(), Some(record.server())), hop, pass)
     }
@@ -319,6 +333,9 @@ impl<F: Frame> Director<F> {
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = pass.context;
+        if let Some(record) = self.open_active(packet, pass.context) {
+            return self.reply_of(frame, packet, record, pass);
+        }
         let origin = snapshot.origin(packet.source, packet.source_port, packet.protocol);
         let may_pass = |one_packet| {
             (one_packet || self.may_answer_untracked(hash, now)) && snapshot.may_be_host(packet.destination)

@@ -25,6 +25,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::server::Gauge;
 use crate::stats::{DropReason, WorkerCounters};
 use crate::wire::ethernet::Vlan;
+use crate::wire::ipv4;
 use crate::wire::ipv6::MTU_MIN;
 use crate::wire::l4::flags;
 
@@ -243,6 +244,15 @@ impl<F: Frame> Director<F> {
             self.count_answer(server, packet, record);
             self.clamp_reply(&mut frame, packet, server.service, pass.context);
         }
+        if record.port() == server.helper_port && packet.protocol == ipv4::TCP {
+            let vip = snapshot.vips.address(record.vip()).unwrap_or_default();
+            let mtu = snapshot.ports[usize::from(hop.port())].mtu;
+            if let Err(reason) =
+                self.hear_server(&mut frame, packet, (server, vip, client, mtu), pass.context)
+            {
+                return Err((frame, reason));
+            }
+        }
         self.return_to_client6(frame, packet, (vip, record.port(), Some(record.server())), hop, pass)
     }
 
@@ -298,6 +308,9 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = pass.context;
         let Pair6 { server, server_port, protocol, client, .. } = *pair;
+        if let Some(record) = self.open_active(packet, pass.context) {
+            return self.reply_of6(frame, packet, (record, client), pass);
+        }
         let may_pass = |one_packet: bool| {
             (one_packet || self.may_answer_untracked6(pair, snapshot, now)) && may_be_source(client)
         };

@@ -19,13 +19,12 @@ use crate::reply;
 use crate::rewrite::far::{Outer6, into_tunnel6};
 use crate::rewrite::{self, Outer, ipv4_mut};
 use crate::snapshot::Snapshot;
+use crate::snapshot::helped::FTP_DATA;
 use crate::snapshot::server::Server;
 use crate::snapshot::vips::is_shared;
 use crate::stats::DropReason;
 use crate::wire::ipv6::MTU_MIN;
-
-/// Source port of active FTP data, which IPVS never schedules.
-pub(super) const FTP_DATA: u16 = 20;
+use crate::wire::l4::flags;
 
 impl<F: Frame> Director<F> {
     /// A client's packet: to its connection's real server, or to one that is scheduled now. Always inlined: packets of IPv6 come
@@ -67,6 +66,12 @@ impl<F: Frame> Director<F> {
         self.table.find(self.table.hash(key.hash_input()), key)
     }
 
+    /// The connection of a client's packet, made before an edit gave its virtual server a helper or took it away.
+    #[cold]
+    pub(super) fn find_helped_otherwise(&self, lookup: &Lookup) -> Option<(Slot, Record)> {
+        self.table.find(lookup.hash, lookup.key.helped_otherwise())
+    }
+
     /// A packet to a virtual server that belongs to no connection.
     #[inline(never)]
     fn new_connection<W: Wire<Frame = F>>(
@@ -91,6 +96,14 @@ impl<F: Frame> Director<F> {
                 Course::Over => self.end(slot, record, pass.context),
             }
         }
+        if protocol == Protocol::Tcp
+            && packet.flags & flags::SYN == 0
+            && let Some((slot, record)) = self.find_helped_otherwise(lookup)
+            && let Course::GoesOn(server) = course(packet, record, snapshot, now)
+        {
+            self.follow(slot, record, packet.flags, direction_to(server), pass.context);
+            return self.forward(frame, packet, server, pass);
+        }
         if self.local_client(packet.source, snapshot).is_some() {
             return Err((frame, DropReason::OwnSource));
         }
@@ -104,7 +117,10 @@ impl<F: Frame> Director<F> {
             }
         }
         let Some(service) = snapshot.service(lookup.service) else {
-            return self.unasked(frame, packet, pass);
+            return match lookup.key.is_helped() {
+                true => self.take_data(frame, packet, lookup, pass),
+                false => self.unasked(frame, packet, pass),
+            };
         };
         if service.mark.is_some() && snapshot.has_nat() {
             if let Some(record) = self.find_reply_to_marked(packet, pass.context) {
@@ -158,7 +174,7 @@ impl<F: Frame> Director<F> {
 
     /// What becomes of another worker's connection with a client's packet, where flows move. That worker is told.
     #[cold]
-    fn course_elsewhere<'a>(
+    pub(super) fn course_elsewhere<'a>(
         &self,
         packet: &Packet,
         lookup: &Lookup,
@@ -202,7 +218,7 @@ impl<F: Frame> Director<F> {
     /// A packet to a VIP of a mark that it does not have, and of no connection that began when it had: as any other
     /// packet that asks for no virtual server.
     #[cold]
-    fn unasked<W: Wire<Frame = F>>(
+    pub(super) fn unasked<W: Wire<Frame = F>>(
         &mut self,
         frame: F,
         packet: &Packet,
@@ -308,6 +324,9 @@ impl<F: Frame> Director<F> {
         };
         let rewritten = match server.forwarding {
             Forwarding::Dr => Ok(()),
+            Forwarding::Nat if server.is_helped() => {
+                self.translate_helped(&mut frame, packet, server, pass.context)
+            }
             Forwarding::Nat => rewrite::to_server(frame.bytes_mut(), packet, server.address, server.port),
             Forwarding::Tun => {
                 self.ident = self.ident.wrapping_add(1);

@@ -7,6 +7,7 @@ mod clamp;
 mod edits;
 mod errors;
 mod explain;
+mod ftp;
 mod fuzz;
 mod host;
 mod ipv6;

@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use weir_config::model::Protocol;
 
 use super::open::Opener;
-use super::request::FTP_DATA;
 use super::{Context, Director, Event};
 use crate::address::Addr4;
 use crate::classify::Lookup;
@@ -17,6 +16,7 @@ use crate::clock::Now;
 use crate::conn::state;
 use crate::packet::Frame;
 use crate::parse::{Packet, Quoted, v6};
+use crate::snapshot::helped::FTP_DATA;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
 use crate::snapshot::{Ends, Snapshot, protocol};

@@ -2,6 +2,7 @@
 
 use weir_config::model::{MacAddress, Protocol};
 
+use super::ftp::forget_helped;
 use super::persist::hangs_on_template;
 use super::{Context, Director, Message, Pass, Round};
 use crate::classify::{LastService, LastService6};
@@ -179,6 +180,9 @@ impl<F: Frame> Director<F> {
                     Some(client) => templated6.push((record, client)),
                     None => templated.push(record),
                 }
+            }
+            if record.is_helped() {
+                forget_helped((&self.shared.extras, &self.views[worker]), record, snapshot);
             }
             server.unbind(worker, record.protocol(), record.state());
             Verdict::End

@@ -130,7 +130,8 @@ impl Judge {
             Identity::Address { address, port, protocol } => {
                 vip == Some(address)
                     && protocol == record.protocol()
-                    && (port == 0 || port == record.port())
+                    // Data connections of FTP have ports of their own.
+                    && (port == 0 || port == record.port() || record.is_helped())
                     && address.is_ipv6() == record.client().is_of_ipv6()
             }
             // The addresses of its wide networks have numbers that they share.

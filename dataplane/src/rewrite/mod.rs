@@ -11,6 +11,7 @@ pub mod plain;
 pub mod plain6;
 pub mod quoted;
 pub mod sctp;
+pub mod segment;
 
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};

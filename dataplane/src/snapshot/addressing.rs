@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use ipnet::{IpNet, Ipv6Net};
 use weir_config::model::{Config, Family, Forwarding, Mark, PortRange, Protocol, VirtualServer};
 
+use super::helped::is_helped;
 use super::ipv6::Numbers6;
 use super::marks::{Marked, Marks};
 use super::masters::VirtualRouters;
@@ -36,6 +37,8 @@ pub(super) struct Addressing<'a> {
     marked6: HashMap<u32, Marked>,
     /// Kinds of hash that there are: by the client, by the client and the port.
     pub(super) hashes: [bool; 2],
+    /// See [`super::Snapshot::data_target`].
+    pub(super) helped_vips: HashSet<Addr4>,
 }
 
 impl<'a> Addressing<'a> {
@@ -60,6 +63,7 @@ impl<'a> Addressing<'a> {
             marked: HashMap::new(),
             marked6: HashMap::new(),
             hashes: [false; 2],
+            helped_vips: HashSet::new(),
         }
     }
 
@@ -111,7 +115,15 @@ impl<'a> Addressing<'a> {
             None => {
                 let Some(vip) = self.numbers6.of(virtual_server.address) else { return };
                 let VirtualServer { port, protocol, one_packet, .. } = *virtual_server;
-                let target = Target { service, vip: self.vips.number(vip), any_port };
+                let helped = nat_servers.clone().chain(left.clone()).filter(|server| server.is_helped());
+                let is_helped = is_helped(virtual_server) && helped.clone().next().is_some();
+                let target = Target { service, vip: self.vips.number(vip), any_port, is_helped };
+                if helped.clone().next().is_some() {
+                    self.helped_vips.insert(vip);
+                }
+                // Data connections come from any port of theirs.
+                let of_data = NatServer { any_port: false, is_left: true, origin: None };
+                helped.for_each(|server| self.nat_sockets.insert_data(server, of_data));
                 let targets = match virtual_server.address {
                     IpAddr::V4(_) => &mut self.virtual_servers,
                     IpAddr::V6(_) => &mut self.virtual_servers6,

@@ -35,7 +35,7 @@ struct Entry {
 /// A free place.
 const NOBODY: Entry = Entry {
     socket: 0,
-    target: Target { service: ServiceId::NONE, vip: VipId(0), any_port: false },
+    target: Target { service: ServiceId::NONE, vip: VipId(0), any_port: false, is_helped: false },
     router: 0,
 };
 
@@ -179,7 +179,12 @@ mod tests {
             for &(port, service) in changes {
                 let socket = socket(Addr4::new(10, 0, 0, 1), u16::from(port) + 1, 6);
                 let to = service.map(|service| Destination {
-                    target: Target { service: ServiceId(service.into()), vip: VipId(1), any_port: false },
+                    target: Target {
+                        service: ServiceId(service.into()),
+                        vip: VipId(1),
+                        any_port: false,
+                        is_helped: false,
+                    },
                     router: 0,
                 });
                 destinations.set(socket, to);
@@ -208,6 +213,7 @@ mod tests {
                     service: ServiceId(number as u16),
                     vip: VipId(address.into()),
                     any_port: port == 0,
+                    is_helped: false,
                 };
                 model.insert(socket(of(address), port.into(), protocol), target);
             }

@@ -224,13 +224,14 @@ impl Snapshot {
         let by_mark = |Marked { service, any_port }| {
             let own = self.vips.own_number(destination);
             let vip = own.unwrap_or_else(|| shared_number6(ends6.destination));
-            Some(Target { service, vip, any_port })
+            Some(Target { service, vip, any_port, is_helped: false })
         };
         let left = || {
             let vip = self.vips.own_number(destination)?;
-            Some(Target { service: ServiceId::NONE, vip, any_port: false })
+            Some(Target { service: ServiceId::NONE, vip, any_port: false, is_helped: false })
         };
-        marked.and_then(by_mark).or_else(|| self.unmarked_target6(ends)).or_else(left)
+        let unmarked = || self.unmarked_target6(ends).or_else(|| self.data_target(ends));
+        marked.and_then(by_mark).or_else(unmarked).or_else(left)
     }
 
     /// As [`Snapshot::unmarked_target`].

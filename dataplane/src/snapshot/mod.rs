@@ -13,6 +13,7 @@ mod addressing;
 pub mod advertisers;
 mod destinations;
 pub mod far;
+pub mod helped;
 mod ipv6;
 pub mod marks;
 pub mod masters;
@@ -105,6 +106,8 @@ pub struct Snapshot {
     retired: Arc<[Traffic]>,
     /// By socket.
     nat_servers: NatServers,
+    /// Addresses whose virtual servers have a helper, by what stands for them.
+    helped_vips: Arc<HashSet<Addr4>>,
     /// Those of virtual routers aside, which are in `held`.
     locals: Arc<HashMap<Addr4, Local>>,
     virtual_routers: Arc<VirtualRouters>,
@@ -324,13 +327,16 @@ pub struct Target {
     pub vip: VipId,
     /// Whether replies come from the port that the client talks to; see [`Key::new`].
     pub any_port: bool,
+    /// Whether a helper looks after its connections: see [`Key::helped`].
+    pub is_helped: bool,
 }
 
 impl Target {
     /// What a packet from a client to `port` is looked up by.
     #[inline]
     pub fn key(&self, client: Addr4, client_port: u16, port: u16, protocol: Protocol) -> Key {
-        Key::new(client, client_port, self.vip, port, protocol, self.any_port)
+        let key = Key::new(client, client_port, self.vip, port, protocol, self.any_port);
+        if self.is_helped { key.helped() } else { key }
     }
 }
 
@@ -430,13 +436,14 @@ impl Snapshot {
         let marks::Found { marked, is_for_all } =
             marks.find(source, (destination, destination_port), protocol);
         let by_mark = |Marked { service, any_port }| {
-            Some(Target { service, vip: self.vips.number(ends.destination), any_port })
+            Some(Target { service, vip: self.vips.number(ends.destination), any_port, is_helped: false })
         };
         let left = || {
             let vip = self.vips.own_number(ends.destination)?;
-            Some(Target { service: ServiceId::NONE, vip, any_port: false })
+            Some(Target { service: ServiceId::NONE, vip, any_port: false, is_helped: false })
         };
-        let target = marked.and_then(by_mark).or_else(|| self.virtual_server(ends)).or_else(left)?;
+        let unmarked = || self.virtual_server(ends).or_else(|| self.data_target(ends));
+        let target = marked.and_then(by_mark).or_else(unmarked).or_else(left)?;
         Some(Found { target, is_for_all })
     }
 

@@ -66,6 +66,12 @@ impl NatSockets {
         self.0.entry((socket_of(server, protocol), server.service.0)).or_insert(left);
     }
 
+    /// Adds that a real server with a helper may send from any port, unless another one is known to.
+    pub(super) fn insert_data(&mut self, server: &Server, its: NatServer) {
+        let any = Server { port: 0, ..server.clone() };
+        self.0.entry((socket_of(&any, Protocol::Tcp), server.service.0)).or_insert(its);
+    }
+
     /// Takes a socket from a virtual server, and says what it had.
     pub(super) fn remove(&mut self, socket: Socket, service: ServiceId) -> Option<NatServer> {
         self.0.remove(&(socket, service.0))

@@ -438,10 +438,14 @@ impl Registry {
             entry.formers.push(Former { server: entry.server.clone(), since: self.generation + 1 });
             server = Server { id, current: id, ..server };
         }
+        if server.helper_port == 0 && server.forwarding == entry.server.forwarding {
+            server.helper_port = entry.server.helper_port;
+        }
         for former in &mut entry.formers {
             let Server { id, port, forwarding, .. } = former.server;
             let as_before = make(&RealServer { forwarding, ..real.clone() }, id)?;
-            former.server = Server { port, current: server.id, ..as_before };
+            let helper_port = former.server.helper_port;
+            former.server = Server { port, helper_port, current: server.id, ..as_before };
         }
         Ok(ServerEntry { upper_threshold: real.upper_threshold, removed: None, server, ..entry })
     }
@@ -572,6 +576,7 @@ impl Registry {
             locals,
             mut announcements,
             hashes,
+            helped_vips,
             ..
         } = addressing;
         let asked_for = virtual_servers.keys().map(|socket| address_of(*socket));
@@ -616,6 +621,7 @@ impl Registry {
             servers: servers.into(),
             retired: retired.into(),
             nat_servers: self.nat_sockets.all(),
+            helped_vips: Arc::new(helped_vips),
             locals: Arc::new(locals),
             familiar,
             virtual_routers: Arc::new(virtual_routers),

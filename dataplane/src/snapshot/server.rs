@@ -38,6 +38,9 @@ pub struct Server {
     pub mtu: u16,
     /// Its L4 port; 0: the one that the client used.
     pub port: u16,
+    /// The port of its virtual server if a helper looks after connections to that; 0: none does. It stays when an edit takes the helper
+    /// away, for connections that there are.
+    pub helper_port: u16,
     /// Its weight; 0: quiesced.
     pub weight: u16,
     /// The virtual server.
@@ -73,10 +76,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// Its port for connections to `port`.
+    /// Its port for connections to `port`. Data connections keep theirs.
     #[inline]
     pub fn port_for(&self, port: u16) -> u16 {
+        if self.is_helped() && port != self.helper_port { port } else { self.usual_port_for(port) }
+    }
+
+    /// As [`Server::port_for`], of connections that no helper looks after.
+    #[inline]
+    pub fn usual_port_for(&self, port: u16) -> u16 {
         if self.port == 0 { port } else { self.port }
+    }
+
+    /// Whether a helper looks after its connections.
+    #[inline]
+    pub fn is_helped(&self) -> bool {
+        self.helper_port != 0
     }
 
     /// Whether replies from this socket belong to a connection of its to `port`.
@@ -85,9 +100,22 @@ impl Server {
         self.address == address && self.port_for(port) == source_port
     }
 
+    /// As [`Server::replies_from`], of connections that no helper looks after.
+    #[inline]
+    pub fn usually_replies_from(&self, address: Addr4, source_port: u16, port: u16) -> bool {
+        self.address == address && self.usual_port_for(port) == source_port
+    }
+
     /// As [`Server::replies_from`], of IPv6.
     pub fn replies_from6(&self, address: Ipv6Addr, source_port: u16, port: u16) -> bool {
         self.far.as_ref().is_some_and(|far| far.address == address) && self.port_for(port) == source_port
+    }
+
+    /// As [`Server::usually_replies_from`], of IPv6.
+    #[inline]
+    pub fn usually_replies_from6(&self, address: Ipv6Addr, source_port: u16, port: u16) -> bool {
+        self.far.as_ref().is_some_and(|far| far.address == address)
+            && self.usual_port_for(port) == source_port
     }
 
     /// Whether it is left to connections that began before an edit.

@@ -125,6 +125,15 @@ impl<'a> Words<'a> {
                 "none has this packet's mark, or it has none; a connection that began with one goes on"
                     .to_owned(),
             ),
+            Step::MayBeData => say(
+                "virtual server",
+                "none at this port; the address has FTP, whose data connections come to ports that were announced"
+                    .to_owned(),
+            ),
+            Step::Announced(id) => {
+                let server = self.server(*id);
+                say("connection", format!("the data connection that a control connection to {server} has announced"));
+            }
             Step::FromServer => {
                 let from = end(self.question.source);
                 say(

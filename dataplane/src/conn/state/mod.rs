@@ -206,6 +206,8 @@ impl Lifetimes {
             t.synack,
         ];
         seconds[..tcp.len()].copy_from_slice(&tcp);
+        // As a record's bits have it, of TCP that a helper looks after.
+        seconds[48..48 + tcp.len()].copy_from_slice(&tcp);
         seconds[16..32].fill(timeouts.udp);
         let s = &timeouts.sctp;
         let sctp: [u32; sctp::COUNT] = [

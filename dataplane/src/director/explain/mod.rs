@@ -8,6 +8,7 @@
 //!
 //! A property (`tests/explain.rs`) asks about packets before it sends them, and holds both together.
 
+mod ftp;
 mod ipv6;
 mod open;
 mod questions;

@@ -206,6 +206,12 @@ impl<F: Frame> Director<F> {
         self.pick_by_hash(packet, service)
     }
 
+    /// Whether a connection would find room, once `ended` is gone.
+    pub(super) fn has_room_without(&self, hash: u64, ended: Option<Record>) -> bool {
+        self.table.len() - usize::from(ended.is_some()) < self.table.capacity()
+            && !self.is_crowded_without(hash, ended)
+    }
+
     /// Whether a connection would find no room where its hash puts it, once `ended` is gone.
     fn is_crowded_without(&self, hash: u64, ended: Option<Record>) -> bool {
         !self.frees_a_place(hash, ended) && self.table.is_crowded(hash)

@@ -4,6 +4,7 @@ use weir_config::model::Forwarding;
 
 use super::{Asked, Flow, Outcome, Replier, Step, Story, To};
 use crate::address::Addr4;
+use crate::conn::extra::mapped;
 use crate::conn::record::Record;
 use crate::director::reply::may_be_answered;
 use crate::director::send::known;
@@ -128,6 +129,14 @@ impl<F: Frame> Director<F> {
         let may_pass = |one_packet| {
             (one_packet || self.may_answer_untracked(hash, now)) && snapshot.may_be_host(packet.destination)
         };
+        let ends = (mapped(address.into()), mapped(packet.destination.into()));
+        if let Some((expected, server)) = self.active_data(packet, ends, *context)
+            && self.has_room_without(hash, None)
+        {
+            story.say(Step::Announced(server.id));
+            story.to = Some(To::Client(Replier::Server(server.id), Flow::New));
+            return self.explain_way_back(asked, (expected.vip, port), Asker::Known, story);
+        }
         let origin = snapshot.origin(address, port, protocol);
         if let Some(origin) = origin.filter(|origin| may_pass(origin.one_packet)) {
             let flow = if origin.one_packet { Flow::OnePacket } else { Flow::Untracked };

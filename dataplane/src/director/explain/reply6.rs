@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::{Asked, Flow, Outcome, Replier, Sketch, Step, Story, To, outcome_at};
 use crate::address::Addr4;
 use crate::classify::{Class, Lookup};
-use crate::conn::record::Record;
+use crate::conn::record::{Record, reply_hash_input};
 use crate::director::reply::is_reset;
 use crate::director::reply6::{Pair6, Place};
 use crate::director::{Context, Director, Step as Round};
@@ -128,6 +128,20 @@ impl<F: Frame> Director<F> {
         let may_pass = |one_packet: bool| {
             (one_packet || self.may_answer_untracked6(pair, snapshot, now)) && may_be_source(client)
         };
+        if let Some((expected, it)) = self.active_data(packet, (server, client), *context) {
+            let number = self.table.clients.peek(client);
+            let hash = self.table.hash(reply_hash_input(number, packet.destination_port, None));
+            if number != Addr4::STRANGER6 && self.has_room_without(hash, None) {
+                story.say(Step::Announced(it.id));
+                story.to = Some(To::Client(Replier::Server(it.id), Flow::New));
+                return self.explain_way_back6(
+                    asked,
+                    (expected.vip, server_port),
+                    (client, Asker::Known),
+                    story,
+                );
+            }
+        }
         let origin = snapshot.origin6(server, server_port, protocol);
         if let Some(origin) = origin.filter(|origin| may_pass(origin.one_packet)) {
             let flow = if origin.one_packet { Flow::OnePacket } else { Flow::Untracked };

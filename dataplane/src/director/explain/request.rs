@@ -6,14 +6,17 @@ use super::{Asked, Barred, Flow, Lapse, Outcome, Step, Story, To, Unrecorded, ou
 use crate::classify::{Class, Lookup, classify_unasked};
 use crate::conn::record::{Record, ServerId};
 use crate::director::ipv6::{is_cut, leaves_its_link};
-use crate::director::request::{Course, FTP_DATA, course, may_open};
+use crate::director::request::{Course, course, may_open};
 use crate::director::untracked::{leaves_room, may_go_on_untracked};
 use crate::director::{Context, Director};
 use crate::limit::Asker;
 use crate::packet::Frame;
+use crate::snapshot::helped::FTP_DATA;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
 use crate::stats::{Answer, DropReason};
+use crate::wire::ipv4;
+use crate::wire::l4::flags;
 
 impl<F: Frame> Director<F> {
     /// As [`Director::request`].
@@ -22,6 +25,7 @@ impl<F: Frame> Director<F> {
         let Context { snapshot, now, .. } = *context;
         story.say(match snapshot.service(lookup.service) {
             Some(service) => Step::Asks(service.id),
+            None if lookup.key.is_helped() => Step::MayBeData,
             None => Step::Unmarked,
         });
         let found = self.table.find(lookup.hash, lookup.key);
@@ -42,6 +46,15 @@ impl<F: Frame> Director<F> {
                     ended = Some(record);
                 }
             }
+        }
+        if ended.is_none()
+            && packet.protocol == ipv4::TCP
+            && packet.flags & flags::SYN == 0
+            && let Some((_, record)) = self.find_helped_otherwise(lookup)
+            && let Course::GoesOn(server) = course(packet, record, snapshot, now)
+        {
+            self.tell_record(record, self.shared.worker, *context, story);
+            return self.explain_forward(asked, server, Flow::Known, story);
         }
         self.explain_new(asked, ended, story)
     }
@@ -65,7 +78,10 @@ impl<F: Frame> Director<F> {
             return outcome;
         }
         let Some(service) = snapshot.service(lookup.service) else {
-            return self.explain_unasked(asked, story);
+            return match lookup.key.is_helped() {
+                true => self.explain_data(asked, (ended, is_elsewhere), story),
+                false => self.explain_unasked(asked, story),
+            };
         };
         if service.mark.is_some()
             && let Some(outcome) = self.explain_marked_reply(asked, story)
@@ -101,13 +117,22 @@ impl<F: Frame> Director<F> {
         self.explain_open(asked, service, (opener, ended), story)
     }
 
-    /// As [`Director::course_elsewhere`], and whether there is a connection elsewhere, which may be over.
+    /// As [`Director::explain_course_elsewhere`], where flows move.
     fn explain_elsewhere(&self, asked: &Asked<'_>, story: &mut Story) -> (Option<Outcome>, bool) {
+        match self.may_be_moving(&asked.packet, asked.context.now) {
+            true => self.explain_course_elsewhere(asked, story),
+            false => (None, false),
+        }
+    }
+
+    /// As [`Director::course_elsewhere`], and whether there is a connection elsewhere, which may be over.
+    pub(super) fn explain_course_elsewhere(
+        &self,
+        asked: &Asked<'_>,
+        story: &mut Story,
+    ) -> (Option<Outcome>, bool) {
         let Asked { packet, lookup, context, .. } = asked;
         let Context { snapshot, now, .. } = *context;
-        if !self.may_be_moving(packet, now) {
-            return (None, false);
-        }
         let Some((owner, record)) = self.find_request_elsewhere(packet, lookup, snapshot) else {
             return (None, false);
         };
@@ -145,7 +170,7 @@ impl<F: Frame> Director<F> {
     }
 
     /// As [`Director::unasked`].
-    fn explain_unasked(&self, asked: &Asked<'_>, story: &mut Story) -> Outcome {
+    pub(super) fn explain_unasked(&self, asked: &Asked<'_>, story: &mut Story) -> Outcome {
         if asked.packet.is_of_ipv6() {
             return self.explain_unasked6(asked, story);
         }

@@ -125,6 +125,10 @@ pub enum Step {
     Asks(ServiceId),
     /// Its destination is a VIP of marks alone, none of which it has: connections that began when it had one go on.
     Unmarked,
+    /// Its destination is a VIP with FTP, where no virtual server is: data connections that were announced come there.
+    MayBeData,
+    /// It begins a data connection that this real server's control connection has announced.
+    Announced(ServerId),
     /// It comes from the socket of a NAT real server, and asks for no virtual server.
     FromServer,
     /// Its destination is an address of weir's, where no virtual server is.

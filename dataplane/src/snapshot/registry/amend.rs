@@ -23,6 +23,7 @@ use super::{
 use crate::address::Addr4;
 use crate::conn::state::Lifetimes;
 use crate::snapshot::destinations::Destination;
+use crate::snapshot::helped;
 use crate::snapshot::nat::socket_of;
 use crate::snapshot::routes::Routes;
 use crate::snapshot::server::Server;
@@ -170,6 +171,19 @@ impl Registry {
         let is_ipv6 = |change: &Change<'_>| {
             matches!(change.identity(), Some(Identity::Address { address: IpAddr::V6(_), .. }))
         };
+        // Data connections have sockets and an address of their own.
+        let is_helped = |change: &Change<'_>| {
+            let current =
+                change.identity().and_then(|identity| self.services.get(&identity)?.current.as_ref());
+            let wanted = match change {
+                Change::Put(wanted) | Change::Edit(wanted, _) => Some(*wanted),
+                Change::Remove(_) | Change::Timeouts(_) => None,
+            };
+            wanted.into_iter().chain(current.map(|(known, ..)| known)).any(helped::is_helped)
+        };
+        if changes.iter().any(is_helped) {
+            return false;
+        }
         let count = changes.iter().filter(come_or_go).count();
         let has_room = || {
             base.marks.is_none()
@@ -296,7 +310,8 @@ impl Registry {
                 base.nat_servers.set(socket, self.nat_sockets.at(socket));
             }
             let Some(vip) = Addr4::of(address) else { continue };
-            let target = Target { service: entry.id, vip: base.vips.number(vip), any_port: false };
+            let target =
+                Target { service: entry.id, vip: base.vips.number(vip), any_port: false, is_helped: false };
             let to = Destination { target, router: base.virtual_routers.router_of(vip) };
             let to = entry.current.is_some().then_some(to);
             let socket = socket(vip, port, protocol.number());

@@ -13,6 +13,7 @@ use crate::neighbor::{Hop, NextHop};
 use crate::pieces::Patience;
 use crate::snapshot::advertisers::Advertisers;
 use crate::snapshot::far::{Far, v6_nets};
+use crate::snapshot::helped::is_helped;
 use crate::snapshot::ranks::journal::Journal;
 use crate::snapshot::routes::Routes;
 use crate::snapshot::server::{Live, Server};
@@ -69,6 +70,10 @@ pub(super) fn make_server(
         forwarding: real.forwarding,
         address: near.unwrap_or_default(),
         port: server_port(virtual_server, real),
+        helper_port: match real.forwarding {
+            Forwarding::Nat if is_helped(virtual_server) => virtual_server.port,
+            _ => 0,
+        },
         named_port: real.port,
         weight: real.weight,
         mtu: exit.map_or(0, |port| config.ports[port].mtu.saturating_sub(overhead)),
@@ -175,6 +180,7 @@ pub(super) fn nobody(workers: usize) -> Server {
         forwarding: Forwarding::Dr,
         address: Addr4::UNSPECIFIED,
         port: 0,
+        helper_port: 0,
         named_port: 0,
         weight: 0,
         mtu: 0,

@@ -115,11 +115,12 @@ fn services(chance: &mut Chance) -> String {
         text += "[[mark]]\nmark = 1\naddresses = [\"10.0.0.96/29\", \"10.0.0.102\"]\nports = [80, 443]\n";
     }
     // Name, what makes it, port of its real servers with NAT.
-    let kinds: [(&str, &str, u16); 6] = [
+    let kinds: [(&str, &str, u16); 7] = [
         ("web", "address = \"10.0.0.100\"\nport = 80", 8_080),
         ("dns", "address = \"10.0.0.100\"\nport = 53\nprotocol = \"udp\"", 5_353),
         ("sig", "address = \"10.0.0.100\"\nport = 5000\nprotocol = \"sctp\"", 5_001),
         ("all", "address = \"10.0.0.101\"\nport = 0\npersistence_timeout = 30", 0),
+        ("ftp", "address = \"10.0.0.100\"\nport = 21", 2_121),
         ("udp", "address = \"10.0.0.101\"\nport = 53\nprotocol = \"udp\"", 53),
         ("mark", "mark = 1", 0),
     ];
@@ -164,6 +165,7 @@ fn services6(text: &mut String, chance: &mut Chance) {
             "address = \"2001:db8:1::101\"\nport = 0\npersistence_timeout = 30\npersistence_netmask = 64",
             0,
         ),
+        ("ftp6", "address = \"2001:db8:1::100\"\nport = 21", 2_121),
         ("vr6", "address = \"2001:db8::100\"\nport = 80", 8_080),
         ("mark6", "mark = 2\nfamily = \"ipv6\"", 0),
         ("clients6", "mark = 3\nfamily = \"ipv6\"", 0),
@@ -197,6 +199,7 @@ fn service(text: &mut String, chance: &mut Chance, (name, what, nat_port): (&str
         "web" | "web6" | "vr6" => 80,
         "dns" | "dns6" | "udp" => 53,
         "sig" | "sig6" => 5_000,
+        "ftp" | "ftp6" => 21,
         _ => 0,
     };
     for octet in 11..15 {

@@ -205,7 +205,20 @@ fn server(chance: &mut Chance) -> Addr4 {
 
 /// Protocol, and the port of its virtual server.
 fn service(chance: &mut Chance) -> (u8, u16) {
-    chance.of(&[(TCP, 80), (TCP, 80), (TCP, 80), (UDP, 53), (UDP, 53), (SCTP, 5_000), (TCP, 443), (UDP, 9)])
+    chance.of(&[
+        (TCP, 80),
+        (TCP, 80),
+        (TCP, 80),
+        (TCP, 21),
+        (TCP, 21),
+        (UDP, 53),
+        (UDP, 53),
+        (SCTP, 5_000),
+        (TCP, 443),
+        (TCP, 50_000),
+        (TCP, 20),
+        (UDP, 9),
+    ])
 }
 
 fn data(chance: &mut Chance) -> Vec<u8> {
@@ -220,7 +233,8 @@ fn data(chance: &mut Chance) -> Vec<u8> {
 
 /// A packet of a protocol between two ends.
 fn between(protocol: u8, from: End, to: End, chance: &mut Chance) -> Ip {
-    let data = data(chance);
+    let is_ftp = protocol == TCP && (to.1 == 21 || from.1 == 2_121) && !chance.once_in(4);
+    let data = if is_ftp { ftp_lines(chance) } else { data(chance) };
     let payload = match protocol {
         TCP => {
             let flags = chance.of(&FLAGS);
@@ -231,6 +245,28 @@ fn between(protocol: u8, from: End, to: End, chance: &mut Chance) -> Ip {
         _ => data,
     };
     Ip::new(protocol, from.0, to.0, payload)
+}
+
+/// What the ends of a control connection of FTP say, and what looks like it.
+pub(super) fn ftp_lines(chance: &mut Chance) -> Vec<u8> {
+    let mut text = String::new();
+    for _ in 0..chance.below(5) {
+        text += chance.of(&[
+            "PASV\r\n",
+            "EPSV\r\n",
+            "220 hello\r\n",
+            "PORT 10,0,0,200,3,232\r\n",
+            "PORT 10,0,0,200,4,",
+            "EPRT |2|2001:db8:7::1|1234|\r\n",
+            "227 Entering Passive Mode (10,0,0,11,195,80).\r\n",
+            "227 Entering Passive Mode (10,0,0,12,4,1)\r\n",
+            "227 (10,0,0,13,",
+            "229 ok (|||50000|)\r\n",
+            "\n",
+            "550 ",
+        ]);
+    }
+    text.into_bytes()
 }
 
 fn request(chance: &mut Chance) -> Ip {
@@ -245,6 +281,7 @@ pub(super) fn server_port(port: u16, chance: &mut Chance) -> u16 {
         80 => 8_080,
         53 => 5_353,
         5_000 => 5_001,
+        21 => 2_121,
         other => other,
     };
     chance.of(&[translated, translated, port])

@@ -113,7 +113,18 @@ fn client(chance: &mut Chance) -> (Ipv6Addr, u16) {
 }
 
 fn service(chance: &mut Chance) -> (u8, u16) {
-    chance.of(&[(TCP, 80), (TCP, 80), (TCP, 80), (UDP, 53), (UDP, 53), (SCTP, 5_000), (TCP, 443), (UDP, 9)])
+    chance.of(&[
+        (TCP, 80),
+        (TCP, 80),
+        (TCP, 80),
+        (TCP, 21),
+        (UDP, 53),
+        (UDP, 53),
+        (SCTP, 5_000),
+        (TCP, 443),
+        (TCP, 50_000),
+        (UDP, 9),
+    ])
 }
 
 fn between(protocol: u8, from: (Ipv6Addr, u16), to: (Ipv6Addr, u16), chance: &mut Chance) -> Ip6 {

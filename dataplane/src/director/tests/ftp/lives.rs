@@ -1,0 +1,175 @@
+//! Control and data connections over time: they end, are edited, and move between workers.
+
+use super::*;
+use crate::conn::extra::EXPECTED_SECS;
+
+fn announce(lab: &mut Lab, party: Party, octet: u8) {
+    lab.say(&party.client_says(CLIENTS_NEXT, NEXT, "PASV\r\n")).expect("it is passed on");
+    let reply = format!("227 (10,0,0,{octet},195,80)\r\n");
+    lab.say(&party.server_says(octet, NEXT, CLIENTS_NEXT + 6, &reply)).expect("passed on");
+    assert_eq!(lab.found(Helped::Rewritten), 1);
+}
+
+/// What the server's next byte is numbered for the client.
+fn shift(lab: &mut Lab, party: Party, octet: u8) -> u32 {
+    let next = NEXT.wrapping_add(25);
+    let got = lab.say(&party.server_says(octet, next, CLIENTS_NEXT, "").with_flags(ACK)).expect("passed on");
+    got.sequence.wrapping_sub(next)
+}
+
+#[test]
+fn an_announcement_is_over_after_its_time() {
+    let mut lab = Lab::new(&parsed(&file("")), 1);
+    let octet = lab.control(Party::V4);
+    announce(&mut lab, Party::V4, octet);
+    (0..=EXPECTED_SECS).for_each(|_| lab.pass_millis(1_000));
+    assert_eq!(lab.say(&data_syn(Party::V4, 50_000)).map(|said| said.flags), Some(RST | ACK));
+}
+
+#[test]
+fn what_was_known_of_a_connection_goes_with_it() {
+    let party = Party::V4;
+    let mut lab = Lab::new(&parsed(&file("")), 1);
+    let octet = lab.control(party);
+    announce(&mut lab, party, octet);
+    assert_eq!(shift(&mut lab, party, octet), 1);
+    // By its end, long before another one comes from the same port.
+    lab.say(&party.client_says(CLIENTS_NEXT + 6, NEXT, "").with_flags(RST));
+    (0..60).for_each(|_| lab.pass_millis(1_000));
+    lab.sweep();
+    assert_eq!(lab.directors[0].table.len(), 0);
+    let octet = lab.control(party);
+    assert_eq!(shift(&mut lab, party, octet), 0);
+}
+
+#[test]
+fn a_port_that_is_used_again_begins_without_a_shift() {
+    let party = Party::V4;
+    let mut lab = Lab::new(&parsed(&file("")), 1);
+    let octet = lab.control(party);
+    announce(&mut lab, party, octet);
+    lab.say(&party.client_says(CLIENTS_NEXT + 6, NEXT, "").with_flags(RST));
+    let octet = lab.control(party);
+    assert_eq!(shift(&mut lab, party, octet), 0);
+}
+
+#[test]
+fn a_helper_that_comes_or_goes_leaves_connections_as_they_are() {
+    let party = Party::V4;
+    let [with, without] = ["", "helper = \"none\"\n"].map(|extra| parsed(&file(extra)));
+    for (before, after) in [(&with, &without), (&without, &with)] {
+        let mut lab = Lab::new(before, 1);
+        let octet = lab.control(party);
+        let is_helped = std::ptr::eq(before, &with);
+        let mut expected = 0;
+        if is_helped {
+            announce(&mut lab, party, octet);
+            lab.say(&data_syn(party, 50_000)).expect("it is passed on");
+            expected = 1;
+        }
+        lab.reload(after);
+        for _ in 0..3 {
+            assert_eq!(shift(&mut lab, party, octet), expected, "{is_helped}");
+            let said = party.client_says(CLIENTS_NEXT + 6, NEXT.wrapping_add(25 + expected), "");
+            let got = lab.say(&said.with_flags(ACK)).expect("it is passed on");
+            assert_eq!(got.acknowledged, NEXT.wrapping_add(25));
+        }
+        if is_helped {
+            let got = lab.say(&data_syn(party, 50_000).with_flags(ACK)).expect("it goes on");
+            assert_eq!(got.destination, (party.server(octet), 50_000));
+        } else {
+            // One from before is not looked after; the next one is.
+            let party = Party { client_port: 40_009, ..party };
+            let octet = lab.control(party);
+            announce(&mut lab, party, octet);
+            lab.say(&data_syn(party, 50_000)).expect("it is passed on");
+        }
+        lab.assert_counts_equal_a_recount();
+    }
+}
+
+#[test]
+fn a_real_server_that_is_gone_takes_its_connections_along() {
+    let party = Party::V4;
+    let text = file("");
+    let mut lab = Lab::new(&parsed(&text), 1);
+    let octet = lab.control(party);
+    announce(&mut lab, party, octet);
+    let server = format!("[[virtual_server.real_server]]\naddress = \"10.0.0.{octet}\"\nport = 2121\n");
+    lab.reload(&parsed(&text.replace(&server, "")));
+    assert_eq!(lab.say(&data_syn(party, 50_000)).map(|said| said.flags), Some(RST | ACK));
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
+fn with_direct_routing_nothing_is_read() {
+    let text = file("").replace("\"nat\"", "\"dr\"").replace("port = 2121", "port = 21");
+    let mut lab = Lab::new(&parsed(&text), 1);
+    let party = Party::V4;
+    lab.send(party.client_says(CLIENTS_FIRST, 0, "").with_flags(SYN).frame());
+    let frame = party.client_says(CLIENTS_NEXT, NEXT, "PORT 10,0,0,200,195,80\r\n").frame();
+    assert_eq!(lab.send(frame).len(), 1);
+    assert_eq!(lab.found(Helped::Active), 0);
+    assert!(lab.directors[0].table.iter().all(|record| !record.is_helped()));
+}
+
+#[test]
+fn another_port_is_ftps_if_the_file_says_so() {
+    let party = Party::V4;
+    for (extra, expected) in [("", 0), ("helper = \"ftp\"\n", 1)] {
+        let text = file(extra).replace("port = 21\n", "port = 2021\n");
+        let mut lab = Lab::new(&parsed(&text), 1);
+        let to = |said: Said| Said { destination: (party.vip(), 2_021), ..said };
+        lab.say(&to(party.client_says(CLIENTS_FIRST, 0, "").with_flags(SYN))).expect("it opens a connection");
+        lab.say(&to(party.client_says(CLIENTS_NEXT, NEXT, "PORT 10,0,0,200,195,80\r\n"))).expect("passed on");
+        assert_eq!(lab.found(Helped::Active), expected);
+    }
+}
+
+#[test]
+fn control_connections_move_between_workers_as_others_do() {
+    let party = Party::V4;
+    let mut lab = Lab::new(&parsed(&file("")), 2);
+    lab.directors.iter_mut().for_each(|director| director.shared.flows_move = true);
+    let octet = lab.control(party);
+    let said = party.client_says(CLIENTS_NEXT, NEXT, "PASV\r\n");
+    assert_eq!(lab.say_to(1, &said).map(|it| it.destination), Some((party.server(octet), 2_121)));
+    let reply = format!("227 (10,0,0,{octet},195,80)\r\n");
+    let got = lab.say_to(1, &party.server_says(octet, NEXT, CLIENTS_NEXT + 6, &reply)).expect("passed on");
+    assert_eq!(got.carried, "227 (10,0,0,100,195,80)\r\n");
+    lab.say_to(0, &data_syn(party, 50_000)).expect("it is passed on");
+    for worker in [1, 0] {
+        let got = lab.say_to(worker, &data_syn(party, 50_000).with_flags(ACK)).expect("it goes on");
+        assert_eq!(got.destination, (party.server(octet), 50_000));
+    }
+}
+
+#[test]
+fn by_direct_routing_and_tunnel_data_connections_follow_by_persistence_of_port_0() {
+    for method in ["dr", "tun"] {
+        let text = file("persistence_timeout = 300\n").replace("\"nat\"", &format!("\"{method}\""));
+        let text = text.replace("port = 21\n", "port = 0\n").replace("port = 2121\n", "");
+        let party = Party::V4;
+        let to_port = |port: u16, client_port: u16, flags: u8| {
+            Said {
+                source: (party.client(), client_port),
+                destination: (party.vip(), port),
+                ..party.client_says(1, 0, "")
+            }
+            .with_flags(flags)
+            .frame()
+        };
+        let mut lab = Lab::new(&parsed(&text), 1);
+        let mac = |sent: Vec<Vec<u8>>| sent.first().map(|frame| frame[5]);
+        let octet = mac(lab.send(to_port(21, 40_000, SYN)));
+        assert!(octet.is_some(), "{method}");
+        // Passive connections of the client's, and what it answers to active ones, whose SYN nobody here has seen.
+        for (port, client_port, flags) in
+            [(50_000, 40_001, SYN), (50_001, 40_002, SYN), (20, 40_003, SYN | ACK)]
+        {
+            assert_eq!(mac(lab.send(to_port(port, client_port, flags))), octet, "{method} {port}");
+            assert_eq!(mac(lab.send(to_port(port, client_port, ACK))), octet, "{method} {port}");
+        }
+        lab.assert_counts_equal_a_recount();
+    }
+}
