@@ -8,10 +8,12 @@
 pub mod connections;
 pub mod director;
 pub mod edits;
+pub mod events;
 pub mod explain;
 pub mod health;
 pub mod neighbors;
 pub mod openapi;
+pub mod overview;
 pub mod proc;
 pub mod virtual_servers;
 pub mod vrrp;

@@ -9,7 +9,10 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::{connections, director, edits, explain, health, neighbors, virtual_servers, vrrp, workers};
+use crate::{
+    connections, director, edits, events, explain, health, neighbors, overview, virtual_servers, vrrp,
+    workers,
+};
 
 /// Where schemas are in the document.
 const SCHEMAS: &str = "/components/schemas";
@@ -121,6 +124,22 @@ pub const OPERATIONS: &[Operation] = &[
             is: || json!({"const": "count"}),
         },
     ]),
+    get(
+        "/api/v1/overview",
+        "What the status page shows: the director of one moment, and a part of its virtual servers.",
+        Says::One(of::<overview::Overview<'static>>),
+    )
+    .with(OVERVIEW),
+    get(
+        "/api/v1/events",
+        "What happened of late, as the log has it.",
+        Says::One(of::<events::Listing>),
+    )
+    .with(&[Parameter {
+        name: "after",
+        means: "Only those of a higher number.",
+        is: || json!({"type": "integer", "minimum": 0, "default": 0}),
+    }]),
     get("/api/v1/workers", "What each worker has done.", Says::One(of::<workers::Listing>)),
     get("/api/v1/ports", "Ports.", Says::One(of::<director::Ports<'static>>)),
     get("/api/v1/counters", "What all workers have counted.", Says::One(of::<director::Counters>)),
@@ -226,6 +245,42 @@ pub const OPERATIONS: &[Operation] = &[
         says: Says::Ends,
         is_open: false,
     },
+];
+
+/// Which virtual servers an overview may be asked for.
+const OVERVIEW: &[Parameter] = &[
+    Parameter {
+        name: "search",
+        means: "Virtual servers with this in their name, their address or a real server's, whatever its case.",
+        is: text,
+    },
+    Parameter {
+        name: "state",
+        means: "Those alone of which something is down.",
+        is: || json!({"const": "down"}),
+    },
+    Parameter {
+        name: "sort",
+        means: "By what; what is counted, by how much there is of it in a second.",
+        is: || json!({"enum": overview::SORTS, "default": "number"}),
+    },
+    Parameter { name: "descending", means: "The largest first.", is: || json!({"const": "yes"}) },
+    Parameter {
+        name: "first",
+        means: "Leaves out so many.",
+        is: || json!({"type": "integer", "minimum": 0, "default": 0}),
+    },
+    Parameter {
+        name: "limit",
+        means: "So many at most.",
+        is: || json!({"type": "integer", "minimum": 1, "maximum": 200, "default": 50}),
+    },
+    Parameter {
+        name: "open",
+        means: "With the real servers of the virtual server of this name.",
+        is: || json!({"type": "array", "items": text(), "maxItems": 200}),
+    },
+    Parameter { name: "unfold", means: "With those of each.", is: || json!({"const": "yes"}) },
 ];
 
 /// What a capture may be asked for.

@@ -25,7 +25,7 @@ use weir_config::tokens::Role;
 use super::keys::{Keyring, Keys};
 use super::room::Guest;
 use super::tally::{Refusal, Tally};
-use super::{CHANGING, HttpState, READING, holds, not_found, plain};
+use super::{CHANGING, HttpState, PAGE, READING, holds, not_found, plain};
 
 /// What says nothing that a stranger could use, and what monitoring reads without being known.
 const OPEN: [&str; 3] = ["/metrics", "/live", "/ready"];
@@ -82,7 +82,7 @@ impl Guard {
             return Ok(());
         }
         let Some(tokens) = &keys.tokens else {
-            return match (self.is_loopback, holds(READING, path)) {
+            return match (self.is_loopback, holds(READING, path) || holds(PAGE, path)) {
                 (true, true) => Ok(()),
                 (true, false) => Err(No::NotThere),
                 (false, _) => Err(No::Refused(Refusal::NotServed)),

@@ -16,6 +16,8 @@ use axum::http::{HeaderMap, Uri, Version};
 /// The names, in lower case.
 #[derive(Debug)]
 pub(super) struct Hosts {
+    /// The machine's, as it is written.
+    own: String,
     names: Vec<String>,
 }
 
@@ -23,8 +25,14 @@ impl Hosts {
     /// With the names of the file, and the machine's.
     pub(super) fn new(names: &[String]) -> Self {
         let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let all = names.iter().cloned().chain([own, "localhost".to_owned()]);
-        Self { names: all.map(|name| name.to_ascii_lowercase()).collect() }
+        let all = names.iter().cloned().chain([own.clone(), "localhost".to_owned()]);
+        let own = own.chars().filter(|letter| !letter.is_control()).collect();
+        Self { own, names: all.map(|name| name.to_ascii_lowercase()).collect() }
+    }
+
+    /// The machine's own name.
+    pub(super) fn own(&self) -> &str {
+        &self.own
     }
 
     /// The name in a request that is none of ours; `None` if the request may be answered. A request without a name

@@ -2,11 +2,13 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/` | status page, HTML; `?page=N` for virtual servers beyond the first hundred, `?refresh=SECONDS` to reload |
+//! | `/` | status page, HTML, with `/page.css`, `/page.js` and `/page.svg` |
 //! | `/metrics` | Prometheus text format 0.0.4, or OpenMetrics, gzip if asked for; `?leave_out=real_servers`; `docs/metrics.md` explains each metric |
 //! | `/api/v1/connections` | JSON: what the connection tables hold; filters on both ends and the state, `?limit=N`; `?stream=yes` for a line each |
 //! | `/api/v1/status`, `/api/v1/ports`, `/api/v1/counters` | JSON: the director as a whole, its ports, what it has counted |
 //! | `/api/v1/virtual_servers` | JSON: virtual and real servers with counters and rates; `?name=NAME` for one, `?templates=count` with clients that persistence ties |
+//! | `/api/v1/overview` | JSON: what the status page shows, of one moment, with a part of the virtual servers: `?search=TEXT&sort=active&first=100` |
+//! | `/api/v1/events` | JSON: the last lines of the log; `?after=NUMBER` |
 //! | `/api/v1/explain` | JSON: what would become of a packet, and why: `?protocol=tcp&source=ADDRESS:PORT&destination=ADDRESS:PORT` |
 //! | `/api/v1/health` | JSON: real servers and their checks; `?virtual_server=NAME` |
 //! | `/api/v1/neighbors` | JSON: next hops and their MACs, as each worker knows them |
@@ -39,6 +41,7 @@ mod connections;
 mod director;
 mod door;
 mod edits;
+mod events;
 mod explain;
 mod guard;
 mod health;
@@ -46,6 +49,7 @@ mod hosts;
 mod keys;
 mod listing;
 mod neighbors;
+mod overview;
 mod page;
 mod query;
 mod readiness;
@@ -70,8 +74,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFRESH, RETRY_AFTER,
-    VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
@@ -98,6 +101,7 @@ use connections::{Limits, serve_within};
 use guard::{Guard, ask_who_it_is};
 use hosts::Hosts;
 pub(crate) use keys::{Certificate, Keyring, Keys};
+use overview::Shots;
 use query::NoKeys;
 use room::{Guest, Room};
 pub(crate) use servers::with_virtual_servers;
@@ -113,7 +117,6 @@ const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 /// Why weir can't listen.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +153,7 @@ pub(crate) struct HttpState {
     orders: Orders,
     flags: Flags,
     captures: Captures,
+    shots: Shots,
 }
 
 impl HttpState {
@@ -166,6 +170,7 @@ impl HttpState {
             orders,
             flags: Flags::default(),
             captures: Captures::default(),
+            shots: Shots::default(),
         }
     }
 
@@ -214,12 +219,21 @@ pub(crate) async fn serve_control(
 /// A path, and who answers there. `weir_api::openapi` describes the same.
 type Route = (&'static str, fn() -> MethodRouter<HttpState>);
 
+/// For people. Whoever may read the rest gets it.
+const PAGE: &[Route] = &[
+    ("/", || get(page::document)),
+    ("/page.css", || get(page::style)),
+    ("/page.js", || get(page::script)),
+    ("/page.svg", || get(page::icon)),
+];
+
 /// What only reads.
 const READING: &[Route] = &[
-    ("/", || get(status)),
     ("/metrics", || get(metrics)),
     ("/api/v1/status", || get(director_status)),
     ("/api/v1/virtual_servers", || get(listed_servers)),
+    ("/api/v1/overview", || get(seen_from_above)),
+    ("/api/v1/events", || get(listed_events)),
     ("/api/v1/workers", || get(listed_workers)),
     ("/api/v1/ports", || get(listed_ports)),
     ("/api/v1/counters", || get(counters)),
@@ -255,7 +269,7 @@ fn holds(routes: &[Route], path: &str) -> bool {
 
 /// The control socket's.
 fn control_router(state: HttpState) -> Router {
-    [READING, INNER, CHANGING, SUPERVISING]
+    [PAGE, READING, INNER, CHANGING, SUPERVISING]
         .into_iter()
         .fold(Router::new(), with)
         .fallback(not_found)
@@ -266,7 +280,7 @@ fn control_router(state: HttpState) -> Router {
 
 /// The TCP listener's.
 fn router(state: HttpState) -> Router {
-    let pages = [READING, INNER, CHANGING].into_iter().fold(Router::new(), with);
+    let pages = [PAGE, READING, INNER, CHANGING].into_iter().fold(Router::new(), with);
     let pages = pages
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -357,25 +371,20 @@ fn left_out(query: &str) -> Result<Without, &'static str> {
     Ok(without)
 }
 
-async fn status(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {
-    let query = match page::Query::parse(uri.query().unwrap_or_default()) {
+async fn seen_from_above(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {
+    let query = match overview::Query::parse(uri.query().unwrap_or_default()) {
         Ok(query) => query,
         Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
     };
-    let before = page::Before::take(state.metrics.sources());
-    tokio::time::sleep(page::RATE_INTERVAL).await;
-    let metrics = state.metrics.clone();
-    let html = move || Ok(page::render(&metrics.read(), &before, &query).into_bytes());
-    let mut response = make(state, visit, HTML, html).await;
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
-    );
-    if let Some(seconds) = query.refresh {
-        headers.insert(REFRESH, HeaderValue::from(seconds));
+    let shot = state.shots.clone().now(state.clone()).await.map_err(|problem| problem.to_string());
+    make(state, visit, JSON, move || shot.and_then(|shot| overview::render(&shot, &query))).await
+}
+
+async fn listed_events(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {
+    match events::Query::parse(uri.query().unwrap_or_default()) {
+        Ok(query) => make(state, visit, JSON, move || events::render(&query)).await,
+        Err(problem) => plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
     }
-    response
 }
 
 async fn listed_connections(State(state): State<HttpState>, visit: Visit, uri: Uri) -> Response {
@@ -459,7 +468,7 @@ async fn not_found(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
     let known: Vec<_> = READING.iter().chain(SUPERVISING).map(|(path, _)| *path).collect();
     let (last, others) = known.split_last().unwrap_or((&"/", &[]));
-    plain(StatusCode::NOT_FOUND, format!("there is no {path} here; try {} or {last}\n", others.join(", ")))
+    plain(StatusCode::NOT_FOUND, format!("there is no {path} here; try /, {} or {last}\n", others.join(", ")))
 }
 
 async fn method_not_allowed(uri: Uri) -> Response {

@@ -77,18 +77,10 @@ fn virtual_server<'a>(server: &'a VirtualServerReading, tied: Option<&[u32]>) ->
     let sum = |figure: fn(&RealServerReading) -> u32| {
         server.real_servers.iter().map(|real| u64::from(figure(real))).sum()
     };
-    let family = Family::of(server.address);
-    let traffic = match server.mark {
-        Some(mark) => Served::Mark { mark, family: family.name().into() },
-        None => {
-            let (address, port, protocol) = (server.address, server.port, server.protocol.name().into());
-            Served::Address { address, port, protocol }
-        }
-    };
-    let longest = if family == Family::V4 { 32 } else { 128 };
+    let longest = if Family::of(server.address) == Family::V4 { 32 } else { 128 };
     VirtualServer {
         name: (&server.name).into(),
-        traffic,
+        traffic: served(server),
         scheduler: server.scheduler.into(),
         scheduler_flags: server.scheduler_flags.names(server.scheduler),
         persistence_timeout: server.persistence.map_or(0, |persistence| persistence.timeout_secs),
@@ -98,6 +90,17 @@ fn virtual_server<'a>(server: &'a VirtualServerReading, tied: Option<&[u32]>) ->
         inactive: sum(|real| real.inactive),
         carried: carried(&server.since_zero, &server.rates),
         real_servers: server.real_servers.iter().map(|real| real_server(real, tied)).collect(),
+    }
+}
+
+/// What a virtual server serves.
+pub(super) fn served(server: &VirtualServerReading) -> Served<'_> {
+    match server.mark {
+        Some(mark) => Served::Mark { mark, family: Family::of(server.address).name().into() },
+        None => {
+            let (address, port, protocol) = (server.address, server.port, server.protocol.name().into());
+            Served::Address { address, port, protocol }
+        }
     }
 }
 
@@ -125,7 +128,8 @@ fn real_server<'a>(server: &'a RealServerReading, tied: Option<&[u32]>) -> RealS
     }
 }
 
-fn carried(total: &Traffic, rates: &Rates) -> Carried {
+/// What it has carried, and what it does in a second.
+pub(super) fn carried(total: &Traffic, rates: &Rates) -> Carried {
     Carried {
         total: Figures {
             connections: total.connections,
@@ -134,12 +138,17 @@ fn carried(total: &Traffic, rates: &Rates) -> Carried {
             in_bytes: total.in_bytes,
             out_bytes: total.out_bytes,
         },
-        per_second: Figures {
-            connections: rates.connections,
-            in_packets: rates.in_packets,
-            out_packets: rates.out_packets,
-            in_bytes: rates.in_bytes,
-            out_bytes: rates.out_bytes,
-        },
+        per_second: per_second(rates),
+    }
+}
+
+/// The same of a second alone.
+pub(super) fn per_second(rates: &Rates) -> Figures {
+    Figures {
+        connections: rates.connections,
+        in_packets: rates.in_packets,
+        out_packets: rates.out_packets,
+        in_bytes: rates.in_bytes,
+        out_bytes: rates.out_bytes,
     }
 }

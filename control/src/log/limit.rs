@@ -149,9 +149,14 @@ impl<S: Subscriber> Layer<S> for Limiter {
 
 /// The beginning of what the line would have said.
 fn example(event: &Event<'_>) -> String {
-    let mut example = Example::default();
-    event.record(&mut example);
-    cut(&[example.message, example.fields].concat())
+    cut(&said(event))
+}
+
+/// What a line says, without its time and level.
+pub(super) fn said(event: &Event<'_>) -> String {
+    let mut said = Said::default();
+    event.record(&mut said);
+    [said.message, said.fields].concat()
 }
 
 fn cut(text: &str) -> String {
@@ -159,12 +164,12 @@ fn cut(text: &str) -> String {
 }
 
 #[derive(Default)]
-struct Example {
+struct Said {
     message: String,
     fields: String,
 }
 
-impl Visit for Example {
+impl Visit for Said {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // A String takes all that is written to it.
         let _ = match field.name() {

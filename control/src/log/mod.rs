@@ -2,10 +2,12 @@
 //!
 //! So a log that can't be written, or that nobody reads, holds nobody up and ends nothing: lines are lost, counted, and that
 //! is said when it works again ([`queue`], [`writer`]). What others can cause over and over is limited, with a summary of
-//! what was left out ([`limit`]). EAL's and the drivers' output comes the same way.
+//! what was left out ([`limit`]). EAL's and the drivers' output comes the same way. The last lines of weir's own are kept for who looks at
+//! weir over HTTP ([`recent`]).
 
 mod limit;
 mod queue;
+mod recent;
 mod writer;
 
 use std::fmt::Write as _;
@@ -22,6 +24,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use limit::{Limit, Limiter};
 use queue::Queue;
+use recent::{Recent, Recorder};
 
 use crate::rights::{self, Early};
 
@@ -32,6 +35,7 @@ const FLUSH: Duration = Duration::from_millis(500);
 
 static QUEUE: LazyLock<Queue> = LazyLock::new(Queue::new);
 static LIMIT: LazyLock<Limit> = LazyLock::new(Limit::new);
+static RECENT: LazyLock<Recent> = LazyLock::new(Recent::default);
 /// Set when weir says what it has to say by itself, and no more EAL before it fails.
 static RUNS: OnceLock<()> = OnceLock::new();
 
@@ -47,6 +51,16 @@ pub(crate) struct Missing {
 /// So far.
 pub(crate) fn missing() -> Missing {
     Missing { lost: QUEUE.lost(), left_out: LIMIT.left_out() }
+}
+
+/// The last lines of weir's own, those of a higher number than this, the oldest first.
+pub(crate) fn recent(after: u64) -> Vec<weir_api::events::Event> {
+    RECENT.after(after)
+}
+
+/// The number of the newest of them; 0: there is none.
+pub(crate) fn newest() -> u64 {
+    RECENT.newest()
 }
 
 /// Starts it. From now on `tracing`, panics and EAL go there.
@@ -66,7 +80,8 @@ pub(crate) fn start(level: LevelFilter) -> io::Result<()> {
         .with_writer(Lines)
         // It would go to stderr, and a failure there is a panic.
         .log_internal_errors(false);
-    let log = tracing_subscriber::registry().with(level).with(Limiter(&LIMIT)).with(lines);
+    let log =
+        tracing_subscriber::registry().with(level).with(Limiter(&LIMIT)).with(Recorder(&RECENT)).with(lines);
     // Only a second log could be in the way.
     let _ = tracing::subscriber::set_global_default(log);
     std::panic::set_hook(Box::new(|panic| {
