@@ -101,12 +101,16 @@ impl<F: Frame> Director<F> {
         if !is_here || port.has_host || !is_for6(frame.bytes(), port) {
             return None;
         }
+        let has_other_reader = |protocol| matches!(protocol, ICMPV6 | ipv4::VRRP);
         let (read, refused) = match v6::parse_all(frame.bytes(), frame.len(), packet.vlan) {
             Ok(read) => read,
             Err(DropReason::Fragment) => return None,
+            Err(_) if has_other_reader(v6::first_header(frame.bytes(), packet.vlan.header_len())?) => {
+                return None;
+            }
             Err(reason) => return Some(Step::Drop(reason)),
         };
-        if matches!(read.protocol, ICMPV6 | ipv4::VRRP) {
+        if has_other_reader(read.protocol) {
             return None;
         }
         if refused.is_some() {

@@ -74,6 +74,12 @@ pub fn ends(bytes: &[u8], l3: usize) -> Result<Ends6, DropReason> {
     header.map(|(header, _)| Ends6::of(header)).map_err(|_| DropReason::Truncated)
 }
 
+/// The number of the header that follows that of IPv6, if there is one of IPv6 at offset `l3` of a frame.
+pub fn first_header(bytes: &[u8], l3: usize) -> Option<u8> {
+    let (header, _) = Ipv6::ref_from_prefix(bytes.get(l3..)?).ok()?;
+    Some(header.next_header)
+}
+
 /// What follows the headers of a packet that is this director's own, which begins at offset `l3` of a frame.
 pub fn transport(bytes: &[u8], l3: usize) -> Result<Transport, DropReason> {
     let packet = bytes.get(l3..).unwrap_or_default();
