@@ -40,6 +40,8 @@ pub struct Instance<'a> {
     pub instance: Text<'a>,
     /// The highest number of authentication headers that it has sent or accepted; 0 without them.
     pub sequence: u32,
+    /// The trailer of its advertisements, if it has keys for one.
+    pub auth_hmac: Option<Hmac<'a>>,
     /// Name of its port.
     pub port: Text<'a>,
     /// VRID.
@@ -76,6 +78,8 @@ pub struct Instance<'a> {
     pub became_master: u64,
     /// How often it ceased to be.
     pub released_master: u64,
+    /// Of those accepted, the ones without a trailer where `auth_hmac` has keys.
+    pub unsigned: u64,
     /// Advertisements that listed other addresses.
     pub address_mismatches: u64,
     /// Announcements of its addresses.
@@ -84,6 +88,15 @@ pub struct Instance<'a> {
     pub defences: u64,
     /// Refused advertisements, by reason.
     pub discarded: BTreeMap<Text<'a>, u64>,
+}
+
+/// The trailer of an instance's advertisements.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Hmac<'a> {
+    /// `receive-only`, `permissive` or `enforce`.
+    pub mode: Text<'a>,
+    /// Id of the key that is sent.
+    pub active_key: u8,
 }
 
 /// What was heard last.

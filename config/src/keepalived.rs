@@ -140,6 +140,8 @@ const AUTHENTICATION: &[Word] = &[
     ("auth_pass", "write `password`, with the 8 bytes at most that keepalived uses"),
 ];
 
+const HMAC: &[Word] = &[("key", "write `keys`, an array of such as \"1 hex:...\"")];
+
 /// At the top of the file: blocks of keepalived, and tables that belong in another.
 const TOP: &[Word] = &[
     ("global_defs", "weir has no such table: see docs/configuration.md"),
@@ -155,6 +157,7 @@ const TOP: &[Word] = &[
     ("passive", "write [virtual_server.passive], after the [[virtual_server]] that it belongs to"),
     ("track", "write [[vrrp.track]], after the [[vrrp]] that it belongs to"),
     ("authentication", "write [vrrp.authentication], after the [[vrrp]] that it belongs to"),
+    ("auth_hmac", "write [vrrp.auth_hmac], after the [[vrrp]] that it belongs to"),
     ("timeouts", "write [connections.timeouts]"),
 ];
 
@@ -169,6 +172,7 @@ pub(crate) fn advice(kind: &str, word: &str) -> Option<&'static str> {
         "[[vrrp]]" => VRRP,
         "[[vrrp.track]]" => TRACK,
         "[vrrp.authentication]" => AUTHENTICATION,
+        "[vrrp.auth_hmac]" => HMAC,
         _ => return None,
     };
     words.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(word)).map(|(_, advice)| *advice)
@@ -215,7 +219,7 @@ mod tests {
     use super::*;
 
     /// Every list with the tables that its words are written in.
-    const LISTS: [(&[&str], &[Word]); 8] = [
+    const LISTS: [(&[&str], &[Word]); 9] = [
         (&["virtual_server", "virtual_server.real_server"], SERVERS),
         (&["virtual_server.health_check"], CHECKS),
         (&["virtual_server.health_check.url"], URLS),
@@ -223,6 +227,7 @@ mod tests {
         (&["vrrp"], VRRP),
         (&["vrrp.track"], TRACK),
         (&["vrrp.authentication"], AUTHENTICATION),
+        (&["vrrp.auth_hmac"], HMAC),
         (&["the file"], TOP),
     ];
 

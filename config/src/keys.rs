@@ -18,8 +18,8 @@ use crate::keepalived;
 use crate::report::{Problem, quoted};
 use crate::schema::{
     Agent, Connections, Control, File, Health, HealthCheck, Http, Mark, Memory, Neighbor, Passive, Port,
-    RealServer, Route, Schedulers, Timeouts, Url, VirtualServer, Vrrp, VrrpAuthentication, VrrpSyncGroup,
-    VrrpTrack, Workers,
+    RealServer, Route, Schedulers, Timeouts, Url, VirtualServer, Vrrp, VrrpAuthentication, VrrpHmac,
+    VrrpSyncGroup, VrrpTrack, Workers,
 };
 use crate::suggest::nearest;
 
@@ -138,6 +138,7 @@ static KINDS: LazyLock<Vec<(&str, &[&str])>> = LazyLock::new(|| {
         ("[virtual_server.passive]", fields_of::<Passive>()),
         ("[[vrrp]]", fields_of::<Vrrp>()),
         ("[vrrp.authentication]", fields_of::<VrrpAuthentication>()),
+        ("[vrrp.auth_hmac]", fields_of::<VrrpHmac>()),
         ("[[vrrp.track]]", fields_of::<VrrpTrack>()),
         ("[[vrrp_sync_group]]", fields_of::<VrrpSyncGroup>()),
     ]

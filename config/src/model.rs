@@ -17,7 +17,8 @@ use ipnet::IpNet;
 use health::{Agent, Health, HealthCheck, OnFail, Probe, ServiceHealth, TlsIdentity};
 pub use mark::{Family, Identity, Mark, MarkRange, PortRange, Protocols};
 pub use vrrp::{
-    Vrrp, VrrpAuthentication, VrrpGarp, VrrpGroup, VrrpHooks, VrrpScript, VrrpTrack, VrrpTracked,
+    Vrrp, VrrpAuthentication, VrrpGarp, VrrpGroup, VrrpHmac, VrrpHmacKey, VrrpHmacMode, VrrpHooks,
+    VrrpScript, VrrpTrack, VrrpTracked,
 };
 
 /// How long a member of a VRRP group forwards after it has let go: the next master takes over within an interval, and all neighbours hear of it

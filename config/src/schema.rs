@@ -332,6 +332,7 @@ pub(crate) struct Vrrp {
     pub(crate) notify_stop: Field<List<Text>>,
     pub(crate) notify: Field<List<Text>>,
     pub(crate) authentication: OneTable<VrrpAuthentication>,
+    pub(crate) auth_hmac: OneTable<VrrpHmac>,
     pub(crate) track: Tables<VrrpTrack>,
 }
 
@@ -375,6 +376,17 @@ pub(crate) struct VrrpAuthentication {
     pub(crate) r#type: Field<Text>,
     pub(crate) password: Field<Text>,
     pub(crate) sequence_file: Field<Text>,
+}
+
+/// `[vrrp.auth_hmac]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VrrpHmac {
+    pub(crate) mode: Field<Text>,
+    pub(crate) keys: Field<List<Text>>,
+    pub(crate) active_key: Field<Integer>,
+    pub(crate) anti_replay: Field<Text>,
+    pub(crate) time_window: Field<Number>,
 }
 
 #[cfg(test)]

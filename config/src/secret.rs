@@ -23,7 +23,7 @@ use reader::{Reader, is_bare, is_blank};
 pub(crate) use sentence::hidden_in;
 
 /// Keys of weir's that may hold a secret. All others are shown.
-const SECRET: [&str; 6] = ["password", "basic_auth", "request_body", "send", "send_hex", "mh_seed"];
+const SECRET: [&str; 7] = ["password", "keys", "basic_auth", "request_body", "send", "send_hex", "mh_seed"];
 /// Header fields: of each the name is shown.
 const FIELDS: [&str; 3] = ["request_header", "expect_header", "expect_header_regex"];
 /// Programs: shown without their arguments. One without its path is shown if it is a plain word, as is a path without its slash: it is

@@ -132,6 +132,7 @@ fn the_reference_names_every_key() {
         "health",
         "vrrp",
         "vrrp.authentication",
+        "vrrp.auth_hmac",
         "vrrp.track",
         "vrrp_sync_group",
     ];

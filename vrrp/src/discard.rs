@@ -42,6 +42,12 @@ discards! {
     Checksum "checksum" "its checksum is wrong",
     Destination "destination" "it is sent to one router and ours uses the group, or the other way round",
     Peer "peer" "its sender is not one of `unicast_peers`",
+    TrailerMissing "trailer_missing" "it has no trailer of `auth_hmac`, which `mode = \"enforce\"` demands",
+    TrailerMalformed "trailer_malformed" "its trailer is of an unknown type or has bytes that are to be 0",
+    TrailerKey "trailer_key" "its trailer is made with a key that is not ours: `auth_hmac` has none of this id",
+    TrailerValue "trailer_value" "its trailer does not belong to it, or is made with another secret of this id",
+    TrailerStale "trailer_stale" "its trailer is of a time that `time_window` excludes: a recording, or a clock that is wrong",
+    TrailerReplay "trailer_replay" "its trailer's number, or a later one of its sender, was seen already",
     Owner "owner" "we own the addresses (priority 255), so nobody else may be master: two owners, or a forgery",
 }
 

@@ -9,11 +9,11 @@ use crate::auth::{AH_LEN, Authentication, Sequence};
 use crate::discard::Discard;
 use crate::frame::{self, PROTOCOL, PROTOCOL_AH, Packet};
 use crate::machine::{Heard, Machine, State};
-use crate::packet::Advertisement;
-use crate::receive::{Accepted, judge};
+use crate::receive::{Accepted, Seen, judge};
 use crate::settings::{Mac, Settings};
 use crate::time::Micros;
 use crate::track::Condition;
+use crate::trailer::{Numbers, TRAILER_LEN};
 
 /// What an instance counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,6 +28,8 @@ pub struct Counters {
     pub priority_zero_sent: u64,
     /// Advertisements refused, in the order of [`Discard::ALL`].
     pub discarded: [u64; Discard::ALL.len()],
+    /// Accepted advertisements without a trailer, though we have keys for one.
+    pub unsigned: u64,
     /// Accepted advertisements whose addresses are not ours.
     pub address_mismatches: u64,
     /// Times it became master.
@@ -64,6 +66,8 @@ pub struct Instance {
     last_heard: Option<LastHeard>,
     last_transition: Micros,
     sequence: Sequence,
+    /// Of trailers. They are kept over a change of keys.
+    numbers: Numbers,
     ident: u16,
     defended: HashMap<IpAddr, Micros>,
 }
@@ -88,6 +92,7 @@ impl Instance {
             is_exhausted: false,
             last_heard: None,
             last_transition: Micros(0),
+            numbers: Numbers::default(),
             ident: 0,
             defended: HashMap::new(),
         }
@@ -177,11 +182,18 @@ impl Instance {
     }
 
     /// Judges and counts a received packet.
-    pub(crate) fn receive(&mut self, packet: &Packet<'_>, now: Micros) -> Result<Accepted, Discard> {
-        let judged = judge(&self.settings, &mut self.sequence, packet);
+    pub(crate) fn receive(
+        &mut self,
+        packet: &Packet<'_>,
+        now: Micros,
+        wall: Duration,
+    ) -> Result<Accepted, Discard> {
+        let mut seen = Seen { sequence: &mut self.sequence, numbers: &mut self.numbers, wall };
+        let judged = judge(&self.settings, &mut seen, packet);
         match &judged {
-            Ok(Accepted { heard, lists_ours }) => {
+            Ok(Accepted { heard, lists_ours, is_unsigned }) => {
                 self.counters.received += 1;
+                self.counters.unsigned += u64::from(*is_unsigned);
                 self.counters.priority_zero_received += u64::from(heard.priority == 0);
                 self.counters.address_mismatches += u64::from(!lists_ours);
                 self.last_heard = Some(LastHeard { at: now, heard: *heard });
@@ -192,17 +204,18 @@ impl Instance {
     }
 
     /// The frames of one advertisement: one, or one for each unicast peer. `None`: no sequence numbers are left.
-    pub(crate) fn advertise(&mut self, priority: u8) -> Option<Vec<Outgoing>> {
+    pub(crate) fn advertise(&mut self, priority: u8, wall: Duration) -> Option<Vec<Outgoing>> {
         let to_group = [frame::group(self.settings.is_ipv6())];
         let is_unicast = !self.settings.unicast_peers.is_empty();
         if matches!(self.settings.authentication, Authentication::Ah(_)) && !self.sequence.advance() {
             return None;
         }
+        let trailer = self.trailer(priority, wall);
         let destinations = if is_unicast { self.settings.unicast_peers.clone() } else { to_group.to_vec() };
         let mut frames = Vec::with_capacity(destinations.len());
         for destination in destinations {
             let to = if is_unicast { [0; 6] } else { frame::group_mac(destination) };
-            let frame = self.advertisement_to(destination, to, priority)?;
+            let frame = self.advertisement_to(destination, to, priority, trailer.as_ref())?;
             frames.push(Outgoing { peer: is_unicast.then_some(destination), frame });
         }
         self.counters.sent += frames.len() as u64;
@@ -210,17 +223,26 @@ impl Instance {
         Some(frames)
     }
 
-    fn advertisement_to(&mut self, destination: IpAddr, to: Mac, priority: u8) -> Option<Vec<u8>> {
-        let Settings { source, mac, authentication, .. } = self.settings;
-        let advertisement = Advertisement {
-            version: self.settings.version,
-            virtual_router_id: self.settings.virtual_router_id,
-            priority,
-            interval: self.settings.interval,
-            addresses: self.settings.advertised(),
-            authentication: authentication.field(),
+    /// The trailer of all copies of an advertisement.
+    fn trailer(&mut self, priority: u8, wall: Duration) -> Option<[u8; TRAILER_LEN]> {
+        let trailers = self.settings.trailers.as_ref()?;
+        let message = self.settings.advertisement(priority).without_checksum();
+        self.numbers.sign(trailers, &self.settings.origin(self.settings.source), &message, wall)
+    }
+
+    fn advertisement_to(
+        &mut self,
+        destination: IpAddr,
+        to: Mac,
+        priority: u8,
+        trailer: Option<&[u8; TRAILER_LEN]>,
+    ) -> Option<Vec<u8>> {
+        let Settings { source, mac, checksum, .. } = self.settings;
+        let advertisement = self.settings.advertisement(priority);
+        let message = match trailer {
+            Some(trailer) => advertisement.encode_with((source, destination), checksum, trailer),
+            None => advertisement.encode(source, destination, checksum),
         };
-        let message = advertisement.encode(source, destination, self.settings.checksum);
         match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 self.ident = self.ident.wrapping_add(1);

@@ -1,4 +1,4 @@
-//! VRRP (RFC 9568; version 2: RFC 3768 with the authentication of RFC 2338), without I/O or clock.
+//! VRRP (RFC 9568; version 2: RFC 3768 with the authentication of RFC 2338; both with keepalived 2.4's trailer), without I/O or clock.
 //!
 //! ```text
 //!  frame -> frame.rs -> receive.rs (discard rules) -> machine.rs -> actions -> router.rs -> frames, transitions
@@ -27,3 +27,4 @@ pub mod router;
 pub mod settings;
 pub mod time;
 pub mod track;
+pub mod trailer;

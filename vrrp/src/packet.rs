@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::checksum::Sum;
 use crate::discard::Discard;
+use crate::trailer::TRAILER_LEN;
 
 /// Bytes before the addresses.
 const FIXED_LEN: usize = 8;
@@ -61,6 +62,44 @@ pub struct Advertisement<'a> {
 impl Advertisement<'_> {
     /// The message as it goes from `source` to `destination`.
     pub fn encode(&self, source: IpAddr, destination: IpAddr, form: ChecksumForm) -> Vec<u8> {
+        let mut message = self.without_checksum();
+        self.sum_up(&mut message, (source, destination), form, None);
+        message
+    }
+
+    /// The message, and behind it a trailer that was made for it by [`Advertisement::without_checksum`].
+    pub fn encode_with(
+        &self,
+        (source, destination): (IpAddr, IpAddr),
+        form: ChecksumForm,
+        trailer: &[u8; TRAILER_LEN],
+    ) -> Vec<u8> {
+        let mut message = self.without_checksum();
+        self.sum_up(&mut message, (source, destination), form, Some(trailer));
+        message.extend(trailer);
+        message
+    }
+
+    /// The checksum of IPv6 covers what is behind the message as well, that of IPv4 does not.
+    fn sum_up(
+        &self,
+        message: &mut [u8],
+        (source, destination): (IpAddr, IpAddr),
+        form: ChecksumForm,
+        trailer: Option<&[u8; TRAILER_LEN]>,
+    ) {
+        let with_pseudo =
+            self.version == Version::V3 && (destination.is_ipv6() || form == ChecksumForm::PseudoHeader);
+        let behind = trailer.filter(|_| destination.is_ipv6()).map_or(&[][..], |trailer| &trailer[..]);
+        let mut sum = Sum::default().bytes(message).bytes(behind);
+        if with_pseudo {
+            sum = sum.pseudo_header(source, destination, message.len() + behind.len());
+        }
+        message[6..8].copy_from_slice(&sum.finish().to_be_bytes());
+    }
+
+    /// The message with zeros in place of its checksum.
+    pub fn without_checksum(&self) -> Vec<u8> {
         let count = self.addresses.len().min(usize::from(u8::MAX));
         let mut message = Vec::with_capacity(FIXED_LEN + count * 16 + AUTHENTICATION_LEN);
         let kind = (self.version as u8) << 4 | ADVERTISEMENT;
@@ -82,13 +121,6 @@ impl Advertisement<'_> {
         if self.version == Version::V2 {
             message.extend(self.authentication.data);
         }
-        let with_pseudo =
-            self.version == Version::V3 && (destination.is_ipv6() || form == ChecksumForm::PseudoHeader);
-        let mut sum = Sum::default().bytes(&message);
-        if with_pseudo {
-            sum = sum.pseudo_header(source, destination, message.len());
-        }
-        message[6..8].copy_from_slice(&sum.finish().to_be_bytes());
         message
     }
 }
@@ -145,6 +177,19 @@ impl<'a> Received<'a> {
                 let hundredths = u16::from_be_bytes([self.bytes[4], self.bytes[5]]) & 0xfff;
                 Duration::from_millis(u64::from(hundredths) * 10)
             }
+        }
+    }
+
+    /// The message and the trailer behind it, if its length says that there is one.
+    pub fn split(&self, version: Version) -> (Self, Option<&'a [u8; TRAILER_LEN]>) {
+        let cut = self.bytes.split_last_chunk().map(|(bytes, trailer)| (Self { bytes, ..*self }, trailer));
+        match cut {
+            Some((message, trailer))
+                if message.bytes.len() >= FIXED_LEN && message.has_right_length(version) =>
+            {
+                (message, Some(trailer))
+            }
+            _ => (*self, None),
         }
     }
 

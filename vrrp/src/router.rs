@@ -98,6 +98,8 @@ pub struct Router {
     discarded: BTreeMap<usize, PortDiscards>,
     /// All stop: groups do after their members.
     stops: bool,
+    /// The time since 1970 at which the monotonic clock was 0.
+    began: Duration,
 }
 
 impl Router {
@@ -114,6 +116,15 @@ impl Router {
     /// Refused packets that belong to no instance, by port.
     pub fn discarded(&self) -> impl Iterator<Item = (usize, &PortDiscards)> {
         self.discarded.iter().map(|(port, counts)| (*port, counts))
+    }
+
+    /// Says what time it is since 1970, which trailers need and which may go in leaps.
+    pub fn tell_time(&mut self, wall: Duration, now: Micros) {
+        self.began = wall.saturating_sub(now.since(Micros(0)));
+    }
+
+    fn wall(&self, now: Micros) -> Duration {
+        self.began + now.since(Micros(0))
     }
 
     /// Brings the instances in line with `setups`. One whose virtual router is as before ([`Settings::key`]) keeps its
@@ -206,9 +217,10 @@ impl Router {
         let Some(&index) = self.by_key.get(&key) else {
             return self.discard(port, Some(packet.source), Discard::UnknownRouter, out);
         };
+        let wall = self.wall(now);
         let instance = &mut self.instances[index];
-        match instance.receive(&packet, now) {
-            Ok(Accepted { heard, lists_ours }) => {
+        match instance.receive(&packet, now, wall) {
+            Ok(Accepted { heard, lists_ours, .. }) => {
                 if !lists_ours {
                     let instance = instance.settings().name.clone();
                     out.push(Output::AddressMismatch { instance, source: packet.source });
@@ -296,14 +308,14 @@ impl Router {
     }
 
     fn step(&mut self, index: usize, event: Event, now: Micros, out: &mut Vec<Output>) {
-        let mut actions = Vec::new();
+        let (mut actions, wall) = (Vec::new(), self.wall(now));
         let instance = &mut self.instances[index];
         instance.machine.step(event, now, &mut actions);
         let (mut is_exhausted, mut takes_group_along, mut became) = (false, false, None);
         let plan = instance.settings().announce;
         for action in actions {
             match action {
-                Action::Advertise(priority) => match instance.advertise(priority) {
+                Action::Advertise(priority) => match instance.advertise(priority, wall) {
                     Some(frames) => {
                         let port = instance.settings().port;
                         let outputs = frames.into_iter().map(|Outgoing { peer, frame }| (peer, frame));

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::auth::Authentication;
-use crate::packet::{ChecksumForm, Version};
+use crate::packet::{Advertisement, ChecksumForm, Version};
+use crate::trailer::{Origin, Trailers};
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
@@ -46,6 +47,8 @@ pub struct Settings {
     pub ttl_max: u8,
     /// Version 2 only.
     pub authentication: Authentication,
+    /// The trailer behind its advertisements and others'.
+    pub trailers: Option<Trailers>,
     /// With an authentication header: no number up to this one is believed, and ours go on after it. Looked at when the
     /// instance starts.
     pub first_sequence: u32,
@@ -98,6 +101,23 @@ impl Settings {
     /// Whether it is one of IPv6.
     pub fn is_ipv6(&self) -> bool {
         self.source.is_ipv6()
+    }
+
+    /// The advertisement that says this priority.
+    pub(crate) fn advertisement(&self, priority: u8) -> Advertisement<'_> {
+        Advertisement {
+            version: self.version,
+            virtual_router_id: self.virtual_router_id,
+            priority,
+            interval: self.interval,
+            addresses: self.advertised(),
+            authentication: self.authentication.field(),
+        }
+    }
+
+    /// What a trailer from this address is bound to.
+    pub(crate) fn origin(&self, source: IpAddr) -> Origin {
+        Origin { version: self.version as u8, virtual_router_id: self.virtual_router_id, source }
     }
 
     /// The addresses that stand in advertisements.

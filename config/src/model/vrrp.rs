@@ -56,6 +56,8 @@ pub struct Vrrp {
     pub hooks: Arc<VrrpHooks>,
     /// Version 2 only.
     pub authentication: Option<VrrpAuthentication>,
+    /// The trailer behind advertisements.
+    pub auth_hmac: Option<Arc<VrrpHmac>>,
     /// With an authentication header: where its number is kept over a restart.
     pub sequence_file: Option<PathBuf>,
 }
@@ -163,6 +165,57 @@ pub struct VrrpScript {
     pub group: Option<String>,
     /// The numbers of both, once they were looked up.
     pub account: Option<Account>,
+}
+
+/// `[vrrp.auth_hmac]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VrrpHmac {
+    /// What is done without it.
+    pub mode: VrrpHmacMode,
+    /// Those that are believed, at least one, each with an id of its own.
+    pub keys: Vec<VrrpHmacKey>,
+    /// The id of the one that is sent.
+    pub active_key: u8,
+    /// How far the clocks of senders may be from ours; `None`: numbers only have to grow.
+    pub time_window: Option<Duration>,
+}
+
+/// What becomes of advertisements without a trailer, and whether ours have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VrrpHmacMode {
+    /// Ours have none, others' need none.
+    ReceiveOnly,
+    /// Ours have one, others' need none.
+    Permissive,
+    /// All have one.
+    Enforce,
+}
+
+impl VrrpHmacMode {
+    /// Its word in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            VrrpHmacMode::ReceiveOnly => "receive-only",
+            VrrpHmacMode::Permissive => "permissive",
+            VrrpHmacMode::Enforce => "enforce",
+        }
+    }
+}
+
+/// A key of `[vrrp.auth_hmac]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VrrpHmacKey {
+    /// 1 to 255.
+    pub id: u8,
+    /// 32 to 64 bytes.
+    pub secret: Vec<u8>,
+}
+
+impl std::fmt::Debug for VrrpHmacKey {
+    // A secret has no business in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "VrrpHmacKey({}, ..)", self.id)
+    }
 }
 
 /// `[vrrp.authentication]`

@@ -1,5 +1,6 @@
 //! `[[vrrp]]`
 
+mod hmac;
 mod names;
 mod track;
 
@@ -81,6 +82,8 @@ pub(crate) fn vrrp(
     let ttls = ttls(&written.ttl_min, &written.ttl_max, unicast_peers.is_empty(), table);
     let (authentication, sequence_file) =
         authentication(&written.authentication, &version, taken, table).unzip();
+    let of_version_2 = written.authentication.as_ref().map(|table| table.span());
+    let auth_hmac = hmac::auth_hmac(&written.auth_hmac, of_version_2, timing.interval, table);
     let accept = table.boolean(&written.accept, true);
     let sync_group = table.parsed(&written.sync_group, values::name);
     let checksum = checksum(&written.v3_checksum_as_v2, &version, is_ipv6, table);
@@ -125,6 +128,7 @@ pub(crate) fn vrrp(
         garp,
         track,
         authentication,
+        auth_hmac: auth_hmac.map(Arc::new),
         sequence_file: sequence_file.flatten(),
         hooks: Arc::new(hooks),
     })
@@ -527,7 +531,7 @@ fn authentication(
         let problem = Problem::error("VRRP version 3 has no authentication")
             .at(at.clone(), "not part of version 3")
             .related(version.span(), "version 3")
-            .help("remove this table, or write `version = 2`");
+            .help("remove this table, or write [vrrp.auth_hmac] on every director, or `version = 2`");
         table.report(problem);
     }
     let mut table = table.inner(at);

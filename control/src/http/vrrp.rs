@@ -1,6 +1,6 @@
 //! `/api/v1/vrrp`: the instances of VRRP, as JSON.
 
-use weir_api::vrrp::{Heard, Instance, Listing, Unclaimed};
+use weir_api::vrrp::{Heard, Hmac, Instance, Listing, Unclaimed};
 use weir_vrrp::discard::Discard;
 
 use crate::vrrp::status::{InstanceStatus, Status};
@@ -26,6 +26,7 @@ fn instance(it: &InstanceStatus) -> Instance<'_> {
     Instance {
         instance: (&it.instance).into(),
         sequence: it.sequence,
+        auth_hmac: it.auth_hmac.map(|(mode, active_key)| Hmac { mode: mode.into(), active_key }),
         port: (&it.port).into(),
         virtual_router_id: it.virtual_router_id,
         version: it.version,
@@ -48,6 +49,7 @@ fn instance(it: &InstanceStatus) -> Instance<'_> {
         priority_zero_sent: it.priority_zero_sent,
         became_master: it.became_master,
         released_master: it.released_master,
+        unsigned: it.unsigned,
         address_mismatches: it.address_mismatches,
         announcements: it.announcements,
         defences: it.defences,

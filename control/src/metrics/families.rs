@@ -450,6 +450,8 @@ families! {
         |it, to| each_instance(it, to, |i| i.became_master as f64);
     COUNTER "weir_vrrp_released_master_total" ["instance"] "Times that the instance stopped being master."
         |it, to| each_instance(it, to, |i| i.released_master as f64);
+    COUNTER "weir_vrrp_advertisements_unsigned_total" ["instance"] "Accepted advertisements without a trailer, though `auth_hmac` has keys: `mode = \"enforce\"` would refuse them."
+        |it, to| each_instance(it, to, |i| i.unsigned as f64);
     COUNTER "weir_vrrp_address_mismatches_total" ["instance"] "Accepted advertisements that list other addresses than ours."
         |it, to| each_instance(it, to, |i| i.address_mismatches as f64);
     COUNTER "weir_vrrp_announcements_total" ["instance"] "Gratuitous ARP requests and unsolicited neighbour advertisements sent."

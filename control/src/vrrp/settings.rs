@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::orders::Instances;
-use weir_config::model::{Config, MacAddress, Port, Vrrp, VrrpAuthentication, VrrpTrack, VrrpTracked};
+use weir_config::model::{
+    Config, MacAddress, Port, Vrrp, VrrpAuthentication, VrrpHmac, VrrpHmacMode, VrrpTrack, VrrpTracked,
+};
 use weir_dataplane::snapshot::virtual_router::RouterKey;
 use weir_vrrp::auth::{Authentication, password};
 use weir_vrrp::packet::{ChecksumForm, Version};
 use weir_vrrp::router::Setup;
 use weir_vrrp::settings::{Announce, Settings, virtual_mac};
 use weir_vrrp::track::{Effect, Tracked, Tracker};
+use weir_vrrp::trailer::{Key, Mode, Trailers};
 
 /// The numbers that authentication headers go on with, by instance. What is not there is 0.
 pub(crate) type Numbers = HashMap<RouterKey, u32>;
@@ -52,6 +55,7 @@ fn setup(vrrp: &Vrrp, port: &Port, mac: MacAddress, first_sequence: u32) -> Setu
         ttl_min: vrrp.ttl_min,
         ttl_max: vrrp.ttl_max,
         authentication: authentication(vrrp),
+        trailers: vrrp.auth_hmac.as_deref().map(trailers),
         first_sequence,
         checksum: if vrrp.v3_checksum_as_v2 { ChecksumForm::MessageOnly } else { ChecksumForm::PseudoHeader },
         source: vrrp.source_address.unwrap_or_else(|| source(vrrp, port, mac)),
@@ -84,6 +88,20 @@ pub(crate) fn authentication(vrrp: &Vrrp) -> Authentication {
         None => Authentication::None,
         Some(VrrpAuthentication::Pass(text)) => Authentication::Pass(password(text)),
         Some(VrrpAuthentication::Ah(text)) => Authentication::Ah(password(text)),
+    }
+}
+
+/// What stands behind its advertisements.
+fn trailers(hmac: &VrrpHmac) -> Trailers {
+    Trailers {
+        mode: match hmac.mode {
+            VrrpHmacMode::ReceiveOnly => Mode::ReceiveOnly,
+            VrrpHmacMode::Permissive => Mode::Permissive,
+            VrrpHmacMode::Enforce => Mode::Enforce,
+        },
+        keys: hmac.keys.iter().map(|key| Key { id: key.id, secret: key.secret.clone() }).collect(),
+        active: hmac.active_key,
+        window: hmac.time_window,
     }
 }
 

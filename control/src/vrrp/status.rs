@@ -43,6 +43,8 @@ pub(crate) struct InstanceStatus {
     pub(crate) key: Option<RouterKey>,
     /// The highest number of authentication headers that it has sent or accepted; 0 without them.
     pub(crate) sequence: u32,
+    /// Mode and key of `auth_hmac`.
+    pub(crate) auth_hmac: Option<(&'static str, u8)>,
     pub(crate) port: String,
     pub(crate) virtual_router_id: u8,
     pub(crate) version: u8,
@@ -69,6 +71,7 @@ pub(crate) struct InstanceStatus {
     pub(crate) priority_zero_sent: u64,
     pub(crate) became_master: u64,
     pub(crate) released_master: u64,
+    pub(crate) unsigned: u64,
     pub(crate) address_mismatches: u64,
     pub(crate) announcements: u64,
     pub(crate) defences: u64,
@@ -145,6 +148,7 @@ impl InstanceStatus {
             instance: settings.name.clone(),
             key: Some(key_of(settings)),
             sequence: instance.sequence(),
+            auth_hmac: settings.trailers.as_ref().map(|it| (it.mode.name(), it.active)),
             port: name(ports, settings.port).to_owned(),
             virtual_router_id: settings.virtual_router_id,
             version: settings.version as u8,
@@ -169,6 +173,7 @@ impl InstanceStatus {
             priority_zero_sent: counters.priority_zero_sent,
             became_master: counters.became_master,
             released_master: counters.released_master,
+            unsigned: counters.unsigned,
             address_mismatches: counters.address_mismatches,
             announcements: counters.announcements,
             defences: counters.defences,

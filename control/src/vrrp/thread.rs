@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::Receiver;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
@@ -180,6 +180,7 @@ impl Thread {
             self.stalled(gap, now, &mut out);
         }
         self.last_turn = now;
+        self.router.tell_time(wall(), now);
         self.take_updates(now, &mut out);
         for _ in 0..FRAMES_PER_TURN {
             let Some(punted) = self.ends.channel.pop(&mut self.frame) else { break };
@@ -351,6 +352,7 @@ impl Thread {
         }
         self.resigns = true;
         let mut out = Vec::new();
+        self.router.tell_time(wall(), now);
         self.router.stop(now, &mut out);
         self.announcements.clear();
         self.carry_out(out, now);
@@ -368,6 +370,11 @@ impl Thread {
     pub(crate) fn ordered(&self) -> Option<Vec<weir_vrrp::router::Setup>> {
         self.ends.orders.take(Instant::now()).setups.map(|instances| instances.setups)
     }
+}
+
+/// Since 1970.
+fn wall() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// So many of the time stamp counter.

@@ -7,7 +7,7 @@
 //! ```
 //! Nothing here decides whether an advertisement is believed; VRRP's thread does, by all its rules. This keeps junk from
 //! taking the place of what it has to hear: each of the thread's reasons to refuse is looked for here too, but for those
-//! that need the key (the value of an authentication header) or what was heard before (its number). And what an owner
+//! that need the key (the value of an authentication header or of a trailer), the time or what was heard before (their numbers). And what an owner
 //! refuses only because it is one has the instance's share, since it answers that. Forgeries that look right in every field
 //! can't be told: without an authentication header nothing can, and behind one the thread can, but they share the
 //! instance's limit, from which the first to come takes: the more there are, the rarer a real one gets through.
@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use weir_config::model::{Config, Vrrp, VrrpAuthentication};
+use weir_config::model::{Config, Vrrp, VrrpAuthentication, VrrpHmacMode};
 
 use crate::clock::Now;
 use crate::limit::Bucket;
@@ -39,6 +39,9 @@ const TTL: u8 = 255;
 const FIXED_LEN: usize = 8;
 /// Bytes of a password.
 const PASSWORD_LEN: usize = 8;
+/// Bytes of the trailer of `auth_hmac`, and its only type.
+const TRAILER_LEN: usize = 28;
+const TRAILER_KIND: u8 = 1;
 /// Bytes of the authentication header.
 const AH_LEN: usize = 24;
 /// Its length field: words of 32 bits less two.
@@ -59,12 +62,16 @@ pub struct Advertisers(Arc<HashMap<(bool, u8), Instance>>);
 struct Instance {
     /// Its place in the file.
     place: usize,
+    /// Its family.
+    is_ipv6: bool,
     /// Version and type.
     kind: u8,
     /// None: they go to the group.
     peers: Box<[IpAddr]>,
     ttl: std::ops::RangeInclusive<u8>,
     authentication: Authentication,
+    /// What may stand behind the message.
+    trailer: Trailer,
     /// Version 2: seconds, which have to be the same on all routers.
     interval: Option<u8>,
     /// The port's own addresses: no other router sends from them.
@@ -79,6 +86,16 @@ enum Authentication {
     Field(u8, [u8; PASSWORD_LEN]),
     /// Version 2 behind a header, with an empty field of this type.
     Header(u8),
+}
+
+/// The trailer of `auth_hmac`.
+#[derive(Debug, PartialEq, Eq)]
+enum Trailer {
+    None,
+    /// With one of these keys, or there is none.
+    Allowed(Box<[u8]>),
+    /// With one of these keys.
+    Demanded(Box<[u8]>),
 }
 
 /// The part of a worker's limit that an advertisement takes from.
@@ -145,8 +162,17 @@ impl Instance {
             Some(VrrpAuthentication::Ah(_)) => Authentication::Header(2),
         };
         let is_unicast = !vrrp.unicast_peers.is_empty();
+        let trailer = vrrp.auth_hmac.as_ref().map_or(Trailer::None, |hmac| {
+            let keys = hmac.keys.iter().map(|key| key.id).collect();
+            match hmac.mode {
+                VrrpHmacMode::Enforce => Trailer::Demanded(keys),
+                VrrpHmacMode::Permissive | VrrpHmacMode::ReceiveOnly => Trailer::Allowed(keys),
+            }
+        });
         Self {
+            trailer,
             place,
+            is_ipv6: vrrp.addresses.first().is_some_and(IpAddr::is_ipv6),
             kind: vrrp.version << 4 | 1,
             peers: vrrp.unicast_peers.as_slice().into(),
             ttl: if is_unicast { vrrp.ttl_min..=vrrp.ttl_max } else { TTL..=TTL },
@@ -158,14 +184,15 @@ impl Instance {
 
     /// Whether its own routers could have sent this. The checksum is last, as it costs most.
     fn is_plausible(&self, read: &Advertisement<'_>, mac: MacAddress) -> bool {
-        let at = |place: usize| read.message.get(place).copied();
+        let Some(message) = self.message_of(read.message) else { return false };
+        let at = |place: usize| message.get(place).copied();
         let is_known = match self.authentication {
             Authentication::None => read.header.is_none(),
             Authentication::Header(kind) => at(AUTHENTICATION_AT) == Some(kind) && read.has_sound_header(),
             // What has no password in its field has anything there, by RFC 3768.
             Authentication::Field(0, _) => read.header.is_none() && at(AUTHENTICATION_AT) == Some(0),
             Authentication::Field(kind, data) => {
-                read.header.is_none() && at(AUTHENTICATION_AT) == Some(kind) && read.message.ends_with(&data)
+                read.header.is_none() && at(AUTHENTICATION_AT) == Some(kind) && message.ends_with(&data)
             }
         };
         let is_own = self.own.contains(&read.source) || read.source == IpAddr::V6(link_local(mac));
@@ -174,22 +201,29 @@ impl Instance {
             && at(0) == Some(self.kind)
             && self.ttl.contains(&read.ttl)
             && self.interval.is_none_or(|interval| at(INTERVAL_AT) == Some(interval))
-            && self.has_right_length(read)
-            && self.has_right_checksum(read)
+            && self.has_right_checksum(read, message)
     }
 
-    /// Whether the message has the addresses it says it has, one at least, and nothing else.
-    fn has_right_length(&self, read: &Advertisement<'_>) -> bool {
-        let count = read.message.get(COUNT_AT).map_or(0, |count| usize::from(*count));
-        let address_len = if read.source.is_ipv6() { 16 } else { 4 };
+    /// What comes before the trailer; `None`: the message has not the addresses it says it has, not even one, or something else behind
+    /// them, or a trailer that no key of ours could have made, or has none and should.
+    fn message_of<'f>(&self, payload: &'f [u8]) -> Option<&'f [u8]> {
+        let count = usize::from(*payload.get(COUNT_AT)?);
+        let address_len = if self.is_ipv6 { 16 } else { 4 };
         let behind = if self.is_version_2() { PASSWORD_LEN } else { 0 };
-        count != 0 && read.message.len() == FIXED_LEN + count * address_len + behind
+        let (message, trailer) = payload.split_at_checked(FIXED_LEN + count * address_len + behind)?;
+        let is_right = match &self.trailer {
+            Trailer::None => trailer.is_empty(),
+            Trailer::Allowed(keys) => trailer.is_empty() || is_trailer(trailer, keys),
+            Trailer::Demanded(keys) => is_trailer(trailer, keys),
+        };
+        (count != 0 && is_right).then_some(message)
     }
 
-    /// As VRRP's thread has it: version 3 over IPv4 has two right ones.
-    fn has_right_checksum(&self, read: &Advertisement<'_>) -> bool {
+    /// As VRRP's thread has it: version 3 over IPv4 has two right ones, and that of IPv6 covers the trailer.
+    fn has_right_checksum(&self, read: &Advertisement<'_>, message: &[u8]) -> bool {
         const RIGHT: u16 = 0xffff;
-        let sum = Sum::default().bytes(read.message);
+        let summed_up = if self.is_ipv6 { read.message } else { message };
+        let sum = Sum::default().bytes(summed_up);
         let with_pseudo = || {
             let sum = match (read.source, read.destination) {
                 (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -200,7 +234,7 @@ impl Instance {
                 }
                 (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
             };
-            sum.long(read.message.len() as u32).word(ipv4::VRRP.into()).fold() == RIGHT
+            sum.long(summed_up.len() as u32).word(ipv4::VRRP.into()).fold() == RIGHT
         };
         let is_plain = self.is_version_2() || read.source.is_ipv4();
         is_plain && sum.fold() == RIGHT || !self.is_version_2() && with_pseudo()
@@ -209,6 +243,14 @@ impl Instance {
     fn is_version_2(&self) -> bool {
         self.kind >> 4 == 2
     }
+}
+
+/// Whether a key of these could have made it.
+fn is_trailer(trailer: &[u8], keys: &[u8]) -> bool {
+    trailer.len() == TRAILER_LEN
+        && trailer[0] == TRAILER_KIND
+        && keys.contains(&trailer[1])
+        && trailer[2..4] == [0; 2]
 }
 
 /// The address that a port with this MAC gives itself (RFC 4291 appendix A), from which VRRP over IPv6 is sent.
@@ -435,6 +477,49 @@ addresses = ["10.0.0.103"]
         let mut long = header(9, 1);
         long[1] = 5;
         assert!(is_doubtful(ah(long)));
+    }
+
+    #[test]
+    fn a_trailer_that_no_key_could_have_made_is_doubtful() {
+        let keys = "keys = [\"1 a-passphrase-of-more-than-thirty-two-bytes\"]";
+        let with = |mode: &str| {
+            let table = format!("[vrrp.auth_hmac]\nmode = \"{mode}\"\n{keys}\n");
+            let ours = FILE
+                .replace("addresses = [\"10.0.0.103\"]\n", &format!("addresses = [\"10.0.0.103\"]\n{table}"));
+            let ours = ours
+                .replace("addresses = [\"fe80::5:1\"]\n", &format!("addresses = [\"fe80::5:1\"]\n{table}"));
+            Advertisers::new(&weir_config::parse("test", &ours).unwrap().config, 0)
+        };
+        let (enforce, permissive) = (with("enforce"), with("permissive"));
+        let is_doubtful = |advertisers: &Advertisers, frame: Vec<u8>| {
+            advertisers.judge(PuntClass::VrrpMulticast, MAC, &frame).expect("a known router").is_doubtful
+        };
+        let trailer = |head: [u8; 4]| [&head[..], &[0x77; TRAILER_LEN - 4]].concat();
+        let message = |behind: &[u8]| frame(9, 255, 112, &[&summed(v3(5), &[])[..], behind].concat());
+        let right = message(&trailer([1, 1, 0, 0]));
+        assert!(!is_doubtful(&enforce, right.clone()) && !is_doubtful(&permissive, right));
+        assert!(is_doubtful(&enforce, message(&[])) && !is_doubtful(&permissive, message(&[])));
+        for wrong in
+            [&trailer([1, 2, 0, 0])[..], &trailer([2, 1, 0, 0]), &trailer([1, 1, 0, 1]), &[0; 27], &[0; 29]]
+        {
+            assert!(
+                is_doubtful(&enforce, message(wrong)) && is_doubtful(&permissive, message(wrong)),
+                "{wrong:?}"
+            );
+        }
+        // The checksum of IPv6 covers it.
+        let source: Ipv6Addr = "fe80::9".parse().unwrap();
+        let group: Ipv6Addr = "ff02::12".parse().unwrap();
+        let payload = [&[0x31, 4, 100, 1, 0, 100, 0, 0][..], &[0xfe; 16], &trailer([1, 1, 0, 0])].concat();
+        let len = payload.len() as u8;
+        let pseudo = [&source.octets()[..], &group.octets(), &[0, 0, 0, len, 0, 0, 0, 112]].concat();
+        for (wrong, wanted) in [(0, false), (1, true)] {
+            let mut payload = summed(payload.clone(), &pseudo);
+            payload[7] ^= wrong;
+            let head = [&[0; 12][..], &[0x86, 0xdd, 0x60, 0, 0, 0, 0, len, 112, 255]].concat();
+            let frame = [&head[..], &source.octets(), &group.octets(), &payload].concat();
+            assert_eq!(is_doubtful(&enforce, frame), wanted);
+        }
     }
 
     #[test]

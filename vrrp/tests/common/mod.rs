@@ -37,6 +37,7 @@ pub fn settings4(name: &str, host: u8, priority: u8) -> Settings {
         ttl_min: 0,
         ttl_max: 255,
         authentication: Authentication::None,
+        trailers: None,
         first_sequence: 0,
         checksum: ChecksumForm::PseudoHeader,
         source: IpAddr::V4(Ipv4Addr::new(192, 168, 200, host)),

@@ -149,7 +149,7 @@ mod tests {
                 "state": state, "priority": 100, "configured_priority": 100, "addresses": [], "sync_group": null,
                 "fault": null, "since_transition_seconds": 0.0, "down_interval_seconds": 3.0, "last_heard": null,
                 "advertisements_received": 1, "advertisements_sent": 2, "priority_zero_received": 0,
-                "priority_zero_sent": 0, "became_master": 1, "released_master": 1, "address_mismatches": 0,
+                "priority_zero_sent": 0, "became_master": 1, "released_master": 1, "unsigned": 0, "address_mismatches": 0,
                 "announcements": 0, "defences": 0, "discarded": {},
             }],
             "unclaimed": [], "stalls": 0, "lateness_seconds": 0.0,

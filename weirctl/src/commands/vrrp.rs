@@ -51,6 +51,10 @@ pub(super) fn text(listing: &Listing<'_>, screen: &Screen) -> String {
         if let Some(fault) = &it.fault {
             text += &format!("{}: {}\n", it.instance, screen.paint(fault, Tone::Bad));
         }
+        if let Some(hmac) = &it.auth_hmac {
+            let key = hmac.active_key;
+            text += &format!("{}: auth_hmac: mode {}, key {key} is sent\n", it.instance, hmac.mode);
+        }
         for (reason, count) in &it.discarded {
             text += &format!("{}: {count} advertisements refused: {reason}\n", it.instance);
         }
@@ -69,12 +73,12 @@ mod tests {
     fn an_instance_has_a_row_and_its_faults_a_line() {
         let listing = serde_json::json!({
             "instances": [{
-                "instance": "vi", "sequence": 0, "port": "lan", "virtual_router_id": 51, "version": 3,
+                "instance": "vi", "sequence": 0, "auth_hmac": {"mode": "enforce", "active_key": 2}, "port": "lan", "virtual_router_id": 51, "version": 3,
                 "state": "fault", "priority": 90, "configured_priority": 100, "addresses": ["192.0.2.1"],
                 "sync_group": null, "fault": "port lan has no link", "since_transition_seconds": 61.5,
                 "down_interval_seconds": 3.0, "last_heard": {"from": "10.0.0.3", "priority": 200, "age_seconds": 1.0},
                 "advertisements_received": 1, "advertisements_sent": 2, "priority_zero_received": 0,
-                "priority_zero_sent": 0, "became_master": 1, "released_master": 1, "address_mismatches": 0,
+                "priority_zero_sent": 0, "became_master": 1, "released_master": 1, "address_mismatches": 0, "unsigned": 0,
                 "announcements": 0, "defences": 0, "discarded": {"checksum": 4},
             }],
             "unclaimed": [{"port": "lan", "reason": "unknown_router", "count": 3}],
@@ -86,6 +90,7 @@ mod tests {
             "INSTANCE  STATE  SINCE      VRID  PORT   PRIORITY  ADDRESSES  LAST HEARD\n\
              vi        fault  1 min 1 s    51  lan   90 of 100  192.0.2.1  10.0.0.3 (200), 1 s ago\n\
              vi: port lan has no link\n\
+             vi: auth_hmac: mode enforce, key 2 is sent\n\
              vi: 4 advertisements refused: checksum\n\
              lan: 3 advertisements of no instance: unknown_router\n"
         );

@@ -8,6 +8,7 @@ mod checks;
 mod ends;
 mod glob;
 mod global;
+mod hmac;
 mod ipvsadm;
 mod letters;
 mod lexer;

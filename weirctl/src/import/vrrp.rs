@@ -36,6 +36,7 @@ struct Draft<'a> {
     own: Option<(&'a Node, IpAddr)>,
     /// Blocks, which add up.
     authentication: Vec<&'a Node>,
+    hmac: Vec<&'a Node>,
     peers: Vec<&'a Node>,
     excluded: Vec<&'a Node>,
     garp: Vec<(&'static str, Value)>,
@@ -143,6 +144,7 @@ impl Map {
                 draft.v3_checksum = Some(node);
             }
             "authentication" => draft.authentication.push(node),
+            "auth_hmac" => draft.hmac.push(node),
             "virtual_ipaddress" => self.addresses(node, draft, item),
             "virtual_ipaddress_excluded" => draft.excluded.push(node),
             "unicast_peer" => draft.peers.push(node),
@@ -392,7 +394,13 @@ impl Map {
             self.ports.sends(interface, *like);
         }
         self.peers(&draft.peers, interface, item);
-        self.authentication(&draft.authentication, version, item);
+        match self.auth_hmac(&draft.hmac, item) {
+            true => {
+                let text = "keepalived leaves it away where there is an auth_hmac";
+                draft.authentication.iter().for_each(|block| self.leave(block, item, text));
+            }
+            false => self.authentication(&draft.authentication, version, item),
+        }
     }
 
     fn advert(&mut self, node: &Node, secs: f64, version: i64, item: &mut Item) {

@@ -344,6 +344,32 @@ fn a_long_password_is_cut_and_not_told() {
 }
 
 #[test]
+fn trailers_are_carried_and_their_keys_not_told() {
+    let path = std::env::temp_dir().join(format!("weirctl-import-key-{}", std::process::id()));
+    std::fs::write(&path, format!("hex:{}\n", "5a".repeat(32))).unwrap();
+    let lines = format!(
+        "authentication {{\n auth_type PASS\n auth_pass x\n}}\nauth_hmac {{\n key 1 file:{}\n key 2 too-short-a-secret\n key 7 \"a phrase of more than thirty-two bytes\"\n \
+         active_key 7\n anti_replay monotonic\n time_window 9\n}}",
+        path.display()
+    );
+    let (made, model) = instance(&lines);
+    std::fs::remove_file(&path).unwrap();
+    let hmac = model.vrrp[0].auth_hmac.as_deref().unwrap();
+    assert_eq!(hmac.keys.iter().map(|key| key.id).collect::<Vec<_>>(), [1, 7]);
+    assert_eq!((&hmac.keys[0].secret, hmac.active_key, hmac.time_window), (&vec![0x5a; 32], 7, None));
+    contains(&made.report, "`authentication`: keepalived leaves it away where there is an auth_hmac");
+    contains(&made.report, "`time_window`: clocks are not compared");
+    contains(&made.report, "`key`: its value was read from the file");
+    contains(&made.report, "`key`: a key is 32 to 64 bytes");
+    lacks(&made.report, "secret");
+    lacks(&made.report, "phrase");
+    let (made, model) = instance("auth_hmac {\n key 1 file:/nowhere/key\n active_key 1\n}");
+    assert_eq!(model.vrrp[0].auth_hmac, None);
+    contains(&made.report, "`auth_hmac`: it needs keys of 32 to 64 bytes and the active_key among them");
+    contains(&made.report, "/nowhere/key can't be read here");
+}
+
+#[test]
 fn versions_times_and_families_are_made_to_fit() {
     let (made, model) = instance("advert_int 0.4");
     assert_eq!(model.vrrp[0].advertisement_interval.as_secs(), 1);

@@ -253,7 +253,14 @@ fn instance(chance: &mut Chance, number: u64, is_late: bool, both: &mut Both) {
     if number < 2 {
         both.put("", "sync_group = \"S\"");
     }
-    if version == 2 && chance.is() {
+    if chance.below(3) == 0 {
+        let key = "1 hex:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+        let phrase = "9 a-passphrase-of-more-than-thirty-two-bytes";
+        both.put(
+            &format!(" auth_hmac {{\n key {key}\n key {phrase}\n active_key 9\n mode permissive\n time_window 9\n }}"),
+            &format!("[vrrp.auth_hmac]\nkeys = [\"{key}\", \"{phrase}\"]\nactive_key = 9\nmode = \"permissive\"\ntime_window = 9.0"),
+        );
+    } else if version == 2 && chance.is() {
         both.put(
             " authentication {\n auth_type AH\n auth_pass key\n }",
             "[vrrp.authentication]\ntype = \"ah\"\npassword = \"key\"",
