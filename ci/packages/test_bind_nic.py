@@ -1,7 +1,9 @@
 """scripts/bind-nic on files that behave as the kernel's."""
 
 import contextlib
+import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -24,18 +26,34 @@ class Sysfs:
         (self.pci / "drivers_probe").touch()
         for number, card in enumerate((FIRST, SECOND, NO_IOMMU)):
             device = self.pci / "devices" / card
-            (device / "net" / f"nic{number}").mkdir(parents=True)
+            device.mkdir(parents=True)
             (device / "class").write_text("0x020000\n")
             (device / "driver_override").write_text("(null)\n")
             if card != NO_IOMMU:
                 (device / "iommu_group").mkdir()
-            (self.root / "class/net" / f"nic{number}").mkdir(parents=True)
-            (self.root / "class/net" / f"nic{number}" / "device").symlink_to(device)
             self.bind(card, "ixgbe")
 
     def bind(self, card, driver):
-        """The driver has the card."""
-        (self.pci / "devices" / card / "driver").symlink_to(self.pci / "drivers" / driver)
+        """The driver has the card; the kernel's own makes an interface of it."""
+        device = self.pci / "devices" / card
+        (device / "driver").symlink_to(self.pci / "drivers" / driver)
+        if driver == "ixgbe":
+            name = f"nic{(FIRST, SECOND, NO_IOMMU).index(card)}"
+            (device / "net" / name).mkdir(parents=True)
+            (self.root / "class/net" / name).mkdir(parents=True)
+            (self.root / "class/net" / name / "device").symlink_to(device)
+
+    def unbind(self, card):
+        """Nobody has it, and its interface is gone."""
+        device = self.pci / "devices" / card
+        (device / "driver").unlink()
+        for interface in (device / "net").glob("*"):
+            shutil.rmtree(self.root / "class/net" / interface.name)
+        shutil.rmtree(device / "net", ignore_errors=True)
+
+    def lose(self, card):
+        """It is pulled out."""
+        shutil.rmtree(self.pci / "devices" / card)
 
     def driver(self, card):
         """Its driver's name, or None."""
@@ -64,7 +82,7 @@ class Sysfs:
         for unbind in self.pci.glob("drivers/*/unbind"):
             card = self._taken(unbind)
             if card and self.driver(card) == unbind.parent.name:
-                (self.pci / "devices" / card / "driver").unlink()
+                self.unbind(card)
         card = self._taken(self.pci / "drivers_probe")
         if card:
             wanted = (self.pci / "devices" / card / "driver_override").read_text().strip() or "ixgbe"
@@ -89,10 +107,11 @@ class BindNic(unittest.TestCase):
         self.sysfs = Sysfs(pathlib.Path(folder.name, "sys"))
         self.state = pathlib.Path(folder.name, "state")
 
-    def bind_nic(self, *words, status=0):
+    def bind_nic(self, *words, status=0, path=os.environ["PATH"]):
         """What it says."""
         with self.sysfs.alive():
-            done = subprocess.run([PROGRAM, *words, "--sysfs", self.sysfs.root, "--state-dir", self.state], capture_output=True, text=True)
+            done = subprocess.run([PROGRAM, *words, "--sysfs", self.sysfs.root, "--state-dir", self.state],
+                                  capture_output=True, text=True, env={**os.environ, "PATH": path})
         self.assertEqual(done.returncode, status, done.stdout + done.stderr)
         return done.stdout + done.stderr
 
@@ -118,6 +137,34 @@ class BindNic(unittest.TestCase):
         self.assertEqual(self.drivers(), ["ixgbe", "vfio-pci", "ixgbe"])
         self.bind_nic("restore")
         self.assertEqual(self.drivers(), ["ixgbe"] * 3)
+
+    def test_an_interface_that_was_taken_goes_on_naming_its_card(self):
+        self.bind_nic("bind", "nic0")
+        self.assertEqual(self.bind_nic("bind", "nic0"), "", "as at each further start")
+        self.bind_nic("restore", "nic0")
+        self.assertEqual(self.drivers(), ["ixgbe"] * 3)
+
+    def test_a_card_that_is_gone_keeps_no_other_from_being_given_back(self):
+        self.bind_nic("bind", FIRST, SECOND)
+        self.sysfs.lose(FIRST)
+        self.assertIn("no longer there", self.bind_nic("restore"))
+        self.assertEqual(self.sysfs.driver(SECOND), "ixgbe")
+        self.assertFalse(self.state.exists())
+
+    def test_the_way_to_the_administrator_is_seen_through_a_bond_and_its_vlan(self):
+        tools = self.state.parent / "tools"
+        tools.mkdir()
+        (tools / "ip").write_text('#!/bin/sh\ncase "$*" in *" bond0.10") echo default via 192.0.2.1 ;; esac\n')
+        (tools / "ip").chmod(0o755)
+        net = self.sysfs.root / "class/net"
+        for upper, lower in (("bond0", "nic0"), ("bond0.10", "bond0")):
+            (net / upper).mkdir()
+            (net / lower / f"upper_{upper}").symlink_to(net / upper)
+        path = f"{tools}:{os.environ['PATH']}"
+        self.assertIn("default route", self.bind_nic("bind", FIRST, status=1, path=path))
+        self.bind_nic("bind", SECOND, path=path)
+        self.bind_nic("bind", "--force", FIRST, path=path)
+        self.assertEqual(self.drivers(), ["vfio-pci", "vfio-pci", "ixgbe"])
 
     def test_what_fails_is_taken_back(self):
         self.sysfs.refuses.add((FIRST, "vfio-pci"))
