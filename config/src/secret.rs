@@ -162,7 +162,7 @@ fn seen(shown: Shown, value: &str) -> usize {
         }
         Shown::Table => 0,
         // The credentials of a URL, or a string that has lost its end and holds another.
-        Shown::All if holds_credentials(value) || holds_another(value) => 0,
+        Shown::All if holds_credentials(value) || holds_another(value) || is_hmac_key(value) => 0,
         Shown::All => value.len(),
         Shown::FieldName => {
             let name = until(|c| !is_bare(c));
@@ -191,6 +191,15 @@ pub(crate) fn program_of(command: &str) -> &str {
 
 fn holds_credentials(value: &str) -> bool {
     value.split_once('@').is_some_and(|(before, _)| before.contains(':'))
+}
+
+/// Whether it reads as a key of `auth_hmac`, an id and a secret, which stands beside `keys` by mistake.
+fn is_hmac_key(value: &str) -> bool {
+    const LEAST: usize = 16;
+    let value = value.trim();
+    let behind_id = value.split_once(' ').filter(|(id, _)| id.parse::<u8>().is_ok());
+    let secret = behind_id.map(|(_, secret)| secret.trim());
+    secret.is_some_and(|secret| secret.len() >= LEAST) || secret.unwrap_or(value).starts_with("hex:")
 }
 
 /// Whether it holds a key with its value: a key that may hold a secret, or what is written as TOML is, with blanks or quotes.

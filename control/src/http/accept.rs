@@ -45,7 +45,7 @@ fn item(text: &str) -> Item {
     let mut parts = text.split(';').map(|part| part.trim().to_ascii_lowercase());
     let mut item = Item { name: parts.next().unwrap_or_default(), version: String::new(), weight: 1.0 };
     for part in parts {
-        match part.split_once('=') {
+        match part.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
             Some(("q", weight)) => {
                 item.weight =
                     weight.parse().ok().filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or(0.0);
@@ -79,6 +79,7 @@ mod tests {
             (false, &[""]),
             (false, &["deflate"]),
             (false, &["gzip;q=0"]),
+            (false, &["gzip; q = 0"]),
             (false, &["gzip;q=0, *"]),
             (false, &["gzip;q=0.5, identity"]),
             (false, &["gzip;q=yes"]),

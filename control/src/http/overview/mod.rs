@@ -55,9 +55,10 @@ impl Shots {
         // A client that leaves meanwhile does not end it, so nobody has more than one taken at a time.
         let taken = tokio::spawn(async move {
             let not_ready = readiness::missing(state.sources(), &state.flags).await;
-            // What it knows beyond its counts goes before the next one is read: of many real servers it is large.
-            let before = last.take().map(|shot| shot.counts.clone());
+            let before = last.take();
             let take = move || {
+                // What it knows beyond its counts goes before the next one is read: of many real servers it is large.
+                let before = before.map(|shot| shot.counts.clone());
                 let read = || state.metrics.read();
                 Arc::new(Shot::take(state.hosts.own(), read, &not_ready, before.as_ref()))
             };
@@ -73,7 +74,9 @@ impl Shots {
         tokio::time::sleep(IDLE).await;
         let mut last = self.0.lock().await;
         if last.as_ref().is_some_and(|last| std::ptr::eq(Arc::as_ptr(last), shot.as_ptr())) {
-            *last = None;
+            let unused = last.take();
+            // Of many real servers it takes a while.
+            spawn_blocking(move || drop(unused));
         }
     }
 }
