@@ -182,7 +182,11 @@ impl Mbuf {
         if offset.checked_add(to.len()).is_none_or(|end| end > self.len()) {
             return false;
         }
-        // SAFETY: the packet has these octets, as just seen, which fit 32 bits as its length does; C writes no more than
+        // At the packet's end there is no segment to look into.
+        if to.is_empty() {
+            return true;
+        }
+        // SAFETY: the packet has these octets, at least one, as just seen, which fit 32 bits as its length does; C writes no more than
         // `to` holds.
         unsafe { sys::weir_mbuf_copy_out(self.0.as_ptr(), offset as u32, to.len() as u32, to.as_mut_ptr()) };
         true

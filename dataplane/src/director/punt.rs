@@ -219,6 +219,10 @@ impl<F: Frame> Director<F> {
     #[cold]
     #[inline(never)]
     fn offer_long(&mut self, frame: &F, class: PuntClass, context: Context<'_>) -> Result<(), DropReason> {
+        // It costs more to copy than to refuse.
+        if !self.punt.has_limit_left(class, context.now) {
+            return Err(DropReason::PuntRateLimited);
+        }
         let mut copy = [0; FRAME_LEN_MAX];
         let Some(whole) = copy.get_mut(..frame.len()).filter(|_| class.owner() == Owner::Host) else {
             return Err(DropReason::LongFrame);
