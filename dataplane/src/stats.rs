@@ -177,8 +177,8 @@ labels! {
         Split "split_line" "One of these that does not end in the segment in which it begins: not touched.",
         Long "long_line" "One of these of more than 512 bytes: not touched.",
         NoRoom "no_room_in_segment" "A 227 that would make its segment longer than the MTU, or the fifth one in a segment: not touched.",
-        Limited "flood" "A PORT or EPRT beyond the limit in rate of those.",
-        Full "full_table" "No room for another data connection, expected or begun.",
+        Limited "flood" "A PORT or EPRT beyond the limit in rate of those, or a second one in a segment.",
+        Full "full_table" "No room for another data connection, expected or begun, or for another control connection: passed on unread.",
         Busy "busy_table" "A data connection that is not expected since another worker was at its place for too long.",
     }
 }

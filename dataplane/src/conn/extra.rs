@@ -27,6 +27,11 @@ const TRIES: usize = 2_000;
 /// A control connection that was not heard for so long gives its place to another one. Its record is usually gone long before, and
 /// its place with it.
 const CONTROL_IDLE_SECS: u32 = 3_600;
+/// One whose numbers are not shifted loses little with its place, so it need not have been silent for as long: only for longer than a
+/// command and its reply usually take.
+const SPARE_SECS: u32 = 10;
+/// What is known of a client's port that was silent for so long is not of the connection that begins there now.
+const SILENT_SECS: u32 = 60;
 /// Data connections that one control connection may have announced at a time: the oldest makes room for another one.
 pub const ANNOUNCED_MAX: usize = 4;
 /// How long a data connection is expected, in seconds.
@@ -242,15 +247,27 @@ impl Extras {
             return Ok(None);
         }
         if bucket.is_full() {
-            let idle = |control: &Control| now.saturating_sub(control.seen) > CONTROL_IDLE_SECS;
-            let Some(at) = bucket.iter().position(idle) else { return Ok(None) };
+            let may_go = |control: &Control| {
+                let most = if control.stream.is_shifted() { CONTROL_IDLE_SECS } else { SPARE_SECS };
+                now.saturating_sub(control.seen) > most
+            };
+            let spare = bucket.iter().enumerate().filter(|(_, control)| may_go(control));
+            let Some((at, _)) = spare.min_by_key(|(_, control)| control.seen) else { return Ok(None) };
             bucket.swap_remove(at);
         }
         bucket.push(Control::new(ends, now));
         Ok(bucket.last_mut().map(act))
     }
 
-    /// A control connection is over, or begins anew.
+    /// A control connection may begin anew.
+    pub fn forget_silent(&self, ends: Ends, now: u32) {
+        if let Ok(mut bucket) = self.lock(&self.controls, self.hash_of(ends)) {
+            let is_silent = |control: &Control| now.saturating_sub(control.seen) > SILENT_SECS;
+            bucket.retain(|control| control.ends != ends || !is_silent(control));
+        }
+    }
+
+    /// A control connection is over.
     pub fn forget(&self, ends: Ends) {
         if let Ok(mut bucket) = self.lock(&self.controls, self.hash_of(ends)) {
             bucket.retain(|control| control.ends != ends);
@@ -371,13 +388,15 @@ mod tests {
     #[test]
     fn there_is_no_more_room_than_there_was_and_who_is_idle_makes_some() {
         let extras = extras();
-        let room = |now| {
-            (0..1_000).filter(|&port| extras.with(ends(port), (true, now), |_| ()) == Ok(Some(()))).count()
+        let room = |first: u16, now| {
+            let ports = first..first + 1_000;
+            ports.filter(|&port| extras.with(ends(port), (true, now), |_| ()) == Ok(Some(()))).count()
         };
-        let made = room(10);
+        let made = room(0, 10);
         assert!((40..=64).contains(&made), "{made}");
-        assert_eq!(room(10 + CONTROL_IDLE_SECS), made, "those that are there are found again");
-        assert!(room(12 + 2 * CONTROL_IDLE_SECS) >= made);
+        assert_eq!(room(0, 10 + SPARE_SECS), made, "those that are there are found again");
+        assert_eq!(room(1_000, 10 + 2 * SPARE_SECS), 0, "nobody is silent for long enough");
+        assert_eq!(room(1_000, 11 + 2 * SPARE_SECS), made, "who says nothing makes room");
         let expect =
             |now| (1_000..2_000).filter(|&port| extras.expect(expected(port, 1), now) == Ok(())).count();
         let made = expect(10);

@@ -89,7 +89,8 @@ impl<F: Frame> Director<F> {
     ) -> Result<(), DropReason> {
         let extras = &self.shared.extras;
         if packet.flags & flags::SYN != 0 {
-            extras.forget(between.ends);
+            // Anybody can send one of a connection that goes on. What is over was forgotten with its record.
+            extras.forget_silent(between.ends, between.now);
             return Ok(());
         }
         let is_whole = frame.is_contiguous();
@@ -108,17 +109,23 @@ impl<F: Frame> Director<F> {
             }
             let carried = segment.carried(bytes, packet);
             let fresh = control.hear_on(segment.sequence, carried.len());
+            let mut has_announced = false;
             for (at, line, ends_here) in ftp::lines(carried).take(LINES_MAX) {
                 if let Some(command) = whole_command(line, ends_here, counters) {
                     match command {
                         Command::Passive if at >= fresh => control.ask(),
                         Command::Passive => {}
                         Command::Malformed => counters.helped(Helped::Malformed),
+                        // One that was noted already is expected, whether or not the server has heard of it.
+                        Command::Active(..) if at < fresh => {}
                         Command::Active(address, port) => {
+                            // No client says it twice before it was answered.
+                            let may_announce = !std::mem::replace(&mut has_announced, true);
                             let result = may_be_active(between.ends, address, port)
-                                .and_then(
-                                    |()| if limit.take(context.now) { Ok(()) } else { Err(Helped::Limited) },
-                                )
+                                .and_then(|()| match may_announce && limit.take(context.now) {
+                                    true => Ok(()),
+                                    false => Err(Helped::Limited),
+                                })
                                 .and_then(|()| expect(extras, control, active(between, port), between));
                             counters.helped(result.map_or_else(|why| why, |()| Helped::Active));
                         }
@@ -126,6 +133,9 @@ impl<F: Frame> Director<F> {
                 }
             }
         });
+        if is_read && heard == Ok(None) {
+            counters.helped(Helped::Full);
+        }
         heard.map(|_| ()).map_err(|_| DropReason::HelperBusy)
     }
 
@@ -157,7 +167,11 @@ impl<F: Frame> Director<F> {
             }
             added
         });
-        let added = heard.map_err(|_| DropReason::HelperBusy)?.unwrap_or(0);
+        let heard = heard.map_err(|_| DropReason::HelperBusy)?;
+        if is_read && heard.is_none() {
+            counters.helped(Helped::Full);
+        }
+        let added = heard.unwrap_or(0);
         let mut changed = *packet;
         for (place, text) in changes.into_iter().rev() {
             let place = place.start + segment.payload..place.end + segment.payload;
@@ -196,7 +210,6 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::HelperNoRoom));
         }
         self.shared.extras.withdraw(expected.announced);
-        server.tallies[self.shared.worker].opened.count();
         self.forward_first(frame, packet, server, pass)
     }
 

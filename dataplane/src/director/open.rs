@@ -184,9 +184,12 @@ impl<F: Frame> Director<F> {
         snapshot: &Snapshot,
     ) -> impl Iterator<Item = Key> + use<F> {
         let shared = self.shared_key(key, destination, snapshot);
+        // A helper may have come or gone since.
+        let may_differ = key.protocol() == Protocol::Tcp && (snapshot.has_helpers() || key.is_helped());
+        let otherwise = may_differ.then(|| key.helped_otherwise());
         let has_both = snapshot.has_both_hashes;
         let both = move |key: Key| [Some(key), has_both.then(|| key.hashed_otherwise())];
-        [Some(key), shared].into_iter().flatten().flat_map(both).flatten()
+        [Some(key), shared, otherwise].into_iter().flatten().flat_map(both).flatten()
     }
 
     /// The key of a flow as it was when its destination lay in a wide network of a mark and had no number for itself. `None`: it was never

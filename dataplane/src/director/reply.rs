@@ -101,7 +101,7 @@ impl<F: Frame> Director<F> {
             self.count_answer(server, packet, record);
             self.clamp_reply(&mut frame, packet, server.service, pass.context);
         }
-        if record.port() == server.helper_port && packet.protocol == ipv4::TCP {
+        if record.is_helped() && record.port() == server.helper_port && packet.protocol == ipv4::TCP {
             let (client, mtu) = (mapped(packet.destination.into()), snapshot.ports[hop.port].mtu);
             return match self.hear_server(&mut frame, packet, (server, vip, client, mtu), pass.context) {
                 Ok(packet) => self.return_to_client(
@@ -120,7 +120,9 @@ impl<F: Frame> Director<F> {
     /// Counts what a real server says to a client's SYN, for passive health. `record` is as it was before.
     #[cold]
     pub(super) fn count_answer(&self, server: &Server, packet: &Packet, record: Record) {
-        if packet.protocol != ipv4::TCP || record.state() != tcp::SYN_RECV {
+        // A client can make data connections fail, and succeed, as it likes.
+        let is_data = record.is_helped() && record.port() != server.helper_port;
+        if packet.protocol != ipv4::TCP || record.state() != tcp::SYN_RECV || is_data {
             return;
         }
         let tally = &server.tallies[self.shared.worker];

@@ -244,7 +244,7 @@ impl<F: Frame> Director<F> {
             self.count_answer(server, packet, record);
             self.clamp_reply(&mut frame, packet, server.service, pass.context);
         }
-        if record.port() == server.helper_port && packet.protocol == ipv4::TCP {
+        if record.is_helped() && record.port() == server.helper_port && packet.protocol == ipv4::TCP {
             let vip = snapshot.vips.address(record.vip()).unwrap_or_default();
             let mtu = snapshot.ports[usize::from(hop.port())].mtu;
             if let Err(reason) =

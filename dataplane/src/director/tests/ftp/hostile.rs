@@ -166,6 +166,16 @@ fn a_flood_of_announcements_has_a_limit_and_leaves_a_control_connection_its_last
 }
 
 #[test]
+fn a_segment_announces_one_port_and_sent_again_none() {
+    let command = "PORT 10,0,0,200,195,80\r\nPORT 10,0,0,200,195,81\r\n";
+    let (mut lab, _) = heard(command);
+    for _ in 0..2 {
+        assert_eq!([Helped::Active, Helped::Limited].map(|it| lab.found(it)), [1, 1]);
+        lab.say(&Party::V4.client_says(CLIENTS_NEXT, NEXT, command)).expect("it is passed on");
+    }
+}
+
+#[test]
 fn no_bytes_of_either_end_panic_or_break_a_checksum() {
     let config = parsed(&file(""));
     let words: [&[u8]; 12] = [

@@ -54,6 +54,16 @@ fn a_port_that_is_used_again_begins_without_a_shift() {
 }
 
 #[test]
+fn a_syn_within_a_connection_takes_nothing_from_it() {
+    let party = Party::V4;
+    let mut lab = Lab::new(&parsed(&file("")), 1);
+    let octet = lab.control(party);
+    announce(&mut lab, party, octet);
+    lab.say(&party.client_says(77, 0, "").with_flags(SYN));
+    assert_eq!(shift(&mut lab, party, octet), 1);
+}
+
+#[test]
 fn a_helper_that_comes_or_goes_leaves_connections_as_they_are() {
     let party = Party::V4;
     let [with, without] = ["", "helper = \"none\"\n"].map(|extra| parsed(&file(extra)));
