@@ -3,7 +3,7 @@
 //! So a log that can't be written, or that nobody reads, holds nobody up and ends nothing: lines are lost, counted, and that
 //! is said when it works again ([`queue`], [`writer`]). What others can cause over and over is limited, with a summary of
 //! what was left out ([`limit`]). EAL's and the drivers' output comes the same way. The last lines of weir's own are kept for who looks at
-//! weir over HTTP ([`recent`]).
+//! weir over HTTP ([`recent()`]).
 
 mod limit;
 mod queue;

@@ -147,11 +147,6 @@ impl Snapshot {
         self.has_nat6() || !self.nat_servers.v4.is_empty()
     }
 
-    /// Whether there are NAT real servers of IPv4.
-    pub fn has_nat4(&self) -> bool {
-        !self.nat_servers.v4.is_empty()
-    }
-
     /// Whether a NAT real server answers from this address.
     pub fn is_nat_address(&self, address: IpAddr) -> bool {
         self.nat_servers.addresses.contains_key(&address)

@@ -2,7 +2,7 @@
 //!
 //! To look at all of them takes longer than packets can wait. So records stay where they lie, and each is looked at before it is
 //! used: a lookup first has the lines looked at that it may visit, and [`Table::adopt_more`] goes through the rest, a few lines with each pass
-//! of the worker. Meanwhile usual packets have no short way: [`Homes::nowhere`] sends them the common one, which asks here. That takes
+//! of the worker. Meanwhile usual packets have no short way: [`nowhere`](super::lines::Homes::nowhere) sends them the common one, which asks here. That takes
 //! nothing of the short way when all is done.
 //!
 //! # Blocks
