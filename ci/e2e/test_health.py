@@ -135,7 +135,8 @@ class Faults(unittest.TestCase):
             self.assertIsNone(metrics.total("weir_real_server_weight", **labels))
             self.assertGreaterEqual(metrics.total("weir_health_checks_total", result="refused", **labels), FALL)
             self.assertEqual(metrics.total("weir_health_quorum", virtual_server="nat"), 1)
-            self.assertIn(f"{B}:8080", self.weir.http("/").stdout)
+            # What the status page shows, of a second ago at most.
+            lab.wait_for("the page's word", lambda: f"Real server {B}:8080 of nat is down" in self.weir.http("/api/v1/overview").stdout, 10)
         health.wait_until_up(self.weir, "nat", ALL, 10)
         said = self.weir.said()
         self.assertIn(f"real server {B}:8080 of nat is down", said)
