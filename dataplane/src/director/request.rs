@@ -98,6 +98,7 @@ impl<F: Frame> Director<F> {
         }
         if protocol == Protocol::Tcp
             && packet.flags & flags::SYN == 0
+            && (snapshot.has_helpers() || lookup.key.is_helped())
             && let Some((slot, record)) = self.find_helped_otherwise(lookup)
             && let Course::GoesOn(server) = course(packet, record, snapshot, now)
         {
