@@ -23,6 +23,7 @@ use crate::ftp::{self, Command, LINE_MAX, Reply, TEXT_MAX};
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
 use crate::parse::v6::Ends6;
+use crate::reply::is_intact;
 use crate::rewrite::segment::{self, Segment};
 use crate::rewrite::{self, nat6};
 use crate::snapshot::helped::{FTP_DATA, PORT_MIN};
@@ -93,11 +94,9 @@ impl<F: Frame> Director<F> {
             extras.forget_silent(between.ends, between.now);
             return Ok(());
         }
-        let is_whole = frame.is_contiguous();
+        let segment = Segment::read(frame.bytes(), packet).ok_or(DropReason::Truncated)?;
+        let is_read = may_be_read(frame, packet, segment);
         let bytes = frame.bytes_mut();
-        let segment = Segment::read(bytes, packet).ok_or(DropReason::Truncated)?;
-        let carries = packet.end() > segment.payload;
-        let is_read = carries && is_whole && segment::has_right_checksum(bytes, packet);
         let limit = &mut self.announced_limit;
         let counters = &self.shared.counters;
         let heard = extras.with(between.ends, (is_read, between.now), |control| {
@@ -152,8 +151,7 @@ impl<F: Frame> Director<F> {
         let ends = Ends { client, client_port: packet.destination_port, vip, port: server.helper_port };
         let between = Between { ends, server, snapshot: context.snapshot, now: context.now.seconds };
         let segment = Segment::read(frame.bytes(), packet).ok_or(DropReason::Truncated)?;
-        let carries = packet.end() > segment.payload;
-        let is_read = carries && frame.is_contiguous() && segment::has_right_checksum(frame.bytes(), packet);
+        let is_read = may_be_read(frame, packet, segment);
         let carried = segment.carried(frame.bytes(), packet);
         let room = usize::from(mtu.saturating_sub(packet.total_len));
         let (extras, counters) = (&self.shared.extras, &self.shared.counters);
@@ -325,6 +323,11 @@ fn server_of(expected: Expected, snapshot: &Snapshot) -> Option<&Server> {
         && server.forwarding == Forwarding::Nat
         && mapped(server.ip()) == expected.address;
     is_it.then_some(server)
+}
+
+/// Whether a segment carries anything, all of it is at hand, and its other end will take it.
+fn may_be_read<F: Frame>(frame: &F, packet: &Packet, segment: Segment) -> bool {
+    packet.end() > segment.payload && frame.is_contiguous() && is_intact(frame, packet)
 }
 
 /// The command that a line is, if it can be read.

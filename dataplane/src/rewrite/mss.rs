@@ -7,14 +7,7 @@ use zerocopy::FromBytes;
 
 use crate::parse::Packet;
 use crate::wire::checksum::Delta;
-use crate::wire::l4::{TCP_LEN, Tcp};
-
-/// Kinds of TCP options.
-mod kind {
-    pub(super) const END: u8 = 0;
-    pub(super) const NOTHING: u8 = 1;
-    pub(super) const MAXIMUM_SEGMENT: u8 = 2;
-}
+use crate::wire::l4::{TCP_LEN, Tcp, tcp_option};
 
 /// Lowers what a SYN announces to `limit`. Whether anything changed. Of an option that is there twice both are lowered: ends differ
 /// in which of them they believe. One of a wrong length means nothing to anybody and stays, and so do all options behind one whose
@@ -24,8 +17,8 @@ pub fn clamp(bytes: &mut [u8], packet: &Packet, limit: u16) -> bool {
     let options_len = (usize::from(tcp.data_offset >> 4) * 4).saturating_sub(TCP_LEN);
     let Some(options) = rest.get_mut(..options_len) else { return false };
     let (mut at, mut delta, mut is_lowered) = (0, Delta::NONE, false);
-    while let Some((kind, len)) = option_at(options, at) {
-        if kind == kind::MAXIMUM_SEGMENT
+    while let Some((kind, len)) = tcp_option::at(options, at) {
+        if kind == tcp_option::MAXIMUM_SEGMENT
             && let Some([_, 4, high, low]) = options.get_mut(at..at + len)
         {
             let announced = u16::from_be_bytes([*high, *low]);
@@ -45,16 +38,6 @@ pub fn clamp(bytes: &mut [u8], packet: &Packet, limit: u16) -> bool {
         tcp.checksum = delta.apply(tcp.checksum);
     }
     is_lowered
-}
-
-/// Kind and length of the option there. `None`: the list ends.
-fn option_at(options: &[u8], at: usize) -> Option<(u8, usize)> {
-    match *options.get(at..)? {
-        [] | [kind::END, ..] => None,
-        [kind::NOTHING, ..] => Some((kind::NOTHING, 1)),
-        [kind, len, ..] if len >= 2 => Some((kind, usize::from(len))),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

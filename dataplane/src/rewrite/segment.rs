@@ -12,13 +12,7 @@ use crate::packet::Frame;
 use crate::parse::Packet;
 use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
-use crate::wire::ipv4;
-use crate::wire::l4::{TCP_LEN, Tcp, flags};
-
-/// Options of TCP: the end, nothing, and which blocks came (RFC 2018).
-const OPTION_END: u8 = 0;
-const OPTION_NOTHING: u8 = 1;
-const OPTION_SACK: u8 = 5;
+use crate::wire::l4::{TCP_LEN, Tcp, flags, tcp_option};
 
 /// A segment in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +38,6 @@ impl Segment {
     }
 }
 
-/// Whether the checksum of a segment that lies in one piece is right.
-pub fn has_right_checksum(bytes: &[u8], packet: &Packet) -> bool {
-    let addresses = match packet.is_of_ipv6() {
-        true => packet.l3() + 8..packet.l3() + 40,
-        false => packet.l3() + 12..packet.l3() + 20,
-    };
-    let l4 = packet.l4_bytes(bytes);
-    let pseudo = Sum::default().bytes(bytes.get(addresses).unwrap_or_default());
-    pseudo.long(l4.len() as u32).word(u16::from(ipv4::TCP)).bytes(l4).fold() == 0xffff
-}
-
 /// Adds to a segment's sequence number.
 pub fn add_to_sequence(bytes: &mut [u8], packet: &Packet, added: i32) {
     change_header(packet.l4_bytes_mut(bytes), |header| {
@@ -71,25 +54,16 @@ pub fn change_acknowledged(bytes: &mut [u8], packet: &Packet, meant: impl Fn(u32
         if tcp.flags & flags::ACK != 0 {
             tcp.acknowledgement = U32::new(meant(tcp.acknowledgement.get()));
         }
-        let mut rest = options;
-        while let Some((&mut kind, behind)) = rest.split_first_mut() {
-            rest = match kind {
-                OPTION_END => return,
-                OPTION_NOTHING => behind,
-                _ => {
-                    let len = behind.first().map_or(0, |len| usize::from(*len));
-                    let Some(len) = len.checked_sub(1).filter(|len| (1..=behind.len()).contains(len)) else {
-                        return;
-                    };
-                    let (option, behind) = behind.split_at_mut(len);
-                    if kind == OPTION_SACK {
-                        for edge in option[1..].as_chunks_mut::<4>().0 {
-                            *edge = meant(u32::from_be_bytes(*edge)).to_be_bytes();
-                        }
-                    }
-                    behind
+        let mut at = 0;
+        while let Some((kind, len)) = tcp_option::at(options, at) {
+            if kind == tcp_option::SACK
+                && let Some(blocks) = options.get_mut(at + 2..at + len)
+            {
+                for edge in blocks.as_chunks_mut::<4>().0 {
+                    *edge = meant(u32::from_be_bytes(*edge)).to_be_bytes();
                 }
-            };
+            }
+            at += len;
         }
     });
 }
@@ -170,7 +144,8 @@ mod tests {
     use crate::address::Addr4;
     use crate::packet::heap::HeapFrame;
     use crate::parse::{Content, parse};
-    use crate::wire::ipv4::Ipv4;
+    use crate::reply::is_intact;
+    use crate::wire::ipv4::{self, Ipv4};
 
     /// A segment with these options and bytes, and a checksum that is off by so much.
     fn frame(options: &[u8], carried: &[u8], wrong: u16) -> HeapFrame {
@@ -195,16 +170,16 @@ mod tests {
     }
 
     fn is_right(frame: &HeapFrame) -> bool {
-        has_right_checksum(frame.bytes(), &packet(frame))
+        is_intact(frame, &packet(frame))
     }
 
     #[test]
     fn acknowledged_blocks_are_changed_at_any_offset_and_the_checksum_with_them() {
         for before in 0..4 {
-            let mut options = vec![OPTION_NOTHING; before];
-            options.extend([OPTION_SACK, 18]);
+            let mut options = vec![tcp_option::NOTHING; before];
+            options.extend([tcp_option::SACK, 18]);
             options.extend([1_000_u32, 1_100, 1_200, 1_300].into_iter().flat_map(u32::to_be_bytes));
-            options.resize(24, OPTION_END);
+            options.resize(24, tcp_option::END);
             let mut frame = frame(&options, b"hello", 0);
             assert!(is_right(&frame));
             let facts = packet(&frame);

@@ -104,6 +104,26 @@ pub struct Icmp {
 }
 const _: () = assert!(size_of::<Icmp>() == ICMP_LEN);
 
+/// Kinds of TCP options (RFC 9293 section 3.1, RFC 2018).
+pub mod tcp_option {
+    #![allow(missing_docs)]
+    pub const END: u8 = 0;
+    pub const NOTHING: u8 = 1;
+    pub const MAXIMUM_SEGMENT: u8 = 2;
+    pub const SACK: u8 = 5;
+
+    /// Kind and length, both octets of these among it, of the option at this place; its end may lie behind that of the options. `None`: the
+    /// list ends there, or the length can't be.
+    pub fn at(options: &[u8], place: usize) -> Option<(u8, usize)> {
+        match *options.get(place..)? {
+            [] | [END, ..] => None,
+            [NOTHING, ..] => Some((NOTHING, 1)),
+            [kind, len, ..] if len >= 2 => Some((kind, usize::from(len))),
+            _ => None,
+        }
+    }
+}
+
 /// Types and codes of ICMP.
 pub mod icmp {
     #![allow(missing_docs)]
