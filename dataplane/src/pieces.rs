@@ -241,15 +241,17 @@ impl Pieces {
             self.swept_until.fetch_max(until + 1_000, Relaxed);
         }
         if let Some(Slot { head, place }) = self.take(key, hash) {
+            let is_late = place.age(now) > patience.of(key) && place.lacks_pieces();
             place.begin(end, way, now);
             head.store(tag(hash), Release);
-            return Gone::None;
+            return if is_late { Gone::Incomplete } else { Gone::None };
         }
         let Some((Slot { head, place }, former)) = self.make_room(hash, now) else { return Gone::New };
         let gone = match former {
             0 => Gone::None,
-            _ if place.age(now) > patience.of(&place.key()) => Gone::Incomplete,
-            _ => Gone::Young,
+            _ if place.age(now) <= patience.of(&place.key()) => Gone::Young,
+            _ if place.lacks_pieces() => Gone::Incomplete,
+            _ => Gone::None,
         };
         for (word, new) in place.key.iter().zip(key.0) {
             word.store(new, Relaxed);
@@ -277,7 +279,7 @@ impl Pieces {
         None
     }
 
-    /// Ends packets whose time is over, in another part of the table with each call. Returns how many: of all of them pieces were missing.
+    /// Ends packets whose time is over, in another part of the table with each call. Returns of how many pieces were missing.
     pub fn sweep(&self, now: Now, patience: Patience) -> u64 {
         if now.millis >= self.swept_until.load(Relaxed) {
             return 0;
@@ -285,17 +287,18 @@ impl Pieces {
         let from = self.swept.fetch_add(SWEPT, Relaxed);
         let mask = self.places.len() - 1;
         let slots = (from..from.wrapping_add(SWEPT)).filter_map(|at| self.slot(at & mask));
-        let is_over = |Slot { head, place }: &Slot<'_>| {
+        let ends_incomplete = |Slot { head, place }: &Slot<'_>| {
             let word = head.load(Relaxed);
             let may_be_over = word & TAKEN == 0 && word != 0 && place.age(now) > patience.v4.min(patience.v6);
             if !may_be_over || head.compare_exchange(word, word | TAKEN, Acquire, Relaxed).is_err() {
                 return false;
             }
             let is_over = place.age(now) > patience.of(&place.key());
+            let lacks_pieces = is_over && place.lacks_pieces();
             head.store(if is_over { 0 } else { word }, Release);
-            is_over
+            lacks_pieces
         };
-        slots.filter(is_over).count() as u64
+        slots.filter(ends_incomplete).count() as u64
     }
 
     /// What is to be done with a piece that is not the first, which is noted as sent on if it is.
@@ -385,6 +388,11 @@ impl Place {
             LEFT => Way::Left,
             _ => Way::Server(low, address),
         }
+    }
+
+    /// Whether pieces are missing that would have been sent on. One that is whole has no place any more.
+    fn lacks_pieces(&self) -> bool {
+        matches!(self.way(), Way::Server(..) | Way::Client(..)) && self.extents().is_certain()
     }
 
     /// In milliseconds. One from a clock that is ahead is new; no clock is far ahead, so what is nearly a whole turn old is just old.

@@ -407,7 +407,7 @@ families! {
         |it, to| to.count(&[], it.pieces_waiting);
     COUNTER "weir_fragments_full_total" [] "Packets in pieces that were forgotten for newer ones while pieces of theirs might still come."
         |it, to| to.count(&[], it.pieces_full);
-    COUNTER "weir_fragments_incomplete_total" [] "Packets in pieces of which pieces were missing when their time was over."
+    COUNTER "weir_fragments_incomplete_total" [] "Packets in pieces that were sent on and of which pieces were missing when their time was over."
         |it, to| to.count(&[], it.pieces_incomplete);
     COUNTER "weir_arp_requests_total" [] "ARP requests sent for next hops."
         |it, to| to.count(&[], it.arp_requests);

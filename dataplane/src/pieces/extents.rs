@@ -53,6 +53,11 @@ impl Extents {
         self.is_over
     }
 
+    /// Whether it is known which parts have come, and more may come.
+    pub(super) fn is_certain(&self) -> bool {
+        !self.is_over && !self.is_scattered
+    }
+
     /// Adds a piece that is not the first, or the first one again.
     pub(super) fn add(&mut self, start: u16, end: u16, is_last: bool) -> Fit {
         let fit = self.place(start, end, is_last);

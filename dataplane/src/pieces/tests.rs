@@ -106,6 +106,11 @@ fn what_is_over_is_swept_and_counted_once() {
         table.begin(&key(ident), 400, TO, 1_000);
         table.begin(&six(ident), 400, TO, 1_000);
     }
+    // Nobody waits for the rest of one that was not sent on, or that somebody has overlapped.
+    table.begin(&key(100), 400, REFUSED, 1_000);
+    table.begin(&key(101), 400, Way::Left, 1_000);
+    table.begin(&key(102), 400, TO, 1_000);
+    assert_eq!(table.follow(&key(102), (392, 800, false), 1_000), Course::Overlap);
     // One is whole, and one is gone already.
     table.follow(&key(0), (400, 800, true), 1_000);
     assert_eq!(table.follow(&key(1), (400, 800, true), 31_001), Course::Late);
