@@ -7,7 +7,7 @@ use zerocopy::FromBytes;
 
 use crate::parse::Packet;
 use crate::wire::checksum::Delta;
-use crate::wire::l4::{TCP_LEN, Tcp, tcp_option};
+use crate::wire::l4::{TCP_LEN, Tcp, tcp_option, tcp_option_at};
 
 /// Lowers what a SYN announces to `limit`. Whether anything changed. Of an option that is there twice both are lowered: ends differ
 /// in which of them they believe. One of a wrong length means nothing to anybody and stays, and so do all options behind one whose
@@ -17,7 +17,7 @@ pub fn clamp(bytes: &mut [u8], packet: &Packet, limit: u16) -> bool {
     let options_len = (usize::from(tcp.data_offset >> 4) * 4).saturating_sub(TCP_LEN);
     let Some(options) = rest.get_mut(..options_len) else { return false };
     let (mut at, mut delta, mut is_lowered) = (0, Delta::NONE, false);
-    while let Some((kind, len)) = tcp_option::at(options, at) {
+    while let Some((kind, len)) = tcp_option_at(options, at) {
         if kind == tcp_option::MAXIMUM_SEGMENT
             && let Some([_, 4, high, low]) = options.get_mut(at..at + len)
         {

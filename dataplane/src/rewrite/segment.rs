@@ -12,7 +12,7 @@ use crate::packet::Frame;
 use crate::parse::Packet;
 use crate::stats::DropReason;
 use crate::wire::checksum::{Delta, Sum};
-use crate::wire::l4::{TCP_LEN, Tcp, flags, tcp_option};
+use crate::wire::l4::{TCP_LEN, Tcp, flags, tcp_option, tcp_option_at};
 
 /// A segment in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub fn change_acknowledged(bytes: &mut [u8], packet: &Packet, meant: impl Fn(u32
             tcp.acknowledgement = U32::new(meant(tcp.acknowledgement.get()));
         }
         let mut at = 0;
-        while let Some((kind, len)) = tcp_option::at(options, at) {
+        while let Some((kind, len)) = tcp_option_at(options, at) {
             if kind == tcp_option::SACK
                 && let Some(blocks) = options.get_mut(at + 2..at + len)
             {

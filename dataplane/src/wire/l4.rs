@@ -111,16 +111,16 @@ pub mod tcp_option {
     pub const NOTHING: u8 = 1;
     pub const MAXIMUM_SEGMENT: u8 = 2;
     pub const SACK: u8 = 5;
+}
 
-    /// Kind and length, both octets of these among it, of the option at this place; its end may lie behind that of the options. `None`: the
-    /// list ends there, or the length can't be.
-    pub fn at(options: &[u8], place: usize) -> Option<(u8, usize)> {
-        match *options.get(place..)? {
-            [] | [END, ..] => None,
-            [NOTHING, ..] => Some((NOTHING, 1)),
-            [kind, len, ..] if len >= 2 => Some((kind, usize::from(len))),
-            _ => None,
-        }
+/// Kind and length, both octets of these among it, of the option at this place; its end may lie behind that of the options. `None`: the
+/// list ends there, or the length can't be.
+pub fn tcp_option_at(options: &[u8], place: usize) -> Option<(u8, usize)> {
+    match *options.get(place..)? {
+        [] | [tcp_option::END, ..] => None,
+        [tcp_option::NOTHING, ..] => Some((tcp_option::NOTHING, 1)),
+        [kind, len, ..] if len >= 2 => Some((kind, usize::from(len))),
+        _ => None,
     }
 }
 
