@@ -232,6 +232,11 @@ fn what_includes_read_has_a_limit_also_of_comments() {
     }
 }
 
+/// Seconds of a processor that this thread has had: what others take counts for nothing.
+fn processor_time() -> i64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).tv_sec
+}
+
 #[test]
 fn megabytes_of_unknown_words_take_no_longer_for_each_than_a_few() {
     let mut text = String::new();
@@ -241,9 +246,9 @@ fn megabytes_of_unknown_words_take_no_longer_for_each_than_a_few() {
         }
         text += &format!("w{number} x\n");
     }
-    let begun = std::time::Instant::now();
+    let begun = processor_time();
     let made = imported(&text).unwrap();
-    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    assert!(processor_time() - begun < 60);
     assert!(made.report.lines().count() > 400_000);
     // One remark for each does not fit.
     assert!(made.report.contains(" MiB, and weir loads none of more than 16 MiB"));
@@ -252,7 +257,7 @@ fn megabytes_of_unknown_words_take_no_longer_for_each_than_a_few() {
 
 #[test]
 fn long_lines_are_read_in_one_pass() {
-    let begun = std::time::Instant::now();
+    let begun = processor_time();
     for line in ["${".repeat(1_000_000), format!("aaa${{{}", "}".repeat(2_000_000))] {
         let _ = imported(&line);
     }
@@ -271,5 +276,5 @@ fn long_lines_are_read_in_one_pass() {
         map.whole(&tree, &mut head);
     }
     assert_eq!(map.tables.vrrp.len(), 20_001);
-    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    assert!(processor_time() - begun < 60);
 }
