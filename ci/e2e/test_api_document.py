@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pathlib
 
 import jsonschema
@@ -12,6 +13,7 @@ import test_health
 import test_http_access
 from test_http_access import READ, WRITE
 
+ANSWERS = lab.ROOT / "docs" / "answers"
 OPENAPI = pathlib.Path(__file__).resolve().parent.parent / "lib" / "openapi-3.1.schema.json"
 A, C = lab.REAL_SERVERS["A"], lab.REAL_SERVERS["C"]
 VRRP = """
@@ -29,6 +31,17 @@ ports = [80]
 """
 
 
+
+
+def shortened(value):
+    """An answer that a page has room for: two of each list."""
+    if isinstance(value, list):
+        return [shortened(it) for it in value[:2]]
+    if isinstance(value, dict):
+        return {name: shortened(it) for name, it in value.items()}
+    return value
+
+
 class Document(test_http_access.Base):
     """Each answer is of a status, of a kind and of the form that the document says, with nothing in it that the document leaves out."""
 
@@ -41,6 +54,7 @@ class Document(test_http_access.Base):
             if "properties" in schema and "additionalProperties" not in schema:
                 schema["unevaluatedProperties"] = False
         self.seen = set()
+        self.has_served = False
 
     def problems(self, schema, value):
         """What is wrong with a value."""
@@ -97,6 +111,29 @@ class Document(test_http_access.Base):
                 jsonschema.Draft202012Validator.check_schema(schema)
         kept = json.loads((lab.ROOT / "docs" / "openapi.json").read_text())
         self.assertEqual(self.document, kept)
+
+    def test_examples_in_docs_are_as_described(self):
+        for path, described in self.document["paths"].items():
+            content = described.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
+            schema = content.get("application/json", {}).get("schema", {})
+            if "$ref" not in schema:
+                continue
+            with self.subTest(path):
+                example = ANSWERS / f"{path.removeprefix('/api/v1/')}.json"
+                if os.environ.get("WEIR_BLESS"):
+                    self.record(path, example)
+                self.assertEqual(self.problems(schema, json.loads(example.read_text())), [])
+
+    def record(self, path, example):
+        """Writes down what weir answers, for docs."""
+        if not self.has_served:
+            lab.answers(lab.VIPS["dr"], 9)
+            health.wait_until_up(self, "nat", lab.REAL_SERVERS.values(), 20)
+            self.has_served = True
+        more = f"?protocol=tcp&source={lab.CLIENT}:4711&destination={lab.VIPS['dr']}:80" if path.endswith("/explain") else ""
+        answer = json.loads(self.running.ask(path + more, token=READ)[1])
+        example.parent.mkdir(exist_ok=True)
+        example.write_text(json.dumps(shortened(answer), indent=2, ensure_ascii=False) + "\n")
 
     def test_each_page_and_each_edit_answers_as_described(self):
         weir = self.running
