@@ -11,7 +11,7 @@ import time
 
 from scapy.layers.l2 import Ether
 
-from frames import is_own_announcement, is_own_arp_request
+from frames import is_own_announcement, is_own_arp_request, untagged
 from harness import is_listener_report, replay
 
 # Metrics that say how frames ended.
@@ -64,12 +64,12 @@ class Batch:
         """This frame must be taken in without an answer."""
         self.items.append(Item(name, port, frame, "absorb"))
 
-    def run(self, test, setup):
+    def run(self, test, setup, workers=1):
         """Replays the batch and fails `test` with everything that is not as it must be."""
         frames = collections.defaultdict(list)
         for item in self.items:
             frames[item.port].append(item.frame)
-        result = replay(setup, frames)
+        result = replay(setup, frames, workers=workers)
         problems = self.counter_problems(result.metrics) + self.output_problems(result)
         if result.exit_status != 0:
             problems.append(f"exit status {result.exit_status}")
@@ -83,6 +83,7 @@ class Batch:
         """Frames that are missing, and frames nobody asked for."""
         problems = []
         def is_own(frame):
+            frame = untagged(frame)
             return is_own_arp_request(frame) or is_own_announcement(frame) or is_listener_report(frame[12:])
         left = {port: [frame for frame in out if not is_own(frame)] for port, out in result.out.items()}
         for item in self.items:

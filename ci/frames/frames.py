@@ -101,6 +101,13 @@ def link_length(frame):
     return ETHERNET + VLAN if frame[12:14] == b"\x81\x00" else ETHERNET
 
 
+def untagged(frame):
+    """The frame without its tags."""
+    while frame[12:14] == b"\x81\x00":
+        frame = frame[:12] + frame[16:]
+    return frame
+
+
 def ip_packet(frame):
     """The IPv4 packet of a frame, Ethernet padding cut off."""
     link = link_length(frame)

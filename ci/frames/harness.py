@@ -131,7 +131,8 @@ def replay(setup, frames, before_stop=None, workers=1):
         director = Director(namespace, path, vdevs, setup.text(devices, path / "weir.sock"), workers=workers)
         try:
             director.start()
-            metrics = wait_until_worked_off(director, {port: len(frames.get(port, [])) for port in PORTS})
+            expected = {port: len(frames.get(port, [])) for port in PORTS}
+            metrics = wait_until_worked_off(director, expected, setup.names)
             if before_stop:
                 before_stop(director)
             status = director.stop()
@@ -143,8 +144,10 @@ def replay(setup, frames, before_stop=None, workers=1):
             namespace.remove()
 
 
-def wait_until_worked_off(director, expected):
+def wait_until_worked_off(director, expected, names):
     """Waits until every port has received its frames and all of them are worked off; returns the last scrape.
+
+    `names` says of each device as which ports, itself and its VLANs, it counts.
 
     A worker counts the cycles of a poll that found nothing when it begins the next one. So when these go up after
     everything was received, no frame is under way, however late the worker got its processor. What waits for ARP
@@ -154,7 +157,8 @@ def wait_until_worked_off(director, expected):
     last = None
     while True:
         metrics = director.metrics()
-        received = {port: metrics.total("weir_port_receive_packets_total", port=port) for port in expected}
+        counted = metrics.by("weir_port_receive_packets_total", "port")
+        received = {port: sum(counted.get(name, 0) for name in names(port)) for port in expected}
         moving = {key: value for key, value in metrics.items()
                   if "cycles" not in key[0] and key[0].endswith("_total") and key[0].startswith("weir_")}
         idle = metrics.by("weir_worker_cycles_total", "worker", state="idle")

@@ -118,8 +118,13 @@ class Setup:
     neighbors: dict = dataclasses.field(default_factory=static_neighbors)
     mtu: dict = dataclasses.field(default_factory=lambda: {"c0": 1500, "r0": 1500})
     port_options: dict = dataclasses.field(default_factory=dict)
+    vlans: list = dataclasses.field(default_factory=list)
     vrrp: list = dataclasses.field(default_factory=list)
     routes: list = dataclasses.field(default_factory=list)
+
+    def names(self, device):
+        """The ports that a device is."""
+        return [device, *(vlan["name"] for vlan in self.vlans if vlan["device"] == device)]
 
     def text(self, devices, socket):
         """The file, for the given DPDK device of each port and path of the control socket."""
@@ -131,6 +136,7 @@ class Setup:
             out.append(table("[port]", {
                 "name": port, "device": devices[port], "mac": OWN_MAC[port],
                 "addresses": [OWN_ADDRESS[port] + "/24"], "mtu": self.mtu[port], **self.port_options.get(port, {})}))
+        out += [table("[port]", {**vlan, "device": devices[vlan["device"]]}) for vlan in self.vlans]
         out.append(table("[route]", {"destination": "0.0.0.0/0", "gateway": GATEWAY}))
         out += [table("[route]", route) for route in self.routes]
         for address, mac in self.neighbors.items():

@@ -83,6 +83,17 @@ impl Config {
         self.virtual_servers.iter().any(|server| server.family() == Family::V6)
     }
 
+    /// The ports that are devices, which come before those that are VLANs of theirs.
+    pub fn devices(&self) -> &[Port] {
+        let devices = self.ports.iter().take_while(|port| port.vlan.is_none()).count();
+        &self.ports[..devices]
+    }
+
+    /// The number of the device that a port belongs to.
+    pub fn device_of(&self, port: usize) -> usize {
+        self.ports.get(port).and_then(|port| port.vlan).map_or(port, |vlan| vlan.device)
+    }
+
     /// Clients with an IPv6 address to make room for, per worker: what the file says, else as many as connections, or one for every
     /// 64 as long as no virtual server is one of IPv6, so that the first one is served when it comes.
     pub fn ipv6_clients(&self) -> usize {
@@ -383,6 +394,8 @@ pub struct Port {
     pub name: String,
     /// DPDK's name: a PCI address or a vdev.
     pub device: String,
+    /// The VLAN of the device that it is, if it is not the device itself.
+    pub vlan: Option<Vlan>,
     /// Set on the device, else kept in software with promiscuous mode. `None`: the device's own.
     pub mac: Option<MacAddress>,
     /// Own addresses with their prefix lengths; each makes a connected network.
@@ -395,6 +408,15 @@ pub struct Port {
     pub proxy_arp: Vec<IpNet>,
     /// The kernel's interface that carries what is not for weir: unique, a name that the kernel accepts.
     pub host_interface: Option<String>,
+}
+
+/// The frames of a device that have this tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vlan {
+    /// 1 to 4,094.
+    pub id: u16,
+    /// Index into [`Config::ports`]: the port that is the device.
+    pub device: usize,
 }
 
 /// `[[route]]`

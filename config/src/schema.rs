@@ -204,6 +204,7 @@ pub(crate) struct Schedulers {
 pub(crate) struct Port {
     pub(crate) name: Field<Text>,
     pub(crate) device: Field<Text>,
+    pub(crate) vlan: Field<Integer>,
     pub(crate) mac: Field<Text>,
     pub(crate) addresses: Field<List<Text>>,
     pub(crate) mtu: Field<Integer>,

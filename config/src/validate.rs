@@ -220,7 +220,8 @@ fn read_ports(
         _ => {}
     }
     if let Some((_, last)) = written.last() {
-        ports::limit(written.len(), &mut root.inner(last.clone()));
+        let devices = written.iter().filter(|(port, _)| port.vlan.is_none()).count();
+        ports::limit(devices, written.len(), &mut root.inner(last.clone()));
     }
     let mut taken = ports::Taken::default();
     let has_more = written.len() > ports::READ_MAX;
@@ -230,6 +231,7 @@ fn read_ports(
     if let Some(last) = read.last_mut().filter(|_| has_more) {
         last.complete = false;
     }
+    ports::in_devices(&mut read, root);
     read
 }
 

@@ -10,7 +10,7 @@ use weir_config::model::health::{
 };
 use weir_config::model::{
     Config, Forwarding, Identity, MacAddress, Protocol, Scheduler, Schedulers, SctpTimeouts, TcpTimeouts,
-    Tunnel, VrrpAuthentication, VrrpTracked,
+    Tunnel, Vlan, VrrpAuthentication, VrrpTracked,
 };
 
 fn load(name: &str) -> Config {
@@ -268,4 +268,29 @@ fn there_is_room_for_a_first_virtual_server_of_ipv6_unless_the_file_says_none() 
         "{refused}"
     );
     assert!(read("ipv6_clients = 1023", four).is_err());
+}
+
+#[test]
+fn vlans_come_behind_their_devices() {
+    let text = "[[port]]\nname = \"office\"\ndevice = \"b\"\nvlan = 100\naddresses = [\"10.0.100.2/24\"]\n\
+                [[port]]\nname = \"a\"\ndevice = \"a\"\n\
+                [[port]]\nname = \"guests\"\ndevice = \"a\"\nvlan = 100\nmtu = 1400\n\
+                [[port]]\nname = \"b\"\ndevice = \"b\"\n\
+                [[route]]\ndestination = \"0.0.0.0/0\"\ngateway = \"10.0.100.254\"\n";
+    let config = weir_config::parse("test", text).unwrap_or_else(|report| panic!("{report}")).config;
+    let ports: Vec<_> = config.ports.iter().map(|port| (port.name.as_str(), port.vlan)).collect();
+    let vlan = |device| Some(Vlan { id: 100, device });
+    assert_eq!(ports, [("a", None), ("b", None), ("office", vlan(1)), ("guests", vlan(0))]);
+    assert_eq!(config.devices().len(), 2);
+    assert_eq!((0..5).map(|port| config.device_of(port)).collect::<Vec<_>>(), [0, 1, 1, 0, 4]);
+    assert_eq!(config.routes[0].port, 2);
+    assert_eq!(config.ports[3].mtu, 1400);
+}
+
+#[test]
+fn a_vlan_has_the_mtu_of_its_device_unless_it_says_otherwise() {
+    let text = "[[port]]\nname = \"office\"\ndevice = \"a\"\nvlan = 100\n[[port]]\nname = \"a\"\ndevice = \"a\"\nmtu = 9000\n\
+                [[port]]\nname = \"guests\"\ndevice = \"a\"\nvlan = 101\nmtu = 1400\n";
+    let config = weir_config::parse("test", text).unwrap_or_else(|report| panic!("{report}")).config;
+    assert_eq!(config.ports.iter().map(|port| port.mtu).collect::<Vec<_>>(), [9000, 9000, 1400]);
 }

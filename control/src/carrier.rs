@@ -13,18 +13,24 @@ use crate::sources::Device;
 pub(crate) struct Carrier {
     device: PortStatsReader,
     file: Option<PathBuf>,
+    /// It stands for a VLAN, and the device's counts are those of the device's port.
+    is_vlan: bool,
 }
 
 impl Carrier {
-    /// Of a device on the kernel's interface with this index; 0: on none.
-    pub(crate) fn new(device: PortStatsReader, interface_index: u32) -> Self {
-        Self { device, file: (interface_index != 0).then(|| carrier_file(interface_index)).flatten() }
+    /// Of a device, or of a VLAN of it, on the kernel's interface with this index; 0: on none.
+    pub(crate) fn new(device: PortStatsReader, interface_index: u32, is_vlan: bool) -> Self {
+        Self {
+            device,
+            file: (interface_index != 0).then(|| carrier_file(interface_index)).flatten(),
+            is_vlan,
+        }
     }
 }
 
 impl Device for Carrier {
     fn stats(&self) -> Option<PortStats> {
-        self.device.stats()
+        if self.is_vlan { None } else { self.device.stats() }
     }
 
     fn link_up(&self) -> Option<bool> {

@@ -115,7 +115,7 @@ pub(crate) fn prepare(
     let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
     let sleep = ports.sleep(&config);
     let (checker, health) = Checker::new(&config, random_u64()?);
-    let links = ports.started.iter().map(|port| port.stats_reader());
+    let links = ports.by_number().map(|(port, _)| port.stats_reader());
     let mut punts: Vec<Punt> = (0..count).map(|_| Punt::default()).collect();
     let (host, host_control) = Host::create(&config, &ports.macs, links, &mut punts, taps)?.unzip();
     let ends = port_ends(&config, ports);
@@ -167,6 +167,7 @@ pub(crate) fn prepare(
         }
         None => checker,
     };
+    let vlans = Ports::vlans(&file);
     let mut workers = Vec::with_capacity(count);
     let queues = std::mem::take(&mut ports.queues);
     for (((queues, table), shared), punt) in queues.into_iter().zip(tables).zip(&shared).zip(punts) {
@@ -180,6 +181,7 @@ pub(crate) fn prepare(
             pool: ports.pool_of(&queues),
             receive: queues.receive,
             transmit: queues.transmit,
+            vlans: vlans.clone(),
             sleep,
             epoch,
             caution: lesson.caution.clone(),
@@ -191,35 +193,36 @@ pub(crate) fn prepare(
         mebibytes = (count * (table_lines + client_lines) * size_of::<Line>()) >> 20,
         "connection tables ready"
     );
-    let devices = ports.started.iter().zip(&ports.interfaces);
-    let devices = devices.map(|(port, index)| Carrier::new(port.stats_reader(), *index));
-    let sources = names.into_iter().zip(devices).enumerate().map(|(number, (name, device))| {
-        let counters = host.as_ref().and_then(|host| host.counters(number));
-        let rss = if count > 1 { ports.started[number].rss() } else { None };
-        PortSource::new(name, device).with_host(counters).with_rss(rss)
-    });
+    let sources =
+        names.into_iter().zip(ports.by_number()).enumerate().map(|(number, (name, (port, index)))| {
+            let counters = host.as_ref().and_then(|host| host.counters(number));
+            let rss = if count > 1 { port.rss() } else { None };
+            let device = Carrier::new(port.stats_reader(), index, number >= file.devices().len());
+            PortSource::new(name, device).with_host(counters).with_rss(rss)
+        });
     let sources = sources.collect();
     let apply = Apply::new((publish, editor), health.clone(), vrrp_control, host_control);
     let config = (path.to_owned(), apply);
     let outcome = outcome.filter(|_| is_kept);
     let control =
         Control::new(config, health.clone(), vrrp, shared, views, sources, (capacity as u64, outcome))?;
-    let rights = Rights { has_kernel_ports: ports.interfaces.iter().any(|index| *index != 0) };
+    let rights = Rights { has_kernel_ports: ports.by_number().any(|(_, index)| index != 0) };
     Ok(Prepared { workers, control, host, checker, health, vrrp: vrrp_thread, rights })
 }
 
 /// What VRRP needs of each port.
 fn port_ends(config: &Config, ports: &Ports) -> Vec<PortEnd> {
-    let ends = config.ports.iter().zip(&ports.macs).zip(&ports.started);
-    let end = |((port, mac), started): ((&weir_config::model::Port, &MacAddress), &StartedPort)| {
-        let filter = started.filter();
-        PortEnd {
-            name: port.name.clone(),
-            mac: *mac,
-            receive: Box::new(move |mac| filter.receive_for(mac)),
-            fence: Arc::default(),
-        }
-    };
+    let ends = config.ports.iter().zip(&ports.macs).zip(ports.by_number());
+    let end =
+        |((port, mac), (started, _)): ((&weir_config::model::Port, &MacAddress), (&StartedPort, u32))| {
+            let filter = started.filter();
+            PortEnd {
+                name: port.name.clone(),
+                mac: *mac,
+                receive: Box::new(move |mac| filter.receive_for(mac)),
+                fence: Arc::default(),
+            }
+        };
     ends.map(end).collect()
 }
 

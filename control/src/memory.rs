@@ -45,7 +45,7 @@ impl Need {
         };
         let pool = u64::from(mbufs) * (u64::from(config.memory.mbuf_data_bytes) + MBUF_OVERHEAD);
         let queues: usize = config
-            .ports
+            .devices()
             .iter()
             .map(|port| if port.rx_queues == 0 { workers } else { usize::from(port.rx_queues) } + workers)
             .sum();
@@ -219,7 +219,7 @@ pub(crate) fn cpus_of_node(node: u16) -> String {
 /// Every descriptor of every queue filled, what each worker may hold, and as much again in caches.
 pub(crate) fn mbufs_needed(config: &Config, workers: usize) -> u32 {
     let queues: usize = config
-        .ports
+        .devices()
         .iter()
         .map(|port| if port.rx_queues == 0 { workers } else { usize::from(port.rx_queues) } + workers)
         .sum();

@@ -10,6 +10,7 @@ use dpdk::{Eal, LcoreId, SocketId};
 use tracing::{info, warn};
 use weir_config::model::{Config, Family, Idle, MacAddress};
 use weir_dataplane::kept::Distribution;
+use weir_dataplane::vlan::Vlan;
 use weir_dataplane::worker::Sleep;
 
 use crate::memory::{self, DESCRIPTORS, Need, POOL_CACHE, Shortage, Supply, WorkerPlace, mbufs_needed};
@@ -18,12 +19,14 @@ use crate::spread::{self, PortSpread, Spread, Steering};
 
 /// All ports, running.
 pub(crate) struct Ports {
-    /// By port number.
-    pub(crate) started: Vec<StartedPort>,
+    /// The devices, by port number: they come first.
+    started: Vec<StartedPort>,
+    /// By port number: its device's.
+    devices: Vec<usize>,
     /// By port number: what ARP answers with.
     pub(crate) macs: Vec<MacAddress>,
-    /// By port number: index of the kernel's interface, 0 if there is none.
-    pub(crate) interfaces: Vec<u32>,
+    /// By port number of devices: index of the kernel's interface, 0 if there is none.
+    interfaces: Vec<u32>,
     /// By worker.
     pub(crate) queues: Vec<WorkerQueues>,
     /// Whether a device may give a flow's packets to one worker now and to another one later.
@@ -47,7 +50,7 @@ impl Ports {
     /// Finds, configures and starts every port for up to `lcores` workers, with keys that follow from `seed`.
     pub(crate) fn start(eal: &Eal, config: &Config, lcores: usize, seed: [u64; 2]) -> Result<Self> {
         let mut found = Vec::new();
-        for port in &config.ports {
+        for port in config.devices() {
             let device = Port::by_name(eal, &port.device).with_context(|| format!("port {}", port.name))?;
             let info = device.info().with_context(|| format!("port {}", port.name))?;
             found.push((device, info));
@@ -59,6 +62,7 @@ impl Ports {
         let mut ports = Ports {
             started: Vec::new(),
             macs: Vec::new(),
+            devices: (0..config.ports.len()).map(|port| config.device_of(port)).collect(),
             interfaces: infos.iter().map(|info| info.interface_index).collect(),
             queues: (0..workers).map(|_| WorkerQueues::default()).collect(),
             flows_move: workers > 1 && infos.iter().any(|info| !info.rss.any() && info.max_rx_queues > 1),
@@ -70,6 +74,7 @@ impl Ports {
         for (number, (device, _)) in found.into_iter().enumerate() {
             ports.start_one(config, number, device)?;
         }
+        ports.macs = ports.devices.iter().map(|device| ports.macs[*device]).collect();
         ports.spread_replies(config);
         Ok(ports)
     }
@@ -131,6 +136,17 @@ impl Ports {
         Ok(())
     }
 
+    /// The device of each port, by port number, with the index of the kernel's interface below it; 0: there is none.
+    pub(crate) fn by_number(&self) -> impl Iterator<Item = (&StartedPort, u32)> {
+        self.devices.iter().map(|device| (&self.started[*device], self.interfaces[*device]))
+    }
+
+    /// The ports that are VLANs of devices, in the order of their numbers.
+    pub(crate) fn vlans(config: &Config) -> Vec<Vlan> {
+        let vlans = config.ports.iter().filter_map(|port| port.vlan);
+        vlans.map(|vlan| Vlan { device: vlan.device, id: vlan.id }).collect()
+    }
+
     /// Has the devices spread packets by client, in both directions alike, and says once whether they do.
     fn spread_replies(&self, config: &Config) {
         let obstacle = match &self.spread {
@@ -166,7 +182,7 @@ impl Ports {
 
     /// Which worker will get whose packets.
     pub(crate) fn steering(&self, config: &Config) -> Steering {
-        Steering::new(config, self.queues.len(), self.started.iter().map(|port| port.rss()))
+        Steering::new(config, self.queues.len(), self.by_number().map(|(port, _)| port.rss()))
     }
 
     /// The pool of a NUMA node.

@@ -66,6 +66,8 @@ impl Changed {
     fn port(&mut self, old: &Port, new: &Port) {
         let of = |key: &str| format!("`{key}` of [[port]] \"{}\"", old.name);
         self.compare(&of("device"), &old.device, &new.device);
+        let vlan = |port: &Port| port.vlan.map(|vlan| vlan.id);
+        self.compare(&of("vlan"), &vlan(old), &vlan(new));
         let mac = |port: &Port| port.mac.map(|mac| dpdk::MacAddress(mac.0).to_string());
         self.compare(&of("mac"), &mac(old), &mac(new));
         self.compare(&of("mtu"), &old.mtu, &new.mtu);
@@ -142,6 +144,7 @@ mod tests {
             ("health", _) => "\"daemon\"",
             ("port", "name") => "\"wan\"",
             ("port", "device") => "\"net_null1\"",
+            ("port", "vlan") => "8",
             ("port", "mac") => "\"02:00:00:00:00:01\"",
             ("port", "addresses") => "[\"10.0.0.2/24\"]",
             ("port", "mtu") => "1400",
@@ -178,6 +181,14 @@ mod tests {
                 }
                 let line = format!("{key} = {}\n", other(table, key));
                 let (old, new) = match table {
+                    "port" if *key == "vlan" => {
+                        let with = |vlan: &str| {
+                            config(&format!(
+                                "[[port]]\n{PORT}[[port]]\nname = \"vlan\"\ndevice = \"net_null0\"\n{vlan}"
+                            ))
+                        };
+                        (with("vlan = 7\n"), with(&line))
+                    }
                     "port" => {
                         let kept = PORT.lines().filter(|kept| !kept.starts_with(key));
                         let kept: String = kept.flat_map(|kept| [kept, "\n"]).collect();

@@ -137,7 +137,7 @@ fn run(
     let (offer, taps) = kept::Offer::of(&config, doors.control.is_some(), lesson.distrust);
     let identity = Identity::of(&config, &line.own.config, (doors.control.is_some(), lesson.is_away));
     let arguments = line.eal_arguments();
-    let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
+    let devices: Vec<&str> = config.devices().iter().map(|port| port.device.as_str()).collect();
     for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {
         tracing::warn!("{sentence}");
     }

@@ -40,5 +40,6 @@ pub mod sched;
 pub mod snapshot;
 pub mod stats;
 pub mod suspect;
+pub mod vlan;
 pub mod wire;
 pub mod worker;

@@ -80,6 +80,7 @@ labels! {
         NotAccepted "not_accepted" "To an address of VRRP itself, with `accept` off.",
         ForeignMac "foreign_mac" "The destination MAC is neither the port's nor a group that weir listens to, or the source MAC is a group.",
         EtherType "ether_type" "Neither IP nor ARP, more than one 802.1Q tag, or a packet of IPv6 that is nobody's here: to no address of ours, or one that weir does not answer.",
+        Vlan "vlan" "On a device whose VLANs are ports of their own: with a tag that none of them has, or about to leave with one.",
         BadIpHeader "bad_ip_header" "The IP version, header length or total length is wrong, or the source can't be a host.",
         BadIpChecksum "bad_ip_checksum" "The IP header checksum is wrong.",
         BadL4Header "bad_l4_header" "The TCP, UDP or ICMP header is wrong, or the checksum of what weir itself would answer.",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use dpdk::mbuf::{Burst, Mbuf, dropped_by_panic, free_bulk};
+use dpdk::mbuf::{BURST_MAX, Burst, Mbuf, dropped_by_panic, free_bulk};
 use dpdk::mempool::Mempool;
 use dpdk::queue::{RxQueue, RxQueueHandle, TxQueue, TxQueueHandle};
 
@@ -21,10 +21,12 @@ use crate::director::{Director, Shared};
 use crate::idle::{Idle, Rest};
 use crate::packet::Wire;
 use crate::punt::Punt;
+use crate::snapshot::Snapshot;
 use crate::snapshot::publish::Reader;
 use crate::stats::passes::Stopwatch;
 use crate::stats::{DropReason, WorkerCounters};
 use crate::suspect::{Care, Caution};
+use crate::vlan::{self, Sorter, Vlan};
 
 /// Pause instructions between two looks of a worker that has panicked at what there is to send.
 const LAST_WORDS: usize = 1_000;
@@ -43,10 +45,12 @@ pub struct Worker {
     pub templates: Arc<Templates>,
     /// Its view of the configuration.
     pub reader: Reader,
-    /// The receive queues it polls, with their port numbers.
+    /// The receive queues it polls, with the numbers of their devices' ports.
     pub receive: Vec<(usize, RxQueueHandle)>,
-    /// Its transmit queue on each port, by port number.
+    /// Its transmit queue on each device, by port number: devices come first.
     pub transmit: Vec<TxQueueHandle>,
+    /// The ports behind the devices, which are VLANs of theirs.
+    pub vlans: Vec<Vlan>,
     /// Its end of the channels to control.
     pub punt: Punt,
     /// Where frames of its own come from.
@@ -95,9 +99,13 @@ impl Worker {
             let interrupts = sleep.interrupts && receive.iter_mut().all(|(_, queue)| queue.watch().is_ok());
             Idle::new(hz, begin, sleep.max, interrupts)
         });
+        let sorters = Sorter::of_devices(&self.vlans, self.transmit.len());
         let mut polling = Polling {
             receive,
+            sorters,
             ports: Ports {
+                vlans: Tagged::of(&self.vlans),
+                tagged: Vec::with_capacity(self.vlans.len()),
                 transmit: self.transmit.into_iter().map(Transmit::new).collect(),
                 pool: self.pool,
                 released: Burst::new(),
@@ -167,6 +175,8 @@ fn note(counters: &WorkerCounters, noted: Noted) {
 
 struct Polling {
     receive: Vec<(usize, RxQueue)>,
+    /// By port number of devices: takes the frames of VLANs out of a burst. Empty: there are no VLANs.
+    sorters: Vec<Option<Sorter<Mbuf>>>,
     ports: Ports,
     desk: Arc<Desk>,
     director: Director<Mbuf>,
@@ -202,21 +212,14 @@ impl Polling {
                 continue;
             }
             self.was_busy = true;
-            let counters = &self.counters.ports[*port];
-            counters.receive_packets.add(self.burst.len() as u64);
-            counters.receive_bytes.add(self.burst.iter().map(|frame| frame.len() as u64).sum());
-            if let Some(capture) = &mut self.ports.capture {
-                note(&self.counters, capture.received(&self.burst, *port, dpdk::tsc()));
-            }
-            if self.care.is_some() {
-                take_care(&mut self.care, &mut self.burst, now, &mut self.ports);
-            }
-            loop {
-                self.director.process(&mut self.burst, *port, snapshot, now, &mut self.ports);
-                if self.care.as_mut().is_none_or(|care| !care.next(&mut self.burst)) {
-                    break;
+            let mut way = Way { director: &mut self.director, care: &mut self.care, ports: &mut self.ports };
+            if let Some(Some(sorter)) = self.sorters.get_mut(*port) {
+                take_tagged((sorter, *port), &mut self.burst, &mut way, snapshot, now);
+                if self.burst.is_empty() {
+                    continue;
                 }
             }
+            way.take(&mut self.burst, *port, snapshot, now);
         }
         if let Some(capture) = &mut self.ports.capture {
             capture.leaves_ports();
@@ -236,7 +239,8 @@ impl Polling {
     #[cold]
     fn autopsy(&mut self) -> Crash {
         let mut frames = dropped_by_panic();
-        frames.extend(self.burst.drain(..).map(|frame| frame.bytes().to_vec()));
+        let sorted = self.sorters.iter_mut().flatten().flat_map(Sorter::left);
+        frames.extend(sorted.chain(self.burst.drain(..)).map(|frame| frame.bytes().to_vec()));
         Crash { culprit: self.care.as_mut().and_then(|care| care.culprit()), frames }
     }
 
@@ -306,9 +310,85 @@ impl Polling {
     }
 }
 
+/// What a burst passes.
+struct Way<'a> {
+    director: &'a mut Director<Mbuf>,
+    care: &'a mut Option<Box<Care<Mbuf>>>,
+    ports: &'a mut Ports,
+}
+
+impl Way<'_> {
+    /// Takes a burst of a device all the way.
+    #[inline(always)]
+    fn take(&mut self, burst: &mut Burst, port: usize, snapshot: &Snapshot, now: Now) {
+        self.note_received(burst, port);
+        self.process(burst, port, snapshot, now);
+    }
+
+    #[inline(always)]
+    fn note_received(&mut self, burst: &Burst, port: usize) {
+        let Ports { counters, capture, .. } = &mut *self.ports;
+        let figures = &counters.ports[port];
+        figures.receive_packets.add(burst.len() as u64);
+        figures.receive_bytes.add(octets(burst));
+        if let Some(capture) = capture {
+            note(counters, capture.received(burst, port, dpdk::tsc()));
+        }
+    }
+
+    /// Ends frames with a tag of no port.
+    #[inline(never)]
+    fn drop_nobodys(&mut self, frames: &mut Burst, device: usize) {
+        self.note_received(frames, device);
+        for frame in frames.drain(..) {
+            self.ports.counters.dropped(DropReason::Vlan);
+            self.ports.discard(frame, DropReason::Vlan);
+        }
+    }
+
+    #[inline(always)]
+    fn process(&mut self, burst: &mut Burst, port: usize, snapshot: &Snapshot, now: Now) {
+        if self.care.is_some() {
+            take_care(self.care, burst, now, self.ports);
+        }
+        loop {
+            self.director.process(burst, port, snapshot, now, self.ports);
+            if self.care.as_mut().is_none_or(|care| !care.next(burst)) {
+                break;
+            }
+        }
+    }
+}
+
+/// Takes the frames with tags in a burst of a device all the way, those of one VLAN together, and leaves the others.
+#[inline(never)]
+fn take_tagged(
+    (sorter, device): (&mut Sorter<Mbuf>, usize),
+    burst: &mut Burst,
+    way: &mut Way<'_>,
+    snapshot: &Snapshot,
+    now: Now,
+) {
+    let nobodys = sorter.sort(burst);
+    if !nobodys.is_empty() {
+        way.drop_nobodys(nobodys, device);
+    }
+    while let Some((port, part)) = sorter.next() {
+        // As they came over the wire.
+        way.note_received(part, port);
+        part.iter_mut().for_each(|frame| _ = vlan::untag(frame));
+        way.process(part, port, snapshot, now);
+    }
+}
+
 /// The ports on one side, the pool on the other.
 struct Ports {
+    /// Of devices.
     transmit: Vec<Transmit>,
+    /// Of the ports behind them.
+    vlans: Vec<Tagged>,
+    /// Which of these have something to send.
+    tagged: Vec<usize>,
     pool: Mempool,
     released: Burst,
     counters: Arc<WorkerCounters>,
@@ -330,14 +410,62 @@ impl Transmit {
     }
 }
 
+/// What is on its way to a VLAN.
+struct Tagged {
+    vlan: Vlan,
+    burst: Burst,
+}
+
+impl Tagged {
+    fn of(vlans: &[Vlan]) -> Vec<Self> {
+        vlans.iter().map(|&vlan| Self { vlan, burst: Burst::new() }).collect()
+    }
+}
+
 impl Ports {
     /// Hands everything over to the devices and the pool.
     #[inline]
     fn flush(&mut self) {
+        if !self.tagged.is_empty() {
+            self.flush_vlans();
+        }
         for port in 0..self.transmit.len() {
             self.flush_port(port);
         }
         free_bulk(&mut self.released);
+    }
+
+    #[inline(never)]
+    fn flush_vlans(&mut self) {
+        while let Some(number) = self.tagged.pop() {
+            self.flush_vlan(number);
+        }
+    }
+
+    /// Hands what is on its way to the VLAN of this number, behind the devices, over to its device.
+    fn flush_vlan(&mut self, number: usize) {
+        let Self { transmit, vlans, counters, capture, .. } = self;
+        let (port, Tagged { vlan, burst }) = (transmit.len() + number, &mut vlans[number]);
+        burst.retain(|frame| {
+            let is_tagged = vlan::tag(frame, vlan.id);
+            if !is_tagged {
+                counters.dropped(DropReason::NoBuffer);
+            }
+            is_tagged
+        });
+        let bytes = octets(burst);
+        send(&mut transmit[vlan.device].queue, burst, bytes, port, (counters, capture));
+    }
+
+    #[inline(never)]
+    fn transmit_to_vlan(&mut self, port: usize, frame: Mbuf) {
+        let number = port - self.transmit.len();
+        match self.vlans[number].burst.len() {
+            0 => self.tagged.push(number),
+            BURST_MAX => self.flush_vlan(number),
+            _ => {}
+        }
+        self.vlans[number].burst.push(frame);
     }
 
     #[inline]
@@ -389,6 +517,9 @@ impl Wire for Ports {
 
     #[inline]
     fn transmit(&mut self, port: usize, frame: Mbuf) {
+        if port >= self.transmit.len() {
+            return self.transmit_to_vlan(port, frame);
+        }
         if self.transmit[port].burst.is_full() {
             self.flush_port(port);
         }
@@ -399,6 +530,10 @@ impl Wire for Ports {
 
     #[inline]
     fn transmit_all(&mut self, port: usize, burst: &mut Burst) {
+        if port >= self.transmit.len() {
+            burst.drain(..).for_each(|frame| self.transmit_to_vlan(port, frame));
+            return;
+        }
         self.flush_port(port);
         let (bytes, queue) = (octets(burst), &mut self.transmit[port].queue);
         send(queue, burst, bytes, port, (&self.counters, &mut self.capture));

@@ -9,12 +9,18 @@ use toml::Spanned;
 use super::fault::Fault;
 use super::table::Table;
 use super::values;
-use crate::model::{MacAddress, Port};
+use crate::model::{MacAddress, Port, Vlan};
 use crate::report::{Problem, quoted};
 use crate::schema::{self, Span};
 
-/// Ports at most: RTE_MAX_ETHPORTS of DPDK as distributions build it.
-const PORTS_MAX: usize = 32;
+/// Devices at most: RTE_MAX_ETHPORTS of DPDK as distributions build it.
+const DEVICES_MAX: usize = 32;
+/// Ports at most, devices and their VLANs: an address has a bit for each.
+const PORTS_MAX: usize = 128;
+/// The largest id of a VLAN (IEEE 802.1Q section 9.6).
+const VLAN_MAX: i64 = 4_094;
+/// Of a port whose VLAN can't be read.
+const NO_VLAN: u16 = 0;
 /// Ports that are read, some more than there may be: other tables that name one find it.
 pub(crate) const READ_MAX: usize = 2 * PORTS_MAX;
 
@@ -36,6 +42,8 @@ pub(crate) struct ReadPort {
     pub(crate) name: Option<String>,
     pub(crate) at: Span,
     pub(crate) addresses: Vec<Spanned<IpNet>>,
+    mtu: Spanned<u16>,
+    vlan: Option<ReadVlan>,
     /// Every address of the table parsed: nothing follows from the absence of one.
     pub(crate) complete: bool,
 }
@@ -45,6 +53,7 @@ pub(crate) struct ReadPort {
 pub(crate) struct Taken {
     names: HashMap<String, Span>,
     devices: HashMap<String, Span>,
+    vlans: HashMap<(String, u16), Span>,
     macs: HashMap<MacAddress, Span>,
     host_interfaces: HashMap<String, Span>,
 }
@@ -52,10 +61,61 @@ pub(crate) struct Taken {
 /// Room for a frame in one mbuf, `[memory] mbuf_data_bytes`.
 pub(crate) type MbufDataBytes = Spanned<u16>;
 
-pub(crate) fn limit(count: usize, table: &mut Table<'_>) {
-    if count > PORTS_MAX {
-        let label = format!("{count} ports; DPDK has room for {PORTS_MAX}");
-        table.report(Problem::error("too many ports").at(table.at.clone(), label));
+/// What makes a port a VLAN of a device.
+pub(crate) struct ReadVlan {
+    id: Spanned<u16>,
+    /// Where the device is named.
+    device: Option<Span>,
+    /// It has that of its device otherwise.
+    has_mtu: bool,
+}
+
+/// Of so many devices, and so many ports in all.
+pub(crate) fn limit(devices: usize, ports: usize, table: &mut Table<'_>) {
+    let label = if devices > DEVICES_MAX {
+        format!("{devices} ports; DPDK has room for {DEVICES_MAX}")
+    } else if ports > PORTS_MAX {
+        format!("{ports} ports; with VLANs there may be {PORTS_MAX}")
+    } else {
+        return;
+    };
+    table.report(Problem::error("too many ports").at(table.at.clone(), label));
+}
+
+/// Puts devices before their VLANs, and tells each VLAN its device.
+pub(crate) fn in_devices(read: &mut [ReadPort], table: &mut Table<'_>) {
+    read.sort_by_key(|port| port.vlan.is_some());
+    let devices = read.iter().filter(|port| port.vlan.is_none()).count();
+    let (devices, vlans) = read.split_at_mut(devices);
+    let is_whole = devices.iter().all(|port| port.port.is_some());
+    for vlan in vlans {
+        let (Some(port), Some(ReadVlan { id, device, has_mtu })) = (&mut vlan.port, &vlan.vlan) else {
+            continue;
+        };
+        let is_its = |it: &ReadPort| it.port.as_ref().is_some_and(|it| it.device == port.device);
+        let Some(number) = devices.iter().position(is_its) else {
+            // Who can't be read may be the one.
+            if is_whole {
+                let at = device.clone().unwrap_or_else(|| vlan.at.clone());
+                let problem = Problem::error("a VLAN of a device that is no port")
+                    .at(at, format!("VLAN {} is taken out of what this device receives", id.get_ref()))
+                    .help("write a [[port]] with this `device` and without `vlan`; it needs no `addresses`");
+                table.report(problem);
+            }
+            continue;
+        };
+        let mtu = &devices[number].mtu;
+        if !has_mtu {
+            port.mtu = *mtu.get_ref();
+            takes_ipv6(mtu, &vlan.addresses, table);
+        } else if mtu.get_ref() < vlan.mtu.get_ref() {
+            let problem = Problem::error("a VLAN with a larger MTU than its device")
+                .at(vlan.mtu.span(), format!("{} bytes", vlan.mtu.get_ref()))
+                .related(mtu.span(), format!("the device takes {}", mtu.get_ref()))
+                .help(format!("write at most `mtu = {}`, or a larger one for the device", mtu.get_ref()));
+            table.report(problem);
+        }
+        port.vlan = Some(Vlan { id: *id.get_ref(), device: number });
     }
 }
 
@@ -65,7 +125,22 @@ pub(crate) fn port(
     taken: &mut Taken,
     table: &mut Table<'_>,
 ) -> ReadPort {
-    let schema::Port { name, device, mac, addresses, mtu, rx_queues, proxy_arp, host_interface } = port;
+    let schema::Port { name, device, vlan, mac, addresses, mtu, rx_queues, proxy_arp, host_interface } = port;
+    let vlan = vlan.is_some().then(|| table.integer(vlan, "vlan", 1..=VLAN_MAX, NO_VLAN));
+    if let Some(vlan) = &vlan {
+        let of_device = [
+            ("mac", mac.as_deref().map(Spanned::span)),
+            ("rx_queues", rx_queues.as_deref().map(Spanned::span)),
+        ];
+        for (key, at) in of_device {
+            let Some(at) = at else { continue };
+            let problem = Problem::error(format!("`{key}` of a VLAN"))
+                .at(at, "it has that of its device")
+                .related(vlan.span(), "it is a VLAN")
+                .help(format!("write `{key}` in the [[port]] of the device that has no `vlan`, if at all"));
+            table.report(problem);
+        }
+    }
     let name = table.required_parsed(name, "name", "name = \"lan\"", values::name);
     let example = "device = \"0000:03:00.0\"";
     let device = table.required_parsed(device, "device", example, values::device);
@@ -77,6 +152,7 @@ pub(crate) fn port(
         Some(Ok(list)) => list.0.len() == addresses.len(),
         Some(Err(_)) => false,
     };
+    let has_mtu = mtu.is_some() || vlan.is_none();
     let mtu = table.integer(mtu, "mtu", 576..=9600, 1500);
     let rx_queues = table.integer(rx_queues, "rx_queues", 0..=RX_QUEUES_MAX, 0);
     let proxy_arp = table.list(proxy_arp, proxied);
@@ -93,13 +169,18 @@ pub(crate) fn port(
         table.report(problem);
     }
     unique(&mut taken.names, name.as_ref(), "port name", table);
-    unique(&mut taken.devices, device.as_ref(), "device", table);
+    match &vlan {
+        None => unique(&mut taken.devices, device.as_ref(), "device", table),
+        Some(vlan) => unique_vlan(&mut taken.vlans, device.as_ref(), vlan, table),
+    }
     unique(&mut taken.host_interfaces, host_interface.as_ref(), "host interface", table);
     if let Some(mac) = &mac {
         unique_mac(&mut taken.macs, mac, table);
     }
-    fits(&mtu, room, table);
-    takes_ipv6(&mtu, &addresses, table);
+    if has_mtu {
+        fits(&mtu, room, table);
+        takes_ipv6(&mtu, &addresses, table);
+    }
     let own_networks = in_order(&addresses);
     for proxied in &proxy_arp {
         if let Some(own) = first_within(proxied.get_ref(), &own_networks) {
@@ -111,17 +192,20 @@ pub(crate) fn port(
         }
     }
     let read_name = name.as_ref().map(|name| name.get_ref().clone());
+    let at_device = device.as_ref().map(Spanned::span);
     let port = name.zip(device).map(|(name, device)| Port {
         name: name.into_inner(),
         device: device.into_inner(),
+        vlan: None,
         mac: mac.map(Spanned::into_inner),
         addresses: addresses.iter().map(|address| *address.get_ref()).collect(),
-        mtu: mtu.into_inner(),
+        mtu: *mtu.get_ref(),
         rx_queues: rx_queues.into_inner(),
         proxy_arp: proxy_arp.into_iter().map(Spanned::into_inner).collect(),
         host_interface: host_interface.map(Spanned::into_inner),
     });
-    ReadPort { port, name: read_name, at: table.at.clone(), addresses, complete }
+    let vlan = vlan.map(|id| ReadVlan { id, device: at_device, has_mtu });
+    ReadPort { port, name: read_name, at: table.at.clone(), addresses, mtu, vlan, complete }
 }
 
 /// Reports a name that another table has already.
@@ -141,6 +225,30 @@ pub(crate) fn unique(
                 .at(name.span(), "used again here")
                 .related(first.get().clone(), "used first here")
                 .help(format!("give each its own {what}")),
+        ),
+    }
+}
+
+fn unique_vlan(
+    taken: &mut HashMap<(String, u16), Span>,
+    device: Option<&Spanned<String>>,
+    vlan: &Spanned<u16>,
+    table: &mut Table<'_>,
+) {
+    let Some(device) = device.filter(|_| *vlan.get_ref() != NO_VLAN) else { return };
+    match taken.entry((device.get_ref().clone(), *vlan.get_ref())) {
+        Entry::Vacant(free) => {
+            free.insert(vlan.span());
+        }
+        Entry::Occupied(first) => table.report(
+            Problem::error(format!(
+                "duplicate VLAN {} of device {}",
+                vlan.get_ref(),
+                quoted(device.get_ref())
+            ))
+            .at(vlan.span(), "used again here")
+            .related(first.get().clone(), "used first here")
+            .help("give all addresses of a VLAN to one port"),
         ),
     }
 }

@@ -190,7 +190,7 @@ fn nat(config: &Config) -> Vec<Traffic> {
         is_one.then(|| Pair {
             vip: SocketAddr::new(service.address, service.port),
             server: SocketAddr::new(server.address, server.port),
-            replies: exit(&routes, server.address),
+            replies: exit(&routes, server.address).map(|port| config.device_of(port)),
         })
     };
     let services = config.virtual_servers.iter();
@@ -223,13 +223,14 @@ fn roles(config: &Config, family: Family, pairs: &[Pair]) -> Vec<Role> {
     };
     let routes = config.routes.iter().filter(|route| Family::of(route.destination.addr()) == family);
     let mut requests: BTreeSet<usize> =
-        routes.filter(|route| !has_servers(route)).map(|route| route.port).collect();
-    requests.extend((0..config.ports.len()).filter(|port| !replies.contains(port)));
+        routes.filter(|route| !has_servers(route)).map(|route| config.device_of(route.port)).collect();
+    let devices = config.devices().len();
+    requests.extend((0..devices).filter(|port| !replies.contains(port)));
     let has_requests = !requests.is_empty();
     let role = |port| match (!has_requests || requests.contains(&port), replies.contains(&port)) {
         (true, true) => Role::Both,
         (false, true) => Role::Replies,
         (_, false) => Role::Requests,
     };
-    (0..config.ports.len()).map(role).collect()
+    (0..devices).map(role).collect()
 }

@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::{Context, Director, Pass, Passed, write_link};
-use crate::neighbor::{Hop, Hop6, NextHop, Resolution};
+use crate::neighbor::{AnyHop, Hop, Hop6, NextHop, Resolution};
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
 use crate::reply::{arp, nd};
@@ -93,6 +93,9 @@ impl<F: Frame> Director<F> {
         (hop, known, count): (Hop, (bool, Option<MacAddress>), impl FnOnce(&WorkerCounters)),
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
+        if is_taken_by_vlans(hop, pass.context) {
+            return Err((frame, DropReason::Vlan));
+        }
         let port = usize::from(hop.port());
         let (slot, resolution) = self.neighbors.resolve(hint.get(), hop, known, pass.context.now);
         hint.set(slot);
@@ -183,6 +186,9 @@ impl<F: Frame> Director<F> {
             pass.wire.transmit(port, frame);
             return Ok(());
         }
+        if is_taken_by_vlans(hop, pass.context) {
+            return Err((frame, DropReason::Vlan));
+        }
         let (slot, resolution) = self.neighbors6.resolve(hint.get(), hop, known, now);
         hint.set(slot);
         let passed = match resolution {
@@ -234,6 +240,11 @@ impl<F: Frame> Director<F> {
         pass.wire.release(frame);
         Ok(())
     }
+}
+
+/// Whether a next hop is behind a tag on a device whose tags are its VLAN ports'.
+fn is_taken_by_vlans(hop: impl AnyHop, Context { snapshot, .. }: Context<'_>) -> bool {
+    hop.network() != 0 && snapshot.ports.get(usize::from(hop.port())).is_some_and(|port| port.has_vlans)
 }
 
 /// Whether the file names a next hop as a gateway, and what it binds it to.

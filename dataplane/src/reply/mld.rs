@@ -21,7 +21,7 @@ use crate::clock::Now;
 use crate::limit::Bucket;
 use crate::packet::{Frame, Wire};
 use crate::snapshot::advertisers::link_local;
-use crate::snapshot::{Port, Snapshot};
+use crate::snapshot::{Port, PortSet, Snapshot};
 use crate::wire::ethernet::{self, TYPE_IPV6, Vlan};
 use crate::wire::icmp6::{self, ICMPV6};
 use crate::wire::ipv6::{self, Ipv6, next};
@@ -69,7 +69,7 @@ const ANSWER_INTERVAL_MS: u64 = 250;
 /// Queries a second about one group, or on a VLAN, that are answered, and so many at once.
 const ANSWERS: (u32, u32) = (4, 16);
 /// Walks at once: more than the limits let there be.
-const WALKS_MAX: usize = 192;
+const WALKS_MAX: usize = 6 * PORTS_MAX;
 /// Addresses that are looked at in a millisecond.
 const LOOKS_PER_MILLI: usize = 256;
 /// So many addresses are compared with one in the time of a look.
@@ -79,7 +79,7 @@ const REPORTS_PER_MILLI: usize = 8;
 /// How long a querier of version 1 is believed to be there after its query, in seconds (RFC 3810 section 9.12).
 const OLD_SECS: u32 = 260;
 /// As many ports as DPDK has room for.
-const PORTS_MAX: usize = 32;
+const PORTS_MAX: usize = PortSet::BITS as usize;
 /// Addresses whose groups are known to have been reported. What becomes of others a switch finds out in time.
 const TOLD_MAX: usize = 1 << 16;
 
@@ -183,7 +183,12 @@ impl Walk {
     }
 
     /// What is to be said of the group that it is at.
-    fn say(&self, snapshot: &Snapshot, port: &Port, (told, looks): (&mut [u32], &mut usize)) -> Option<Said> {
+    fn say(
+        &self,
+        snapshot: &Snapshot,
+        port: &Port,
+        (told, looks): (&mut [PortSet], &mut usize),
+    ) -> Option<Said> {
         let (group, is_heard) = self.group(snapshot, port)?;
         let mut is_heard_alike = || {
             *looks = looks.saturating_sub(snapshot.numbered6().len() / COMPARED_PER_LOOK);
@@ -219,10 +224,16 @@ impl Walk {
 }
 
 /// Where queriers of version 1 are, whichever worker has heard them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OldQueriers {
     /// By port: until when, in seconds of the workers' clock.
     until: [AtomicU32; PORTS_MAX],
+}
+
+impl Default for OldQueriers {
+    fn default() -> Self {
+        Self { until: [const { AtomicU32::new(0) }; PORTS_MAX] }
+    }
 }
 
 impl OldQueriers {
@@ -250,7 +261,7 @@ pub struct Reporter {
     /// By port: when the next answer about all groups may come.
     next_answer: [u64; PORTS_MAX],
     /// By place of a walk: on which ports the group was reported without having been asked for.
-    told: Box<[u32]>,
+    told: Box<[PortSet]>,
 }
 
 impl Default for Reporter {
@@ -348,7 +359,7 @@ impl Reporter {
 fn go_on<W: Wire>(
     walk: &mut Walk,
     wire: &mut W,
-    (snapshot, told): (&Snapshot, &mut [u32]),
+    (snapshot, told): (&Snapshot, &mut [PortSet]),
     (looks, reports): (&mut usize, &mut usize),
 ) -> bool {
     let Some(port) = snapshot.ports.get(walk.port) else { return true };

@@ -14,7 +14,7 @@ use super::masters::VirtualRouters;
 use super::nat::NatSockets;
 use super::server::Server;
 use super::vips::Vips;
-use super::{Local, NatServer, Origin, Port, Target, socket};
+use super::{Local, NatServer, Origin, Port, PortSet, Target, socket};
 use crate::address::Addr4;
 use crate::conn::record::ServiceId;
 
@@ -193,13 +193,13 @@ fn own_addresses(ports: &[Port], numbers6: &Numbers6) -> HashMap<Addr4, Local> {
 }
 
 /// A VIP is answered where its network is; a VIP in no network of ours (one that is routed here) on every port.
-pub(super) fn ports_of_vip(ports: &[Port], vip: IpAddr) -> u64 {
+pub(super) fn ports_of_vip(ports: &[Port], vip: IpAddr) -> PortSet {
     let near = ports.iter().enumerate().filter(|(_, port)| port.is_near(vip));
     let near = near.fold(0, |set, (number, _)| set | 1 << number);
-    if near != 0 { near } else { (1u64 << ports.len()) - 1 }
+    if near != 0 { near } else { (0..ports.len()).fold(0, |set, number| set | 1 << number) }
 }
 
 /// The numbers of the bits that are set.
-pub(super) fn bits(set: u64) -> impl Iterator<Item = usize> {
-    (0..64).filter(move |bit| set & 1 << bit != 0)
+pub(super) fn bits(set: PortSet) -> impl Iterator<Item = usize> {
+    (0..PortSet::BITS as usize).filter(move |bit| set & 1 << bit != 0)
 }

@@ -216,6 +216,8 @@ pub struct Port {
     pub advertisers: Advertisers,
     /// Whether it has a host interface.
     pub has_host: bool,
+    /// Whether it is a device whose VLANs are ports of their own, so that nothing with a tag is its.
+    pub has_vlans: bool,
     /// The virtual MACs of IPv4 that are received on it.
     pub virtual_macs: VirtualMacs,
 }
@@ -371,11 +373,14 @@ pub struct Origin {
     pub one_packet: bool,
 }
 
+/// Ports, each a bit.
+pub type PortSet = u128;
+
 /// An address that is weir's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Local {
     /// Ports, as a bit set, on which ARP for it is answered.
-    pub arp_ports: u64,
+    pub arp_ports: PortSet,
     /// Whether it is the address of a virtual server.
     pub is_vip: bool,
     /// The virtual router that holds it, as master.

@@ -542,7 +542,7 @@ impl Registry {
 
     fn assemble(&mut self, config: &Config, macs: &[MacAddress], routes: Routes) -> Snapshot {
         let ports: Box<[Port]> =
-            config.ports.iter().zip(macs).map(|(port, mac)| make_port(port, *mac)).collect();
+            (0..config.ports.len()).zip(macs).map(|(number, mac)| make_port(config, number, *mac)).collect();
         let virtual_routers = VirtualRouters::new(config, &self.fences, &self.numbers6);
         let size = self.services.values().map(|entry| usize::from(entry.id.0) + 1).max().unwrap_or(0);
         self.services_end = size as u16;

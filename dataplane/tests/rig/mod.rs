@@ -320,6 +320,7 @@ pub fn with_cautious_workers(
             reader: publisher.reader(),
             receive: vec![(0, receive)],
             transmit: vec![transmit],
+            vlans: Vec::new(),
             punt: Punt::default(),
             pool: pool.clone(),
             sleep: None,

@@ -14,7 +14,7 @@ use crate::snapshot::addressing::{bits, ports_of_vip};
 use crate::snapshot::ipv6::Numbers6;
 use crate::snapshot::marks::shares_numbers;
 use crate::snapshot::vips::{FORMER_MAX, Numbering, Vips};
-use crate::snapshot::{Local, Port, Snapshot};
+use crate::snapshot::{Local, Port, PortSet, Snapshot};
 
 /// Places of VIPs that have gone, beyond as many as there are VIPs. Then those that are there are announced once more, in a list of their
 /// own.
@@ -226,7 +226,7 @@ impl Addresses {
 }
 
 /// The ports that have an address of their own, as bits.
-fn own_ports(ports: &[Port], address: Addr4) -> u64 {
+fn own_ports(ports: &[Port], address: Addr4) -> PortSet {
     let holders = ports.iter().enumerate().filter(|(_, port)| port.has_address(address));
     holders.fold(0, |set, (number, _)| set | 1 << number)
 }

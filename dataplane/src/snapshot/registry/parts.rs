@@ -124,7 +124,8 @@ fn own_address(config: &Config, hop: NextHop) -> Option<Addr4> {
 }
 
 /// A port.
-pub(super) fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Port {
+pub(super) fn make_port(config: &Config, number: usize, mac: MacAddress) -> Port {
+    let port = &config.ports[number];
     Port {
         mac,
         mtu: port.mtu,
@@ -135,6 +136,7 @@ pub(super) fn make_port(port: &weir_config::model::Port, mac: MacAddress) -> Por
         hears_vrrp6: false,
         advertisers: Advertisers::default(),
         has_host: port.host_interface.is_some(),
+        has_vlans: config.ports.iter().any(|port| port.vlan.is_some_and(|vlan| vlan.device == number)),
         virtual_macs: VirtualMacs::default(),
     }
 }
