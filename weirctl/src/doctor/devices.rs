@@ -28,7 +28,7 @@ fn interface(facts: &Facts, port: &Port) -> Option<String> {
 /// Whether devices can be confined to the memory that is theirs.
 pub(super) fn iommu(facts: &Facts) -> Vec<Finding> {
     const CHECK: &str = "iommu";
-    let addresses: Vec<String> = facts.ports().iter().filter_map(Port::pci).collect();
+    let addresses: Vec<String> = facts.ports().filter_map(Port::pci).collect();
     let Some(first) = addresses.first() else { return Vec::new() };
     let is_shared = |address: &String| driver(facts, address).is_some_and(|it| SHARED.contains(&it.as_str()));
     let by_uio = addresses.iter().find(|it| driver(facts, it).is_some_and(|it| it.contains("uio")));
@@ -71,7 +71,7 @@ fn switch_on(facts: &Facts) -> String {
 
 /// Whether weir can have the devices.
 pub(super) fn binding(facts: &Facts) -> Vec<Finding> {
-    facts.ports().iter().map(|port| of_port(facts, port)).collect()
+    facts.ports().map(|port| of_port(facts, port)).collect()
 }
 
 fn of_port(facts: &Facts, port: &Port) -> Finding {
@@ -176,7 +176,7 @@ pub(super) fn link(facts: &Facts) -> Vec<Finding> {
         };
         return answers.ports[1].ports.iter().map(of_port).collect();
     }
-    let with_interface = facts.ports().iter().filter_map(|port| Some((port, interface(facts, port)?)));
+    let with_interface = facts.ports().filter_map(|port| Some((port, interface(facts, port)?)));
     let finding = |(port, interface): (&Port, String)| {
         let state = facts.host.text(&format!("sys/class/net/{interface}/operstate"))?;
         let text = format!("port {}: {interface} is {state}", port.name);
@@ -203,7 +203,7 @@ pub(super) fn mtu(facts: &Facts) -> Vec<Finding> {
             Finding::ok("mtu", format!("port {name}: {wanted}"))
         })
     };
-    facts.ports().iter().filter_map(of_port).collect()
+    facts.ports().filter_map(of_port).collect()
 }
 
 /// Packets grow on their way to real servers behind tunnels.

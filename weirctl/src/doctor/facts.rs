@@ -114,9 +114,9 @@ impl Facts {
         self.process.pid.is_some() || self.answers.is_ok()
     }
 
-    /// Ports of the plan, if there is one.
-    pub(super) fn ports(&self) -> &[super::plan::Port] {
-        self.plan.as_ref().map_or(&[], |plan| &plan.ports)
+    /// Ports of the plan that are devices, if there is one.
+    pub(super) fn ports(&self) -> impl Iterator<Item = &super::plan::Port> {
+        self.plan.iter().flat_map(|plan| &plan.ports).filter(|port| !port.is_vlan)
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) fn hugepages(facts: &Facts) -> Vec<Finding> {
 
 /// Drivers take some on the node of their device, and nowhere else.
 fn on_each_node(facts: &Facts) -> Vec<Finding> {
-    let nodes = facts.ports().iter().filter_map(|port| {
+    let nodes = facts.ports().filter_map(|port| {
         let node = facts.host.number(&format!("sys/bus/pci/devices/{}/numa_node", port.pci()?))?;
         u32::try_from(node).ok()
     });

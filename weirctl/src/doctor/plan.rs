@@ -15,6 +15,8 @@ pub(super) struct Port {
     pub(super) device: String,
     pub(super) mtu: u64,
     pub(super) has_host_interface: bool,
+    /// It is a VLAN of a device that another port is.
+    pub(super) is_vlan: bool,
 }
 
 impl Port {
@@ -65,6 +67,7 @@ impl Plan {
             device: port.device.clone(),
             mtu: port.mtu.into(),
             has_host_interface: port.host_interface.is_some(),
+            is_vlan: port.vlan.is_some(),
         };
         let mut servers = config.virtual_servers.iter().flat_map(|it| &it.real_servers);
         Self {
@@ -79,11 +82,18 @@ impl Plan {
         let list =
             |name: &str| desired.tables.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
         let text = |table: &Value, key: &str| table[key].as_str().map(str::to_owned);
+        let ports = list("port");
+        let mtu_of = |table: &Value| {
+            let is_its = |it: &&Value| it.get("vlan").is_none() && it["device"] == table["device"];
+            let device = || ports.iter().find(is_its).and_then(|it| it["mtu"].as_u64());
+            table["mtu"].as_u64().or_else(device).unwrap_or(1500)
+        };
         let port = |table: &Value| Port {
             name: text(table, "name").unwrap_or_default(),
             device: text(table, "device").unwrap_or_default(),
-            mtu: table["mtu"].as_u64().unwrap_or(1500),
+            mtu: mtu_of(table),
             has_host_interface: table.get("host_interface").is_some(),
+            is_vlan: table.get("vlan").is_some(),
         };
         let is_tunnelled = |service: &Value| {
             let of_all = text(service, "forwarding");
@@ -93,7 +103,7 @@ impl Plan {
         let services = list("virtual_server");
         let capacity = desired.tables.get("connections").and_then(|it| it["capacity"].as_u64());
         Self {
-            ports: list("port").iter().map(port).collect(),
+            ports: ports.iter().map(port).collect(),
             has_tunnels: services.iter().any(is_tunnelled),
             capacity: capacity.unwrap_or(1_048_576),
         }

@@ -29,6 +29,16 @@ struct Address {
     remark: Option<String>,
 }
 
+impl Interface {
+    /// The interface that it is a VLAN of, by the name that the kernel's tools give such a one, and which. One that has a device
+    /// of its own is none.
+    fn vlan(&self) -> Option<(&str, u16)> {
+        let (device, id) = self.name.rsplit_once('.').filter(|_| self.device.is_none())?;
+        let id = id.parse().ok().filter(|id| (1..=4094).contains(id))?;
+        (!device.is_empty() && !device.contains('.')).then_some((device, id))
+    }
+}
+
 /// Somebody who has to be reached.
 struct Need {
     address: IpAddr,
@@ -168,7 +178,19 @@ impl Ports {
             let place = interface.or(hinted).unwrap_or(self.interfaces.len() - 1);
             self.make_up(address, place);
         }
-        self.interfaces.iter().enumerate().map(|(number, it)| item(it, number)).collect()
+        let named = self.interfaces.len();
+        for place in 0..named {
+            if let Some((device, _)) = self.interfaces[place].vlan() {
+                let device = device.to_owned();
+                self.place(&device);
+            }
+        }
+        let below = |it: &Interface| {
+            let (device, vlan) = it.vlan()?;
+            Some((&self.interfaces[*self.places.get(device)?], vlan))
+        };
+        let items = self.interfaces.iter().enumerate().map(|(number, it)| item(it, below(it), number));
+        items.collect()
     }
 
     /// An address beside this one.
@@ -233,18 +255,23 @@ fn prefix(address: IpAddr, length: u8) -> (bool, u8, u128) {
     (address.is_ipv4(), length, before)
 }
 
-fn item(interface: &Interface, number: usize) -> Item {
-    let Interface { name, device, addresses, .. } = interface;
+fn item(interface: &Interface, below: Option<(&Interface, u16)>, number: usize) -> Item {
+    let Interface { name, addresses, .. } = interface;
     let mut item = Item::new("[[port]]", format!("interface {name}"), None);
     item.set("name", port_name(name));
-    match device {
+    let device = below.map_or(interface, |(device, _)| device);
+    match &device.device {
         Some(device) => item.set("device", device.as_str()),
         None => {
+            let name = &device.name;
             let remark = format!(
                 "FILL IN: the PCI address of {name} (`dpdk-devbind.py -s` lists them), or give --interface {name}=0000:03:00.0"
             );
             item.set_remarked("device", format!("FILL-IN-{}", port_name(name)), remark);
         }
+    }
+    if let Some((_, vlan)) = below {
+        item.set("vlan", i64::from(vlan));
     }
     if !addresses.is_empty() {
         let remarks: Vec<&str> = addresses.iter().filter_map(|own| own.remark.as_deref()).collect();

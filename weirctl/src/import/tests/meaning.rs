@@ -543,3 +543,27 @@ fn rules_below_a_service_that_weir_refuses_are_left_out_with_it() {
     contains(&made.report, "left out: 4");
     contains(&made.report, "line 7 sets the timeouts again");
 }
+
+#[test]
+fn an_interface_of_a_vlan_is_a_vlan_of_its_device() {
+    let text = "vrrp_instance a {\n interface eth0.100\n virtual_router_id 1\n priority 100\n virtual_ipaddress {\n 192.0.2.1/24\n }\n}\n\
+                vrrp_instance b {\n interface eth1.7\n virtual_router_id 2\n priority 100\n virtual_ipaddress {\n 198.51.100.1/24\n }\n}\n\
+                vrrp_instance c {\n interface x.5000\n virtual_router_id 3\n priority 100\n virtual_ipaddress {\n 203.0.113.1/24\n }\n}\n";
+    let model = model(&imported(text).unwrap());
+    let ports: Vec<_> = model
+        .ports
+        .iter()
+        .map(|it| (it.name.as_str(), it.device.as_str(), it.vlan.map(|it| it.id)))
+        .collect();
+    assert_eq!(
+        ports,
+        [
+            ("x.5000", "FILL-IN-x.5000", None),
+            ("eth0", "FILL-IN-eth0", None),
+            ("eth1", "FILL-IN-eth1", None),
+            ("eth0.100", "FILL-IN-eth0", Some(100)),
+            ("eth1.7", "FILL-IN-eth1", Some(7)),
+        ]
+    );
+    assert_eq!(model.ports[model.vrrp[1].port].name, "eth1.7");
+}
