@@ -73,4 +73,10 @@ pub struct Connection<'a> {
     pub expires: u32,
     /// Whether a persistence template chose its real server.
     pub persistent: bool,
+    /// Of a persistence template: what it is by besides the client's network, `sip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_engine: Option<Text<'a>>,
+    /// With it, the digest of Call-ID and client network; the client is 0.0.0.0 or :: then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_data: Option<Text<'a>>,
 }

@@ -31,6 +31,9 @@ pub struct VirtualServer<'a> {
     pub persistence_timeout: u32,
     /// Prefix length of the client network that stays together.
     pub persistence_netmask: u8,
+    /// What keeps packets together besides that network: `sip`, the Call-ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_engine: Option<Text<'a>>,
     /// Whether each datagram is scheduled by itself.
     pub one_packet: bool,
     /// Connections in an active state.

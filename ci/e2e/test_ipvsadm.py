@@ -248,7 +248,7 @@ class Ipvsadm(unittest.TestCase):
 
     def test_what_weir_does_not_serve_is_refused_in_the_words_of_the_file(self):
         for command, words in (("-A -t [fe80::1]:80 -s rr", "link-local address"),
-                               ("-A -t 192.0.2.1:80 --pe sip -p 10", "weir has no persistence engine")):
+                               ("-A -t 192.0.2.1:80 --pe sip -p 10", "only for UDP")):
             done = self.ipvsadm(*command.split(" "))
             self.assertEqual((done.returncode, done.stdout), (255, ""), command)
             self.assertIn(words, done.stderr)

@@ -205,8 +205,8 @@ impl Tables {
         if kind == "[connections]" && OTHER_SWITCHES.contains(&written) {
             return "weir does not have this switch of the kernel's IPVS: remove the line".into();
         }
-        if kind == "[[virtual_server]]" && matches!(written, "persistence_engine" | "pe_name" | "pe") {
-            return "weir has no persistence engines: remove the line".into();
+        if kind == "[[virtual_server]]" && matches!(written, "pe_name" | "pe") {
+            return "write `persistence_engine`".into();
         }
         if let Some(advice) = keepalived::advice(kind, written) {
             return advice.into();

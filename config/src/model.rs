@@ -60,7 +60,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether any virtual server of a family is persistent.
+    /// Whether any virtual server has templates among those of a family.
     pub fn is_persistent(&self, family: Family) -> bool {
         self.virtual_servers.iter().any(|server| server.is_persistent(family))
     }
@@ -123,7 +123,7 @@ impl Config {
         }
     }
 
-    /// The same of IPv6 clients; none if there is no room for any client.
+    /// The same of IPv6 clients, and of the calls of a `persistence_engine`; none if there is no room for any client, and no such engine.
     pub fn ipv6_templates(&self) -> usize {
         let capacity = self.connections.capacity as usize;
         match self.connections.ipv6_templates {
@@ -629,13 +629,38 @@ pub enum Helper {
     Ftp,
 }
 
-/// `persistence_timeout` and `persistence_netmask`.
+/// `persistence_engine`: what keeps packets together besides their client's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// The Call-ID of SIP.
+    Sip,
+}
+
+impl Engine {
+    /// As the file and ipvsadm write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Sip => "sip",
+        }
+    }
+}
+
+/// `persistence_timeout`, `persistence_netmask` and `persistence_engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Persistence {
     /// How long a client stays with its server after its last new connection: 1 to 2,678,400 seconds.
     pub timeout_secs: u32,
-    /// Prefix length of the client network that shares a template.
+    /// Prefix length of the client network that shares a template. 0, all clients, with an engine only.
     pub netmask: u8,
+    /// What else tells templates apart; `None`: nothing.
+    pub engine: Option<Engine>,
+}
+
+impl Persistence {
+    /// What its templates are by: those of another prefix or engine mean something else.
+    pub fn tied_by(self) -> (u8, Option<Engine>) {
+        (self.netmask, self.engine)
+    }
 }
 
 /// How large a segment a SYN may announce.
@@ -711,9 +736,17 @@ impl VirtualServer {
             }
     }
 
-    /// Whether it keeps clients of this family with their real servers.
+    /// Whether it keeps packets together by what they say.
+    pub fn keeps_calls(&self) -> bool {
+        self.persistence.is_some_and(|it| it.engine.is_some())
+    }
+
+    /// Whether its templates are among those of this family: those of calls are among IPv6's.
     pub fn is_persistent(&self, family: Family) -> bool {
-        self.persistence.is_some() && self.family() == family
+        self.persistence.is_some_and(|it| match it.engine {
+            None => self.family() == family,
+            Some(Engine::Sip) => family == Family::V6,
+        })
     }
 }
 

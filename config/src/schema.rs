@@ -255,6 +255,7 @@ pub(crate) struct VirtualServer {
     pub(crate) scheduler_flags: Field<List<Text>>,
     pub(crate) persistence_timeout: Field<Integer>,
     pub(crate) persistence_netmask: Field<Integer>,
+    pub(crate) persistence_engine: Field<Text>,
     pub(crate) one_packet: Field<Boolean>,
     pub(crate) clamp_mss: Field<NumberOrWord>,
     pub(crate) helper: Field<Text>,

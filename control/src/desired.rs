@@ -125,7 +125,7 @@ fn describe(edit: &Edit) -> String {
 
 /// The keys that hold a word or a number: no other can be told in a line, and may be a secret.
 fn names_of(keys: &weir_config::edit::Keys) -> weir_config::edit::Keys {
-    const SHOWN: [&str; 14] = [
+    const SHOWN: [&str; 15] = [
         "name",
         "address",
         "port",
@@ -135,6 +135,7 @@ fn names_of(keys: &weir_config::edit::Keys) -> weir_config::edit::Keys {
         "forwarding",
         "weight",
         "persistence_timeout",
+        "persistence_engine",
         "upper_threshold",
         "lower_threshold",
         "one_packet",

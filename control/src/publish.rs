@@ -249,7 +249,7 @@ impl Publish {
         Ok(())
     }
 
-    /// Before the first persistent virtual server of a family is there.
+    /// Before the first virtual server is there that has templates among those of a family.
     fn warn_of_templates(&self, will_be_persistent: impl Fn(Family) -> bool) {
         let connections = &self.file.connections;
         let families = [(Family::V4, connections.templates), (Family::V6, connections.ipv6_templates)];

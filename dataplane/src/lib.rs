@@ -37,6 +37,7 @@ pub mod punt;
 pub mod reply;
 pub mod rewrite;
 pub mod sched;
+pub mod sip;
 pub mod snapshot;
 pub mod stats;
 pub mod suspect;

@@ -122,6 +122,7 @@ labels! {
         Suspect "suspect" "Of a flow at which weir has ended before; it is dropped for ten minutes.",
         HelperBusy "ftp_busy" "Of a control connection of FTP that another worker was at for too long.",
         HelperNoRoom "ftp_no_room" "It begins a data connection of FTP, and there is no room for another connection.",
+        NoCallId "no_call_id" "To a virtual server that keeps calls of SIP together (`persistence_engine`), and no Call-ID was found in it.",
         Conflict "address_conflict" "ARP or neighbour discovery in which another host claims a VIP, an own address or a bound neighbour's address.",
     }
 }
@@ -446,6 +447,7 @@ mod tests {
             include_str!("director/upkeep.rs"),
             include_str!("director/punt.rs"),
             include_str!("director/ftp.rs"),
+            include_str!("director/calls.rs"),
             include_str!("punt/mod.rs"),
             include_str!("snapshot/advertisers.rs"),
             include_str!("neighbor/mod.rs"),

@@ -86,6 +86,7 @@ impl Model {
                     scheduler_flags: Vec::new(),
                     persistence_timeout: 0,
                     persistence_netmask: if ipv6 { 128 } else { 32 },
+                    persistence_engine: None,
                     one_packet: false,
                     active: 0,
                     inactive: 0,
@@ -168,6 +169,9 @@ fn set_service(service: &mut VirtualServer<'static>, keys: &Keys) {
     }
     if let Some(bits) = number(keys, "persistence_netmask") {
         service.persistence_netmask = bits as u8;
+    }
+    if let Some(engine) = keys.get("persistence_engine") {
+        service.persistence_engine = engine.as_str().map(|engine| engine.to_owned().into());
     }
     if let Some(one_packet) = keys.get("one_packet").and_then(Value::as_bool) {
         service.one_packet = one_packet;

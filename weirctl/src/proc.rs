@@ -15,7 +15,7 @@ pub(crate) const CONNECTION_TITLE: &str =
 /// A line of `ip_vs_conn`.
 pub(crate) fn connection(it: &Connection<'_>) -> String {
     format!(
-        "{:<3} {} {:04X} {} {:04X} {} {:04X} {:<11} {:>7}\n",
+        "{:<3} {} {:04X} {} {:04X} {} {:04X} {:<11} {:>7}{}\n",
         it.protocol.to_uppercase(),
         digits(it.client),
         it.client_port,
@@ -25,7 +25,11 @@ pub(crate) fn connection(it: &Connection<'_>) -> String {
         it.real_server_port,
         it.state,
         // As in listings: the second that has begun does not count.
-        it.expires.saturating_sub(1)
+        it.expires.saturating_sub(1),
+        match (&it.persistence_engine, &it.persistence_data) {
+            (Some(engine), Some(data)) => format!(" {engine} {data}"),
+            _ => String::new(),
+        }
     )
 }
 
@@ -127,6 +131,8 @@ mod tests {
             state: "ESTABLISHED".into(),
             expires: 897,
             persistent: false,
+            persistence_engine: None,
+            persistence_data: None,
         };
         assert_eq!(connection(&it), "TCP CB007132 9C41 C0000201 0050 0A63000B 0050 ESTABLISHED     896\n");
         let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
@@ -137,6 +143,12 @@ mod tests {
             "TCP 2001:0db8:0000:0000:0000:0000:0000:0009 9C41 2001:0db8:0000:0000:0000:0000:0000:0001 0050 \
              fd99:0000:0000:0000:0000:0000:0000:0011 0050 ESTABLISHED     896\n"
         );
+        let of_call = Connection {
+            persistence_engine: Some("sip".into()),
+            persistence_data: Some("00ff".into()),
+            ..it.clone()
+        };
+        assert!(connection(&of_call).ends_with(" ESTABLISHED     896 sip 00ff\n"));
         let wide = connection(&Connection { address: None, ..it });
         assert!(wide.contains(" 9C41 0000:0000:0000:0000:0000:0000:0000:0000 0050 "), "{wide}");
     }

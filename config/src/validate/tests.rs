@@ -46,12 +46,12 @@ fn a_virtual_server_of_a_mark_has_no_address() {
     let [group, group6, some_clients, plain] = &config.virtual_servers[..] else { panic!("four servers") };
     assert_eq!(group.identity(), Identity::Mark { mark: 1, family: Family::V4 });
     assert_eq!((group.mark, group.address, group.port), (Some(1), ip("0.0.0.0"), 0));
-    assert_eq!(group.persistence, Some(Persistence { timeout_secs: 300, netmask: 24 }));
+    assert_eq!(group.persistence, Some(Persistence { timeout_secs: 300, netmask: 24, engine: None }));
     assert!(group.one_packet && group.scheduler == Scheduler::Lblcr);
     assert!(group.real_servers.iter().all(|real_server| real_server.port == 0));
     assert_eq!(group6.identity(), Identity::Mark { mark: 1, family: Family::V6 });
     assert_eq!((group6.address, group6.family()), (ip("::"), Family::V6));
-    assert_eq!(group6.persistence, Some(Persistence { timeout_secs: 60, netmask: 128 }));
+    assert_eq!(group6.persistence, Some(Persistence { timeout_secs: 60, netmask: 128, engine: None }));
     let ports: Vec<_> = some_clients.real_servers.iter().map(|real_server| real_server.port).collect();
     assert_eq!(ports, [80, 0]);
     let address = ip("192.0.2.7");
@@ -116,9 +116,12 @@ fn persistence_and_ports() {
     let config = load("persistence.toml");
     let [every_port, signalling, dns] = &config.virtual_servers[..] else { panic!("three servers") };
     assert_eq!((every_port.port, every_port.real_servers[1].port), (0, 0));
-    assert_eq!(every_port.persistence, Some(Persistence { timeout_secs: 300, netmask: 32 }));
+    assert_eq!(every_port.persistence, Some(Persistence { timeout_secs: 300, netmask: 32, engine: None }));
     assert_eq!(signalling.protocol, Protocol::Sctp);
-    assert_eq!(signalling.persistence, Some(Persistence { timeout_secs: 2_678_400, netmask: 24 }));
+    assert_eq!(
+        signalling.persistence,
+        Some(Persistence { timeout_secs: 2_678_400, netmask: 24, engine: None })
+    );
     assert!(dns.one_packet && !signalling.one_packet);
     assert!(config.connections.expire_quiescent_template && config.connections.sloppy_sctp);
 }

@@ -13,8 +13,8 @@ use super::traffic::Traffic;
 use super::{advice, health, ports, service, values};
 use crate::model::health::OnFail;
 use crate::model::{
-    ClampMss, Family, Forwarding, Helper, Identity, Mark, Persistence, Protocol, RealServer, Scheduler,
-    SchedulerFlags, Schedulers, VirtualServer,
+    ClampMss, Engine, Family, Forwarding, Helper, Identity, Mark, Persistence, Protocol, RealServer,
+    Scheduler, SchedulerFlags, Schedulers, VirtualServer,
 };
 use crate::report::{Problem, quoted};
 use crate::schema::{self, Field, List, Span, Text};
@@ -61,7 +61,7 @@ pub(crate) fn virtual_server(
     let forwarding = real_servers::forwarding(&written.forwarding, Forwarding::Dr, table).into_inner();
     let scheduler = scheduler(&written.scheduler, table);
     let scheduler_flags = flags(&written.scheduler_flags, &scheduler, table);
-    let persistence = persistence(written, traffic.family, table);
+    let persistence = persistence(written, &traffic, table);
     let one_packet = table.boolean(&written.one_packet, false);
     one_packet_is_for_udp(&one_packet, &traffic, table);
     let clamp_mss = clamp_mss(written, &traffic, table);
@@ -328,18 +328,49 @@ fn flags(field: &Field<List<Text>>, scheduler: &Spanned<Scheduler>, table: &mut 
 
 fn persistence(
     written: &schema::VirtualServer,
-    family: Option<Family>,
+    traffic: &Traffic,
     table: &mut Table<'_>,
 ) -> Option<Persistence> {
     let schema::VirtualServer { persistence_timeout: timeout, persistence_netmask: netmask, .. } = written;
     let timeout = table.integer::<u32>(timeout, "persistence_timeout", 0..=PERSISTENCE_SECS_MAX, 0);
-    let longest = match family {
+    let timeout_secs = timeout.into_inner();
+    let engine = engine(&written.persistence_engine, timeout_secs, traffic, table);
+    let longest = match traffic.family {
         Some(Family::V4) => 32_u8,
         _ => 128,
     };
-    let netmask = table.integer(netmask, "persistence_netmask", 1..=i64::from(longest), longest);
-    let (timeout_secs, netmask) = (timeout.into_inner(), netmask.into_inner());
-    (timeout_secs > 0).then_some(Persistence { timeout_secs, netmask })
+    // All clients together are one that goes to one real server, unless something else tells them apart.
+    let shortest = i64::from(engine.is_none());
+    let netmask = table.integer(netmask, "persistence_netmask", shortest..=i64::from(longest), longest);
+    (timeout_secs > 0).then_some(Persistence { timeout_secs, netmask: netmask.into_inner(), engine })
+}
+
+/// SIP over UDP alone says in each packet which call it is of, and a call is remembered by a template.
+fn engine(
+    field: &Field<Text>,
+    timeout_secs: u32,
+    traffic: &Traffic,
+    table: &mut Table<'_>,
+) -> Option<Engine> {
+    let engine = table.word(field, "persistence_engine", &[("sip", Engine::Sip)], &[])?;
+    let protocol = *traffic.protocol.get_ref();
+    let (title, why, help) = if !traffic.is_mark && protocol != Protocol::Udp {
+        (
+            "persistence engine \"sip\" is only for UDP and for marks",
+            format!("this virtual server's protocol is {}", protocol.name()),
+            "remove `persistence_engine`, or write `protocol = \"udp\"`",
+        )
+    } else if timeout_secs == 0 {
+        (
+            "a persistence engine without persistence",
+            "this virtual server remembers no calls".to_owned(),
+            "write how many seconds a call keeps its real server, such as `persistence_timeout = 300`",
+        )
+    } else {
+        return Some(engine.into_inner());
+    };
+    table.report(Problem::error(title).at(engine.span(), why).help(help));
+    Some(engine.into_inner())
 }
 
 /// What IPVS users complain about: schedulers that do not do what their names promise.

@@ -212,6 +212,8 @@ fn connection<'a>(
         state: name(record.protocol(), record.state()).into(),
         expires: lifetime.saturating_sub(record.age(now)),
         persistent: record.is_templated(),
+        persistence_engine: None,
+        persistence_data: None,
     })
 }
 
@@ -229,6 +231,12 @@ fn template((client, template): (IpAddr, Listed), now: u32, snapshot: &Snapshot)
         (None, address) => address,
     };
     let protocol = service.mark.map_or_else(|| service.protocol.name(), |_| "ip");
+    // What stands in the place of the client is the digest of a call.
+    let (client, digest) = match (persistence.engine, client, service.address) {
+        (Some(_), IpAddr::V6(digest), IpAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED.into(), Some(digest)),
+        (Some(_), IpAddr::V6(digest), IpAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED.into(), Some(digest)),
+        (_, client, _) => (client, None),
+    };
     Some(Connection {
         worker: 0,
         protocol: protocol.into(),
@@ -242,6 +250,8 @@ fn template((client, template): (IpAddr, Listed), now: u32, snapshot: &Snapshot)
         state: if template.is_assured() { "ASSURED" } else { "NONE" }.into(),
         expires,
         persistent: true,
+        persistence_engine: persistence.engine.map(|engine| engine.name().into()),
+        persistence_data: digest.map(|digest| format!("{:032x}", digest.to_bits()).into()),
     })
 }
 
@@ -312,6 +322,8 @@ mod tests {
             state: "ESTABLISHED".into(),
             expires: 900,
             persistent: false,
+            persistence_engine: None,
+            persistence_data: None,
         };
         let wants = |query: &str| Query::parse(query).unwrap().wants(&connection);
         for query in [

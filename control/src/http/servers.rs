@@ -85,6 +85,7 @@ fn virtual_server<'a>(server: &'a VirtualServerReading, tied: Option<&[u32]>) ->
         scheduler_flags: server.scheduler_flags.names(server.scheduler),
         persistence_timeout: server.persistence.map_or(0, |persistence| persistence.timeout_secs),
         persistence_netmask: server.persistence.map_or(longest, |persistence| persistence.netmask),
+        persistence_engine: server.persistence.and_then(|it| it.engine).map(|engine| engine.name().into()),
         one_packet: server.one_packet,
         active: sum(|real| real.active),
         inactive: sum(|real| real.inactive),

@@ -9,6 +9,7 @@
 //! [`Wire`].
 
 mod answer;
+mod calls;
 mod clamp;
 pub mod displaced;
 mod errors6;
@@ -53,7 +54,7 @@ use crate::conn::extra::Extras;
 use crate::conn::record::Record;
 use crate::conn::state::{self, Direction, is_active, tcp};
 use crate::conn::table::{Slot, Table, View};
-use crate::conn::template::Templates;
+use crate::conn::template::{TemplateKey6, Templates};
 use crate::desk::Desk;
 use crate::limit::{ErrorLimits, RateLimit};
 use crate::neighbor::listing::Listing;
@@ -262,6 +263,8 @@ pub struct Director<F> {
     /// Of the packet of IPv6 that is under way: from the client to the virtual server, or to the real server that NAT put in its
     /// place. If it is an ICMPv6 error, of the packet that it is about, in that direction.
     ends6: Ends6,
+    /// The template of the call that the packet under way is of; `None`: calls are nothing to its virtual server.
+    call: Option<TemplateKey6>,
     /// What control is being told of the neighbours.
     listing: Option<Listing>,
     /// Tests send packets both ways and compare.
@@ -377,6 +380,7 @@ impl<F: Frame> Director<F> {
             ident: 0,
             ident6: 0,
             ends6: Ends6::NONE,
+            call: None,
             listing: None,
             #[cfg(test)]
             no_express: false,

@@ -43,10 +43,12 @@ pub(super) struct Hold {
 
 /// The key of a template that a new connection holds on to.
 #[derive(Debug, Clone, Copy)]
-enum HeldKey {
+pub(super) enum HeldKey {
     V4(TemplateKey),
     /// Of the client of [`Director::ends6`], and a prefix of so many bits.
     V6(Owner, u8),
+    /// Of a call. No connection hangs on it.
+    Call(TemplateKey6),
 }
 
 /// The key of the template that a connection hangs on.
@@ -70,6 +72,9 @@ impl<F: Frame> Director<F> {
             return Some(Choice { server: self.schedule(packet, service, snapshot, now)?, template: None });
         };
         let context = (snapshot, now);
+        if persistence.engine.is_some() {
+            return self.choose_by_call(packet, (service, persistence), context);
+        }
         if packet.is_of_ipv6() {
             let key = self.key_of_client6(service, persistence);
             let by = (&self.templates.v6, key, held6(service, persistence));
@@ -82,7 +87,7 @@ impl<F: Frame> Director<F> {
     /// As [`Director::choose`], of a persistent virtual server, by the templates of one family. Not inlined: the others' way
     /// stays short.
     #[inline(never)]
-    fn choose_by<K: Key, const LINES: usize>(
+    pub(super) fn choose_by<K: Key, const LINES: usize>(
         &self,
         (templates, key, held): (&Ledger<K, LINES>, K, HeldKey),
         packet: &Packet,
@@ -126,7 +131,10 @@ impl<F: Frame> Director<F> {
     ) -> Option<Choice> {
         if let Some(persistence) = service.persistence {
             let lifetime = persistence.timeout_secs;
-            let (found, key) = if packet.is_of_ipv6() {
+            let (found, key) = if persistence.engine.is_some() {
+                let key = self.call?;
+                (self.templates.v6.find(key, lifetime, now.seconds), HeldKey::Call(key))
+            } else if packet.is_of_ipv6() {
                 let key = self.key_of_client6(service, persistence);
                 (self.templates.v6.find(key, lifetime, now.seconds), held6(service, persistence))
             } else {
@@ -213,6 +221,10 @@ impl<F: Frame> Director<F> {
                 let key = self.key6(owner, prefix);
                 self.templates.v6.attach(slot, key, server, lifetime, now.seconds)
             }
+            HeldKey::Call(_) => {
+                self.touch(hold, server, now);
+                false
+            }
         }
     }
 
@@ -225,6 +237,7 @@ impl<F: Frame> Director<F> {
                 let key = self.key6(owner, prefix);
                 self.templates.v6.touch(slot, key, server, lifetime, now.seconds);
             }
+            HeldKey::Call(key) => _ = self.templates.v6.touch(slot, key, server, lifetime, now.seconds),
         }
     }
 

@@ -342,14 +342,16 @@ impl<F: Frame> Director<F> {
         let may_pass = |one_packet| {
             (one_packet || self.may_answer_untracked(hash, now)) && snapshot.may_be_host(packet.destination)
         };
-        if let Some(origin) = origin.filter(|origin| may_pass(origin.one_packet)) {
+        if let Some(origin) = origin
+            && (may_pass(origin.one_packet) | self.learn_call(&frame, packet, origin, pass.context))
+        {
             let hop = match way_back(&mut frame, packet, snapshot) {
                 Ok(hop) => hop,
                 Err(obstacle) => {
                     return self.end_at(obstacle, frame, packet, Asker::Stranger, pass);
                 }
             };
-            self.shared.counters.untracked.add(u64::from(!origin.one_packet));
+            self.shared.counters.untracked.add(u64::from(!origin.may_be_without_record()));
             self.clamp_stray(&mut frame, packet, origin, pass.context);
             return self.return_to_client(frame, packet, (origin.vip, origin.port, None), hop, pass);
         }

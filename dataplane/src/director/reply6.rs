@@ -315,14 +315,16 @@ impl<F: Frame> Director<F> {
             (one_packet || self.may_answer_untracked6(pair, snapshot, now)) && may_be_source(client)
         };
         let origin = snapshot.origin6(server, server_port, protocol);
-        let origin = origin.filter(|origin| may_pass(origin.one_packet));
+        let origin = origin.filter(|origin| {
+            may_pass(origin.one_packet) | self.learn_call(&frame, packet, *origin, pass.context)
+        });
         if let Some((origin, vip)) = origin.and_then(|origin| Some((origin, snapshot.address6(origin.vip)?)))
         {
             let hop = match way_back6(&mut frame, packet, client, pass.context) {
                 Ok(hop) => hop,
                 Err(obstacle) => return self.end_at(obstacle, frame, packet, Asker::Stranger, pass),
             };
-            if !origin.one_packet {
+            if !origin.may_be_without_record() {
                 self.count_untracked6(now);
             }
             self.clamp_stray(&mut frame, packet, origin, pass.context);

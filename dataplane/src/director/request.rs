@@ -21,6 +21,7 @@ use crate::rewrite::{self, Outer, ipv4_mut};
 use crate::snapshot::Snapshot;
 use crate::snapshot::helped::FTP_DATA;
 use crate::snapshot::server::Server;
+use crate::snapshot::service::Service;
 use crate::snapshot::vips::is_shared;
 use crate::stats::DropReason;
 use crate::wire::ipv6::MTU_MIN;
@@ -134,6 +135,26 @@ impl<F: Frame> Director<F> {
         if service.mark.is_some() && packet.source == packet.destination {
             return Err((frame, DropReason::OwnSource));
         }
+        if let Some(persistence) = service.persistence
+            && persistence.engine.is_some()
+        {
+            return self.take_call(frame, packet, (lookup, service, persistence), is_moving, pass);
+        }
+        self.take_new(frame, packet, (lookup, service), is_moving, pass)
+    }
+
+    /// A packet that may open a connection to this virtual server. `is_moving`: other workers may get the flow's packets.
+    #[inline(always)]
+    pub(super) fn take_new<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        (lookup, service): (&Lookup, &Service),
+        is_moving: bool,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let Context { snapshot, now, .. } = pass.context;
+        let protocol = lookup.key.protocol();
         // Whether another worker may have turned the connection away for lack of room.
         let may_be_elsewhere = is_moving && !(service.one_packet && protocol == Protocol::Udp);
         if !may_open(packet, protocol, snapshot) {

@@ -2,6 +2,7 @@
 
 mod announcements;
 mod bursts;
+mod calls;
 mod chains;
 mod clamp;
 mod edits;
@@ -378,7 +379,7 @@ fn a_syn_on_a_closed_connection_is_scheduled_in_the_same_packet() {
 fn persistent(servers: &[(u8, u16)], extra: &str) -> Config {
     let mut config = config("dr", "rr", servers, extra);
     config.virtual_servers[0].persistence =
-        Some(weir_config::model::Persistence { timeout_secs: 300, netmask: 24 });
+        Some(weir_config::model::Persistence { timeout_secs: 300, netmask: 24, engine: None });
     config
 }
 

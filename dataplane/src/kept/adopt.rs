@@ -39,12 +39,12 @@ impl Judge {
     pub fn new(numbers: &Numbers, config: &Config) -> Self {
         let wanted: HashSet<Identity> =
             config.virtual_servers.iter().map(|server| server.identity()).collect();
-        let netmasks = config.virtual_servers.iter();
-        let netmasks: HashMap<Identity, u8> =
-            netmasks.filter_map(|server| Some((server.identity(), server.persistence?.netmask))).collect();
+        let tied_by = config.virtual_servers.iter();
+        let tied_by: HashMap<Identity, _> =
+            tied_by.filter_map(|server| Some((server.identity(), server.persistence?.tied_by()))).collect();
         let ties_of = |service: ServiceId, identity: Identity| {
             let ties = numbers.ties.get(&service).filter(|ties| ties.service == identity)?;
-            let means_the_same = netmasks.get(&identity) == Some(&ties.netmask);
+            let means_the_same = tied_by.get(&identity) == Some(&ties.by);
             means_the_same.then_some((Owner { service, epoch: ties.epoch }, *ties))
         };
         let mut servers = vec![None; numbers.servers_end()];
@@ -83,7 +83,7 @@ impl Judge {
             let (view, lines) = (table.view(), table.lines());
             let hangs = |record: Record| {
                 let ((owner, ties), client) = self.ties_of(record.server()).zip(view.client(record))?;
-                templates.tie(client, ties.netmask, owner, record.server()).then_some(())
+                templates.tie(client, ties.by.0, owner, record.server()).then_some(())
             };
             table.sweep(lines, None, |record| match record.is_templated() && hangs(record).is_none() {
                 true => Verdict::Update(record.without_template()),
@@ -99,7 +99,12 @@ impl Judge {
                 Identity::Address { address, .. } => Family::of(address),
                 Identity::Mark { family, .. } => family,
             };
-            its == owner && family == Family::of(address) && begins_network(address, ties.netmask)
+            its == owner
+                && match ties.by {
+                    (netmask, None) => family == Family::of(address) && begins_network(address, netmask),
+                    // Those of calls lie among those of IPv6, whatever the family, and any number may be a call's.
+                    (_, Some(_)) => address.is_ipv6(),
+                }
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use dpdk::memory::{Line, Slab};
 use hashbrown::HashMap;
-use weir_config::model::{Family, Forwarding, Identity, Protocol};
+use weir_config::model::{Engine, Family, Forwarding, Identity, Persistence, Protocol};
 
 use super::header::{self, Clock, Distribution, Header, Machine, Refusal};
 use super::{load_sealed, store_sealed};
@@ -204,7 +204,7 @@ impl Book {
         let end = |service: &Arc<Service>| u64::from(service.id.0) + 1;
         self.note_end(SERVICES_END, snapshot.services().filter(is_written).map(end).max().unwrap_or(0));
         for service in snapshot.services().filter(is_written) {
-            let persistence = service.persistence.map_or(0, |persistence| u64::from(persistence.netmask) + 1);
+            let persistence = service.persistence.map_or(0, tied_by_word);
             let (words, facts, mark) = identity_words(identity_of(service));
             let number = u64::from(service.id.0) + 1;
             let number = number | u64::from(service.epoch.number) << 32 | persistence << 48;
@@ -259,13 +259,32 @@ fn named([number, facts, mark, service0, service1, server0, server1]: [u64; 7]) 
     })
 }
 
-/// Of the line of a virtual server: `| netmask + 1, 16 | epoch 16 | number + 1, 32 |`, then three as of a real server's.
+/// The engine of a persistence, in [`tied_by_word`].
+const ENGINE_SIP: u64 = 1 << 8;
+
+/// What the templates of a virtual server are by: the length of the prefix and one, and the engine.
+fn tied_by_word(persistence: Persistence) -> u64 {
+    let engine = match persistence.engine {
+        None => 0,
+        Some(Engine::Sip) => ENGINE_SIP,
+    };
+    engine | (u64::from(persistence.netmask) + 1)
+}
+
+/// Of the line of a virtual server: `| engine 8 | netmask + 1, 8 | epoch 16 | number + 1, 32 |`, then three as of a real server's.
 fn ties_of([number, facts, mark, service0, service1, ..]: [u64; 7]) -> Option<Ties> {
     Some(Ties {
         service: identity(facts, mark, [service0, service1])?,
         epoch: (number >> 32) as u16,
-        netmask: u8::try_from(number >> 48).ok()?.checked_sub(1)?,
+        by: match number >> 48 {
+            word if word & ENGINE_SIP != 0 => (netmask_in(word ^ ENGINE_SIP)?, Some(Engine::Sip)),
+            word => (netmask_in(word)?, None),
+        },
     })
+}
+
+fn netmask_in(word: u64) -> Option<u8> {
+    u8::try_from(word).ok()?.checked_sub(1)
 }
 
 fn line_of(service: ServiceId) -> usize {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use dpdk::memory::{Line, Slab};
 use dpdk::{KeptMemory, Pages};
 use hashbrown::HashSet;
-use weir_config::model::{Config, Identity};
+use weir_config::model::{Config, Engine, Identity};
 
 use super::*;
 use crate::conn::clients::Clients;
@@ -238,30 +238,41 @@ fn the_book_says_nothing_of_numbers_that_are_free() {
 #[test]
 fn the_book_says_what_templates_mean_and_a_reload_gives_them_up_as_ever() {
     let macs = [MacAddress([2, 0, 0, 0, 0, 1])];
-    let lasting = |netmask: Option<u8>| {
-        let lines = netmask.map_or_else(String::new, |netmask| {
-            format!("persistence_timeout = 300\npersistence_netmask = {netmask}\n")
+    const SIP: Option<Engine> = Some(Engine::Sip);
+    let lasting = |by: Option<(u8, Option<Engine>)>| {
+        let lines = by.map_or_else(String::new, |(netmask, engine)| {
+            let engine = engine.map_or("", |_| "persistence_engine = \"sip\"\n");
+            format!("persistence_timeout = 300\npersistence_netmask = {netmask}\n{engine}")
         });
         let text = service("10.0.0.100", "dr", &["10.0.0.11"]);
-        config(&text.replacen("forwarding", &format!("{lines}forwarding"), 1))
+        config(&text.replacen("forwarding", &format!("protocol = \"udp\"\n{lines}forwarding"), 1))
     };
     let (memory, _) = written();
     let (mut book, ..) = Book::read(again(&memory), &MACHINE).expect("a book");
     let mut registry = Registry::new(1, Options::default());
     let mut epochs = Vec::new();
-    for netmask in [None, Some(24), Some(24), Some(16), None, Some(16)] {
-        let snapshot = registry.snapshot(&lasting(netmask), &macs, Progress::default()).expect("served");
+    for by in [
+        None,
+        Some((24, None)),
+        Some((24, None)),
+        Some((16, None)),
+        Some((16, SIP)),
+        Some((0, SIP)),
+        None,
+        Some((16, None)),
+    ] {
+        let snapshot = registry.snapshot(&lasting(by), &macs, Progress::default()).expect("served");
         book.note(&snapshot);
         let service = snapshot.services().next().expect("one");
         let ties = book.numbers().ties.get(&service.id).copied();
-        assert_eq!(ties.map(|ties| ties.netmask), netmask);
+        assert_eq!(ties.map(|ties| ties.by), by);
         assert!(ties.is_none_or(|ties| ties.epoch == service.epoch.number));
         epochs.push(service.epoch.number);
     }
-    assert_eq!(epochs, [0, 1, 1, 2, 3, 4]);
+    assert_eq!(epochs, [0, 1, 1, 2, 3, 4, 5, 6]);
     // The next process goes on with the epoch, unless its file means another one.
     let numbers = book.numbers();
-    for (netmask, epoch) in [(Some(16), 4), (Some(24), 5), (None, 5)] {
+    for (by, epoch) in [(Some((16, None)), 6), (Some((24, None)), 7), (Some((16, SIP)), 7), (None, 7)] {
         let servers = numbers.servers.iter();
         let servers = servers.map(|(id, named)| Resumed { id: *id, named: *named, counts: vec![[0, 0]] });
         let standing = Standing {
@@ -270,8 +281,8 @@ fn the_book_says_what_templates_mean_and_a_reload_gives_them_up_as_ever() {
             ..Standing::default()
         };
         let mut next = Registry::new(1, Options::default());
-        next.resume(&lasting(netmask), &standing);
-        let resumed = next.snapshot(&lasting(netmask), &macs, Progress::default()).expect("served");
+        next.resume(&lasting(by), &standing);
+        let resumed = next.snapshot(&lasting(by), &macs, Progress::default()).expect("served");
         assert_eq!(resumed.services().next().expect("one").epoch.number, epoch);
     }
 }

@@ -65,6 +65,11 @@ impl FlowHash {
         Self::of(source, destination, protocol)
     }
 
+    /// Of a call of SIP, by its digest.
+    pub fn of_call([upper, lower]: [u64; 2]) -> Self {
+        Self::of(upper, lower, 0)
+    }
+
     #[inline]
     fn of(source: u64, destination: u64, protocol: u8) -> Self {
         let source = fold(source ^ MIX[0], MIX[1]);

@@ -104,7 +104,8 @@ impl<'a> Addressing<'a> {
                     let one_packet = virtual_server.one_packet && protocol == Protocol::Udp;
                     let origin = origin_of_mark(&entries, family, server.port);
                     let origin = origin.and_then(|(vip, port)| Some((self.numbers6.of(vip)?, port)));
-                    let origin = origin.map(|(vip, port)| Origin { vip, port, one_packet });
+                    let keeps_calls = virtual_server.keeps_calls() && protocol == Protocol::Udp;
+                    let origin = origin.map(|(vip, port)| Origin { vip, port, one_packet, keeps_calls });
                     self.nat_sockets.insert(server, protocol, NatServer { any_port, is_left: false, origin });
                 }
                 let its = NatServer { any_port, is_left: true, origin: None };
@@ -130,7 +131,8 @@ impl<'a> Addressing<'a> {
                 };
                 targets.insert(socket(vip, port, protocol.number()), target);
                 self.add_vip(vip, virtual_server.address);
-                let origin = Some(Origin { vip, port, one_packet });
+                let keeps_calls = virtual_server.keeps_calls();
+                let origin = Some(Origin { vip, port, one_packet, keeps_calls });
                 let its = NatServer { any_port, is_left: false, origin };
                 nat_servers.for_each(|server| self.nat_sockets.insert(server, protocol, its));
                 left.for_each(|server| self.nat_sockets.insert_left(server, protocol, its));

@@ -371,6 +371,15 @@ pub struct Origin {
     pub port: u16,
     /// Whether its datagrams leave no record.
     pub one_packet: bool,
+    /// Whether it keeps calls together, so that real servers may begin them.
+    pub keeps_calls: bool,
+}
+
+impl Origin {
+    /// Whether a datagram may be its that belongs to no connection.
+    pub fn may_be_without_record(self) -> bool {
+        self.one_packet || self.keeps_calls
+    }
 }
 
 /// Ports, each a bit.

@@ -26,7 +26,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam::utils::CachePadded;
 use hashbrown::{HashMap, HashSet};
-use weir_config::model::{Config, Identity, Mark, RealServer, Scheduler as Kind, Schedulers, VirtualServer};
+use weir_config::model::{
+    Config, Engine, Identity, Mark, Persistence, RealServer, Scheduler as Kind, Schedulers, VirtualServer,
+};
 
 use super::addressing::Addressing;
 use super::destinations::Destinations;
@@ -95,8 +97,8 @@ struct ServiceEntry {
     /// `None`: its list is walked.
     noted: Option<Noted>,
     epoch: Epoch,
-    /// The prefix of clients that templates of this epoch tie; `None`: there are none.
-    netmask: Option<u8>,
+    /// What templates of this epoch are by, see [`Persistence::tied_by`]; `None`: there are none.
+    tied_by: Option<(u8, Option<Engine>)>,
     /// What those have carried that are no longer in `servers`: totals of a virtual server never go back.
     retired: Traffic,
 }
@@ -105,7 +107,7 @@ impl ServiceEntry {
     /// It is not served any more. Connections of its real servers may linger.
     fn remove(&mut self) {
         self.current = None;
-        self.netmask = None;
+        self.tied_by = None;
         self.servers.values_mut().for_each(ServerEntry::set_absent);
     }
 
@@ -366,7 +368,7 @@ impl Registry {
                 servers: HashMap::new(),
                 noted: None,
                 epoch: Epoch::default(),
-                netmask: netmask_of(wanted),
+                tied_by: wanted.persistence.map(Persistence::tied_by),
                 retired: Traffic::default(),
             },
         };
@@ -636,17 +638,13 @@ impl Registry {
 impl ServiceEntry {
     /// The entry with a new epoch, if the templates that there are lose their meaning with `wanted`.
     fn in_epoch_of(mut self, wanted: &VirtualServer, generation: u64) -> Self {
-        let netmask = netmask_of(wanted);
-        if self.netmask != netmask {
+        let tied_by = wanted.persistence.map(Persistence::tied_by);
+        if self.tied_by != tied_by {
             self.epoch = Epoch { number: self.epoch.number.wrapping_add(1), since: generation };
-            self.netmask = netmask;
+            self.tied_by = tied_by;
         }
         self
     }
-}
-
-fn netmask_of(server: &VirtualServer) -> Option<u8> {
-    server.persistence.map(|persistence| persistence.netmask)
 }
 
 impl ServiceEntry {

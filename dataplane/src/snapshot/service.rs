@@ -79,7 +79,7 @@ pub struct Candidate {
     pub tallies: Arc<[CachePadded<Tally>]>,
 }
 
-/// What counts up when the templates there are lose their meaning: when `persistence_netmask` changes, persistence is
+/// What counts up when the templates there are lose their meaning: when what they are by changes (`persistence_netmask`, `persistence_engine`), persistence is
 /// switched, or the virtual server comes back. They are given up then, and connections that hang on them go without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Epoch {

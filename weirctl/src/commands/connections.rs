@@ -157,6 +157,8 @@ mod tests {
             state: "ESTABLISHED".into(),
             expires: 899,
             persistent: false,
+            persistence_engine: None,
+            persistence_data: None,
         };
         let both = title() + &line(&connection);
         assert_eq!(

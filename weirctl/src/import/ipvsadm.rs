@@ -167,7 +167,9 @@ fn service(map: &mut Map, which: Which, keys: &ServiceKeys, told: String, place:
     if keys.one_packet {
         item.set("one_packet", true);
     }
-    if !keys.engine.is_empty() {
+    if keys.engine == "sip" {
+        item.set("persistence_engine", "sip");
+    } else if !keys.engine.is_empty() {
         let text = format!("there is no persistence engine {}", Plain(&keys.engine));
         item.remark(format!("left out: {text}"));
         map.note(place, Fate::LeftOut, format!("`--pe`: {text}"));

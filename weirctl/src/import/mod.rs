@@ -323,10 +323,11 @@ fn leave_refused(
 }
 
 /// Keys without which a table is still of use.
-const SPARED: [&str; 17] = [
+const SPARED: [&str; 18] = [
     "one_packet",
     "scheduler_flags",
     "persistence_netmask",
+    "persistence_engine",
     "upper_threshold",
     "lower_threshold",
     "quorum_up",

@@ -209,6 +209,13 @@ impl Map {
                     }
                     None => self.leave(node, item, "this is no mask"),
                 },
+                "persistence_engine" => match node.value(0) {
+                    Some("sip") => {
+                        self.carry_of(node, item, 1);
+                        item.put(node, "persistence_engine", "sip");
+                    }
+                    _ => self.leave(node, item, "the one engine is sip"),
+                },
                 "ops" => {
                     if self.switch(node, item) {
                         item.put(node, "one_packet", true);

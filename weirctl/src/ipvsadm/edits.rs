@@ -114,6 +114,7 @@ fn new_service(which: Which, keys: &ServiceKeys) -> Result<Keys, String> {
         "persistence_timeout" => *value == json!(0),
         "scheduler_flags" => *value == json!([]),
         "one_packet" => *value == json!(false),
+        "persistence_engine" => value.is_null(),
         _ => false,
     };
     table.retain(|key, value| !is_usual(key, value));
@@ -140,11 +141,6 @@ fn service_keys(keys: &ServiceKeys) -> Result<Keys, String> {
     {
         return Err(NO_SCHEDULER.to_owned());
     }
-    if !keys.engine.is_empty() {
-        return Err(
-            "weir has no persistence engine: it keeps clients together by their address (-p, -M)".to_owned()
-        );
-    }
     let netmask = match keys.netmask {
         Netmask::V6(bits) => Some(u32::from(bits)),
         Netmask::V4(mask) => Some(mask.leading_ones()).filter(|ones| mask.count_ones() == *ones),
@@ -168,6 +164,7 @@ fn service_keys(keys: &ServiceKeys) -> Result<Keys, String> {
         "scheduler_flags": flags(keys.flags, &keys.scheduler),
         "persistence_timeout": keys.persistence.unwrap_or_default(),
         "persistence_netmask": netmask,
+        "persistence_engine": Some(&keys.engine).filter(|engine| !engine.is_empty()),
         "one_packet": keys.one_packet,
     });
     Ok(object(table))

@@ -11,7 +11,7 @@ ipvsadm, spoken by weirctl: looks after weir's virtual and real servers with ipv
 What is changed here lasts until weir is told to read its file again, unless `weirctl save` writes it there.
 
 Virtual servers (SERVICE is -t ADDRESS:PORT, -u ADDRESS:PORT, --sctp-service ADDRESS:PORT or -f MARK):
-  -A SERVICE [-s METHOD] [-p [SECONDS]] [-M NETMASK] [-b FLAGS] [-o]    add one
+  -A SERVICE [-s METHOD] [-p [SECONDS]] [-M NETMASK] [--pe sip] [-b FLAGS] [-o]    add one
   -E SERVICE ...    set it anew: what is left out goes back to its default
   -D SERVICE        remove it
   -C                remove all of them
@@ -35,10 +35,10 @@ Looking:
 
 Long names: --add-service --edit-service --delete-service --clear --add-server --edit-server --delete-server
   --list --zero --save --restore --tcp-service --udp-service --fwmark-service --real-server --scheduler
-  --persistent --netmask --sched-flags --ops --gatewaying --ipip --masquerading --weight --u-threshold
+  --persistent --netmask --pe --sched-flags --ops --gatewaying --ipip --masquerading --weight --u-threshold
   --l-threshold --numeric --connection
 Forwarding: -g direct routing (the default), -i IP in IP, -m NAT. Methods: rr wrr lc wlc (the default) lblc lblcr dh
   sh sed nq fo ovf mh. Flags: sh-port sh-fallback mh-port mh-fallback.
-weir has no sync daemons (--start-daemon) and no persistence engines (--pe).
+weir has no sync daemons (--start-daemon). --pe sip keeps calls of SIP together.
 Exit status: 0 done, 1 could not list, 2 bad usage, 255 refused or not understood.
 ";

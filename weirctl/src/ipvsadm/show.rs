@@ -128,6 +128,9 @@ impl Show<'_> {
             text += &format!(" -p {secs}");
             text += &partial(service.netmask).map(|mask| format!(" -M {mask}")).unwrap_or_default();
         }
+        if let Some(engine) = &service.engine {
+            text += &format!(" --pe {engine}");
+        }
         if service.one_packet {
             text += " -o";
         }
@@ -169,10 +172,13 @@ impl Show<'_> {
         let client = end(connection.client, connection.client_port);
         let virtual_server = end(address, connection.port);
         let real_server = end(connection.real_server, connection.real_server_port);
-        format!(
-            "{name:<3} {expires:<6} {:<11} {client:<18} {virtual_server:<18} {real_server}\n",
-            connection.state
-        )
+        let end = match (&connection.persistence_engine, &connection.persistence_data) {
+            (Some(engine), Some(data)) if self.format.persistent => {
+                format!("{real_server:<18} {engine:<16} {data}")
+            }
+            _ => real_server,
+        };
+        format!("{name:<3} {expires:<6} {:<11} {client:<18} {virtual_server:<18} {end}\n", connection.state)
     }
 
     fn endpoint(&self, socket: SocketAddr, protocol: Option<Protocol>) -> String {
@@ -229,6 +235,9 @@ fn options(service: &Service) -> String {
     if let Some(secs) = service.persistence {
         text += &format!(" persistent {secs}");
         text += &partial(service.netmask).map(|mask| format!(" mask {mask}")).unwrap_or_default();
+    }
+    if let Some(engine) = &service.engine {
+        text += &format!(" pe {engine}");
     }
     if service.one_packet {
         text += " ops";

@@ -179,6 +179,8 @@ fn connection(line: &str) -> Connection<'static> {
         state: state.to_owned().into(),
         expires: minutes.parse::<u32>().unwrap() * 60 + seconds.parse::<u32>().unwrap() + 1,
         persistent: false,
+        persistence_engine: None,
+        persistence_data: None,
     }
 }
 
@@ -330,4 +332,31 @@ fn help_and_version_need_no_weir() {
     let (status, out, err) = run(&mut model, &words("--help"), "");
     assert_eq!((status, out.as_str(), err.as_str()), (0, help::TEXT, ""));
     assert!(out.lines().all(|line| line.chars().count() <= 120), "{out}");
+}
+
+/// In the order of ipvsadm's own print_service_entry.
+#[test]
+fn a_persistence_engine_is_set_saved_listed_and_taken_away() {
+    let line = "-A -u 192.0.2.1:5060 -s rr -p 60 -M 0.0.0.0 --pe sip -o";
+    let mut model = after(&[line]);
+    assert_eq!(run(&mut model, &words("-Sn"), "").1, format!("{line}\n"));
+    let listed = run(&mut model, &words("-Ln"), "").1;
+    assert!(listed.ends_with("UDP  192.0.2.1:5060 rr persistent 60 mask 0.0.0.0 pe sip ops\n"), "{listed}");
+    assert_eq!(run(&mut model, &words("-E -u 192.0.2.1:5060 -s rr -p 60"), "").0, 0);
+    assert_eq!(run(&mut model, &words("-Sn"), "").1, "-A -u 192.0.2.1:5060 -s rr -p 60\n");
+    assert_eq!(run(&mut model, &words("-E -u 192.0.2.1:5060 -s rr -p 60 --pe other"), "").0, 255);
+    let client = "UDP 00:59 NONE 0.0.0.0:0 192.0.2.1:5060 10.0.0.11:5060";
+    let it = Connection {
+        persistence_engine: Some("sip".into()),
+        persistence_data: Some("00ff".into()),
+        ..connection(client)
+    };
+    let names = Book::new();
+    for (persistent, end) in
+        [(true, "10.0.0.11:5060     sip              00ff\n"), (false, " 10.0.0.11:5060\n")]
+    {
+        let format = Format { numeric: true, persistent, ..Format::default() };
+        let line = Show { names: &names, format }.connection(&it);
+        assert!(line.ends_with(end), "{line}");
+    }
 }

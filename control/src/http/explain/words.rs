@@ -201,7 +201,8 @@ impl<'a> Words<'a> {
     fn asks(&self, service: &Service) -> String {
         let method = service.method.name();
         let is_persistent = service.persistence.map_or_else(String::new, |it| {
-            format!(", persistent for {} s by /{}", it.timeout_secs, it.netmask)
+            let by = it.engine.map_or_else(String::new, |engine| format!(" and {}", engine.name()));
+            format!(", persistent for {} s by /{}{by}", it.timeout_secs, it.netmask)
         });
         let reached = match (service.mark, service.port) {
             (Some(mark), _) => format!("by mark {mark}"),
@@ -250,6 +251,7 @@ impl<'a> Words<'a> {
             }
             Tie::Made => format!("{network} is not tied yet; it is now"),
             Tie::NoRoom => format!("{network} is not tied, and the table of persistence is full"),
+            Tie::ByCall => "calls are tied, by Call-ID: this is taken for the first packet of one".to_owned(),
         }
     }
 

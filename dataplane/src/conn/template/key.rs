@@ -5,9 +5,14 @@
 //!  IPv4  | client network 32 | virtual server + 1, 16 | epoch 16 |
 //!  IPv6  | client network 128 |  then  | virtual server + 1, 16 | epoch 16 |
 //! ```
+//!
+//! Of a virtual server that keeps calls together, of either family, the digest of call and network stands in the place of an IPv6 network.
 
 use std::fmt::Debug;
+use std::hash::Hasher;
 use std::net::{IpAddr, Ipv6Addr};
+
+use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::address::Addr4;
 use crate::conn::record::ServiceId;
@@ -133,6 +138,28 @@ impl TemplateKey6 {
         let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
         let network = client.to_bits() & mask;
         Self { network: [(network >> 64) as u64, network as u64], owner: Owner { service, epoch }.word() }
+    }
+
+    /// Of a call of clients of a network: in its place stands the digest of both, so that there is one for each call. `secret` is
+    /// that of the table.
+    pub fn of_call(
+        id: &[u8],
+        (client, prefix): (Ipv6Addr, u8),
+        Owner { service, epoch }: Owner,
+        secret: &HashKey,
+    ) -> Self {
+        let network = Self::new(client, prefix, service, epoch).network;
+        let [one, other] = secret.parts();
+        let mut hasher = SipHasher13::new_with_keys(one, other);
+        network.into_iter().for_each(|half| hasher.write(&half.to_le_bytes()));
+        hasher.write(id);
+        let digest = hasher.finish128();
+        Self { network: [digest.h1, digest.h2], owner: Owner { service, epoch }.word() }
+    }
+
+    /// The network, or the digest of a call.
+    pub fn network(self) -> [u64; 2] {
+        self.network
     }
 }
 

@@ -59,7 +59,7 @@ mod word;
 mod tests;
 
 use std::marker::PhantomData;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,7 +118,7 @@ pub struct Bound {
 pub struct Templates {
     /// Those of IPv4 clients.
     pub v4: Ledger<TemplateKey, 2>,
-    /// Those of IPv6 clients.
+    /// Those of IPv6 clients, and those of calls.
     pub v6: Ledger<TemplateKey6, 4>,
 }
 
@@ -136,6 +136,11 @@ impl Templates {
     /// Empty tables in `lines`, zeroed, [`Templates::lines_for`] and [`Templates::lines_for_ipv6`] many.
     pub fn new(lines: Slab<Line>, ipv6_lines: Slab<Line>, key: HashKey) -> Self {
         Self { v4: Ledger::new(lines, key), v6: Ledger::new(ipv6_lines, key) }
+    }
+
+    /// The key of a call's template, see [`TemplateKey6::of_call`].
+    pub fn call_key(&self, id: &[u8], network: (Ipv6Addr, u8), owner: Owner) -> TemplateKey6 {
+        TemplateKey6::of_call(id, network, owner, &self.v6.key)
     }
 
     /// Buckets of both tables, for [`Templates::sweep`].

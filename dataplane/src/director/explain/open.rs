@@ -132,6 +132,10 @@ impl<F: Frame> Director<F> {
         let Some(persistence) = service.persistence else {
             return Some(Chosen { server: pick(story)?, is_tied: false });
         };
+        if persistence.engine.is_some() {
+            story.say(Step::Tie(Tie::ByCall));
+            return Some(Chosen { server: pick(story)?, is_tied: true });
+        }
         let found = self.peek_template(asked, service, persistence);
         if let Some(found) = found {
             let known = snapshot.server(found.server);
@@ -185,7 +189,7 @@ impl<F: Frame> Director<F> {
     ) -> Option<ServerId> {
         let Asked { packet, context, .. } = asked;
         let snapshot = context.snapshot;
-        if let Some(persistence) = service.persistence {
+        if let Some(persistence) = service.persistence.filter(|it| it.engine.is_none()) {
             let found = self.peek_template(asked, service, persistence);
             if let Some(found) = found.filter(|found| holds(snapshot.server(found.server), service, snapshot))
             {

@@ -138,8 +138,8 @@ impl<F: Frame> Director<F> {
             return self.explain_way_back(asked, (expected.vip, port), Asker::Known, story);
         }
         let origin = snapshot.origin(address, port, protocol);
-        if let Some(origin) = origin.filter(|origin| may_pass(origin.one_packet)) {
-            let flow = if origin.one_packet { Flow::OnePacket } else { Flow::Untracked };
+        if let Some(origin) = origin.filter(|origin| may_pass(origin.may_be_without_record())) {
+            let flow = if origin.may_be_without_record() { Flow::OnePacket } else { Flow::Untracked };
             story.to = Some(To::Client(Replier::Origin, flow));
             return self.explain_way_back(asked, (origin.vip, origin.port), Asker::Stranger, story);
         }

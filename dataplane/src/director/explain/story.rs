@@ -243,6 +243,8 @@ pub enum Tie {
     Made,
     /// It is not tied, and there is no room to tie it.
     NoRoom,
+    /// Calls are tied, and the question does not say which one it is: it is taken for a new one.
+    ByCall,
 }
 
 /// What has been told so far.

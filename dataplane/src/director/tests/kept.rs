@@ -1,5 +1,6 @@
 //! Histories of connections, reloads and sudden ends, played against a model of who talks to whom.
 
+mod calls;
 mod ftp;
 mod lasting;
 mod lies;

@@ -8,7 +8,8 @@ use crate::conn::record::ServerId;
 /// The configuration of [`config`] with persistence: seconds and prefix length.
 fn lasting(servers: &[(u8, u16)], timeout_secs: u32, netmask: u8) -> Config {
     let mut config = config("dr", "rr", servers, "");
-    config.virtual_servers[0].persistence = Some(weir_config::model::Persistence { timeout_secs, netmask });
+    config.virtual_servers[0].persistence =
+        Some(weir_config::model::Persistence { timeout_secs, netmask, engine: None });
     config
 }
 

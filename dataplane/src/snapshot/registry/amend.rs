@@ -267,7 +267,7 @@ impl Registry {
             self.nat_sockets.remove(socket_of(server, protocol), entry.id);
         }
         let (Some((wanted, ..)), Some(vip)) = (&entry.current, self.numbers6.of(address)) else { return };
-        let origin = Origin { vip, port, one_packet: wanted.one_packet };
+        let origin = Origin { vip, port, one_packet: wanted.one_packet, keeps_calls: wanted.keeps_calls() };
         let its = NatServer { any_port: false, is_left: false, origin: Some(origin) };
         for server in nat_servers(entry).filter(|server| !server.is_left()) {
             self.nat_sockets.insert(server, protocol, its);
@@ -354,13 +354,15 @@ pub(super) fn with_spare(numbers: usize) -> usize {
 
 /// Whether replies of a virtual server's real servers are found as before: so it is while weights change.
 fn answers_alike(former: &ServiceEntry, entry: &ServiceEntry) -> bool {
-    let is_one_packet = |entry: &ServiceEntry| entry.current.as_ref().map(|(wanted, ..)| wanted.one_packet);
+    let without_record = |entry: &ServiceEntry| {
+        entry.current.as_ref().map(|(wanted, ..)| (wanted.one_packet, wanted.keeps_calls()))
+    };
     let of = |server: &Server| (server.forwarding, server.address, server.port, server.is_left());
     let is_known = |(key, it): (&ServerKey, &ServerEntry)| {
         former.servers.get(key).is_some_and(|known| known.all().map(of).eq(it.all().map(of)))
     };
-    is_one_packet(entry).is_some()
-        && is_one_packet(former) == is_one_packet(entry)
+    without_record(entry).is_some()
+        && without_record(former) == without_record(entry)
         && former.servers.len() == entry.servers.len()
         && entry.servers.iter().all(is_known)
 }

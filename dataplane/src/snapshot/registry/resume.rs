@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
-use weir_config::model::{Config, Forwarding, Identity, RealServer, VirtualServer};
+use weir_config::model::{Config, Engine, Forwarding, Identity, RealServer, VirtualServer};
 
 use super::parts::{Place, make_server, nobody};
 use super::{Former, Registry, ServerEntry, ServerKey, ServiceEntry};
@@ -36,8 +36,8 @@ pub struct Ties {
     pub service: Identity,
     /// The number of the epoch.
     pub epoch: u16,
-    /// The prefix of clients that are tied together.
-    pub netmask: u8,
+    /// What they are by, see [`weir_config::model::Persistence::tied_by`].
+    pub by: (u8, Option<Engine>),
 }
 
 /// A real server that connections or templates name.
@@ -110,7 +110,7 @@ impl Registry {
                 epoch: ties
                     .get(&identity)
                     .map_or_else(Epoch::default, |its| Epoch { number: its.epoch, since: 0 }),
-                netmask: ties.get(&identity).map(|its| its.netmask),
+                tied_by: ties.get(&identity).map(|its| its.by),
                 retired: Traffic::default(),
             };
             self.services.insert(identity, entry);

@@ -413,7 +413,10 @@ fn a_socket_that_virtual_servers_share_has_no_origin_until_one_is_left() {
     let mut without = file.virtual_servers[2].clone();
     without.real_servers.remove(0);
     let next = registry.amend(base, &[Change::Put(&without)], &file).unwrap().unwrap();
-    assert_eq!(origin(&next), Some(Origin { vip: Addr4::new(10, 0, 9, 4), port: 443, one_packet: false }));
+    assert_eq!(
+        origin(&next),
+        Some(Origin { vip: Addr4::new(10, 0, 9, 4), port: 443, one_packet: false, keeps_calls: false })
+    );
     let next = registry.amend(next, &[Change::Put(&file.virtual_servers[2])], &file).unwrap().unwrap();
     assert_eq!(origin(&next), None);
 }

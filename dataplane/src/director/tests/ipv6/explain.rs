@@ -49,7 +49,7 @@ fn both_families_are_explained_by_one_rule_and_asking_changes_nothing() {
     let mut configs = ["rr", "wlc", "lblc"].map(|scheduler| both(scheduler, "")).to_vec();
     let mut lasting = both("wrr", "");
     for (server, netmask) in lasting.virtual_servers.iter_mut().zip([31, 127]) {
-        server.persistence = Some(Persistence { timeout_secs: 100, netmask });
+        server.persistence = Some(Persistence { timeout_secs: 100, netmask, engine: None });
     }
     configs.push(lasting);
     bolero::check!().with_iterations(120).with_type::<(u8, Vec<(u8, u8, u8)>)>().for_each(

@@ -8,7 +8,7 @@ use super::*;
 fn lasting(timeout_secs: u32, netmasks: [u8; 2]) -> Config {
     let mut config = both("wrr", "");
     for (server, netmask) in config.virtual_servers.iter_mut().zip(netmasks) {
-        server.persistence = Some(Persistence { timeout_secs, netmask });
+        server.persistence = Some(Persistence { timeout_secs, netmask, engine: None });
     }
     config
 }

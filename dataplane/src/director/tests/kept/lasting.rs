@@ -20,7 +20,7 @@ fn file(number: u8, shape: Shape) -> (Config, Vec<u8>, [u8; 2]) {
         IpAddr::V6(address) => address.octets()[15] / 16 * 10 + address.octets()[15] % 16,
     };
     for (service, netmask) in config.virtual_servers.iter_mut().zip(netmasks) {
-        service.persistence = Some(Persistence { timeout_secs: SECONDS, netmask });
+        service.persistence = Some(Persistence { timeout_secs: SECONDS, netmask, engine: None });
         service.real_servers.retain(|server| is_there(last(server.address)));
     }
     config.connections.capacity = shape.capacity as u32;

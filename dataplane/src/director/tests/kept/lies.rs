@@ -33,7 +33,7 @@ fn bytes(file: &OwnedFd, octets: usize) -> Vec<u8> {
 fn lasting() -> Config {
     let mut config = both("wlc", "");
     for (service, netmask) in config.virtual_servers.iter_mut().zip([32, 128]) {
-        service.persistence = Some(Persistence { timeout_secs: 3_000, netmask });
+        service.persistence = Some(Persistence { timeout_secs: 3_000, netmask, engine: None });
     }
     config
 }
