@@ -2,7 +2,8 @@
 //! snapshot to the next. Control's; nothing here runs on the packet path.
 //!
 //! A change of the configuration is applied as ipvsadm would: real servers that are gone are deleted, those that
-//! stay are edited in their place, new ones are added at the head of the list in the order of the file.
+//! stay are edited in their place, new ones are added at the head of the list in the order of the file. Lists of methods without a state
+//! are in the order of the file (`lists.rs`).
 //!
 //! A removed real server keeps its number as long as records may name it: until every worker has seen a snapshot
 //! without it and has counted all its connections out. Until then it comes back to its old connections if it is

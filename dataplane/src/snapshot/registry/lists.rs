@@ -1,7 +1,7 @@
 //! The list of a virtual server, in the kernel's order, for its scheduler and for picks.
 
 use hashbrown::{HashMap, HashSet};
-use weir_config::model::VirtualServer;
+use weir_config::model::{Scheduler as Kind, VirtualServer};
 
 use super::{ServerEntry, ServiceEntry};
 use crate::sched::untracked::{Entrants, ServerHash};
@@ -39,6 +39,9 @@ pub(super) fn entrants(in_order: &[&ServerEntry]) -> Entrants {
 }
 
 /// The kernel's list: what was there in its place, what is new at the head, the last one first.
+///
+/// Methods that keep no state have the order of the file instead, as a list that is new. What real servers have been through, as going
+/// and coming back, is each director's own, and directors with the same file are to pick alike.
 pub(super) fn list(
     entry: &ServiceEntry,
     wanted: &VirtualServer,
@@ -52,7 +55,8 @@ pub(super) fn list(
             (id, ServerDescription::new(id, real.address, real.port, u32::from(real.weight)))
         })
         .collect();
-    let old: &[ServerDescription] = old.map_or(&[], |old| &old.servers);
+    let is_by_file = matches!(wanted.scheduler, Kind::Mh | Kind::Sh | Kind::Dh | Kind::Fo);
+    let old: &[ServerDescription] = old.filter(|_| !is_by_file).map_or(&[], |old| &old.servers);
     let kept: Vec<_> = old.iter().filter_map(|server| described.get(&server.id).copied()).collect();
     let kept_ids: HashSet<u32> = kept.iter().map(|server| server.id).collect();
     let added = wanted.real_servers.iter().rev().map(|real| entry.servers[&(real.address, real.port)].name.0);

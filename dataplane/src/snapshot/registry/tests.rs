@@ -110,6 +110,52 @@ fn verdicts(file: &VirtualServer, dice: &mut Dice) -> VirtualServer {
     wanted
 }
 
+/// Which real server comes first is what these methods know beside the packet and the weights (`sched/properties.rs`).
+#[test]
+fn directors_with_the_same_file_have_the_same_list_for_mh_sh_dh_and_fo_whatever_was_before() {
+    let mut dice = Dice(0x7b1c_55d3);
+    let order = |snapshot: &Snapshot| -> Vec<(IpAddr, u16)> {
+        let service = snapshot.services().next().unwrap();
+        service
+            .list
+            .iter()
+            .map(|it| snapshot.server(it.id))
+            .map(|server| (server.ip(), server.weight))
+            .collect()
+    };
+    for kind in [Kind::Mh, Kind::Sh, Kind::Dh, Kind::Fo, Kind::Wlc] {
+        let mut file = config();
+        file.virtual_servers[0].scheduler = kind;
+        let fresh =
+            Registry::new(1, Options::default()).snapshot(&file, &[OWN], Progress::default()).unwrap();
+        let expected = order(&fresh);
+        let mut differs = false;
+        for _ in 0..50 {
+            let mut registry = Registry::new(1, Options::default());
+            let mut snapshot = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+            for _ in 0..dice.below(4) {
+                let wanted = verdicts(&file.virtual_servers[0], &mut dice);
+                match dice.below(2) {
+                    0 => {
+                        snapshot = registry.amend(snapshot, &[Change::Put(&wanted)], &file).unwrap().unwrap()
+                    }
+                    _ => {
+                        let mut served = file.clone();
+                        served.virtual_servers[0] = wanted;
+                        snapshot = registry.snapshot(&served, &[OWN], Progress::default()).unwrap();
+                    }
+                }
+            }
+            snapshot = registry.snapshot(&file, &[OWN], Progress::default()).unwrap();
+            match kind {
+                Kind::Wlc => differs |= order(&snapshot) != expected,
+                _ => assert_eq!(order(&snapshot), expected, "{}", kind.name()),
+            }
+        }
+        assert_eq!(differs, kind == Kind::Wlc, "the others keep the kernel's order");
+    }
+}
+
 /// Another place for a hundred thousand real servers takes control 20 milliseconds, so that is not to happen with every few that come.
 #[test]
 fn real_servers_that_come_by_edits_find_room() {
