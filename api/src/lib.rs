@@ -5,6 +5,7 @@
 //! Fields are added and never renamed; a client leaves alone what it does not know. Who writes an answer borrows its texts, who reads
 //! one has them: `Listing<'static>`.
 
+pub mod announce;
 pub mod connections;
 pub mod director;
 pub mod edits;

@@ -10,8 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    connections, director, edits, events, explain, health, neighbors, overview, virtual_servers, vrrp,
-    workers,
+    announce, connections, director, edits, events, explain, health, neighbors, overview, virtual_servers,
+    vrrp, workers,
 };
 
 /// Where schemas are in the document.
@@ -225,6 +225,11 @@ pub const OPERATIONS: &[Operation] = &[
         is: text,
     }]),
     get("/api/v1/vrrp", "The instances of VRRP.", Says::One(of::<vrrp::Listing<'static>>)),
+    get(
+        "/api/v1/announce",
+        "Routes that a routing daemon may pass on.",
+        Says::One(of::<announce::Listing<'static>>),
+    ),
     get("/api/v1/timeouts", "How long connections stay.", Says::One(of::<edits::Timeouts>)),
     get("/api/v1/desired", "What is in force as the tables of the file.", Says::Asked(of::<edits::Desired>)),
     post("/api/v1/edits", "Makes edits, all or none.", of::<edits::Request>, of::<edits::Applied>),

@@ -28,6 +28,10 @@ addresses = ["10.10.0.150"]
 mark = 7
 addresses = ["10.10.0.160"]
 ports = [80]
+
+[[announce]]
+vips = ["10.10.0.100", "10.10.0.101"]
+table = 119
 """
 
 

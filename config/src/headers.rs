@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use crate::report::Problem;
 
 /// Tables that may occur more than once.
-const SEVERAL: [&str; 11] = [
+const SEVERAL: [&str; 12] = [
     "port",
     "route",
     "neighbor",
@@ -21,6 +21,7 @@ const SEVERAL: [&str; 11] = [
     "vrrp",
     "vrrp.track",
     "vrrp_sync_group",
+    "announce",
 ];
 
 /// Of them, those that other tables belong to.

@@ -17,8 +17,8 @@ use toml::de::{DeTable, DeValue};
 use crate::keepalived;
 use crate::report::{Problem, quoted};
 use crate::schema::{
-    Agent, Connections, Control, File, Health, HealthCheck, Http, Mark, Memory, Neighbor, Passive, Port,
-    RealServer, Route, Schedulers, Timeouts, Url, VirtualServer, Vrrp, VrrpAuthentication, VrrpHmac,
+    Agent, Announce, Connections, Control, File, Health, HealthCheck, Http, Mark, Memory, Neighbor, Passive,
+    Port, RealServer, Route, Schedulers, Timeouts, Url, VirtualServer, Vrrp, VrrpAuthentication, VrrpHmac,
     VrrpSyncGroup, VrrpTrack, Workers,
 };
 use crate::suggest::nearest;
@@ -81,6 +81,7 @@ fn sift_file(tables: &Tables, file: &mut DeTable<'_>, p: &mut Vec<Problem>) {
         below(t, "track", |t| tables.sift("[[vrrp.track]]", t, p));
     });
     below(file, "vrrp_sync_group", |t| tables.sift("[[vrrp_sync_group]]", t, p));
+    below(file, "announce", |t| tables.sift("[[announce]]", t, p));
 }
 
 /// The keys of a table of the file, in the order of the reference: `keys_of("virtual_server.real_server")`.
@@ -141,6 +142,7 @@ static KINDS: LazyLock<Vec<(&str, &[&str])>> = LazyLock::new(|| {
         ("[vrrp.auth_hmac]", fields_of::<VrrpHmac>()),
         ("[[vrrp.track]]", fields_of::<VrrpTrack>()),
         ("[[vrrp_sync_group]]", fields_of::<VrrpSyncGroup>()),
+        ("[[announce]]", fields_of::<Announce>()),
     ]
 });
 

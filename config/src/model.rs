@@ -3,6 +3,7 @@
 //! Nothing here can hold a value that weir can't serve: ranges are checked, names are unique and
 //! resolved, defaults are filled in. Built by `validate` only.
 
+mod announce;
 pub mod health;
 pub(crate) mod mark;
 mod vrrp;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use announce::{Announce, AnnounceQuorum, Announced};
 use health::{Agent, Health, HealthCheck, OnFail, Probe, ServiceHealth, TlsIdentity};
 pub use mark::{Family, Identity, Mark, MarkRange, PortRange, Protocols};
 pub use vrrp::{
@@ -57,6 +59,8 @@ pub struct Config {
     pub vrrp: Vec<Vrrp>,
     /// Sync groups that something is told of.
     pub vrrp_groups: Vec<VrrpGroup>,
+    /// `[[announce]]`, in the order of the file.
+    pub announces: Vec<Announce>,
 }
 
 impl Config {
@@ -105,10 +109,11 @@ impl Config {
         }
     }
 
-    /// How long workers forward after weir was told to stop: what the file says. Else a second with VRRP, in which others learn where the
-    /// addresses are now, and no time without, since nobody takes over what is forwarded meanwhile.
+    /// How long workers forward after weir was told to stop: what the file says. Else a second with VRRP or where something is announced, in
+    /// which others learn where the addresses are now, and no time without, since nobody takes over what is forwarded meanwhile.
     pub fn linger(&self) -> Duration {
-        let usual = if self.vrrp.is_empty() { Duration::ZERO } else { LINGER };
+        let others = !self.vrrp.is_empty() || !self.announces.is_empty();
+        let usual = if others { LINGER } else { Duration::ZERO };
         self.control.linger.unwrap_or(usual)
     }
 

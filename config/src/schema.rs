@@ -34,6 +34,7 @@ pub(crate) struct File {
     pub(crate) virtual_server: Tables<VirtualServer>,
     pub(crate) vrrp: Tables<Vrrp>,
     pub(crate) vrrp_sync_group: Tables<VrrpSyncGroup>,
+    pub(crate) announce: Tables<Announce>,
 }
 
 impl File {
@@ -54,6 +55,7 @@ impl File {
             virtual_server,
             vrrp,
             vrrp_sync_group,
+            announce,
         } = more;
         append_one(&mut self.control, control);
         append_one(&mut self.http, http);
@@ -69,6 +71,7 @@ impl File {
         append_many(&mut self.virtual_server, virtual_server);
         append_many(&mut self.vrrp, vrrp);
         append_many(&mut self.vrrp_sync_group, vrrp_sync_group);
+        append_many(&mut self.announce, announce);
     }
 }
 
@@ -400,4 +403,17 @@ mod tests {
         assert_eq!(size_of::<SeveralTables<HealthCheck>>(), size_of::<usize>());
         assert_eq!(size_of::<RealServer>(), 15 * size_of::<usize>());
     }
+}
+
+/// `[[announce]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Announce {
+    pub(crate) vips: Field<List<Text>>,
+    pub(crate) quorum: Field<Text>,
+    pub(crate) table: Field<Integer>,
+    pub(crate) metric: Field<Integer>,
+    pub(crate) draining_metric: Field<Integer>,
+    pub(crate) protocol: Field<Integer>,
+    pub(crate) interface: Field<Text>,
 }

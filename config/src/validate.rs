@@ -5,6 +5,8 @@
 //! marks and ports do, and their number is limited. What is beyond a limit is not read.
 
 mod advice;
+mod agreement;
+mod announce;
 mod connections;
 mod fault;
 mod health;
@@ -65,6 +67,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
     let servers = tables(&file.virtual_server, "virtual_server", &mut root);
     let instances = tables(&file.vrrp, "vrrp", &mut root);
     let groups = tables(&file.vrrp_sync_group, "vrrp_sync_group", &mut root);
+    let announces = tables(&file.announce, "announce", &mut root);
 
     let mut network = Network::new(&read_ports, vips(file), problems);
     let routes = network.routes(&routes, problems);
@@ -98,6 +101,10 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
         .collect();
     let vrrp_groups = vrrp::groups(&groups, &vrrp, problems);
     health::default_account(file, &health, problems);
+    let announces = announces
+        .into_iter()
+        .map(|(written, at)| announce::announce(written, &read_ports, &mut Table::new(at, problems)))
+        .collect();
     let config = Config {
         control,
         http,
@@ -113,7 +120,10 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
         virtual_servers,
         vrrp,
         vrrp_groups,
+        announces,
     };
+    announce::served(file, &config, &network, problems);
+    agreement::among_directors(file, &config, problems);
     advice::shared_addresses(file, &config, &network, problems);
     let asked = advice::asked(file, &config, &network);
     (config, asked)

@@ -135,6 +135,7 @@ fn the_reference_names_every_key() {
         "vrrp.auth_hmac",
         "vrrp.track",
         "vrrp_sync_group",
+        "announce",
     ];
     for table in tables {
         let is_about = |section: &&&str| {

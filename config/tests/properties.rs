@@ -123,7 +123,7 @@ fn mutated_files_never_panic() {
 }
 
 /// Keys whose values reports show, as they are. Under every other one, and under what is no key, a value may be a secret.
-const HARMLESS: [&str; 174] = [
+const HARMLESS: [&str; 179] = [
     "accept",
     "active_key",
     "address",
@@ -142,6 +142,7 @@ const HARMLESS: [&str; 174] = [
     "crash_directory",
     "destination",
     "device",
+    "draining_metric",
     "dynamic_weight",
     "ejected_percent_max",
     "ejection",
@@ -178,6 +179,7 @@ const HARMLESS: [&str; 174] = [
     "hysteresis",
     "idle",
     "init_fail",
+    "interface",
     "interval",
     "jitter",
     "keep",
@@ -192,6 +194,7 @@ const HARMLESS: [&str; 174] = [
     "mbuf_data_bytes",
     "mbufs",
     "method",
+    "metric",
     "mh_table_size",
     "mode",
     "mtu",
@@ -254,6 +257,7 @@ const HARMLESS: [&str; 174] = [
     "startup_delay",
     "status",
     "sync_group",
+    "table",
     "tcp_close",
     "tcp_close_wait",
     "tcp_established",
@@ -289,6 +293,7 @@ const HARMLESS: [&str; 174] = [
     "v3_checksum_as_v2",
     "version",
     "via",
+    "vips",
     "virtual_mac",
     "virtual_router_id",
     "vlan",

@@ -149,6 +149,11 @@ impl Apply {
         &mut self.publish
     }
 
+    /// Tells what is in force from what was before.
+    pub(crate) fn revision(&self) -> u64 {
+        self.publish.revision()
+    }
+
     /// What is in force, as it was drafted.
     pub(crate) fn file(&self) -> Arc<Config> {
         self.publish.file()

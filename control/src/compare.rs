@@ -170,6 +170,7 @@ fn tables(former: &Config, next: &Config) -> Vec<String> {
         ("mark", former.marks != next.marks),
         ("vrrp", former.vrrp != next.vrrp),
         ("vrrp_sync_group", former.vrrp_groups != next.vrrp_groups),
+        ("announce", former.announces != next.announces),
     ];
     differ.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned()).collect()
 }

@@ -17,6 +17,7 @@ use weir_dataplane::conn::table::View;
 use weir_dataplane::director::{Event, Shared};
 use weir_health::checker::Handle;
 
+use crate::announce::Announce;
 use crate::apply::Apply;
 use crate::certificate;
 use crate::filter::Refusals;
@@ -36,7 +37,7 @@ use crate::reload_status::ReloadStatus;
 use crate::signals;
 use crate::socket::ControlSocket;
 use crate::sources::{PortSource, Sources};
-use crate::standing::Standing;
+use crate::standing::{Standing, Stuck};
 use crate::supervisor::Supervisor;
 use crate::vrrp::Vrrp;
 
@@ -85,6 +86,7 @@ pub(crate) struct Control {
     standing: Standing,
     proc_files: ProcFiles,
     refusals: Refusals,
+    announce: Option<Announce>,
 }
 
 impl Control {
@@ -92,7 +94,7 @@ impl Control {
     pub(crate) fn new(
         (path, mut apply): (PathBuf, Apply),
         health: Handle,
-        vrrp: Vrrp,
+        (vrrp, announce): (Vrrp, Option<Announce>),
         shared: Vec<Shared>,
         tables: Arc<[View]>,
         ports: Vec<PortSource>,
@@ -104,6 +106,7 @@ impl Control {
         let sources =
             sources.with_vrrp(vrrp.status(), vrrp.reading(), vrrp.writing()).with_processes(vrrp.processes());
         let sources = sources.with_templates(apply.publish().templates()).with_kept(kept);
+        let sources = sources.with_announce(announce.as_ref().map(Announce::announcements));
         let reloads = sources.reload.clone();
         let lasting = Lasting::shown_by(sources.reload_lasts.clone());
         let searching = Lasting::shown_by(sources.search_lasts.clone());
@@ -135,7 +138,13 @@ impl Control {
             standing,
             proc_files,
             refusals: Refusals::default(),
+            announce,
         })
+    }
+
+    /// Which threads stand still.
+    pub(crate) fn stuck(&self) -> Stuck {
+        self.http.sources().stuck.clone()
     }
 
     /// Runs until a signal or a worker's end stops it. `workers` is how many have to poll for weir to be ready.
@@ -249,6 +258,10 @@ impl Control {
         self.log_events();
         if self.links.look(&self.http.sources().ports, now) {
             self.config.announce();
+        }
+        if let (Some(announce), Some(revision)) = (&mut self.announce, self.config.revision()) {
+            announce.follow(revision, || self.config.file());
+            announce.linked(self.links.has_any());
         }
         self.track();
     }

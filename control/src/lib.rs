@@ -1,5 +1,6 @@
 //! weir's control: start and stop, reload, HTTP, and the threads beside the workers. The program `weir` is [`weir`] and its arguments.
 
+mod announce;
 mod apply;
 mod capture;
 mod carrier;
@@ -24,6 +25,7 @@ mod log;
 mod longest;
 mod memory;
 mod metrics;
+mod netlink;
 mod nodes;
 mod orders;
 mod ports;

@@ -29,6 +29,7 @@ use weir_dataplane::snapshot::registry::Standing;
 use weir_dataplane::worker::Worker;
 use weir_health::checker::{Checker, Handle};
 
+use crate::announce::{self, Announce};
 use crate::apply::Apply;
 use crate::carrier::Carrier;
 use crate::control::{Control, Doors};
@@ -96,6 +97,7 @@ pub(crate) struct Prepared {
     health: Handle,
     host: Option<Host>,
     vrrp: vrrp::Thread,
+    announcer: Option<announce::Thread>,
     rights: Rights,
 }
 
@@ -204,10 +206,11 @@ pub(crate) fn prepare(
     let apply = Apply::new((publish, editor), health.clone(), vrrp_control, host_control);
     let config = (path.to_owned(), apply);
     let outcome = outcome.filter(|_| is_kept);
-    let control =
-        Control::new(config, health.clone(), vrrp, shared, views, sources, (capacity as u64, outcome))?;
+    let (announce, announcer) = Announce::new(&file, (health.quorums(), vrrp.status()), count).unzip();
+    let kept = (capacity as u64, outcome);
+    let control = Control::new(config, health.clone(), (vrrp, announce), shared, views, sources, kept)?;
     let rights = Rights { has_kernel_ports: ports.by_number().any(|(_, index)| index != 0) };
-    Ok(Prepared { workers, control, host, checker, health, vrrp: vrrp_thread, rights })
+    Ok(Prepared { workers, control, host, checker, health, vrrp: vrrp_thread, announcer, rights })
 }
 
 /// What VRRP needs of each port.
@@ -287,7 +290,7 @@ pub(crate) fn run(
     (identity, crashes): (&Identity, (Option<&Path>, &Lesson)),
     flags: Flags,
 ) -> Result<()> {
-    let Prepared { workers, control, host, checker, health, vrrp, rights } = prepared;
+    let Prepared { workers, control, host, checker, health, vrrp, announcer, rights } = prepared;
     let count = workers.len();
     rights.settle(eal, identity)?;
     // Health checks and hooks may be programs of another user. Only now, for the memory of tables has files, and so has EAL's thread since
@@ -298,6 +301,7 @@ pub(crate) fn run(
     let crashes = Crashes::start(crashes, lcores.control_cpus(), &flags)?;
     let spawner = Spawner::new(flags.clone(), lcores.control.clone(), rights);
     let health = HealthThread::start(checker, health, &spawner)?;
+    let stuck = control.stuck();
     let control = move |flags: &Flags, _: &Pulse| control.run(doors, flags, count);
     let control = spawner.spawn(Role::Control, AtEnd::Stop, control)?;
     let host = host.map(|host| {
@@ -314,6 +318,11 @@ pub(crate) fn run(
         Ok(())
     };
     let vrrp = spawner.spawn(Role::Vrrp, AtEnd::GoOn, run)?;
+    let announcer = announcer.map(|announcer| {
+        let run = move |flags: &Flags, pulse: &Pulse| announcer.run(flags, pulse, &stuck);
+        spawner.spawn(Role::Announce, AtEnd::GoOn, run)
+    });
+    let announcer = announcer.transpose()?;
     rights.take_first();
     let mut running = Vec::new();
     if lcores.workers.is_empty() {
@@ -341,7 +350,7 @@ pub(crate) fn run(
     }
     // The threads before the workers, although all end together: a thread's end wakes who waits for it, a worker's has to be looked
     // for, and a thousand looks a second would cost control's CPU 2 % of its time.
-    for thread in [Some(control), host, Some(vrrp)].into_iter().flatten() {
+    for thread in [Some(control), host, Some(vrrp), announcer].into_iter().flatten() {
         if thread.join().is_err() {
             flags.fail();
         }

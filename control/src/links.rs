@@ -24,6 +24,11 @@ impl Links {
         Self { was_up, next: now + INTERVAL }
     }
 
+    /// Whether any port has one, as far as is known.
+    pub(crate) fn has_any(&self) -> bool {
+        self.was_up.contains(&true)
+    }
+
     /// Looks at the links, if it is time to. Returns whether one has come up since the last time.
     pub(crate) fn look(&mut self, ports: &[PortSource], now: Instant) -> bool {
         if now < self.next {

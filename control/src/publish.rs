@@ -34,6 +34,8 @@ const LEFT_MAX: usize = 4_096;
 pub(crate) struct Publish {
     /// As the file says.
     file: Arc<Config>,
+    /// Another with each change of the file.
+    revision: u64,
     /// What health checks say.
     overlay: Arc<Overlay>,
     /// Persistence templates that there is room for, of IPv4 and of IPv6.
@@ -72,6 +74,7 @@ impl Publish {
         let room_for_templates = [config.templates(), config.ipv6_templates()];
         Ok(Self {
             file: Arc::new(config),
+            revision: 0,
             overlay,
             room_for_templates,
             macs,
@@ -101,6 +104,11 @@ impl Publish {
     /// What the file says.
     pub(crate) fn file(&self) -> Arc<Config> {
         self.file.clone()
+    }
+
+    /// Tells [`Publish::file`] from what it was before.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Other verdicts of health checks come into force. `false`: it takes [`Publish::renew`] for that.
@@ -185,6 +193,7 @@ impl Publish {
 
     /// What is desired, to be changed as what is served was ([`Publish::amend`]).
     pub(crate) fn file_mut(&mut self) -> &mut Config {
+        self.revision += 1;
         Arc::make_mut(&mut self.file)
     }
 
@@ -246,6 +255,7 @@ impl Publish {
         self.publish(&file)?;
         self.warn_of_templates(|family| file.is_persistent(family));
         self.file = file;
+        self.revision += 1;
         Ok(())
     }
 

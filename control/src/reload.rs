@@ -155,6 +155,11 @@ impl Reload {
         self.apply.as_ref().map_or_else(|| self.file.clone(), |apply| apply.file())
     }
 
+    /// Tells [`Reload::file`] from what it was before; `None`: the next one is being made.
+    pub(crate) fn revision(&self) -> Option<u64> {
+        self.apply.as_ref().map(|apply| apply.revision())
+    }
+
     /// What is in force.
     pub(crate) fn current(&self) -> Arc<Snapshot> {
         self.current.load_full()
@@ -508,6 +513,7 @@ fn without_servers(config: &Config) -> Config {
         marks: config.marks.clone(),
         vrrp: config.vrrp.clone(),
         vrrp_groups: config.vrrp_groups.clone(),
+        announces: config.announces.clone(),
     }
 }
 

@@ -49,6 +49,10 @@ pub(crate) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         &new.connections.ipv6_templates,
     );
     changed.compare("`fragments` of [connections]", &old.connections.fragments, &new.connections.fragments);
+    // Its thread is started with what it may do, or not at all.
+    if old.announces.is_empty() && !new.announces.is_empty() {
+        changed.compare("the first [[announce]]", &None::<bool>, &Some(true));
+    }
     let names =
         |config: &Config| -> Vec<String> { config.ports.iter().map(|port| port.name.clone()).collect() };
     match names(old) == names(new) {

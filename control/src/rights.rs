@@ -156,7 +156,7 @@ impl Rights {
         match role {
             Role::Worker(_) => NONE,
             Role::Control => READS,
-            Role::Host => CapabilitySet::NET_ADMIN,
+            Role::Host | Role::Announce => CapabilitySet::NET_ADMIN,
             // Real-time priority, once there is an instance.
             Role::Vrrp => READS.union(self.of_ports()).union(CapabilitySet::SYS_NICE),
             // A ping is a raw socket where the kernel gives no other one.
@@ -328,7 +328,8 @@ mod tests {
     fn what_runs_needs_no_more_than_what_starts() {
         for has_kernel_ports in [false, true] {
             let rights = Rights { has_kernel_ports };
-            let roles = [Role::Worker(0), Role::Control, Role::Host, Role::Vrrp, Role::Health];
+            let roles =
+                [Role::Worker(0), Role::Control, Role::Host, Role::Vrrp, Role::Health, Role::Announce];
             let all = roles.into_iter().fold(rights.of_first(), |all, role| all | rights.of(role));
             assert_eq!(all - RUN_MAX, NONE);
             assert_eq!(rights.of(Role::Worker(0)), NONE);

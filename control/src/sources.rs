@@ -11,6 +11,7 @@ use weir_dataplane::director::Shared;
 use weir_dataplane::snapshot::publish::Current;
 use weir_health::checker::Handle;
 
+use crate::announce::status::Announcements;
 use crate::host::counters::HostCounters;
 use crate::http::{Asking, Tally};
 use crate::kept::Outcome;
@@ -18,6 +19,7 @@ use crate::lasting::Lasts;
 use crate::longest::Longest;
 use crate::reload_status::ReloadStatus;
 use crate::standing::Stuck;
+use crate::threads::Role;
 use crate::vrrp::processes::Processes;
 use crate::vrrp::status::Status;
 
@@ -109,6 +111,8 @@ pub(crate) struct Sources {
     pub(crate) proc_lasts: Lasts,
     /// What became of the connections of the process before; `None`: nobody keeps connections.
     pub(crate) kept: Option<Outcome>,
+    /// Routes that are announced; `None`: the file announces nothing.
+    pub(crate) announce: Option<Arc<Announcements>>,
     /// When weir was started.
     pub(crate) started: SystemTime,
     /// Whose turn it is to ask workers what would become of a packet.
@@ -151,6 +155,7 @@ impl Sources {
             http: Arc::default(),
             proc_lasts: Lasts::default(),
             kept: None,
+            announce: None,
             started,
             asking: Asking::default(),
             dpdk_version: dpdk::version().trim_start_matches("DPDK ").to_owned(),
@@ -162,6 +167,12 @@ impl Sources {
     /// With what became of the connections of the process before.
     pub(crate) fn with_kept(self, kept: Option<Outcome>) -> Self {
         Self { kept, ..self }
+    }
+
+    /// With what is announced, by a thread of its own.
+    pub(crate) fn with_announce(self, announce: Option<Arc<Announcements>>) -> Self {
+        let stuck = if announce.is_some() { self.stuck.with(Role::Announce) } else { self.stuck };
+        Self { announce, stuck, ..self }
     }
 
     /// With the table of persistence templates.

@@ -16,6 +16,7 @@ pub(crate) enum Role {
     Host,
     Vrrp,
     Health,
+    Announce,
 }
 
 impl fmt::Display for Role {
@@ -26,6 +27,7 @@ impl fmt::Display for Role {
             Self::Host => f.write_str("weir-host"),
             Self::Vrrp => f.write_str("weir-vrrp"),
             Self::Health => f.write_str("weir-health"),
+            Self::Announce => f.write_str("weir-announce"),
         }
     }
 }

@@ -124,6 +124,7 @@ pub fn effective(file: &Config, overlay: &Overlay) -> Config {
         marks: file.marks.clone(),
         vrrp: file.vrrp.clone(),
         vrrp_groups: file.vrrp_groups.clone(),
+        announces: file.announces.clone(),
     }
 }
 

@@ -124,6 +124,8 @@ pub(crate) enum Command {
     Capture(Box<Capture>),
     /// The instances of VRRP
     Vrrp,
+    /// Routes to VIPs that a routing daemon may pass on
+    Announce,
     /// Real servers, whether they are up, and why
     Health {
         /// Only the virtual server of this name

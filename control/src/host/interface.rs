@@ -12,7 +12,7 @@ use weir_dataplane::punt::headers::{self, Content};
 use weir_dataplane::punt::{Channel, Hosted};
 
 use super::counters::{HostCounters, HostDrop};
-use super::netlink::Netlink;
+use crate::netlink::Netlink;
 use crate::threads::Pulse;
 
 /// Frames one way before the other way has its turn.

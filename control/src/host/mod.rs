@@ -32,11 +32,11 @@ use weir_dataplane::punt::{Channel, Hosted, Punt};
 use addresses::{HostControl, Request};
 use counters::HostCounters;
 use interface::{Interface, Kernel, TURN};
-use netlink::Netlink;
 
 use crate::flags::Flags;
 use crate::kept::Taps;
 use crate::memory::FRAME_OVERHEAD;
+use crate::netlink::Netlink;
 use crate::random::random_u64;
 use crate::threads::Pulse;
 

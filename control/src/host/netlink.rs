@@ -5,33 +5,17 @@ use std::io::ErrorKind;
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
+use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
-use rtnetlink::{Handle, LinkUnspec};
-use tokio::runtime::Runtime;
 use tracing::{debug, info, warn};
 use weir_config::model::MacAddress;
+
+use crate::netlink::{Netlink, said};
 
 /// Says of an address that weir has given it (IFA_PROTO), for the next process. Below are the kernel's own; kernels before 5.18 forget it.
 const BY_WEIR: AddressProtocol = AddressProtocol::Other(0x77);
 
-/// A netlink socket, and what it takes to talk through it and wait for the answer.
-pub(super) struct Netlink {
-    runtime: Runtime,
-    handle: Handle,
-}
-
 impl Netlink {
-    /// Opens the socket. Not from within a runtime: its calls wait.
-    pub(super) fn open() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let handle = runtime.block_on(async {
-            let (connection, handle, _) = rtnetlink::new_connection()?;
-            tokio::spawn(connection);
-            Ok::<_, std::io::Error>(handle)
-        });
-        Ok(Self { handle: handle.context("no netlink socket")?, runtime })
-    }
-
     /// Gives an interface its MAC and MTU and sets it up; returns its index.
     pub(super) fn set_up(&self, name: &str, mac: MacAddress, mtu: u16) -> Result<u32> {
         let index = std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex"))
@@ -139,13 +123,5 @@ fn why_not(name: &str, net: IpNet) -> String {
              from the port)"
         ),
         IpNet::V4(_) | IpNet::V6(_) => String::new(),
-    }
-}
-
-/// The kernel's answer in its own words.
-fn said(problem: rtnetlink::Error) -> std::io::Error {
-    match problem {
-        rtnetlink::Error::NetlinkError(message) => message.to_io(),
-        other => std::io::Error::other(other),
     }
 }

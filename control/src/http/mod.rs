@@ -36,6 +36,7 @@
 //! blocking threads, [`PAGES_MAX`] at a time, so that control's own thread is never held up by them.
 
 mod accept;
+mod announce;
 mod capture;
 mod connections;
 mod director;
@@ -242,6 +243,7 @@ const READING: &[Route] = &[
     ("/api/v1/health", || get(health_listing)),
     ("/api/v1/neighbors", || get(listed_neighbors)),
     ("/api/v1/vrrp", || get(listed_vrrp)),
+    ("/api/v1/announce", || get(listed_announce)),
     ("/api/v1/timeouts", || get(edits::timeouts)),
     ("/api/v1/openapi.json", || get(openapi)),
 ];
@@ -446,6 +448,11 @@ async fn health_listing(State(state): State<HttpState>, visit: Visit, uri: Uri) 
 async fn listed_vrrp(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {
     let status = state.metrics.sources().vrrp.load_full();
     make(state, visit, JSON, move || vrrp::render(&status)).await
+}
+
+async fn listed_announce(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {
+    let routes = state.metrics.sources().announce.as_ref().map(|it| it.routes()).unwrap_or_default();
+    make(state, visit, JSON, move || announce::render(&routes)).await
 }
 
 async fn listed_neighbors(State(state): State<HttpState>, visit: Visit, _: NoKeys) -> Response {

@@ -245,7 +245,7 @@ fn unknown_paths_and_methods_are_refused_in_plain_text() {
     assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
     assert_eq!(
         body,
-        "there is no /metric here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/overview, /api/v1/events, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/explain, /api/v1/health, /api/v1/neighbors, /api/v1/vrrp, /api/v1/timeouts, /api/v1/openapi.json, /live or /ready\n"
+        "there is no /metric here; try /, /metrics, /api/v1/status, /api/v1/virtual_servers, /api/v1/overview, /api/v1/events, /api/v1/workers, /api/v1/ports, /api/v1/counters, /api/v1/connections, /api/v1/explain, /api/v1/health, /api/v1/neighbors, /api/v1/vrrp, /api/v1/announce, /api/v1/timeouts, /api/v1/openapi.json, /live or /ready\n"
     );
     for method in ["POST", "DELETE", "BREW"] {
         let (head, body) = server.ask(method, "/metrics");

@@ -314,6 +314,20 @@ families! {
         |it, to| if let Some(kept) = &it.kept {
             to.add(&[], kept.seconds);
         };
+    GAUGE "weir_announced_routes" ["state"] "Routes that [[announce]] may have the kernel have, by state: serving and draining are there, withdrawn are not, failed are not as they are to be."
+        |it, to| {
+            let routes = it.announce.routes;
+            to.count(&["serving"], routes.serving);
+            to.count(&["draining"], routes.draining);
+            to.count(&["withdrawn"], routes.withdrawn);
+            to.count(&["failed"], routes.failed);
+        };
+    COUNTER "weir_announce_changes_total" ["change"] "Routes that were announced, withdrawn, and restored because somebody else had removed them."
+        |it, to| for (change, count) in ["announced", "withdrawn", "restored"].iter().zip(it.announce.changes) {
+            to.count(&[change], count);
+        };
+    COUNTER "weir_announce_failures_total" [] "What the kernel refused of announced routes and their device. It is asked again each second."
+        |it, to| to.count(&[], it.announce.failures);
     GAUGE "weir_proc_directory_seconds" [] "For how long the write of the files in proc_directory has been under way; 0 when none is."
         |it, to| to.add(&[], it.proc_lasts);
 

@@ -23,6 +23,7 @@ use weir_health::figures::Histogram;
 use weir_health::judge::ServiceListing;
 use weir_health::scripts::ScriptListings;
 
+use crate::announce::status::{Announcements, Tally};
 use crate::host::counters::{HostCounters, HostDrop};
 use crate::http::{Handshake, Refusal};
 use crate::kept::Outcome;
@@ -76,6 +77,8 @@ pub(crate) struct Reading {
     pub(crate) http_certificate: (Option<u64>, bool),
     /// What became of the connections of the process before.
     pub(crate) kept: Option<Outcome>,
+    /// Announced routes.
+    pub(crate) announce: AnnounceReading,
     /// Number of the configuration in force: 1 at the start, one more with each change.
     pub(crate) generation: u64,
     /// What is missing in the log.
@@ -297,6 +300,24 @@ pub(crate) struct ThreadReading {
     pub(crate) late: u64,
 }
 
+/// Announced routes; all 0 where nothing is announced.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AnnounceReading {
+    /// By state.
+    pub(crate) routes: Tally,
+    /// Added, removed, added again.
+    pub(crate) changes: [u64; 3],
+    /// What the kernel refused.
+    pub(crate) failures: u64,
+}
+
+impl AnnounceReading {
+    fn take(from: &Announcements) -> Self {
+        let changes = [&from.announced, &from.withdrawn, &from.restored].map(Counter::get);
+        Self { routes: from.tally(), changes, failures: from.failures.get() }
+    }
+}
+
 /// A virtual server.
 #[derive(Debug, Clone)]
 pub(crate) struct VirtualServerReading {
@@ -387,6 +408,7 @@ impl Reading {
             proc_lasts: sources.proc_lasts.seconds(),
             reloads_refused: RefusedBy::ALL.iter().map(|&by| (by, sources.reload.refused(by))).collect(),
             kept: sources.kept.clone(),
+            announce: sources.announce.as_deref().map(AnnounceReading::take).unwrap_or_default(),
             generation: snapshot.generation,
             log: log::missing(),
             refused_calls: dpdk::refused::refused().count,

@@ -192,6 +192,7 @@ impl Director {
                 is_kept: Arc::new(true.into()),
                 ..Outcome::default()
             }),
+            announce: None,
             started,
             dpdk_version: "22.11.11".to_owned(),
         };

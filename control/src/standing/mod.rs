@@ -31,7 +31,7 @@ fn bound(role: Role) -> Duration {
         // It polls all the time. One that shares its core may be off it for some tens of milliseconds.
         Role::Worker(_) => Duration::from_millis(600),
         // They turn every millisecond, and wait for the kernel's locks at most.
-        Role::Host | Role::Vrrp | Role::Control => Duration::from_secs(1),
+        Role::Host | Role::Vrrp | Role::Control | Role::Announce => Duration::from_secs(1),
         // A turn of it takes in a whole file.
         Role::Health => Duration::from_secs(3),
     }
@@ -53,11 +53,13 @@ impl Stuck {
     pub(crate) fn none(workers: usize, has_host: bool) -> Self {
         let others = [Role::Vrrp, Role::Health].into_iter().chain(has_host.then_some(Role::Host));
         let roles = (0..workers).map(Role::Worker).chain(others);
-        Self(
-            roles
-                .map(|role| Watched { role, is_stuck: AtomicBool::new(false), late: AtomicU64::new(0) })
-                .collect(),
-        )
+        Self(roles.map(Watched::new).collect())
+    }
+
+    /// And of this thread.
+    pub(crate) fn with(self, role: Role) -> Self {
+        let roles = self.0.iter().map(|watched| watched.role).chain([role]);
+        Self(roles.map(Watched::new).collect())
     }
 
     /// Those that are watched and no workers.
@@ -202,6 +204,10 @@ impl Seen {
 }
 
 impl Watched {
+    fn new(role: Role) -> Self {
+        Self { role, is_stuck: AtomicBool::new(false), late: AtomicU64::new(0) }
+    }
+
     /// Of a thread that stands.
     fn judge(&self, seen: &mut Seen) {
         let bound = bound(self.role);
@@ -242,6 +248,7 @@ impl Watched {
             Role::Vrrp => "VRRP says and hears nothing, and its addresses are not served",
             Role::Host => "nothing passes the host interfaces",
             Role::Control => "reloads and pages wait",
+            Role::Announce => "what is announced stays as it is",
         };
         error!(thread = %self.role, "the thread is stuck: it has not gone on for {stood:.1} s ({instead}), and {lost}");
     }

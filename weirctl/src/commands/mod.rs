@@ -1,5 +1,6 @@
 //! weirctl's own commands. Each asks once and prints; how it looks is a function of the answer.
 
+mod announce;
 mod capture;
 pub(crate) mod change;
 mod connections;
@@ -24,7 +25,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use weir_api::edits::Reload;
 use weir_api::{
-    director, explain as explain_api, health as health_api, virtual_servers, vrrp as vrrp_api, workers,
+    announce as announce_api, director, explain as explain_api, health as health_api, virtual_servers,
+    vrrp as vrrp_api, workers,
 };
 use weir_config::report::Severity;
 
@@ -67,6 +69,9 @@ pub(crate) fn run(command: &Command, common: &Common) -> Result<(), Problem> {
         }
         Command::Capture(wanted) => capture::run(&mut asked, wanted),
         Command::Neighbors(wanted) => neighbors::run(&mut asked, wanted),
+        Command::Announce => asked.show("/api/v1/announce", |it: &announce_api::Listing<'static>, screen| {
+            Ok(announce::text(it, screen))
+        }),
         Command::Vrrp => {
             asked.show("/api/v1/vrrp", |it: &vrrp_api::Listing<'static>, screen| Ok(vrrp::text(it, screen)))
         }
