@@ -30,6 +30,8 @@ use crate::vlan::{self, Sorter, Vlan};
 
 /// Pause instructions between two looks of a worker that has panicked at what there is to send.
 const LAST_WORDS: usize = 1_000;
+/// Milliseconds between two calls of drivers that have frames of their own to send.
+const RESTLESS_MILLIS: u64 = 10;
 /// Pause instructions between two polls of a worker that may rest: some hundreds of cycles.
 const PAUSES: usize = 16;
 
@@ -100,13 +102,18 @@ impl Worker {
             Idle::new(hz, begin, sleep.max, interrupts)
         });
         let sorters = Sorter::of_devices(&self.vlans, self.transmit.len());
+        let transmit: Vec<_> = self.transmit.into_iter().map(Transmit::new).collect();
+        let is_restless = |(_, transmit): &(usize, &Transmit)| transmit.queue.is_restless();
+        let restless = transmit.iter().enumerate().filter(is_restless).map(|(port, _)| port).collect();
         let mut polling = Polling {
             receive,
             sorters,
             ports: Ports {
                 vlans: Tagged::of(&self.vlans),
                 tagged: Vec::with_capacity(self.vlans.len()),
-                transmit: self.transmit.into_iter().map(Transmit::new).collect(),
+                transmit,
+                restless,
+                calls_due: 0,
                 pool: self.pool,
                 released: Burst::new(),
                 counters: counters.clone(),
@@ -232,6 +239,9 @@ impl Polling {
         }
         self.director.upkeep(snapshot, now, &mut self.ports);
         self.now = now;
+        if !self.ports.restless.is_empty() {
+            self.ports.call_restless(now);
+        }
         self.ports.flush();
     }
 
@@ -385,6 +395,10 @@ fn take_tagged(
 struct Ports {
     /// Of devices.
     transmit: Vec<Transmit>,
+    /// Which of these have drivers that want to be called without frames.
+    restless: Vec<usize>,
+    /// When they do, in milliseconds of the clock.
+    calls_due: u64,
     /// Of the ports behind them.
     vlans: Vec<Tagged>,
     /// Which of these have something to send.
@@ -433,6 +447,18 @@ impl Ports {
             self.flush_port(port);
         }
         free_bulk(&mut self.released);
+    }
+
+    /// Has drivers send what they have to say, if it is time.
+    #[inline(never)]
+    fn call_restless(&mut self, now: Now) {
+        if now.millis < self.calls_due {
+            return;
+        }
+        self.calls_due = now.millis + RESTLESS_MILLIS;
+        for port in &self.restless {
+            self.transmit[*port].queue.send(&mut Burst::new());
+        }
     }
 
     #[inline(never)]

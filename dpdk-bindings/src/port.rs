@@ -115,6 +115,9 @@ pub enum PortError {
     Stats(String, Errno),
 }
 
+/// DPDK's driver for several devices as one.
+const BOND: &str = "net_bonding";
+
 /// An Ethernet device that EAL has, not in use yet.
 #[derive(Debug)]
 pub struct Port {
@@ -167,7 +170,16 @@ impl Port {
     /// # Errors
     /// [`PortError::NoInfo`].
     pub fn info(&self) -> Result<DeviceInfo, PortError> {
-        let _none_is_closed = self.eal.claimed_ports();
+        let claimed = self.eal.claimed_ports();
+        let info = DeviceInfo::of(self.id, &self.name)?;
+        if info.driver != BOND || claimed.contains(&self.id) {
+            return Ok(info);
+        }
+        // It takes its members when it is first configured, and can do what they can from then on.
+        let conf = sys::rte_eth_conf::default();
+        // SAFETY: nobody has the port, and under the lock nobody gets it; `conf` is complete. What it can't do is told when it is
+        // configured for good.
+        unsafe { sys::rte_eth_dev_configure(self.id, 1, 1, &conf) };
         DeviceInfo::of(self.id, &self.name)
     }
 
@@ -187,7 +199,9 @@ impl Port {
         }
         claimed.push(self.id);
         drop(claimed);
+        let is_bond = DeviceInfo::of(self.id, &self.name).is_ok_and(|info| info.driver == BOND);
         let device = Device {
+            is_bond,
             id: self.id,
             name: self.name,
             started: AtomicBool::new(false),
@@ -200,7 +214,8 @@ impl Port {
 
     fn is_called(&self, device: &str) -> bool {
         // A PCI device may have several ports with names of their own; the first answers to the PCI address.
-        let bus_name = self.info().ok().and_then(|info| info.bus_name);
+        let _none_is_closed = self.eal.claimed_ports();
+        let bus_name = DeviceInfo::of(self.id, &self.name).ok().and_then(|info| info.bus_name);
         [Some(self.name.as_str()), bus_name.as_deref()]
             .into_iter()
             .flatten()
@@ -212,6 +227,7 @@ impl Port {
 #[derive(Debug)]
 pub(crate) struct Device {
     id: u16,
+    is_bond: bool,
     name: String,
     started: AtomicBool,
     /// DPDK wants the control functions of a device called by one thread at a time.
@@ -228,6 +244,10 @@ impl Device {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn is_bond(&self) -> bool {
+        self.is_bond
     }
 
     pub(crate) fn is_started(&self) -> bool {

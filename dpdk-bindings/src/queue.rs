@@ -164,6 +164,12 @@ impl TxQueueHandle {
 }
 
 impl TxQueue {
+    /// Whether the driver has frames of its own to send, and does when it is called alone, be it without any: those of LACP. It
+    /// wants to be at least every 100 ms.
+    pub fn is_restless(&self) -> bool {
+        self.queue.device.is_bond()
+    }
+
     /// Sends from the front of `burst` and returns how many frames the device took. The others stay in the burst, in
     /// order, for the caller to try again or drop. One call into DPDK.
     #[inline]
