@@ -2,6 +2,7 @@
 
 mod announce;
 mod apply;
+mod bonds;
 mod capture;
 mod carrier;
 mod certificate;

@@ -19,7 +19,9 @@ use crate::http::{Keyring, Keys};
 use crate::memory::Need;
 use crate::rights::Identity;
 use crate::socket::ControlSocket;
-use crate::{crash, early, http, kept, lasting, lifecycle, log, nodes, ports, rights, routes, signals};
+use crate::{
+    bonds, crash, early, http, kept, lasting, lifecycle, log, nodes, ports, rights, routes, signals,
+};
 
 /// Does what the command line says. Returns the exit status.
 pub fn weir(arguments: &[String]) -> ExitCode {
@@ -49,6 +51,10 @@ fn check(line: &CommandLine) -> ExitCode {
     let (loaded, _) = watched(say, read);
     let (report, good) = match loaded.map(|loaded| routes::look_around(loaded, &line.own.config)) {
         Ok(loaded) => {
+            if let Some(sentence) = bonds::member_as_port(&line.eal_arguments(), &loaded.config) {
+                let _ = writeln!(std::io::stderr(), "error: {sentence}");
+                return ExitCode::from(BAD_INPUT);
+            }
             let good = good(&line.own.config, &loaded);
             (loaded.warnings, Some(good))
         }
@@ -137,6 +143,9 @@ fn run(
     let (offer, taps) = kept::Offer::of(&config, doors.control.is_some(), lesson.distrust);
     let identity = Identity::of(&config, &line.own.config, (doors.control.is_some(), lesson.is_away));
     let arguments = line.eal_arguments();
+    if let Some(sentence) = bonds::member_as_port(&arguments, &config) {
+        anyhow::bail!(sentence);
+    }
     let devices: Vec<&str> = config.devices().iter().map(|port| port.device.as_str()).collect();
     for sentence in nodes::bare(&arguments, &devices, Path::new("/sys")) {
         tracing::warn!("{sentence}");
