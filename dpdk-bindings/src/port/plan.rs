@@ -61,6 +61,7 @@ impl Plan {
         // Not RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE: it demands that all frames of a transmit queue come from one pool, and
         // frames of other ports and of control do not.
         let tx_offloads = info.tx_offload_capa & sys::weir_RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+        shortcomings.extend(plan_chains(info, room, (rx_offloads, tx_offloads)));
         let rx_interrupts = config.rx_interrupts;
         Ok(Self {
             rx_queues,
@@ -221,6 +222,18 @@ fn plan_mtu(
     mtu
 }
 
+/// Whether frames of several mbufs may come that the device may not send. Those of other devices are as short as its own before they
+/// get here: it has their MTU, or they are cut.
+fn plan_chains(
+    info: &sys::rte_eth_dev_info,
+    room: Option<u16>,
+    (rx_offloads, tx_offloads): (u64, u64),
+) -> Option<Shortcoming> {
+    let may_come = rx_offloads & sys::weir_RTE_ETH_RX_OFFLOAD_SCATTER != 0;
+    let longest = u32::from(room?).saturating_sub(frame_overhead(info)) as u16;
+    (may_come && tx_offloads == 0).then_some(Shortcoming::Chains { longest })
+}
+
 /// What ethdev takes for this MTU when a device is configured.
 fn configured_mtu(info: &sys::rte_eth_dev_info, mtu: u16) -> u16 {
     let most = info.max_rx_pktlen.saturating_sub(frame_overhead(info));
@@ -336,6 +349,18 @@ mod tests {
             let planned = plan_mtu(info, asked, Some(room), &mut offloads, &mut shortcomings);
             assert_eq!((planned, offloads != 0, shortcomings), (mtu, offload, told), "{asked} in {room}");
         }
+    }
+
+    #[test]
+    fn a_device_that_gets_frames_of_several_mbufs_and_may_not_send_them_is_told_of() {
+        let info = device(NONE, 0);
+        let (scatter, chains) =
+            (sys::weir_RTE_ETH_RX_OFFLOAD_SCATTER, sys::weir_RTE_ETH_TX_OFFLOAD_MULTI_SEGS);
+        assert_eq!(plan_chains(&info, Some(2048), (scatter, 0)), Some(Shortcoming::Chains { longest: 2030 }));
+        for offloads in [(scatter, chains), (0, 0), (0, chains)] {
+            assert_eq!(plan_chains(&info, Some(2048), offloads), None);
+        }
+        assert_eq!(plan_chains(&info, None, (scatter, 0)), None);
     }
 
     #[test]

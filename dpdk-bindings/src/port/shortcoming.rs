@@ -45,6 +45,11 @@ pub enum Shortcoming {
         /// What is in the way.
         reason: MtuLimit,
     },
+    /// It may get frames of several mbufs, and does not say that it sends such.
+    Chains {
+        /// Octets of the largest packet whose frame is in one mbuf.
+        longest: u16,
+    },
     /// The address stays the device's own; frames for the other one arrive in promiscuous mode only.
     Mac {
         /// Address asked for.
@@ -107,6 +112,12 @@ impl fmt::Display for Shortcoming {
                 write!(
                     f,
                     "it cannot be told the MTU {got} (asked for: {asked}), which is kept in software: {errno}"
+                )
+            }
+            Self::Chains { longest } => {
+                write!(
+                    f,
+                    "it does not say that it sends frames of several mbufs: packets of more than {longest} octets may be lost"
                 )
             }
             Self::Mac { asked, errno } => {
