@@ -184,7 +184,7 @@ def differences(step, sent):
             elif index >= len(expected):
                 problems.append(f"unexpected on {port}: {describe(got[index])}")
             else:
-                problems += _compare(port, step.frame, expected[index], got[index])
+                problems += difference(port, step.frame, expected[index], got[index])
     idents = {frame[18:20] for port, frame in sent if is_fragment(frame)}
     idents |= {frame[FRAGMENT6 + 4:FRAGMENT6 + 8] for port, frame in sent if is_fragment6(frame)}
     if len(idents) > 1:
@@ -192,7 +192,8 @@ def differences(step, sent):
     return problems
 
 
-def _compare(port, given, expected, got):
+def difference(port, given, expected, got):
+    """What is wrong with a frame that left, in sentences."""
     masked = fixed_parts(expected, given, expected), fixed_parts(expected, given, got)
     if masked[0] != masked[1]:
         offsets = [i for i in range(max(map(len, masked))) if masked[0][i:i + 1] != masked[1][i:i + 1]]
