@@ -75,6 +75,10 @@ impl Ports {
             ports.start_one(config, number, device)?;
         }
         ports.macs = ports.devices.iter().map(|device| ports.macs[*device]).collect();
+        for (port, vlan) in config.ports.iter().filter_map(|port| Some((port, port.vlan?))) {
+            let device = &config.ports[vlan.device].name;
+            info!(port = port.name, vlan = vlan.id, of = device, "port started");
+        }
         ports.spread_replies(config);
         Ok(ports)
     }
