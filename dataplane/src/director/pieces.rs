@@ -121,9 +121,12 @@ impl<F: Frame> Director<F> {
         match read {
             None => Err(frame),
             Some(Err((reason, first))) => {
-                if let Some((key, hash, end)) = first {
-                    self.remember((&key, hash), end, Way::Refused(reason), pass);
+                let Some((key, hash, end)) = first else { return Ok(Err((frame, reason))) };
+                // What can't be read takes nothing from a packet that was.
+                if let Some(reason) = self.repeated((&key, hash), end, pass.context) {
+                    return Ok(Err((frame, reason)));
                 }
+                self.remember((&key, hash), end, Way::Refused(reason), pass);
                 Ok(Err((frame, reason)))
             }
             Some(Ok(known)) if known.piece.is_first() => self.first_piece(frame, known, pass),
@@ -219,10 +222,8 @@ impl<F: Frame> Director<F> {
     ) -> Result<Passed<F>, F> {
         let context = pass.context;
         let Known { piece, key, hash } = known;
-        match self.shared.pieces.repeated((&key, hash), piece.end, context.now) {
-            Some(Course::Overlap) => return Ok(Err((frame, DropReason::FragmentOverlap))),
-            Some(_) => return Ok(Err((frame, DropReason::FragmentDuplicate))),
-            None => {}
+        if let Some(reason) = self.repeated((&key, hash), piece.end, context) {
+            return Ok(Err((frame, reason)));
         }
         let mut packet = piece.packet;
         let mut lookup = Lookup::default();
@@ -257,6 +258,14 @@ impl<F: Frame> Director<F> {
         }
         self.remember((&key, hash), piece.end, way, pass);
         Ok(passed)
+    }
+
+    /// Why a first piece that ends there is dropped, if its packet was here a moment ago and was sent on.
+    fn repeated(&self, packet: (&Key, u64), end: u16, context: Context<'_>) -> Option<DropReason> {
+        match self.shared.pieces.repeated(packet, end, context.now)? {
+            Course::Overlap => Some(DropReason::FragmentOverlap),
+            _ => Some(DropReason::FragmentDuplicate),
+        }
     }
 
     /// As the first round does it with a packet of IPv6: what it is, and the numbers of its ends.

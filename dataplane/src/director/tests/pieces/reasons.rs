@@ -113,3 +113,38 @@ fn pieces_of_a_removed_server_and_of_other_vips_go_nowhere() {
     assert!(lab.send(piece(&elsewhere, 1, &whole, (400, 800))).is_empty());
     assert_eq!((lab.dropped(DropReason::Fragment), lab.directors[0].held.waiting()), (1, 0));
 }
+
+/// A piece of IPv4 whose header asks for a way of its own.
+fn source_routed(flow: &Flow, ident: u16, whole: &[u8], place: (usize, usize)) -> Vec<u8> {
+    let mut frame = piece(flow, ident, whole, place);
+    frame.splice(34..34, [131, 7, 4, 10, 0, 0, 9, 0]);
+    frame[14] = 0x47;
+    let len = (frame.len() - 14) as u16;
+    frame[16..18].copy_from_slice(&len.to_be_bytes());
+    frame[24..26].fill(0);
+    let sum = Sum::default().bytes(&frame[14..42]).finish();
+    frame[24..26].copy_from_slice(sum.as_bytes());
+    frame
+}
+
+#[test]
+fn a_first_piece_that_cannot_be_read_takes_nothing_from_a_packet_that_was() {
+    let flow = request(false, 4_000);
+    let whole = datagram(&flow, 1_592, 1);
+    for workers in [1, 2] {
+        let mut lab = Lab::new(&file("nat", &[11], 1500), workers);
+        assert_eq!(lab.send(piece(&flow, 1, &whole, (0, 400))).len(), 1);
+        assert!(lab.send(source_routed(&flow, 1, &whole, (0, 400))).is_empty());
+        assert_eq!(lab.dropped(DropReason::FragmentDuplicate), 1);
+        assert_eq!(lab.send(piece(&flow, 1, &whole, (400, 1_600))).len(), 1);
+        // One that overlaps ends the packet, read or not.
+        assert_eq!(lab.send(piece(&flow, 2, &whole, (0, 400))).len(), 1);
+        assert!(lab.send(source_routed(&flow, 2, &whole, (0, 408))).is_empty());
+        assert!(lab.send(piece(&flow, 2, &whole, (400, 1_600))).is_empty());
+        assert_eq!(lab.dropped(DropReason::FragmentOverlap), 2);
+        // Where there was none before, the others go the same way.
+        assert!(lab.send(source_routed(&flow, 3, &whole, (0, 400))).is_empty());
+        assert!(lab.send(piece(&flow, 3, &whole, (400, 1_600))).is_empty());
+        assert_eq!(lab.dropped(DropReason::SourceRoute), 2);
+    }
+}
