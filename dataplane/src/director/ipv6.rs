@@ -326,6 +326,9 @@ impl<F: Frame> Director<F> {
             let error = reply::Error::fragmentation_needed(server.mtu.max(MTU_MIN));
             return self.answer_error_to(asker, frame, packet, error, pass);
         }
+        if packet.is_syn() {
+            self.clamp_request(&mut frame, packet, server, pass.context);
+        }
         let (hint, client) = (&server.tallies[self.shared.worker].neighbor, (packet, self.ends6));
         let Some(far) = server.far.as_deref() else {
             self.ident = self.ident.wrapping_add(1);

@@ -332,9 +332,6 @@ impl<F: Frame> Director<F> {
         let tally = &server.tallies[self.shared.worker];
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(packet.total_len));
-        if packet.is_syn() {
-            self.clamp_request(&mut frame, packet, server, pass.context);
-        }
         let hop = server.hop;
         if hop == Hop::NOWHERE || packet.is_of_ipv6() {
             return self.forward_far(asker, frame, packet, server, pass);
@@ -344,6 +341,9 @@ impl<F: Frame> Director<F> {
             Err(Unfit::Dropped(reason)) => return Err((frame, reason)),
             Err(Unfit::Told(error)) => return self.answer_error_to(asker, frame, packet, error, pass),
         };
+        if packet.is_syn() {
+            self.clamp_request(&mut frame, packet, server, pass.context);
+        }
         let rewritten = match server.forwarding {
             Forwarding::Dr => Ok(()),
             Forwarding::Nat if server.is_helped() => {
@@ -387,6 +387,9 @@ impl<F: Frame> Director<F> {
             Err(Unfit::Dropped(reason)) => return Err((frame, reason)),
             Err(Unfit::Told(error)) => return self.answer_error_to(asker, frame, packet, error, pass),
         };
+        if packet.is_syn() {
+            self.clamp_request(&mut frame, packet, server, pass.context);
+        }
         let mtu = snapshot.ports[usize::from(way.hop.port())].mtu;
         let mut pieces = is_too_big.then_some(mtu);
         if exceeds_all_ways(packet, server)

@@ -102,6 +102,26 @@ fn both_ends_of_nat_announce_what_fits_the_ways_of_weir() {
 }
 
 #[test]
+fn a_syn_that_goes_no_further_is_not_clamped() {
+    for method in ["dr", "tun", "nat"] {
+        let mut lab = lab(method, "clamp_mss = 1200", 1024);
+        let (mut last, mut last6) = (syn(1000), syn6(1000));
+        last[22] = 1;
+        last[24..26].fill(0);
+        let sum = Sum::default().bytes(&last[14..34]).finish();
+        last[24..26].copy_from_slice(sum.as_bytes());
+        last6[21] = 1;
+        for last in [last, last6] {
+            assert_eq!(lab.send(last).len(), 1, "{method}: its sender is told");
+        }
+        assert_eq!(lab.counters[0].clamped.get(), 0, "{method}");
+        lab.send(syn(1000));
+        lab.send(syn6(1000));
+        assert_eq!(lab.counters[0].clamped.get(), 2, "{method}");
+    }
+}
+
+#[test]
 fn auto_leaves_room_for_a_tunnel() {
     let mut direct = lab("dr", "clamp_mss = \"auto\"", 1024);
     assert_eq!(announced(&direct.send(syn(1000)), 34), Some(1360));
