@@ -346,6 +346,12 @@ impl<F: Frame> Director<F> {
         let is_narrow = exceeds_all_ways(packet, server) && server.live.is_narrow(now);
         let mtu = snapshot.ports[usize::from(way.hop.port())].mtu.min(MTU_MIN);
         let pieces = (is_too_big || is_narrow && is_cut(packet, server)).then_some(mtu);
+        if server.forwarding == Forwarding::Nat
+            && !frame.is_contiguous()
+            && let Err(reason) = nat6::give_checksum(&mut frame, packet)
+        {
+            return Err((frame, reason));
+        }
         let rewritten = match server.forwarding {
             Forwarding::Dr => Ok(()),
             Forwarding::Nat if server.is_helped() => {

@@ -269,6 +269,11 @@ impl<F: Frame> Director<F> {
         if let Err(reason) = told.and_then(|()| trim_surplus(&mut frame, packet)) {
             return Err((frame, reason));
         }
+        if !frame.is_contiguous()
+            && let Err(reason) = nat6::give_checksum(&mut frame, packet)
+        {
+            return Err((frame, reason));
+        }
         let bytes = frame.bytes_mut();
         let rewritten = ipv6_mut(bytes, packet.l3())
             .map(|header| header.hop_limit -= 1)

@@ -9,6 +9,7 @@ use zerocopy::FromBytes;
 use zerocopy::byteorder::network_endian::U16;
 
 use super::{ipv6_mut, not_zero, sctp};
+use crate::packet::{Frame, sum_over};
 use crate::parse::Packet;
 use crate::parse::pieces::LATER;
 use crate::stats::DropReason;
@@ -69,8 +70,30 @@ fn change_transport(
     Ok(())
 }
 
+/// A datagram without a checksum that lies in several buffers gets one, before its addresses change: the rest of this file sees the
+/// first buffer alone.
+#[cold]
+pub fn give_checksum<F: Frame>(frame: &mut F, packet: &Packet) -> Result<(), DropReason> {
+    let header = *ipv6_mut(frame.bytes_mut(), packet.l3())?;
+    let udp = Udp::ref_from_prefix(packet.l4_bytes(frame.bytes())).ok().map(|(udp, _)| *udp);
+    let Some(udp) = udp.filter(|udp| packet.protocol == ipv4::UDP && udp.checksum == U16::ZERO) else {
+        return Ok(());
+    };
+    let len = usize::from(udp.len.get());
+    if len > packet.l4_len() {
+        return Ok(());
+    }
+    let pseudo = Sum::default().bytes(&header.source).bytes(&header.destination);
+    let pseudo = pseudo.long(len as u32).word(u16::from(ipv4::UDP));
+    let checksum = not_zero(pseudo.behind(&[], sum_over(frame, packet.l4(), packet.l4() + len)).finish());
+    let l4 = packet.l4_bytes_mut(frame.bytes_mut());
+    let (udp, _) = Udp::mut_from_prefix(l4).map_err(|_| DropReason::Truncated)?;
+    udp.checksum = checksum;
+    Ok(())
+}
+
 /// A datagram that came without a checksum, as tunnels may send it (RFC 6935), gets one, as the kernel's NAT gives it. One in
-/// several segments stays without.
+/// several buffers has got it before ([`give_checksum`]), unless it is a piece.
 #[cold]
 fn make_udp_checksum(bytes: &mut [u8], packet: &Packet) -> Result<(), DropReason> {
     let header = *ipv6_mut(bytes, packet.l3())?;

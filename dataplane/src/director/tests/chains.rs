@@ -163,3 +163,19 @@ fn headers_that_lie_across_two_buffers_are_dropped_by_name() {
         assert_eq!(sent(&mut lab, (0, &frame), headers).len(), 1);
     }
 }
+
+#[test]
+fn a_datagram_of_ipv6_without_a_checksum_gets_one_whatever_buffers_it_lies_in() {
+    for len in [1_001, 4_000] {
+        let mut frame =
+            Shape { flags: None, len, hops: 64, may_be_cut: true, port: 80, padding: 0 }.frame(true);
+        frame[60..62].fill(0);
+        let (mut one, mut several) = (lab(("nat", None), 9_000), lab(("nat", None), 9_000));
+        let alone = sent(&mut one, (0, &frame), frame.len());
+        assert_eq!(alone.len(), 1);
+        assert_ne!(alone[0].1[60..62], [0, 0]);
+        for first in [FIRST_MIN, FIRST_MIN + 1, 900] {
+            assert!(alone == sent(&mut several, (0, &frame), first), "{len} {first}");
+        }
+    }
+}
