@@ -387,19 +387,14 @@ struct Hearing<'a> {
 }
 
 impl Hearing<'_> {
-    /// Lines that came before are changed as they were then.
+    /// What was changed before is changed as it was then, as far as it is in this segment.
     fn again(&mut self, sequence: u32, carried: &[u8]) {
-        let Some(vip) = self.vip4() else { return };
-        for (shift, change) in self.control.stream.shifts() {
-            let [from, to] = [shift.start, shift.end].map(|at| at.wrapping_sub(sequence) as usize);
-            let line = carried.get(from..to).and_then(|line| line.strip_suffix(b"\n"));
-            if let Some(Reply::Passive(_, port, place)) = line.and_then(ftp::reply) {
-                let text = ftp::text(vip, port);
-                let place = from + place.start..from + place.end;
-                // What is another length now is another line.
-                if text.len() as i32 - place.len() as i32 == change {
-                    let _ = self.changes.try_push((place, text));
-                }
+        let len = carried.len() as i32;
+        for shift in self.control.stream.shifts() {
+            let [from, to] = [shift.from, shift.to].map(|at| at.wrapping_sub(sequence) as i32);
+            if to > 0 && from < len {
+                let text = if from >= 0 { shift.text } else { ArrayString::new() };
+                let _ = self.changes.try_push((from.max(0) as usize..to.min(len) as usize, text));
             }
         }
     }
@@ -417,14 +412,14 @@ impl Hearing<'_> {
             } else if line.len() > LINE_MAX {
                 Err(Helped::Long)
             } else {
-                self.answer(reply, (sequence, from + at, line.len() + 1))
+                self.answer(reply, (sequence, from + at))
             };
             self.counters.helped(result.map_or_else(|why| why, |()| Helped::Passive));
         }
     }
 
-    /// A server says where it listens, in a line at this place of a segment with this number, so long.
-    fn answer(&mut self, reply: Reply, (sequence, at, len): (u32, usize, usize)) -> Result<(), Helped> {
+    /// A server says where it listens, in a line at this place of a segment with this number.
+    fn answer(&mut self, reply: Reply, (sequence, at): (u32, usize)) -> Result<(), Helped> {
         match reply {
             Reply::Malformed => Err(Helped::Malformed),
             Reply::Extended(port) => self.expect_at(port),
@@ -443,9 +438,10 @@ impl Hearing<'_> {
                 self.expect_at(port)?;
                 if is_own {
                     self.room = self.room.saturating_add_signed(-change as isize);
-                    let start = sequence.wrapping_add(at as u32);
-                    self.control.stream.shift(start, start.wrapping_add(len as u32), change);
-                    self.changes.push((at + place.start..at + place.end, text));
+                    let place = at + place.start..at + place.end;
+                    let [from, to] = [place.start, place.end].map(|at| sequence.wrapping_add(at as u32));
+                    self.control.stream.shift(from, to, text);
+                    self.changes.push((place, text));
                 }
                 Ok(())
             }

@@ -27,6 +27,30 @@ fn an_announcement_is_over_after_its_time() {
 }
 
 #[test]
+fn a_reply_that_is_cut_otherwise_when_it_is_sent_again_is_the_same() {
+    let party = Party::V4;
+    let mut lab = Lab::new(&parsed(&file("")), 1);
+    let octet = lab.control(party);
+    announce(&mut lab, party, octet);
+    let reply = format!("227 (10,0,0,{octet},195,80)\r\n");
+    for cut in 1..reply.len() {
+        let mut got = String::new();
+        for (at, part) in [(0, &reply[..cut]), (cut, &reply[cut..])] {
+            let said = party.server_says(octet, NEXT.wrapping_add(at as u32), CLIENTS_NEXT + 6, part);
+            let heard = lab.say(&said).expect("it is passed on");
+            assert_eq!(heard.sequence, NEXT.wrapping_add(got.len() as u32), "cut at {cut}");
+            got += &heard.carried;
+        }
+        assert_eq!(got, "227 (10,0,0,100,195,80)\r\n", "cut at {cut}");
+    }
+    // Who asks whether the client is there names the byte before the next one.
+    let last = NEXT.wrapping_add(24);
+    let asked = lab.say(&party.server_says(octet, last, CLIENTS_NEXT + 6, "").with_flags(ACK));
+    assert_eq!(asked.expect("it is passed on").sequence, last.wrapping_add(1));
+    assert_eq!(shift(&mut lab, party, octet), 1);
+}
+
+#[test]
 fn what_was_known_of_a_connection_goes_with_it() {
     let party = Party::V4;
     let mut lab = Lab::new(&parsed(&file("")), 1);
