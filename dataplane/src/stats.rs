@@ -173,7 +173,7 @@ labels! {
         Opened "opened" "A data connection that was expected has begun.",
         ForeignAddress "others_address" "An address in PORT or EPRT that is not the client's, or in 227 one that is not the server's: not touched.",
         LowPort "low_port" "A port below 1024 in any of these: not touched.",
-        Taken "taken_port" "A port in 227 or 229 that is another virtual server's, or that another real server has announced to the same client: not touched.",
+        Taken "taken_port" "A port in 227 or 229 that is another virtual server's, or that another real server has announced to the same client: not touched. Or a server's connection to a client's port while another server has one there: dropped.",
         Unasked "unasked_reply" "A 227 or 229 that no PASV or EPSV has asked for: not touched.",
         Malformed "malformed_line" "A PORT, EPRT, 227 or 229 that can't be read: not touched.",
         Split "split_line" "One of these that does not end in the segment in which it begins: not touched.",

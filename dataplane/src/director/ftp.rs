@@ -11,7 +11,7 @@ use std::ops::Range;
 use arrayvec::{ArrayString, ArrayVec};
 use weir_config::model::{Forwarding, Protocol};
 
-use super::{Context, Director, Pass, Passed};
+use super::{Context, Director, Message, Pass, Passed};
 use crate::address::Addr4;
 use crate::classify::Lookup;
 use crate::conn::extra::{Announced, Control, Ends, Expected, Extras, Refused, mapped};
@@ -266,13 +266,38 @@ impl<F: Frame> Director<F> {
         let is_secure = snapshot.switches.secure_tcp;
         let state = state::next(Protocol::Tcp, Direction::Output, packet.flags, tcp::LISTEN, is_secure);
         let record = Record::new(key, server.id, state, now.seconds, false);
-        let is_open = self.open_data(self.table.hash(key.hash_input()), record, server);
+        let hash = self.table.hash(key.hash_input());
+        let is_open = self.makes_way((hash, key), (client, client_port), context)
+            && self.open_data(hash, record, server);
         self.table.clients.settle();
         if !is_open {
             return None;
         }
         self.shared.extras.withdraw(expected.announced);
         Some(record)
+    }
+
+    /// Whether there is no other connection between the same two sockets of the client's and the virtual server's: another real server's
+    /// that is over ends with this.
+    fn makes_way(&mut self, (hash, key): (u64, Key), client: (Addr4, u16), context: Context<'_>) -> bool {
+        let is_over = |record: Record| state::is_over(Protocol::Tcp, Direction::Input, record.state(), 1);
+        let own = self.table.find(hash, key);
+        let elsewhere = match client.0.is_of_ipv6() {
+            true => self.find_elsewhere6(key, client.1),
+            false => self.find_in_views(hash, client, |record| record.lookup_key() == key),
+        };
+        if own.map(|(_, record)| record).into_iter().chain(elsewhere.map(|(_, it)| it)).any(|it| !is_over(it))
+        {
+            self.shared.counters.helped(Helped::Taken);
+            return false;
+        }
+        if let Some((slot, record)) = own {
+            self.end(slot, record, context);
+        }
+        if let Some((owner, record)) = elsewhere {
+            self.shared.tell(owner, Message::Over(record));
+        }
+        true
     }
 
     /// Puts in the record of a data connection.

@@ -88,6 +88,48 @@ fn a_syn_within_a_connection_takes_nothing_from_it() {
 }
 
 #[test]
+fn a_port_that_a_client_announces_to_two_servers_is_one_servers_at_a_time() {
+    for (workers, second) in [(1, 0), (2, 0), (2, 1)] {
+        let mut lab = Lab::new(&parsed(&file("")), workers);
+        let parties = [40_000, 40_001].map(|client_port| Party { client_port, ..Party::V4 });
+        let [one, other] = parties.map(|party| {
+            let octet = lab.control(party);
+            let said = party.client_says(CLIENTS_NEXT, NEXT, "PORT 10,0,0,200,195,80\r\n");
+            lab.say(&said).expect("it is passed on");
+            octet
+        });
+        assert_ne!(one, other);
+        let from = |octet: u8, flags: u8| Said {
+            source: (Party::V4.server(octet), 20),
+            destination: (Party::V4.client(), 50_000),
+            ..Party::V4.client_says(1, 0, "").with_flags(flags)
+        };
+        let to = |flags: u8| Said {
+            source: (Party::V4.client(), 50_000),
+            destination: (Party::V4.vip(), 20),
+            ..Party::V4.client_says(1, 0, "").with_flags(flags)
+        };
+        let server_of = |said: Option<Said>| said.map(|said| said.destination.0);
+        assert!(lab.say(&from(one, SYN)).is_some());
+        assert_eq!(server_of(lab.say(&to(SYN | ACK))), Some(Party::V4.server(one)));
+        // As long as that one goes on, the client could not tell them apart.
+        assert_eq!(lab.say_to(second, &from(other, SYN)), None);
+        assert_eq!(lab.found(Helped::Taken), 1);
+        lab.say(&from(one, ACK | FIN)).expect("it is passed on");
+        lab.say(&to(ACK | FIN)).expect("it is passed on");
+        lab.say(&from(one, ACK)).expect("it is passed on");
+        assert!(lab.say_to(second, &from(other, SYN)).is_some(), "{workers} {second}");
+        lab.pass_millis(1);
+        assert_eq!(
+            server_of(lab.say_to(second, &to(SYN | ACK))),
+            Some(Party::V4.server(other)),
+            "{workers} {second}"
+        );
+        lab.assert_counts_equal_a_recount();
+    }
+}
+
+#[test]
 fn a_helper_that_comes_or_goes_leaves_connections_as_they_are() {
     let party = Party::V4;
     let [with, without] = ["", "helper = \"none\"\n"].map(|extra| parsed(&file(extra)));
