@@ -317,6 +317,32 @@ fn calls_of_a_mark_are_kept_together_and_its_other_protocols_are_of_none() {
 }
 
 #[test]
+fn a_message_in_pieces_follows_the_one_with_the_call_id() {
+    let piece = |ident: u16, said: &[u8], start: usize, more: u16| {
+        let mut header = Ipv4::new(ipv4::UDP, Addr4::new(10, 0, 7, 9), VIP, said.len(), 64);
+        header.ident.set(ident);
+        header.fragment.set((start as u16 / 8) | more);
+        header.refresh_checksum();
+        [&OWN.0[..], &CLIENT_MAC.0, &[8, 0], header.as_bytes(), said].concat()
+    };
+    let mut lab = Lab::new(&file("dr", EACH), 1);
+    let servers = ["a@x", "b@x"].map(|call| lab.call(false, (1, 5_060), call));
+    for (ident, server) in [(1, servers[0]), (2, servers[1]), (3, servers[0]), (4, servers[1])] {
+        let call = if server == servers[0] { "a@x" } else { "b@x" };
+        let whole =
+            datagram(false, (9, 5_060), None, &(message(call) + &"v=0\r\n".repeat(100)))[34..].to_vec();
+        let pieces =
+            [piece(ident, &whole[..400], 0, ipv4::MORE_FRAGMENTS), piece(ident, &whole[400..], 400, 0)];
+        let sent: Vec<_> = match ident {
+            1 | 2 => pieces.into_iter().flat_map(|piece| lab.send(piece)).collect(),
+            // The last one first.
+            _ => pieces.into_iter().rev().flat_map(|piece| lab.send(piece)).collect(),
+        };
+        assert_eq!(sent.iter().map(|frame| Some(frame[5])).collect::<Vec<_>>(), [server; 2], "{ident}");
+    }
+}
+
+#[test]
 fn a_quote_opens_no_call() {
     // What comes before says a Call-ID, which is not the quote's.
     let mut config = file("nat", EACH);

@@ -132,6 +132,23 @@ fn persistence_without_a_value_is_six_minutes() {
 }
 
 #[test]
+fn calls_of_sip_are_kept_together() {
+    let text = "virtual_server 192.0.2.1 5060 {\n protocol UDP\n lb_kind NAT\n ops\n persistence_engine sip\n \
+                persistence_timeout 300\n real_server 10.0.0.11 5060 {\n }\n}\n";
+    let made = imported(text).unwrap();
+    assert!(model(&made).virtual_servers[0].keeps_calls());
+    let made = imported(&text.replace("engine sip", "engine other")).unwrap();
+    assert!(!model(&made).virtual_servers[0].keeps_calls());
+    contains(&made.report, "the one engine is sip");
+    // Without persistence it means nothing.
+    let made = imported(&text.replace("persistence_timeout 300\n", "")).unwrap();
+    assert!(!model(&made).virtual_servers[0].keeps_calls());
+    let rules = "-A -u 192.0.2.1:5060 -s rr -p 60 --pe sip -o\n-a -u 192.0.2.1:5060 -r 10.0.0.11:5060 -m\n";
+    let made = ipvsadm::import(Path::new("rules"), rules.as_bytes(), &[], &Book).unwrap();
+    assert!(model(&made).virtual_servers[0].keeps_calls());
+}
+
+#[test]
 fn programs_need_a_shell_or_a_path() {
     let (made, _) =
         of("quorum_up \"ip addr add 192.0.2.1/32 dev lo | cat\"", "MISC_CHECK {\n misc_path check.sh -x\n}");
