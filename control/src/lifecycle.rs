@@ -148,10 +148,12 @@ pub(crate) fn prepare(
         shared[0].displaced.suspect_all(now.seconds + longest);
     }
     let extras = Arc::new(Extras::new(CONTROLS, [random_u64()?, random_u64()?]));
+    let first_idents = random_u64()?;
     shared.iter_mut().for_each(|shared| {
         shared.flows_move = flows_move;
         shared.pieces = pieces.clone();
         shared.extras = extras.clone();
+        shared.first_idents = first_idents;
     });
     let views: Arc<[View]> = tables.iter().map(Table::view).collect();
     let templates = Arc::new(templates);

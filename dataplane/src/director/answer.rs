@@ -79,9 +79,8 @@ impl<F: Frame> Director<F> {
             return Err((frame, DropReason::BadL4Header));
         }
         let port = &pass.context.snapshot.ports[pass.context.port];
-        self.ident = self.ident.wrapping_add(1);
         let made = trim_surplus(&mut frame, packet)
-            .and_then(|()| reply::echo(&mut frame, packet, port.mac, self.ident));
+            .and_then(|()| reply::echo(&mut frame, packet, port.mac, self.echo_idents.next4()));
         match made {
             Ok(()) if packet.total_len > port.mtu => self.send_echo_in_pieces(frame, packet, pass),
             Ok(()) => self.send_answer(frame, Answer::Echo, pass),

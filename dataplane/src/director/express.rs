@@ -9,6 +9,7 @@
 use weir_config::model::Forwarding;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::idents::Idents;
 use super::{Context, Director, Exit, write_link};
 use crate::clock::Now;
 use crate::conn::record::UsualKey;
@@ -29,7 +30,7 @@ pub(super) struct Express<'a> {
     now: Now,
     worker: usize,
     reply_hint: Slot,
-    ident: &'a mut u16,
+    idents: &'a mut Idents,
     #[cfg(test)]
     is_closed: bool,
 }
@@ -45,7 +46,7 @@ impl<F: Frame> Director<F> {
             now,
             worker: self.shared.worker,
             reply_hint: self.reply_hint.get(),
-            ident: &mut self.ident,
+            idents: &mut self.idents,
             #[cfg(test)]
             is_closed: self.no_express,
         }
@@ -103,7 +104,7 @@ impl Express<'_> {
                 to_server(plain, server.address, server.port)?;
                 write_link(plain.as_mut_bytes(), link);
             }
-            Forwarding::Tun => wrap(frame, server, link, self.snapshot, self.ident)?,
+            Forwarding::Tun => wrap(frame, server, link, self.snapshot, self.idents)?,
         }
         tally.in_packets.add(1);
         tally.in_bytes.add(u64::from(total_len));
@@ -157,12 +158,12 @@ fn wrap<F: Frame>(
     server: &Server,
     link: &Link,
     snapshot: &Snapshot,
-    ident: &mut u16,
+    idents: &mut Idents,
 ) -> Option<()> {
     if server.encap != Encap::Ipip {
-        return wrap_otherwise(frame, server, link, snapshot, ident);
+        return wrap_otherwise(frame, server, link, snapshot, idents);
     }
-    into_tunnel(frame, link, ends(server, snapshot, ident))
+    into_tunnel(frame, link, ends(server, snapshot, idents))
 }
 
 /// As [`encapsulate`]. Not inlined, and with the arguments of [`wrap`]: it needs more registers, and so a jump leads here.
@@ -172,14 +173,14 @@ fn wrap_otherwise<F: Frame>(
     server: &Server,
     link: &Link,
     snapshot: &Snapshot,
-    ident: &mut u16,
+    idents: &mut Idents,
 ) -> Option<()> {
-    encapsulate(frame, link, server.encap, ends(server, snapshot, ident))
+    encapsulate(frame, link, server.encap, ends(server, snapshot, idents))
 }
 
 #[inline(always)]
-fn ends(server: &Server, snapshot: &Snapshot, ident: &mut u16) -> Ends {
-    *ident = ident.wrapping_add(1);
+fn ends(server: &Server, snapshot: &Snapshot, idents: &mut Idents) -> Ends {
+    let ident = idents.next4();
     let (source, destination) = (server.tunnel_source, server.address);
-    Ends { source, destination, keep_df: snapshot.switches.pmtu_disc, ident: *ident }
+    Ends { source, destination, keep_df: snapshot.switches.pmtu_disc, ident }
 }

@@ -331,8 +331,7 @@ impl<F: Frame> Director<F> {
         }
         let (hint, client) = (&server.tallies[self.shared.worker].neighbor, (packet, self.ends6));
         let Some(far) = server.far.as_deref() else {
-            self.ident = self.ident.wrapping_add(1);
-            let outer = outer(server, snapshot, self.ident);
+            let outer = outer(server, snapshot, self.idents.next4());
             if let Err(reason) = ipv6_into_tunnel(&mut frame, client, &outer) {
                 return Err((frame, reason));
             }

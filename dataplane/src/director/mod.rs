@@ -20,6 +20,7 @@ mod finding;
 mod fresh;
 mod fresh6;
 mod ftp;
+mod idents;
 mod ipv6;
 mod open;
 mod persist;
@@ -73,6 +74,7 @@ use crate::wire::ethernet::{FRAME_LEN_MIN, TYPE_IPV6};
 use displaced::Displaced;
 use finding::{Finding, Reading};
 use fresh::First;
+use idents::Idents;
 use turned_away::TurnedAway;
 
 /// RSTs that a worker sends per second: a flood of stray segments must not become one of answers.
@@ -135,6 +137,8 @@ pub struct Shared {
     pub pieces: Arc<Pieces>,
     /// Control connections of FTP and what they have announced, of all workers.
     pub extras: Arc<Extras>,
+    /// What the identifications of packets that may be cut begin with.
+    pub first_idents: u64,
     /// Flows that found no room in their chain, of all workers.
     pub turned_away: Arc<TurnedAway>,
     /// Where control asks it what would become of a packet.
@@ -152,7 +156,7 @@ const CONTROLS_DEFAULT: usize = 256;
 
 impl Shared {
     /// For `workers` workers on `ports` ports, whose devices keep each flow with one worker. The room for packets in pieces is small, and
-    /// its hash no secret: who starts workers for good puts in another one.
+    /// its hash no secret, and so are the first identifications: who starts workers for good puts in others.
     pub fn new(workers: usize, ports: usize) -> Vec<Shared> {
         let events = Arc::new(ArrayQueue::new(256));
         let inboxes: Arc<[ArrayQueue<Message>]> = (0..workers).map(|_| ArrayQueue::new(INBOX_MAX)).collect();
@@ -174,6 +178,7 @@ impl Shared {
             displaced: displaced.clone(),
             pieces: pieces.clone(),
             extras: extras.clone(),
+            first_idents: 0,
             old_queriers: old_queriers.clone(),
             turned_away: turned_away.clone(),
             questions: Arc::default(),
@@ -257,9 +262,12 @@ pub struct Director<F> {
     ended_templated6: Vec<(Record, Ipv6Addr)>,
     /// Milliseconds of the clock up to which the rest of the upkeep is done.
     kept_until: u64,
-    ident: u16,
+    /// Of tunnel packets over IPv4.
+    idents: Idents,
     /// Of packets of IPv6 that are cut.
-    ident6: u32,
+    idents6: Idents,
+    /// Of answers to pings over IPv4, which tell whoever asks where they are.
+    echo_idents: Idents,
     /// Of the packet of IPv6 that is under way: from the client to the virtual server, or to the real server that NAT put in its
     /// place. If it is an ICMPv6 error, of the packet that it is about, in that direction.
     ends6: Ends6,
@@ -337,7 +345,12 @@ type Passed<F> = Result<(), (F, DropReason)>;
 impl<F: Frame> Director<F> {
     /// A director with an empty table. `views` are the tables of all workers, by number.
     pub fn new(shared: Shared, table: Table, views: Arc<[View]>, templates: Arc<Templates>) -> Self {
+        let first = shared.first_idents;
+        let idents = |first| Idents::new(first, shared.worker, shared.inboxes.len());
         Self {
+            idents: idents(first as u32),
+            idents6: idents((first >> 32) as u32),
+            echo_idents: idents((first >> 16) as u32),
             views,
             templates,
             swept_bucket: 0,
@@ -377,8 +390,6 @@ impl<F: Frame> Director<F> {
             further: 0,
             opened: ArrayVec::new(),
             kept_until: 0,
-            ident: 0,
-            ident6: 0,
             ends6: Ends6::NONE,
             call: None,
             listing: None,

@@ -351,8 +351,7 @@ impl<F: Frame> Director<F> {
             }
             Forwarding::Nat => rewrite::to_server(frame.bytes_mut(), packet, server.address, server.port),
             Forwarding::Tun => {
-                self.ident = self.ident.wrapping_add(1);
-                let outer = outer(server, pass.context.snapshot, self.ident);
+                let outer = outer(server, pass.context.snapshot, self.idents.next4());
                 rewrite::into_tunnel(&mut frame, packet, &outer)
             }
         };

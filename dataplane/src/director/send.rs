@@ -134,10 +134,10 @@ impl<F: Frame> Director<F> {
         let Some(mtu) = pieces else {
             return self.resolve_and_send6(frame, packet.vlan, hint, (hop, (true, bound), forwarded), pass);
         };
-        self.ident6 = self.ident6.wrapping_add(1);
         let mtu = usize::from(mtu);
         let mut pieces = Pieces::<F>::new();
-        let cut = far::cut(&frame, packet.l3(), (mtu, self.ident6), pass.wire, |piece| pieces.push(piece));
+        let cut =
+            far::cut(&frame, packet.l3(), (mtu, self.idents6.next()), pass.wire, |piece| pieces.push(piece));
         if let Err(reason) = cut {
             pieces.drain(..).for_each(|piece| pass.wire.release(piece));
             return Err((frame, reason));
