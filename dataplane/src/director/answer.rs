@@ -23,7 +23,7 @@ use crate::rewrite::{ipv4_mut, quoted};
 use crate::snapshot::server::{Gauge, Server};
 use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::{Answer, DropReason};
-use crate::wire::encap::Encap;
+use crate::wire::encap::{self, Encap, Flow};
 use crate::wire::ethernet::Vlan;
 use crate::wire::icmp6::{ICMPV6, kind};
 use crate::wire::ipv4;
@@ -464,9 +464,12 @@ impl<F: Frame> Director<F> {
         let Ok((head, _)) = Icmp::ref_from_prefix(packet.l4_bytes(frame.bytes())) else {
             return Err((frame, DropReason::Truncated));
         };
-        let head = *head;
+        let (head, from) = (*head, encap::source_of(within.from(outer.l4)));
+        let flow = self.flow_inside(&inner, family);
         let error_of = |server: &Server| {
-            let is_its = server.address == outer.destination && server.encap.is_alike(encap);
+            let is_its = server.address == outer.destination
+                && server.encap.is_alike(encap)
+                && server.encap.comes_from(flow, from);
             let error = reply::Error::about_client(&head, server.encap.header_len() as u16);
             match family {
                 _ if !is_its => None,
@@ -490,16 +493,31 @@ impl<F: Frame> Director<F> {
         let Ok(inner) = self.read_inner(within, (about.family, about.inner), pass.context.snapshot) else {
             return Err((frame, DropReason::StrayIcmp));
         };
+        let Context { snapshot, port, .. } = pass.context;
+        let flow = self.flow_inside(&inner, about.family);
         let error_of = |server: &Server| {
-            let is_its = server.far.as_ref().is_some_and(|far| far.address == about.server)
-                && server.encap.is_alike(about.encap);
+            let far = server.far.as_ref().filter(|far| far.address == about.server)?;
             let overhead = server.encap.header_len6() as u16;
-            if is_its && about.is_narrow(overhead, &inner) {
+            if !about.is_of(server.encap, flow) {
+                return None;
+            }
+            // Routers on the way answer the way's own address, which is on its port. On other ports there are clients.
+            let is_on_way = far.way.is_some_and(|way| usize::from(way.hop.port()) == port);
+            if is_on_way && about.is_narrow(overhead, snapshot.ports[port].mtu, &inner) {
                 server.live.found_narrow(now);
             }
-            is_its.then(|| about.to_client(overhead))
+            Some(about.to_client(overhead))
         };
         self.relay_to_client(frame, &about.packet, &inner, error_of, pass)
+    }
+
+    /// The flow of the client's packet in a tunnel packet, as [`Director::read_inner`] has read it.
+    fn flow_inside(&self, inner: &Quoted, family: Family) -> Flow {
+        let ports = u32::from(inner.source_port) << 16 | u32::from(inner.destination_port);
+        match family {
+            Family::V4 => Flow { source: inner.source, destination: inner.destination, ports },
+            Family::V6 => Flow::of_ipv6(self.ends6.source, self.ends6.destination, ports),
+        }
     }
 
     /// Reads the client's packet in a tunnel packet that an error quotes, which is of this family and lies at this offset.

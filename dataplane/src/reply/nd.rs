@@ -15,7 +15,7 @@ use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::arp::Conflict;
-use super::tunnel6::AboutTunnel;
+use super::tunnel6::{AboutTunnel, is_error};
 use crate::neighbor::{Heard, Hop6};
 use crate::packet::{Frame, Wire, sum_over};
 use crate::parse::options6::Refused;
@@ -140,9 +140,9 @@ pub fn receive<F: Frame>(frame: &mut F, port: usize, snapshot: &Snapshot) -> Out
             None => Outcome::Foreign,
         },
         kind::SOLICITATION | kind::ADVERTISEMENT => discovery(frame, &headers, port, snapshot),
-        kind::UNREACHABLE | kind::TOO_BIG | kind::TIME_EXCEEDED
-            if headers.link.destination == snapshot.ports[port].mac.0
-                && icmp6::checksum(&headers.ip, message).fold() == 0xffff =>
+        told if is_error(told)
+            && headers.link.destination == snapshot.ports[port].mac.0
+            && icmp6::checksum(&headers.ip, message).fold() == 0xffff =>
         {
             let message = (&headers.ip, headers.l4);
             let about = AboutTunnel::read(frame.bytes(), headers.vlan, message, snapshot);

@@ -9,12 +9,18 @@ use super::Error;
 use crate::address::Addr4;
 use crate::parse::{Packet, Quoted};
 use crate::snapshot::{Port, Snapshot};
-use crate::wire::encap::Encap;
+use crate::wire::encap::{self, Encap, Flow};
 use crate::wire::ethernet::Vlan;
 use crate::wire::icmp6::{ICMPV6, Icmp6, kind};
 use crate::wire::ipv6::{self, FRAGMENT_LEN, Fragment, Ipv6, MTU_MIN};
 
-/// What a router says about a tunnel packet of ours.
+/// Whether a message of this kind may be an error about a packet of ours. A real server without its tunnel's device has a parameter
+/// problem: it does not know what stands behind the outer header.
+pub fn is_error(kind: u8) -> bool {
+    matches!(kind, kind::UNREACHABLE | kind::TOO_BIG | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM)
+}
+
+/// What a router or a real server says about a tunnel packet of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AboutTunnel {
     /// The message, as far as it matters where it stands; its addresses are not of IPv4.
@@ -27,6 +33,10 @@ pub struct AboutTunnel {
     pub family: Family,
     /// Offset of the client's packet in the frame.
     pub inner: usize,
+    /// Length of the tunnel packet, as its header has it.
+    outer_len: u32,
+    /// The port that it came from, if its tunnel has ports.
+    from: u16,
     told: Icmp6,
 }
 
@@ -37,7 +47,7 @@ impl AboutTunnel {
         let l3 = vlan.header_len();
         let end = l3 + ipv6::HEADER_LEN + usize::from(header.payload_len.get());
         let (told, quote) = Icmp6::ref_from_prefix(bytes.get(l4..end)?).ok()?;
-        let is_said = matches!(told.kind, kind::UNREACHABLE | kind::TOO_BIG | kind::TIME_EXCEEDED);
+        let is_said = is_error(told.kind);
         let (outer, behind) = Ipv6::ref_from_prefix(quote).ok()?;
         let source = Ipv6Addr::from(outer.source);
         // Whoever notices tells the sender.
@@ -69,18 +79,27 @@ impl AboutTunnel {
             destination: Addr4::UNSPECIFIED,
         };
         let inner = l4 + size_of::<Icmp6>() + ipv6::HEADER_LEN + before + shim;
-        Some(Self { packet, server: outer.destination.into(), encap, family, inner, told: *told })
+        let outer_len = (ipv6::HEADER_LEN + usize::from(outer.payload_len.get())) as u32;
+        let (server, from) = (outer.destination.into(), encap::source_of(behind));
+        Some(Self { packet, server, encap, family, inner, outer_len, from, told: *told })
     }
 
-    /// Whether the way takes less than the client can make its packets, by a tunnel whose headers take so many bytes. Every link of
-    /// IPv6 takes [`MTU_MIN`], so who tells of less is not believed (RFC 8201 section 4).
-    pub fn is_narrow(&self, overhead: u16, inner: &Quoted) -> bool {
+    /// Whether the packet that it is about has been in a tunnel of this kind, of a flow of the client's.
+    pub fn is_of(&self, encap: Encap, flow: Flow) -> bool {
+        self.encap.is_alike(encap) && encap.comes_from(flow, self.from)
+    }
+
+    /// Whether the way takes less than the client can make its packets, by a tunnel whose headers take so many bytes and whose first
+    /// link takes `known`. Who tells of more than that, or of more than the packet had, says nothing; and every link of IPv6
+    /// takes [`MTU_MIN`], so who tells of less is not believed (RFC 8201 section 4).
+    pub fn is_narrow(&self, overhead: u16, known: u16, inner: &Quoted) -> bool {
         let mtu = self.told.rest.get();
+        let is_news = mtu < u32::from(known).min(self.outer_len);
         let leaves_too_little = match self.family {
             Family::V4 => !inner.dont_fragment,
             Family::V6 => mtu < u32::from(MTU_MIN + overhead),
         };
-        self.told.kind == kind::TOO_BIG && mtu >= u32::from(MTU_MIN) && leaves_too_little
+        self.told.kind == kind::TOO_BIG && mtu >= u32::from(MTU_MIN) && is_news && leaves_too_little
     }
 
     /// What it means to the client, whose way is narrower by `overhead` bytes. Who tells an MTU that no link of IPv6 has is not

@@ -240,6 +240,11 @@ impl Encap {
         }
     }
 
+    /// Whether a packet of this flow comes from that port in such a tunnel: in those without ports, from any.
+    pub fn comes_from(self, flow: Flow, port: u16) -> bool {
+        !matches!(self, Self::Gue { .. }) || source_port(flow) == port
+    }
+
     /// Whether both lead to the same device of a real server, whatever checksums say.
     pub fn is_alike(self, other: Self) -> bool {
         match (self, other) {
@@ -271,6 +276,11 @@ pub fn gue<I: Inner>(port: u16, len: u16, flow: Flow) -> [u8; UDP_LEN + GUE_LEN]
     // Version 0, no control message, no options; what follows; no flags.
     headers[UDP_LEN + 1] = I::PROTOCOL;
     headers
+}
+
+/// The port that a tunnel packet comes from, by what stands behind its outer header; of a tunnel without ports anything.
+pub fn source_of(behind: &[u8]) -> u16 {
+    behind.first_chunk().map_or(0, |port| u16::from_be_bytes(*port))
 }
 
 fn seen(is_there: bool) -> TunnelChecksum {

@@ -29,6 +29,11 @@ const PORT: u16 = 40_000;
 
 /// One real server, on a port with this MTU. The client is behind a gateway.
 fn file(server: &str, keys: &str, mtu: u16) -> Config {
+    let text = file_text(server, keys, mtu);
+    weir_config::parse("test", &text).unwrap_or_else(|report| panic!("{report}")).config
+}
+
+fn file_text(server: &str, keys: &str, mtu: u16) -> String {
     let mut text = format!(
         "[connections]\ncapacity = 1024\n\
          [[port]]\nname = \"lan\"\ndevice = \"x\"\nmtu = {mtu}\naddresses = [\"10.0.0.2/24\", \"{OWN6}/64\"]\n\
@@ -42,7 +47,7 @@ fn file(server: &str, keys: &str, mtu: u16) -> Config {
         "[[virtual_server]]\nname = \"web\"\naddress = \"{VIP6}\"\nport = 80\nprotocol = \"tcp\"\nforwarding = \"tun\"\n\
          [[virtual_server.real_server]]\naddress = \"{server}\"\n{keys}\n"
     );
-    weir_config::parse("test", &text).unwrap_or_else(|report| panic!("{report}")).config
+    text
 }
 
 fn v6(text: &str) -> Ipv6Addr {
@@ -238,10 +243,11 @@ fn errors_about_the_outer_packet_are_told_to_the_client_about_its_own() {
                 (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu)
             }
         };
-        let (gone, late) = if is_v6(server) {
-            ((kind::UNREACHABLE, 3, 0), (kind::TIME_EXCEEDED, 0, 0))
+        // The last is a real server's, which lacks the tunnel's device.
+        let (gone, late, unknown) = if is_v6(server) {
+            ((kind::UNREACHABLE, 3, 0), (kind::TIME_EXCEEDED, 0, 0), (kind::PARAMETER_PROBLEM, 1, 6))
         } else {
-            ((icmp::UNREACHABLE, 1, 0), (icmp::TIME_EXCEEDED, 0, 0))
+            ((icmp::UNREACHABLE, 1, 0), (icmp::TIME_EXCEEDED, 0, 0), (icmp::UNREACHABLE, 2, 0))
         };
         let over = u32::from(overhead(server, shim));
         let unreachable = (kind::UNREACHABLE, 3, 0);
@@ -251,6 +257,7 @@ fn errors_about_the_outer_packet_are_told_to_the_client_about_its_own() {
             (too_big(0), (kind::TOO_BIG, 0, 1_280)),
             (gone, unreachable),
             (late, unreachable),
+            (unknown, unreachable),
         ] {
             let answer = lab.send(error_about(outer, said));
             assert_eq!(answer.len(), 1, "{said:?} about {server}");
@@ -297,22 +304,90 @@ fn a_link_on_the_way_that_takes_no_more_than_any_has_tunnel_packets_cut_for_a_wh
     }
 }
 
+/// A client's segment of IPv4 with so many bytes behind the header, and these flags for pieces.
+fn segment4(fragment: [u8; 2], len: usize) -> Vec<u8> {
+    let mut payload = segment(ACK, 20 + len)[40..].to_vec();
+    payload[13] = if len == 40 { SYN } else { ACK };
+    let mut packet = packet4(ipv4::TCP, [10, 0, 0, 7], [10, 0, 0, 100], &payload);
+    packet[6..8].copy_from_slice(&fragment);
+    let header = Ipv4::mut_from_bytes(&mut packet[..20]).expect("20 bytes");
+    header.refresh_checksum();
+    packet
+}
+
+#[test]
+fn who_says_nothing_of_the_way_has_nothing_cut() {
+    for (keys, shim) in KINDS {
+        let mut text = file_text(SERVERS[0], keys, 1_500);
+        text += "[[port]]\nname = \"clients\"\ndevice = \"y\"\naddresses = [\"10.1.0.2/24\"]\n";
+        let mut config = weir_config::parse("test", &text).unwrap_or_else(|report| panic!("{report}")).config;
+        config.virtual_servers[0].address = IpAddr::from([10, 0, 0, 100]);
+        let mut lab = Lab::with_macs(&config, &[OWN, MacAddress([2, 0, 0, 0, 0, 2])]);
+        lab.send(on_wire(&segment4([0, 0], 40)));
+        let full = || on_wire(&segment4([0, 0], 1_400));
+        let sent = lab.send(full());
+        assert_eq!(sent.len(), 1);
+        let outer = sent[0][14..].to_vec();
+        let said = |mtu: usize| (kind::TOO_BIG, 0, mtu as u32);
+        // No less than the port's own MTU, or than the packet had.
+        for mtu in [outer.len(), 1_500, 1_501, 9_000, 65_536] {
+            lab.send(error_about(&outer, said(mtu)));
+            assert_eq!(lab.send(full()).len(), 1, "{mtu} of {keys}");
+        }
+        // From where the clients are.
+        let mut frame = error_about(&outer, said(1_280));
+        frame[5] = 2;
+        let mut burst = Burst::new();
+        burst.push(HeapFrame::new(&frame));
+        lab.directors[0].process(&mut burst, 1, &lab.snapshot, lab.now, &mut lab.wire);
+        lab.wire.sent.clear();
+        assert_eq!(lab.send(full()).len(), 1, "{keys}");
+        // About a packet that has another port than its flow.
+        if shim == 12 {
+            let mut of_another = outer.clone();
+            of_another[41] ^= 1;
+            assert_eq!(lab.send(error_about(&of_another, said(1_280))), [[0_u8; 0]; 0]);
+            assert_eq!(lab.send(full()).len(), 1, "{keys}");
+        }
+        lab.send(error_about(&outer, said(1_280)));
+        assert_eq!(lab.send(full()).len(), 2, "{keys}");
+    }
+}
+
+#[test]
+fn no_two_workers_give_pieces_to_a_real_server_one_identification() {
+    const WORKERS: usize = 3;
+    for server in SERVERS {
+        let mut lab = Lab::new(&file(server, "", 1_280), WORKERS);
+        let mut idents = HashSet::new();
+        for number in 0..60_u8 {
+            let of = |flags, len| {
+                let mut packet = segment(flags, len);
+                packet[23] = number;
+                on_wire(&packet)
+            };
+            let worker = usize::from(number) % WORKERS;
+            assert_eq!(lab.send_to(worker, of(SYN, 60)).len(), 1);
+            let pieces = lab.send_to(worker, of(ACK, 1_280));
+            assert_eq!(pieces.len(), 2);
+            let of_pieces: HashSet<Vec<u8>> = pieces
+                .iter()
+                .map(|piece| if is_v6(server) { piece[58..62].to_vec() } else { piece[18..20].to_vec() })
+                .collect();
+            assert_eq!(of_pieces.len(), 1, "of one packet");
+            idents.extend(of_pieces);
+        }
+        assert_eq!(idents.len(), 60, "to {server}");
+    }
+}
+
 #[test]
 fn a_client_of_ipv4_that_lets_its_packets_be_cut_has_them_cut_for_the_way_over_ipv6() {
     let mut config = file(SERVERS[0], "", 1_500);
     config.virtual_servers[0].address = IpAddr::from([10, 0, 0, 100]);
     let mut lab = Lab::new(&config, 1);
-    let packet = |fragment: [u8; 2], len: usize| {
-        let mut payload = segment(ACK, 20 + len)[40..].to_vec();
-        payload[13] = if len == 40 { SYN } else { ACK };
-        let mut packet = packet4(ipv4::TCP, [10, 0, 0, 7], [10, 0, 0, 100], &payload);
-        packet[6..8].copy_from_slice(&fragment);
-        let header = Ipv4::mut_from_bytes(&mut packet[..20]).expect("20 bytes");
-        header.refresh_checksum();
-        packet
-    };
-    lab.send(on_wire(&packet([0, 0], 40)));
-    let (cut, whole) = (packet([0, 0], 1_400), packet([0x40, 0], 1_400));
+    lab.send(on_wire(&segment4([0, 0], 40)));
+    let (cut, whole) = (segment4([0, 0], 1_400), segment4([0x40, 0], 1_400));
     let sent = lab.send(on_wire(&cut));
     assert_eq!((sent.len(), sent[0].len()), (1, 14 + 40 + 1_400));
     assert!(lab.send(error_about(&sent[0][14..], (kind::TOO_BIG, 0, 1_400))).is_empty());
