@@ -109,7 +109,7 @@ labels! {
         IcmpRateLimited "icmp_rate_limited" "An ICMP error or RST was due, but too many were sent of late.",
         TtlExceeded "ttl_exceeded" "The TTL ran out and no ICMP error may be sent about this packet.",
         TooBig "too_big" "Larger than the next hop's MTU and no ICMP error may be sent about this packet.",
-        LinkLocal "link_local" "From a link-local IPv6 address, and the real server is on another link or behind a router or tunnel.",
+        LinkLocal "link_local" "From a link-local IPv6 address, or about one, and the real server is on another link or behind a router or tunnel.",
         NoRoute "no_route" "No route to the destination.",
         NeighborFailed "neighbor_failed" "The next hop does not answer ARP or neighbour discovery.",
         NeighborQueueFull "neighbor_queue_full" "Too many packets wait for the next hop's ARP answer already, or this one made room for a newer one: where a share of the waiting room is used up, the oldest of it goes.",

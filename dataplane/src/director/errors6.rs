@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 
 use zerocopy::FromBytes;
 
-use super::ipv6::number_of_vip6;
+use super::ipv6::{leaves_its_link, number_of_vip6};
 use super::reply6::Pair6;
 use super::{Context, Director, Pass, Passed, trim_surplus};
 use crate::packet::{Frame, Wire};
@@ -58,7 +58,13 @@ impl<F: Frame> Director<F> {
         self.ends6 = Ends6 { source: ends.destination, destination: ends.source };
         quoted.source = number_of_vip6(ends.source, snapshot);
         quoted.destination = self.number6(ends.destination);
+        // Hosts of several links may have one address: who is on another one says nothing about a connection of this one's.
+        let is_for_link = ends.destination.is_unicast_link_local();
         if let Some(record) = self.find_client(&quoted, snapshot, quoted.source, quoted.destination) {
+            let server = snapshot.server(record.server());
+            if is_for_link && leaves_its_link(ends.destination, server, pass.context.port) {
+                return Err((frame, DropReason::LinkLocal));
+            }
             return self.error_to_server(frame, packet, &quoted, record, pass);
         }
         // The address that tunnels come from may be a VIP as well.
@@ -70,6 +76,10 @@ impl<F: Frame> Director<F> {
         }
         if let Some(own) = self.own_end6(&quoted, ends, pass.context) {
             return self.error_to_client6(frame, packet, &quoted, (ends.source, own), pass);
+        }
+        // No router has seen a packet to such a client, so what an error would open is nobody's.
+        if is_for_link {
+            return Err((frame, DropReason::StrayIcmp));
         }
         if snapshot.switches.schedule_icmp {
             // It may open the connection of the client that it is about.

@@ -14,7 +14,7 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 use weir_config::model::Forwarding;
 
-use super::request::outer;
+use super::request::{Course, course, outer};
 use super::{Context, Director, Pass, Passed, Reading, Step, foreign, trim_surplus};
 use crate::address::Addr4;
 use crate::classify::{Class, Lookup};
@@ -235,12 +235,61 @@ impl<F: Frame> Director<F> {
         };
         lookup.key = lookup.key.with_client(packet.source);
         lookup.hash = self.table.hash(lookup.key.hash_input());
+        self.port6 = pass.context.port;
         let passed = match class {
+            Class::Request if self.is_off_link(&packet, &lookup, pass.context) => {
+                Err((frame, DropReason::LinkLocal))
+            }
             Class::Request => self.request(frame, &packet, &lookup, pass),
             class => self.answer_or_drop(frame, &packet, class, pass),
         };
         self.table.clients.settle();
         passed
+    }
+
+    /// Whether a client's packet comes from an address that means something on its link alone, and belongs by its ends to a connection
+    /// with a real server that is not there: it may be of another host, on another link, and does nothing to that.
+    #[inline]
+    fn is_off_link(&self, packet: &Packet, lookup: &Lookup, context: Context<'_>) -> bool {
+        self.ends6.source.is_unicast_link_local() && self.has_course_off_link(packet, lookup, context)
+    }
+
+    #[cold]
+    fn has_course_off_link(&self, packet: &Packet, lookup: &Lookup, context: Context<'_>) -> bool {
+        let Context { snapshot, now, port } = context;
+        let find = |key: Key| {
+            let own = self.table.find(self.table.hash(key.hash_input()), key).map(|(_, record)| record);
+            own.or_else(|| self.find_elsewhere6(key, packet.source_port).map(|(_, record)| record))
+        };
+        let record = self.keys_of(lookup.key, packet.destination, snapshot).find_map(find);
+        match record.map(|record| course(packet, record, snapshot, now)) {
+            Some(Course::GoesOn(server)) => leaves_its_link(self.ends6.source, server, port),
+            _ => false,
+        }
+    }
+
+    /// Whether the packet under way may be sent to this real server: not from another link, if its source means something there alone.
+    pub(super) fn may_reach6(&self, server: ServerId, snapshot: &Snapshot) -> bool {
+        let source = self.ends6.source;
+        !source.is_unicast_link_local() || !leaves_its_link(source, snapshot.server(server), self.port6)
+    }
+
+    /// No real server takes a packet that may open a connection: none has a weight, or it comes from another link than theirs.
+    #[cold]
+    pub(super) fn refused<W: Wire<Frame = F>>(
+        &mut self,
+        frame: F,
+        packet: &Packet,
+        service: &Service,
+        pass: &mut Pass<'_, W>,
+    ) -> Passed<F> {
+        let snapshot = pass.context.snapshot;
+        let is_out_of_reach =
+            |server: ServerId| snapshot.server(server).weight > 0 && !self.may_reach6(server, snapshot);
+        if packet.is_of_ipv6() && service.list.iter().any(|candidate| is_out_of_reach(candidate.id)) {
+            return Err((frame, DropReason::LinkLocal));
+        }
+        self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass)
     }
 
     /// Drops a packet that an option keeps from going on, by what `refused` says or else its options for every hop, and tells its

@@ -273,6 +273,8 @@ pub struct Director<F> {
     ends6: Ends6,
     /// The template of the call that the packet under way is of; `None`: calls are nothing to its virtual server.
     call: Option<TemplateKey6>,
+    /// Where that packet came in, if it is a client's.
+    port6: usize,
     /// What control is being told of the neighbours.
     listing: Option<Listing>,
     /// Tests send packets both ways and compare.
@@ -392,6 +394,7 @@ impl<F: Frame> Director<F> {
             kept_until: 0,
             ends6: Ends6::NONE,
             call: None,
+            port6: 0,
             listing: None,
             #[cfg(test)]
             no_express: false,

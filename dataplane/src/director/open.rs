@@ -237,8 +237,11 @@ impl<F: Frame> Director<F> {
         snapshot: &Snapshot,
         now: Now,
     ) -> Option<ServerId> {
-        let key = if packet.is_of_ipv6() { self.pick_key6(packet, now) } else { pick_key(packet, now) };
-        service.pick(snapshot, self.shared.worker, &key)
+        if packet.is_of_ipv6() {
+            let picked = service.pick(snapshot, self.shared.worker, &self.pick_key6(packet, now));
+            return picked.filter(|server| self.may_reach6(*server, snapshot));
+        }
+        service.pick(snapshot, self.shared.worker, &pick_key(packet, now))
     }
 }
 

@@ -181,7 +181,7 @@ impl<F: Frame> Director<F> {
         match self.open(packet, lookup, service, opener, pass.context) {
             Opened::To(server) => self.forward_first(frame, packet, snapshot.server(server), pass),
             Opened::Full(server) => self.forward_untracked(frame, packet, server, pass),
-            Opened::Refused => self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass),
+            Opened::Refused => self.refused(frame, packet, service, pass),
         }
     }
 

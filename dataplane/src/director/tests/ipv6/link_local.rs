@@ -62,9 +62,65 @@ fn who_has_but_its_link_is_served_there_and_nowhere_else() {
                 assert!(sent.iter().all(|(port, mac)| (*port, *mac) == (1, 0xcc)), "{method}: {sent:?}");
             }
         }
-        assert!(lab.dropped(DropReason::LinkLocal) >= 6);
+        // Of its own only what would open one: the rest is answered as of no connection.
+        assert_eq!(lab.dropped(DropReason::LinkLocal), 4 + 1);
         lab.assert_counts_equal_a_recount();
     }
+}
+
+#[test]
+fn who_has_the_address_on_another_link_does_nothing_to_its_connection_and_leaves_nothing_behind() {
+    for method in ["dr", "nat"] {
+        let mut lab = lab(method);
+        for flags in [SYN, ACK] {
+            assert_eq!(lab.send_on(0, segment(VIP6, 1_000, flags)), [(0, 11)]);
+        }
+        let seen = |lab: &Lab| {
+            let record = lab.directors[0].table.iter().next().expect("its record");
+            (lab.directors[0].table.len(), record.state(), record.age(lab.now.seconds))
+        };
+        let before = seen(&lab);
+        lab.pass_millis(5_000);
+        let given = lab.snapshot.servers().next().expect("a real server").live.traffic();
+        for flags in [RST, FIN | ACK, ACK, SYN] {
+            assert_eq!(lab.send_on(1, segment(VIP6, 1_000, flags)), []);
+        }
+        assert_eq!(lab.send_on(1, segment(VIP6, 1_001, SYN)), []);
+        assert_eq!(lab.dropped(DropReason::LinkLocal), 5);
+        assert_eq!(seen(&lab), (1, before.1, before.2 + 5), "{method}");
+        let taken = lab.snapshot.servers().next().expect("a real server").live.traffic();
+        assert_eq!((taken.in_packets, taken.connections), (given.in_packets, given.connections));
+        assert_eq!(lab.directors[0].table.clients.known(), 1);
+        // Its own link's do.
+        lab.send_on(0, segment(VIP6, 1_000, RST));
+        assert_ne!(seen(&lab).1, before.1);
+        lab.assert_counts_equal_a_recount();
+    }
+}
+
+#[test]
+fn no_errors_are_believed_about_it_on_another_link() {
+    let mut file = config("dr");
+    file.connections.schedule_icmp = true;
+    let mut lab = Lab::with_macs(&file, &[OWN, MacAddress([2, 0, 0, 0, 0, 2])]);
+    lab.send_on(0, segment(VIP6, 1_000, SYN));
+    let error = |client_port: u16| {
+        let mut quote = tcp(80, ACK, 0);
+        quote[2..4].copy_from_slice(&client_port.to_be_bytes());
+        let quote = packet6(v6(VIP6), v6("fe80::c"), (ipv4::TCP, 60), &quote)[14..].to_vec();
+        let mut message = [&[1, 4, 0, 0, 0, 0, 0, 0][..], &quote].concat();
+        let ends = [v6("2001:db8:77::1").octets(), v6(VIP6).octets()].concat();
+        let sum = Sum::default().bytes(&ends).long(message.len() as u32).word(58).bytes(&message).finish();
+        message[2..4].copy_from_slice(sum.as_bytes());
+        packet6(v6("2001:db8:77::1"), v6(VIP6), (58, 64), &message)
+    };
+    assert_eq!(lab.send_on(0, error(1_000)), [(0, 11)]);
+    assert_eq!(lab.send_on(1, error(1_000)), []);
+    assert_eq!(lab.dropped(DropReason::LinkLocal), 1);
+    for port in [0, 1] {
+        assert_eq!(lab.send_on(port, error(1_001)), []);
+    }
+    assert_eq!((lab.dropped(DropReason::StrayIcmp), lab.directors[0].table.len()), (2, 1));
 }
 
 #[test]
@@ -79,6 +135,7 @@ fn a_router_or_a_tunnel_leads_off_its_link() {
             }
         }
         assert_eq!(lab.dropped(DropReason::LinkLocal), 2 * vips.len() as u64);
+        assert_eq!(lab.directors[0].table.len(), 0);
     }
 }
 
