@@ -117,7 +117,11 @@ impl Headers {
 /// Reads an IPv6 frame received on `port` and makes its answer in place, if it gets one.
 pub fn receive<F: Frame>(frame: &mut F, port: usize, snapshot: &Snapshot) -> Outcome {
     let Some(headers) = headers(frame.bytes()) else { return Outcome::Foreign };
-    let Some(message) = frame.bytes().get(headers.l4..headers.end()) else { return Outcome::Foreign };
+    // Of a frame in several buffers what the first one holds. Only a ping is as long as that.
+    let end = headers.end().min(frame.bytes().len());
+    let is_whole = headers.end() <= frame.len();
+    let message = frame.bytes().get(headers.l4..end).filter(|_| is_whole);
+    let Some(message) = message else { return Outcome::Foreign };
     let Ok((head, _)) = Icmp6::ref_from_prefix(message) else { return Outcome::Foreign };
     let head = *head;
     if let Some(refused) = headers.refused {
