@@ -207,7 +207,7 @@ impl<'a> Words<'a> {
         let reached = match (service.mark, service.port) {
             (Some(mark), _) => format!("by mark {mark}"),
             (None, 0) => format!("{} {}, every port", service.protocol.name(), service.address),
-            (None, port) => format!("{} {}:{port}", service.protocol.name(), service.address),
+            (None, port) => format!("{} {}", service.protocol.name(), end((service.address, port))),
         };
         format!("{}: {reached}, {method}{is_persistent}", service.name)
     }
