@@ -562,7 +562,7 @@ families! {
         |it, to| for (number, worker) in it.workers.iter().enumerate() {
             to.count(&[&number.to_string()], worker.ipv6_clients[0]);
         };
-    GAUGE "weir_ipv6_clients_capacity" ["worker"] "Such clients that there is room for, as the file says; a few more may find some."
+    GAUGE "weir_ipv6_clients_capacity" ["worker"] "Such clients that there is room for, as the file says; up to three times as many may find some."
         |it, to| for (number, worker) in it.workers.iter().enumerate() {
             to.count(&[&number.to_string()], worker.ipv6_clients[1]);
         };
