@@ -121,6 +121,7 @@ class Setup:
     vlans: list = dataclasses.field(default_factory=list)
     vrrp: list = dataclasses.field(default_factory=list)
     routes: list = dataclasses.field(default_factory=list)
+    sync: dict = dataclasses.field(default_factory=dict)
 
     def names(self, device):
         """The ports that a device is."""
@@ -132,6 +133,8 @@ class Setup:
         if self.memory:
             out.append(table("memory", self.memory))
         out.append(table("connections", {"capacity": 65536, **self.connections}))
+        if self.sync:
+            out.append(table("sync", self.sync))
         for port in PORTS:
             out.append(table("[port]", {
                 "name": port, "device": devices[port], "mac": OWN_MAC[port],

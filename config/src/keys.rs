@@ -18,8 +18,8 @@ use crate::keepalived;
 use crate::report::{Problem, quoted};
 use crate::schema::{
     Agent, Announce, Connections, Control, File, Health, HealthCheck, Http, Mark, Memory, Neighbor, Passive,
-    Port, RealServer, Route, Schedulers, Timeouts, Url, VirtualServer, Vrrp, VrrpAuthentication, VrrpHmac,
-    VrrpSyncGroup, VrrpTrack, Workers,
+    Port, RealServer, Route, Schedulers, Sync, Timeouts, Url, VirtualServer, Vrrp, VrrpAuthentication,
+    VrrpHmac, VrrpSyncGroup, VrrpTrack, Workers,
 };
 use crate::suggest::nearest;
 
@@ -58,6 +58,7 @@ fn sift_file(tables: &Tables, file: &mut DeTable<'_>, p: &mut Vec<Problem>) {
         below(t, "timeouts", |t| tables.sift("[connections.timeouts]", t, p));
     });
     below(file, "schedulers", |t| tables.sift("[schedulers]", t, p));
+    below(file, "sync", |t| tables.sift("[sync]", t, p));
     below(file, "health", |t| tables.sift("[health]", t, p));
     below(file, "port", |t| tables.sift("[[port]]", t, p));
     below(file, "route", |t| tables.sift("[[route]]", t, p));
@@ -126,6 +127,7 @@ static KINDS: LazyLock<Vec<(&str, &[&str])>> = LazyLock::new(|| {
         ("[connections]", fields_of::<Connections>()),
         ("[connections.timeouts]", fields_of::<Timeouts>()),
         ("[schedulers]", fields_of::<Schedulers>()),
+        ("[sync]", fields_of::<Sync>()),
         ("[health]", fields_of::<Health>()),
         ("[[port]]", fields_of::<Port>()),
         ("[[route]]", fields_of::<Route>()),

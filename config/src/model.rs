@@ -61,6 +61,8 @@ pub struct Config {
     pub vrrp_groups: Vec<VrrpGroup>,
     /// `[[announce]]`, in the order of the file.
     pub announces: Vec<Announce>,
+    /// `[sync]`
+    pub sync: Option<Sync>,
 }
 
 impl Config {
@@ -188,6 +190,28 @@ impl Http {
     pub fn is_loopback(&self) -> bool {
         self.listen.ip().to_canonical().is_loopback()
     }
+}
+
+/// `[sync]`: other directors that know of connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sync {
+    /// What is done with the protocol of the kernel's IPVS.
+    pub kernel: SyncKernel,
+    /// The interface of the host that it goes over.
+    pub interface: String,
+    /// Who belongs together; 0: all.
+    pub id: u8,
+    /// The group of multicast.
+    pub group: IpAddr,
+    /// The UDP port.
+    pub port: u16,
+}
+
+/// What is done with the protocol of the kernel's IPVS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncKernel {
+    /// weir takes what others tell.
+    Receive,
 }
 
 /// `[workers]`: the threads that poll.

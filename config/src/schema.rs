@@ -35,6 +35,7 @@ pub(crate) struct File {
     pub(crate) vrrp: Tables<Vrrp>,
     pub(crate) vrrp_sync_group: Tables<VrrpSyncGroup>,
     pub(crate) announce: Tables<Announce>,
+    pub(crate) sync: OneTable<Sync>,
 }
 
 impl File {
@@ -56,6 +57,7 @@ impl File {
             vrrp,
             vrrp_sync_group,
             announce,
+            sync,
         } = more;
         append_one(&mut self.control, control);
         append_one(&mut self.http, http);
@@ -72,6 +74,7 @@ impl File {
         append_many(&mut self.vrrp, vrrp);
         append_many(&mut self.vrrp_sync_group, vrrp_sync_group);
         append_many(&mut self.announce, announce);
+        append_one(&mut self.sync, sync);
     }
 }
 
@@ -115,6 +118,17 @@ pub(crate) struct Http {
     pub(crate) tls_certificate: Field<Text>,
     pub(crate) tls_key: Field<Text>,
     pub(crate) token_file: Field<Text>,
+}
+
+/// `[sync]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sync {
+    pub(crate) kernel: Field<Text>,
+    pub(crate) interface: Field<Text>,
+    pub(crate) id: Field<Integer>,
+    pub(crate) group: Field<Text>,
+    pub(crate) port: Field<Integer>,
 }
 
 /// `[workers]`

@@ -17,6 +17,7 @@ mod ports;
 mod real_servers;
 mod schedulers;
 mod service;
+mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
     let connections = connections::connections(&file.connections, &mut root);
     let schedulers = schedulers::schedulers(&file.schedulers, &mut root);
     let health = health::health(&file.health, &mut root);
+    let sync = sync::sync(&file.sync, &mut root);
     let read_ports = read_ports(&file.port, &room, &mut root);
     let routes = tables(&file.route, "route", &mut root);
     let neighbors = tables(&file.neighbor, "neighbor", &mut root);
@@ -121,6 +123,7 @@ pub(crate) fn validate(file: &File, problems: &mut Vec<Problem>) -> (Config, Vec
         vrrp,
         vrrp_groups,
         announces,
+        sync,
     };
     announce::served(file, &config, &network, problems);
     agreement::among_directors(file, &config, problems);

@@ -120,6 +120,7 @@ fn the_reference_names_every_key() {
         "connections",
         "connections.timeouts",
         "schedulers",
+        "sync",
         "port",
         "route",
         "neighbor",

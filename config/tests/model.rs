@@ -9,8 +9,8 @@ use weir_config::model::health::{
     TextMatch,
 };
 use weir_config::model::{
-    Config, Forwarding, Identity, MacAddress, Protocol, Scheduler, Schedulers, SctpTimeouts, TcpTimeouts,
-    Tunnel, Vlan, VrrpAuthentication, VrrpTracked,
+    Config, Forwarding, Identity, MacAddress, Protocol, Scheduler, Schedulers, SctpTimeouts, SyncKernel,
+    TcpTimeouts, Tunnel, Vlan, VrrpAuthentication, VrrpTracked,
 };
 
 fn load(name: &str) -> Config {
@@ -169,6 +169,14 @@ fn scripts_and_processes_are_tracked() {
     assert_eq!((group.name.as_str(), &group.hooks.any[1..]), ("both", &["-g".to_owned()][..]));
     assert_eq!(config.control.vrrp_notify_fifo, Some("/run/weir/vrrp.fifo".into()));
     assert_eq!(web.track[2].what, VrrpTracked::Process { name: "nginx".into(), quorum: 2 });
+}
+
+#[test]
+fn other_directors_are_heard_where_the_file_says() {
+    let sync = load("sync.toml").sync.expect("a table");
+    assert_eq!((sync.kernel, &*sync.interface, sync.id), (SyncKernel::Receive, "eth1", 7));
+    assert_eq!((sync.group.to_string(), sync.port), ("ff02::81".to_owned(), 8_848));
+    assert_eq!(load("schedulers.toml").sync, None);
 }
 
 #[test]

@@ -39,6 +39,7 @@ use crate::socket::ControlSocket;
 use crate::sources::{PortSource, Sources};
 use crate::standing::{Standing, Stuck};
 use crate::supervisor::Supervisor;
+use crate::sync::{Sync, Taker};
 use crate::vrrp::Vrrp;
 
 /// How often control looks at what workers left for it.
@@ -85,6 +86,7 @@ pub(crate) struct Control {
     links: Links,
     standing: Standing,
     proc_files: ProcFiles,
+    sync: Sync,
     refusals: Refusals,
     announce: Option<Announce>,
 }
@@ -105,8 +107,11 @@ impl Control {
             Sources::new(shared.clone(), tables, ports, apply.publish().shared(), health.clone(), capacity);
         let sources =
             sources.with_vrrp(vrrp.status(), vrrp.reading(), vrrp.writing()).with_processes(vrrp.processes());
+        let taker = Taker::new(apply.publish().shared(), shared.clone(), apply.publish().templates());
+        let taker = Arc::new(taker);
         let sources = sources.with_templates(apply.publish().templates()).with_kept(kept);
         let sources = sources.with_announce(announce.as_ref().map(Announce::announcements));
+        let sources = sources.with_sync(taker.figures().clone());
         let reloads = sources.reload.clone();
         let lasting = Lasting::shown_by(sources.reload_lasts.clone());
         let searching = Lasting::shown_by(sources.search_lasts.clone());
@@ -137,6 +142,7 @@ impl Control {
             links,
             standing,
             proc_files,
+            sync: Sync::new(taker),
             refusals: Refusals::default(),
             announce,
         })
@@ -180,6 +186,7 @@ impl Control {
             None => tokio::spawn(async { Ok(()) }),
         };
         self.proc_files.follow(&self.config.file());
+        self.sync.follow(&self.config.file());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_ready = false;
@@ -220,6 +227,7 @@ impl Control {
         }
         left.get_or_insert_with(|| leave(flags, &supervisor));
         self.proc_files.end();
+        self.sync.end();
         // While the workers still send.
         self.vrrp.resigned(&flags.threads);
         self.vrrp.log();
@@ -237,6 +245,7 @@ impl Control {
     /// What is looked at all the time.
     fn look(&mut self, is_ready: bool, flags: &Flags, now: Instant) {
         self.config.reclaim();
+        self.sync.sweep();
         if let Some((counts, since)) = self.config.edits() {
             self.reloads.edited(counts, since);
         }
@@ -300,6 +309,7 @@ impl Control {
         if outcome.is_ok() {
             self.vrrp.follow(&self.config.file());
             self.proc_files.follow(&self.config.file());
+            self.sync.follow(&self.config.file());
         }
         self.reloads.record(outcome.map_err(|problem| problem.by()), SystemTime::now());
     }

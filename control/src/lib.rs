@@ -47,6 +47,7 @@ mod spread;
 mod standing;
 mod start;
 mod supervisor;
+mod sync;
 mod threads;
 mod vrrp;
 

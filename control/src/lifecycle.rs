@@ -23,6 +23,7 @@ use weir_dataplane::conn::state::Lifetimes;
 use weir_dataplane::conn::table::{HashKey, Table, View};
 use weir_dataplane::conn::template::Templates;
 use weir_dataplane::director::Shared;
+use weir_dataplane::foretold::Foretold;
 use weir_dataplane::pieces::Pieces;
 use weir_dataplane::punt::Punt;
 use weir_dataplane::snapshot::registry::Standing;
@@ -149,7 +150,10 @@ pub(crate) fn prepare(
     }
     let extras = Arc::new(Extras::new(CONTROLS, [random_u64()?, random_u64()?]));
     let first_idents = random_u64()?;
+    // As many as can go on.
+    let foretold = Arc::new(Foretold::new(count * capacity, [random_u64()?, random_u64()?]));
     shared.iter_mut().for_each(|shared| {
+        shared.foretold = foretold.clone();
         shared.flows_move = flows_move;
         shared.pieces = pieces.clone();
         shared.extras = extras.clone();

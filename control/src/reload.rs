@@ -514,6 +514,7 @@ fn without_servers(config: &Config) -> Config {
         vrrp: config.vrrp.clone(),
         vrrp_groups: config.vrrp_groups.clone(),
         announces: config.announces.clone(),
+        sync: config.sync.clone(),
     }
 }
 

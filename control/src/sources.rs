@@ -19,6 +19,7 @@ use crate::lasting::Lasts;
 use crate::longest::Longest;
 use crate::reload_status::ReloadStatus;
 use crate::standing::Stuck;
+use crate::sync::Figures;
 use crate::threads::Role;
 use crate::vrrp::processes::Processes;
 use crate::vrrp::status::Status;
@@ -113,6 +114,8 @@ pub(crate) struct Sources {
     pub(crate) kept: Option<Outcome>,
     /// Routes that are announced; `None`: the file announces nothing.
     pub(crate) announce: Option<Arc<Announcements>>,
+    /// What other directors told.
+    pub(crate) sync: Arc<Figures>,
     /// When weir was started.
     pub(crate) started: SystemTime,
     /// Whose turn it is to ask workers what would become of a packet.
@@ -156,6 +159,7 @@ impl Sources {
             proc_lasts: Lasts::default(),
             kept: None,
             announce: None,
+            sync: Arc::default(),
             started,
             asking: Asking::default(),
             dpdk_version: dpdk::version().trim_start_matches("DPDK ").to_owned(),
@@ -173,6 +177,11 @@ impl Sources {
     pub(crate) fn with_announce(self, announce: Option<Arc<Announcements>>) -> Self {
         let stuck = if announce.is_some() { self.stuck.with(Role::Announce) } else { self.stuck };
         Self { announce, stuck, ..self }
+    }
+
+    /// With what other directors told.
+    pub(crate) fn with_sync(self, sync: Arc<Figures>) -> Self {
+        Self { sync, ..self }
     }
 
     /// With the table of persistence templates.

@@ -25,6 +25,7 @@ pub mod clock;
 pub mod conn;
 pub mod desk;
 pub mod director;
+pub mod foretold;
 pub mod ftp;
 pub mod idle;
 pub mod kept;

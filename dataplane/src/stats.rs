@@ -121,6 +121,7 @@ labels! {
         PuntFull "punt_full" "For VRRP or the host, which has not taken the former ones yet.",
         Suspect "suspect" "Of a flow at which weir has ended before; it is dropped for ten minutes.",
         HelperBusy "ftp_busy" "Of a control connection of FTP that another worker was at for too long.",
+        ForetoldBusy "foretold_busy" "Perhaps of a connection that another director has told of; control was at its place for too long.",
         HelperNoRoom "ftp_no_room" "It begins a data connection of FTP, and there is no room for another connection.",
         NoCallId "no_call_id" "To a virtual server that keeps calls of SIP together (`persistence_engine`), and no Call-ID was found in it.",
         Conflict "address_conflict" "ARP or neighbour discovery in which another host claims a VIP, an own address or a bound neighbour's address.",
@@ -258,6 +259,8 @@ pub struct WorkerCounters {
     pub templates_full: Counter,
     /// Messages to another worker that were lost because its inbox was full.
     pub messages_lost: Counter,
+    /// Connections that another director had told of and that are in the worker's table since a packet of theirs came.
+    pub foretold_taken: Counter,
     helped: [Counter; Helped::ALL.len()],
     /// Gauge: packets waiting for a neighbour.
     pub waiting: Counter,
@@ -317,6 +320,7 @@ impl WorkerCounters {
             clamped: Counter::default(),
             templates_full: Counter::default(),
             messages_lost: Counter::default(),
+            foretold_taken: Counter::default(),
             helped: Default::default(),
             waiting: Counter::default(),
             pieces_waiting: Counter::default(),

@@ -125,6 +125,7 @@ pub fn effective(file: &Config, overlay: &Overlay) -> Config {
         vrrp: file.vrrp.clone(),
         vrrp_groups: file.vrrp_groups.clone(),
         announces: file.announces.clone(),
+        sync: file.sync.clone(),
     }
 }
 

@@ -11,7 +11,9 @@ use weir_dataplane::conn::record::Record;
 use weir_dataplane::conn::state::{name, names};
 use weir_dataplane::conn::table::View;
 use weir_dataplane::conn::template::Listed;
-use weir_dataplane::snapshot::Snapshot;
+use weir_dataplane::director::foretold::service_of;
+use weir_dataplane::foretold::{Flow, Told};
+use weir_dataplane::snapshot::{Ends, Snapshot};
 
 use super::query::pairs_once;
 use crate::sources::Sources;
@@ -137,7 +139,8 @@ pub(super) fn render(sources: &Sources, query: &Query) -> Result<Vec<u8>, String
         connections.push(connection);
         true
     });
-    let total = sources.workers.iter().map(|worker| worker.counters.connections.get()).sum();
+    let total: u64 = sources.workers.iter().map(|worker| worker.counters.connections.get()).sum();
+    let total = total + sources.workers.first().map_or(0, |worker| worker.foretold.total() as u64);
     serde_json::to_vec(&Listing { total, connections }).map_err(|problem| problem.to_string())
 }
 
@@ -178,7 +181,9 @@ fn each<'a>(
     let now = sources.workers.iter().map(|worker| worker.counters.seconds.get() as u32).max();
     let templates = templates.into_iter().flat_map(|templates| templates.listed());
     let templates = templates.filter_map(|it| template(it, now.unwrap_or_default(), snapshot));
-    for connection in tables.chain(templates).filter(|it| query.wants(it)).take(limit) {
+    let told = sources.workers.first().into_iter().flat_map(|worker| worker.foretold.listed());
+    let told = told.filter_map(|told| foretold(told, now.unwrap_or_default(), snapshot));
+    for connection in tables.chain(told).chain(templates).filter(|it| query.wants(it)).take(limit) {
         if !take(connection) {
             return;
         }
@@ -212,6 +217,39 @@ fn connection<'a>(
         state: name(record.protocol(), record.state()).into(),
         expires: lifetime.saturating_sub(record.age(now)),
         persistent: record.is_templated(),
+        persistence_engine: None,
+        persistence_data: None,
+    })
+}
+
+/// One that another director has told of, and whose packets have not come yet. `None`: it is over, or its virtual server is gone.
+fn foretold(told: Told, now: u32, snapshot: &Snapshot) -> Option<Connection<'_>> {
+    let Told { flow: Flow { protocol, client, server }, real_server, state, until } = told;
+    let by_mark = |client: IpAddr, server: IpAddr| {
+        let (IpAddr::V4(source), IpAddr::V4(destination)) = (client, server) else { return None };
+        let (source, destination) = (source.into(), destination.into());
+        let ends = Ends {
+            source,
+            destination,
+            destination_port: told.flow.server.port(),
+            protocol: protocol.number(),
+        };
+        snapshot.service(snapshot.target(&ends, protocol)?.target.service)
+    };
+    let service = service_of(server, protocol, snapshot).or_else(|| by_mark(client.ip(), server.ip()))?;
+    Some(Connection {
+        worker: 0,
+        protocol: protocol.name().into(),
+        client: client.ip(),
+        client_port: client.port(),
+        virtual_server: (&service.name).into(),
+        address: Some(server.ip()),
+        port: server.port(),
+        real_server: real_server.ip(),
+        real_server_port: real_server.port(),
+        state: name(protocol, state).into(),
+        expires: until.checked_sub(now)?,
+        persistent: false,
         persistence_engine: None,
         persistence_data: None,
     })

@@ -383,6 +383,18 @@ families! {
         |it, to| to.count(&[], it.messages_lost);
     COUNTER "weir_answers_total" ["kind"] "Frames that weir answered by itself."
         |it, to| it.answers.iter().for_each(|(answer, count)| to.count(&[answer.label()], *count));
+    GAUGE "weir_sync_listening" [] "1 if what other directors tell of connections is heard ([sync]), else 0."
+        |it, to| to.count(&[], u64::from(it.sync_listening));
+    COUNTER "weir_sync_datagrams_total" [] "Datagrams in which other directors tell of connections."
+        |it, to| to.count(&[], it.sync_datagrams);
+    COUNTER "weir_sync_taken_total" ["kind"] "Connections and templates that other directors have told of, each as often as it was told."
+        |it, to| it.sync_taken.iter().for_each(|(kind, count)| to.count(&[kind.label()], *count));
+    COUNTER "weir_sync_refused_total" ["reason"] "Datagrams, and what was told in them, that were not taken, by reason."
+        |it, to| it.sync_refused.iter().for_each(|(reason, count)| to.count(&[reason.label()], *count));
+    GAUGE "weir_foretold_connections" [] "Connections that another director has told of, and none of whose client's packets has come yet."
+        |it, to| to.count(&[], it.foretold);
+    COUNTER "weir_foretold_taken_total" [] "Connections that another director has told of and that went on here."
+        |it, to| to.count(&[], it.foretold_taken);
     COUNTER "weir_ftp_total" ["event"] "What was found on control connections of FTP through NAT."
         |it, to| it.helped.iter().for_each(|(what, count)| to.count(&[what.label()], *count));
     COUNTER "weir_absorbed_packets_total" [] "Frames taken in without an answer, such as ARP replies to weir."

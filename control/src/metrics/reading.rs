@@ -34,6 +34,7 @@ use crate::metrics::process::ProcessReading;
 use crate::reload_status::RefusedBy;
 use crate::sources::{PortSource, Sources};
 use crate::standing::Stuck;
+use crate::sync::{Kind, Reason};
 use crate::threads::Role;
 use crate::vrrp::processes::Counts;
 use crate::vrrp::status::Status;
@@ -116,6 +117,18 @@ pub(crate) struct Reading {
     pub(crate) captured: u64,
     /// Frames that a capture wanted and lost.
     pub(crate) capture_lost: u64,
+    /// Whether what other directors tell is heard.
+    pub(crate) sync_listening: bool,
+    /// Datagrams of theirs.
+    pub(crate) sync_datagrams: u64,
+    /// What was taken of each kind.
+    pub(crate) sync_taken: Vec<(Kind, u64)>,
+    /// What was refused for each reason.
+    pub(crate) sync_refused: Vec<(Reason, u64)>,
+    /// Connections that were told and wait for a packet.
+    pub(crate) foretold: u64,
+    /// Those that a packet came of.
+    pub(crate) foretold_taken: u64,
     /// Messages to a worker that found no room.
     pub(crate) messages_lost: u64,
     /// Packets that wait for a neighbour's answer.
@@ -443,6 +456,12 @@ impl Reading {
             templates_full: sum(workers, |counters| counters.templates_full.get()),
             captured: sum(workers, |counters| counters.captured.get()),
             capture_lost: sum(workers, |counters| counters.capture_lost.get()),
+            sync_listening: sources.sync.is_listening(),
+            sync_datagrams: sources.sync.datagrams(),
+            sync_taken: sources.sync.taken(),
+            sync_refused: sources.sync.refused(),
+            foretold: workers.first().map_or(0, |worker| worker.foretold.total() as u64),
+            foretold_taken: sum(workers, |counters| counters.foretold_taken.get()),
             messages_lost: sum(workers, |counters| counters.messages_lost.get()),
             waiting: sum(workers, |counters| counters.waiting.get()),
             pieces_waiting: sum(workers, |counters| counters.pieces_waiting.get()),

@@ -183,6 +183,7 @@ impl Director {
             sequence_lasts: Lasts::default(),
             http: Arc::new(tally),
             proc_lasts: Lasts::default(),
+            sync: Arc::default(),
             kept: Some(Outcome {
                 by: "weir-keeper",
                 told: Adopted { found: 12, kept: 11, ..Adopted::default() },
@@ -321,6 +322,7 @@ fn what_workers_count_is_summed() {
         counters.captured.add(n * 6);
         counters.capture_lost.add(n * 7);
         counters.messages_lost.add(n * 6);
+        counters.foretold_taken.add(n * 3);
         counters.waiting.set(n);
         counters.pieces_waiting.set(n * 2);
         counters.pieces_full.add(n * 7);
@@ -376,6 +378,8 @@ fn what_workers_count_is_summed() {
         ("weir_captured_frames_total", 258.0),
         ("weir_capture_lost_frames_total", 301.0),
         ("weir_worker_messages_lost_total", 258.0),
+        ("weir_foretold_taken_total", 129.0),
+        ("weir_foretold_connections", 0.0),
         ("weir_neighbor_waiting_packets", 43.0),
         ("weir_fragments_waiting_packets", 86.0),
         ("weir_fragments_full_total", 301.0),

@@ -17,13 +17,14 @@ pub mod explain;
 mod express;
 mod express6;
 mod finding;
+pub mod foretold;
 mod fresh;
 mod fresh6;
 mod ftp;
 mod idents;
 mod ipv6;
 mod open;
-mod persist;
+pub mod persist;
 mod pieces;
 mod punt;
 mod read6;
@@ -57,6 +58,7 @@ use crate::conn::state::{self, Direction, is_active, tcp};
 use crate::conn::table::{Slot, Table, View};
 use crate::conn::template::{TemplateKey6, Templates};
 use crate::desk::Desk;
+use crate::foretold::Foretold;
 use crate::limit::{ErrorLimits, RateLimit};
 use crate::neighbor::listing::Listing;
 use crate::neighbor::{Heard, Hop, Hop6, Link, Neighbors};
@@ -139,6 +141,8 @@ pub struct Shared {
     pub extras: Arc<Extras>,
     /// What the identifications of packets that may be cut begin with.
     pub first_idents: u64,
+    /// Connections that another director has told of.
+    pub foretold: Arc<Foretold>,
     /// Flows that found no room in their chain, of all workers.
     pub turned_away: Arc<TurnedAway>,
     /// Where control asks it what would become of a packet.
@@ -153,6 +157,8 @@ const PIECES_DEFAULT: usize = 1_024;
 const PIECES_HASH: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x9e37_79b9_7f4a_7c15];
 /// Control connections that it has room for.
 const CONTROLS_DEFAULT: usize = 256;
+/// Connections that were foretold.
+const FORETOLD_DEFAULT: usize = 256;
 
 impl Shared {
     /// For `workers` workers on `ports` ports, whose devices keep each flow with one worker. The room for packets in pieces is small, and
@@ -165,6 +171,7 @@ impl Shared {
         let displaced = Arc::<Displaced>::default();
         let pieces = Arc::new(Pieces::new(PIECES_DEFAULT, PIECES_HASH));
         let extras = Arc::new(Extras::new(CONTROLS_DEFAULT, [0; 2]));
+        let foretold = Arc::new(Foretold::new(FORETOLD_DEFAULT, [0; 2]));
         let old_queriers = Arc::<mld::OldQueriers>::default();
         let turned_away = Arc::<TurnedAway>::default();
         let shared = |worker| Shared {
@@ -179,6 +186,7 @@ impl Shared {
             pieces: pieces.clone(),
             extras: extras.clone(),
             first_idents: 0,
+            foretold: foretold.clone(),
             old_queriers: old_queriers.clone(),
             turned_away: turned_away.clone(),
             questions: Arc::default(),
@@ -229,8 +237,8 @@ pub struct Director<F> {
     bindings_generation: u64,
     /// While this lies ahead, segments of unknown flows are taken for flows that got no record. Seconds.
     untracked_until: u32,
-    /// Whether a connection's record has one place where it can be: flows do not move to other workers' tables, and there is one
-    /// kind of hash.
+    /// Whether a connection's record has one place where it can be: flows do not move to other workers' tables, there is one
+    /// kind of hash, and none was foretold.
     has_one_place: bool,
     /// The table's records, or the counts of real servers, are still being taken over.
     is_taking_over: bool,

@@ -259,7 +259,7 @@ pub(super) fn pick_key(packet: &Packet, now: Now) -> PickKey {
 /// Whether NAT real servers answer two connections of one client's port from the same socket, so that nothing in a reply says
 /// which of them it belongs to: the kernel takes the one that began last.
 #[inline]
-fn answer_alike(one: Record, other: Record, snapshot: &Snapshot) -> bool {
+pub(super) fn answer_alike(one: Record, other: Record, snapshot: &Snapshot) -> bool {
     let [server, others] = [one, other].map(|record| snapshot.server(record.server()));
     one.protocol() == other.protocol()
         && others.forwarding == Forwarding::Nat

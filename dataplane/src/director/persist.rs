@@ -8,7 +8,7 @@ use super::{Director, Finding, PERSISTENT};
 use crate::address::Addr4;
 use crate::clock::Now;
 use crate::conn::record::{Record, ServerId};
-use crate::conn::template::{Key, Ledger, Owner, Slot, Template, TemplateKey, TemplateKey6};
+use crate::conn::template::{Found, Key, Ledger, Owner, Slot, Template, TemplateKey, TemplateKey6};
 use crate::packet::Frame;
 use crate::parse::Packet;
 use crate::sched::untracked::FlowHash;
@@ -131,16 +131,7 @@ impl<F: Frame> Director<F> {
     ) -> Option<Choice> {
         if let Some(persistence) = service.persistence {
             let lifetime = persistence.timeout_secs;
-            let (found, key) = if persistence.engine.is_some() {
-                let key = self.call?;
-                (self.templates.v6.find(key, lifetime, now.seconds), HeldKey::Call(key))
-            } else if packet.is_of_ipv6() {
-                let key = self.key_of_client6(service, persistence);
-                (self.templates.v6.find(key, lifetime, now.seconds), held6(service, persistence))
-            } else {
-                let key = template_key(packet.source, service, persistence);
-                (self.templates.v4.find(key, lifetime, now.seconds), HeldKey::V4(key))
-            };
+            let (found, key) = self.find_template(packet, service, persistence, now)?;
             if let Some(found) = found.filter(|found| holds(snapshot.server(found.server), service, snapshot))
             {
                 let hold = Hold { slot: found.slot, key, lifetime };
@@ -226,6 +217,48 @@ impl<F: Frame> Director<F> {
                 false
             }
         }
+    }
+
+    /// Hangs a connection on its client's template, if there is one that says where it goes. It has begun elsewhere.
+    pub(super) fn hang_on_template(
+        &self,
+        packet: &Packet,
+        (snapshot, now): (&Snapshot, Now),
+        server: &Server,
+    ) -> bool {
+        let service = snapshot.service(server.service);
+        // None hangs on the template of a call.
+        let client = |it: &Service| it.persistence.filter(|persistence| persistence.engine.is_none());
+        let Some((service, persistence)) = service.and_then(|it| Some((it, client(it)?))) else {
+            return false;
+        };
+        let lifetime = persistence.timeout_secs;
+        let Some((found, key)) = self.find_template(packet, service, persistence, now) else { return false };
+        found.is_some_and(|found| {
+            found.server == server.id
+                && self.attach(Hold { slot: found.slot, key, lifetime }, service, server.id, now)
+        })
+    }
+
+    /// The template of a packet's client, or of its call. `None`: nothing says which call it is of.
+    fn find_template(
+        &self,
+        packet: &Packet,
+        service: &Service,
+        persistence: Persistence,
+        now: Now,
+    ) -> Option<(Option<Found>, HeldKey)> {
+        let lifetime = persistence.timeout_secs;
+        Some(if persistence.engine.is_some() {
+            let key = self.call?;
+            (self.templates.v6.find(key, lifetime, now.seconds), HeldKey::Call(key))
+        } else if packet.is_of_ipv6() {
+            let key = self.key_of_client6(service, persistence);
+            (self.templates.v6.find(key, lifetime, now.seconds), held6(service, persistence))
+        } else {
+            let key = template_key(packet.source, service, persistence);
+            (self.templates.v4.find(key, lifetime, now.seconds), HeldKey::V4(key))
+        })
     }
 
     /// Restarts the timer of a template for a packet that leaves no record.
@@ -320,7 +353,7 @@ fn held6(service: &Service, persistence: Persistence) -> HeldKey {
 
 /// Whose the templates of a virtual server are.
 #[inline]
-pub(super) fn owner(service: &Service) -> Owner {
+pub fn owner(service: &Service) -> Owner {
     Owner { service: service.id, epoch: service.epoch.number }
 }
 
@@ -335,7 +368,7 @@ pub(super) fn pick_by_hash(packet: &Packet, service: &Service) -> Option<ServerI
 
 /// How long a template lives after its last use; `None`: it means nothing any more.
 #[inline]
-pub(super) fn lifetime_of(owner: Owner, snapshot: &Snapshot) -> Option<u32> {
+pub fn lifetime_of(owner: Owner, snapshot: &Snapshot) -> Option<u32> {
     let service = snapshot.service(owner.service)?;
     let persistence = service.persistence.filter(|_| owner.epoch == service.epoch.number)?;
     Some(persistence.timeout_secs)

@@ -10,6 +10,7 @@ use crate::classify::Lookup;
 use crate::conn::extra::mapped;
 use crate::conn::record::{Record, ServerId, reply_hash_input};
 use crate::conn::state::{self, Direction, tcp};
+use crate::foretold::Busy;
 use crate::limit::Asker;
 use crate::neighbor::{Hop, NextHop};
 use crate::packet::{Frame, Onward, To, Wire};
@@ -335,6 +336,14 @@ impl<F: Frame> Director<F> {
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = pass.context;
+        if self.shared.foretold.has_any() {
+            let ends = (packet.source.into(), packet.destination.into());
+            match self.answer_foretold(packet, ends, pass.context) {
+                Ok(Some(record)) => return self.reply_of(frame, packet, record, pass),
+                Ok(None) => {}
+                Err(Busy) => return Err((frame, DropReason::ForetoldBusy)),
+            }
+        }
         if let Some(record) = self.open_active(packet, pass.context) {
             return self.reply_of(frame, packet, record, pass);
         }

@@ -14,6 +14,7 @@ use crate::clock::Now;
 use crate::conn::record::{Record, ServerId, reply_hash_input};
 use crate::conn::state::Direction;
 use crate::conn::table::{Slot, View};
+use crate::foretold::Busy;
 use crate::limit::Asker;
 use crate::neighbor::Hop6;
 use crate::packet::{Frame, Wire};
@@ -313,6 +314,13 @@ impl<F: Frame> Director<F> {
     ) -> Passed<F> {
         let Context { snapshot, now, .. } = pass.context;
         let Pair6 { server, server_port, protocol, client, .. } = *pair;
+        if self.shared.foretold.has_any() {
+            match self.answer_foretold(packet, (server.into(), client.into()), pass.context) {
+                Ok(Some(record)) => return self.reply_of6(frame, packet, (record, client), pass),
+                Ok(None) => {}
+                Err(Busy) => return Err((frame, DropReason::ForetoldBusy)),
+            }
+        }
         if let Some(record) = self.open_active(packet, pass.context) {
             return self.reply_of6(frame, packet, (record, client), pass);
         }

@@ -11,6 +11,7 @@ use crate::clock::Now;
 use crate::conn::record::{Key, Record, ServerId};
 use crate::conn::state::{self, Direction};
 use crate::conn::table::Slot;
+use crate::foretold::Busy;
 use crate::limit::Asker;
 use crate::neighbor::Hop;
 use crate::packet::{Frame, Onward, To, Wire};
@@ -116,6 +117,13 @@ impl<F: Frame> Director<F> {
                 Some(Course::GoesOn(server)) => return self.forward(frame, packet, server, pass),
                 Some(Course::ServerRemoved) => return Err((frame, DropReason::RealServerRemoved)),
                 Some(Course::Over) | None => {}
+            }
+        }
+        if self.shared.foretold.has_any() {
+            match self.take_foretold(packet, lookup, pass.context) {
+                Ok(Some(server)) => return self.forward(frame, packet, server, pass),
+                Ok(None) => {}
+                Err(Busy) => return Err((frame, DropReason::ForetoldBusy)),
             }
         }
         let Some(service) = snapshot.service(lookup.service) else {

@@ -8,6 +8,7 @@ mod clamp;
 mod edits;
 mod errors;
 mod explain;
+mod foretold;
 mod ftp;
 mod fuzz;
 mod host;

@@ -39,7 +39,7 @@ impl<F: Frame> Director<F> {
     #[cold]
     pub(super) fn take_in(&mut self, snapshot: &Snapshot) {
         (self.generation, self.edition) = (snapshot.generation, snapshot.edition);
-        self.has_one_place = !snapshot.has_both_hashes && !self.shared.flows_move;
+        self.has_one_place = self.has_one_place(snapshot);
         self.last_service = LastService::none();
         self.last_servers.clear();
         self.last_service6 = LastService6::none();
@@ -56,6 +56,10 @@ impl<F: Frame> Director<F> {
             self.shared.counters.generation.set(snapshot.generation);
         }
         snapshot.adopted_by(self.shared.worker);
+    }
+
+    fn has_one_place(&self, snapshot: &Snapshot) -> bool {
+        !snapshot.has_both_hashes && !self.shared.flows_move && !self.shared.foretold.has_any()
     }
 
     /// Does what is due. Called once a poll, also when nothing was received; the work of one call is bounded.
@@ -76,6 +80,7 @@ impl<F: Frame> Director<F> {
         }
         let passed = now.millis.saturating_sub(self.kept_until);
         self.kept_until = now.millis;
+        self.has_one_place = self.has_one_place(snapshot);
         for port in &snapshot.ports {
             self.shared.counters.vrrp_fenced.add(port.virtual_macs.watch(now.cycles));
         }

@@ -159,6 +159,10 @@ impl<'a> Words<'a> {
             Step::Record { record, worker, age, lifetime } => {
                 say("connection", self.record(*record, *worker, *age, *lifetime));
             }
+            Step::Foretold(id) => {
+                let server = self.snapshot.server(*id);
+                say("connection", format!("another director has told of it, to {}", server.ip()));
+            }
             Step::NoRecord => say("connection", "there is none between these two".to_owned()),
             Step::Lapsed(lapse) => say("connection", lapse_text(*lapse).to_owned()),
             Step::Barred(barred) => say("opening", self.barred(*barred)),

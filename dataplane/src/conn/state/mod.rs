@@ -33,6 +33,20 @@ pub struct State(pub(crate) u8);
 impl State {
     /// Where every connection starts, whatever its protocol.
     pub const NONE: State = State(0);
+
+    /// The state that has this number in the kernel, if the protocol has one. UDP's only one has any.
+    pub fn of_number(protocol: Protocol, number: u16) -> Option<Self> {
+        let state = State(u8::try_from(number).ok()?);
+        match protocol {
+            Protocol::Udp => Some(UDP),
+            _ => (usize::from(state.0) < names(protocol).len()).then_some(state),
+        }
+    }
+
+    /// The number that it has there.
+    pub fn number(self) -> u16 {
+        u16::from(self.0)
+    }
 }
 
 /// The one state of UDP.

@@ -52,6 +52,7 @@
 //! ([`Templates::names`]).
 
 mod adopt;
+mod foretell;
 mod key;
 mod word;
 

@@ -125,6 +125,11 @@ impl<F: Frame> Director<F> {
         let Asked { packet, context, .. } = asked;
         let Context { snapshot, now, .. } = *context;
         let (address, port, protocol) = (packet.source, packet.source_port, packet.protocol);
+        let told = self.foretold_to(packet, (address.into(), packet.destination.into()), *context);
+        if let Ok(Some((_, record))) = told {
+            story.say(Step::Foretold(record.server()));
+            return self.explain_return(asked, record, story);
+        }
         story.say(Step::NoRecord);
         let may_pass = |one_packet| {
             (one_packet || self.may_answer_untracked(hash, now)) && snapshot.may_be_host(packet.destination)

@@ -124,6 +124,14 @@ impl<F: Frame> Director<F> {
         let Asked { packet, context, .. } = asked;
         let Context { snapshot, now, .. } = *context;
         let &Pair6 { server, server_port, protocol, client, .. } = pair;
+        if let Ok(Some((_, record))) = self.foretold_to(packet, (server.into(), client.into()), *context) {
+            story.say(Step::Foretold(record.server()));
+            let Some(vip) = snapshot.vips.address(record.vip()) else {
+                return Outcome::Dropped(DropReason::StrayReply);
+            };
+            story.to = Some(To::Client(Replier::Server(record.server()), Flow::Known));
+            return self.explain_way_back6(asked, (vip, record.port()), (client, Asker::Known), story);
+        }
         story.say(Step::NoRecord);
         let may_pass = |one_packet: bool| {
             (one_packet || self.may_answer_untracked6(pair, snapshot, now)) && may_be_source(client)

@@ -77,6 +77,12 @@ impl<F: Frame> Director<F> {
         if let Some(outcome) = outcome {
             return outcome;
         }
+        if let Ok(Some((_, record))) = self.foretold_of(packet, lookup, *context)
+            && let Course::GoesOn(server) = course(packet, record, snapshot, now)
+        {
+            story.say(Step::Foretold(server.id));
+            return self.explain_forward(asked, server, Flow::Known, story);
+        }
         let Some(service) = snapshot.service(lookup.service) else {
             return match lookup.key.is_helped() {
                 true => self.explain_data(asked, (ended, is_elsewhere), story),

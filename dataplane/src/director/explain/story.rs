@@ -148,6 +148,8 @@ pub enum Step {
         /// Seconds that its state lasts without one.
         lifetime: u32,
     },
+    /// Another director has told of its connection to this real server.
+    Foretold(ServerId),
     /// There is no connection of its.
     NoRecord,
     /// The connection that is there does not go on with it.

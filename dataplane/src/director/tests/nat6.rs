@@ -15,7 +15,7 @@ const OTHER_VIP6: &str = "2001:db8::101";
 
 /// A virtual server of each family with the same real servers, as far as their last octets go, at port 8080; a gateway towards
 /// clients.
-fn both(scheduler: &str, servers: &[u8], extra: &str) -> Config {
+pub(super) fn both(scheduler: &str, servers: &[u8], extra: &str) -> Config {
     parsed(&text_of_both(scheduler, servers, extra))
 }
 
@@ -70,7 +70,7 @@ fn rip6(octet: u8) -> Ipv6Addr {
 }
 
 /// A TCP segment with its checksum, between these.
-fn segment(
+pub(super) fn segment(
     (source, source_port): (Ipv6Addr, u16),
     (destination, port): (Ipv6Addr, u16),
     flags: u8,
