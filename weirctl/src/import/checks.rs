@@ -87,13 +87,16 @@ impl Map {
             }
             _ => return false,
         };
-        let secs = self.within(node, item, bounds, |it: &f64| it.is_finite() && *it >= 0.0);
+        let may_be_zero = matches!(node.word.as_str(), "delay_before_retry" | "warmup");
+        let secs = self.within(node, item, bounds, |it: &f64| {
+            it.is_finite() && (*it > 0.0 || may_be_zero && *it == 0.0)
+        });
         *key = secs.or(*key);
         true
     }
 
     fn retries(&mut self, node: &Node, item: &mut Item) -> Option<i64> {
-        self.within(node, item, 0..=RETRIES_MAX, |it| *it >= 0)
+        self.within(node, item, 0..=RETRIES_MAX, |it| *it > 0)
     }
 
     /// A check, if it is one.
@@ -140,7 +143,11 @@ impl Map {
             item.set("port", i64::from(port));
         }
         self.times(node, kind, &made, &mut item);
-        checks.extend(self.by_url(made, item));
+        let made = self.by_url(made, item);
+        if made.is_empty() {
+            self.leave(node, server, "keepalived ignores a check without a `url` that has a `path`");
+        }
+        checks.extend(made);
         if checks.len() > 1 {
             checks.iter_mut().for_each(|it| it.head = "[[virtual_server.real_server.health_check]]");
         }
@@ -231,9 +238,8 @@ impl Map {
                     made.program_timeout = secs.or(made.program_timeout);
                 }
                 "misc_dynamic" if kind.name == "exec" => {
-                    if self.switch(node, item) {
-                        item.set("dynamic_weight", true);
-                    }
+                    self.carry_of(node, item, 0);
+                    item.set("dynamic_weight", true);
                 }
                 "user" if kind.name == "exec" => self.script_user(node),
                 "alpha" => {
@@ -277,12 +283,8 @@ impl Map {
         }
         let mut pages = Vec::new();
         for url in &made.urls {
-            let page = self.page(url, &mut item);
+            let Some(page) = self.page(url, &mut item) else { continue };
             pages.push(Page { host: page.host.or_else(|| made.host.clone()), ..page });
-        }
-        if pages.is_empty() {
-            item.remark("keepalived has no `url` here; the check asks for /");
-            pages.push(Page { host: made.host.clone(), path: "/".to_owned(), ..Page::default() });
         }
         if let Some(node) = made.sni.filter(|_| pages.iter().all(|page| page.host.is_none())) {
             self.remark(node, &mut item, "no virtualhost is there whose name could be sent");
@@ -340,8 +342,12 @@ impl Map {
         checks
     }
 
-    fn page(&mut self, url: &Node, item: &mut Item) -> Page {
-        let mut page = Page { path: "/".to_owned(), ..Page::default() };
+    fn page(&mut self, url: &Node, item: &mut Item) -> Option<Page> {
+        if !url.below().iter().any(|node| node.word == "path" && node.value(0).is_some()) {
+            self.leave(url, item, "it has no `path`, and keepalived ignores it");
+            return None;
+        }
+        let mut page = Page::default();
         for node in url.below() {
             match node.word.as_str() {
                 "path" => {
@@ -399,7 +405,7 @@ impl Map {
             );
             page.path.insert(0, '/');
         }
-        page
+        Some(page)
     }
 }
 

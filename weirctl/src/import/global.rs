@@ -3,8 +3,10 @@
 use toml_edit::Value;
 
 use super::blocks::Node;
-use super::map::{Map, TrackedFile, network};
+use super::map::{Map, SyncGroup, TrackedFile, network};
+use super::programs::FIRST;
 use super::source::{Fate, Plain};
+use super::track::Tracking;
 use super::write::Item;
 
 /// What the instances' keys are called there, and their names in an instance.
@@ -46,6 +48,7 @@ impl Map {
                         self.global.garp.extend(one);
                     }
                 }
+                "vrrp_strict" => self.global.is_strict = self.switch(node, head),
                 "v3_checksum_as_v2" => self.global.v3_checksum_as_v2 = self.switch(node, head),
                 "vrrp_garp_interval" | "vrrp_gna_interval" => {
                     let key = if word == "vrrp_garp_interval" { "garp_interval" } else { "gna_interval" };
@@ -153,16 +156,27 @@ impl Map {
     }
 
     pub(super) fn sync_group(&mut self, block: &Node, head: &mut Item) {
-        let name = self.name("sync", block.value(0).unwrap_or("group"));
-        self.carry_of(block, head, 1);
-        let mut many = 0;
+        let Some(told) = self.only_name(block, head) else { return };
+        if !self.made_groups.insert(told.clone()) {
+            self.leave(block, head, "a group of this name stands before it, and keepalived takes that one");
+            return;
+        }
+        let name = self.name("sync", &told);
+        self.carry(block);
+        let (mut many, mut has_list) = (0, false);
+        let weighs =
+            |node: &Node| matches!(node.word.as_str(), "sync_group_tracking_weight" | "global_tracking");
+        let group = SyncGroup { name: name.clone(), has_weights: block.below().iter().any(weighs) };
         let mut item = Item::new("[[vrrp_sync_group]]", block.told(), Some(block.place));
         item.set("name", name.as_str());
         // Each member tracks what the group does.
+        let mut by = Tracking::default();
         let mut tracks = Item::new("", String::new(), None);
         for node in block.below() {
             match node.word.as_str() {
+                "group" if has_list => self.leave(node, head, FIRST),
                 "group" => {
+                    has_list = true;
                     self.carry(node);
                     let mut all =
                         vec![(node, node.values.iter().map(|it| it.text.as_str()).collect::<Vec<_>>())];
@@ -171,13 +185,14 @@ impl Map {
                         (member, std::iter::once(member.word.as_str()).chain(words).collect())
                     }));
                     for (line, words) in all {
-                        many += self.members(line, &words, &name, head);
+                        many += self.members(line, &words, &group, head);
                     }
                 }
-                "track_interface" => self.track_interface(node, None, &mut tracks),
-                "track_file" => self.track_files(node, &mut tracks),
+                _ if weighs(node) => self.carry_of(node, head, 0),
+                "track_interface" => self.track_interface(node, None, &mut by, &mut tracks),
+                "track_file" => self.track_files(node, &mut by, &mut tracks),
                 "track_script" | "track_process" => {
-                    let watched = self.track_watched(node, &mut tracks);
+                    let watched = self.track_watched(node, &mut by, &mut tracks);
                     tracks.below.extend(watched);
                 }
                 _ if self.hook(node, &mut item) => {}
@@ -196,17 +211,17 @@ impl Map {
     }
 
     /// Members of a sync group that a line names. Returns how many are instances.
-    fn members(&mut self, line: &Node, words: &[&str], group: &str, head: &mut Item) -> usize {
+    fn members(&mut self, line: &Node, words: &[&str], group: &SyncGroup, head: &mut Item) -> usize {
         let mut many = 0;
         for &word in words {
             let text = match self.sync.get(word) {
                 _ if !self.instances.contains(word) => "no instance has this name",
-                Some(other) if other != group => {
+                Some(other) if other.name != group.name => {
                     "the instance is in a group that stands before it, and has one"
                 }
                 _ => {
                     many += 1;
-                    self.sync.insert(word.to_owned(), group.to_owned());
+                    self.sync.insert(word.to_owned(), group.clone());
                     continue;
                 }
             };
@@ -228,14 +243,18 @@ impl Map {
             return;
         }
         let mut file = TrackedFile { weight: Some(1), place: Some(block.place), ..TrackedFile::default() };
+        let mut has_weight = false;
         self.carry_of(block, head, 1);
         for node in block.below() {
             match node.word.as_str() {
+                "file" if !file.path.is_empty() => self.leave(node, head, FIRST),
+                "weight" if has_weight => self.leave(node, head, FIRST),
                 "file" => {
                     self.carry_of(node, head, 1);
                     file.path = node.value(0).unwrap_or_default().to_owned();
                 }
                 "weight" => {
+                    has_weight = true;
                     file.is_reverse = node.value(1) == Some("reverse");
                     file.weight = self.weight(node, head).or(file.weight);
                 }
@@ -245,6 +264,7 @@ impl Map {
                 _ => self.other(node, head),
             }
         }
+        file.has_weight = has_weight;
         self.files.insert(block.value(0).unwrap_or_default().to_owned(), file);
     }
 
@@ -259,7 +279,7 @@ impl Map {
                         self.remark(node, head, format!("{words} has no place at a port's address"));
                     }
                     let most = if address.is_ipv4() { 32 } else { 128 };
-                    self.ports.own(device, address, Some(length.unwrap_or(most)), None);
+                    self.ports.own(device, address, Some(length.unwrap_or(most)));
                     if !self.ports.is_own(device, address) {
                         self.leave(node, head, "the port has another address of this network already");
                     }

@@ -22,10 +22,21 @@ impl Map {
         }
         self.carry_of(block, item, 0);
         let mut table = Item::new("[vrrp.auth_hmac]", "auth_hmac".to_owned(), Some(block.place));
-        let (mut keys, mut active, mut by_time, mut window) = (Vec::new(), None, true, None);
+        let (mut keys, mut active, mut by_time, mut window) = (Vec::<(i64, String)>::new(), None, true, None);
         for node in block.below() {
             match node.word.as_str() {
-                "key" => keys.extend(self.key(node, &mut table)),
+                "key" => {
+                    if let Some((id, value)) = self.key(node, &mut table) {
+                        match keys.iter().any(|(other, _)| *other == id) {
+                            true => self.leave(
+                                node,
+                                &mut table,
+                                "a key of this id stands before it, and that one is taken",
+                            ),
+                            false => keys.push((id, value)),
+                        }
+                    }
+                }
                 "active_key" => {
                     active = self.number::<i64>(node, &mut table, |id| (1..=255).contains(id)).or(active);
                 }
@@ -87,7 +98,7 @@ impl Map {
                 self.leave(node, item, text);
                 return None;
             };
-            value = text.trim().to_owned();
+            value = text.trim_end_matches(['\r', '\n']).to_owned();
             self.remark(node, item, "its value was read from the file, and stands in weir's file now");
         }
         let bytes = match value.strip_prefix("hex:") {
@@ -106,6 +117,10 @@ impl Map {
                 "a key is 32 to 64 bytes: text, or pairs of hexadecimal digits behind `hex:`",
             );
             return None;
+        }
+        // weir has no quotes there: blanks around a passphrase would be lost.
+        if value.trim() != value {
+            value = value.bytes().fold("hex:".to_owned(), |digits, byte| format!("{digits}{byte:02x}"));
         }
         Some((id, value))
     }

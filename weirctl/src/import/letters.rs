@@ -4,6 +4,11 @@ use std::borrow::Cow;
 
 use super::source::{Kind, Word};
 
+/// keepalived's white space. Others, such as the full-width blank, are letters of a word.
+pub(super) fn is_blank(letter: char) -> bool {
+    matches!(letter, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
+}
+
 /// A line without its comment, and whether the next one belongs to it: a `\` at its end says so, behind a comment, too.
 pub(super) fn uncommented(line: &str) -> (Cow<'_, str>, bool) {
     let line = line.trim_end_matches('\r');
@@ -179,7 +184,7 @@ pub(super) fn words(line: &str) -> (Vec<Word>, bool) {
     while let Some(letter) = letters.next() {
         let single = |kind| Word { text: letter.to_string(), kind };
         match letter {
-            _ if letter.is_whitespace() => {}
+            _ if is_blank(letter) => {}
             '{' => words.push(single(Kind::Open)),
             '}' => words.push(single(Kind::Close)),
             '"' => {
@@ -212,8 +217,7 @@ pub(super) fn words(line: &str) -> (Vec<Word>, bool) {
                     let begins = last == '$' && next == '{';
                     is_name = is_name && next != '}' || begins;
                     has_name |= begins;
-                    let is_end =
-                        next.is_whitespace() || next == '"' || next == '{' || next == '}' && !has_name;
+                    let is_end = is_blank(next) || next == '"' || next == '{' || next == '}' && !has_name;
                     if is_end && !is_name {
                         break;
                     }

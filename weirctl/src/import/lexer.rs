@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::ends::End;
 use super::glob;
 use super::letters::{
-    balance, closing, definition, names_in, reference, sequence_values, split_list, uncommented, words,
+    balance, closing, definition, is_blank, names_in, reference, sequence_values, split_list, uncommented,
+    words,
 };
 use super::source::{Fate, Kind, Line, Note, Place, Plain, Source};
 use crate::patiently;
@@ -110,8 +111,16 @@ impl<'a> Lexer<'a> {
                 "{name}: line {line} holds a byte of 0: this is no text, and no keepalived.conf"
             ));
         }
+        let bytes = match bytes.strip_prefix(b"\xef\xbb\xbf") {
+            Some(behind) => {
+                let text = "the file begins with a mark of its byte order, which keepalived takes for a part of the first word; it was passed over";
+                self.note(Place { file, line: 1 }, Fate::Remark, text.to_owned());
+                behind
+            }
+            None => bytes,
+        };
         let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text.trim_start_matches('\u{feff}').to_owned(),
+            Ok(text) => text.to_owned(),
             Err(problem) => {
                 let line = bytes[..problem.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
                 let place = Place { file, line: line as u32 };
@@ -125,7 +134,7 @@ impl<'a> Lexer<'a> {
         while let Some((line, number)) = lines.next() {
             let place = Place { file, line: number };
             let (line, mut goes_on) = uncommented(line);
-            let mut line = line.trim().to_owned();
+            let mut line = line.trim_matches(is_blank).to_owned();
             if line.is_empty() {
                 continue;
             }
@@ -135,7 +144,7 @@ impl<'a> Lexer<'a> {
                 let Some((more, _)) = lines.next() else { break };
                 let more = uncommented(more);
                 line.push(between);
-                line += more.0.trim();
+                line += more.0.trim_matches(is_blank);
                 goes_on = more.1;
             }
             if let Some(mark) = ["{{", "{%"].into_iter().find(|mark| line.contains(mark)) {
@@ -157,7 +166,7 @@ impl<'a> Lexer<'a> {
         if self.skipped > 0 && !(self.is_head && line.starts_with('@')) {
             self.is_head = false;
             self.skipped = balance(line, self.skipped);
-            if line.contains(|it: char| !it.is_whitespace() && !"{}".contains(it)) {
+            if line.contains(|it: char| !is_blank(it) && !"{}".contains(it)) {
                 self.source.ends.set(place, End::LeftOut);
             }
             return Ok(());
@@ -184,7 +193,9 @@ impl<'a> Lexer<'a> {
             format!("{told}: {problem}")
         })?;
         if let Some(replaced) = replaced {
-            for line in replaced.split('\n').map(str::trim).filter(|line| !line.is_empty()) {
+            for line in
+                replaced.split('\n').map(|line| line.trim_matches(is_blank)).filter(|line| !line.is_empty())
+            {
                 self.line(line, place, (directory, depth + 1))?;
             }
             return Ok(());
@@ -200,6 +211,11 @@ impl<'a> Lexer<'a> {
             self.note(place, Fate::Remark, text);
         }
         let (words, is_closed) = words(line);
+        if let [first, name, ..] = &words[..]
+            && first.text == "instance"
+        {
+            self.definitions.insert("_INSTANCE".to_owned(), name.text.clone());
+        }
         if !is_closed {
             let text = "a quotation mark is not closed; the rest of the line is taken as quoted".to_owned();
             self.note(place, Fate::Broken, text);
@@ -214,7 +230,7 @@ impl<'a> Lexer<'a> {
     /// `@id line`, `@^id line`: for the node of this name, or for all others.
     fn condition(&mut self, rest: &str, place: Place, at: (&Path, usize)) -> Result<(), String> {
         let (is_others, rest) = rest.strip_prefix('^').map_or((false, rest), |rest| (true, rest));
-        let (name, line) = rest.split_once(|it: char| it.is_whitespace()).unwrap_or((rest, ""));
+        let (name, line) = rest.split_once(is_blank).unwrap_or((rest, ""));
         let is_ours = match self.node {
             Some(node) if (node == name) != is_others => true,
             Some(node) => {
@@ -245,7 +261,7 @@ impl<'a> Lexer<'a> {
         if is_ours {
             self.skipped = 0;
             self.source.ends.set(place, End::Carried);
-            self.line(line.trim(), place, (at.0, at.1 + 1))?;
+            self.line(line.trim_matches(is_blank), place, (at.0, at.1 + 1))?;
             self.has_head = opens > 0;
         } else if opens > 0 && !self.has_head {
             (self.skipped, self.is_head) = (opens, true);

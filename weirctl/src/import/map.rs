@@ -1,5 +1,6 @@
 //! From keepalived's blocks to weir's tables. What all rooms share: notes, numbers, and what is known from other blocks.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -45,8 +46,12 @@ pub(super) struct Map {
     pub(super) used_groups: HashSet<String>,
     /// Names of all instances.
     pub(super) instances: HashSet<String>,
+    /// Those that were read.
+    pub(super) made_instances: HashSet<String>,
     /// Sync groups by member.
-    pub(super) sync: HashMap<String, String>,
+    pub(super) sync: HashMap<String, SyncGroup>,
+    /// Names of those that were read.
+    pub(super) made_groups: HashSet<String>,
     /// Tracked files by name.
     pub(super) files: HashMap<String, TrackedFile>,
     /// What sync groups track, which each of their members does here.
@@ -65,6 +70,14 @@ pub(super) struct Map {
     /// Virtual servers by who they serve, as the source has them.
     pub(super) served: HashMap<String, String>,
     pub(super) tables: Tables,
+}
+
+/// The sync group of an instance.
+#[derive(Clone)]
+pub(super) struct SyncGroup {
+    pub(super) name: String,
+    /// Weights of what its members track count; keepalived has them ignored where the group does not ask for them.
+    pub(super) has_weights: bool,
 }
 
 /// `virtual_server_group`
@@ -96,12 +109,16 @@ pub(super) struct Global {
     /// Between announcements.
     pub(super) pauses: Vec<(&'static str, f64)>,
     pub(super) v3_checksum_as_v2: bool,
+    /// `vrrp_strict`
+    pub(super) is_strict: bool,
 }
 
 #[derive(Clone, Default)]
 pub(super) struct TrackedFile {
     pub(super) path: String,
     pub(super) weight: Option<i64>,
+    /// The source says it.
+    pub(super) has_weight: bool,
     pub(super) is_reverse: bool,
     pub(super) place: Option<Place>,
     /// An instance tracks it.
@@ -146,6 +163,15 @@ impl Map {
         item.remark(format!("left out: {}: {text}", Plain(&node.word)));
         node.ends(End::LeftOut);
         self.note(node.place, Fate::LeftOut, format!("`{}`: {text}", Plain(&node.word)));
+    }
+
+    /// The name of a block that has one, and nothing else; keepalived skips others.
+    pub(super) fn only_name(&mut self, block: &Node, item: &mut Item) -> Option<String> {
+        if let [name] = &block.values[..] {
+            return Some(name.text.clone());
+        }
+        self.leave(block, item, "it takes one name, and keepalived skips a block with none or with several");
+        None
     }
 
     /// A word that has no key of weir's, with its block.
@@ -239,8 +265,14 @@ impl Map {
                 self.carry_of(node, item, 1);
                 matches!(word, "on" | "true" | "yes")
             }
-            _ => {
-                self.carry_of(node, item, 0);
+            Some(other) => {
+                let text =
+                    format!("`{}` is neither on nor off, and keepalived ignores the line", Plain(other));
+                self.leave(node, item, text);
+                false
+            }
+            None => {
+                self.carry(node);
                 true
             }
         }
@@ -277,6 +309,20 @@ pub(super) fn network(text: &str) -> Option<(IpAddr, Option<u8>)> {
     length.is_none_or(|length| length <= most).then_some((address, length))
 }
 
+/// The first value, and how many words it is: one that begins with `'` goes on to the word that ends with one.
+pub(super) fn quoted(node: &Node) -> (Cow<'_, str>, usize) {
+    let first = node.value(0).unwrap_or_default();
+    let end = node.values.iter().position(|value| value.text.ends_with('\''));
+    match end {
+        Some(end) if first.starts_with('\'') && (end > 0 || first.len() > 1) => {
+            let words: Vec<&str> = node.values[..=end].iter().map(|value| value.text.as_str()).collect();
+            let whole = words.join(" ");
+            (whole[1..whole.len() - 1].to_owned().into(), end + 1)
+        }
+        _ => (first.into(), 1),
+    }
+}
+
 /// A script as the words that a shell would make of it.
 pub(super) fn command(text: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
@@ -301,10 +347,12 @@ pub(super) fn command(text: &str) -> Option<Vec<String>> {
 impl Map {
     /// A program of keepalived's, which is its first value, as weir's array.
     pub(super) fn program(&mut self, node: &Node, item: &mut Item) -> Option<toml_edit::Value> {
-        let Some(text) = node.value(0).filter(|text| !text.trim().is_empty()) else {
+        let (text, used) = quoted(node);
+        if text.trim().is_empty() {
             self.leave(node, item, "no program");
             return None;
-        };
+        }
+        let text = text.as_ref();
         let is_shell = text.contains(['|', ';', '&', '<', '>', '`', '$', '*', '?']);
         let words = match command(text) {
             Some(_) if is_shell => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()],
@@ -326,7 +374,7 @@ impl Map {
                 "what it does takes root, and weir's programs have no rights of root: see docs/health.md";
             self.remark(node, item, text);
         }
-        if node.values.len() > 1 {
+        if node.values.len() > used {
             let text = "words behind the first were left out, as keepalived leaves them (or takes them for a user): quote a program with its arguments";
             self.remark(node, item, text);
         }

@@ -20,6 +20,7 @@ mod servers;
 mod source;
 #[cfg(test)]
 mod tests;
+mod track;
 mod vrrp;
 mod who;
 mod words;
@@ -171,14 +172,14 @@ impl Map {
             let place = self.ports.place(interface);
             self.ports.interfaces[place].device = Some(device.clone());
             for (address, length) in addresses {
-                self.ports.own(interface, *address, Some(*length), None);
+                self.ports.own(interface, *address, Some(*length));
             }
         }
     }
 
     /// All blocks: first those that others refer to.
     fn whole(&mut self, tree: &[Node], head: &mut Item) {
-        let instances = tree.iter().filter(|node| node.word == "vrrp_instance");
+        let instances = tree.iter().filter(|node| node.word == "vrrp_instance" && node.values.len() == 1);
         self.instances.extend(instances.filter_map(|node| node.value(0)).map(str::to_owned));
         for node in tree {
             match node.word.as_str() {
@@ -219,7 +220,7 @@ impl Map {
         }
         for node in tree {
             match node.word.as_str() {
-                "vrrp_instance" => self.vrrp_instance(node),
+                "vrrp_instance" => self.vrrp_instance(node, head),
                 "virtual_server" => self.virtual_server(node),
                 _ => {}
             }
@@ -439,7 +440,7 @@ fn report(source: &Source, items: &[Item], text: &str, refused: &[String]) -> St
     if refused.len() > LINES_TOLD {
         let _ = writeln!(report, "  {} more, which weir --check names", refused.len() - LINES_TOLD);
     }
-    if text.contains("FILL IN:") {
+    if servers + instances > 0 && text.contains("FILL IN:") {
         let _ =
             writeln!(report, "the file has places to be filled in: look for FILL IN, then run weir --check");
     }

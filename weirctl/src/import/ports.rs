@@ -127,20 +127,16 @@ impl Ports {
     }
 
     /// An own address that the source names.
-    pub(super) fn own(
-        &mut self,
-        interface: &str,
-        address: IpAddr,
-        length: Option<u8>,
-        remark: Option<String>,
-    ) {
+    pub(super) fn own(&mut self, interface: &str, address: IpAddr, length: Option<u8>) {
         let place = self.place(interface);
         let there = &self.interfaces[place];
         if self.taken.contains(&address) || there.near.of(address).is_some() {
             return;
         }
-        let hint = there.hints.of(address).map(|(length, _)| length);
-        let length = length.or(hint).unwrap_or(usual(address));
+        let known = length.or(there.hints.of(address).map(|(length, _)| length));
+        let length = known.unwrap_or(usual(address));
+        let guessed = || format!("FILL IN: the length of {address}/{length} is a guess; write its network's");
+        let remark = known.is_none().then(guessed);
         self.put(place, Address { address, length, remark });
     }
 

@@ -4,19 +4,22 @@ use std::collections::{HashMap, HashSet};
 
 use super::blocks::Node;
 use super::ends::End;
-use super::map::{Map, command};
-use super::vrrp::WEIGHTS;
+use super::map::{Map, command, quoted};
+use super::track::{Tracking, UNWEIGHTED, WEIGHTS};
 use super::write::Item;
 
 /// The process that a script looks for by sending it no signal.
 fn looked_for(node: &Node) -> Option<String> {
-    let words = command(node.value(0)?)?;
+    let words = command(&quoted(node).0)?;
     let is_signal = |word: &String| word.rsplit('/').next() == Some("killall");
     match &words[..] {
         [first, zero, process] if is_signal(first) && zero == "-0" => Some(process.clone()),
         _ => None,
     }
 }
+
+/// Of some words keepalived takes the line that stands first.
+pub(super) const FIRST: &str = "a line of this word stands before it, and keepalived takes that one";
 
 /// Programs that are told of states.
 const HOOKS: [&str; 5] = ["notify_master", "notify_backup", "notify_fault", "notify_stop", "notify"];
@@ -44,10 +47,9 @@ impl Map {
                     self.leave(node, &mut item, "a process is looked for twice a second, and by no program");
                 }
                 word @ ("interval" | "timeout") => {
-                    if let Some(secs) =
-                        self.number::<f64>(node, &mut item, |it| (0.1..=86_400.0).contains(it))
-                    {
-                        item.set(if word == "interval" { "interval" } else { "timeout" }, secs);
+                    // keepalived takes whole seconds, and one for none.
+                    if let Some(secs) = self.within::<i64>(node, &mut item, 1..=86_400, |it| *it >= 0) {
+                        item.set(if word == "interval" { "interval" } else { "timeout" }, secs as f64);
                     }
                 }
                 word @ ("rise" | "fall") => {
@@ -58,9 +60,8 @@ impl Map {
                 }
                 "weight" => weight = self.weight(node, &mut item).or(weight),
                 "init_fail" => {
-                    if self.switch(node, &mut item) {
-                        item.set("init_fail", true);
-                    }
+                    self.carry_of(node, &mut item, 0);
+                    item.set("init_fail", true);
                 }
                 "user" => self.user_of_script(node, &mut item),
                 _ => self.other(node, &mut item),
@@ -122,6 +123,10 @@ impl Map {
         let mut weight = None;
         for node in block.below() {
             match node.word.as_str() {
+                "weight" if weight.is_some() => self.leave(node, &mut item, FIRST),
+                "process" if item.keys.iter().any(|key| key.name == "process") => {
+                    self.leave(node, &mut item, FIRST);
+                }
                 "process" => {
                     let process = node.value(0).and_then(|text| text.rsplit('/').next()).unwrap_or_default();
                     match node.values.len() > 1 {
@@ -181,12 +186,12 @@ impl Map {
     }
 
     /// `track_script`, `track_process`: a name a line, with a weight or without.
-    pub(super) fn track_watched(&mut self, block: &Node, item: &mut Item) -> Vec<Item> {
+    pub(super) fn track_watched(&mut self, block: &Node, by: &mut Tracking, item: &mut Item) -> Vec<Item> {
         let kind = if block.word == "track_script" { "vrrp_script" } else { "vrrp_track_process" };
         self.carry_of(block, item, 0);
         let mut tracks = Vec::new();
         for node in block.below() {
-            let (weight, is_reverse) = self.tracked(node, item);
+            let Some((weight, is_reverse)) = self.tracked(node, kind, by, item) else { continue };
             let key = (kind, node.word.clone());
             let Some((track, own)) = self.watched.by_name.get(&key) else {
                 self.leave(
@@ -197,6 +202,11 @@ impl Map {
                 continue;
             };
             let (mut track, own) = (track.clone(), *own);
+            let weight = weight.or(own).filter(|weight| *weight != 0);
+            if weight.is_some() && by.is_unweighted && kind == "vrrp_script" {
+                self.leave(node, item, UNWEIGHTED);
+                continue;
+            }
             track.also.push(node.place);
             self.watched.used.insert(key);
             if is_reverse {
@@ -204,7 +214,7 @@ impl Map {
                 continue;
             }
             self.carry(node);
-            if let Some(weight) = weight.or(own).filter(|weight| *weight != 0) {
+            if let Some(weight) = weight {
                 track.set("weight", weight);
             }
             tracks.push(track);
@@ -215,10 +225,17 @@ impl Map {
     /// Whether the word is a program that is told of states.
     pub(super) fn hook(&mut self, node: &Node, item: &mut Item) -> bool {
         let Some(key) = HOOKS.into_iter().find(|hook| *hook == node.word) else { return false };
-        if let Some(program) = self.program(node, item) {
+        self.first_program(node, key, item);
+        true
+    }
+
+    /// A program of which keepalived takes the one that stands first.
+    pub(super) fn first_program(&mut self, node: &Node, key: &'static str, item: &mut Item) {
+        if item.keys.iter().any(|there| there.name == key) {
+            self.leave(node, item, FIRST);
+        } else if let Some(program) = self.program(node, item) {
             item.put(node, key, program);
         }
-        true
     }
 
     /// `vrrp_notify_fifo PATH`, `notify_fifo PATH`

@@ -79,12 +79,21 @@ impl Map {
             self.note(block.place, Fate::LeftOut, format!("`{}`: {why}", block.told()));
             return Some(item);
         };
+        if block.value(1).is_some_and(|text| text.parse::<u16>().is_err()) {
+            let why = "its port is none, and keepalived skips it";
+            item.refused = Some(why.to_owned());
+            self.note(block.place, Fate::LeftOut, format!("`{}`: {why}", block.told()));
+            return Some(item);
+        }
         self.carry(block);
+        if let Some(weight) = shared.weight {
+            item.set("weight", weight);
+        }
         if block.values.len() > 2 {
             self.remark(block, &mut item, "words behind the port mean nothing, in keepalived either");
         }
         item.set("address", address.to_string());
-        let port = block.value(1).map(|text| text.parse::<u16>());
+        let port = block.value(1).and_then(|text| text.parse::<u16>().ok());
         let (mut forwarding, mut outer) = (shared.forwarding, shared.tunnel.clone());
         let is_method = |node: &&Node| matches!(node.word.as_str(), "lb_kind" | "lvs_method");
         for node in block.below().iter().filter(is_method) {
@@ -99,25 +108,22 @@ impl Map {
         // LVS keeps the client's port where the virtual server has none.
         let changes = forwarding == "nat" && (shared.is_mark || shared.port != 0);
         match port {
-            Some(Ok(port))
+            Some(port)
                 if port == 0 || port == usual && !(shared.has_several_ports && forwarding == "nat") => {}
-            Some(Ok(port)) if changes => item.set("port", i64::from(port)),
-            Some(Ok(port)) if forwarding == "nat" => self.remark(block, &mut item, keeps_port(port)),
-            Some(Ok(port)) => {
+            Some(port) if changes => item.set("port", i64::from(port)),
+            Some(port) if forwarding == "nat" => self.remark(block, &mut item, keeps_port(port)),
+            Some(port) => {
                 let text = format!(
                     "{} does not change ports, and keepalived does not either: {port} was left out",
                     forwarding.to_uppercase()
                 );
                 self.remark(block, &mut item, text);
             }
-            Some(Err(_)) => {
-                self.remark(block, &mut item, "its port is no number; the virtual server's was taken")
-            }
             None => {}
         }
         // Where checks look there, and where they would look here.
         let asked = match port {
-            Some(Ok(port)) if port != 0 && (forwarding == "nat" || shared.is_mark) => port,
+            Some(port) if port != 0 && (forwarding == "nat" || shared.is_mark) => port,
             _ => shared.port,
         };
         let here = if changes { asked } else { usual };
@@ -137,7 +143,7 @@ impl Map {
     fn word_of_real_server(&mut self, node: &Node, shared: &mut Shared, item: &mut Item, server: &mut Item) {
         match node.word.as_str() {
             "weight" => {
-                if let Some(weight) = self.number::<i64>(node, item, |it| (0..=65_535).contains(it)) {
+                if let Some(weight) = self.within::<i64>(node, item, 0..=65_535, |it| *it >= 0) {
                     item.set("weight", weight);
                 }
             }
@@ -156,11 +162,8 @@ impl Map {
                 self.carry_of(node, item, 1);
                 shared.host = node.value(0).map(str::to_owned);
             }
-            word @ ("notify_up" | "notify_down") => {
-                if let Some(program) = self.program(node, item) {
-                    item.put(node, if word == "notify_up" { "notify_up" } else { "notify_down" }, program);
-                }
-            }
+            "notify_up" => self.first_program(node, "notify_up", item),
+            "notify_down" => self.first_program(node, "notify_down", item),
             "lb_kind" | "lvs_method" => {}
             word if word.ends_with("_CHECK") || matches!(word, "HTTP_GET" | "SSL_GET") => {}
             _ if self.timing_word(node, &mut shared.timing, item) => {}

@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) forwarding: &'static str,
     pub(super) timing: Timing,
     pub(super) host: Option<String>,
+    /// Of real servers that do not say theirs.
+    pub(super) weight: Option<i64>,
 }
 
 impl Map {
@@ -55,7 +57,24 @@ impl Map {
         shared.is_mark = matches!(who[0].0, Who::Mark(..));
         shared.has_several_ports = who.iter().any(|(other, _)| port_of(other) != shared.port);
         let protocol = self.words_of_server(block, &mut item, &mut shared);
+        let is_address = |who: &(Who, Place)| matches!(who.0, Who::Address(..));
+        let protocol = protocol.unwrap_or_else(|| {
+            if who.iter().any(is_address) {
+                self.remark(block, &mut item, "no `protocol` is said, and keepalived takes UDP then");
+            }
+            "udp".to_owned()
+        });
+        let has_persistence = item.keys.iter().any(|key| key.name == "persistence_timeout");
+        if !has_persistence && who.iter().any(|who| matches!(who.0, Who::Address(_, 0))) {
+            item.set("persistence_timeout", 360_i64);
+            self.remark(
+                block,
+                &mut item,
+                "its port is 0, and keepalived makes it persistent then, for 360 s",
+            );
+        }
         let mut servers = self.real_servers(block, &shared, &mut item);
+        self.quorum(block, &servers, &mut item);
         hoist_checks(&mut item, &mut servers);
         self.sorry_server(block, &shared, &mut item);
         item.below.extend(servers);
@@ -165,9 +184,9 @@ impl Map {
         }
     }
 
-    /// The words of the block that are not real servers. Returns the protocol.
-    fn words_of_server(&mut self, block: &Node, item: &mut Item, shared: &mut Shared) -> String {
-        let mut protocol = "tcp".to_owned();
+    /// The words of the block that are not real servers. Returns the protocol, if they say it.
+    fn words_of_server(&mut self, block: &Node, item: &mut Item, shared: &mut Shared) -> Option<String> {
+        let mut protocol = None;
         let (mut scheduler, mut flags) = ("wlc", Vec::<(&str, Place)>::new());
         let (mut is_said, mut hysteresis) = (false, None);
         for node in block.below() {
@@ -186,9 +205,9 @@ impl Map {
                 "protocol" => match node.value(0).map(str::to_ascii_lowercase).as_deref() {
                     Some(name @ ("tcp" | "udp" | "sctp")) => {
                         self.carry_of(node, item, 1);
-                        protocol = name.to_owned();
+                        protocol = Some(name.to_owned());
                     }
-                    _ => self.leave(node, item, "keepalived knows TCP, UDP and SCTP, and takes TCP"),
+                    _ => self.leave(node, item, "keepalived knows TCP, UDP and SCTP, and ignores this line"),
                 },
                 "persistence_timeout" => {
                     let secs = match node.value(0) {
@@ -216,18 +235,18 @@ impl Map {
                     }
                     _ => self.leave(node, item, "the one engine is sip"),
                 },
+                // On with any value, as there.
                 "ops" => {
-                    if self.switch(node, item) {
-                        item.put(node, "one_packet", true);
-                    }
+                    self.carry_of(node, item, 0);
+                    item.put(node, "one_packet", true);
                 }
                 "inhibit_on_failure" => {
                     let is_on = self.switch(node, item);
                     item.set("on_fail", if is_on { "quiesce" } else { "remove" });
                 }
-                "alpha" | "omega" => {
-                    let is_on = self.switch(node, item);
-                    item.set(if node.word == "alpha" { "alpha" } else { "omega" }, is_on);
+                word @ ("alpha" | "omega") => {
+                    self.carry_of(node, item, 0);
+                    item.set(if word == "alpha" { "alpha" } else { "omega" }, true);
                 }
                 "quorum" => {
                     if let Some(quorum) =
@@ -243,12 +262,12 @@ impl Map {
                         hysteresis = Some(node);
                     }
                 }
-                word @ ("quorum_up" | "quorum_down") => {
-                    if let Some(program) = self.program(node, item) {
-                        let key = if word == "quorum_up" { "quorum_up" } else { "quorum_down" };
-                        item.put(node, key, program);
-                    }
+                "weight" => {
+                    let weight = self.within::<i64>(node, item, 1..=65_535, |it| *it > 0);
+                    shared.weight = weight.or(shared.weight);
                 }
+                "quorum_up" => self.first_program(node, "quorum_up", item),
+                "quorum_down" => self.first_program(node, "quorum_down", item),
                 "virtualhost" => {
                     self.carry_of(node, item, 1);
                     shared.host = node.value(0).map(str::to_owned);
@@ -280,6 +299,30 @@ impl Map {
             self.hysteresis(node, item);
         }
         protocol
+    }
+
+    /// keepalived lowers a quorum that all real servers together have not.
+    fn quorum(&mut self, block: &Node, servers: &[Item], item: &mut Item) {
+        let of = |item: &Item, name: &str| {
+            item.keys.iter().find(|key| key.name == name).and_then(|key| key.value.as_integer())
+        };
+        let living = servers.iter().filter(|server| server.refused.is_none());
+        let whole: i64 = living.map(|server| of(server, "weight").unwrap_or(1)).sum();
+        let line = block.below().iter().rfind(|node| node.word == "quorum");
+        if let Some(node) =
+            line.filter(|_| of(item, "quorum").is_some_and(|quorum| quorum > whole && whole > 0))
+        {
+            item.set("quorum", whole);
+            self.remark(
+                node,
+                item,
+                format!("the weights add up to {whole}, and keepalived lowers it to that"),
+            );
+            let hysteresis = block.below().iter().rfind(|node| node.word == "hysteresis");
+            if let Some(node) = hysteresis.filter(|_| of(item, "hysteresis").is_some()) {
+                self.hysteresis(node, item);
+            }
+        }
     }
 
     /// The scheduler of this line, if keepalived knows it.

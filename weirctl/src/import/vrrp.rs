@@ -1,8 +1,7 @@
 //! `vrrp_instance`
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
-use std::ops::RangeInclusive;
+use std::net::{IpAddr, Ipv6Addr};
 
 use toml_edit::Value;
 
@@ -11,10 +10,8 @@ use super::global::{GARP, device_of, is_of_host, placeless};
 use super::map::{Map, network};
 use super::ports::is_link_local;
 use super::source::{Place, Plain};
+use super::track::Tracking;
 use super::write::{Item, texts};
-
-/// What a weight of something tracked may be.
-pub(super) const WEIGHTS: RangeInclusive<i64> = -253..=253;
 
 /// Bytes of a password that keepalived uses.
 const PASSWORD_BYTES: usize = 8;
@@ -28,10 +25,19 @@ struct Draft<'a> {
     nopreempt: Option<&'a Node>,
     no_accept: Option<&'a Node>,
     preempt_delay: Option<(&'a Node, f64)>,
-    is_master: bool,
+    accept: Option<&'a Node>,
+    /// The line that says `MASTER`, and whether one says anything.
+    master: Option<&'a Node>,
+    has_state: bool,
+    has_priority: bool,
+    /// `vrrp_strict`, `strict_mode`
+    is_strict: bool,
+    tracking: Tracking,
     virtual_mac: bool,
     addresses: Vec<IpAddr>,
-    /// The same, to be found.
+    /// The first that stands on the instance's own interface.
+    home: Option<IpAddr>,
+    /// All, to be found.
     has: HashSet<IpAddr>,
     own: Option<(&'a Node, IpAddr)>,
     /// Blocks, which add up.
@@ -46,35 +52,61 @@ struct Draft<'a> {
 }
 
 impl Map {
-    pub(super) fn vrrp_instance(&mut self, block: &Node) {
-        let told = block.value(0).unwrap_or("instance").to_owned();
+    pub(super) fn vrrp_instance(&mut self, block: &Node, head: &mut Item) {
+        let Some(told) = self.only_name(block, head) else { return };
+        if !self.made_instances.insert(told.clone()) {
+            self.leave(
+                block,
+                head,
+                "an instance of this name stands before it, and keepalived takes that one",
+            );
+            return;
+        }
+        if !self.has_address(block, head) {
+            return;
+        }
         let mut item = Item::new("[[vrrp]]", format!("vrrp_instance {}", Plain(&told)), Some(block.place));
-        self.carry_of(block, &mut item, 1);
+        self.carry(block);
         let name = self.name("vrrp", &told);
         item.set("name", name);
         let mut draft = Draft { version: self.global.version.map(|it| (None, it)), ..Draft::default() };
         draft.v3_checksum_as_v2 = self.global.v3_checksum_as_v2;
+        draft.is_strict = self.global.is_strict;
         draft.garp = self.global.garp.clone();
         let interface =
             block.below().iter().rfind(|node| node.word == "interface").and_then(|node| node.value(0));
         draft.interface = interface;
         let port = self.ports.port(interface.unwrap_or("lan"));
         item.set("port", port);
+        let group = self.sync.get(&told).cloned();
+        draft.tracking.is_unweighted = group.as_ref().is_some_and(|group| !group.has_weights);
         for node in block.below() {
             self.instance_word(node, &mut draft, &mut item);
         }
         if interface.is_none() {
             self.remark(block, &mut item, "no interface is named; a port of the name lan was made for it");
         }
-        if let Some(group) = self.sync.get(&told) {
-            item.set("sync_group", group.as_str());
-            item.below.extend(self.sync_tracks.get(group).into_iter().flatten().cloned());
+        if let Some(group) = group {
+            item.set("sync_group", group.name.as_str());
+            item.below.extend(self.sync_tracks.get(&group.name).into_iter().flatten().cloned());
         }
         self.finish_instance(draft, &mut item);
         if let Some(delay) = self.global.startup_delay {
             item.set("startup_delay", delay);
         }
         self.tables.vrrp.push(item);
+    }
+
+    /// Whether there is something to be taken over; else the instance is left out.
+    fn has_address(&mut self, block: &Node, head: &mut Item) -> bool {
+        let lists = block.below().iter().filter(|node| node.word == "virtual_ipaddress");
+        let wrong: Vec<&Node> = lists.flat_map(Node::below).collect();
+        if wrong.iter().any(|node| network(&node.word).is_some()) {
+            return true;
+        }
+        wrong.into_iter().for_each(|node| self.leave(node, head, "this is no address"));
+        self.leave(block, head, "it has no virtual address, and weir has no instance without one");
+        false
     }
 
     fn instance_word<'a>(&mut self, node: &'a Node, draft: &mut Draft<'a>, item: &mut Item) {
@@ -84,34 +116,48 @@ impl Map {
             return;
         }
         match node.word.as_str() {
-            "interface" => self.carry_of(node, item, 1),
+            "interface" => match node.value(0) {
+                Some(_) => self.carry_of(node, item, 1),
+                None => {
+                    self.leave(node, item, "it names no interface, and keepalived does not start with that")
+                }
+            },
             "virtual_router_id" => {
                 if let Some(id) = self.number::<i64>(node, item, |it| (1..=255).contains(it)) {
                     item.set("virtual_router_id", id);
                 }
             }
             "priority" => {
+                draft.has_priority = true;
                 if let Some(priority) = self.number::<i64>(node, item, |it| (1..=255).contains(it)) {
                     item.set("priority", priority);
                 }
             }
             "state" => {
                 self.carry_of(node, item, 1);
-                draft.is_master = node.value(0) == Some("MASTER");
+                draft.has_state = true;
+                draft.master = draft.master.or((node.value(0) == Some("MASTER")).then_some(node));
             }
-            "version" => {
-                let version = self.number(node, item, |it| (2..=3).contains(it));
-                draft.version = version.map(|it| (Some(node), it)).or(draft.version);
-            }
+            "version" => match draft.version {
+                Some((Some(before), _)) => {
+                    let text =
+                        format!("line {} says it before, and keepalived takes that", before.place.line);
+                    self.leave(node, item, text);
+                }
+                _ => {
+                    let version = self.number(node, item, |it| (2..=3).contains(it));
+                    draft.version = version.map(|it| (Some(node), it)).or(draft.version);
+                }
+            },
             "advert_int" => {
                 let secs = self.number(node, item, |it| (0.01..=255.0).contains(it));
                 draft.advert = secs.map(|secs| (node, secs)).or(draft.advert);
             }
             "nopreempt" => {
-                if self.switch(node, item) {
-                    draft.nopreempt = Some(node);
-                }
+                self.carry_of(node, item, 0);
+                draft.nopreempt = Some(node);
             }
+            "strict_mode" => draft.is_strict = self.switch(node, item),
             "preempt" => {
                 self.carry_of(node, item, 0);
                 let before = draft.nopreempt.take();
@@ -123,11 +169,14 @@ impl Map {
             }
             "accept" => {
                 self.carry_of(node, item, 0);
+                draft.accept = Some(node);
                 let before = draft.no_accept.take();
                 self.taken_back(before, node, item);
             }
             "no_accept" => {
                 self.carry_of(node, item, 0);
+                let before = draft.accept.take();
+                self.taken_back(before, node, item);
                 draft.no_accept = Some(node);
             }
             "use_vmac" => {
@@ -148,20 +197,23 @@ impl Map {
             "virtual_ipaddress" => self.addresses(node, draft, item),
             "virtual_ipaddress_excluded" => draft.excluded.push(node),
             "unicast_peer" => draft.peers.push(node),
-            "unicast_src_ip" | "mcast_src_ip" => match node.value(0).and_then(|text| text.parse().ok()) {
-                Some(address) => {
+            "unicast_src_ip" | "mcast_src_ip" => match node.value(0).and_then(network) {
+                Some((address, length)) => {
+                    if let Some(length) = length {
+                        self.ports.hint(address, length, draft.interface.unwrap_or("lan"));
+                    }
                     if let Some((before, _)) = draft.own.replace((node, address)) {
                         self.taken_back(Some(before), node, item);
                     }
                 }
                 None => self.leave(node, item, "it names no address"),
             },
-            "track_interface" => self.track_interface(node, draft.interface, item),
+            "track_interface" => self.track_interface(node, draft.interface, &mut draft.tracking, item),
             "track_script" | "track_process" => {
-                let tracks = self.track_watched(node, item);
+                let tracks = self.track_watched(node, &mut draft.tracking, item);
                 item.below.extend(tracks);
             }
-            "track_file" => self.track_files(node, item),
+            "track_file" => self.track_files(node, &mut draft.tracking, item),
             _ if self.hook(node, item) => {}
             _ => self.other(node, item),
         }
@@ -201,10 +253,15 @@ impl Map {
                 continue;
             }
             draft.addresses.push(address);
+            if device_of(node).is_none_or(|device| device == interface) && !is_link_local(address) {
+                draft.home = draft.home.or(Some(address));
+            }
             self.carry(node);
             if let Some(device) = device_of(node).filter(|device| *device != interface) {
-                let text =
-                    format!("it stands on {} there; here it is served on the instance's port", Plain(device));
+                let text = format!(
+                    "it stands on {} there; here it is served on the instance's port alone: for clients elsewhere write a [[vrrp]] of that port, with one `sync_group` in both",
+                    Plain(device)
+                );
                 self.remark(node, item, text);
             }
             self.placeless(node, item);
@@ -214,90 +271,9 @@ impl Map {
     /// Tells of words behind an address that have no place.
     fn placeless(&mut self, node: &Node, item: &mut Item) {
         if let Some(words) = placeless(node, &["dev"]) {
-            let text = format!("{words} has no place: the address is on no interface of the kernel");
+            let has = if words.contains(" and ") { "have" } else { "has" };
+            let text = format!("{words} {has} no place: the address is on no interface of the kernel");
             self.remark(node, item, text);
-        }
-    }
-
-    /// `NAME [weight N] [reverse]`, a line each.
-    pub(super) fn tracked(&mut self, node: &Node, item: &mut Item) -> (Option<i64>, bool) {
-        let at = node.values.iter().position(|value| value.text == "weight");
-        let weight = at.and_then(|at| node.value(at + 1)).and_then(|text| text.parse::<i64>().ok());
-        let is_reverse = node.values.iter().any(|value| value.text == "reverse");
-        if at.is_some() && weight.is_none() {
-            self.remark(node, item, "its weight is no number, and was not taken");
-        }
-        let weight = weight.map(|weight| self.bounded(node, item, weight, WEIGHTS));
-        if let Some(words) = placeless(node, &["weight", "reverse"]) {
-            self.remark(node, item, format!("{words} means nothing here"));
-        }
-        (weight, is_reverse)
-    }
-
-    pub(super) fn track_interface(&mut self, block: &Node, interface: Option<&str>, item: &mut Item) {
-        self.carry_of(block, item, 0);
-        for node in block.below() {
-            let name = node.word.as_str();
-            let (weight, is_reverse) = self.tracked(node, item);
-            let weight = weight.filter(|weight| *weight != 0);
-            if is_reverse {
-                self.leave(node, item, "a link that counts when it is down can't be said");
-                continue;
-            }
-            if is_of_host(name) {
-                self.leave(node, item, "this interface is none of weir's");
-                continue;
-            }
-            if interface == Some(name) && weight.is_none() {
-                self.carry(node);
-                continue;
-            }
-            let mut track = Item::new("[[vrrp.track]]", node.told(), Some(node.place));
-            match self.ports.has(name) {
-                true => self.carry(node),
-                false => self.remark(
-                    node,
-                    &mut track,
-                    "only links of weir's own ports can be tracked; a [[port]] was made for it",
-                ),
-            }
-            let port = self.ports.port(name);
-            track.set("port", port);
-            if let Some(weight) = weight {
-                track.set("weight", weight);
-            }
-            item.below.push(track);
-        }
-    }
-
-    pub(super) fn track_files(&mut self, block: &Node, item: &mut Item) {
-        self.carry_of(block, item, 0);
-        for node in block.below() {
-            let (weight, is_reverse) = self.tracked(node, item);
-            let known = self.files.get_mut(&node.word).map(|file| {
-                file.is_used = true;
-                file.clone()
-            });
-            let Some(file) = known else {
-                self.leave(node, item, "no track_file of this name tells where it is");
-                continue;
-            };
-            if is_reverse || file.is_reverse {
-                self.leave(
-                    node,
-                    item,
-                    "a file that counts the other way round can't be said: give it the opposite weight",
-                );
-                continue;
-            }
-            self.carry(node);
-            let mut track = Item::new("[[vrrp.track]]", node.told(), Some(node.place));
-            track.also.extend(file.place);
-            track.set("file", file.path);
-            if let Some(weight) = weight.or(file.weight).filter(|weight| *weight != 0) {
-                track.set("weight", weight);
-            }
-            item.below.push(track);
         }
     }
 
@@ -328,13 +304,17 @@ impl Map {
         if let Some((Some(node), 2)) = draft.version.filter(|_| is_ipv6) {
             self.remark(node, item, "IPv6 has version 3 alone, in keepalived too");
         }
-        if draft.no_accept.is_some() {
-            item.set("accept", false);
-        }
+        let is_owner = self.priority(draft.master.filter(|_| !draft.has_priority), item);
+        let said = (draft.no_accept, draft.accept);
+        self.accept(said, draft.is_strict, version == 3 || is_owner, item);
         if let Some((node, secs)) = draft.advert {
             self.advert(node, secs, version, item);
         }
-        self.preemption(draft.nopreempt, draft.preempt_delay, draft.is_master, item);
+        let is_master = match draft.is_strict {
+            true => is_owner,
+            false => draft.master.is_some() || is_owner && !draft.has_state,
+        };
+        self.preemption(draft.nopreempt, draft.preempt_delay, (is_master, is_owner, draft.is_strict), item);
         match draft.virtual_mac {
             true => item.set("virtual_mac", true),
             false => item.set_remarked(
@@ -344,20 +324,11 @@ impl Map {
             ),
         }
         if is_ipv6 && addresses.first().is_some_and(|first| !is_link_local(*first)) {
-            let link_local = addresses.iter().position(|it| is_link_local(*it));
-            let first = match link_local {
-                Some(at) => addresses.remove(at),
-                None => {
-                    let id = item.keys.iter().find(|key| key.name == "virtual_router_id");
-                    let id = id.and_then(|key| key.value.as_integer()).unwrap_or(1);
-                    let made = format!("fe80::5:{id:x}");
-                    item.remark(format!(
-                        "FILL IN: the first address of an IPv6 instance is link-local (RFC 9568); {made} is made up, and every director of the group has to list it"
-                    ));
-                    made.parse().unwrap_or(addresses[0])
-                }
+            let first = match addresses.iter().position(|it| is_link_local(*it)) {
+                Some(at) => Some(addresses.remove(at)),
+                None => self.link_local(item),
             };
-            addresses.insert(0, first);
+            addresses.splice(0..0, first);
         }
         item.set("addresses", texts(addresses.iter().map(IpAddr::to_string)));
         if !excluded.is_empty() {
@@ -376,8 +347,11 @@ impl Map {
         for (key, number) in draft.garp {
             item.set(key, number);
         }
+        if draft.is_strict {
+            item.set("garp_lower_prio_repeat", 0_i64);
+        }
         if let Some((node, address)) = draft.own {
-            self.ports.own(interface, address, None, None);
+            self.ports.own(interface, address, None);
             match self.ports.is_own(interface, address) && address.is_ipv6() == is_ipv6 {
                 true => {
                     self.carry(node);
@@ -390,17 +364,69 @@ impl Map {
                 ),
             }
         }
-        if let Some(like) = addresses.iter().find(|it| !is_link_local(**it)) {
-            self.ports.sends(interface, *like);
+        if let Some(like) = draft.home.or(addresses.iter().find(|it| !is_link_local(**it)).copied()) {
+            self.ports.sends(interface, like);
         }
-        self.peers(&draft.peers, interface, item);
+        self.peers(&draft.peers, interface, draft.is_strict, item);
         match self.auth_hmac(&draft.hmac, item) {
             true => {
                 let text = "keepalived leaves it away where there is an auth_hmac";
                 draft.authentication.iter().for_each(|block| self.leave(block, item, text));
             }
+            false if draft.is_strict => {
+                let text = "keepalived leaves it away in strict mode";
+                draft.authentication.iter().for_each(|block| self.leave(block, item, text));
+            }
             false => self.authentication(&draft.authentication, version, item),
         }
+    }
+
+    /// A link-local address that no instance has yet.
+    fn link_local(&mut self, item: &mut Item) -> Option<IpAddr> {
+        let id = item.keys.iter().find(|key| key.name == "virtual_router_id");
+        let id = id.and_then(|key| key.value.as_integer()).unwrap_or(1);
+        let id = u16::try_from(id).unwrap_or(1);
+        let mut all = (5..=0xff).map(|number| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, number, id).into());
+        let made = all.find(|made: &IpAddr| !self.ports.is_taken(*made))?;
+        self.ports.takes(made);
+        item.remark(format!(
+            "FILL IN: the first address of an IPv6 instance is link-local (RFC 9568); {made} is made up, and every director of the group has to list it"
+        ));
+        Some(made)
+    }
+
+    /// `no_accept` and `accept`: the line of each that counts. `is_kept`: strict mode takes `accept` not back.
+    fn accept(
+        &mut self,
+        said: (Option<&Node>, Option<&Node>),
+        is_strict: bool,
+        is_kept: bool,
+        item: &mut Item,
+    ) {
+        match said {
+            (Some(_), _) => item.set("accept", false),
+            (None, Some(_)) if !is_strict || is_kept => {}
+            (None, Some(node)) => {
+                item.set("accept", false);
+                self.leave(node, item, "keepalived takes it back in strict mode of version 2");
+            }
+            (None, None) if is_strict => {
+                let text = "as keepalived in strict mode: virtual servers are served, and nothing else answers at the addresses";
+                item.set_remarked("accept", false, text);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Whether the instance owns its addresses: keepalived takes the highest priority where the file says `MASTER` and none.
+    fn priority(&mut self, master_alone: Option<&Node>, item: &mut Item) -> bool {
+        if let Some(node) = master_alone {
+            item.set("priority", 255_i64);
+            let text = "no `priority` is said, and with MASTER keepalived takes 255 then, which was written";
+            self.remark(node, item, text);
+        }
+        let priority = item.keys.iter().find(|key| key.name == "priority");
+        priority.is_some_and(|key| key.value.as_integer() == Some(255))
     }
 
     fn advert(&mut self, node: &Node, secs: f64, version: i64, item: &mut Item) {
@@ -420,15 +446,24 @@ impl Map {
         &mut self,
         nopreempt: Option<&Node>,
         delay: Option<(&Node, f64)>,
-        is_master: bool,
+        (is_master, is_owner, is_strict): (bool, bool, bool),
         item: &mut Item,
     ) {
-        if is_master {
-            let text = "keepalived takes it back where the state is MASTER, so it has no effect there either";
-            for node in nopreempt.into_iter().chain(delay.map(|(node, _)| node)) {
-                self.leave(node, item, text);
-            }
-            return;
+        let text = if is_master {
+            "keepalived takes it back where the state is MASTER, so it has no effect there either"
+        } else {
+            "keepalived takes it back where the priority is 255, so it has no effect there either"
+        };
+        if let Some(node) = nopreempt.filter(|_| is_master || is_owner) {
+            self.leave(node, item, text);
+        }
+        if let Some((node, _)) = delay.filter(|_| is_master) {
+            self.leave(node, item, text);
+        }
+        let (nopreempt, mut delay) =
+            (nopreempt.filter(|_| !(is_master || is_owner)), delay.filter(|_| !is_master));
+        if let Some((node, _)) = delay.take_if(|_| is_strict) {
+            self.leave(node, item, "keepalived takes it back in strict mode");
         }
         if nopreempt.is_some() {
             item.set("preempt", false);
@@ -442,7 +477,7 @@ impl Map {
         }
     }
 
-    fn peers(&mut self, blocks: &[&Node], interface: &str, item: &mut Item) {
+    fn peers(&mut self, blocks: &[&Node], interface: &str, is_strict: bool, item: &mut Item) {
         blocks.iter().for_each(|block| self.carry_of(block, item, 0));
         let mut bounds = Vec::new();
         let (mut peers, mut least, mut most) = (Vec::new(), None, None);
@@ -466,6 +501,19 @@ impl Map {
             }
             self.ports.needs(address, Some(interface), true);
             peers.push(address.to_string());
+        }
+        if let Some(block) = blocks.first().filter(|_| peers.is_empty()) {
+            self.remark(
+                block,
+                item,
+                "no peer is left in it: advertisements go to the multicast group, in keepalived too",
+            );
+        } else if let Some(block) = blocks.first().filter(|_| is_strict) {
+            self.remark(
+                block,
+                item,
+                "keepalived starts no instance with peers in strict mode; this one is started",
+            );
         }
         if peers.is_empty() {
             return;
@@ -511,13 +559,17 @@ impl Map {
             match node.word.as_str() {
                 "auth_type" => {
                     let said = match node.value(0) {
-                        Some("PASS" | "pass") => Some("pass"),
-                        Some("AH" | "ah") => Some("ah"),
+                        Some("PASS") => Some("pass"),
+                        Some("AH") => Some("ah"),
                         _ => None,
                     };
                     match said {
                         Some(_) => self.carry_of(node, item, 1),
-                        None => self.leave(node, item, "the types are PASS and AH"),
+                        None => self.leave(
+                            node,
+                            item,
+                            "keepalived knows PASS and AH, in capitals, and ignores this line",
+                        ),
                     }
                     kind = said.or(kind);
                 }

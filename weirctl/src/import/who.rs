@@ -109,7 +109,7 @@ impl Map {
             let address = made(number);
             self.ports.takes(address);
             let text = format!(
-                "FILL IN: netfilter's rules that give the mark {mark} are not in keepalived.conf (`iptables-save -t mangle`, `nft list ruleset`): write its addresses, and `ports` and `protocols`; {address} is made up"
+                "FILL IN: netfilter's rules that give the mark {mark} are not in the source (`iptables-save -t mangle`, `nft list ruleset`): write its addresses, and `ports` and `protocols`; {address} is made up"
             );
             item.set_remarked("addresses", super::write::texts([address.to_string()]), text.clone());
             self.note(place, Fate::Remark, format!("`fwmark {mark}`: {text}"));

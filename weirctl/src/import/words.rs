@@ -109,7 +109,16 @@ const DPVS: Absent = Absent::Instead("this is of DPVS (FullNAT and the like), wh
 const GROUP: Absent = Absent::Instead("multicast goes to VRRP's own groups");
 const PAUSE: Absent =
     Absent::Instead("pauses between announcements are an instance's: `garp_interval`, `gna_interval`");
-const RULES: Absent = Absent::Instead("weir keeps the RFC's rules; there is no such switch");
+const RULES: Absent =
+    Absent::Instead("there is no such switch: docs/vrrp.md says what weir does with advertisements");
+const NAMESPACE: Absent = Absent::Instead(
+    "weir and its ports are in the network namespace that it is started in: `ip netns exec`, or NetworkNamespacePath= of its unit",
+);
+const LINK: Absent =
+    Absent::Instead("the link of an instance's own port always counts, and the card says how it is");
+const PLACED: Absent = Absent::Instead("virtual addresses are on no interface of the kernel");
+const CHECKED: Absent =
+    Absent::Instead("checks run on backups, too: they know the real servers when they take over");
 const SOURCE: Absent =
     Absent::Instead("advertisements and checks come from the port's and the host's own addresses");
 const CHECKER: Absent = Absent::Instead("a check of weir's has no such option");
@@ -147,18 +156,14 @@ const WORDS: &[(Absent, &[&str])] = &[
             "shutdown_script_timeout",
         ],
     ),
+    (ROUTER, &["virtual_routes", "virtual_rules", "static_rules", "track_group"]),
+    (NAMESPACE, &["net_namespace", "net_namespace_ipvs"]),
     (
-        ROUTER,
-        &[
-            "virtual_routes",
-            "virtual_rules",
-            "static_rules",
-            "track_group",
-            "net_namespace",
-            "net_namespace_ipvs",
-            "instance",
-        ],
+        LINK,
+        &["dont_track_primary", "linkbeat_interfaces", "linkbeat_use_polling", "interface_up_down_delays"],
     ),
+    (PLACED, &["use_ipvlan", "use_vmac_addr", "vmac_xmit_base", "vmac_prefix", "vmac_addr_prefix", "vrf"]),
+    (CHECKED, &["ha_suspend"]),
     (SYNC, &["lvs_sync_daemon", "lvs_sync_daemon_interface", "lvs_sync_daemon_inteface", "lvs_syncd"]),
     (
         EXPORT,
@@ -207,9 +212,6 @@ const WORDS: &[(Absent, &[&str])] = &[
     (
         RULES,
         &[
-            "vrrp_strict",
-            "strict_mode",
-            "dont_track_primary",
             "higher_prio_send_advert",
             "lower_prio_no_advert",
             "vrrp_higher_prio_send_advert",
@@ -223,21 +225,8 @@ const WORDS: &[(Absent, &[&str])] = &[
             "vrrp_down_timer_adverts",
             "track_src_ip",
             "timer_expired_backup",
-            "sync_group_tracking_weight",
-            "global_tracking",
-            "ha_suspend",
-            "vmac_xmit_base",
-            "use_vmac_addr",
-            "use_ipvlan",
-            "vrf",
-            "linkbeat_interfaces",
-            "linkbeat_use_polling",
-            "interface_up_down_delays",
             "vrrp_delay_after_boot",
             "sorry_server_inhibit",
-            "child_wait_time",
-            "vmac_prefix",
-            "vmac_addr_prefix",
             "BFD",
         ],
     ),
@@ -262,6 +251,8 @@ const WORDS: &[(Absent, &[&str])] = &[
         Absent::Nothing,
         &[
             "router_id",
+            "instance",
+            "child_wait_time",
             "lvs_id",
             "state",
             "enable_script_security",
@@ -457,6 +448,10 @@ const CARRIED: &[&str] = &[
     "terminate_delay",
     "param_match",
     "full_command",
+    "vrrp_strict",
+    "strict_mode",
+    "sync_group_tracking_weight",
+    "global_tracking",
     "vrrp_version",
     "vrrp_startup_delay",
     "vrrp_garp_master_delay",

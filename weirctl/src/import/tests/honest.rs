@@ -134,7 +134,7 @@ fn what_is_left_out_is_said_of_its_own_lines() {
         ),
         ("virtual_server_group G {\n 192.0.2.1 80\n}\nvirtual_server 192.0.2.1 80 {\n}\n", &[1, 2]),
         // A key that weir refuses alone.
-        ("virtual_server 192.0.2.1 80 {\n ops\n}\n", &[2]),
+        ("virtual_server 192.0.2.1 80 {\n ops\n protocol TCP\n}\n", &[2]),
         ("virtual_server 192.0.2.1 80 {\n lb_algo rr\n sh-port\n}\n", &[3]),
         (
             "virtual_server 192.0.2.1 80 {\n real_server 10.0.0.1 80 {\n weight 1\n uthreshold 3\n lthreshold 5\n }\n}\n",
@@ -183,7 +183,7 @@ fn what_is_left_out_is_said_of_its_own_lines() {
 #[test]
 fn numbers_that_weir_has_not_are_told() {
     for (word, told) in [
-        ("delay_loop 0", "weir has 0.1 to 86400, and 0.1 was written for 0"),
+        ("delay_loop 0.01", "weir has 0.1 to 86400, and 0.1 was written for 0.01"),
         ("retry 300", "weir has 0 to 254, and 254 was written for 300"),
         ("connect_timeout 4000", "weir has 0.01 to 3600, and 3600 was written for 4000"),
         ("hysteresis 7", "keepalived has it below the quorum: 0 was written"),

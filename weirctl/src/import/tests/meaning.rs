@@ -221,16 +221,15 @@ fn a_group_that_nothing_uses_is_told() {
 
 #[test]
 fn what_weir_refuses_is_left_out_with_its_sentence() {
-    // The virtual server as its own real server, another family by NAT, no port without persistence.
+    // The virtual server as its own real server, another family by NAT.
     let text = "virtual_server 192.0.2.1 80 {\n lb_kind NAT\n real_server 192.0.2.1 80 {\n }\n real_server 2001:db8::1 80 {\n }\n \
         real_server 10.0.0.11 80 {\n }\n sorry_server 127.0.0.1 80\n}\nvirtual_server 192.0.2.2 {\n real_server 10.0.0.11 {\n }\n}\n\
         virtual_server 192.0.2.1 80 {\n real_server 10.0.0.12 80 {\n }\n}\n";
     let made = imported(text).unwrap();
     model(&made);
-    contains(&made.report, "1 virtual servers, 1 real servers");
+    contains(&made.report, "2 virtual servers, 2 real servers");
     contains(&made.report, "line 3: `real_server 192.0.2.1 80`: weir refuses it: ");
     contains(&made.report, "different address family is allowed only for tunneling servers");
-    contains(&made.report, "zero port specified for non-persistent service");
     contains(&made.report, "a sorry server on the director itself");
     contains(&made.report, "the same virtual server as `virtual_server 192.0.2.1 80`");
 }
@@ -405,7 +404,7 @@ fn versions_times_and_families_are_made_to_fit() {
 #[test]
 fn groups_peers_and_trackers_are_carried() {
     let text = format!(
-        "vrrp_sync_group G {{\n group {{\n VI_1\n }}\n notify_master /bin/x\n}}\nvrrp_track_file f {{\n file /run/f\n weight 5\n}}\n{INSTANCE} unicast_src_ip 192.0.2.5\n \
+        "vrrp_sync_group G {{\n group {{\n VI_1\n }}\n notify_master /bin/x\n sync_group_tracking_weight\n}}\nvrrp_track_file f {{\n file /run/f\n weight 5\n}}\n{INSTANCE} unicast_src_ip 192.0.2.5\n \
         unicast_peer {{\n 192.0.2.6\n }}\n track_interface {{\n eth0\n eth1 weight -20\n }}\n track_file {{\n f weight 2\n }}\n track_script {{\n chk\n }}\n}}\n"
     );
     let made = imported(&text).unwrap();

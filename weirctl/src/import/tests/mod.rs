@@ -1,5 +1,6 @@
 //! Files of keepalived's as people write them, and what becomes of them.
 
+mod as_there;
 mod ends;
 mod honest;
 mod language;
@@ -34,7 +35,7 @@ fn model(made: &Made) -> Config {
 /// A virtual server with a real server, and lines in both.
 fn with(server: &str, real: &str) -> String {
     format!(
-        "virtual_server 192.0.2.1 80 {{\n lb_kind NAT\n{server}\n real_server 10.0.0.11 8080 {{\n{real}\n}}\n}}\n"
+        "virtual_server 192.0.2.1 80 {{\n lb_kind NAT\n{server}\n real_server 10.0.0.11 8080 {{\n{real}\n}}\n protocol TCP\n}}\n"
     )
 }
 

@@ -91,7 +91,8 @@ fn server(chance: &mut Chance, number: u64, both: &mut Both) {
     for real in 0..chance.below(4) {
         let address = format!("10.0.0.{}", real + 1);
         let port = if kind == "NAT" { 8000 + chance.below(3) } else { port };
-        let weight = chance.below(100);
+        // As many as a quorum is: keepalived lowers others.
+        let weight = chance.below(97) + 3;
         both.put(
             &format!(" real_server {address} {port} {{"),
             &format!("[[virtual_server.real_server]]\naddress = \"{address}\"\nport = {port}"),
@@ -298,7 +299,7 @@ fn what_keepalived_can_express_is_the_same_model() {
         );
         let _ = writeln!(
             both.theirs,
-            "vrrp_script s {{\nscript /bin/s\ninterval 7\nfall 2\n}}\nvrrp_track_process p {{\nprocess bird\nquorum 2\nweight -9\n}}\nvrrp_sync_group S {{\ngroup {{\nVI_1\nVI_2\n}}\n}}\nvrrp_track_file f {{\nfile /run/f\n}}"
+            "vrrp_script s {{\nscript /bin/s\ninterval 7\nfall 2\n}}\nvrrp_track_process p {{\nprocess bird\nquorum 2\nweight -9\n}}\nvrrp_sync_group S {{\ngroup {{\nVI_1\nVI_2\n}}\nsync_group_tracking_weight\n}}\nvrrp_track_file f {{\nfile /run/f\n}}"
         );
         let is_late = chance.is();
         if is_late {
