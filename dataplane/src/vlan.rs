@@ -1,7 +1,7 @@
 //! VLANs of a device as ports of their own: frames lose their tag when they come in and get it when they go out, so what lies between
 //! knows of no tags but those that it is not told about.
 //!
-//! A device comes with all its frames. [`Sorter`] takes those with the tag of a port out of a burst, one VLAN's together, and those with a tag
+//! A device comes with all its frames. `Sorter` takes those with the tag of a port out of a burst, one VLAN's together, and those with a tag
 //! that nobody has. Untagged ones stay, and those whose tag tells a priority alone. What was tagged twice has its inner tag still.
 
 use arrayvec::ArrayVec;

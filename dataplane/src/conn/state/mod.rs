@@ -42,11 +42,6 @@ impl State {
             _ => (usize::from(state.0) < names(protocol).len()).then_some(state),
         }
     }
-
-    /// The number that it has there.
-    pub fn number(self) -> u16 {
-        u16::from(self.0)
-    }
 }
 
 /// The one state of UDP.

@@ -67,7 +67,7 @@ fn what_is_tracked_wrongly_is_not_tracked() {
     let lines = " track_script {\n s weight=0\n t wait 5\n s weight\n s weight 20 noreverse\n s weight 30\n t weight 999\n }\n \
         track_interface {\n eth1 weight 5\n eth1\n eth2 wight 5\n eth0 weight 5\n }\n track_process {\n p\n p\n }\n";
     let made = instance(SCRIPTS, lines);
-    let weights: Vec<Option<i16>> = vrrp(&made).track.iter().map(|it| it.weight.map(i16::from)).collect();
+    let weights: Vec<Option<i16>> = vrrp(&made).track.iter().map(|it| it.weight).collect();
     assert_eq!(weights, [Some(20), None, Some(5), Some(3)], "{}", made.text);
     contains(&made.report, "`s`: keepalived does not know `weight=0` here and ignores the line");
     contains(&made.report, "`t`: keepalived does not know `wait` here");
@@ -88,9 +88,7 @@ fn weights_count_in_a_sync_group_that_asks_for_them() {
             "{SCRIPTS}vrrp_sync_group G {{\n group {{\n V\n }}\n{word} track_script {{\n s weight 7\n }}\n}}\n"
         )
     };
-    let weights = |made: &Made| -> Vec<Option<i16>> {
-        vrrp(made).track.iter().map(|it| it.weight.map(i16::from)).collect()
-    };
+    let weights = |made: &Made| -> Vec<Option<i16>> { vrrp(made).track.iter().map(|it| it.weight).collect() };
     let made = instance(&group(""), lines);
     assert_eq!(weights(&made), [None, None, None, Some(3), Some(7)], "{}", made.text);
     contains(&made.report, "`s`: keepalived ignores what has a weight in a member of a sync group");
