@@ -179,3 +179,66 @@ fn a_datagram_of_ipv6_without_a_checksum_gets_one_whatever_buffers_it_lies_in() 
         }
     }
 }
+
+#[test]
+fn a_long_ping_is_answered_in_either_family() {
+    let (mut one, mut several) = (lab(("dr", None), 9_000), lab(("dr", None), 9_000));
+    for len in [1_400_usize, 2_001, 8_900] {
+        let data: Vec<u8> = (0..len).map(|n| (n * 3) as u8).collect();
+        for is_of_ipv6 in [false, true] {
+            let mut message = vec![if is_of_ipv6 { 128 } else { 8 }, 0, 0, 0, 0, 7, 0, 1];
+            message.extend(&data);
+            let pseudo = [client(1).octets(), v6(OWN6).octets()].concat();
+            let sum = match is_of_ipv6 {
+                true => Sum::default().bytes(&pseudo).long(message.len() as u32).word(58),
+                false => Sum::default(),
+            };
+            let sum = sum.bytes(&message).finish();
+            message[2..4].copy_from_slice(sum.as_bytes());
+            let frame = if is_of_ipv6 {
+                packet6(client(1), v6(OWN6), (58, 64), &message)
+            } else {
+                let mut header = Ipv4::new(ipv4::ICMP, CLIENT, Addr4::new(10, 0, 0, 2), message.len(), 64);
+                header.refresh_checksum();
+                [&OWN.0[..], &CLIENT_MAC.0, &[8, 0], header.as_bytes(), &message].concat()
+            };
+            let alone = sent(&mut one, (0, &frame), frame.len());
+            assert_eq!(sent(&mut several, (0, &frame), FIRST_MIN), alone, "{len} of {is_of_ipv6}");
+            let [(0, answer)] = &alone[..] else { panic!("{} frames for {len}", alone.len()) };
+            assert!(answer.ends_with(&data));
+            let mut wrong = frame.clone();
+            *wrong.last_mut().expect("a byte") ^= 1;
+            assert_eq!(sent(&mut several, (0, &wrong), FIRST_MIN), []);
+        }
+    }
+    assert_eq!(several.dropped(DropReason::BadL4Header), 6);
+}
+
+#[test]
+fn a_datagram_of_ipv6_without_checksum_gets_one_by_nat_both_ways() {
+    let (mut one, mut several) = (lab(("nat", None), 9_000), lab(("nat", None), 9_000));
+    let bare = |ends: (&str, &str), ports: [u16; 2], len: usize| {
+        let mut l4 = [ports[0].to_be_bytes(), ports[1].to_be_bytes()].concat();
+        l4.extend(((8 + len) as u16).to_be_bytes());
+        l4.extend([0, 0]);
+        l4.extend((0..len).map(|n| (n * 5) as u8));
+        let mut frame = packet6(v6(ends.0), v6(ends.1), (ipv4::UDP, 64), &l4);
+        frame[60..62].fill(0);
+        frame
+    };
+    let who = client(1).to_string();
+    for len in [1_400, 2_001, 8_900] {
+        let mut there = bare((&who, VIP6), [4_000, 80], len);
+        let mut back = bare((FAR[1], &who), [8_080, 4_000], len);
+        for (port, frame) in [(0, &mut there), (1, &mut back)] {
+            frame[5] = port as u8 + 1;
+            let alone = sent(&mut one, (port, frame), frame.len());
+            let chained = sent(&mut several, (port, frame), FIRST_MIN);
+            assert_eq!(chained, alone, "{len} from port {port}");
+            let [(to, out)] = &chained[..] else { panic!("{} frames", chained.len()) };
+            assert_eq!(*to, 1 - port);
+            let pseudo = Sum::default().bytes(&out[22..54]).word((8 + len) as u16).word(ipv4::UDP.into());
+            assert_eq!(pseudo.bytes(&out[54..]).fold(), 0xffff, "{len} from port {port}");
+        }
+    }
+}
