@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From what bytes mean to who calls whom; see invariant 15 of ARCHITECTURE.md.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 27] = [
     "address", "wire", "stats", "packet", "parse", "ftp", "sip", "clock", "limit", "conn", "pieces",
-    "neighbor", "sched", "snapshot", "kept", "classify", "rewrite", "reply", "punt", "capture", "desk",
-    "director", "idle", "suspect", "worker",
+    "neighbor", "sched", "snapshot", "kept", "foretold", "classify", "rewrite", "reply", "punt", "capture",
+    "desk", "director", "idle", "suspect", "vlan", "worker",
 ];
 /// Files and folders that only tests have.
 const TESTS: [&str; 3] = ["tests", "tests.rs", "golden.rs"];
