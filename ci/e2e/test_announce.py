@@ -1,6 +1,7 @@
 """Routes to VIPs that are served: what a router learns by BGP from an unpatched BIRD beside weir, and when it hears no more of them."""
 
 import json
+import re
 import signal
 import time
 import unittest
@@ -52,10 +53,12 @@ protocol device {{ }}
 protocol kernel {{ learn; ipv4 {{ import where krt_source = {NUMBER}; export none; }}; }}
 protocol kernel {{ learn; ipv6 {{ import where krt_source = {NUMBER}; export none; }}; }}
 filter vips {{ if source != RTS_INHERIT then reject; bgp_med = krt_metric; accept; }}
-protocol bgp router {{
+protocol bgp upstream {{
     local {PEERING["director"]} as 65001;
     neighbor {PEERING["client"]} as 65000;
     connect delay time 1;
+    connect retry time 1;
+    error wait time 1, 2;
     ipv4 {{ import none; export filter vips; }};
     ipv6 {{ import none; export filter vips; next hop self; }};
 }}
@@ -66,7 +69,8 @@ protocol device {{ }}
 protocol bgp director {{
     local {PEERING["client"]} as 65000;
     neighbor {PEERING["director"]} as 65001;
-    connect delay time 1;
+    passive;
+    error wait time 1, 2;
     ipv4 {{ import all; export none; }};
     ipv6 {{ import all; export none; }};
 }}
@@ -88,6 +92,23 @@ def seconds_until(condition, limit):
     while not condition():
         assert time.monotonic() < begun + limit, f"not within {limit} s"
     return time.monotonic() - begun
+
+
+class Recipes(unittest.TestCase):
+    """What the documents have for BIRD is what BIRD takes."""
+
+    def test_bird_takes_each_file_of_the_documents(self):
+        text = (lab.ROOT / "docs" / "routed.md").read_text()
+        files = [block for block in text.split("```")[1::2] if "protocol device" in block]
+        self.assertEqual(len(files), 2)
+        ospf = re.search(r"`(protocol ospf [^`]*)`", text)[1]
+        files.append(re.sub(r"protocol bgp .*?^}$", ospf, files[0].replace("bgp_med = krt_metric;", ""), flags=re.DOTALL | re.MULTILINE))
+        for number, file in enumerate(files):
+            path = lab.RUN / f"bird-documents-{number}.conf"
+            path.write_text(file)
+            with self.subTest(number):
+                done = lab.run("client", "bird", "-p", "-c", str(path))
+                self.assertEqual((done.returncode, done.stderr), (0, ""), file)
 
 
 class Announce(unittest.TestCase):
