@@ -23,7 +23,7 @@ use crate::rewrite::{ipv4_mut, quoted};
 use crate::snapshot::server::{Gauge, Server};
 use crate::snapshot::{Ends, Snapshot, protocol};
 use crate::stats::{Answer, DropReason};
-use crate::wire::encap::{self, Encap, Flow};
+use crate::wire::encap::{Encap, Flow};
 use crate::wire::ethernet::Vlan;
 use crate::wire::icmp6::{ICMPV6, kind};
 use crate::wire::ipv4;
@@ -464,12 +464,9 @@ impl<F: Frame> Director<F> {
         let Ok((head, _)) = Icmp::ref_from_prefix(packet.l4_bytes(frame.bytes())) else {
             return Err((frame, DropReason::Truncated));
         };
-        let (head, from) = (*head, encap::source_of(within.from(outer.l4)));
-        let flow = self.flow_inside(&inner, family);
+        let head = *head;
         let error_of = |server: &Server| {
-            let is_its = server.address == outer.destination
-                && server.encap.is_alike(encap)
-                && server.encap.comes_from(flow, from);
+            let is_its = server.address == outer.destination && server.encap.is_alike(encap);
             let error = reply::Error::about_client(&head, server.encap.header_len() as u16);
             match family {
                 _ if !is_its => None,
@@ -498,12 +495,12 @@ impl<F: Frame> Director<F> {
         let error_of = |server: &Server| {
             let far = server.far.as_ref().filter(|far| far.address == about.server)?;
             let overhead = server.encap.header_len6() as u16;
-            if !about.is_of(server.encap, flow) {
+            if !server.encap.is_alike(about.encap) {
                 return None;
             }
             // Routers on the way answer the way's own address, which is on its port. On other ports there are clients.
             let is_on_way = far.way.is_some_and(|way| usize::from(way.hop.port()) == port);
-            if is_on_way && about.is_narrow(overhead, snapshot.ports[port].mtu, &inner) {
+            if is_on_way && about.is_of(server.encap, flow) && about.is_narrow(overhead, snapshot.ports[port].mtu, &inner) {
                 server.live.found_narrow(now);
             }
             Some(about.to_client(overhead))

@@ -84,9 +84,9 @@ impl AboutTunnel {
         Some(Self { packet, server, encap, family, inner, outer_len, from, told: *told })
     }
 
-    /// Whether the packet that it is about has been in a tunnel of this kind, of a flow of the client's.
+    /// Whether the packet that it is about came from the port that such a tunnel gives this flow of the client's.
     pub fn is_of(&self, encap: Encap, flow: Flow) -> bool {
-        self.encap.is_alike(encap) && encap.comes_from(flow, self.from)
+        encap.comes_from(flow, self.from)
     }
 
     /// Whether the way takes less than the client can make its packets, by a tunnel whose headers take so many bytes and whose first
