@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use crate::report::Problem;
 
 /// Tables that may occur more than once.
-const SEVERAL: [&str; 12] = [
+pub(crate) const SEVERAL: [&str; 12] = [
     "port",
     "route",
     "neighbor",

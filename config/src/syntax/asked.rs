@@ -6,23 +6,10 @@ use serde::Deserialize as _;
 use toml::de::DeTable;
 
 use super::line::Line;
+use crate::headers::SEVERAL;
 use crate::report::Problem;
 use crate::validate::values;
 use crate::{schema, validate};
-
-/// Tables that are written more than once.
-const SEVERAL: [&str; 10] = [
-    "port",
-    "route",
-    "neighbor",
-    "mark",
-    "virtual_server",
-    "real_server",
-    "url",
-    "vrrp",
-    "track",
-    "vrrp_sync_group",
-];
 
 /// The label and the help for a value without straight quotes, where the key takes something else than a text. `None`: it takes one,
 /// or weir does not know it.
@@ -64,16 +51,18 @@ fn complaints(table: &str, key: &str, value: &str) -> Option<Problem> {
     }
 }
 
+/// Whether a table of this name is written more than once, wherever it stands.
+fn is_of_several(name: &str) -> bool {
+    let last = name.rsplit('.').next();
+    SEVERAL.iter().any(|path| path.rsplit('.').next() == last)
+}
+
 /// What weir says of this text behind the last of these keys.
 fn complaint(table: &str, keys: &str, value: &str) -> Option<Problem> {
     let mut text = String::new();
     let ends = table.match_indices('.').map(|(at, _)| at).chain([table.len()]);
     for name in ends.map(|end| &table[..end]) {
-        let (open, close) = if name.rsplit('.').next().is_some_and(|last| SEVERAL.contains(&last)) {
-            ("[[", "]]")
-        } else {
-            ("[", "]")
-        };
+        let (open, close) = if is_of_several(name) { ("[[", "]]") } else { ("[", "]") };
         text.extend([open, name, close, "\n"]);
     }
     text.extend([keys, " = \""]);

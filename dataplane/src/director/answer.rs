@@ -500,7 +500,10 @@ impl<F: Frame> Director<F> {
             }
             // Routers on the way answer the way's own address, which is on its port. On other ports there are clients.
             let is_on_way = far.way.is_some_and(|way| usize::from(way.hop.port()) == port);
-            if is_on_way && about.is_of(server.encap, flow) && about.is_narrow(overhead, snapshot.ports[port].mtu, &inner) {
+            if is_on_way
+                && about.is_of(server.encap, flow)
+                && about.is_narrow(overhead, snapshot.ports[port].mtu, &inner)
+            {
                 server.live.found_narrow(now);
             }
             Some(about.to_client(overhead))
