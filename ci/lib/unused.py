@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 ALLOWED = ROOT / "ci" / "lib" / "unused.allow"
 # What weir is made of, by folder. `dpdk-sys` is generated.
 CRATES = {"api": "weir_api", "config": "weir_config", "control": "weir_control", "dataplane": "weir_dataplane", "dpdk-bindings": "dpdk",
-          "health": "weir_health", "vrrp": "weir_vrrp"}
+          "health": "weir_health", "sync": "weir_sync", "vrrp": "weir_vrrp"}
 FUNCTION = re.compile(r"( *)pub (?:async |const |unsafe )*fn (\w+)")
 IMPL = re.compile(r"impl\b(?:<.*?>(?= ))? *(?:.* for )?&?(?:\w+::)*(\w+)")
 MODULE = re.compile(r"( *)(?:pub(?:\(\w+\))? )?mod (\w+) *(\{|;)")
