@@ -21,8 +21,9 @@ use crate::conn::state::State;
 
 /// Entries of a part, about: to look through it takes some microseconds.
 const PART: usize = 512;
-/// How often a lock is tried. Control holds it for less time than a few hundred of these take, unless it has lost its processor.
-const TRIES: usize = 4_000;
+/// How often a lock is tried: some 20 microseconds. Control holds it for less, unless it has lost its processor, and then a burst of one
+/// part's packets should not wait for it.
+const TRIES: usize = 500;
 
 /// What a connection is known by to its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,12 +142,14 @@ impl Foretold {
     }
 
     /// A packet has moved one along that goes on waiting.
-    pub fn renew(&self, told: Told) {
-        let hash = self.hash(told.flow.protocol, told.flow.client);
+    ///
+    /// What was told of it since, or moved by another worker, stays: `before` is what this worker has looked at.
+    pub fn renew(&self, before: Told, now: Told) {
+        let hash = self.hash(before.flow.protocol, before.flow.client);
         if let Ok(mut part) = self.try_lock(hash)
-            && let Some(known) = part.find_mut(hash, |it| it.flow == told.flow)
+            && let Some(known) = part.find_mut(hash, |it| *it == before)
         {
-            *known = told;
+            *known = now;
         }
     }
 
@@ -183,7 +186,12 @@ impl Foretold {
 
     /// All of them, in no order; one that comes or goes meanwhile may be missed. For control.
     pub fn listed(&self) -> impl Iterator<Item = Told> + '_ {
-        self.parts.iter().flat_map(|part| self.lock(part).iter().copied().collect::<Vec<Told>>())
+        self.parts.iter().flat_map(|part| {
+            // A worker may try the lock: no memory is asked for while it is held.
+            let mut held = Vec::with_capacity(2 * PART);
+            held.extend(self.lock(part).iter().copied());
+            held
+        })
     }
 
     /// Does something while control holds every lock.
@@ -332,7 +340,11 @@ mod tests {
         });
         assert_eq!(foretold.find(&it.flow, 100), Ok(Some(it)));
         assert_eq!(foretold.find(&it.flow, 101), Ok(None), "its time is over");
-        foretold.renew(Told { until: 200, ..it });
-        assert_eq!(foretold.find(&it.flow, 101), Ok(Some(Told { until: 200, ..it })));
+        let later = Told { until: 200, ..it };
+        foretold.renew(it, later);
+        assert_eq!(foretold.find(&it.flow, 101), Ok(Some(later)));
+        // Who has looked at what it was before that changes nothing.
+        foretold.renew(it, Told { until: 300, ..it });
+        assert_eq!(foretold.find(&it.flow, 201), Ok(None));
     }
 }

@@ -476,6 +476,9 @@ impl Ports {
             let is_tagged = vlan::tag(frame, vlan.id);
             if !is_tagged {
                 counters.dropped(DropReason::NoBuffer);
+                if let Some(capture) = capture {
+                    note(counters, capture.dropped(frame, DropReason::NoBuffer, Some(port), dpdk::tsc()));
+                }
             }
             is_tagged
         });

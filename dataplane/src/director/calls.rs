@@ -4,8 +4,11 @@
 //! looked at when a datagram has no connection: with `one_packet` for each, else for the first one between two sockets. Connections do not hang
 //! on it, since no record says which call it is of: it lives as long as its datagrams are scheduled, and the persistence timeout after that.
 
+use std::net::Ipv6Addr;
+
 use weir_config::model::Protocol;
 
+use super::foretold::service_meant;
 use super::persist::{Choice, HeldKey, lifetime_of, owner};
 use super::{Context, Director, Pass, Passed};
 use crate::address::Addr4;
@@ -16,11 +19,10 @@ use crate::conn::record::ServerId;
 use crate::conn::template::{Template, TemplateKey6};
 use crate::packet::{Frame, Wire};
 use crate::parse::Packet;
-use crate::parse::v6::Ends6;
 use crate::sched::untracked::FlowHash;
 use crate::sip;
 use crate::snapshot::service::{Persistence, Service};
-use crate::snapshot::{Ends, Origin, Snapshot};
+use crate::snapshot::{Origin, Snapshot};
 use crate::stats::DropReason;
 use crate::wire::ipv4;
 use crate::wire::l4::Udp;
@@ -81,7 +83,9 @@ impl<F: Frame> Director<F> {
         }
         let learn = || {
             let id = call_id(frame.bytes(), packet)?;
-            let service = self.service_of(origin, packet, snapshot)?;
+            let vip6 = snapshot.address6(origin.vip).unwrap_or(Ipv6Addr::UNSPECIFIED);
+            let ends = [(packet.destination, self.ends6.source), (origin.vip, vip6)];
+            let service = service_meant(ends, origin.port, Protocol::Udp, snapshot)?;
             let persistence = service.persistence.filter(|it| it.engine.is_some())?;
             let key = self.call_key(id, packet.destination, (service, persistence));
             self.tie_call(key, packet, (service, persistence), (snapshot, now))
@@ -139,25 +143,6 @@ impl<F: Frame> Director<F> {
             false => (mapped(client.into()), 96 + persistence.netmask),
         };
         self.templates.call_key(id, network, owner(service))
-    }
-
-    /// The virtual server that this is the address of.
-    fn service_of<'a>(&self, origin: Origin, packet: &Packet, snapshot: &'a Snapshot) -> Option<&'a Service> {
-        let ends = Ends {
-            source: packet.destination,
-            destination: origin.vip,
-            destination_port: origin.port,
-            protocol: packet.protocol,
-        };
-        let target = match snapshot.address6(origin.vip) {
-            Some(vip) => snapshot.target6(
-                &ends,
-                Ends6 { source: self.ends6.source, destination: vip },
-                Protocol::Udp,
-            )?,
-            None => snapshot.target(&ends, Protocol::Udp)?.target,
-        };
-        snapshot.service(target.service)
     }
 }
 

@@ -3,22 +3,24 @@
 //!
 //! A real server's packet takes none: it may come to another worker than its client's do.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use weir_config::model::{Forwarding, Protocol};
 
 use super::open::answer_alike;
 use super::request::{Course, course, direction_to};
 use super::{Context, Director};
+use crate::address::Addr4;
 use crate::classify::Lookup;
 use crate::conn::record::{Key, Record, ServerId};
 use crate::conn::state::{self, Direction};
 use crate::foretold::{Busy, Flow, Told};
 use crate::packet::Frame;
 use crate::parse::Packet;
+use crate::parse::v6::Ends6;
 use crate::snapshot::server::Server;
 use crate::snapshot::service::Service;
-use crate::snapshot::{Snapshot, protocol};
+use crate::snapshot::{Ends, Snapshot, protocol};
 
 impl<F: Frame> Director<F> {
     /// The real server of a client's packet whose connection was foretold, and goes on with it. It is this worker's from now on, if
@@ -124,13 +126,18 @@ impl<F: Frame> Director<F> {
         let told = self.shared.foretold.find_answered(protocol, client, server, now.seconds)?;
         Ok(told.and_then(|told| {
             let to = told.flow.server;
-            let service = service_of(to, protocol, snapshot)?;
-            let server =
-                real_server(service, &told, snapshot).filter(|it| it.forwarding == Forwarding::Nat)?;
             let vip = match to.ip() {
                 IpAddr::V4(vip) => vip.into(),
                 IpAddr::V6(vip) => snapshot.number6(vip)?,
             };
+            let ends = [(packet.destination, wide(client.ip())), (vip, wide(to.ip()))];
+            // Those of a mark have no address of their own.
+            let services =
+                [service_of(to, protocol, snapshot), service_meant(ends, to.port(), protocol, snapshot)];
+            let is_its = |service: &Service| {
+                real_server(service, &told, snapshot).filter(|it| it.forwarding == Forwarding::Nat)
+            };
+            let server = services.into_iter().flatten().find_map(is_its)?;
             let vip = snapshot.vips.own_number(vip)?;
             let key = Key::new(packet.destination, client.port(), vip, to.port(), protocol, false);
             Some((told, Record::new(key, server.id, told.state, now.seconds, false)))
@@ -143,7 +150,31 @@ impl<F: Frame> Director<F> {
         let protocol = told.flow.protocol;
         let state = state::next(protocol, direction, segment, told.state, snapshot.switches.secure_tcp);
         let until = now.seconds.saturating_add(snapshot.lifetimes.of(protocol, state));
-        self.shared.foretold.renew(Told { state, until, ..told });
+        self.shared.foretold.renew(told, Told { state, until, ..told });
+    }
+}
+
+/// The virtual server that a client's packet to this port would be of, by mark as well. Both ends as numbers and as addresses of IPv6,
+/// if they are such.
+pub(super) fn service_meant(
+    [(client, client6), (vip, vip6)]: [(Addr4, Ipv6Addr); 2],
+    port: u16,
+    protocol: Protocol,
+    snapshot: &Snapshot,
+) -> Option<&Service> {
+    let ends = Ends { source: client, destination: vip, destination_port: port, protocol: protocol.number() };
+    let target = match client.is_of_ipv6() {
+        true => snapshot.target6(&ends, Ends6 { source: client6, destination: vip6 }, protocol)?,
+        false => snapshot.target(&ends, protocol)?.target,
+    };
+    snapshot.service(target.service)
+}
+
+/// An address of IPv6; of IPv4 nobody's.
+fn wide(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED,
+        IpAddr::V6(address) => address,
     }
 }
 

@@ -286,7 +286,8 @@ impl<F: Frame> Director<F> {
         let snapshot = pass.context.snapshot;
         let is_out_of_reach =
             |server: ServerId| snapshot.server(server).weight > 0 && !self.may_reach6(server, snapshot);
-        if packet.is_of_ipv6() && service.list.iter().any(|candidate| is_out_of_reach(candidate.id)) {
+        let is_of_a_link = packet.is_of_ipv6() && self.ends6.source.is_unicast_link_local();
+        if is_of_a_link && service.list.iter().any(|candidate| is_out_of_reach(candidate.id)) {
             return Err((frame, DropReason::LinkLocal));
         }
         self.answer_error(frame, packet, reply::Error::PORT_UNREACHABLE, pass)

@@ -348,10 +348,9 @@ impl<F: Frame> Director<F> {
             return self.reply_of(frame, packet, record, pass);
         }
         let origin = snapshot.origin(packet.source, packet.source_port, packet.protocol);
-        let may_pass = |one_packet| {
-            (one_packet || self.may_answer_untracked(hash, now)) && snapshot.may_be_host(packet.destination)
-        };
+        let may_pass = |one_packet| one_packet || self.may_answer_untracked(hash, now);
         if let Some(origin) = origin
+            && snapshot.may_be_host(packet.destination)
             && (may_pass(origin.one_packet) | self.learn_call(&frame, packet, origin, pass.context))
         {
             let hop = match way_back(&mut frame, packet, snapshot) {

@@ -9,7 +9,7 @@ use super::Slot;
 const NONE: u16 = u16::MAX;
 
 /// The number of a list.
-pub(super) type List = u8;
+pub(super) type List = u16;
 
 /// See the module.
 pub(super) struct Order {
@@ -46,7 +46,7 @@ impl Order {
     /// The list that an entry is in.
     pub(super) fn list_of(&self, slot: Slot) -> Option<List> {
         let list = self.links[slot as usize].list;
-        (list != NONE).then_some(list as List)
+        (list != NONE).then_some(list)
     }
 
     /// How many are in a list.
@@ -71,7 +71,7 @@ impl Order {
             NONE => ends.first = number,
             before => self.links[usize::from(before)].behind = number,
         }
-        self.links[slot as usize] = Link { before, behind: NONE, list: u16::from(list) };
+        self.links[slot as usize] = Link { before, behind: NONE, list };
     }
 
     /// Takes an entry out of its list, if it is in one.

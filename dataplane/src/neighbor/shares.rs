@@ -10,8 +10,8 @@
 use super::AnyHop;
 use super::order::List;
 
-/// As many ports as DPDK has room for.
-const PORTS_MAX: usize = 32;
+/// As many ports as a file may have, VLANs of devices among them.
+const PORTS_MAX: usize = 128;
 /// VLANs of a port.
 const NETWORKS: usize = 4_096;
 /// Kinds of networks of a port: its own, VLANs where somebody has answered, other tags.
@@ -33,7 +33,7 @@ const _: () = assert!(LISTS <= List::MAX as usize);
 
 /// Guests that have not answered, of one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Group(u8);
+pub(super) struct Group(u16);
 
 impl Group {
     /// Those of the group that packets wait for.
@@ -53,7 +53,7 @@ impl Group {
 
     /// All of them.
     pub(super) fn all() -> impl Iterator<Item = Group> {
-        (0..GROUPS as u8).map(Group)
+        (0..GROUPS as u16).map(Group)
     }
 }
 
@@ -109,7 +109,7 @@ impl Shares {
     /// The group that `hop` belongs to as a guest.
     pub(super) fn group(&self, hop: impl AnyHop) -> Group {
         let kind = if hop.network() == 0 { 0 } else { 2 - usize::from(self.is_known(hop)) };
-        Group((port_of(hop) * KINDS + kind) as u8)
+        Group((port_of(hop) * KINDS + kind) as u16)
     }
 
     /// Whose packets those are that wait for an entry of a list. Nothing waits for those that have answered.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::ipv6::{OWN6, VIP6, client, packet6, v6};
 use super::*;
+use crate::address::Wire4;
 
 /// Seconds that a call is remembered.
 const SECONDS: u64 = 100;
@@ -224,6 +225,19 @@ fn a_call_that_a_nat_server_begins_is_its() {
             lab.assert_counts_equal_a_recount();
             lab.assert_that_all_ends();
         }
+    }
+}
+
+#[test]
+fn who_can_be_no_host_begins_no_call_by_what_a_nat_server_sends_there() {
+    for keys in [EACH, "persistence_netmask = 0\n"] {
+        let mut lab = Lab::new(&file("nat", keys), 1);
+        let mut frame = datagram(false, (1, 5_060), Some(11), &message("1@group"));
+        let ip = Ipv4::mut_from_bytes(&mut frame[14..34]).expect("20 bytes");
+        ip.destination = Wire4::new(Addr4::new(224, 0, 1, 75));
+        ip.refresh_checksum();
+        assert!(lab.send(frame).is_empty(), "{keys}");
+        assert_eq!(lab.calls(), 0);
     }
 }
 

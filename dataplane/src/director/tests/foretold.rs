@@ -76,6 +76,28 @@ fn a_real_servers_packet_goes_back_and_leaves_the_connection_to_its_clients_work
 }
 
 #[test]
+fn a_real_servers_packet_goes_back_also_where_a_mark_makes_the_virtual_server() {
+    let mut text = "[connections]\ncapacity = 1024\n\
+         [[port]]\nname = \"lan\"\ndevice = \"x\"\naddresses = [\"10.0.0.2/24\"]\n\
+         [[mark]]\nmark = 1\naddresses = [\"10.0.0.100\", \"10.0.0.101\"]\n\
+         [[virtual_server]]\nname = \"web\"\nmark = 1\nscheduler = \"rr\"\nforwarding = \"nat\"\n\
+         [[virtual_server.real_server]]\naddress = \"10.0.0.11\"\nport = 8080\n"
+        .to_owned();
+    for (octet, mac) in [(11, "0b"), (200, "cc")] {
+        text += &format!("[[neighbor]]\naddress = \"10.0.0.{octet}\"\nmac = \"02:00:00:00:00:{mac}\"\n");
+    }
+    let config = weir_config::parse("test", &text).unwrap_or_else(|report| panic!("{report}")).config;
+    let mut lab = Lab::new(&config, 2);
+    lab.tell(1000, 11, 8080, tcp::ESTABLISHED);
+    let sent = lab.send_to(1, from_server(11, 1000, ACK));
+    assert_eq!((sent.len(), &sent[0][26..30], &sent[0][34..36]), (1, &[10, 0, 0, 100][..], &[0, 80][..]));
+    assert_eq!((lab.waiting(), lab.taken()), (1, 0));
+    assert_eq!(lab.server_of(1000, ACK), Some(11));
+    assert_eq!((lab.waiting(), lab.taken()), (0, 1));
+    lab.assert_counts_equal_a_recount();
+}
+
+#[test]
 fn what_is_told_wrong_leads_nowhere() {
     let mut lab = Lab::new(&config("dr", "rr", &[(11, 1), (12, 1)], ""), 1);
     // No such real server; and one of another port.
