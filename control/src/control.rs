@@ -268,9 +268,11 @@ impl Control {
         if self.links.look(&self.http.sources().ports, now) {
             self.config.announce();
         }
-        if let (Some(announce), Some(revision)) = (&mut self.announce, self.config.revision()) {
-            announce.follow(revision, || self.config.file());
+        if let Some(announce) = &mut self.announce {
             announce.linked(self.links.has_any());
+            if let Some(revision) = self.config.revision() {
+                announce.follow(revision, || self.config.file());
+            }
         }
         self.track();
     }

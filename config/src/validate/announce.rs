@@ -128,9 +128,9 @@ pub(crate) fn served(file: &File, config: &Config, network: &Network, problems: 
         nothing(table, at, &config.announces[index], &routes, problems);
     }
     let said = &mut HashSet::new();
+    let servers: Vec<_> = peeked(&file.virtual_server).map(|(server, _)| server).collect();
     for route in &announced {
         let entry = &config.announces[route.entry];
-        let servers: Vec<_> = peeked(&file.virtual_server).map(|(server, _)| server).collect();
         checks_go_astray(&servers, config, route, entry, said, problems);
         let address = servers[route.servers[0]].address.as_deref().map(Spanned::span);
         if let Some(at) = address.filter(|_| route.instance.is_none() && config.vrrp.is_empty()) {

@@ -3,17 +3,21 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use dpdk::Tap;
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::table::{Kernel, Place};
 use crate::netlink::{Netlink, said};
 use crate::threads::Pulse;
 
+/// How long an answer of the kernel's is waited for.
+const ANSWER: Duration = Duration::from_secs(5);
 /// The interface is up (linux/if.h).
 const IFF_UP: u32 = 0x1;
 /// There is no such process: netlink's word for a route that is not there (errno-base.h).
@@ -42,7 +46,8 @@ impl<'a> Linux<'a> {
 
     fn ask(&self, request: impl Future<Output = Result<(), rtnetlink::Error>>) -> io::Result<()> {
         self.pulse.beat();
-        self.netlink.runtime.block_on(request).map_err(said)
+        let answer = self.netlink.runtime.block_on(async { timeout(ANSWER, request).await });
+        answer.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map_err(said)
     }
 
     fn set_up(&self, index: u32) -> io::Result<()> {

@@ -196,17 +196,18 @@ impl<K: Kernel> Table<K> {
             let Some(device) = self.devices.get(&route.interface) else { continue };
             match self.kernel.add(device, place, route.protocol) {
                 Ok(()) => {
+                    self.refused.remove(&place);
                     self.announcements.restored.add(1);
                     warn!(
                         table = place.table,
                         "announced route {} had been removed by somebody else, and is there again", place.net
                     );
                 }
-                Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(problem) => {
-                    self.there.remove(&place);
-                    self.refuse(place, &problem);
+                Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => {
+                    self.refused.remove(&place);
                 }
+                // It may be there all the same, and is to be removed once it must not be.
+                Err(problem) => self.refuse(place, &problem),
             }
         }
     }
@@ -223,7 +224,13 @@ impl<K: Kernel> Table<K> {
                     self.there.insert(place, route.clone());
                     added.push(place);
                 }
-                Err(problem) => self.refuse(place, &problem),
+                Err(problem) => {
+                    // Whoever gave no answer may have done it.
+                    if problem.kind() == io::ErrorKind::TimedOut {
+                        self.there.insert(place, route.clone());
+                    }
+                    self.refuse(place, &problem);
+                }
             }
         }
         say("announced", &added);

@@ -164,6 +164,33 @@ fn anothers_route_is_left_alone_said_and_tried_again() {
 }
 
 #[test]
+fn a_route_is_withdrawn_also_after_the_kernel_had_no_answer_about_it() {
+    for kind in [ErrorKind::OutOfMemory, ErrorKind::TimedOut] {
+        let (mut scene, plan, well) = (Scene::new(), plan(ENTRY), well(&["web"]));
+        scene.be(&plan, &well, true);
+        scene.kernel.refuses.set(Some(kind));
+        assert_eq!(scene.be(&plan, &well, true), route(7));
+        assert_eq!(scene.problems().len(), 1, "{kind}");
+        assert_eq!(scene.be(&plan, &self::well(&[]), false), [], "{kind}");
+        scene.kernel.refuses.set(None);
+        assert_eq!(scene.be(&plan, &well, true), route(7));
+        assert_eq!(scene.problems(), [""; 0]);
+        scene.kernel.refuses.set(Some(kind));
+        scene.be(&plan, &well, true);
+        scene.kernel.refuses.set(None);
+        assert_eq!(scene.be(&plan, &well, true), route(7));
+        assert_eq!(scene.problems(), [""; 0], "what is there is no failure");
+    }
+    // An answer that was lost: the route may have come.
+    let (mut scene, plan, well) = (Scene::new(), plan(ENTRY), well(&["web"]));
+    scene.kernel.refuses.set(Some(ErrorKind::TimedOut));
+    assert_eq!(scene.be(&plan, &well, true), []);
+    let place = Place { net: "192.0.2.1/32".parse().unwrap(), table: 254, metric: 7 };
+    scene.kernel.routes.borrow_mut().insert(place, 119);
+    assert_eq!(scene.be(&plan, &Moment::default(), false), []);
+}
+
+#[test]
 fn a_kernel_that_refuses_is_asked_again_and_its_words_are_shown() {
     let (mut scene, plan, well) = (Scene::new(), plan(ENTRY), well(&["web"]));
     scene.kernel.makes_none.set(true);
