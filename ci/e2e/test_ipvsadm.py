@@ -48,8 +48,8 @@ mac = "02:00:00:00:01:fe"
 # looked for.
 REFUSED = {
     "-w 65536": "`weight`",
-    "--start-daemon master": "does not synchronise connections",
-    "--start-daemon backup": "does not synchronise connections",
+    "--start-daemon master": "synchronises connections by its file",
+    "--start-daemon backup": "synchronises connections by its file",
 }
 # Steps that can't be as recorded, each with the reason.
 APART = {

@@ -1,6 +1,6 @@
 //! What was heard, and what became of it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use weir_sync::Refused;
 
@@ -86,7 +86,7 @@ impl Reason {
 /// See the module. One thread counts, others read.
 #[derive(Debug)]
 pub(crate) struct Figures {
-    is_listening: AtomicBool,
+    listeners: AtomicU64,
     datagrams: AtomicU64,
     taken: [AtomicU64; Kind::ALL.len()],
     /// In the order of [`Reason::all`].
@@ -96,7 +96,7 @@ pub(crate) struct Figures {
 impl Default for Figures {
     fn default() -> Self {
         Self {
-            is_listening: AtomicBool::new(false),
+            listeners: AtomicU64::new(0),
             datagrams: AtomicU64::new(0),
             taken: Default::default(),
             refused: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -105,8 +105,12 @@ impl Default for Figures {
 }
 
 impl Figures {
-    pub(super) fn set_listening(&self, is: bool) {
-        self.is_listening.store(is, Relaxed);
+    /// Does what it does as one of those who listen: the next one begins before the one before has ended.
+    pub(super) fn while_listening<T>(&self, listen: impl FnOnce() -> T) -> T {
+        self.listeners.fetch_add(1, Relaxed);
+        let done = listen();
+        self.listeners.fetch_sub(1, Relaxed);
+        done
     }
 
     pub(super) fn count_datagram(&self) {
@@ -127,7 +131,7 @@ impl Figures {
 
     /// Whether somebody listens.
     pub(crate) fn is_listening(&self) -> bool {
-        self.is_listening.load(Relaxed)
+        self.listeners.load(Relaxed) != 0
     }
 
     /// Datagrams that came in.

@@ -63,6 +63,8 @@ impl Sync {
         let taker = self.taker.clone();
         let run = move || run(&settings, &taker, &is_over);
         if let Err(problem) = thread::Builder::new().name("weir-sync".to_owned()).spawn(run) {
+            // It is tried again when the file is read next.
+            self.settings = None;
             error!("nobody listens to other directors ([sync]), for lack of a thread: {problem}");
         }
     }
@@ -92,10 +94,7 @@ fn run(settings: &model::Sync, taker: &Taker, is_over: &AtomicBool) {
             Ok((socket, index)) => {
                 info!(%interface, %group, port, id, "what other directors tell of connections is heard");
                 said.clear();
-                taker.figures().set_listening(true);
-                let why = listen(&socket, (settings, index), taker, is_over);
-                taker.figures().set_listening(false);
-                why
+                taker.figures().while_listening(|| listen(&socket, (settings, index), taker, is_over))
             }
             Err(problem) => Some(problem.to_string()),
         };

@@ -1,7 +1,7 @@
 //! The socket at which other directors are heard: member of their group on one interface of the host.
 
 use std::io::{self, Read as _};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use rustix::net::netdevice::name_to_index;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
@@ -37,7 +37,8 @@ pub(super) fn open(settings: &model::Sync) -> io::Result<(Socket, u32)> {
         IpAddr::V6(group) => {
             socket.set_only_v6(true)?;
             socket.set_multicast_all_v6(false)?;
-            socket.bind(&SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), settings.port).into())?;
+            // The group's alone: at any other address it would hear whoever can reach the host.
+            socket.bind(&SocketAddrV6::new(group, settings.port, 0, index).into())?;
             socket.join_multicast_v6(&group, index)?;
         }
     }
@@ -88,5 +89,20 @@ mod tests {
         assert!(receive(&socket, &mut datagram).is_err(), "and nobody waits for ever");
         assert_eq!(index_of(&socket, "lo").unwrap(), index);
         assert!(open(&settings("no-such-one")).is_err());
+    }
+
+    #[test]
+    fn nobody_is_heard_who_does_not_speak_to_the_group() {
+        for (group, other) in [("224.0.0.81", "127.0.0.1"), ("ff02::81", "::1"), ("ff05::81", "::1")] {
+            let group: IpAddr = group.parse().unwrap();
+            let port = if group.is_ipv4() { 18_849 } else { 18_850 };
+            let settings =
+                model::Sync { kernel: SyncKernel::Receive, interface: "lo".to_owned(), id: 0, group, port };
+            let (socket, _) = open(&settings).unwrap();
+            let other: IpAddr = other.parse().unwrap();
+            let sender = std::net::UdpSocket::bind((other, 0)).unwrap();
+            sender.send_to(b"told", (other, port)).unwrap();
+            assert!(receive(&socket, &mut [0; 16]).is_err(), "{group}");
+        }
     }
 }

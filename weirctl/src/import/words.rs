@@ -99,7 +99,9 @@ const HOOK: Absent = Absent::Instead(
 const ROUTER: Absent = Absent::Instead(
     "weir is no router: routes and rules of the host stay with the host, weir's own are [[route]]",
 );
-const SYNC: Absent = Absent::Instead("connections are not synchronised between directors");
+const SYNC: Absent = Absent::Instead(
+    "weir tells no other director of its connections; write [sync] to hear what a kernel's IPVS tells (docs/sync.md)",
+);
 const EXPORT: Absent = Absent::Instead("there is no SNMP and no D-Bus: use /metrics and /api/v1");
 const FIFO: Absent = Absent::Instead(
     "weir writes VRRP's states into a FIFO, and starts nothing that reads it: virtual servers have hooks",

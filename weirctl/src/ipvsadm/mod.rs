@@ -91,8 +91,8 @@ impl Ipvsadm<'_> {
             Command::List(what, format) => self.list(what, format),
             Command::Save(format) => self.save(format),
             Command::StartDaemon => Err(Stop::Message(
-                "weir does not synchronise connections with other directors yet: after a take-over by VRRP, sh and mh \
-                 send clients to the real servers that they had"
+                "weir synchronises connections by its file: [sync] kernel = \"receive\" hears what a kernel's IPVS tells, \
+                 and nothing tells others yet; after a take-over by VRRP, sh and mh send clients to the real servers that they had"
                     .to_owned(),
                 REFUSED,
             )),

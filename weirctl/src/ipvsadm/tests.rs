@@ -109,7 +109,7 @@ fn without_places(err: &str) -> String {
 const OTHERWISE: &[(&str, &str, &str)] = &[
     ("weights", "-w 65536", "weights are 0 to 65535, as ipvsadm's manual says"),
     ("weights", "-Ln", "the same"),
-    ("daemon", "-daemon", "connections are not synchronised"),
+    ("daemon", "-daemon", "weir synchronises connections by its file"),
 ];
 
 fn is_otherwise(session: &str, arguments: &[String]) -> bool {
