@@ -17,12 +17,12 @@ pub struct Connections {
     /// Connections per worker; memory is taken at start. 1,024 to 16,777,216.
     pub capacity: u32,
     /// Clients with an IPv6 address per worker; memory is taken at start. 1,024 to 16,777,216, or 0 where no virtual server is to be
-    /// one of IPv6. `None`: see [`Config::ipv6_clients`].
+    /// one of IPv6. `None`: see [`Config::ipv6_clients`](super::Config::ipv6_clients).
     pub ipv6_clients: Option<u32>,
     /// Persistence templates that all workers share; memory is taken at start. 1,024 to 67,108,864, or 0: see
-    /// [`Config::templates`].
+    /// [`Config::templates`](super::Config::templates).
     pub templates: u32,
-    /// The same of IPv6 clients: see [`Config::ipv6_templates`].
+    /// The same of IPv6 clients: see [`Config::ipv6_templates`](super::Config::ipv6_templates).
     pub ipv6_templates: u32,
     /// Packets in pieces that may be under way, of all workers; memory is taken at start. 1,024 to 16,777,216.
     pub fragments: u32,
