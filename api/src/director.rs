@@ -96,6 +96,11 @@ pub struct Ports<'a> {
 pub struct Port<'a> {
     /// Its name in the file.
     pub port: Text<'a>,
+    /// What the file calls the device that it is, or that it is a VLAN of.
+    #[serde(default)]
+    pub device_name: Text<'a>,
+    /// The VLAN of that device; null: it is the device itself.
+    pub vlan: Option<u16>,
     /// Whether its link is up; null: that is not known.
     pub link_up: Option<bool>,
     /// Frames that workers received.

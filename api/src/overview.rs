@@ -123,6 +123,8 @@ pub struct Load {
 pub struct Link<'a> {
     /// Its name in the file.
     pub port: Text<'a>,
+    /// The VLAN of a device that it is; null: it is the device itself.
+    pub vlan: Option<u16>,
     /// Whether its link is up; null: that is not known.
     pub link_up: Option<bool>,
     /// In a second, since the moment before; null: there was none of late.

@@ -206,7 +206,10 @@ pub(crate) fn prepare(
             let counters = host.as_ref().and_then(|host| host.counters(number));
             let rss = if count > 1 { port.rss() } else { None };
             let device = Carrier::new(port.stats_reader(), index, number >= file.devices().len());
-            PortSource::new(name, device).with_host(counters).with_rss(rss)
+            let written = &file.ports[number];
+            let vlan = written.vlan.map(|vlan| vlan.id);
+            let source = PortSource::new(name, device).with_place(written.device.clone(), vlan);
+            source.with_host(counters).with_rss(rss)
         });
     let sources = sources.collect();
     let apply = Apply::new((publish, editor), health.clone(), vrrp_control, host_control);

@@ -45,6 +45,10 @@ impl Device for PortStatsReader {
 pub(crate) struct PortSource {
     /// Its name in the file.
     pub(crate) name: String,
+    /// What the file calls its device.
+    pub(crate) device_name: String,
+    /// The VLAN of the device that it is, if it is not the device itself.
+    pub(crate) vlan: Option<u16>,
     /// Its device.
     pub(crate) device: Box<dyn Device>,
     /// What passes its host interface, if it has one.
@@ -56,7 +60,13 @@ pub(crate) struct PortSource {
 impl PortSource {
     /// The port called `name`.
     pub(crate) fn new(name: String, device: impl Device + 'static) -> Self {
-        Self { name, device: Box::new(device), host: None, rss: None }
+        let (device_name, vlan) = (String::new(), None);
+        Self { name, device_name, vlan, device: Box::new(device), host: None, rss: None }
+    }
+
+    /// With what the file calls its device, and the VLAN of it that it is.
+    pub(crate) fn with_place(self, device_name: String, vlan: Option<u16>) -> Self {
+        Self { device_name, vlan, ..self }
     }
 
     /// With how its device spreads packets.

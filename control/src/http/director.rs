@@ -71,6 +71,8 @@ pub(super) fn ports(sources: &Sources) -> Result<Vec<u8>, String> {
 fn port(port: &PortReading) -> Port<'_> {
     Port {
         port: (&port.name).into(),
+        device_name: (&port.device_name).into(),
+        vlan: port.vlan,
         link_up: port.link_up,
         receive_packets: port.receive_packets,
         receive_bytes: port.receive_bytes,

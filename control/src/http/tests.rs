@@ -388,6 +388,11 @@ fn the_director_as_a_whole_is_told() {
         (&ports["ports"][0]["port"], &ports["ports"][0]["receive_packets"]),
         (&"lan".into(), &9.into())
     );
+    assert_eq!(
+        (&ports["ports"][0]["device_name"], &ports["ports"][0]["vlan"]),
+        (&"net_null0".into(), &7.into())
+    );
+    assert_eq!(read("/api/v1/overview")["ports"][0]["vlan"], 7);
     let counted = read("/api/v1/counters");
     assert_eq!(counted["dropped"][weir_dataplane::stats::DropReason::TooBig.label()], 1);
 }

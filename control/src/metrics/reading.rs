@@ -242,6 +242,10 @@ impl HealthReading {
 pub(crate) struct PortReading {
     /// Its name in the file.
     pub(crate) name: String,
+    /// What the file calls its device.
+    pub(crate) device_name: String,
+    /// The VLAN of the device that it is, if it is not the device itself.
+    pub(crate) vlan: Option<u16>,
     /// Whether its link is up; `None` if that is not known.
     pub(crate) link_up: Option<bool>,
     /// Frames that workers received.
@@ -490,6 +494,8 @@ impl PortReading {
         };
         Self {
             name: port.name.clone(),
+            device_name: port.device_name.clone(),
+            vlan: port.vlan,
             link_up: port.device.link_up(),
             receive_packets: count(|port| &port.receive_packets),
             receive_bytes: count(|port| &port.receive_bytes),

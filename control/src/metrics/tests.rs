@@ -169,7 +169,11 @@ impl Director {
             templates: None,
             asking: crate::http::Asking::default(),
             workers: workers.clone(),
-            ports: vec![PortSource::new("lan".to_owned(), device.clone()).with_host(Some(Arc::default()))],
+            ports: vec![
+                PortSource::new("lan".to_owned(), device.clone())
+                    .with_place("net_null0".to_owned(), Some(7))
+                    .with_host(Some(Arc::default())),
+            ],
             snapshot: publisher.shared(),
             health: Checker::new(&parse(&format!("{tables}{TRACKED}")), 1).1,
             vrrp: Arc::new(ArcSwap::from_pointee(vrrp())),

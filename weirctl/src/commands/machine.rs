@@ -45,6 +45,8 @@ pub(super) fn ports(listing: &Ports<'_>, screen: &Screen) -> String {
     let mut table = Table::new(vec![
         Column::left("PORT"),
         Column::left("LINK"),
+        Column::left("DEVICE").spare(4),
+        Column::right("VLAN"),
         Column::right("IN PKT"),
         Column::right("IN BYTE"),
         Column::right("OUT PKT"),
@@ -60,7 +62,10 @@ pub(super) fn ports(listing: &Ports<'_>, screen: &Screen) -> String {
             Some(false) => ("down", Tone::Bad),
             None => ("unknown", Tone::Plain),
         };
+        let vlan = it.vlan.map_or_else(|| "-".to_owned(), |vlan| vlan.to_string());
+        let place = [it.device_name.to_string(), vlan].map(|text| (text, Tone::Plain));
         let mut row = vec![(it.port.to_string(), Tone::Plain), (link.to_owned(), tone)];
+        row.extend(place);
         let carried = [it.receive_packets, it.receive_bytes, it.transmit_packets, it.transmit_bytes];
         row.extend(carried.map(|figure| (short(figure), Tone::Plain)));
         let lost = it.device.map(|it| [it.missed, it.receive_errors, it.transmit_errors, it.no_buffer]);
@@ -134,6 +139,8 @@ mod tests {
         );
         let port = Port {
             port: "lan".into(),
+            device_name: "net_null0".into(),
+            vlan: None,
             link_up: Some(true),
             receive_packets: 1,
             receive_bytes: 2,
@@ -142,12 +149,13 @@ mod tests {
             device: None,
         };
         let device = Device { missed: 5, receive_errors: 6, transmit_errors: 7, no_buffer: 8 };
-        let with = Port { port: "wan".into(), device: Some(device), link_up: None, ..port.clone() };
+        let with =
+            Port { port: "wan".into(), vlan: Some(7), device: Some(device), link_up: None, ..port.clone() };
         assert_eq!(
             ports(&Ports { ports: vec![port, with] }, &Screen::plain(None)),
-            "PORT  LINK     IN PKT  IN BYTE  OUT PKT  OUT BYTE  MISSED  IN ERR  OUT ERR  NO BUFFER\n\
-             lan   up            1        2        3         4       -       -        -          -\n\
-             wan   unknown       1        2        3         4       5       6        7          8\n"
+            "PORT  LINK     DEVICE     VLAN  IN PKT  IN BYTE  OUT PKT  OUT BYTE  MISSED  IN ERR  OUT ERR  NO BUFFER\n\
+             lan   up       net_null0     -       1        2        3         4       -       -        -          -\n\
+             wan   unknown  net_null0     7       1        2        3         4       5       6        7          8\n"
         );
         let mut counted = Counters {
             forwarded: 7,

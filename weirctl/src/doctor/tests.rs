@@ -133,6 +133,8 @@ fn answers() -> Answers {
     let device = Device { missed: 0, receive_errors: 0, transmit_errors: 0, no_buffer: 0 };
     let port = Port {
         port: "lan".into(),
+        device_name: "net_null0".into(),
+        vlan: None,
         link_up: Some(true),
         receive_packets: 1,
         receive_bytes: 1,

@@ -134,6 +134,7 @@ fn ports<'a>(shot: &'a Shot) -> Vec<Link<'a>> {
     let ports = shot.reading.ports.iter().enumerate();
     let link = |(number, port): (usize, &'a PortReading)| Link {
         port: (&port.name).into(),
+        vlan: port.vlan,
         link_up: port.link_up,
         per_second: shot.speeds.as_ref().and_then(|speeds| speeds.ports.get(number).copied()),
         receive_packets: port.receive_packets,

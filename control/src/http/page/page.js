@@ -419,7 +419,7 @@ function ports(it) {
   portRows.show(it.ports, port => port.port, ({ cells }, port) => {
     const second = port.per_second;
     const rate = (name, times = 1) => second ? short(second[name] * times) : '–';
-    say(cells[0], port.port);
+    say(cells[0], port.vlan === null ? port.port : `${port.port}, VLAN ${port.vlan}`);
     state(cells[1], port.link_up === null ? 'unknown' : port.link_up ? 'up' : 'down', port.link_up === null ? 'not known' : port.link_up ? 'up' : 'down');
     say(cells[2], rate('receive_packets'));
     say(cells[3], rate('transmit_packets'));
