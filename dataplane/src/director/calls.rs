@@ -4,8 +4,10 @@
 //! looked at when a datagram has no connection: with `one_packet` for each, else for the first one between two sockets. Connections do not hang
 //! on it, since no record says which call it is of: it lives as long as its datagrams are scheduled, and the persistence timeout after that.
 
+use std::iter::repeat_n;
 use std::net::Ipv6Addr;
 
+use arrayvec::ArrayVec;
 use weir_config::model::Protocol;
 
 use super::foretold::service_meant;
@@ -27,6 +29,12 @@ use crate::stats::DropReason;
 use crate::wire::ipv4;
 use crate::wire::l4::Udp;
 
+/// How far a Call-ID is looked for in a message that lies in several buffers.
+const LOOKED_THROUGH: usize = 4_096;
+
+/// What is looked through of such a message.
+type Gathered = ArrayVec<u8, LOOKED_THROUGH>;
+
 impl<F: Frame> Director<F> {
     /// As [`Director::take_new`], of a virtual server that keeps calls together. What is of no call is dropped, as in the kernel.
     #[cold]
@@ -39,7 +47,8 @@ impl<F: Frame> Director<F> {
         is_moving: bool,
         pass: &mut Pass<'_, W>,
     ) -> Passed<F> {
-        let Some(id) = call_id(frame.bytes(), packet) else {
+        let mut gathered = Gathered::new();
+        let Some(id) = call_id(&frame, packet, &mut gathered) else {
             return Err((frame, DropReason::NoCallId));
         };
         self.call = Some(self.call_key(id, packet.source, (service, persistence)));
@@ -82,7 +91,8 @@ impl<F: Frame> Director<F> {
             return false;
         }
         let learn = || {
-            let id = call_id(frame.bytes(), packet)?;
+            let mut gathered = Gathered::new();
+            let id = call_id(frame, packet, &mut gathered)?;
             let vip6 = snapshot.address6(origin.vip).unwrap_or(Ipv6Addr::UNSPECIFIED);
             let ends = [(packet.destination, self.ends6.source), (origin.vip, vip6)];
             let service = service_meant(ends, origin.port, Protocol::Udp, snapshot)?;
@@ -146,12 +156,20 @@ impl<F: Frame> Director<F> {
     }
 }
 
-/// The Call-ID of a packet, as far as its first buffer holds it.
-fn call_id<'a>(bytes: &'a [u8], packet: &Packet) -> Option<&'a [u8]> {
+/// The Call-ID of a packet: in its first buffer, or with what lies in others.
+fn call_id<'a>(frame: &'a impl Frame, packet: &Packet, gathered: &'a mut Gathered) -> Option<&'a [u8]> {
     if packet.protocol != ipv4::UDP {
         return None;
     }
+    let bytes = frame.bytes();
     let end = usize::from(packet.l3) + usize::from(packet.total_len);
-    let message = bytes.get(..end).unwrap_or(bytes).get(usize::from(packet.l4) + size_of::<Udp>()..)?;
-    sip::call_id(message)
+    let at = usize::from(packet.l4) + size_of::<Udp>();
+    let message = bytes.get(..end).unwrap_or(bytes).get(at..)?;
+    sip::call_id(message).or_else(|| {
+        // What the first one has decides if it is all there is.
+        let len = end.min(frame.len()).checked_sub(at).filter(|len| *len > message.len())?;
+        gathered.extend(repeat_n(0, len.min(LOOKED_THROUGH)));
+        frame.copy_to(at, gathered).then_some(())?;
+        sip::call_id(gathered)
+    })
 }

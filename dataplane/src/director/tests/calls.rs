@@ -87,6 +87,15 @@ impl Lab {
         Some(sent.first()?[5])
     }
 
+    /// Where a frame goes whose first buffer has so many bytes.
+    fn in_two(&mut self, frame: &[u8], first: usize) -> Option<u8> {
+        let mut burst = Burst::new();
+        burst.push(HeapFrame::chained(frame, first));
+        self.directors[0].process(&mut burst, 0, &self.snapshot, self.now, &mut self.wire);
+        let (_, sent) = self.wire.sent.drain(..).next()?;
+        sent.whole().get(5).copied()
+    }
+
     pub(super) fn calls(&self) -> usize {
         self.directors[0].templates.listed().count()
     }
@@ -165,6 +174,35 @@ fn what_is_of_no_call_is_dropped_by_a_name_of_its_own_and_opens_nothing() {
         }
         assert_eq!(lab.dropped(DropReason::NoCallId), 2 * said.len() as u64);
         assert_eq!((lab.directors[0].table.len(), lab.calls()), (0, 0));
+    }
+}
+
+#[test]
+fn a_call_id_that_begins_or_ends_behind_the_first_buffer_is_read() {
+    for method in ["dr", "tun", "nat"] {
+        let mut lab = Lab::new(&file(method, EACH), 1);
+        for is_v6 in [false, true] {
+            for call in ["one@example.com", "two@example.com"] {
+                let server = lab.call(is_v6, (1, 5_060), call);
+                let frame = datagram(is_v6, (2, 5_061), None, &message(call));
+                for first in 62..frame.len() {
+                    assert_eq!(lab.in_two(&frame, first), server, "{method} {is_v6} {first}");
+                }
+            }
+        }
+        assert_eq!((lab.dropped(DropReason::NoCallId), lab.calls()), (0, 4));
+    }
+}
+
+#[test]
+fn what_a_nat_server_says_in_several_buffers_ties_its_call() {
+    let mut lab = Lab::new(&file("nat", EACH), 1);
+    for (number, octet) in [11, 11, 12, 12].into_iter().enumerate() {
+        for is_v6 in [false, true] {
+            let call = format!("{number}@inside");
+            lab.in_two(&datagram(is_v6, (1, 5_060), Some(octet), &message(&call)), 80);
+            assert_eq!(lab.call(is_v6, (2, 5_061), &call), Some(octet));
+        }
     }
 }
 
