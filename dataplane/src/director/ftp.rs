@@ -170,7 +170,7 @@ impl<F: Frame> Director<F> {
             counters.helped(Helped::Full);
         }
         let added = heard.unwrap_or(0);
-        let mut changed = *packet;
+        let mut changed = cut_to_fit(frame, packet, (segment, room), &mut changes)?;
         for (place, text) in changes.into_iter().rev() {
             let place = place.start + segment.payload..place.end + segment.payload;
             changed = segment::replace(frame, &changed, place, text.as_bytes())?;
@@ -350,6 +350,39 @@ fn server_of(expected: Expected, snapshot: &Snapshot) -> Option<&Server> {
     is_it.then_some(server)
 }
 
+/// Cuts off by how much a segment would become longer than its way takes: one that is sent again may hold more than it did, and what
+/// was changed in it then has to be so again. The client asks its server for the rest.
+fn cut_to_fit<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    (segment, room): (Segment, usize),
+    changes: &mut Changes,
+) -> Result<Packet, DropReason> {
+    let whole = packet.end() - segment.payload;
+    let mut end = whole;
+    loop {
+        let longer = |(place, text): &(Range<usize>, ArrayString<TEXT_MAX>)| {
+            text.len() as isize - place.len() as isize
+        };
+        let over = changes.iter().map(longer).sum::<isize>() - (room + whole - end) as isize;
+        if over <= 0 {
+            break;
+        }
+        end = end.saturating_sub(over as usize);
+        // No place is changed in part.
+        while let Some(start) = changes.last().filter(|(place, _)| place.end > end).map(|it| it.0.start) {
+            end = end.min(start);
+            changes.pop();
+        }
+    }
+    if end == whole {
+        return Ok(*packet);
+    }
+    let cut = segment::replace(frame, packet, segment.payload + end..segment.payload + whole, &[])?;
+    segment::without_fin(frame.bytes_mut(), &cut);
+    Ok(cut)
+}
+
 /// Whether a segment carries anything, all of it is at hand, and its other end will take it.
 fn may_be_read<F: Frame>(frame: &F, packet: &Packet, segment: Segment) -> bool {
     packet.end() > segment.payload && frame.is_contiguous() && is_intact(frame, packet)
@@ -419,7 +452,9 @@ impl Hearing<'_> {
             let [from, to] = [shift.from, shift.to].map(|at| at.wrapping_sub(sequence) as i32);
             if to > 0 && from < len {
                 let text = if from >= 0 { shift.text } else { ArrayString::new() };
-                let _ = self.changes.try_push((from.max(0) as usize..to.min(len) as usize, text));
+                let place = from.max(0) as usize..to.min(len) as usize;
+                self.room = self.room.saturating_add_signed(place.len() as isize - text.len() as isize);
+                let _ = self.changes.try_push((place, text));
             }
         }
     }

@@ -47,6 +47,15 @@ pub fn add_to_sequence(bytes: &mut [u8], packet: &Packet, added: i32) {
     });
 }
 
+/// Takes its FIN from a segment that does not reach to the end any more.
+pub fn without_fin(bytes: &mut [u8], packet: &Packet) {
+    change_header(packet.l4_bytes_mut(bytes), |header| {
+        if let Ok((tcp, _)) = Tcp::mut_from_prefix(header) {
+            tcp.flags &= !flags::FIN;
+        }
+    });
+}
+
 /// Changes the numbers of the other end's that a segment names: what it acknowledges, and which blocks have come.
 pub fn change_acknowledged(bytes: &mut [u8], packet: &Packet, meant: impl Fn(u32) -> u32) {
     change_header(packet.l4_bytes_mut(bytes), |header| {

@@ -51,6 +51,31 @@ fn a_reply_that_is_cut_otherwise_when_it_is_sent_again_is_the_same() {
 }
 
 #[test]
+fn a_reply_that_is_sent_again_with_more_behind_it_is_cut_where_its_way_ends() {
+    let party = Party::V4;
+    let mut lab = Lab::new(&parsed(&file("")), 1);
+    let octet = lab.control(party);
+    announce(&mut lab, party, octet);
+    let reply = format!("227 (10,0,0,{octet},195,80)\r\n");
+    let mut say = |at: i32, carried: &str| {
+        let said = party.server_says(octet, NEXT.wrapping_add_signed(at), CLIENTS_NEXT + 6, carried);
+        lab.say(&said.with_flags(ACK | FIN)).expect("it is passed on")
+    };
+    // As much as a frame of 1,500 bytes takes.
+    let got = say(0, &format!("{reply}{}", "x".repeat(1_460 - reply.len())));
+    assert_eq!(got.carried, format!("227 (10,0,0,100,195,80)\r\n{}", "x".repeat(1_435)));
+    assert_eq!(got.flags & (ACK | FIN), ACK);
+    let rest = say(1_459, "x");
+    assert_eq!((rest.sequence, &rest.carried[..]), (NEXT.wrapping_add(1_460), "x"));
+    assert_eq!(rest.flags & FIN, FIN);
+    // The place that would have to be cut is left out as a whole.
+    let before = "y".repeat(1_439);
+    let got = say(-1_439, &format!("{before}{}", &reply[..21]));
+    assert_eq!((got.sequence, got.carried), (NEXT.wrapping_sub(1_439), before + "227 ("));
+    assert_eq!(got.flags & FIN, 0);
+}
+
+#[test]
 fn what_was_known_of_a_connection_goes_with_it() {
     let party = Party::V4;
     let mut lab = Lab::new(&parsed(&file("")), 1);
