@@ -28,7 +28,8 @@ const TRIES: usize = 2_000;
 /// its place with it.
 const CONTROL_IDLE_SECS: u32 = 3_600;
 /// One whose numbers are not shifted loses little with its place, so it need not have been silent for as long: only for longer than a
-/// command and its reply usually take.
+/// command and its reply usually take. One that nothing was announced or asked for on has nothing to lose but where its server's lines
+/// begin, which its next reply tells as well: it need not have been silent at all.
 const SPARE_SECS: u32 = 10;
 /// What is known of a client's port that was silent for so long is not of the connection that begins there now.
 const SILENT_SECS: u32 = 60;
@@ -79,6 +80,15 @@ pub struct Control {
 }
 
 impl Control {
+    /// For how long it is silent at least when it gives its place to another one; `None`: it may be heard this very moment.
+    fn held_for(&self) -> Option<u32> {
+        let is_used = self.asked > 0 || !self.announced.is_empty();
+        match self.stream.is_shifted() {
+            true => Some(CONTROL_IDLE_SECS),
+            false => is_used.then_some(SPARE_SECS),
+        }
+    }
+
     fn new(ends: Ends, now: u32) -> Self {
         Self {
             ends,
@@ -248,11 +258,11 @@ impl Extras {
         }
         if bucket.is_full() {
             let may_go = |control: &Control| {
-                let most = if control.stream.is_shifted() { CONTROL_IDLE_SECS } else { SPARE_SECS };
-                now.saturating_sub(control.seen) > most
+                control.held_for().is_none_or(|most| now.saturating_sub(control.seen) > most)
             };
             let spare = bucket.iter().enumerate().filter(|(_, control)| may_go(control));
-            let Some((at, _)) = spare.min_by_key(|(_, control)| control.seen) else { return Ok(None) };
+            let first = spare.min_by_key(|(_, control)| (control.held_for(), control.seen));
+            let Some((at, _)) = first else { return Ok(None) };
             bucket.swap_remove(at);
         }
         bucket.push(Control::new(ends, now));
@@ -390,7 +400,7 @@ mod tests {
         let extras = extras();
         let room = |first: u16, now| {
             let ports = first..first + 1_000;
-            ports.filter(|&port| extras.with(ends(port), (true, now), |_| ()) == Ok(Some(()))).count()
+            ports.filter(|&port| extras.with(ends(port), (true, now), Control::ask) == Ok(Some(()))).count()
         };
         let made = room(0, 10);
         assert!((40..=64).contains(&made), "{made}");
@@ -403,6 +413,23 @@ mod tests {
         assert!((16..=32).contains(&made), "{made}");
         assert_eq!(extras.expect(expected(999, 1), 10 + EXPECTED_SECS), Err(Refused::Full));
         assert_eq!(extras.expect(expected(999, 1), 11 + EXPECTED_SECS), Ok(()));
+    }
+
+    #[test]
+    fn who_has_asked_for_nothing_gives_its_place_to_any_and_takes_nobodys_who_has() {
+        let extras = extras();
+        let hold = |port, asks| {
+            let act = |control: &mut Control| (0..asks).for_each(|_| control.ask());
+            extras.with(ends(port), (true, 10), act) == Ok(Some(()))
+        };
+        // A flood of those that only say hello, and whoever comes then.
+        assert!((0..8_000).all(|port| hold(port, 0)));
+        let askers: Vec<u16> = (10_000..10_016).filter(|&port| hold(port, 1)).collect();
+        assert!(askers.len() >= 15, "{askers:?}");
+        (20_000..28_000).for_each(|port| _ = hold(port, 0));
+        for port in askers {
+            assert_eq!(extras.with(ends(port), (false, 10), Control::take_asked), Ok(Some(true)), "{port}");
+        }
     }
 
     #[test]
