@@ -140,7 +140,8 @@ pub(crate) fn prepare(
     let Made { tables, templates, epoch, is_scattered, standing, succession, kept, outcome } = made;
     let mut shared = Shared::new(count, config.ports.len());
     let flows_move = ports.flows_move || is_scattered;
-    let pieces = Arc::new(Pieces::new(fragments, [random_u64()?, random_u64()?]));
+    let pieces = Pieces::new(fragments, [random_u64()?, random_u64()?]).context("[connections] fragments")?;
+    let pieces = Arc::new(pieces);
     let goes_on = succession.is_some() || tables.iter().any(|table| !table.is_empty());
     if count > 1 && goes_on {
         // The process before knew which of their flows come to several workers. Those that go on tell within the time of theirs.

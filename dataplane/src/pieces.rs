@@ -17,6 +17,8 @@ use std::net::Ipv6Addr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
+use dpdk::memory::{Line, MemoryError, Slab};
+
 use crate::address::Addr4;
 use crate::clock::Now;
 use crate::conn::record::ServerId;
@@ -124,34 +126,31 @@ impl Patience {
     }
 }
 
-/// The first words of the places that a packet may have, in one cache line.
-#[derive(Default)]
-#[repr(align(64))]
-struct Heads([AtomicU64; WAYS]);
+/// What a place has beside its first word: two cache lines.
+type Lines = [Line; 2];
 
-/// The rest of a place: two cache lines.
-#[derive(Default)]
-#[repr(align(128))]
-struct Place {
-    key: [AtomicU64; KEY_WORDS],
-    address: [AtomicU64; 2],
-    /// When it began, in milliseconds, and below that the number of its real server.
-    begun: AtomicU64,
-    extents: [AtomicU64; extents::WORDS],
-}
-const _: () = assert!(size_of::<Place>() == 128 && size_of::<Heads>() == 64);
+/// The same by name. In the first line lie the key, the address and when it began, in the second one what has come.
+#[derive(Clone, Copy)]
+struct Place<'a>(&'a Lines);
+
+/// Words of the first line: behind the key an address.
+const ADDRESS: usize = KEY_WORDS;
+/// When it began, in milliseconds, and below that the number of its real server.
+const BEGUN: usize = ADDRESS + 2;
+const _: () = assert!(BEGUN == 7 && extents::WORDS <= 8);
 
 /// A place with its first word.
 #[derive(Clone, Copy)]
 struct Slot<'a> {
     head: &'a AtomicU64,
-    place: &'a Place,
+    place: Place<'a>,
 }
 
 /// See the module.
 pub struct Pieces {
-    heads: Box<[Heads]>,
-    places: Box<[Place]>,
+    /// The first words of the places that a packet may have, in one cache line.
+    heads: Slab<Line>,
+    places: Slab<Lines>,
     random: [u64; 2],
     /// Where [`Pieces::sweep`] goes on.
     swept: AtomicUsize,
@@ -160,19 +159,19 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// With room for so many packets, rounded up to a power of two. The memory is used once, so that no packet is the first to
-    /// touch it.
-    pub fn new(capacity: usize, random: [u64; 2]) -> Self {
+    /// With room for so many packets, rounded up to a power of two.
+    ///
+    /// # Errors
+    /// There is not so much memory.
+    pub fn new(capacity: usize, random: [u64; 2]) -> Result<Self, MemoryError> {
         let capacity = capacity.max(WAYS).next_power_of_two();
-        let heads: Box<[Heads]> = (0..capacity / WAYS).map(|_| Heads::default()).collect();
-        let places: Box<[Place]> = (0..capacity).map(|_| Place::default()).collect();
-        Self {
-            heads,
-            places,
+        Ok(Self {
+            heads: Slab::advised(capacity / WAYS)?,
+            places: Slab::advised(capacity)?,
             random: [random[0], random[1] | 1],
             swept: AtomicUsize::new(0),
             swept_until: AtomicU64::new(0),
-        }
+        })
     }
 
     /// What a packet is found by, beside its key.
@@ -190,8 +189,24 @@ impl Pieces {
         (0..WAYS).filter_map(move |step| self.slot(first ^ step))
     }
 
+    /// Those of them whose first word said a moment ago that they are this packet's, by its hash.
+    #[inline]
+    fn slots_of(&self, hash: u64) -> impl Iterator<Item = Slot<'_>> {
+        let (first, wanted) = (self.first(hash), tag(hash));
+        let is_of = |word: &AtomicU64| word.load(Relaxed) & !TAKEN == wanted;
+        let bit = |at: usize, word| u8::from(is_of(word)) << at;
+        let heads = self.heads.get(first / WAYS).map(|heads| &heads.0);
+        let mut found: u8 =
+            heads.map_or(0, |heads| heads.iter().enumerate().map(|(at, word)| bit(at, word)).sum());
+        std::iter::from_fn(move || {
+            let at = (found != 0).then(|| found.trailing_zeros() as usize)?;
+            found &= found - 1;
+            self.slot(first / WAYS * WAYS + at)
+        })
+    }
+
     fn slot(&self, at: usize) -> Option<Slot<'_>> {
-        Some(Slot { head: self.heads.get(at / WAYS)?.0.get(at % WAYS)?, place: self.places.get(at)? })
+        Some(Slot { head: self.heads.get(at / WAYS)?.0.get(at % WAYS)?, place: Place(self.places.get(at)?) })
     }
 
     fn first(&self, hash: u64) -> usize {
@@ -204,14 +219,13 @@ impl Pieces {
         let first = self.first(hash);
         dpdk::lcore::prefetch_at(&self.heads, first / WAYS);
         if let Some(place) = self.places.get(first) {
-            dpdk::lcore::prefetch(&place.key);
-            dpdk::lcore::prefetch(&place.extents);
+            place.iter().for_each(dpdk::lcore::prefetch);
         }
     }
 
     /// Whether the first piece of a packet was here, as far as its hash tells.
     pub fn may_have(&self, hash: u64) -> bool {
-        self.slots(hash).any(|slot| slot.head.load(Relaxed) & !TAKEN == tag(hash))
+        self.slots_of(hash).next().is_some()
     }
 
     /// What a first piece that ends there is, if it was here a moment ago: a duplicate, or it overlaps itself. `None`: it begins a packet, or
@@ -253,9 +267,7 @@ impl Pieces {
             _ if place.lacks_pieces() => Gone::Incomplete,
             _ => Gone::None,
         };
-        for (word, new) in place.key.iter().zip(key.0) {
-            word.store(new, Relaxed);
-        }
+        place.set_key(key);
         place.begin(end, way, now);
         head.store(tag(hash), Release);
         gone
@@ -328,7 +340,7 @@ impl Pieces {
     /// The place of a packet, taken. `None`: it has none, or somebody else has it for longer than anybody should.
     fn take(&self, key: &Key, hash: u64) -> Option<Slot<'_>> {
         let wanted = tag(hash);
-        for slot in self.slots(hash) {
+        for slot in self.slots_of(hash) {
             for _ in 0..LOOKS {
                 let head = slot.head.load(Relaxed);
                 if head & !TAKEN != wanted {
@@ -350,9 +362,17 @@ impl Pieces {
     }
 }
 
-impl Place {
+impl Place<'_> {
+    fn word(&self, at: usize) -> &AtomicU64 {
+        &self.0[0].0[at]
+    }
+
     fn key(&self) -> Key {
-        Key(std::array::from_fn(|n| self.key[n].load(Relaxed)))
+        Key(std::array::from_fn(|n| self.word(n).load(Relaxed)))
+    }
+
+    fn set_key(&self, key: &Key) {
+        key.0.iter().enumerate().for_each(|(n, new)| self.word(n).store(*new, Relaxed));
     }
 
     fn begin(&self, end: u16, way: Way, now: Now) {
@@ -368,17 +388,17 @@ impl Place {
             Way::Refused(reason) => REFUSED | reason as u32,
             Way::Left => LEFT,
         };
-        self.begun.store((now.millis & MILLIS) << 32 | u64::from(number), Relaxed);
+        self.word(BEGUN).store((now.millis & MILLIS) << 32 | u64::from(number), Relaxed);
         self.put(Extents::first(end));
     }
 
     fn set_address(&self, address: [u64; 2]) {
-        self.address.iter().zip(address).for_each(|(word, new)| word.store(new, Relaxed));
+        address.iter().enumerate().for_each(|(n, new)| self.word(ADDRESS + n).store(*new, Relaxed));
     }
 
     fn way(&self) -> Way {
-        let address = [self.address[0].load(Relaxed), self.address[1].load(Relaxed)];
-        let number = self.begun.load(Relaxed) as u32;
+        let address = [self.word(ADDRESS).load(Relaxed), self.word(ADDRESS + 1).load(Relaxed)];
+        let number = self.word(BEGUN).load(Relaxed) as u32;
         let low = number & NUMBER;
         match number & !NUMBER {
             TO_CLIENT => Way::Client(Some(low).filter(|number| *number != NOBODY), address),
@@ -397,17 +417,18 @@ impl Place {
 
     /// In milliseconds. One from a clock that is ahead is new; no clock is far ahead, so what is nearly a whole turn old is just old.
     fn age(&self, now: Now) -> u32 {
-        let begun = self.begun.load(Relaxed) >> 32;
+        let begun = self.word(BEGUN).load(Relaxed) >> 32;
         let age = (now.millis & MILLIS).wrapping_sub(begun) as u32;
         if age > u32::MAX - AHEAD_MAX { 0 } else { age }
     }
 
     fn extents(&self) -> Extents {
-        Extents::from_words(std::array::from_fn(|n| self.extents[n].load(Relaxed)))
+        Extents::from_words(std::array::from_fn(|n| self.0[1].0[n].load(Relaxed)))
     }
 
     fn put(&self, extents: Extents) {
-        self.extents.iter().zip(extents.words()).for_each(|(word, new)| word.store(new, Relaxed));
+        let words = extents.words().into_iter().take(extents.words_used());
+        self.0[1].0.iter().zip(words).for_each(|(word, new)| word.store(new, Relaxed));
     }
 }
 

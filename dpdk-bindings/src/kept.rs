@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::memory::{Line, Slab};
 
-const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 const PAGE: usize = 4 << 10;
 /// Nobody can change the size, or these seals.
 const SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;

@@ -4,7 +4,7 @@
 //! hardly ever a TLB miss. Elements are types for which all-zero octets are a value ([`Zeroable`]), mostly atomics:
 //! one writer, any reader.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, A
 use dpdk_sys as sys;
 
 use crate::eal::{Eal, EalInner};
-use crate::kept::Mapping;
+use crate::kept::{HUGE_PAGE, Mapping};
 use crate::lcore::SocketId;
 
 /// Octets in a cache line, and the least alignment of a [`Slab`].
@@ -134,6 +134,30 @@ impl<T: Zeroable> Slab<T> {
         Ok(Self { start, len, origin: Origin::Eal { local, _eal: eal.share() } })
     }
 
+    /// `len` zeroed elements on the heap, which the kernel is asked to lay into huge pages (`madvise` of
+    /// `/sys/kernel/mm/transparent_hugepage/enabled`) and which none of those set aside for EAL are taken for. All of it is written once, so
+    /// that the pages are there from then on.
+    ///
+    /// # Errors
+    /// [`MemoryError::TooLarge`] and [`MemoryError::HeapExhausted`].
+    pub fn advised(len: usize) -> Result<Self, MemoryError> {
+        let layout = Self::layout(len)?;
+        if layout.size() < HUGE_PAGE {
+            return Self::heap(len);
+        }
+        // Whole pages, so that the last one is as large as the others.
+        let layout = layout.align_to(HUGE_PAGE).map(|layout| layout.pad_to_align());
+        let layout = layout.map_err(|_| MemoryError::TooLarge { len, element: size_of::<T>() })?;
+        // SAFETY: the size is not zero.
+        let start = NonNull::new(unsafe { alloc(layout) });
+        let start = start.ok_or(MemoryError::HeapExhausted { octets: layout.size() })?;
+        // SAFETY: a hint about this memory alone, which nobody else has: it begins and ends with a page. Small pages do as well.
+        unsafe { libc::madvise(start.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE) };
+        // SAFETY: it has this size.
+        unsafe { start.as_ptr().write_bytes(0, layout.size()) };
+        Ok(Self { start: start.cast(), len, origin: Origin::Heap(layout) })
+    }
+
     /// `len` zeroed elements on the heap: for tests without EAL.
     ///
     /// # Errors
@@ -205,7 +229,7 @@ impl<T: Zeroable> Drop for Slab<T> {
             // SAFETY: the pointer came from `rte_zmalloc_socket`, is freed once, and EAL is alive by the guard, which
             // is dropped after this.
             Origin::Eal { .. } => unsafe { sys::rte_free(self.start.as_ptr().cast()) },
-            // SAFETY: the pointer came from `alloc_zeroed` with this layout and is freed once.
+            // SAFETY: the pointer came from `alloc_zeroed` or `alloc` with this layout and is freed once.
             Origin::Heap(layout) => unsafe { dealloc(self.start.as_ptr().cast(), *layout) },
         }
     }
@@ -245,8 +269,18 @@ mod tests {
     }
 
     #[test]
+    fn large_slabs_begin_with_a_huge_page_and_small_ones_with_a_line() {
+        for (len, align) in [(100_000, HUGE_PAGE), (100, CACHE_LINE), (HUGE_PAGE / CACHE_LINE, HUGE_PAGE)] {
+            let slab = Slab::<Line>::advised(len).unwrap();
+            assert_eq!((slab.len(), slab.as_ptr() as usize % align), (len, 0));
+            assert!(slab.iter().flat_map(|line| &line.0).all(|word| word.load(Relaxed) == 0));
+        }
+    }
+
+    #[test]
     fn an_empty_slab_needs_no_memory() {
         assert!(Slab::<[AtomicU64; 8]>::heap(0).unwrap().is_empty());
+        assert!(Slab::<[AtomicU64; 8]>::advised(0).unwrap().is_empty());
         assert_eq!(Slab::<[AtomicU64; 0]>::heap(7).unwrap().len(), 7);
     }
 

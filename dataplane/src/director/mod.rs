@@ -169,7 +169,8 @@ impl Shared {
         let untracked_until = Arc::<AtomicU32>::default();
         let untracked6_until = Arc::<AtomicU32>::default();
         let displaced = Arc::<Displaced>::default();
-        let pieces = Arc::new(Pieces::new(PIECES_DEFAULT, PIECES_HASH));
+        let pieces =
+            Arc::new(Pieces::new(PIECES_DEFAULT, PIECES_HASH).expect("memory for some thousand lines"));
         let extras = Arc::new(Extras::new(CONTROLS_DEFAULT, [0; 2]));
         let foretold = Arc::new(Foretold::new(FORETOLD_DEFAULT, [0; 2]));
         let old_queriers = Arc::<mld::OldQueriers>::default();
@@ -609,7 +610,7 @@ impl<F: Frame> Director<F> {
             Content::Ipv6 => self.read_ipv6(frame, reading, context),
             Content::Arp => Step::Arp,
             Content::Bad(DropReason::Fragment) => {
-                self.prefetch_piece4(frame, reading.packet.vlan);
+                self.prefetch_piece4(frame, reading.packet.vlan, context);
                 Step::Drop(DropReason::Fragment)
             }
             Content::Bad(reason) => Step::Drop(reason),

@@ -134,13 +134,18 @@ impl<F: Frame> Director<F> {
         }
     }
 
-    /// Asks the processor for the places of a piece of IPv4 in the table.
+    /// Asks the processor for the places of a piece of IPv4 in the table, and for the record of the connection that a first one is of.
     #[inline(never)]
-    pub(super) fn prefetch_piece4(&self, frame: &F, vlan: Vlan) {
-        if let Some(header) = header4(frame.bytes(), vlan.header_len()) {
-            let ends = (header.source.get(), header.destination.get());
-            let key = Key::v4(ends.0, ends.1, header.protocol, u32::from(header.ident.get()));
-            self.shared.pieces.prefetch(self.shared.pieces.hash(&key));
+    pub(super) fn prefetch_piece4(&mut self, frame: &F, vlan: Vlan, context: Context<'_>) {
+        let Some(header) = header4(frame.bytes(), vlan.header_len()) else { return };
+        let ends = (header.source.get(), header.destination.get());
+        let key = Key::v4(ends.0, ends.1, header.protocol, u32::from(header.ident.get()));
+        self.shared.pieces.prefetch(self.shared.pieces.hash(&key));
+        if is_served(header.protocol)
+            && header.fragment.get() & ipv4::FRAGMENT_OFFSET == 0
+            && let Ok(piece) = read4(frame.bytes(), vlan)
+        {
+            self.classify(&piece.packet, &mut Lookup::default(), context);
         }
     }
 

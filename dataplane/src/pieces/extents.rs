@@ -137,6 +137,12 @@ impl Extents {
         self.count -= 1;
     }
 
+    /// How many of [`Extents::words`] say anything: the others may be anything.
+    pub(super) fn words_used(&self) -> usize {
+        1 + usize::from(self.count).div_ceil(2)
+    }
+
+    #[inline]
     pub(super) fn words(&self) -> [u64; WORDS] {
         let flags = u64::from(self.count) | u64::from(self.is_over) << 8 | u64::from(self.is_scattered) << 9;
         let head =
@@ -144,12 +150,15 @@ impl Extents {
         let pair = |part: (u16, u16)| u64::from(part.0) << 16 | u64::from(part.1);
         std::array::from_fn(|n| match n {
             0 => head,
+            n if n >= self.words_used() => 0,
             n => pair(self.parts[2 * n - 2]) << 32 | pair(self.parts[2 * n - 1]),
         })
     }
 
+    #[inline]
     pub(super) fn from_words(words: [u64; WORDS]) -> Self {
         let head = words[0];
+        let count = (head as u8).min(PARTS as u8);
         let part = |n: usize| {
             let pair = (words[1 + n / 2] >> if n & 1 == 0 { 32 } else { 0 }) as u32;
             ((pair >> 16) as u16, pair as u16)
@@ -158,10 +167,10 @@ impl Extents {
             first: (head >> 48) as u16,
             head: (head >> 32) as u16,
             end: (head >> 16) as u16,
-            count: (head as u8).min(PARTS as u8),
+            count,
             is_over: head & 1 << 8 != 0,
             is_scattered: head & 1 << 9 != 0,
-            parts: std::array::from_fn(part),
+            parts: if count == 0 { [(0, 0); PARTS] } else { std::array::from_fn(part) },
         }
     }
 }

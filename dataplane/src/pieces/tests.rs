@@ -24,7 +24,7 @@ struct Table(Pieces);
 
 impl Table {
     fn new(capacity: usize) -> Self {
-        Self(Pieces::new(capacity, [0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15]))
+        Self(Pieces::new(capacity, [0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15]).expect("memory"))
     }
 
     fn begin(&self, key: &Key, end: u16, way: Way, now: u64) -> Gone {
@@ -87,7 +87,7 @@ fn a_new_packet_finds_a_place_beside_those_that_others_change() {
     let table = Table::new(8);
     (1..=8).for_each(|ident| assert_eq!(table.begin(&key(ident), 400, TO, u64::from(ident)), Gone::None));
     let heads = &table.0.heads[0].0;
-    let is_old = |at: &usize| [key(1), key(2)].contains(&table.0.places[*at].key());
+    let is_old = |at: &usize| [key(1), key(2)].contains(&Place(&table.0.places[*at]).key());
     let old: Vec<usize> = (0..8).filter(is_old).collect();
     old.iter().for_each(|at| _ = heads[*at].fetch_or(TAKEN, Relaxed));
     assert_eq!(table.begin(&key(9), 400, TO, 10), Gone::Young);
