@@ -9,6 +9,7 @@ use weir_dataplane::wire::l4::flags::{ACK, SYN};
 use crate::Lab;
 use crate::frames::{
     CLIENT, End, End6, GATEWAY, VIP, VIP6, arp, client, client6, server, server6, tcp, tcp6, udp, udp6,
+    with_fragment, with_ident,
 };
 use crate::lab::{base, base6, virtual_server, virtual_server4in6, virtual_server6};
 use crate::pool::PoolFrame;
@@ -29,7 +30,7 @@ pub struct Case {
 }
 
 /// Every case, in the order of the list of figures.
-pub const ALL: [Case; 29] = [
+pub const ALL: [Case; 31] = [
     Case { name: "dr-established", prepare: || established("dr", requests), passes: 4 },
     Case { name: "dr-virtual-mac", prepare: virtual_mac, passes: 4 },
     Case { name: "tun-established", prepare: || established("tun", requests), passes: 4 },
@@ -40,6 +41,8 @@ pub const ALL: [Case; 29] = [
     Case { name: "nat-replies", prepare: || established("nat", replies), passes: 4 },
     Case { name: "nat-mixed", prepare: || established("nat", mixed), passes: 4 },
     Case { name: "dr-udp", prepare: datagrams, passes: 4 },
+    Case { name: "dr-pieces", prepare: || in_pieces("dr"), passes: 4 },
+    Case { name: "nat-pieces", prepare: || in_pieces("nat"), passes: 4 },
     Case { name: "dr-new-rr", prepare: || fresh("dr", "rr", 4), passes: 1 },
     Case { name: "dr-new-wlc-16", prepare: || fresh("dr", "wlc", 16), passes: 1 },
     Case { name: "dr-new-wlc-1000", prepare: || fresh("dr", "wlc", 1000), passes: 1 },
@@ -172,6 +175,23 @@ fn datagrams() -> (Lab, Vec<Vec<u8>>) {
     let mut lab = lab("dr", "udp", "rr", 4);
     let frames: Vec<_> = (0..FLOWS).map(|flow| udp(client(flow), (VIP, 80), 18)).collect();
     lab.send(0, &frames);
+    (lab, frames)
+}
+
+/// Datagrams in two pieces: the last one of each comes many first ones later.
+fn in_pieces(forwarding: &str) -> (Lab, Vec<Vec<u8>>) {
+    const UNDER_WAY: usize = 256;
+    const MORE: u16 = 0x2000;
+    let mut lab = lab(forwarding, "udp", "rr", 4);
+    let whole: Vec<_> =
+        (0..FLOWS).map(|flow| with_ident(udp(client(flow), (VIP, 80), 16), flow as u16)).collect();
+    lab.send(0, &whole);
+    let last = whole.iter().map(|frame| with_fragment(frame.clone(), 24 / 8));
+    let first = whole.iter().map(|frame| with_fragment(frame.clone(), MORE));
+    let (mut first, mut last) = (first.collect::<Vec<_>>().into_iter(), last.collect::<Vec<_>>().into_iter());
+    let mut frames: Vec<_> = first.by_ref().take(UNDER_WAY).collect();
+    frames.extend(first.zip(last.by_ref()).flat_map(|(first, last)| [first, last]));
+    frames.extend(last);
     (lab, frames)
 }
 

@@ -168,6 +168,12 @@ pub fn with_fragment(mut frame: Vec<u8>, fragment: u16) -> Vec<u8> {
     with_ip_checksum(frame)
 }
 
+/// The same packet with another identification, its checksum right again.
+pub fn with_ident(mut frame: Vec<u8>, ident: u16) -> Vec<u8> {
+    frame[18..20].copy_from_slice(&ident.to_be_bytes());
+    with_ip_checksum(frame)
+}
+
 /// The same packet with another TTL, its checksum right again.
 pub fn with_ttl(mut frame: Vec<u8>, ttl: u8) -> Vec<u8> {
     frame[22] = ttl;
