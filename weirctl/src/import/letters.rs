@@ -11,6 +11,8 @@ pub(super) fn is_blank(letter: char) -> bool {
 
 /// A line without its comment, and whether the next one belongs to it: a `\` at its end says so, behind a comment, too.
 pub(super) fn uncommented(line: &str) -> (Cow<'_, str>, bool) {
+    // Of a file with the line ends of Windows keepalived joins no lines: a backslash stands before the return, and stays with its word.
+    let is_windows = line.ends_with('\r');
     let line = line.trim_end_matches('\r');
     if !line.bytes().any(|byte| matches!(byte, b'!' | b'#' | b'\\')) {
         return (line.into(), false);
@@ -20,7 +22,12 @@ pub(super) fn uncommented(line: &str) -> (Cow<'_, str>, bool) {
     while let Some(letter) = letters.next() {
         match letter {
             '\\' => match letters.next() {
-                None => goes_on = true,
+                None if !is_windows => goes_on = true,
+                None if is_comment => {}
+                None => {
+                    left.truncate(left.trim_end_matches(is_blank).len());
+                    left.push(letter);
+                }
                 Some(_) if is_comment => {}
                 Some(next @ ('!' | '#')) if !is_quoted => left.push(next),
                 Some(next) => left.extend([letter, next]),

@@ -33,6 +33,17 @@ fn definitions_conditions_sequences_and_continued_lines() {
 }
 
 #[test]
+fn a_backslash_before_the_line_end_of_windows_joins_nothing_as_in_keepalived() {
+    let text = "virtual_server 192.0.2.1 80 {\r\n lb_algo \\\r\n sh\r\n # a remark \\\r\n protocol UDP\r\n real_server 10.0.0.11 80 {\r\n }\r\n}\r\n";
+    let made = imported(text).unwrap();
+    lacks(&made.text, "\"sh\"");
+    contains(&made.text, "protocol = \"udp\"");
+    contains(&made.report, "lb_algo\\");
+    let joined = imported(&text.replace('\r', "")).unwrap();
+    contains(&joined.text, "scheduler = \"sh\"");
+}
+
+#[test]
 fn a_definition_of_several_lines_is_several_lines() {
     let text =
         "$RS=real_server 10.0.0.11 80 { \\\n weight 7 \\\n }\nvirtual_server 192.0.2.1 80 {\n $RS\n}\n";
