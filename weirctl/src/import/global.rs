@@ -3,7 +3,7 @@
 use toml_edit::Value;
 
 use super::blocks::Node;
-use super::map::{Map, SyncGroup, TrackedFile, network};
+use super::map::{Map, SyncGroup, TrackedFile, interface_address, network};
 use super::programs::FIRST;
 use super::source::{Fate, Plain};
 use super::track::Tracking;
@@ -272,9 +272,12 @@ impl Map {
         self.carry(block);
         for node in block.below() {
             let device = device_of(node);
-            match (network(&node.word), device) {
-                (Some((address, length)), Some(device)) if !is_of_host(device) => {
+            match (interface_address(&node.word), device) {
+                (Some((address, length, odd)), Some(device)) if !is_of_host(device) => {
                     self.carry(node);
+                    if let Some(text) = odd {
+                        self.remark(node, head, text);
+                    }
                     if let Some(words) = placeless(node, &["dev"]) {
                         self.remark(node, head, format!("{words} has no place at a port's address"));
                     }

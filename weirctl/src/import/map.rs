@@ -298,6 +298,25 @@ impl Map {
     }
 }
 
+/// The same as keepalived takes it for an address of its own, which no length behind it makes wrong. With one that can't be its whole
+/// network is the address; and what there is to say of that.
+pub(super) fn interface_address(text: &str) -> Option<(IpAddr, Option<u8>, Option<String>)> {
+    if let Some((address, length)) = network(text) {
+        return Some((address, length, None));
+    }
+    let (address, length) = text.split_once('/')?;
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let remark = match length {
+        "" => None,
+        length => Some(format!(
+            "{} is no prefix length of such an address: keepalived goes on with {most}",
+            Plain(length)
+        )),
+    };
+    Some((address, Some(most), remark))
+}
+
 /// `ADDRESS[/LENGTH]`
 pub(super) fn network(text: &str) -> Option<(IpAddr, Option<u8>)> {
     let (address, length) = match text.split_once('/') {

@@ -7,7 +7,7 @@ use toml_edit::Value;
 
 use super::blocks::Node;
 use super::global::{GARP, device_of, is_of_host, placeless};
-use super::map::{Map, network};
+use super::map::{Map, interface_address, network};
 use super::ports::is_link_local;
 use super::source::{Place, Plain};
 use super::track::Tracking;
@@ -101,7 +101,7 @@ impl Map {
     fn has_address(&mut self, block: &Node, head: &mut Item) -> bool {
         let lists = block.below().iter().filter(|node| node.word == "virtual_ipaddress");
         let wrong: Vec<&Node> = lists.flat_map(Node::below).collect();
-        if wrong.iter().any(|node| network(&node.word).is_some()) {
+        if wrong.iter().any(|node| interface_address(&node.word).is_some()) {
             return true;
         }
         wrong.into_iter().for_each(|node| self.leave(node, head, "this is no address"));
@@ -230,12 +230,12 @@ impl Map {
     fn addresses(&mut self, block: &Node, draft: &mut Draft<'_>, item: &mut Item) {
         self.carry_of(block, item, 0);
         for node in block.below() {
-            let Some((address, length)) = network(&node.word) else {
+            let Some((address, length, odd)) = interface_address(&node.word) else {
                 self.leave(node, item, "this is no address");
                 continue;
             };
             let interface = draft.interface.unwrap_or("lan");
-            if let Some(length) = length {
+            if let Some(length) = length.filter(|_| odd.is_none()) {
                 self.ports.hint(
                     address,
                     length,
@@ -257,6 +257,9 @@ impl Map {
                 draft.home = draft.home.or(Some(address));
             }
             self.carry(node);
+            if let Some(text) = odd {
+                self.remark(node, item, text);
+            }
             if let Some(device) = device_of(node).filter(|device| *device != interface) {
                 let text = format!(
                     "it stands on {} there; here it is served on the instance's port alone: for clients elsewhere write a [[vrrp]] of that port, with one `sync_group` in both",
@@ -284,12 +287,15 @@ impl Map {
         for block in &draft.excluded {
             self.carry_of(block, item, 0);
             for node in block.below() {
-                match network(&node.word) {
-                    Some((address, _))
+                match interface_address(&node.word) {
+                    Some((address, _, odd))
                         if addresses.first().is_some_and(|first| first.is_ipv4() == address.is_ipv4())
                             && has.insert(address) =>
                     {
                         self.carry(node);
+                        if let Some(text) = odd {
+                            self.remark(node, item, text);
+                        }
                         self.placeless(node, item);
                         self.ports.takes(address);
                         excluded.push(address.to_string());

@@ -523,6 +523,23 @@ impl crate::ipvsadm::names::Names for Book {
 }
 
 #[test]
+fn a_length_that_is_no_prefix_leaves_the_address() {
+    let text = "vrrp_instance a {\n interface eth0\n virtual_router_id 5\n virtual_ipaddress {\n  192.0.2.1/33\n  192.0.2.2/-1\n  192.0.2.3/\n  192.0.2.4/24/24\n \
+        x/33\n }\n virtual_ipaddress_excluded {\n  192.0.2.5/x\n }\n}\nstatic_ipaddress {\n 192.0.2.9/240 dev eth0\n}\n";
+    let made = imported(text).unwrap();
+    contains(&made.text, "addresses = [\"192.0.2.1\", \"192.0.2.2\", \"192.0.2.3\", \"192.0.2.4\"]");
+    contains(&made.text, "excluded_addresses = [\"192.0.2.5\"]");
+    contains(&made.text, "192.0.2.9/32");
+    for odd in ["33", "-1", "24/24", "x", "240"] {
+        contains(
+            &made.report,
+            &format!("{odd} is no prefix length of such an address: keepalived goes on with 32"),
+        );
+    }
+    contains(&made.report, "`x/33`: this is no address");
+}
+
+#[test]
 fn a_mask_that_is_no_prefix_is_left_out() {
     let text = "-A -t 192.0.2.1:80 -s rr -p 300 -M 255.0.255.0\n";
     let made = ipvsadm::import(Path::new("rules"), text.as_bytes(), &[], &Book).unwrap();
