@@ -150,12 +150,18 @@ impl Lab {
         let progress = Progress::of(self.counters.iter().map(|counters| &**counters), Some(&templates));
         self.snapshot = self.registry.snapshot(config, &[OWN], progress).expect("a valid configuration");
         self.snapshot.set_masters(&self.masters);
-        self.pass_millis(1);
+        self.now.millis += 1;
+        self.keep_up();
     }
 
     fn pass_millis(&mut self, millis: u64) {
         self.now.millis += millis;
         self.now.seconds = (self.now.millis / 1000) as u32;
+        self.keep_up();
+    }
+
+    /// Has every worker do once what it does beside packets.
+    fn keep_up(&mut self) {
         for director in &mut self.directors {
             director.adopt(&self.snapshot);
             director.upkeep(&self.snapshot, self.now, &mut self.wire);
@@ -166,6 +172,14 @@ impl Lab {
     /// Lets every worker sweep its whole table.
     fn sweep(&mut self) {
         (0..3_000).for_each(|_| self.pass_millis(1));
+    }
+
+    /// The same while no second passes, so that no connection is over in its midst.
+    fn sweep_within_a_second(&mut self) {
+        for _ in 0..3_000 {
+            self.now.millis += 1;
+            self.keep_up();
+        }
     }
 
     /// Gives a frame to a worker and returns what it sends.

@@ -155,10 +155,13 @@ fn both_families_translate_follow_and_count_by_one_rule() {
                     _ => _ = [&mut four, &mut six].map(|lab| lab.reload(config)),
                 }
                 for lab in [&mut four, &mut six] {
-                    lab.pass_millis(if what > 250 { 70_000 } else { 1 });
-                    // Each family's connections lie elsewhere: what ends by the sweep is compared after a whole round.
+                    lab.now.seconds += if what > 250 { 70 } else { 0 };
+                    lab.now.millis += 1;
+                    lab.keep_up();
+                    // Each family's connections lie elsewhere: what ends by the sweep is compared after a whole round, and seconds pass
+                    // before one alone.
                     if what > 250 || what % 16 == 14 {
-                        lab.sweep();
+                        lab.sweep_within_a_second();
                     }
                 }
                 assert_eq!(states(&four), states(&six));
