@@ -96,10 +96,10 @@ pub struct Ports<'a> {
 pub struct Port<'a> {
     /// Its name in the file.
     pub port: Text<'a>,
-    /// What the file calls the device that it is, or that it is a VLAN of.
+    /// Its device as the file names it; of a VLAN, the device that carries it.
     #[serde(default)]
     pub device_name: Text<'a>,
-    /// The VLAN of that device; null: it is the device itself.
+    /// The VLAN on that device; null: the port is the whole device.
     pub vlan: Option<u16>,
     /// Whether its link is up; null: that is not known.
     pub link_up: Option<bool>,

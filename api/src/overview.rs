@@ -123,7 +123,7 @@ pub struct Load {
 pub struct Link<'a> {
     /// Its name in the file.
     pub port: Text<'a>,
-    /// The VLAN of a device that it is; null: it is the device itself.
+    /// Its VLAN; null: the port is a whole device.
     pub vlan: Option<u16>,
     /// Whether its link is up; null: that is not known.
     pub link_up: Option<bool>,

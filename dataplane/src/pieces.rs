@@ -129,7 +129,7 @@ impl Patience {
 /// What a place has beside its first word: two cache lines.
 type Lines = [Line; 2];
 
-/// The same by name. In the first line lie the key, the address and when it began, in the second one what has come.
+/// One place. The first line has the key, the address and when the packet began; the second one has what has come of it.
 #[derive(Clone, Copy)]
 struct Place<'a>(&'a Lines);
 
@@ -189,7 +189,7 @@ impl Pieces {
         (0..WAYS).filter_map(move |step| self.slot(first ^ step))
     }
 
-    /// Those of them whose first word said a moment ago that they are this packet's, by its hash.
+    /// The places whose first word says that a packet with this hash has them. They may change before they are taken.
     #[inline]
     fn slots_of(&self, hash: u64) -> impl Iterator<Item = Slot<'_>> {
         let (first, wanted) = (self.first(hash), tag(hash));

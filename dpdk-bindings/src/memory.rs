@@ -134,9 +134,9 @@ impl<T: Zeroable> Slab<T> {
         Ok(Self { start, len, origin: Origin::Eal { local, _eal: eal.share() } })
     }
 
-    /// `len` zeroed elements on the heap, which the kernel is asked to lay into huge pages (`madvise` of
-    /// `/sys/kernel/mm/transparent_hugepage/enabled`) and which none of those set aside for EAL are taken for. All of it is written once, so
-    /// that the pages are there from then on.
+    /// `len` zeroed elements on the heap, in transparent huge pages if the kernel gives some
+    /// (`/sys/kernel/mm/transparent_hugepage/enabled`). It takes none of those that are set aside for EAL. All of it is written once, so that
+    /// no later write waits for a page.
     ///
     /// # Errors
     /// [`MemoryError::TooLarge`] and [`MemoryError::HeapExhausted`].

@@ -80,7 +80,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// For how long it is silent at least when it gives its place to another one; `None`: it may be heard this very moment.
+    /// How long it must have been silent before another may have its place, in seconds. `None`: not at all.
     fn held_for(&self) -> Option<u32> {
         let is_used = self.asked > 0 || !self.announced.is_empty();
         match self.stream.is_shifted() {

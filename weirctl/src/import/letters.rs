@@ -11,7 +11,7 @@ pub(super) fn is_blank(letter: char) -> bool {
 
 /// A line without its comment, and whether the next one belongs to it: a `\` at its end says so, behind a comment, too.
 pub(super) fn uncommented(line: &str) -> (Cow<'_, str>, bool) {
-    // Of a file with the line ends of Windows keepalived joins no lines: a backslash stands before the return, and stays with its word.
+    // Behind a return keepalived joins nothing: the backslash before it stays with its word.
     let is_windows = line.ends_with('\r');
     let line = line.trim_end_matches('\r');
     if !line.bytes().any(|byte| matches!(byte, b'!' | b'#' | b'\\')) {

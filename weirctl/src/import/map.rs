@@ -298,8 +298,8 @@ impl Map {
     }
 }
 
-/// The same as keepalived takes it for an address of its own, which no length behind it makes wrong. With one that can't be its whole
-/// network is the address; and what there is to say of that.
+/// `ADDRESS[/LENGTH]` of an interface, as keepalived reads it: a length that is none does not make the address wrong, but the longest
+/// takes its place, and the text says so.
 pub(super) fn interface_address(text: &str) -> Option<(IpAddr, Option<u8>, Option<String>)> {
     if let Some((address, length)) = network(text) {
         return Some((address, length, None));

@@ -235,7 +235,7 @@ impl Map {
                 continue;
             };
             let interface = draft.interface.unwrap_or("lan");
-            if let Some(length) = length.filter(|_| odd.is_none()) {
+            if let Some(length) = length {
                 self.ports.hint(
                     address,
                     length,
